@@ -1,0 +1,7 @@
+"""``python -m eventstore.embedded``."""
+
+import sys
+
+from eventstore.embedded.main import main
+
+sys.exit(main())

@@ -1,0 +1,122 @@
+"""The v1 protocol's errors: status, exact text, and the trailers other clients match on.
+
+Python's client matches status and text; Node, .NET and Java the ``exception`` trailer. Texts are
+those of KurrentDB's ``RpcExceptions``.
+"""
+
+from urllib.parse import quote
+
+from grpc import StatusCode
+
+from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_EVENT_SIZE
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+_TRAILER_LIMIT = 512
+"""A client refuses, at random from 8 KiB on, trailers that are large; names are cut well below."""
+
+
+class RpcError(Exception):
+    """Ends a call with a status, a text, and trailers. Handlers raise it, the transport sends."""
+
+    def __init__(self, status: StatusCode, details: str, trailers: Trailers = ()) -> None:
+        super().__init__(status, details)
+        self.status = status
+        self.details = details
+        self.trailers = trailers
+
+
+def trailer_value(text: str) -> str:
+    """ASCII form of a name: anything else in a trailer turns the whole error into INTERNAL."""
+    safe = quote(text, safe="!#$&'()*+,/:;=?@[]{}|~^<>\" `\\")
+    return safe[:_TRAILER_LIMIT]
+
+
+def _trailers(kind: str, **values: str) -> Trailers:
+    pairs = [("exception", kind)]
+    pairs += [(key.replace("_", "-"), trailer_value(value)) for key, value in values.items()]
+    return tuple(pairs)
+
+
+def shown(name: str) -> str:
+    """A name as it may stand in an error text: text is a trailer too, so it is cut as well."""
+    return name if len(name) <= _TRAILER_LIMIT else name[:_TRAILER_LIMIT] + "…"
+
+
+def stream_deleted(stream: str) -> RpcError:
+    """The stream is tombstoned, or soft-deleted where the caller demanded that it exists."""
+    return RpcError(
+        StatusCode.FAILED_PRECONDITION,
+        f"Event stream '{shown(stream)}' is deleted.",
+        _trailers("stream-deleted", stream_name=stream),
+    )
+
+
+def wrong_expected_version(stream: str, expected: int, actual: int) -> RpcError:
+    """Delete and Tombstone found another revision. Both say "Delete", as the real server does."""
+    return RpcError(
+        StatusCode.FAILED_PRECONDITION,
+        f"Delete failed due to WrongExpectedVersion. Stream: {shown(stream)}, "
+        f"Expected version: {expected}, Actual version: {actual}",
+        _trailers(
+            "wrong-expected-version",
+            stream_name=stream,
+            expected_version=str(expected),
+            actual_version=str(actual),
+        ),
+    )
+
+
+def invalid_argument(details: str) -> RpcError:
+    """The request makes no sense to the protocol."""
+    return RpcError(StatusCode.INVALID_ARGUMENT, details)
+
+
+def append_too_large() -> RpcError:
+    """The sum of an append's events exceeds the server's limit."""
+    return RpcError(
+        StatusCode.INVALID_ARGUMENT,
+        f"Maximum Append Size of {MAX_APPEND_SIZE} Exceeded.",
+        _trailers("maximum-append-size-exceeded", maximum_append_size=str(MAX_APPEND_SIZE)),
+    )
+
+
+def event_too_large(event_id: str, size: int) -> RpcError:
+    """One event exceeds the server's limit."""
+    return RpcError(
+        StatusCode.INVALID_ARGUMENT,
+        f"Event with Id: {event_id}, Size: {size} exceeds Maximum Append Event Size of "
+        f"{MAX_EVENT_SIZE}.",
+        _trailers(
+            "maximum-append-event-size-exceeded",
+            event_id=event_id,
+            proposed_append_event_size=str(size),
+            maximum_append_event_size=str(MAX_EVENT_SIZE),
+        ),
+    )
+
+
+def metadata_missing(key: str) -> RpcError:
+    """A proposed event lacks ``type`` or ``content-type``."""
+    return RpcError(
+        StatusCode.INVALID_ARGUMENT,
+        f"Required Metadata Property '{key}' is missing",
+        _trailers(
+            "missing-required-metadata-property", required_metadata_properties="type,content-type"
+        ),
+    )
+
+
+def handler_failed() -> RpcError:
+    """What the real server says of an exception that it did not foresee."""
+    return RpcError(StatusCode.UNKNOWN, "Exception was thrown by handler.")
+
+
+def unavailable(details: str) -> RpcError:
+    """The server cannot take the request now; clients reconnect and try again."""
+    return RpcError(StatusCode.UNAVAILABLE, details)
+
+
+def timed_out(detail: str) -> RpcError:
+    """A write did not finish within the server's patience; its outcome is unknown."""
+    return RpcError(StatusCode.ABORTED, f"Operation timed out: {detail}")

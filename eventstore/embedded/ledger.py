@@ -1,0 +1,256 @@
+"""The writer's view of the streams, and the events staged for the running transaction.
+
+Only the writer thread touches a ledger. Requests of one group are decided one after the other,
+each against everything staged before it; the rows go to SQLite in few statements at the end.
+"""
+
+import sqlite3
+import time
+
+from eventstore.embedded import wire
+from eventstore.embedded.constants import MAX, METADATA_TYPE, NO_STREAM
+from eventstore.embedded.event import Event, Proposed
+from eventstore.embedded.metadata import METASTREAM, NO_METADATA, StreamMetadata, interpret
+from eventstore.embedded.names import is_metastream, stream_flags, type_flags
+from eventstore.embedded.schema import INDEXED_FROM
+
+_CACHED_STREAMS = 200_000
+_PREFETCHED = 8_000
+"""SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""
+_COLUMNS = 8
+_ROW_CHUNKS = (64, 16, 4, 1)
+"""Rows an INSERT, largest first. Every SQLite step lets go of the interpreter lock and has to win
+it back from the busy event loop, so 128 rows should be two steps, not 128."""
+
+
+class StreamState:
+    """What deciding about a stream needs, as of the latest staged event."""
+
+    __slots__ = ("flags", "ident", "last", "metadata", "name", "sid")
+
+    def __init__(self, name: str, sid: int, last: int, metadata: StreamMetadata) -> None:
+        self.name = name
+        self.sid = sid
+        self.last = last
+        self.metadata = metadata
+        self.ident = wire.stream_identifier(name)
+        self.flags = stream_flags(name)
+
+    @property
+    def tombstoned(self) -> bool:
+        """Its last event is the tombstone."""
+        return self.last == MAX
+
+    @property
+    def soft_deleted(self) -> bool:
+        """Deleted, but its numbering can go on."""
+        return self.last != MAX and self.metadata.soft_deleted
+
+
+class Ledger:
+    """Stream states, the next position, and the rows waiting for the commit."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._streams: dict[str, StreamState] = {}
+        self._types: dict[tuple[str, bool], tuple[int, int, bytes]] = {}
+        self._rows: list[object] = []
+        self.staged: list[Event] = []
+        self._created = b""
+        self._position: int
+        self._clock: int
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that is not on disk: at start, and after a failed commit."""
+        self._streams.clear()
+        self._types.clear()
+        self._rows.clear()
+        self.staged = []
+        row = self._db.execute(
+            "SELECT position, created FROM events ORDER BY position DESC LIMIT 1"
+        ).fetchone()
+        self._position, self._clock = row or (0, 0)
+        self._next_sid = 1 + self._scalar("SELECT max(id) FROM streams")
+        self._type_ids: dict[str, int] = {
+            name: number for number, name in self._db.execute("SELECT id, name FROM types")
+        }
+
+    def _scalar(self, sql: str) -> int:
+        (value,) = self._db.execute(sql).fetchone()
+        return value or 0
+
+    def begin(self) -> None:
+        """Start a group: one clock reading for all of it, never earlier than the last one."""
+        self._clock = max(self._clock, time.time_ns() // 100)
+        self._created = wire.created_entry(self._clock)
+        self.staged = []
+
+    def stream(self, name: str) -> StreamState:
+        """The state of a stream, loaded on first use."""
+        state = self._streams.get(name)
+        if state is None:
+            state = self._streams[name] = self._load(name)
+        return state
+
+    def prefetch(self, names: list[str]) -> None:
+        """Load several streams in one query each for existence, as a batch of new ones needs."""
+        missing = [name for name in names if name not in self._streams][:_PREFETCHED]
+        if len(missing) < 2:
+            return
+        self.flush()
+        wanted = missing + ["$$" + name for name in missing if not is_metastream(name)]
+        marks = ",".join("?" * len(wanted))
+        found = {
+            name: number
+            for number, name in self._db.execute(
+                f"SELECT id, name FROM streams WHERE name IN ({marks})", wanted
+            )
+        }
+        for name in missing:
+            if name not in found and "$$" + name not in found:
+                plain = METASTREAM if is_metastream(name) else NO_METADATA
+                self._streams[name] = StreamState(name, 0, NO_STREAM, plain)
+
+    def _load(self, name: str) -> StreamState:
+        self.flush()
+        row = self._db.execute("SELECT id FROM streams WHERE name = ?", (name,)).fetchone()
+        sid = row[0] if row else 0
+        last = self._last(sid) if sid else NO_STREAM
+        if is_metastream(name):
+            return StreamState(name, sid, last, METASTREAM)
+        latest = self.latest_metadata(name)
+        metadata = interpret(METADATA_TYPE, latest) if latest is not None else NO_METADATA
+        return StreamState(name, sid, last, metadata)
+
+    def _last(self, sid: int) -> int:
+        row = self._db.execute(
+            "SELECT revision FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1", (sid,)
+        ).fetchone()
+        return int(row[0]) if row else NO_STREAM
+
+    def latest_metadata(self, name: str) -> bytes | None:
+        """Data of the last ``$metadata`` event of a stream; None if it has none."""
+        self.flush()
+        row = self._db.execute(
+            "SELECT e.resp FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?)"
+            " ORDER BY e.revision DESC LIMIT 1",
+            ("$$" + name,),
+        ).fetchone()
+        if row is None:
+            return None
+        record = Event(0, 0, "", 0, b"", "", 0, 0, row[0]).record()
+        return record.data if record.metadata["type"] == METADATA_TYPE else b"{}"
+
+    def revision_of(self, state: StreamState, event_id: bytes) -> tuple[int, int] | None:
+        """Revision and position of the latest event with this id in this stream."""
+        if not state.sid:
+            return None
+        self.flush()
+        if state.last >= INDEXED_FROM:
+            row = self._db.execute(
+                "SELECT revision, position FROM events INDEXED BY by_id WHERE stream = ? AND id = ?"
+                f" AND revision >= {INDEXED_FROM} ORDER BY revision DESC LIMIT 1",
+                (state.sid, event_id),
+            ).fetchone()
+            if row:
+                return row[0], row[1]
+        row = self._db.execute(
+            "SELECT revision, position FROM events INDEXED BY by_stream WHERE stream = ?"
+            f" AND revision < {INDEXED_FROM} AND id = ? ORDER BY revision DESC LIMIT 1",
+            (state.sid, event_id),
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def event_at(self, state: StreamState, revision: int) -> tuple[bytes, int] | None:
+        """Id and position of a revision, readable or not."""
+        if not state.sid:
+            return None
+        self.flush()
+        row = self._db.execute(
+            "SELECT id, position FROM events WHERE stream = ? AND revision = ?",
+            (state.sid, revision),
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def stage(self, state: StreamState, event: Proposed, revision: int | None = None) -> Event:
+        """Number an event and put it into the transaction. The caller has checked the stream."""
+        if not state.sid:
+            state.sid = self._next_sid
+            self._next_sid += 1
+            self._db.execute("INSERT INTO streams VALUES (?, ?)", (state.sid, state.name))
+        if revision is None:
+            revision = state.last + 1
+        kind = self._types.get((event.type, event.is_json))
+        if kind is None:
+            kind = self._register(event.type, event.is_json)
+        type_id, flags, entries = kind
+        self._position += 1
+        position = self._position
+        resp = wire.encode_event(
+            event.id,
+            state.ident,
+            revision,
+            position,
+            entries + self._created,
+            event.metadata,
+            event.data,
+        )
+        flags |= state.flags
+        self._rows += (
+            position,
+            state.sid,
+            revision,
+            event.id,
+            type_id,
+            flags,
+            self._clock,
+            resp,
+        )
+        recorded = Event(
+            position, state.sid, state.name, revision, event.id, event.type, flags,
+            self._clock, resp,
+        )  # fmt: skip
+        self.staged.append(recorded)
+        state.last = revision
+        if state.name.startswith("$$"):
+            base = self._streams.get(state.name[2:])
+            if base is not None and not is_metastream(base.name):
+                base.metadata = interpret(event.type, event.data)
+        return recorded
+
+    def _register(self, name: str, is_json: bool) -> tuple[int, int, bytes]:
+        number = self._type_ids.get(name)
+        if number is None:
+            number = len(self._type_ids) + 1
+            self._db.execute("INSERT INTO types VALUES (?, ?)", (number, name))
+            self._type_ids[name] = number
+        if len(self._types) > 10_000:
+            self._types.clear()
+        kind = (number, type_flags(name), wire.type_entries(name, is_json))
+        self._types[name, is_json] = kind
+        return kind
+
+    def flush(self) -> None:
+        """Hand staged rows to SQLite, still inside the transaction, so that queries see them."""
+        rows = self._rows
+        if not rows:
+            return
+        at = 0
+        for size in _ROW_CHUNKS:
+            width = size * _COLUMNS
+            while len(rows) - at >= width:
+                self._db.execute(_INSERT[size], rows[at : at + width])
+                at += width
+        rows.clear()
+
+    def trim(self) -> None:
+        """Bound the cache; only between transactions, when every state can be loaded again."""
+        excess = len(self._streams) - _CACHED_STREAMS
+        if excess > 0:
+            for name in list(self._streams)[: excess + _CACHED_STREAMS // 10]:
+                del self._streams[name]
+
+
+_ROW = "(" + ",".join("?" * _COLUMNS) + ")"
+_INSERT = {size: "INSERT INTO events VALUES " + ",".join([_ROW] * size) for size in _ROW_CHUNKS}

@@ -1,0 +1,73 @@
+"""The embedded server: a store, its services, and a socket."""
+
+import asyncio
+from pathlib import Path
+
+from eventstore.embedded.grpc_transport import GrpcServer
+from eventstore.embedded.node import NodeHandlers
+from eventstore.embedded.services import build_methods
+from eventstore.embedded.store import Store
+
+_GRACE = 0.5
+"""Seconds that running calls get at a stop: enough to answer what is queued, and subscriptions
+would never end by themselves."""
+
+
+class EmbeddedServer:
+    """A single node that speaks the EventStoreDB gRPC protocol on a plain socket.
+
+    ``port`` 0 takes a free one. Raises ``FolderInUseError`` if another server has the folder, and
+    ``OSError`` if the port is taken.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        host: str = "127.0.0.1",
+        port: int = 2113,
+        *,
+        system_projections: bool = False,
+    ) -> None:
+        self._data = data
+        self._host = host
+        self._asked_port = port
+        self._system_projections = system_projections
+        self._store: Store | None = None
+        self._transport: GrpcServer | None = None
+        self._stopped = asyncio.Event()
+        self.port = 0
+
+    @property
+    def uri(self) -> str:
+        """The connection string for clients."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"kdb://{host}:{self.port}?Tls=false"
+
+    async def start(self) -> None:
+        """Open the folder and serve."""
+        store = Store(self._data)
+        try:
+            await store.start()
+            node = NodeHandlers(self._host)
+            methods = build_methods(store, node)
+            transport = GrpcServer(methods)
+            self.port = await transport.start(self._host, self._asked_port)
+            node.announce(self.port, [*methods.unary, *methods.streaming])
+        except BaseException:
+            await store.stop()
+            raise
+        self._store, self._transport = store, transport
+
+    async def wait(self) -> None:
+        """Until somebody calls ``stop``."""
+        await self._stopped.wait()
+
+    async def stop(self) -> None:
+        """Answer what was taken, end all calls, close the store. Safe to call twice."""
+        transport, self._transport = self._transport, None
+        store, self._store = self._store, None
+        if transport is not None:
+            await transport.stop(_GRACE)
+        if store is not None:
+            await store.stop()
+        self._stopped.set()

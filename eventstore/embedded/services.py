@@ -1,0 +1,36 @@
+"""Every RPC that is served, by path."""
+
+from eventstore.embedded.append import AppendHandler
+from eventstore.embedded.batch_append import BatchAppendHandler
+from eventstore.embedded.call import Methods
+from eventstore.embedded.delete import DeleteHandlers
+from eventstore.embedded.node import NodeHandlers
+from eventstore.embedded.read import ReadHandler
+from eventstore.embedded.store import Store
+from eventstore.embedded.v2_streams import V2StreamsHandlers
+
+_STREAMS = "/event_store.client.streams.Streams"
+_V2 = "/kurrentdb.protocol.v2.streams.StreamsService"
+
+
+def build_methods(store: Store, node: NodeHandlers) -> Methods:
+    """The handlers of one server."""
+    deletes = DeleteHandlers(store)
+    v2 = V2StreamsHandlers(store)
+    return Methods(
+        unary={
+            f"{_STREAMS}/Delete": deletes.delete,
+            f"{_STREAMS}/Tombstone": deletes.tombstone,
+            f"{_V2}/AppendRecords": v2.append_records,
+            "/event_store.client.gossip.Gossip/Read": node.gossip,
+            "/event_store.client.server_features.ServerFeatures/GetSupportedMethods": (
+                node.supported_methods
+            ),
+        },
+        streaming={
+            f"{_STREAMS}/Append": AppendHandler(store),
+            f"{_STREAMS}/BatchAppend": BatchAppendHandler(store),
+            f"{_STREAMS}/Read": ReadHandler(store),
+            f"{_V2}/AppendSession": v2.append_session,
+        },
+    )

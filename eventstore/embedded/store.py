@@ -1,0 +1,81 @@
+"""Writer and readers of one data folder, joined: what the services are built on."""
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import TypeVar
+
+from eventstore.embedded.bells import StreamBells
+from eventstore.embedded.constants import METADATA_TYPE
+from eventstore.embedded.errors import timed_out
+from eventstore.embedded.event import Event, Proposed
+from eventstore.embedded.folder import DataFolder
+from eventstore.embedded.log import Log
+from eventstore.embedded.operations import Append, Operation
+from eventstore.embedded.schema import connect, migrate
+from eventstore.embedded.writer import Writer
+
+T = TypeVar("T")
+
+WRITE_TIMEOUT = 10.0
+"""Seconds. The real server gives up after 2, too soon on a laptop that is busy with the product."""
+
+
+class Store:
+    """Opens the folder; everything else asks it to write, or reads its log."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = DataFolder(path)
+        try:
+            connection = connect(self._folder.database, writer=True)
+            migrate(connection)
+            connection.close()
+            self.log = Log(self._folder.database)
+        except BaseException:
+            self._folder.close()
+            raise
+        self.bells = StreamBells()
+        self._writer: Writer | None = None
+
+    async def start(self) -> None:
+        """Start writing. A new store gets one system event, as a real node has at first boot."""
+        loop = asyncio.get_running_loop()
+        self._writer = Writer(self._folder.database, loop, self._publish)
+        self._writer.start()
+        if self.log.tail.last_position == 0:
+            first = Proposed(uuid.uuid4().bytes, METADATA_TYPE, True, b'{"$maxAge":2592000}', b"")
+            await self.submit(Append("$$$scavenges", -1, [first]))
+
+    def _publish(self, events: list[Event]) -> None:
+        self.log.publish(events)
+        self.bells.publish(events)
+
+    def submit(self, operation: Operation, size: int = 0) -> "asyncio.Future[object]":
+        """Queue a write; the future ends when it is on disk."""
+        if self._writer is None:
+            raise RuntimeError("the store has not been started")
+        return self._writer.submit(operation, size)
+
+    async def write(
+        self,
+        operation: Operation,
+        kind: type[T],
+        size: int = 0,
+        timeout: float = WRITE_TIMEOUT,
+    ) -> T:
+        """Queue a write and wait for its result. The wait can be cancelled, the write cannot."""
+        future = self.submit(operation, size)
+        done, _ = await asyncio.wait((future,), timeout=timeout)
+        if not done:
+            raise timed_out("the write is still queued")
+        result = future.result()
+        if not isinstance(result, kind):
+            raise TypeError(f"expected {kind.__name__}, got {type(result).__name__}")
+        return result
+
+    async def stop(self) -> None:
+        """Finish what is queued, then close everything."""
+        if self._writer is not None:
+            await self._writer.stop()
+        self.log.close()
+        self._folder.close()
