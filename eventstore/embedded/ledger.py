@@ -231,6 +231,14 @@ class Ledger:
         self._types[name, is_json] = kind
         return kind
 
+    def execute(self, sql: str, parameters: tuple[object, ...]) -> None:
+        """Write to a table other than the log's, in the same transaction."""
+        self._db.execute(sql, parameters)
+
+    def query(self, sql: str) -> list[tuple[str]]:
+        """Read such a table as of now."""
+        return self._db.execute(sql).fetchall()
+
     def flush(self) -> None:
         """Hand staged rows to SQLite, still inside the transaction, so that queries see them."""
         rows = self._rows

@@ -5,7 +5,6 @@ page cache, cheaper to read in place than to send to a thread; what may take lon
 is cut into bounded steps between which the loop runs on.
 """
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -258,6 +257,6 @@ class Log:
         marks = ",".join("?" * len(positions))
         return self._select(f"WHERE e.position IN ({marks}) ORDER BY e.position", positions)
 
-    def checked(self) -> sqlite3.Connection:
-        """The reading connection, for the few who keep tables of their own."""
-        return self._db
+    def query(self, sql: str) -> list[tuple[str]]:
+        """Read a table other than the log's."""
+        return self._db.execute(sql).fetchall()

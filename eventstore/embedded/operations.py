@@ -33,6 +33,14 @@ class Operation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Nothing:
+    """Writes nothing; is answered after everything that was queued before it."""
+
+    def apply(self, ledger: Ledger) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
     """Events for one stream."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eventstore.embedded.grpc_transport import GrpcServer
 from eventstore.embedded.node import NodeHandlers
+from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.services import build_methods
 from eventstore.embedded.store import Store
 
@@ -33,6 +34,7 @@ class EmbeddedServer:
         self._asked_port = port
         self._system_projections = system_projections
         self._store: Store | None = None
+        self._groups: Groups | None = None
         self._transport: GrpcServer | None = None
         self._stopped = asyncio.Event()
         self.port = 0
@@ -48,15 +50,17 @@ class EmbeddedServer:
         store = Store(self._data)
         try:
             await store.start()
+            groups = Groups(store)
+            groups.start()
             node = NodeHandlers(self._host)
-            methods = build_methods(store, node)
+            methods = build_methods(store, groups, node)
             transport = GrpcServer(methods)
             self.port = await transport.start(self._host, self._asked_port)
             node.announce(self.port, [*methods.unary, *methods.streaming])
         except BaseException:
             await store.stop()
             raise
-        self._store, self._transport = store, transport
+        self._store, self._groups, self._transport = store, groups, transport
 
     async def wait(self) -> None:
         """Until somebody calls ``stop``."""
@@ -65,9 +69,12 @@ class EmbeddedServer:
     async def stop(self) -> None:
         """Answer what was taken, end all calls, close the store. Safe to call twice."""
         transport, self._transport = self._transport, None
+        groups, self._groups = self._groups, None
         store, self._store = self._store, None
         if transport is not None:
             await transport.stop(_GRACE)
+        if groups is not None:
+            await groups.stop()
         if store is not None:
             await store.stop()
         self._stopped.set()

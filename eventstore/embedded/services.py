@@ -5,22 +5,34 @@ from eventstore.embedded.batch_append import BatchAppendHandler
 from eventstore.embedded.call import Methods
 from eventstore.embedded.delete import DeleteHandlers
 from eventstore.embedded.node import NodeHandlers
+from eventstore.embedded.persistent.rpc import GroupHandlers
+from eventstore.embedded.persistent.rpc_read import GroupReadHandler
+from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.read import ReadHandler
 from eventstore.embedded.store import Store
 from eventstore.embedded.v2_streams import V2StreamsHandlers
 
 _STREAMS = "/event_store.client.streams.Streams"
+_GROUPS = "/event_store.client.persistent_subscriptions.PersistentSubscriptions"
 _V2 = "/kurrentdb.protocol.v2.streams.StreamsService"
 
 
-def build_methods(store: Store, node: NodeHandlers) -> Methods:
+def build_methods(store: Store, groups: Groups, node: NodeHandlers) -> Methods:
     """The handlers of one server."""
     deletes = DeleteHandlers(store)
+    group = GroupHandlers(store, groups)
     v2 = V2StreamsHandlers(store)
     return Methods(
         unary={
             f"{_STREAMS}/Delete": deletes.delete,
             f"{_STREAMS}/Tombstone": deletes.tombstone,
+            f"{_GROUPS}/Create": group.create,
+            f"{_GROUPS}/Update": group.update,
+            f"{_GROUPS}/Delete": group.delete,
+            f"{_GROUPS}/GetInfo": group.get_info,
+            f"{_GROUPS}/List": group.list,
+            f"{_GROUPS}/ReplayParked": group.replay_parked,
+            f"{_GROUPS}/RestartSubsystem": group.restart,
             f"{_V2}/AppendRecords": v2.append_records,
             "/event_store.client.gossip.Gossip/Read": node.gossip,
             "/event_store.client.server_features.ServerFeatures/GetSupportedMethods": (
@@ -31,6 +43,7 @@ def build_methods(store: Store, node: NodeHandlers) -> Methods:
             f"{_STREAMS}/Append": AppendHandler(store),
             f"{_STREAMS}/BatchAppend": BatchAppendHandler(store),
             f"{_STREAMS}/Read": ReadHandler(store),
+            f"{_GROUPS}/Read": GroupReadHandler(groups),
             f"{_V2}/AppendSession": v2.append_session,
         },
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from eventstore.embedded.errors import timed_out
 from eventstore.embedded.event import Event, Proposed
 from eventstore.embedded.folder import DataFolder
 from eventstore.embedded.log import Log
-from eventstore.embedded.operations import Append, Operation
+from eventstore.embedded.operations import Append, Nothing, Operation
 from eventstore.embedded.schema import connect, migrate
 from eventstore.embedded.writer import Writer
 
@@ -35,6 +36,7 @@ class Store:
             self._folder.close()
             raise
         self.bells = StreamBells()
+        self._listeners: list[Callable[[list[Event]], None]] = []
         self._writer: Writer | None = None
 
     async def start(self) -> None:
@@ -49,6 +51,16 @@ class Store:
     def _publish(self, events: list[Event]) -> None:
         self.log.publish(events)
         self.bells.publish(events)
+        for listener in self._listeners:
+            listener(events)
+
+    def listen(self, listener: Callable[[list[Event]], None]) -> None:
+        """Call back on the event loop after every commit with events."""
+        self._listeners.append(listener)
+
+    async def barrier(self) -> None:
+        """Return when everything queued until now is on disk."""
+        await self.write(Nothing(), type(None))
 
     def submit(self, operation: Operation, size: int = 0) -> "asyncio.Future[object]":
         """Queue a write; the future ends when it is on disk."""

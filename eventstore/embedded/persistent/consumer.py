@@ -1,0 +1,61 @@
+"""One connected consumer: its slots, what it holds, and what waits to be sent to it."""
+
+import asyncio
+import time
+from collections import deque
+
+from eventstore.embedded.errors import RpcError
+from eventstore.embedded.persistent.message import Message
+
+_MEASURED = 1_000
+
+
+class Consumer:
+    """Never holds more messages than the slots it asked for, so its outbox is bounded too."""
+
+    def __init__(self, slots: int, structured: bool, peer: str, connection_name: str) -> None:
+        self.slots = slots
+        self.peer = peer
+        self.connection_name = connection_name
+        self.in_flight = 0
+        self.total = 0
+        self.measured_total = 0
+        self.latencies: deque[float] = deque(maxlen=_MEASURED)
+        self._structured = structured
+        self._outbox: list[bytes] = []
+        self._rung = asyncio.Event()
+        self._dropped: RpcError | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether it can take one more."""
+        return self.in_flight < self.slots
+
+    def push(self, message: Message) -> None:
+        """Hand a message over."""
+        message.consumer = self
+        message.pushed_at = time.monotonic()
+        self.in_flight += 1
+        self.total += 1
+        self._outbox.append(message.encode(self._structured))
+        self._rung.set()
+
+    def done(self, message: Message) -> None:
+        """The message is no longer this consumer's."""
+        message.consumer = None
+        self.in_flight -= 1
+        self.latencies.append(time.monotonic() - message.pushed_at)
+
+    def drop(self, reason: RpcError) -> None:
+        """End the consumer's call."""
+        self._dropped = reason
+        self._rung.set()
+
+    async def take(self) -> list[bytes]:
+        """Responses to send next; raises when the consumer is dropped."""
+        await self._rung.wait()
+        self._rung.clear()
+        if self._dropped is not None:
+            raise self._dropped
+        outbox, self._outbox = self._outbox, []
+        return outbox

@@ -1,0 +1,319 @@
+"""A consumer group: which message goes to whom, when it comes again, and how far all have got.
+
+A synchronous state machine. Every change (a consumer joins, acknowledges, leaves; events are
+committed; a second passes) ends in ``pump``, which pushes what can be pushed. The only waiting is
+for writes, in callbacks: a message that is to be parked stays outstanding, and the checkpoint
+behind it, until its entry is durable.
+"""
+
+import asyncio
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable
+
+from eventstore.embedded.errors import RpcError
+from eventstore.embedded.event import Event
+from eventstore.embedded.log import Log
+from eventstore.embedded.operations import Operation
+from eventstore.embedded.persistent.consumer import Consumer
+from eventstore.embedded.persistent.errors import dropped, too_many_consumers
+from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.replay import Replay
+from eventstore.embedded.persistent.settings import GroupSettings
+from eventstore.embedded.persistent.source import make_source
+from eventstore.embedded.persistent.strategies import STRATEGIES
+from eventstore.embedded.persistent.writes import park, save_checkpoint
+
+Submit = Callable[[Operation], "asyncio.Future[object]"]
+
+
+class Group:
+    """See the module."""
+
+    def __init__(
+        self, log: Log, submit: Submit, settings: GroupSettings, checkpoint: int | None
+    ) -> None:
+        self.settings = settings
+        self.consumers: list[Consumer] = []
+        self.checkpoint = checkpoint
+        self.total_items = 0
+        self.measured_items = 0
+        self.rate = 0
+        self._log = log
+        self._submit = submit
+        start = settings.origin if checkpoint is None else checkpoint + 1
+        self.source = make_source(log, settings, start)
+        self.buffer: deque[Message] = deque()
+        self.retries: list[Message] = []
+        self.outstanding: dict[bytes, list[Message]] = {}
+        self.replay = Replay(log, submit, settings)
+        self._strategy = STRATEGIES[settings.strategy]()
+        self._handled = 0
+        self._checkpointed_at = time.monotonic()
+        self._saving = False
+        self._again = False
+        self._closed = False
+
+    # Consumers
+
+    def check_room(self) -> None:
+        """Raises if the group is full."""
+        limit = self.settings.max_subscribers
+        if limit and len(self.consumers) >= limit:
+            raise too_many_consumers(self.settings.stream, self.settings.name)
+
+    def join(self, consumer: Consumer) -> None:
+        """Raises if the group is full."""
+        self.check_room()
+        self.consumers.append(consumer)
+        self.pump()
+
+    def leave(self, consumer: Consumer) -> None:
+        """Its messages go to others, in order; that alone never parks them."""
+        if consumer not in self.consumers:
+            return
+        self.consumers.remove(consumer)
+        self._strategy.left(consumer)
+        for message in self._all_outstanding():
+            if message.consumer is consumer:
+                self._take_back(message)
+                self._retry(message)
+        if not self.consumers:
+            self._save_checkpoint()
+        self.pump()
+
+    def close(self) -> None:
+        """End all consumers: the group is updated, deleted or restarted."""
+        self._closed = True
+        reason = dropped(self.settings.stream, self.settings.name)
+        for consumer in self.consumers:
+            consumer.drop(reason)
+        self.consumers = []
+
+    # Outcomes
+
+    def ack(self, ids: list[bytes]) -> None:
+        """Handled. Unknown ids are ignored."""
+        for event_id in ids:
+            message = self._find(event_id)
+            if message is not None:
+                self._take_back(message)
+                self._finish(message)
+        self._settle()
+
+    def nack_retry(self, ids: list[bytes]) -> None:
+        """Deliver again, or park when that has been tried often enough."""
+        for event_id in ids:
+            message = self._find(event_id)
+            if message is not None:
+                self._take_back(message)
+                self._retry_or_park(message)
+        self._settle()
+
+    def nack_park(self, ids: list[bytes], reason: str) -> None:
+        """Put aside for an operator."""
+        for event_id in ids:
+            message = self._find(event_id)
+            if message is not None:
+                self._take_back(message)
+                self._park(message, f"Client explicitly NAK'ed message.\n{reason}")
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._handled >= max(self.settings.max_checkpoint_count, 1):
+            self._save_checkpoint()
+        self.pump()
+
+    def _find(self, event_id: bytes) -> Message | None:
+        found = self.outstanding.get(event_id)
+        return next((message for message in found or () if not message.parking), None)
+
+    def _take_back(self, message: Message) -> None:
+        if message.consumer is not None:
+            message.consumer.done(message)
+
+    def _finish(self, message: Message) -> None:
+        """Nothing is left to do for the message."""
+        self._forget(message)
+        if message.replayed is None:
+            self._handled += 1
+        else:
+            self.replay.finished(message.replayed)
+
+    def _forget(self, message: Message) -> None:
+        same = self.outstanding.get(message.original.id)
+        if same is not None:
+            same.remove(message)
+            if not same:
+                del self.outstanding[message.original.id]
+
+    def _retry(self, message: Message) -> None:
+        self._forget(message)
+        message.retries += 1
+        self._queue_retry(message)
+
+    def _queue_retry(self, message: Message) -> None:
+        if message.replayed is not None:
+            self.retries.append(message)
+            return
+        fresh = sum(1 for queued in self.retries if queued.replayed is None)
+        insort(self.retries, message, hi=fresh, key=lambda queued: queued.order)
+
+    def _retry_or_park(self, message: Message) -> None:
+        limit = self.settings.max_retries
+        if message.retries < limit:
+            self._retry(message)
+        else:
+            self._park(message, f"Reached retry count of {limit}")
+
+    def _park(self, message: Message, reason: str) -> None:
+        message.parking = True
+        original = message.original
+        if original.type == "$>":
+            link = original.record().data  # of a link its own target is parked, replayed or not
+        else:
+            link = f"{original.revision}@{original.stream}".encode()
+
+        def parked(future: "asyncio.Future[object]") -> None:
+            message.parking = False
+            if future.cancelled() or future.exception() is not None:
+                self._forget(message)
+                self._queue_retry(message)
+            else:
+                self._finish(message)
+            if not self._closed:
+                self._settle()
+
+        try:
+            future = self._submit(park(self.settings, link, reason, message.order))
+        except RpcError:
+            message.parking = False
+            self._forget(message)
+            self._queue_retry(message)
+            return
+        future.add_done_callback(parked)
+
+    # Pushing
+
+    def pump(self) -> None:
+        """Push until no consumer has room or nothing is left."""
+        if self._closed or not self.consumers:
+            return
+        while True:
+            if not any(consumer.free for consumer in self.consumers):
+                return
+            self._push_from(self.retries)
+            self._push_from(self.buffer)
+            room = self.settings.history_buffer - len(self.buffer)
+            if room <= 0 or not any(consumer.free for consumer in self.consumers):
+                return
+            if self.source.level:
+                return
+            messages = self.source.read(min(max(self.settings.read_batch, 1), room))
+            self.buffer += messages
+            if not messages:
+                # A filter that matches little: look further, but let the others run in between.
+                if not self.source.level and not self._again:
+                    self._again = True
+                    asyncio.get_running_loop().call_soon(self._pump_again)
+                return
+
+    def _pump_again(self) -> None:
+        self._again = False
+        self.pump()
+
+    def _push_from(self, queue: "deque[Message] | list[Message]") -> None:
+        if not queue:
+            return
+        waiting: list[Message] = []
+        blocked = False
+        for message in queue:
+            consumer = None
+            if not blocked:
+                consumer = self._strategy.pick(self.consumers, message)
+            if consumer is None:
+                waiting.append(message)
+                blocked = blocked or not self._strategy.blocks_alone
+                continue
+            self._push(message, consumer)
+        queue.clear()
+        queue.extend(waiting)
+
+    def _push(self, message: Message, consumer: Consumer) -> None:
+        message.deadline = time.monotonic() + self.settings.message_timeout / 1000
+        self.outstanding.setdefault(message.original.id, []).append(message)
+        self.total_items += 1
+        consumer.push(message)
+
+    def committed(self, events: list[Event]) -> None:
+        """New events; cheap for a group that has no room or no consumer."""
+        if self.consumers:
+            self.pump()
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Once a second: timeouts, and the checkpoint that is due by time."""
+        late = [
+            message
+            for message in self._all_outstanding()
+            if not message.parking and message.deadline <= now
+        ]
+        for message in late:
+            self._take_back(message)
+            self._retry_or_park(message)
+        self.rate = self.total_items - self.measured_items
+        self.measured_items = self.total_items
+        for consumer in self.consumers:
+            consumer.measured_total = consumer.total
+        due = now - self._checkpointed_at >= self.settings.checkpoint_after / 1000
+        if due and self._handled >= max(self.settings.min_checkpoint_count, 1):
+            self._save_checkpoint()
+        self.pump()
+
+    def _all_outstanding(self) -> list[Message]:
+        messages = [message for same in self.outstanding.values() for message in same]
+        messages.sort(key=lambda message: message.order)
+        return messages
+
+    # Progress
+
+    def progress(self) -> int:
+        """The last revision or position up to which everything is handled."""
+        waiting = [
+            message.order
+            for queue in (self._all_outstanding(), self.retries, self.buffer)
+            for message in queue
+            if message.replayed is None
+        ]
+        return min(waiting) - 1 if waiting else self.source.next - 1
+
+    def flush(self) -> None:
+        """Save progress now: at a clean stop, so that little is delivered twice after it."""
+        self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        value = self.progress()
+        known = self.settings.origin - 1 if self.checkpoint is None else self.checkpoint
+        if value <= known or self._saving:
+            return
+
+        def saved(future: "asyncio.Future[object]") -> None:
+            self._saving = False
+            if not future.cancelled() and future.exception() is None:
+                self.checkpoint = value
+
+        try:
+            future = self._submit(save_checkpoint(self.settings, value))
+        except RpcError:
+            return
+        self._saving = True
+        self._handled = 0
+        self._checkpointed_at = time.monotonic()
+        future.add_done_callback(saved)
+
+    def replay_parked(self, stop_at: int | None) -> None:
+        """Put parked messages behind the retries; raises if that makes no sense."""
+        self.retries += self.replay.start(stop_at)
+        self.pump()

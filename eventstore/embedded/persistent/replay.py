@@ -1,0 +1,91 @@
+"""Replaying parked messages, at least once.
+
+The real server truncates the parked stream as soon as it has read it, and loses what is in flight
+in a crash. Here ``$tb`` moves only over messages whose outcome (handled, or parked anew) is on
+disk; a restart finds the others still parked.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from eventstore.embedded.errors import RpcError
+from eventstore.embedded.log import Log
+from eventstore.embedded.operations import Operation
+from eventstore.embedded.persistent.errors import group_failed
+from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.settings import GroupSettings
+from eventstore.embedded.persistent.writes import TruncateParked
+from eventstore.embedded.resolve import target_of
+
+_PAGE = 500
+
+
+class Replay:
+    """Knows which parked entries are in flight."""
+
+    def __init__(
+        self,
+        log: Log,
+        submit: Callable[[Operation], "asyncio.Future[object]"],
+        settings: GroupSettings,
+    ) -> None:
+        self._log = log
+        self._submit = submit
+        self._settings = settings
+        self._stream = settings.parked_stream
+        self._pending: set[int] = set()
+        self._until = 0
+
+    def start(self, stop_at: int | None) -> list[Message]:
+        """Messages of the parked stream up to, excluding, a revision."""
+        if stop_at is not None and stop_at < 0:
+            reason = "Cannot stop replaying parked message at a negative version."
+            raise group_failed(self._settings.stream, self._settings.name, reason)
+        info = self._log.info(self._stream)
+        if not info.exists:
+            return []
+        first, last = self._log.window(info)
+        at = max(first, self._until)
+        end = last + 1 if stop_at is None else min(stop_at, last + 1)
+        messages: list[Message] = []
+        while at < end:
+            entries = self._log.stream_events(info.sid, at, end - 1, _PAGE)
+            if not entries:
+                break
+            for entry in entries:
+                _, target = target_of(self._log, entry.record())
+                if target is not None:
+                    messages.append(Message(entry, target, entry.revision, entry.revision))
+                    self._pending.add(entry.revision)
+            at = entries[-1].revision + 1
+        self._until = max(self._until, end)
+        if not self._pending:
+            self._truncate()
+        return messages
+
+    def finished(self, revision: int) -> None:
+        """A replayed message has been handled or parked anew."""
+        self._pending.discard(revision)
+        if not self._pending or revision < min(self._pending):
+            self._truncate()
+
+    def _truncate(self) -> None:
+        done = min(self._pending) if self._pending else self._until
+        try:
+            self._submit(TruncateParked(self._stream, done))
+        except RpcError:
+            return  # the store is stopping: the entries stay parked, and can be replayed again
+
+    @property
+    def running(self) -> bool:
+        """Whether replayed messages are in flight."""
+        return bool(self._pending)
+
+    @property
+    def parked_count(self) -> int:
+        """Entries that are parked and not being replayed."""
+        info = self._log.info(self._stream)
+        if not info.exists:
+            return 0
+        first, last = self._log.window(info)
+        return max(0, last - max(first, self._until) + 1)

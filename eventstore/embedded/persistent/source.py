@@ -1,0 +1,120 @@
+"""Where a group's new events come from: a stream or ``$all``, read when there is room for them."""
+
+from typing import Protocol
+
+from eventstore.embedded.constants import MAX
+from eventstore.embedded.event import Event, Record
+from eventstore.embedded.log import Log
+from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.settings import GroupSettings
+from eventstore.embedded.resolve import is_link, target_of
+from eventstore.embedded.wire import record_of
+
+
+class Source(Protocol):
+    """A cursor."""
+
+    next: int
+    """First revision, or position, not yet looked at."""
+
+    def read(self, limit: int) -> list[Message]:
+        """The next messages; may be empty though there are more to look at."""
+
+    @property
+    def level(self) -> bool:
+        """Whether everything committed has been looked at."""
+
+    @property
+    def last_known(self) -> int:
+        """The newest revision or position; -1 if there is none."""
+
+
+def _messages(log: Log, events: list[Event], resolve: bool, on_all: bool) -> list[Message]:
+    messages = []
+    for event in events:
+        order = event.position if on_all else event.revision
+        target: Event | None = None
+        if resolve and is_link(event.resp):
+            linked, target = target_of(log, Record.FromString(record_of(event.resp)))
+            if linked and target is None:
+                continue  # its target is gone: nobody could handle it
+        messages.append(Message(event, target, order))
+    return messages
+
+
+class StreamSource:
+    """One stream's readable events."""
+
+    def __init__(self, log: Log, settings: GroupSettings, start: int) -> None:
+        self._log = log
+        self._stream = settings.stream
+        self._resolve = settings.resolve_links
+        self.next = start
+
+    def read(self, limit: int) -> list[Message]:
+        """From the cursor to the end of the stream."""
+        info = self._log.info(self._stream)
+        if info.last == MAX or not info.exists:
+            return []
+        first, last = self._log.window(info)
+        at = max(self.next, first)
+        if at > last:
+            return []
+        events = self._log.stream_events(info.sid, at, last, limit)
+        if events:
+            self.next = events[-1].revision + 1
+        return _messages(self._log, events, self._resolve, on_all=False)
+
+    @property
+    def level(self) -> bool:
+        """Deleted streams have nothing left to look at."""
+        info = self._log.info(self._stream)
+        return info.last == MAX or not info.exists or self.next > info.last
+
+    @property
+    def last_known(self) -> int:
+        """Last revision."""
+        last = self._log.info(self._stream).last
+        return -1 if last == MAX else last
+
+
+class AllSource:
+    """``$all`` behind the group's filter."""
+
+    def __init__(self, log: Log, settings: GroupSettings, start: int) -> None:
+        self._log = log
+        self._match = settings.event_filter()
+        self._resolve = settings.resolve_links
+        self.next = start
+
+    def read(self, limit: int) -> list[Message]:
+        """One bounded step; events that don't match move the cursor all the same."""
+        after = self.next - 1
+        tail = self._log.tail
+        if after >= tail.last_position:
+            return []
+        if tail.covers(after):
+            looked_at = tail.after(after, limit)
+            events = [event for event in looked_at if self._match.shows(event)]
+            self.next = looked_at[-1].position + 1
+        else:
+            rows, reached = self._log.scan_forwards(after, self._match, limit)
+            events = self._log.events_at([position for position, _ in rows]) if rows else []
+            self.next = reached + 1
+        return _messages(self._log, events, self._resolve, on_all=True)
+
+    @property
+    def level(self) -> bool:
+        """Whether the cursor is behind the newest event."""
+        return self.next > self._log.tail.last_position
+
+    @property
+    def last_known(self) -> int:
+        """Newest position."""
+        return self._log.tail.last_position or -1
+
+
+def make_source(log: Log, settings: GroupSettings, start: int) -> Source:
+    """The source that settings ask for."""
+    kind = AllSource if settings.on_all else StreamSource
+    return kind(log, settings, start)
