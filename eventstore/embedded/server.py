@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from eventstore.embedded.grpc_transport import GrpcServer
+from eventstore.embedded.http2.server import GrpcServer
 from eventstore.embedded.node import NodeHandlers
 from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.services import build_methods

@@ -1,0 +1,119 @@
+"""The listening socket, and gRPC's side of a call: paths, statuses, shutdown."""
+
+import asyncio
+import logging
+import socket
+
+from grpc import StatusCode
+
+from eventstore.embedded.call import Call, Methods, Streaming, Unary
+from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_V1_MESSAGE
+from eventstore.embedded.errors import RpcError, handler_failed, invalid_argument
+from eventstore.embedded.http2 import frames, hpack
+from eventstore.embedded.http2.call import Http2Call
+from eventstore.embedded.http2.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+
+
+class GrpcServer:
+    """Serves handlers by path."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._methods = methods
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port bound. Raises ``OSError`` if the port is taken."""
+        # SO_REUSEPORT stays off: else a second server could bind the port and share the traffic.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._dispatch, self._connections), host, port, backlog=_BACKLOG
+        )
+        listening = self._server.sockets[0]
+        bound: int = listening.getsockname()[1]
+        if listening.family == socket.AF_INET6:
+            log.debug("listening on IPv6")
+        return bound
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, give running ones some time, then end them with UNAVAILABLE."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.say_goodbye()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _dispatch(
+        self, connection: Connection, stream: int, headers: dict[bytes, bytes], ended: bool
+    ) -> Http2Call | None:
+        """Start a call; None if it is refused before it exists."""
+        if headers.get(b":method") != b"POST" or not headers.get(b"content-type", b"").startswith(
+            b"application/grpc"
+        ):
+            status = b"405" if headers.get(b":method") != b"POST" else b"415"
+            block = hpack.encode([(b":status", status)])
+            flags = frames.END_HEADERS | frames.END_STREAM
+            connection.send(frames.frame(frames.HEADERS, flags, stream, block))
+            return None
+        path = headers.get(b":path", b"").decode(errors="replace")
+        v1 = path.startswith("/event_store.")
+        limit = MAX_V1_MESSAGE if v1 else MAX_APPEND_SIZE * 3 // 2
+        call = Http2Call(connection, stream, headers, limit, connection.initial_window)
+        connection.calls[stream] = call
+        if ended:
+            call.end()
+        unary = self._methods.unary.get(path)
+        if unary is not None:
+            serving = self._serve_unary(unary, call)
+        else:
+            serving = self._serve(self._methods.streaming.get(path), call)
+        task = asyncio.create_task(serving)
+        call.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return call
+
+    async def _serve_unary(self, handler: Unary, call: Http2Call) -> None:
+        async def run(call: Call) -> None:
+            request = await call.read()
+            if request is None:
+                raise invalid_argument("The request is missing.")
+            await call.write(await handler(request, call))
+
+        await self._guard(run, call)
+
+    async def _serve(self, handler: Streaming | None, call: Http2Call) -> None:
+        if handler is None:
+            call.fail(RpcError(StatusCode.UNIMPLEMENTED, "Method not found!"))
+            return
+        await self._guard(handler, call)
+
+    async def _guard(self, handler: Streaming, call: Http2Call) -> None:
+        """Every outcome of a handler becomes a status."""
+        try:
+            await handler(call)
+        except RpcError as error:
+            call.fail(error)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            call.fail(RpcError(StatusCode.UNAVAILABLE, "The server is shutting down."))
+        except BaseException:
+            # The last stop of every error a handler did not foresee: one call fails, others go on.
+            log.exception("handler failed")
+            call.fail(handler_failed())
+        else:
+            call.finish()
