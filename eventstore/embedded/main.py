@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+import uvloop
+
 from eventstore.embedded.folder import FolderInUseError
 from eventstore.embedded.schema import SchemaTooNewError
 from eventstore.embedded.server import EmbeddedServer
@@ -19,7 +21,8 @@ either would wait longer for the other than a commit takes."""
 def run(host: str, port: int, data: Path, system_projections: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; returns the process's exit code (2: cannot start)."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    return asyncio.run(_serve(host, port, data, system_projections))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(host, port, data, system_projections))
 
 
 async def _serve(host: str, port: int, data: Path, system_projections: bool) -> int:

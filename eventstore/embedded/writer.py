@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -26,6 +26,8 @@ _GROUP_LIMIT = 2_000
 """Operations a transaction: bounds the time until the first of them is answered."""
 _QUEUE_BYTES = 512 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_ROW_OVERHEAD = 300
+"""Index entries and page remainders an event, roughly."""
 _RESTART_BYTES = 256 * 1024 * 1024
 """A WAL this long is emptied by the writer itself: readers and a steady load can otherwise keep
 the passive checkpoints from ever finishing."""
@@ -38,21 +40,6 @@ class _Job:
     size: int
     result: object = None
     error: BaseException | None = None
-
-
-@dataclass(slots=True)
-class _Wal:
-    """How far the WAL has grown, seen from the file itself."""
-
-    path: Path
-    checkpointed: int = 0
-    busy: bool = field(default=False)
-
-    def size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
 
 
 class Writer:
@@ -73,7 +60,9 @@ class Writer:
         self._queued = 0
         self._broken: str | None = None
         self._stopping = False
-        self._wal = _Wal(database.with_name(database.name + "-wal"))
+        self._wal = database.with_name(database.name + "-wal")
+        self._unchecked = 0
+        self._checkpointing = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._checkpointer: threading.Thread | None = None
 
@@ -126,7 +115,7 @@ class Writer:
             if jobs:
                 events = self._commit(jobs)
                 self._loop.call_soon_threadsafe(self._finish, jobs, events)
-                self._keep_wal_short()
+                self._keep_wal_short(events)
 
     def _commit(self, jobs: list[_Job]) -> list[Event]:
         """One transaction for all; on failure all fail, and nothing of it is remembered."""
@@ -185,18 +174,22 @@ class Writer:
             else:
                 future.set_result(job.result)
 
-    def _keep_wal_short(self) -> None:
-        size = self._wal.size()
-        if size >= _RESTART_BYTES:
-            if not self._wal.busy:
-                try:
-                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                except sqlite3.Error:
-                    log.warning("wal checkpoint failed", exc_info=True)
-        elif size >= _CHECKPOINT_BYTES and not self._wal.busy:
-            self._wal.busy = True
-            self._checkpointer = threading.Thread(target=self._checkpoint, daemon=True)
-            self._checkpointer.start()
+    def _keep_wal_short(self, events: list[Event]) -> None:
+        """Copy the WAL back now and then. Its file keeps its size when it is reused, so growth is
+        counted by what was written."""
+        self._unchecked += sum(len(event.resp) + _ROW_OVERHEAD for event in events)
+        if self._unchecked < _CHECKPOINT_BYTES or self._checkpointing:
+            return
+        self._unchecked = 0
+        if self._wal.stat().st_size >= _RESTART_BYTES:
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error:
+                log.warning("wal checkpoint failed", exc_info=True)
+            return
+        self._checkpointing = True
+        self._checkpointer = threading.Thread(target=self._checkpoint, daemon=True)
+        self._checkpointer.start()
 
     def _checkpoint(self) -> None:
         try:
@@ -208,4 +201,4 @@ class Writer:
         except sqlite3.Error:
             log.warning("wal checkpoint failed", exc_info=True)
         finally:
-            self._wal.busy = False
+            self._checkpointing = False

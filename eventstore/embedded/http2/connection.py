@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from eventstore.embedded.http2 import frames
 from eventstore.embedded.http2.call import RECEIVE_WINDOW, Http2Call
@@ -54,9 +55,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the peer."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=1 << 20)
+        # uvloop's transports are no subclasses of asyncio's; they only behave like them.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=1 << 20)
         self.peer = str(transport.get_extra_info("peername"))
         self._registry.add(self)
         greeting = {
