@@ -1,0 +1,1 @@
+"""The reference domain: orders and the stock that they are filled from."""

@@ -1,0 +1,52 @@
+"""The vocabulary that a domain is written in: pure, without infrastructure."""
+
+from rayfold.aggregate import Aggregate, Placement
+from rayfold.errors import (
+    DomainError,
+    NotFound,
+    RayfoldError,
+    Refused,
+    Rejected,
+    UnknownEventType,
+    UnreadableEvent,
+)
+from rayfold.messages import Command, Event, Message
+from rayfold.query import PageQuery, Query
+from rayfold.receipt import Receipt
+from rayfold.recorded import Recorded
+from rayfold.registry import Registry
+from rayfold.routes import Route
+from rayfold.upcasting import Upcaster, upcaster
+from rayfold.values import Cents, Now, UtcDatetime
+from rayfold.view import Entry, View, document, on, starts
+
+__all__ = [
+    "Aggregate",
+    "Cents",
+    "Command",
+    "DomainError",
+    "Entry",
+    "Event",
+    "Message",
+    "NotFound",
+    "Now",
+    "PageQuery",
+    "Placement",
+    "Query",
+    "RayfoldError",
+    "Receipt",
+    "Recorded",
+    "Refused",
+    "Registry",
+    "Rejected",
+    "Route",
+    "UnknownEventType",
+    "UnreadableEvent",
+    "Upcaster",
+    "UtcDatetime",
+    "View",
+    "document",
+    "on",
+    "starts",
+    "upcaster",
+]

@@ -1,0 +1,1 @@
+"""Orders: from the first line to the shipment."""

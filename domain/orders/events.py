@@ -1,0 +1,70 @@
+"""What has happened to an order."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from rayfold import Event, UtcDatetime
+
+
+class OrderCreated(Event, name="OrderCreated"):
+    """A customer began an order."""
+
+    order_id: UUID
+    customer_id: str
+    currency: str
+    at: UtcDatetime
+
+
+class LineAdded(Event, name="LineAdded"):
+    """So many of an item were put in, at this price each."""
+
+    order_id: UUID
+    sku: str
+    quantity: int
+    unit_price_cents: int
+
+
+class LineRemoved(Event, name="LineRemoved"):
+    """An item was taken out."""
+
+    order_id: UUID
+    sku: str
+
+
+class OrderPlaced(Event, name="OrderPlaced"):
+    """The customer ordered what was in it, at this total."""
+
+    order_id: UUID
+    total_cents: int
+    currency: str
+    at: UtcDatetime
+
+
+class OrderPaid(Event, name="OrderPaid"):
+    """The money came in."""
+
+    order_id: UUID
+    at: UtcDatetime
+
+
+class OrderShipped(Event, name="OrderShipped"):
+    """The goods left."""
+
+    order_id: UUID
+    at: UtcDatetime
+
+
+class OrderCancelled(Event, name="OrderCancelled"):
+    """Nothing will come of it. `placed_at` is None if it had not been placed."""
+
+    order_id: UUID
+    total_cents: int
+    currency: str
+    placed_at: UtcDatetime | None
+    at: UtcDatetime
+
+
+OrderEvent = (
+    OrderCreated | LineAdded | LineRemoved | OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
+)

@@ -1,0 +1,72 @@
+"""Errors that a domain raises, or that loading a domain raises."""
+
+from __future__ import annotations
+
+
+class RayfoldError(Exception):
+    """The root of every error that Rayfold raises on purpose."""
+
+
+class DomainError(RayfoldError):
+    """A package that is to be run as a domain is not a valid one; the message says where."""
+
+
+class Refused(RayfoldError):
+    """The root of what a decision can raise: nothing was appended, nothing has changed."""
+
+    def __init__(self, rule: str, detail: str) -> None:
+        super().__init__(rule, detail)
+        self.rule = rule
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Rejected(Refused):
+    """A business rule says no.
+
+    `rule` is a stable, kebab-cased code that clients may branch on; `detail` is a
+    sentence for people. The same command may be accepted later, in another state.
+    """
+
+
+class NotFound(Refused):
+    """The command needs an aggregate that was never begun."""
+
+
+class UnknownEventType(RayfoldError):
+    """The log holds an event that no registered event type (or upcaster) can read.
+
+    Raised on folding, with the place: a newer writer, or a type that was removed
+    while its events remain. Bring the type back, or write an upcaster for it.
+    """
+
+    def __init__(self, event_type: str, stream: str, revision: int) -> None:
+        super().__init__(event_type, stream, revision)
+        self.event_type = event_type
+        self.stream = stream
+        self.revision = revision
+
+    def __str__(self) -> str:
+        return (
+            f"no event type {self.event_type!r} in the domain, "
+            f"met at revision {self.revision} of stream {self.stream!r}"
+        )
+
+
+class UnreadableEvent(RayfoldError):
+    """An event's data does not fit its type; names the type, the stream, and the revision."""
+
+    def __init__(self, event_type: str, stream: str, revision: int, reason: str) -> None:
+        super().__init__(event_type, stream, revision, reason)
+        self.event_type = event_type
+        self.stream = stream
+        self.revision = revision
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"event {self.event_type!r} at revision {self.revision} of stream "
+            f"{self.stream!r} cannot be read: {self.reason}"
+        )

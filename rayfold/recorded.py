@@ -1,0 +1,18 @@
+"""An event as it stands in the log: the fact, its place, and who wrote it why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rayfold.messages import Event
+
+
+class Recorded(NamedTuple):
+    """`revision` is the zero-based place in `stream`; `position` the place in `$all`."""
+
+    event: Event
+    stream: str
+    revision: int
+    position: int
+    metadata: Mapping[str, str]

@@ -1,0 +1,26 @@
+"""Field types that domains share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field
+
+
+class ServerSupplied:
+    """Marks a command's field that the runtime fills: a client that sends it is refused."""
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""An instant: a time with an offset on the way in, in UTC from then on."""
+
+Now = Annotated[UtcDatetime, Field(default_factory=lambda: datetime.now(UTC)), ServerSupplied()]
+"""When the command came in. Decisions have no clock, so that they can be run again."""
+
+Cents = Annotated[int, Field(ge=0, le=10**12)]
+"""An amount of money in whole cents, at most ten billion of the currency's units."""
