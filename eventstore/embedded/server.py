@@ -2,16 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from typing import Protocol
 
 from eventstore.embedded.http2.server import GrpcServer
 from eventstore.embedded.node import NodeHandlers
 from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.services import build_methods
 from eventstore.embedded.store import Store
+from eventstore.embedded.system_projections import SystemProjections
 
-_GRACE = 0.5
-"""Seconds that running calls get at a stop: enough to answer what is queued, and subscriptions
-would never end by themselves."""
+
+class _Part(Protocol):
+    async def stop(self) -> None: ...
 
 
 class EmbeddedServer:
@@ -33,9 +35,7 @@ class EmbeddedServer:
         self._host = host
         self._asked_port = port
         self._system_projections = system_projections
-        self._store: Store | None = None
-        self._groups: Groups | None = None
-        self._transport: GrpcServer | None = None
+        self._parts: tuple[_Part, ...] = ()
         self._stopped = asyncio.Event()
         self.port = 0
 
@@ -48,19 +48,24 @@ class EmbeddedServer:
     async def start(self) -> None:
         """Open the folder and serve."""
         store = Store(self._data)
+        groups = Groups(store)
+        projections = SystemProjections(store)
         try:
             await store.start()
-            groups = Groups(store)
             groups.start()
+            if self._system_projections:
+                projections.start()
             node = NodeHandlers(self._host)
             methods = build_methods(store, groups, node)
             transport = GrpcServer(methods)
             self.port = await transport.start(self._host, self._asked_port)
             node.announce(self.port, [*methods.unary, *methods.streaming])
         except BaseException:
+            await projections.stop()
+            await groups.stop()
             await store.stop()
             raise
-        self._store, self._groups, self._transport = store, groups, transport
+        self._parts = (transport, projections, groups, store)
 
     async def wait(self) -> None:
         """Until somebody calls ``stop``."""
@@ -68,13 +73,8 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """Answer what was taken, end all calls, close the store. Safe to call twice."""
-        transport, self._transport = self._transport, None
-        groups, self._groups = self._groups, None
-        store, self._store = self._store, None
-        if transport is not None:
-            await transport.stop(_GRACE)
-        if groups is not None:
-            await groups.stop()
-        if store is not None:
-            await store.stop()
+        parts, self._parts = self._parts, ()
+        # From the outside in: whoever writes is stopped before the store it writes to.
+        for part in parts:
+            await part.stop()
         self._stopped.set()

@@ -5,6 +5,7 @@ from eventstore.embedded.batch_append import BatchAppendHandler
 from eventstore.embedded.call import Methods
 from eventstore.embedded.delete import DeleteHandlers
 from eventstore.embedded.node import NodeHandlers
+from eventstore.embedded.operations_service import OperationsHandlers
 from eventstore.embedded.persistent.rpc import GroupHandlers
 from eventstore.embedded.persistent.rpc_read import GroupReadHandler
 from eventstore.embedded.persistent.subsystem import Groups
@@ -14,6 +15,7 @@ from eventstore.embedded.v2_streams import V2StreamsHandlers
 
 _STREAMS = "/event_store.client.streams.Streams"
 _GROUPS = "/event_store.client.persistent_subscriptions.PersistentSubscriptions"
+_OPERATIONS = "/event_store.client.operations.Operations"
 _V2 = "/kurrentdb.protocol.v2.streams.StreamsService"
 
 
@@ -21,6 +23,7 @@ def build_methods(store: Store, groups: Groups, node: NodeHandlers) -> Methods:
     """The handlers of one server."""
     deletes = DeleteHandlers(store)
     group = GroupHandlers(store, groups)
+    operations = OperationsHandlers(groups)
     v2 = V2StreamsHandlers(store)
     return Methods(
         unary={
@@ -33,6 +36,13 @@ def build_methods(store: Store, groups: Groups, node: NodeHandlers) -> Methods:
             f"{_GROUPS}/List": group.list,
             f"{_GROUPS}/ReplayParked": group.replay_parked,
             f"{_GROUPS}/RestartSubsystem": group.restart,
+            f"{_OPERATIONS}/RestartPersistentSubscriptions": operations.restart_groups,
+            f"{_OPERATIONS}/StartScavenge": operations.scavenge,
+            f"{_OPERATIONS}/StopScavenge": operations.scavenge,
+            f"{_OPERATIONS}/MergeIndexes": operations.nothing,
+            f"{_OPERATIONS}/ResignNode": operations.nothing,
+            f"{_OPERATIONS}/SetNodePriority": operations.nothing,
+            f"{_OPERATIONS}/Shutdown": operations.shutdown,
             f"{_V2}/AppendRecords": v2.append_records,
             "/event_store.client.gossip.Gossip/Read": node.gossip,
             "/event_store.client.server_features.ServerFeatures/GetSupportedMethods": (

@@ -16,6 +16,8 @@ from eventstore.embedded.http2.connection import Connection
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_GRACE = 1.0
+"""Seconds for running writes at a stop; a commit takes milliseconds."""
 
 
 class GrpcServer:
@@ -26,6 +28,8 @@ class GrpcServer:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endless: set[asyncio.Task[None]] = set()
+        """Calls that only end with their caller: subscriptions, and batches held open."""
         self._stopping = False
 
     async def start(self, host: str, port: int) -> int:
@@ -40,15 +44,17 @@ class GrpcServer:
             log.debug("listening on IPv6")
         return bound
 
-    async def stop(self, grace: float) -> None:
-        """Take no more calls, give running ones some time, then end them with UNAVAILABLE."""
+    async def stop(self) -> None:
+        """Take no more calls, let writes be answered, end the rest with UNAVAILABLE."""
         self._stopping = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
             connection.say_goodbye()
+        for task in self._tasks & self._endless:
+            task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+            await asyncio.wait(self._tasks, timeout=_GRACE)
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -84,6 +90,9 @@ class GrpcServer:
         call.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if path.endswith("/Read"):
+            self._endless.add(task)
+            task.add_done_callback(self._endless.discard)
         return call
 
     async def _serve_unary(self, handler: Unary, call: Http2Call) -> None:
