@@ -19,7 +19,7 @@ _MAX_CALLS = 20_000
 _KEEPALIVE = 10.0
 """Seconds of silence after which the peer is asked for a sign of life, and given as much again."""
 
-Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], Http2Call | None]
+Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], None]
 
 
 class Connection(asyncio.Protocol):
@@ -234,9 +234,7 @@ class Connection(asyncio.Protocol):
         if stream <= self._last_stream:
             return  # of a call that is already over
         self._last_stream = stream
-        call = self._dispatch(self, stream, headers, self._block_ends)
-        if call is not None:
-            self.calls[stream] = call
+        self._dispatch(self, stream, headers, self._block_ends)
 
     def _take_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream or len(payload) % 6:
@@ -345,8 +343,9 @@ class Connection(asyncio.Protocol):
             call.task.cancel()
 
     def say_goodbye(self) -> None:
-        """No new calls; the peer opens another connection elsewhere."""
-        self.send(frames.goaway(self._last_stream, frames.NO_ERROR))
+        """No new calls; the peer opens another connection elsewhere. No stream is called too late:
+        a call that crosses this frame is refused with a status, which says more."""
+        self.send(frames.goaway(frames.MAX_WINDOW, frames.NO_ERROR))
 
     def close(self) -> None:
         """Send what is queued, then close."""

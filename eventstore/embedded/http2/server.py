@@ -20,6 +20,10 @@ _GRACE = 1.0
 """Seconds for running writes at a stop; a commit takes milliseconds."""
 
 
+def _stopping() -> RpcError:
+    return RpcError(StatusCode.UNAVAILABLE, "The server is shutting down.")
+
+
 class GrpcServer:
     """Serves handlers by path."""
 
@@ -64,8 +68,8 @@ class GrpcServer:
 
     def _dispatch(
         self, connection: Connection, stream: int, headers: dict[bytes, bytes], ended: bool
-    ) -> Http2Call | None:
-        """Start a call; None if it is refused before it exists."""
+    ) -> None:
+        """Start a call, or refuse it."""
         if headers.get(b":method") != b"POST" or not headers.get(b"content-type", b"").startswith(
             b"application/grpc"
         ):
@@ -73,7 +77,7 @@ class GrpcServer:
             block = hpack.encode([(b":status", status)])
             flags = frames.END_HEADERS | frames.END_STREAM
             connection.send(frames.frame(frames.HEADERS, flags, stream, block))
-            return None
+            return
         path = headers.get(b":path", b"").decode(errors="replace")
         v1 = path.startswith("/event_store.")
         limit = MAX_V1_MESSAGE if v1 else MAX_APPEND_SIZE * 3 // 2
@@ -81,6 +85,9 @@ class GrpcServer:
         connection.calls[stream] = call
         if ended:
             call.end()
+        if self._stopping:
+            call.fail(_stopping())
+            return
         unary = self._methods.unary.get(path)
         if unary is not None:
             serving = self._serve_unary(unary, call)
@@ -93,7 +100,6 @@ class GrpcServer:
         if path.endswith("/Read"):
             self._endless.add(task)
             task.add_done_callback(self._endless.discard)
-        return call
 
     async def _serve_unary(self, handler: Unary, call: Http2Call) -> None:
         async def run(call: Call) -> None:
@@ -119,7 +125,7 @@ class GrpcServer:
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
-            call.fail(RpcError(StatusCode.UNAVAILABLE, "The server is shutting down."))
+            call.fail(_stopping())
         except BaseException:
             # The last stop of every error a handler did not foresee: one call fails, others go on.
             log.exception("handler failed")
