@@ -26,7 +26,7 @@ class Decision(Enum):
     DELETED = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     """A decision; ``revision`` and ``position`` are the original ones if it is IDEMPOTENT, else
     ``revision`` is the stream's last one."""

@@ -6,6 +6,7 @@ each against everything staged before it; the rows go to SQLite in few statement
 
 import sqlite3
 import time
+from functools import cache
 
 from eventstore.embedded import wire
 from eventstore.embedded.constants import MAX, METADATA_TYPE, NO_STREAM
@@ -15,6 +16,7 @@ from eventstore.embedded.names import is_metastream, stream_flags, type_flags
 from eventstore.embedded.schema import INDEXED_FROM
 
 _CACHED_STREAMS = 200_000
+_KNOWN_METASTREAMS = 100_000
 _PREFETCHED = 8_000
 """SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""
 _COLUMNS = 8
@@ -55,6 +57,8 @@ class Ledger:
         self._streams: dict[str, StreamState] = {}
         self._types: dict[tuple[str, bool], tuple[int, int, bytes]] = {}
         self._rows: list[object] = []
+        self._new_streams: list[object] = []
+        self._dirty: set[int] = set()
         self.staged: list[Event] = []
         self._created = b""
         self._position: int
@@ -66,11 +70,21 @@ class Ledger:
         self._streams.clear()
         self._types.clear()
         self._rows.clear()
+        self._new_streams.clear()
+        self._dirty.clear()
         self.staged = []
         row = self._db.execute(
             "SELECT position, created FROM events ORDER BY position DESC LIMIT 1"
         ).fetchone()
         self._position, self._clock = row or (0, 0)
+        names = self._db.execute(
+            "SELECT name FROM streams WHERE name >= '$$' AND name < '$%' LIMIT ?",
+            (_KNOWN_METASTREAMS + 1,),
+        ).fetchall()
+        self._metastreams: set[str] | None = {name for (name,) in names}
+        """Every metastream, so that a new stream need not be looked for twice; None: too many."""
+        if len(names) > _KNOWN_METASTREAMS:
+            self._metastreams = None
         self._next_sid = 1 + self._scalar("SELECT max(id) FROM streams")
         self._type_ids: dict[str, int] = {
             name: number for number, name in self._db.execute("SELECT id, name FROM types")
@@ -98,28 +112,26 @@ class Ledger:
         missing = [name for name in names if name not in self._streams][:_PREFETCHED]
         if len(missing) < 2:
             return
-        self.flush()
-        wanted = missing + ["$$" + name for name in missing if not is_metastream(name)]
-        marks = ",".join("?" * len(wanted))
-        found = {
-            name: number
-            for number, name in self._db.execute(
-                f"SELECT id, name FROM streams WHERE name IN ({marks})", wanted
-            )
-        }
+        marks = ",".join("?" * len(missing))
+        query = f"SELECT name FROM streams WHERE name IN ({marks})"
+        found = {name for (name,) in self._db.execute(query, missing)}
         for name in missing:
-            if name not in found and "$$" + name not in found:
+            if name not in found and not self._may_have_metadata(name):
                 plain = METASTREAM if is_metastream(name) else NO_METADATA
                 self._streams[name] = StreamState(name, 0, NO_STREAM, plain)
 
+    def _may_have_metadata(self, name: str) -> bool:
+        known = self._metastreams
+        return known is None or "$$" + name in known
+
     def _load(self, name: str) -> StreamState:
-        self.flush()
+        # Needs no flush: a stream with rows waiting has its state in memory.
         row = self._db.execute("SELECT id FROM streams WHERE name = ?", (name,)).fetchone()
         sid = row[0] if row else 0
         last = self._last(sid) if sid else NO_STREAM
         if is_metastream(name):
             return StreamState(name, sid, last, METASTREAM)
-        latest = self.latest_metadata(name)
+        latest = self.latest_metadata(name) if self._may_have_metadata(name) else None
         metadata = interpret(METADATA_TYPE, latest) if latest is not None else NO_METADATA
         return StreamState(name, sid, last, metadata)
 
@@ -131,7 +143,8 @@ class Ledger:
 
     def latest_metadata(self, name: str) -> bytes | None:
         """Data of the last ``$metadata`` event of a stream; None if it has none."""
-        self.flush()
+        if "$$" + name in self._streams:
+            self.flush()
         row = self._db.execute(
             "SELECT e.resp FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?)"
             " ORDER BY e.revision DESC LIMIT 1",
@@ -146,7 +159,8 @@ class Ledger:
         """Revision and position of the latest event with this id in this stream."""
         if not state.sid:
             return None
-        self.flush()
+        if state.sid in self._dirty:
+            self.flush()
         if state.last >= INDEXED_FROM:
             row = self._db.execute(
                 "SELECT revision, position FROM events INDEXED BY by_id WHERE stream = ? AND id = ?"
@@ -166,7 +180,8 @@ class Ledger:
         """Id and position of a revision, readable or not."""
         if not state.sid:
             return None
-        self.flush()
+        if state.sid in self._dirty:
+            self.flush()
         row = self._db.execute(
             "SELECT id, position FROM events WHERE stream = ? AND revision = ?",
             (state.sid, revision),
@@ -178,7 +193,9 @@ class Ledger:
         if not state.sid:
             state.sid = self._next_sid
             self._next_sid += 1
-            self._db.execute("INSERT INTO streams VALUES (?, ?)", (state.sid, state.name))
+            self._new_streams += (state.sid, state.name)
+            if self._metastreams is not None and is_metastream(state.name):
+                self._metastreams.add(state.name)
         if revision is None:
             revision = state.last + 1
         kind = self._types.get((event.type, event.is_json))
@@ -197,6 +214,7 @@ class Ledger:
             event.data,
         )
         flags |= state.flags
+        self._dirty.add(state.sid)
         self._rows += (
             position,
             state.sid,
@@ -241,16 +259,19 @@ class Ledger:
 
     def flush(self) -> None:
         """Hand staged rows to SQLite, still inside the transaction, so that queries see them."""
-        rows = self._rows
-        if not rows:
-            return
+        if self._rows:
+            self._dirty.clear()
+            self._insert("streams", 2, self._new_streams)
+            self._insert("events", _COLUMNS, self._rows)
+
+    def _insert(self, table: str, columns: int, values: list[object]) -> None:
         at = 0
         for size in _ROW_CHUNKS:
-            width = size * _COLUMNS
-            while len(rows) - at >= width:
-                self._db.execute(_INSERT[size], rows[at : at + width])
+            width = size * columns
+            while len(values) - at >= width:
+                self._db.execute(_insert_statement(table, columns, size), values[at : at + width])
                 at += width
-        rows.clear()
+        values.clear()
 
     def trim(self) -> None:
         """Bound the cache; only between transactions, when every state can be loaded again."""
@@ -260,5 +281,7 @@ class Ledger:
                 del self._streams[name]
 
 
-_ROW = "(" + ",".join("?" * _COLUMNS) + ")"
-_INSERT = {size: "INSERT INTO events VALUES " + ",".join([_ROW] * size) for size in _ROW_CHUNKS}
+@cache
+def _insert_statement(table: str, columns: int, rows: int) -> str:
+    row = "(" + ",".join("?" * columns) + ")"
+    return f"INSERT INTO {table} VALUES " + ",".join([row] * rows)

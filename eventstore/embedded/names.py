@@ -25,7 +25,9 @@ def decode_stream_name(raw: bytes) -> str:
 
 def is_valid(name: str) -> bool:
     """Names that can hold events."""
-    return bool(name) and name != "$$" and len(name.encode()) <= MAX_STREAM_NAME_BYTES
+    if len(name) * 4 > MAX_STREAM_NAME_BYTES and len(name.encode()) > MAX_STREAM_NAME_BYTES:
+        return False
+    return bool(name) and name != "$$"
 
 
 def is_metastream(name: str) -> bool:

@@ -137,7 +137,7 @@ class Violation:
     actual: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamWrite:
     """One stream's part in a multi-stream write; no ids means it is only checked."""
 

@@ -1,16 +1,18 @@
 """v2 records: validation, and the form in which v1 readers see them."""
 
-import json
 import re
 import unicodedata
 import uuid
+from functools import lru_cache
 
+import msgspec
 from google.protobuf import struct_pb2
 from kurrentdbclient.protos.v2.streams import streams_pb2
 
 from eventstore.embedded.constants import MAX_RECORD_SIZE
 from eventstore.embedded.event import Proposed
 from eventstore.embedded.names import is_valid
+from eventstore.embedded.requests import parse_uuid
 from eventstore.embedded.v2_errors import bad_request, record_too_large
 
 _FORMATS = {1: "Json", 2: "Protobuf", 3: "Avro", 4: "Bytes"}
@@ -33,7 +35,7 @@ def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Prop
     if form is None:
         raise bad_request("schema.format", "must be one of JSON, PROTOBUF, AVRO, BYTES")
     name = schema.name
-    if not _NAME.fullmatch(name) or not unicodedata.is_normalized("NFC", name):
+    if not _valid_name(name):
         raise bad_request("schema.name", "must consist of letters, digits and _ . $ : - only")
     values: dict[str, object] = {}
     properties_size = 0
@@ -50,17 +52,20 @@ def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Prop
     size = len(data) + properties_size + len(name.encode())
     if size > MAX_RECORD_SIZE:
         raise record_too_large(stream, str(uuid.UUID(bytes=record_id)), size)
-    metadata = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+    metadata = msgspec.json.encode(values)
     return Proposed(record_id, name, form == "Json", data, metadata), size
+
+
+@lru_cache(maxsize=4096)
+def _valid_name(name: str) -> bool:
+    """Event types are few and come again and again."""
+    return _NAME.fullmatch(name) is not None and unicodedata.is_normalized("NFC", name)
 
 
 def _record_id(record: streams_pb2.AppendRecord) -> bytes:
     if not record.HasField("record_id"):
         return uuid.uuid4().bytes
-    try:
-        value = uuid.UUID(record.record_id).bytes
-    except ValueError:
-        value = _ZERO
+    value = parse_uuid(record.record_id) or _ZERO
     if value == _ZERO:
         raise bad_request("record_id", "must be a non-zero UUID")
     return value

@@ -10,7 +10,7 @@ from uuid import UUID
 
 def varint(value: int) -> bytes:
     """Base-128 encoding of a non-negative integer."""
-    if value < 0x80:
+    if value < 0x4000:
         return _SMALL[value]
     out = bytearray()
     while value > 0x7F:
@@ -21,6 +21,7 @@ def varint(value: int) -> bytes:
 
 
 _SMALL = [bytes((i,)) for i in range(0x80)]
+_SMALL += [bytes((i & 0x7F | 0x80, i >> 7)) for i in range(0x80, 0x4000)]
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
@@ -60,8 +61,8 @@ def created_entry(ticks: int) -> bytes:
 
 def uuid_text(event_id: bytes) -> bytes:
     """Canonical text of a 16-byte id."""
-    h = event_id.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}".encode()
+    h = event_id.hex().encode()
+    return b"%b-%b-%b-%b-%b" % (h[:8], h[8:12], h[12:16], h[16:20], h[20:])
 
 
 def encode_event(
@@ -75,26 +76,21 @@ def encode_event(
 ) -> bytes:
     """The complete ``ReadResp`` of an event."""
     at = varint(position)
-    parts = [
-        b"\x0a\x26\x12\x24",
+    record = b"\x0a\x26\x12\x24%b%b\x18%b\x20%b\x28%b%b\x3a%b%b\x42%b%b" % (
         uuid_text(event_id),
         stream_ident,
-        b"\x18",
         varint(revision),
-        b"\x20",
         at,
-        b"\x28",
         at,
         entries,
-    ]
-    if custom_metadata:
-        parts += (b"\x3a", varint(len(custom_metadata)), custom_metadata)
-    if data:
-        parts += (b"\x42", varint(len(data)), data)
-    record = b"".join(parts)
+        varint(len(custom_metadata)),
+        custom_metadata,
+        varint(len(data)),
+        data,
+    )
     head = b"\x0a" + varint(len(record))
     size = len(head) + len(record) + 1 + len(at)
-    return b"".join((b"\x0a", varint(size), head, record, b"\x18", at))
+    return b"\x0a%b%b%b\x18%b" % (varint(size), head, record, at)
 
 
 def record_of(resp: bytes) -> bytes:

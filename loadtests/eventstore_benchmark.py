@@ -1,0 +1,276 @@
+"""Speed of the embedded event store, as ratios measured in one run on one machine.
+
+    python -m loadtests.eventstore_benchmark [--events 1000000]
+
+Prints: batches against single appends; batches against SQLite alone (same rows, same batches, same
+durability); reading ``$all`` through the client against the client decoding the same responses
+from memory, and against a server that sends them from memory (most of a read is gRPC in the
+client, which no server can change); and how the cost an event grows with the log. Absolute numbers are shown but say
+nothing elsewhere.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.common import construct_recorded_event
+from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
+from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
+
+from eventstore.embedded.call import Call, Methods
+from eventstore.embedded.http2.server import GrpcServer
+from eventstore.embedded.schema import connect, migrate
+
+BATCH = 128
+SECONDS = 4.0
+CALLERS = 4
+DATA = b'{"order_id":"' + b"x" * 150 + b'"}'
+APPEND_RECORDS = "/kurrentdb.protocol.v2.streams.StreamsService/AppendRecords"
+READ = "/event_store.client.streams.Streams/Read"
+
+
+@contextmanager
+def server(data: Path) -> Iterator[str]:
+    """A server of its own; yields its connection string."""
+    command = [sys.executable, "-m", "eventstore.embedded", "--port", "0", "--data", str(data)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def target(uri: str) -> str:
+    """Host and port of a connection string."""
+    return uri.removeprefix("kdb://").split("?")[0]
+
+
+def request(count: int) -> bytes:
+    """An append of so many events, each to a stream of its own, with a check a stream."""
+    message = v2.AppendRecordsRequest()
+    for _ in range(count):
+        stream = f"order-{uuid.uuid4()}"
+        record = message.records.add(record_id=str(uuid.uuid4()), data=DATA, stream=stream)
+        record.schema.name = "OrderPlaced"
+        record.schema.format = v2.SCHEMA_FORMAT_JSON
+        record.properties["$correlationId"].string_value = stream
+        check = message.checks.add()
+        check.stream_state.stream = stream
+        check.stream_state.expected_state = -1
+    return message.SerializeToString()
+
+
+def append_for(
+    uri: str, size: int, seconds: float, results: "multiprocessing.Queue[float]"
+) -> None:
+    """One caller: one append after the other; reports events a second."""
+    with grpc.insecure_channel(target(uri)) as channel:
+        append = channel.unary_unary(APPEND_RECORDS)
+        # Made beforehand: the store is measured, not the making of requests.
+        requests = [request(size) for _ in range(int(seconds * max(60_000 // size // 10, 200)))]
+        append(request(1))
+        results.put(-1.0)
+        started = time.perf_counter()
+        sent = 0
+        for raw in requests:
+            append(raw)
+            sent += 1
+            if time.perf_counter() - started > seconds:
+                break
+        results.put(sent * size / (time.perf_counter() - started))
+
+
+def appending(uri: str, size: int, callers: int) -> float:
+    """Events a second with so many callers in processes of their own."""
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[float] = context.Queue()
+    processes = [
+        context.Process(target=append_for, args=(uri, size, SECONDS, results))
+        for _ in range(callers)
+    ]
+    for process in processes:
+        process.start()
+    rates = [results.get() for _ in range(2 * callers)]
+    for process in processes:
+        process.join()
+    return sum(rate for rate in rates if rate >= 0)
+
+
+def sqlite_alone(folder: Path) -> float:
+    """Events a second that SQLite commits: the store's own tables, rows made beforehand."""
+    db = connect(folder / "alone.sqlite", writer=True)
+    migrate(db)
+    db.execute("PRAGMA wal_autocheckpoint=1000")
+    resp = request(1)[:400].ljust(500, b"x")
+    rows = [(n, n, 0, uuid.uuid4().bytes, 1, 0, 0, resp) for n in range(1, int(60_000 * SECONDS))]
+    streams = [(n, f"order-{uuid.uuid4()}") for n in range(1, len(rows) + 1)]
+    started = time.perf_counter()
+    at = 0
+    while time.perf_counter() - started < SECONDS and at + BATCH <= len(rows):
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT INTO streams VALUES (?,?)", streams[at : at + BATCH])
+        db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows[at : at + BATCH])
+        db.execute("COMMIT")
+        at += BATCH
+    rate = at / (time.perf_counter() - started)
+    db.close()
+    return rate
+
+
+def read_all_raw(uri: str, limit: int) -> list[bytes]:
+    """Responses of a ``$all`` read as they come over the wire."""
+    options = streams_pb2.ReadReq.Options(count=limit, no_filter=shared_pb2.Empty())
+    options.all.start.SetInParent()
+    options.uuid_option.string.SetInParent()
+    message = streams_pb2.ReadReq(options=options).SerializeToString()
+    with grpc.insecure_channel(target(uri)) as channel:
+        return list(channel.unary_stream(READ)(message))
+
+
+def read_through_client(uri: str, limit: int) -> float:
+    """Events a second that the client reads of ``$all``."""
+    with KurrentDBClient(uri) as client:
+        sum(1 for _ in client.read_all(filter_exclude=(), limit=1))
+        started = time.perf_counter()
+        count = sum(1 for _ in client.read_all(filter_exclude=(), limit=limit))
+        return count / (time.perf_counter() - started)
+
+
+def serve_from_memory(responses: list[bytes], ports: "multiprocessing.Queue[int]") -> None:
+    """A server that only sends these responses: all of a read's cost but the store's own."""
+
+    async def answer(call: Call) -> None:
+        await call.read()
+        await call.write_many(responses)
+
+    async def serve() -> None:
+        transport = GrpcServer(Methods({}, {READ: answer}))
+        ports.put(await transport.start("127.0.0.1", 0))
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def read_from_memory(uri: str, limit: int) -> float:
+    """Events a second that the client reads when the server has the responses in memory."""
+    context = multiprocessing.get_context("spawn")
+    ports: multiprocessing.Queue[int] = context.Queue()
+    responses = read_all_raw(uri, limit)
+    process = context.Process(target=serve_from_memory, args=(responses, ports), daemon=True)
+    process.start()
+    memory = f"kdb://127.0.0.1:{ports.get()}?Tls=false"
+    rate = max(read_through_client(memory, limit) for _ in range(3))
+    process.kill()
+    return rate
+
+
+def decode_from_memory(uri: str, limit: int) -> float:
+    """Events a second that the client decodes when the responses are there already."""
+    raw = read_all_raw(uri, limit)
+    started = time.perf_counter()
+    for message in raw:
+        construct_recorded_event(streams_pb2.ReadResp.FromString(message).event)
+    return len(raw) / (time.perf_counter() - started)
+
+
+def timed(repeat: int, call: Callable[[], object]) -> float:
+    """Seconds a call: the best of three rounds, since others use this machine too."""
+    rounds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        rounds.append((time.perf_counter() - started) / repeat)
+    return min(rounds)
+
+
+def fill(uri: str, upto: int) -> None:
+    """Append until the log has so many events: streams of one event."""
+    with KurrentDBClient(uri) as client:
+        missing = upto - client.get_commit_position()
+    with grpc.insecure_channel(target(uri)) as channel:
+        append = channel.unary_unary(APPEND_RECORDS)
+        pending: list[grpc.Future[bytes]] = []
+        for _ in range(max(missing, 0) // 1000):
+            pending.append(append.future(request(1000)))
+            if len(pending) >= CALLERS:
+                pending.pop(0).result()
+        for future in pending:
+            future.result()
+
+
+def costs(uri: str) -> dict[str, float]:
+    """Microseconds an event of an append, a stream read, and a ``$all`` read, at this size."""
+    with grpc.insecure_channel(target(uri)) as channel, KurrentDBClient(uri) as client:
+        append = channel.unary_unary(APPEND_RECORDS)
+        requests = iter([request(BATCH) for _ in range(3 * 30)])
+        stream = f"hot-{uuid.uuid4()}"
+        message = v2.AppendRecordsRequest()
+        for _ in range(500):
+            record = message.records.add(stream=stream, data=DATA)
+            record.schema.name = "Hot"
+            record.schema.format = v2.SCHEMA_FORMAT_JSON
+        append(message.SerializeToString())
+        return {
+            "append": timed(30, lambda: append(next(requests))) / BATCH * 1e6,
+            "stream read": timed(10, lambda: client.get_stream(stream)) / 500 * 1e6,
+            "$all read": timed(3, lambda: read_all_raw(uri, 5_000)) / 5_000 * 1e6,
+        }
+
+
+def main() -> None:
+    """Run it all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=1_000_000, help="size of the large log")
+    large = parser.parse_args().events
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        with server(data / "speed") as uri:
+            single = appending(uri, 1, 1)
+            batched = appending(uri, BATCH, 1)
+            parallel = appending(uri, BATCH, 2)
+            alone = sqlite_alone(data)
+            read = max(read_through_client(uri, 20_000) for _ in range(3))
+            served = read_from_memory(uri, 20_000)
+            decoded = decode_from_memory(uri, 20_000)
+        best = max(batched, parallel)
+        print(f"append_records, 1 event a call           {single:8.0f} events/s")
+        print(f"append_records, {BATCH} events a call       {batched:8.0f} events/s")
+        print(f"the same, two callers                    {parallel:8.0f} events/s")
+        print(f"SQLite alone, same batches               {alone:8.0f} events/s")
+        print(f"$all through the client                  {read:8.0f} events/s")
+        print(f"the client, served from memory           {served:8.0f} events/s")
+        print(f"the client, decoding bytes in memory     {decoded:8.0f} events/s")
+        print(f"ratio batch / single                     {batched / single:8.2f}   (at least 8)")
+        print(f"ratio batch / SQLite alone               {best / alone:8.2f}   (at least 0.5)")
+        print(f"ratio $all read / served from memory     {read / served:8.2f}   (at least 0.5)")
+        print(f"ratio $all read / decoding alone         {read / decoded:8.2f}", flush=True)
+        with server(data / "growth") as uri:
+            fill(uri, 10_000)
+            small = costs(uri)
+            fill(uri, large)
+            grown = costs(uri)
+        for name, before in small.items():
+            after = grown[name]
+            print(
+                f"{name:12} {before:7.1f} us/event at 10,000, {after:7.1f} at {large:,}: "
+                f"ratio {after / before:5.2f}   (at most 1.3)"
+            )
+
+
+if __name__ == "__main__":
+    main()
