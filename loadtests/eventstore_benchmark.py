@@ -5,8 +5,8 @@
 Prints: batches against single appends; batches against SQLite alone (same rows, same batches, same
 durability); reading ``$all`` through the client against the client decoding the same responses
 from memory, and against a server that sends them from memory (most of a read is gRPC in the
-client, which no server can change); and how the cost an event grows with the log. Absolute numbers are shown but say
-nothing elsewhere.
+client, which no server can change); and how the cost an event grows with the log. Absolute
+numbers are shown but say nothing elsewhere.
 """
 
 import argparse
