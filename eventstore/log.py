@@ -1,0 +1,315 @@
+"""The event store over gRPC: a thin adapter over `kurrentdbclient`.
+
+The client's own words (`current_version`, `stream_position`) stay inside this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import grpc
+from kurrentdbclient import AsyncKurrentDBClient, NewEvent, StreamState
+from kurrentdbclient.events import NewRecord as ClientRecord
+from kurrentdbclient.events import RecordedEvent, StreamStateCheck
+from kurrentdbclient.exceptions import (
+    ConsistencyChecksFailedError,
+    GrpcError,
+    KurrentDBClientError,
+    NotFoundError,
+    StreamIsDeletedError,
+    WrongCurrentVersionError,
+)
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Appended, Conflict, StreamAppend
+from eventstore.records import Batch, RawRecord
+
+T = TypeVar("T")
+
+APPEND_DEADLINE = 10.0
+"""Seconds. A longer silence is an outage, and the caller is told so."""
+
+_MAX_BUFFER = 2000
+"""Records of a subscription that wait for their consumer; beyond that the stream waits."""
+
+_END = object()
+
+
+class EventLog:
+    """See `eventstore.port.Log` for what each method promises.
+
+    Connects on first use, to the loop that runs then; reconnects by itself.
+    """
+
+    def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
+        """`atomic=False` does without `append_records` also where the server has it."""
+        self._uri = uri
+        self._client: AsyncKurrentDBClient | None = None
+        self._atomic = atomic
+
+    async def connect(self) -> None:
+        """Raises `StoreUnavailable` if the store does not answer."""
+        await self._asked(lambda client: client.get_commit_position())
+
+    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        """See `Log.append`."""
+        if self._atomic is None:
+            self._atomic = await self._has_append_records()
+        if self._atomic:
+            return await self._append_together(appends)
+        # Each stream's batch is on its way before the first is answered: pipelined.
+        return list(await asyncio.gather(*(self._append_one(append) for append in appends)))
+
+    async def _has_append_records(self) -> bool:
+        client = await self._connected()
+        try:
+            await self._asked(lambda client: client.get_commit_position())
+            await client.append_records(records=[], timeout=APPEND_DEADLINE)
+        except (KurrentDBClientError, grpc.RpcError, ValueError) as error:
+            return "UNIMPLEMENTED" not in f"{error!r} {error.__cause__!r}".upper()
+        return True
+
+    async def _append_together(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        """All in one transaction of the server; without those whose check fails."""
+        answers: list[Appended | Conflict | None] = [None] * len(appends)
+        while waiting := [index for index, answer in enumerate(answers) if answer is None]:
+            client = await self._connected()
+            checks = [
+                StreamStateCheck(appends[index].stream, _expected(appends[index].expected))
+                for index in waiting
+            ]
+            records = [
+                ClientRecord(
+                    stream_name=appends[index].stream,
+                    type=record.event_type,
+                    data=record.data,
+                    metadata=record.metadata,
+                    id=record.id,
+                )
+                for index in waiting
+                for record in appends[index].records
+            ]
+            try:
+                result = await client.append_records(
+                    records=records, checks=checks, timeout=APPEND_DEADLINE
+                )
+            except ConsistencyChecksFailedError as error:
+                failed = {failure.check_index for failure in error.failures}
+                # A server that names no check would keep us here: then all have conflicts.
+                for place, index in enumerate(waiting):
+                    if place in failed or not failed:
+                        answers[index] = Conflict("the stream has moved on")
+            except GrpcError as error:
+                raise StoreUnavailable(str(error)) from error
+            except (KurrentDBClientError, ValueError) as error:
+                # ValueError: so many failed checks that the trailers cannot be parsed.
+                for index in waiting:
+                    answers[index] = Conflict(f"{type(error).__name__}: {error}")
+            else:
+                for index in waiting:
+                    answers[index] = Appended(result.commit_position)
+        return [answer for answer in answers if answer is not None]
+
+    async def _append_one(self, append: StreamAppend) -> Appended | Conflict:
+        client = await self._connected()
+        events = [
+            NewEvent(
+                type=record.event_type, data=record.data, metadata=record.metadata, id=record.id
+            )
+            for record in append.records
+        ]
+        try:
+            position = await client.append_to_stream(
+                append.stream,
+                current_version=_expected(append.expected),
+                events=events,
+                timeout=APPEND_DEADLINE,
+            )
+        except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
+            return Conflict(str(error))
+        except (KurrentDBClientError, grpc.RpcError) as error:
+            raise StoreUnavailable(str(error)) from error
+        return Appended(position)
+
+    async def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_stream`."""
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        if after is not None:
+            if backwards and after == 0:
+                return
+            options["stream_position"] = after - 1 if backwards else after + 1
+
+        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+            return client.read_stream(stream, backwards=backwards, **options)
+
+        async for event in self._events(read):
+            yield _raw(event)
+
+    async def read_all(
+        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_all`."""
+        # A read begins with the event at `commit_position`, which is `after` itself: skip it.
+        options: dict[str, Any] = {} if limit is None else {"limit": limit + 1}
+        given = 0
+
+        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+            return client.read_all(commit_position=after, **_filtered(prefixes), **options)
+
+        async for event in self._events(read):
+            if after is not None and event.commit_position <= after:
+                continue
+            if given == limit:
+                return
+            given += 1
+            yield _raw(event)
+
+    async def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncIterator[Batch]:
+        """See `Log.subscribe`."""
+
+        def open_subscription(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+            return client.subscribe_to_all(
+                commit_position=after,
+                include_checkpoints=True,
+                include_caught_up=True,
+                include_fell_behind=True,
+                **_filtered(prefixes),
+            )
+
+        subscription = await self._asked(open_subscription)
+        buffer = _Buffer()
+        pump = asyncio.create_task(_pump(subscription, buffer))
+        try:
+            position, live = after or 0, False
+            while True:
+                events = await buffer.take()
+                records = []
+                ended: object = None
+                for event in events:
+                    if isinstance(event, RecordedEvent):
+                        position = max(position, event.commit_position)
+                        if event.is_caught_up:
+                            live = True
+                        elif event.is_fell_behind:
+                            live = False
+                        elif not event.is_checkpoint:
+                            records.append(_raw(event))
+                    else:
+                        ended = event
+                yield Batch(records, position, live and not buffer)
+                if ended is not None:
+                    raise StoreUnavailable(f"the subscription ended: {ended}")
+        finally:
+            pump.cancel()
+            with suppress(asyncio.CancelledError, KurrentDBClientError, grpc.RpcError):
+                await pump
+            with suppress(KurrentDBClientError, grpc.RpcError):
+                await subscription.stop()
+
+    async def end_position(self) -> int:
+        """See `Log.end_position`."""
+        return await self._asked(lambda client: client.get_commit_position())
+
+    async def close(self) -> None:
+        """See `Log.close`."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(KurrentDBClientError, grpc.RpcError):
+                await client.close()
+
+    async def _connected(self) -> AsyncKurrentDBClient:
+        if self._client is None:
+            self._client = AsyncKurrentDBClient(self._uri)
+        return self._client
+
+    async def _asked(self, ask: Callable[[AsyncKurrentDBClient], Awaitable[T]]) -> T:
+        client = await self._connected()
+        try:
+            return await ask(client)
+        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _events(
+        self, read: Callable[[AsyncKurrentDBClient], Awaitable[Any]]
+    ) -> AsyncIterator[RecordedEvent]:
+        client = await self._connected()
+        try:
+            async with await read(client) as events:
+                async for event in events:
+                    yield event
+        except (NotFoundError, StreamIsDeletedError):
+            return
+        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+class _Buffer:
+    """What has arrived and was not yet taken: all of it is taken at once."""
+
+    def __init__(self) -> None:
+        self._items: list[object] = []
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    async def put(self, item: object) -> None:
+        await self._emptied.wait()
+        self._items.append(item)
+        self._filled.set()
+        if len(self._items) >= _MAX_BUFFER:
+            self._emptied.clear()
+
+    async def take(self) -> list[object]:
+        await self._filled.wait()
+        self._filled.clear()
+        items, self._items = self._items, []
+        self._emptied.set()
+        return items
+
+
+async def _pump(events: Any, buffer: _Buffer) -> None:
+    end: object = _END
+    try:
+        async for event in events:
+            await buffer.put(event)
+    except (KurrentDBClientError, grpc.RpcError) as error:
+        end = error
+    await buffer.put(end)
+
+
+def _expected(revision: int | None) -> Any:
+    return StreamState.NO_STREAM if revision is None else revision
+
+
+def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:
+    return {
+        "filter_include": tuple(prefixes),
+        "filter_by_stream_name": True,
+        "filter_by_prefix": True,
+    }
+
+
+def _raw(event: RecordedEvent) -> RawRecord:
+    return RawRecord(
+        event.type,
+        event.data,
+        event.metadata,
+        event.stream_name,
+        event.stream_position,
+        event.commit_position,
+        event.id,
+        event.recorded_at,
+    )

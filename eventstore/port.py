@@ -1,0 +1,96 @@
+"""What the rest of Rayfold asks of an event store, and what it may rely on.
+
+Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
+`MemoryLog` (this process, for a user's fast tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+from eventstore.records import Batch, NewRecord, RawRecord
+
+
+class StreamAppend(NamedTuple):
+    """Records for one stream. `expected` is its last revision; None if it must not exist."""
+
+    stream: str
+    expected: int | None
+    records: list[NewRecord]
+
+
+class Appended(NamedTuple):
+    """Durable, from revision `expected + 1` on; `position` is at or after the last of them."""
+
+    position: int
+
+
+class Conflict(NamedTuple):
+    """Not appended by this call as far as is known: the stream is not where expected.
+
+    Or the outcome is unknown. Either way the remedy is to fold the stream again and to
+    look there for the command's id.
+    """
+
+    reason: str
+
+
+class Log(Protocol):
+    """An event store."""
+
+    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        """Appends to many streams; an answer for each, in order.
+
+        Each stream's records are appended whole or not at all, and only at `expected`.
+        One stream's conflict does not hold up the others. Acknowledged means durable.
+
+        Raises:
+            StoreUnavailable: no answer; any of them may have been appended.
+        """
+        ...
+
+    def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[RawRecord]:
+        """A stream's events after that revision (exclusive); none if it does not exist.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        ...
+
+    def read_all(
+        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[RawRecord]:
+        """Events of streams whose names begin so, in `$all` order, after that position.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        ...
+
+    def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncIterator[Batch]:
+        """The same without end: what is there, then what comes.
+
+        Raises:
+            StoreUnavailable: the connection broke; subscribe again after the last position.
+        """
+        ...
+
+    async def end_position(self) -> int:
+        """The last event's position; 0 on an empty log.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends subscriptions and closes the connection."""
+        ...
