@@ -1,0 +1,89 @@
+"""What a command can meet beside its aggregate's rules.
+
+All of them travel between processes, so each passes every argument on to `Exception`.
+"""
+
+from __future__ import annotations
+
+from rayfold import RayfoldError
+
+
+class WriteSideError(RayfoldError):
+    """The root of the write side's errors."""
+
+
+class RevisionMismatch(WriteSideError):
+    """The command asked for a revision at which the aggregate is not; nothing was appended."""
+
+    def __init__(self, expected: int, actual: int | None) -> None:
+        super().__init__(expected, actual)
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        at = "does not exist" if self.actual is None else f"is at revision {self.actual}"
+        return f"the aggregate {at}, not at revision {self.expected}"
+
+
+class KeyReused(WriteSideError):
+    """The command id stands for another command already; nothing was appended."""
+
+    def __init__(self, command_id: str) -> None:
+        super().__init__(command_id)
+        self.command_id = command_id
+
+    def __str__(self) -> str:
+        return f"command id {self.command_id} was used before, for something else"
+
+
+class InvalidCommand(WriteSideError):
+    """No command of the domain has that name, or its payload does not fit."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Overloaded(WriteSideError):
+    """Too many commands wait already: this one was refused at once, and nothing was done.
+
+    `retry_after` is in seconds.
+    """
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return "too many commands wait already; nothing was done"
+
+
+class Unavailable(WriteSideError):
+    """No answer from the writer or the store, so the command may or may not have been done.
+
+    It is safe to send it again with the same command id: what was done is not done twice.
+    """
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail, retry_after)
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class StreamUnreadable(WriteSideError):
+    """The aggregate's past cannot be folded; the detail names event type, stream, revision."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class DecisionFailed(WriteSideError):
+    """The domain's own code broke on this command; nothing was appended."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
