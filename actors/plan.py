@@ -1,0 +1,147 @@
+"""What a round would do to one aggregate: decided, not yet written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from actors.entity import Entity
+from actors.envelope import Done, Envelope, Outcome
+from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
+from actors.recent import Seen, now
+from eventstore.records import NewRecord
+from rayfold import Command, Event, Refused
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A command in a mailbox."""
+
+    envelope: Envelope
+    command: Command
+    answer: asyncio.Future[Outcome]
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Written:
+    """Done once the round is durable, at this revision; the round's position comes with it."""
+
+    revision: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """Decisions of a round on one aggregate, one after the other on speculative state.
+
+    `verdicts` has one for each of `waiting`. None of them holds until `records` are
+    durable: also a refusal may rest on what was decided before it in the round.
+    """
+
+    entity: Entity
+    waiting: list[Waiting]
+    state: Any
+    revision: int
+    verdicts: list[Written | Seen | Outcome] = field(default_factory=list)
+    records: list[NewRecord] = field(default_factory=list)
+    accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def refuses_on_a_guess(self) -> bool:
+        """The stream must be read before anybody is told no."""
+        return self.entity.guessed and any(
+            isinstance(verdict, Exception) for verdict in self.verdicts
+        )
+
+    def commit(self, position: int) -> None:
+        """The records are durable: the entity moves on."""
+        entity = self.entity
+        if self.records:
+            entity.guessed = entity.guessed and entity.revision < 0
+            entity.state = self.state
+            entity.revision = self.revision
+            entity.position = position
+            at = now()
+            for command_id, (fingerprint, revision) in self.accepted.items():
+                entity.recent.add(command_id, Seen(fingerprint, revision, position, True, at))
+
+
+def plan(entity: Entity, waiting: list[Waiting], writer: str) -> Plan:
+    """Decides on all of `waiting`, in order. Pure: the entity is left as it is."""
+    planned = Plan(entity, waiting, entity.state, entity.revision)
+    for each in waiting:
+        planned.verdicts.append(_decide(planned, each, writer))
+    return planned
+
+
+def _decide(planned: Plan, waiting: Waiting, writer: str) -> Written | Seen | Outcome:
+    envelope = waiting.envelope
+    seen = planned.entity.recent.get(envelope.command_id)
+    if seen is not None:
+        same = seen.fingerprint == envelope.fingerprint
+        return seen if same else KeyReused(envelope.command_id)
+    accepted = planned.accepted.get(envelope.command_id)
+    if accepted is not None:
+        same = accepted[0] == envelope.fingerprint
+        return Written(accepted[1]) if same else KeyReused(envelope.command_id)
+    wanted = envelope.expected_revision
+    if wanted is not None and wanted != planned.revision:
+        return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
+    aggregate = planned.entity.aggregate
+    try:
+        events = list(aggregate.decide(planned.state, waiting.command))
+        state = aggregate.fold(events, planned.state)
+        records = [_record(event, envelope, writer, index) for index, event in enumerate(events)]
+    except Refused as refusal:
+        return refusal
+    except Exception as error:
+        # The domain is a user's code: what breaks there fails one command, not the round.
+        log.exception("deciding on %s of %s failed", envelope.command, planned.entity.stream)
+        return DecisionFailed(f"{envelope.command} failed: {type(error).__name__}: {error}")
+    planned.state = state
+    planned.revision += len(events)
+    planned.records += records
+    if events:
+        planned.accepted[envelope.command_id] = (envelope.fingerprint, planned.revision)
+    if planned.records:
+        return Written(planned.revision)
+    return Done(planned.revision, planned.entity.position)
+
+
+def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRecord:
+    metadata = {
+        "$correlationId": envelope.correlation_id or envelope.command_id,
+        "$causationId": envelope.causation_id or envelope.command_id,
+        "commandId": envelope.command_id,
+        "fingerprint": envelope.fingerprint,
+        "principal": envelope.principal,
+        "writer": writer,
+        "schemaVersion": str(event.version),
+    }
+    if envelope.traceparent:
+        metadata["traceparent"] = envelope.traceparent
+    return NewRecord(
+        event.name,
+        event.__pydantic_serializer__.to_json(event),
+        _encode(metadata),
+        _event_id(envelope, index),
+    )
+
+
+def _event_id(envelope: Envelope, index: int) -> UUID:
+    """The same for a repeat of the command, so that the store too knows it for one.
+
+    The fingerprint is in it: the same command id with another payload is no repeat.
+    """
+    name = f"{envelope.command_id}/{envelope.fingerprint}/{index}"
+    return UUID(bytes=hashlib.blake2b(name.encode(), digest_size=16).digest(), version=5)

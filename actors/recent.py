@@ -1,0 +1,67 @@
+"""The commands that an aggregate has seen lately, so that a repeat appends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+KEPT = 256
+"""As many of an aggregate's latest commands are remembered always, also after a crash."""
+
+KEPT_SECONDS = 600.0
+"""While its writer lives, so are all of this age."""
+
+MOST = 20_000
+"""But not more than these, however hot the aggregate: each costs about 300 bytes."""
+
+
+class Seen(NamedTuple):
+    """A command that stands in the log. `position` is its receipt's.
+
+    Where the log was read to learn of the command, `exact` is false: then `position` is
+    the event's own, while the receipt gave that of the whole round it was written in.
+    """
+
+    fingerprint: str
+    revision: int
+    position: int
+    exact: bool
+    at: float
+
+
+class RecentCommands:
+    """Commands by id, the oldest first."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Seen] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def get(self, command_id: str) -> Seen | None:
+        """The command with that id, if it is still remembered."""
+        return self._seen.get(command_id)
+
+    def add(self, command_id: str, seen: Seen) -> None:
+        """Remembers a command; forgets the oldest that are beyond the window."""
+        self._seen.pop(command_id, None)
+        self._seen[command_id] = seen
+        while len(self._seen) > KEPT:
+            oldest = next(iter(self._seen))
+            young = seen.at - self._seen[oldest].at < KEPT_SECONDS
+            if young and len(self._seen) <= MOST:
+                return
+            del self._seen[oldest]
+
+    def latest(self, count: int) -> Iterator[tuple[str, Seen]]:
+        """The last `count` of them, the oldest first."""
+        items = list(self._seen.items())
+        return iter(items[-count:])
+
+
+def now() -> float:
+    """The clock of `Seen.at`, in seconds."""
+    return time.time()
