@@ -24,7 +24,7 @@ from kurrentdbclient.exceptions import (
 )
 
 from eventstore.errors import StoreUnavailable
-from eventstore.port import Appended, Conflict, StreamAppend
+from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import Batch, RawRecord
 
 T = TypeVar("T")
@@ -77,9 +77,10 @@ class EventLog:
         answers: list[Appended | Conflict | None] = [None] * len(appends)
         while waiting := [index for index, answer in enumerate(answers) if answer is None]:
             client = await self._connected()
+            checked = [index for index in waiting if appends[index].expected != ANY]
             checks = [
                 StreamStateCheck(appends[index].stream, _expected(appends[index].expected))
-                for index in waiting
+                for index in checked
             ]
             records = [
                 ClientRecord(
@@ -99,7 +100,7 @@ class EventLog:
             except ConsistencyChecksFailedError as error:
                 failed = {failure.check_index for failure in error.failures}
                 # A server that names no check would keep us here: then all have conflicts.
-                for place, index in enumerate(waiting):
+                for place, index in enumerate(checked):
                     if place in failed or not failed:
                         answers[index] = Conflict("the stream has moved on")
             except GrpcError as error:
@@ -220,6 +221,11 @@ class EventLog:
         """See `Log.end_position`."""
         return await self._asked(lambda client: client.get_commit_position())
 
+    @property
+    def receipts_share_position(self) -> bool:
+        """See `Log.receipts_share_position`."""
+        return self._atomic is not False
+
     async def close(self) -> None:
         """See `Log.close`."""
         client, self._client = self._client, None
@@ -291,7 +297,9 @@ async def _pump(events: Any, buffer: _Buffer) -> None:
 
 
 def _expected(revision: int | None) -> Any:
-    return StreamState.NO_STREAM if revision is None else revision
+    if revision is None:
+        return StreamState.NO_STREAM
+    return StreamState.ANY if revision == ANY else revision
 
 
 def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:

@@ -7,9 +7,12 @@ Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from eventstore.records import Batch, NewRecord, RawRecord
+
+ANY: Final = -2
+"""As an expected revision: wherever the stream is. For caches; never for an aggregate."""
 
 
 class StreamAppend(NamedTuple):
@@ -89,6 +92,11 @@ class Log(Protocol):
         Raises:
             StoreUnavailable: no answer.
         """
+        ...
+
+    @property
+    def receipts_share_position(self) -> bool:
+        """Whether all that one `append` wrote was given one position, the last event's."""
         ...
 
     async def close(self) -> None:
