@@ -1,0 +1,70 @@
+"""A host in a process of its own: the Ray shell around `Host`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+from uuid import uuid4
+
+import psutil
+
+from actors.envelope import Envelope, Outcome
+from actors.host import Host, HostLimits
+from eventstore.log import EventLog
+from rayfold import Registry
+
+SWEEP = 5.0
+"""Seconds between two looks for aggregates that may leave memory."""
+
+
+class HostActor:
+    """Runs as a Ray actor, `num_cpus=0`, and restarts by itself: see `WriteSide`.
+
+    A restarted one is empty and folds from the log what it is asked for.
+    """
+
+    def __init__(self, name: str, domain: str, eventstore: str, limits: HostLimits) -> None:
+        self._name = name
+        self._incarnation = f"{name}:{uuid4().hex[:12]}"
+        self._store = EventLog(eventstore)
+        self._registry = Registry.load(domain)
+        self._limits = limits
+        self._host: Host | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
+        """An outcome for each; a finished one as a plain tuple, which Ray dumps fastest."""
+        outcomes: list[Outcome] = await self._running().handle(
+            [Envelope(*envelope) for envelope in envelopes]
+        )
+        return [tuple(outcome) if isinstance(outcome, tuple) else outcome for outcome in outcomes]
+
+    async def status(self) -> dict[str, Any]:
+        """For operators: counts, and the process."""
+        process = psutil.Process()
+        return {
+            "incarnation": self._incarnation,
+            "pid": os.getpid(),
+            "memory_bytes": process.memory_info().rss,
+            **self._running().status(),
+        }
+
+    async def drain(self) -> None:
+        """Returns when everything accepted has its answer and snapshots are taken."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._running().drain()
+        await self._store.close()
+
+    def _running(self) -> Host:
+        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        if self._host is None:
+            self._host = Host(self._registry, self._store, self._incarnation, self._limits)
+            self._sweeping = asyncio.create_task(self._sweep(self._host))
+        return self._host
+
+    async def _sweep(self, host: Host) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            await host.passivate()

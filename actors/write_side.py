@@ -1,0 +1,172 @@
+"""The write side as a whole: its actors, and the bus that reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from actors.command_bus import CommandBus
+from actors.dedicated import Dedicated
+from actors.entity import AggregateType
+from actors.envelope import Envelope, Outcome
+from actors.errors import WriteSideError
+from actors.host import HostLimits
+from actors.host_actor import HostActor
+from actors.shards import ShardTable
+from actors.writer import Writer
+from rayfold import Placement, Registry
+
+log = logging.getLogger(__name__)
+
+START = 60.0
+"""Seconds for an actor to come up on a busy machine."""
+
+DRAIN = 10.0
+"""Seconds that an actor has to finish what it accepted."""
+
+SWEEP = 5.0
+
+MOST_HOSTS = 64
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """`domain` is a package, `eventstore` a URI. `dedicated` bounds actors of their own
+    (55 MB each); `dedicated_idle` is in seconds."""
+
+    domain: str
+    eventstore: str
+    hosts: int = 1
+    namespace: str = "rayfold"
+    dedicated: int = 24
+    dedicated_idle: float = 60.0
+    limits: HostLimits = field(default_factory=HostLimits)
+
+
+class WriteSide:
+    """Started in the gateway's process, where Ray runs already."""
+
+    def __init__(self, registry: Registry, settings: WriteSettings) -> None:
+        self._settings = settings
+        self._hosts: list[Writer] = []
+        self._table = ShardTable(settings.hosts)
+        self._dedicated = Dedicated(
+            lambda stream: self._actor(f"rayfold:aggregate:{stream}"),
+            self._end,
+            most=settings.dedicated,
+            idle=settings.dedicated_idle,
+        )
+        self._scaling = asyncio.Lock()
+        self._sweeping: asyncio.Task[None] | None = None
+        self.bus = CommandBus(registry, self._route)
+
+    @classmethod
+    async def start(cls, registry: Registry, settings: WriteSettings) -> WriteSide:
+        """Makes the hosts and waits until they answer.
+
+        Raises:
+            WriteSideError: one of them does not.
+        """
+        side = cls(registry, settings)
+        side._hosts = await side._new_hosts(range(settings.hosts))
+        side._sweeping = asyncio.create_task(side._sweep())
+        return side
+
+    async def scale(self, hosts: int) -> None:
+        """Adds or removes hosts while serving: moved aggregates fold where they land.
+
+        Raises:
+            WriteSideError: there cannot be so many, or a new one does not come up.
+        """
+        if not 1 <= hosts <= MOST_HOSTS:
+            raise WriteSideError(f"write hosts go from 1 to {MOST_HOSTS}, not {hosts}")
+        async with self._scaling:
+            have = len(self._hosts)
+            self._hosts += await self._new_hosts(range(have, hosts))
+            self._table.spread(hosts)
+            leaving = self._hosts[hosts:]
+            # From here on nothing new is sent to them; what was sent gets its answer first.
+            await asyncio.gather(*(self._retire(writer) for writer in leaving))
+            del self._hosts[hosts:]
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Every host, and the dedicated actors."""
+        hosts = await asyncio.gather(
+            *(self._status(number, writer) for number, writer in enumerate(self._hosts))
+        )
+        return [*hosts, *await self._dedicated.status()]
+
+    async def stop(self) -> None:
+        """Finishes what was accepted, then removes the actors."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await asyncio.gather(
+            self._dedicated.close(), *(self._retire(writer) for writer in self._hosts)
+        )
+        self._hosts.clear()
+
+    async def _route(self, owner: AggregateType, stream: str, envelope: Envelope) -> Outcome:
+        if owner.placement is Placement.DEDICATED:
+            return await self._dedicated.send(stream, envelope)
+        return await self._hosts[self._table.host_of(stream)].send(envelope)
+
+    async def _new_hosts(self, numbers: range) -> list[Writer]:
+        writers = [Writer(self._actor(f"rayfold:write#{number}")) for number in numbers]
+        try:
+            async with asyncio.timeout(START):
+                await asyncio.gather(*(writer.actor.status.remote() for writer in writers))
+        except (TimeoutError, RayError) as error:
+            raise WriteSideError(f"a write host does not come up: {error!r}") from error
+        return writers
+
+    def _actor(self, name: str) -> Any:
+        settings = self._settings
+        return (
+            ray.remote(HostActor)
+            .options(
+                name=name,
+                namespace=settings.namespace,
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=1000,
+            )
+            .remote(name, settings.domain, settings.eventstore, settings.limits)
+        )
+
+    async def _status(self, number: int, writer: Writer) -> dict[str, Any]:
+        part = {"part": f"write#{number}", "kind": "write", "queued": writer.open}
+        try:
+            async with asyncio.timeout(1.0):
+                return {**part, "ready": True, **await writer.actor.status.remote()}
+        except (TimeoutError, RayError) as error:
+            return {**part, "ready": False, "error": type(error).__name__}
+
+    async def _retire(self, writer: Writer) -> None:
+        try:
+            async with asyncio.timeout(DRAIN):
+                while writer.open:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("a write host is removed with %d commands open", writer.open)
+        await self._end(writer.actor)
+        await writer.close()
+
+    async def _end(self, actor: Any) -> None:
+        try:
+            async with asyncio.timeout(DRAIN):
+                await actor.drain.remote()
+        except (TimeoutError, RayError) as error:
+            log.warning("an actor did not drain: %r", error)
+        ray.kill(actor)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._dedicated.sweep()

@@ -1,0 +1,85 @@
+"""The near end of a host actor: single commands in, batches on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from ray.exceptions import RayActorError, RayError
+
+from actors.envelope import Done, Envelope, Outcome
+from actors.errors import Overloaded, Unavailable
+from rayfold.batching import BatchFull, Batcher
+
+log = logging.getLogger(__name__)
+
+DEADLINE = 15.0
+"""Seconds within which a command has an answer, if only that there is none."""
+
+BATCH = 256
+BATCHES = 3
+"""On their way to an actor at a time: one travels while one is written."""
+
+QUEUE = 2048
+"""Commands that may wait for their turn to travel."""
+
+
+class Writer:
+    """Sends commands to one host actor, which may die and come back meanwhile."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.used = time.monotonic()
+        self.open = 0
+        self._batcher: Batcher[Envelope, Outcome] = Batcher(
+            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
+        )
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        """The command's outcome; `Overloaded` at once if too many wait already."""
+        self.used = time.monotonic()
+        self.open += 1
+        try:
+            return await self._batcher.call(envelope)
+        except BatchFull:
+            return Overloaded()
+        finally:
+            self.open -= 1
+
+    async def close(self) -> None:
+        """Gives up what waits."""
+        await self._batcher.close()
+
+    async def _send(self, batch: list[Envelope]) -> list[Outcome]:
+        """The actor's answers. One that died is asked again: the command ids make that safe."""
+        deadline = time.monotonic() + DEADLINE
+        plain = [tuple(envelope) for envelope in batch]
+        while True:
+            try:
+                asked = asyncio.wrap_future(self.actor.commands.remote(plain).future())
+                done, _ = await asyncio.wait([asked], timeout=deadline - time.monotonic())
+                if not done:
+                    asked.add_done_callback(_forget)
+                    return self._all(batch, "the writer does not answer")
+                return [
+                    Done(*outcome) if isinstance(outcome, tuple) else outcome
+                    for outcome in asked.result()
+                ]
+            except RayActorError as error:
+                log.info("a writer went away: %s", type(error).__name__)
+                if time.monotonic() + 0.5 > deadline:
+                    return self._all(batch, "the writer does not come back")
+                await asyncio.sleep(0.2)
+            except RayError as error:
+                log.warning("a batch of commands failed: %r", error)
+                return self._all(batch, f"the writer failed: {type(error).__name__}")
+
+    def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
+        return [Unavailable(detail) for _ in batch]
+
+
+def _forget(asked: asyncio.Future[Any]) -> None:
+    if not asked.cancelled():
+        asked.exception()
