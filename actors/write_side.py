@@ -151,8 +151,7 @@ class WriteSide:
     async def _retire(self, writer: Writer) -> None:
         try:
             async with asyncio.timeout(DRAIN):
-                while writer.open:
-                    await asyncio.sleep(0.01)
+                await writer.idle()
         except TimeoutError:
             log.warning("a write host is removed with %d commands open", writer.open)
         await self._end(writer.actor)

@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable
-from rayfold.batching import BatchFull, Batcher
+from rayfold.batching import Batcher, BatchFull
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Writer:
         self.actor = actor
         self.used = time.monotonic()
         self.open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
@@ -41,12 +43,19 @@ class Writer:
         """The command's outcome; `Overloaded` at once if too many wait already."""
         self.used = time.monotonic()
         self.open += 1
+        self._idle.clear()
         try:
             return await self._batcher.call(envelope)
         except BatchFull:
             return Overloaded()
         finally:
             self.open -= 1
+            if not self.open:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns when every command that was sent has its answer."""
+        await self._idle.wait()
 
     async def close(self) -> None:
         """Gives up what waits."""
