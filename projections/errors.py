@@ -1,0 +1,42 @@
+"""What a reader can meet."""
+
+from __future__ import annotations
+
+from rayfold import RayfoldError
+
+
+class ProjectionError(RayfoldError):
+    """The root of the read side's errors."""
+
+
+class Behind(ProjectionError):
+    """The view has not come as far as the reader wants to see, within its deadline."""
+
+    def __init__(self, view: str, position: int, wanted: int) -> None:
+        super().__init__(view, position, wanted)
+        self.view = view
+        self.position = position
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"view {self.view!r} is at position {self.position}, not yet at {self.wanted}"
+
+
+class ReplicaUnavailable(ProjectionError):
+    """No memory replica of the view answers."""
+
+
+class PostgresUnavailable(ProjectionError):
+    """Postgres does not answer."""
+
+
+class NoSuchStore(ProjectionError):
+    """The view is not kept in the store that was asked for."""
+
+
+class BadCursor(ProjectionError):
+    """The cursor is none that a page of this query has given out."""
+
+
+class Fenced(ProjectionError):
+    """Another projector has moved the checkpoint: this one must not write."""

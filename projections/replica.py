@@ -1,0 +1,118 @@
+"""A memory replica: whole views in memory, folded from the log as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from projections.errors import BadCursor
+from projections.folding import Folding
+from projections.progress import Progress
+from projections.table import Table
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+SLICE = 100
+"""Events folded before queries get their turn: about two milliseconds."""
+
+RETRY = 0.25
+"""Seconds before a broken subscription is tried again."""
+
+
+class Ask(NamedTuple):
+    """A query as it travels: one row by `key`, or a page where `key` is None."""
+
+    view: str
+    key: str | None
+    at_least: int
+    filters: dict[str, str]
+    limit: int
+    cursor: str | None
+
+
+class Found(NamedTuple):
+    """An answer. `late`: the replica has not come to `at_least`, so it says nothing else."""
+
+    body: bytes | None
+    revision: int | None
+    position: int
+    late: bool = False
+
+
+class Replica:
+    """Some views of a domain; plain asyncio, on any `Log`."""
+
+    def __init__(self, registry: Registry, views: Sequence[str], store: Log) -> None:
+        self._store = store
+        self._prefixes = registry.prefixes
+        types = [registry.views[name] for name in views]
+        self._folding = Folding(registry, types)
+        self.tables = {view.name: Table(view) for view in types}
+        self.progress = Progress()
+        self.caught_up = asyncio.Event()
+        self.events = 0
+
+    async def run(self) -> None:
+        """Follows the log for ever; what breaks is tried again."""
+        while True:
+            try:
+                await self._follow()
+            except StoreUnavailable as error:
+                log.info("the subscription broke: %s", error)
+                await asyncio.sleep(RETRY)
+
+    async def _follow(self) -> None:
+        after = self.progress.position or None
+        async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
+            async for batch in batches:
+                for at, raw in enumerate(batch.records, 1):
+                    for step in self._folding.steps(raw):
+                        try:
+                            self.tables[step.view.name].fold(step.key, step.event)
+                        except Exception as error:  # the domain is a user's code
+                            self._folding.broke(step, error)
+                    if at % SLICE == 0:
+                        self.progress.advance(raw.position)
+                        await asyncio.sleep(0)
+                self.events += len(batch.records)
+                self.progress.advance(batch.position)
+                if batch.caught_up:
+                    self.caught_up.set()
+
+    def answer(self, asks: Sequence[Ask]) -> list[Found | BadCursor]:
+        """An answer for each, at once."""
+        return [self._answer(ask) for ask in asks]
+
+    def _answer(self, ask: Ask) -> Found | BadCursor:
+        position = self.progress.position
+        if ask.at_least > position:
+            return Found(None, None, position, late=True)
+        table = self.tables[ask.view]
+        if ask.key is not None:
+            row = table.rows.get(ask.key)
+            if row is None:
+                return Found(None, None, position)
+            return Found(row.json(), row.entry.revision, position)
+        try:
+            body, _ = table.page(ask.filters, ask.limit, ask.cursor)
+        except BadCursor as error:
+            return error
+        return Found(body, None, position)
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        return {
+            "views": list(self.tables),
+            "position": self.progress.position,
+            "ready": self.caught_up.is_set(),
+            "rows": {name: len(table.rows) for name, table in self.tables.items()},
+            "events": self.events,
+            "parked": len(self._folding.parked),
+            "left_out": self._folding.left_out,
+        }

@@ -1,0 +1,148 @@
+"""The rows of one view in memory, with the indexes that it declares."""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_right, insort
+from typing import Any
+
+from projections.errors import BadCursor
+from rayfold import Entry, View, document
+from rayfold.recorded import Recorded
+
+
+class Row:
+    """An entry and, once somebody has asked for it, its JSON."""
+
+    __slots__ = ("body", "entry")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.body: bytes | None = None
+
+    def json(self) -> bytes:
+        """The row as it is answered: made once for all readers of this version."""
+        if self.body is None:
+            self.body = document(self.entry)
+        return self.body
+
+
+class Table:
+    """Rows by key. Lists of rows are kept in the order in which the rows began."""
+
+    def __init__(self, view: type[View]) -> None:
+        self.view = view
+        self.rows: dict[str, Row] = {}
+        self._begun: dict[int, Row] = {}
+        self._all: list[int] = []
+        self._lists: dict[str, dict[str, list[int]]] = {field: {} for field in view.indexes}
+
+    def fold(self, key: str, event: Recorded) -> bool:
+        """Takes in an event; says whether the row changed."""
+        row = self.rows.get(key)
+        before = row.entry if row else None
+        after = self.view.fold(before, event)
+        if after is before:
+            return False
+        self._put(key, row, after)
+        return True
+
+    def restore(self, key: str, entry: Entry) -> None:
+        """Puts an entry in that was folded elsewhere."""
+        self._put(key, self.rows.get(key), entry)
+
+    def page(
+        self, filters: dict[str, str], limit: int, cursor: str | None
+    ) -> tuple[bytes, list[Row]]:
+        """Rows that match all filters, as JSON `{"items": […], "next_cursor": …}`.
+
+        Raises:
+            BadCursor: it is not one of ours.
+        """
+        begun, others = self._smallest(filters)
+        at = bisect_right(begun, decode_cursor(cursor)) if cursor else 0
+        rows: list[Row] = []
+        last = 0
+        more = False
+        while at < len(begun):
+            row = self._begun[begun[at]]
+            at += 1
+            if all(_text(row.entry.row, field) == value for field, value in others.items()):
+                if len(rows) == limit:
+                    more = True
+                    break
+                rows.append(row)
+                last = row.entry.started
+        return page_json([row.json() for row in rows], last if more else None), rows
+
+    def _smallest(self, filters: dict[str, str]) -> tuple[list[int], dict[str, str]]:
+        if not filters:
+            return self._all, {}
+        lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
+        best = min(lists, key=lambda field: len(lists[field]))
+        return lists[best], {f: value for f, value in filters.items() if f != best}
+
+    def _put(self, key: str, row: Row | None, after: Entry | None) -> None:
+        before = row.entry if row else None
+        if before is not None and (after is None or after.started != before.started):
+            _remove(self._all, before.started)
+            self._begun.pop(before.started, None)
+        if after is None:
+            self.rows.pop(key, None)
+        else:
+            if row is None:
+                row = self.rows[key] = Row(after)
+            else:
+                row.entry, row.body = after, None
+            if before is None or before.started != after.started:
+                insort(self._all, after.started)
+                self._begun[after.started] = row
+        for field, lists in self._lists.items():
+            was = _text(before.row, field) if before else None
+            now = _text(after.row, field) if after else None
+            moved = before and after and before.started != after.started
+            if was == now and not moved:
+                continue
+            if before is not None and was is not None:
+                _remove(lists[was], before.started)
+                if not lists[was]:
+                    del lists[was]
+            if after is not None and now is not None:
+                insort(lists.setdefault(now, []), after.started)
+
+
+def _remove(begun: list[int], started: int) -> None:
+    at = bisect_right(begun, started) - 1
+    if at >= 0 and begun[at] == started:
+        del begun[at]
+
+
+def _text(row: View, field: str) -> str | None:
+    value: Any = getattr(row, field)
+    return None if value is None else str(value)
+
+
+def page_json(items: list[bytes], last: int | None) -> bytes:
+    """A page; `last` is where the next one goes on, None for the end."""
+    cursor = b"null" if last is None else b'"%b"' % encode_cursor(last)
+    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), cursor)
+
+
+def encode_cursor(started: int) -> bytes:
+    """An opaque cursor: the place behind which the next page begins."""
+    return base64.urlsafe_b64encode(b"s%d" % started).rstrip(b"=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """The place that a cursor stands for.
+
+    Raises:
+        BadCursor: it is not one of ours.
+    """
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
+        if text[:1] == b"s" and text[1:].isdigit() and len(text) < 20:
+            return int(text[1:])
+    except ValueError:
+        pass
+    raise BadCursor(f"no cursor of ours: {cursor!r}")
