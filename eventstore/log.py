@@ -6,7 +6,7 @@ The client's own words (`current_version`, `stream_position`) stay inside this f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -175,7 +175,9 @@ class EventLog:
             given += 1
             yield _raw(event)
 
-    async def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncIterator[Batch]:
+    async def subscribe(
+        self, prefixes: Sequence[str], after: int | None
+    ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
 
         def open_subscription(client: AsyncKurrentDBClient) -> Awaitable[Any]:

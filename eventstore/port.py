@@ -6,7 +6,7 @@ Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from eventstore.records import Batch, NewRecord, RawRecord
@@ -78,7 +78,7 @@ class Log(Protocol):
         """
         ...
 
-    def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncIterator[Batch]:
+    def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncGenerator[Batch, None]:
         """The same without end: what is there, then what comes.
 
         Raises:

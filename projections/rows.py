@@ -1,0 +1,60 @@
+"""Reading and writing one view's rows in Postgres, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import asyncpg
+
+from projections.columns import RowCodec
+from projections.schema import table_of
+from rayfold import Entry, View
+
+
+class Rows:
+    """The statements of one view's table."""
+
+    def __init__(self, view: type[View]) -> None:
+        self.view = view
+        self.table = table_of(view)
+        self.codec = RowCodec(view)
+        own = [("_revision", "bigint"), ("_position", "bigint"), ("_started", "bigint")]
+        columns = [("_key", "text")]
+        columns += [(column.field, column.sql_type) for column in self.codec.columns] + own
+        names = ", ".join(f'"{name}"' for name, _ in columns)
+        # JSON travels as text: a binary array of json is not known to every driver.
+        wire = [("text" if kind == "json" else kind) for _, kind in columns]
+        arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(wire, 1))
+        values = ", ".join(f'u."{name}"::{kind}' for name, kind in columns)
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name, _ in columns[1:])
+        self._upsert = (
+            f'INSERT INTO "{self.table}" ({names}) SELECT {values}'
+            f" FROM unnest({arrays}) AS u({names})"
+            f" ON CONFLICT (_key) DO UPDATE SET {changes}"
+        )
+        self._load = f'SELECT {self.codec.select_list} FROM "{self.table}" t WHERE _key = ANY($1)'
+        self._delete = f'DELETE FROM "{self.table}" WHERE _key = ANY($1)'
+
+    async def load(
+        self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], keys: Iterable[str]
+    ) -> dict[str, Entry]:
+        """The rows with these keys, as far as they exist."""
+        records = await connection.fetch(self._load, list(keys))
+        return {record["_key"]: self.codec.decode(record) for record in records}
+
+    async def store(
+        self,
+        connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
+        changed: dict[str, Entry | None],
+    ) -> None:
+        """Writes rows; deletes those that are None."""
+        present = [
+            self.codec.encode(key, entry) for key, entry in changed.items() if entry is not None
+        ]
+        if present:
+            columns: list[Any] = [list(column) for column in zip(*present, strict=True)]
+            await connection.execute(self._upsert, *columns)
+        gone = [key for key, entry in changed.items() if entry is None]
+        if gone:
+            await connection.execute(self._delete, gone)
