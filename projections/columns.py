@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import date, datetime
-from enum import Enum
 from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
@@ -50,10 +49,8 @@ def _column(field: str, annotation: Any) -> Column:
     kind = members[0] if len(members) == 1 and type(None) in get_args(annotation) else annotation
     if isinstance(kind, type):
         for python_type, sql_type in _PLAIN:
-            if issubclass(kind, python_type) and not (issubclass(kind, Enum) and kind is not str):
+            if issubclass(kind, python_type):
                 return Column(field, sql_type, None)
-        if issubclass(kind, str):
-            return Column(field, "text", None)
     return Column(field, "json", TypeAdapter(annotation))
 
 

@@ -163,11 +163,7 @@ class Projector:
     ) -> None:
         missing: dict[str, set[str]] = {}
         for step in steps:
-            fold = step.view.folds[type(step.event.event)]
-            # A row that begins now needs no look, unless it may have begun before a crash.
-            if step.key not in self._cache[step.view.name] and not (
-                fold.starts and self.caught_up.is_set()
-            ):
+            if step.key not in self._cache[step.view.name]:
                 missing.setdefault(step.view.name, set()).add(step.key)
         for name, keys in missing.items():
             cache = self._cache[name]

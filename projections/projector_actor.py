@@ -20,9 +20,10 @@ class ProjectorActor:
         self, domain: str, eventstore: str, dsn: str, partition: int, partitions: int
     ) -> None:
         self._store = EventLog(eventstore)
-        self._new = lambda: Projector(
-            Registry.load(domain), self._store, dsn, partition, partitions
-        )
+        self._domain = domain
+        self._dsn = dsn
+        self._partition = partition
+        self._partitions = partitions
         self._projector: Projector | None = None
         self._following: asyncio.Task[None] | None = None
 
@@ -49,6 +50,12 @@ class ProjectorActor:
     def _running(self) -> Projector:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._projector is None:
-            self._projector = self._new()
+            self._projector = Projector(
+                Registry.load(self._domain),
+                self._store,
+                self._dsn,
+                self._partition,
+                self._partitions,
+            )
             self._following = asyncio.create_task(self._projector.run())
         return self._projector

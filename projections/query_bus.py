@@ -1,0 +1,99 @@
+"""The way of every query to a store that can answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from projections.errors import NoSuchStore
+from projections.memory_reads import MemoryReads
+from projections.part import Part
+from projections.postgres_reads import PostgresReads
+from projections.replica import Ask
+from rayfold import PageQuery, Query, Registry
+
+
+class Answer(NamedTuple):
+    """What a query gives.
+
+    `body`: the row as JSON with its `revision`, or a page `{"items": […], "next_cursor"}`;
+    None where there is no such row. `position`: how far in `$all` the store had come.
+    """
+
+    body: bytes | None
+    revision: int | None
+    position: int
+
+
+class QueryBus:
+    """Sends queries to memory or to Postgres; sees views, never aggregates."""
+
+    def __init__(self, registry: Registry, memory: MemoryReads, postgres: PostgresReads) -> None:
+        self._registry = registry
+        self._memory = memory
+        self._postgres = postgres
+
+    async def ask(
+        self,
+        query: Query,
+        *,
+        at_least: int | None = None,
+        deadline: float = 2.0,
+        store: str | None = None,
+    ) -> Answer:
+        """The answer of a store that has reached position `at_least`.
+
+        `store` is "memory" or "postgres"; by default the first that the view names.
+        `deadline` is in seconds.
+
+        Raises:
+            Behind: no store came so far in time.
+            ReplicaUnavailable, PostgresUnavailable: no answer.
+            BadCursor: see `PageQuery`.
+            NoSuchStore: the view is not kept there.
+        """
+        view = query.view
+        chosen = store or view.stores[0]
+        if chosen not in view.stores:
+            raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
+        if isinstance(query, PageQuery):
+            filters = {field: str(value) for field, value in query.filters().items()}
+            ask = Ask(view.name, None, at_least or 0, filters, query.limit, query.cursor)
+        else:
+            ask = Ask(view.name, str(getattr(query, view.key)), at_least or 0, {}, 0, None)
+        until = time.monotonic() + deadline
+        reads = self._memory if chosen == "memory" else self._postgres
+        found = await reads.ask(ask, until)
+        return Answer(found.body, found.revision, found.position)
+
+    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
+        """The views that a store of theirs does not show at `position` after `deadline` seconds.
+
+        Of memory replicas one is enough: a query with a token is led to that one.
+        """
+        until = time.monotonic() + deadline
+        there = await asyncio.gather(*(self._shows(view, position, until) for view in views))
+        return [view for view, is_there in zip(views, there, strict=True) if not is_there]
+
+    async def _shows(self, view: str, position: int, until: float) -> bool:
+        stores = self._registry.views[view].stores
+        if "postgres" in stores:
+            for part in self._postgres.projectors:
+                if not await part.reached(position, until):
+                    return False
+        if "memory" not in stores:
+            return True
+        replicas: list[Part] = [part for part in self._memory.of(view) if part.ready]
+        if any(part.progress.position >= position for part in replicas):
+            return True
+        waits = [asyncio.create_task(part.reached(position, until)) for part in replicas]
+        try:
+            for first in asyncio.as_completed(waits):
+                if await first:
+                    return True
+            return False
+        finally:
+            for wait in waits:
+                wait.cancel()

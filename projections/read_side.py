@@ -1,0 +1,186 @@
+"""The read side as a whole: its actors, and the bus that reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import ray
+from ray.exceptions import RayError
+
+from eventstore.errors import StoreUnavailable
+from eventstore.log import EventLog
+from projections.errors import Behind, PostgresUnavailable, ProjectionError
+from projections.history import History
+from projections.memory_reads import MemoryReads, ReplicaClient
+from projections.part import Part
+from projections.postgres_reads import PostgresReads
+from projections.projector_actor import ProjectorActor
+from projections.query_bus import QueryBus
+from projections.replica_actor import ReplicaActor
+from projections.schema import migrate
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+START = 60.0
+"""Seconds for an actor to come up on a busy machine."""
+
+LOOK = 0.5
+"""Seconds between two looks at every part."""
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """`domain` is a package, `eventstore` a URI, `postgres` a DSN."""
+
+    domain: str
+    eventstore: str
+    postgres: str
+    memory_replicas: int = 1
+    postgres_partitions: int = 1
+    namespace: str = "rayfold"
+
+
+class ReadSide:
+    """Started in the gateway's process, where Ray runs already."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._log = EventLog(settings.eventstore)
+        self._memory = MemoryReads()
+        self._postgres = PostgresReads(registry, settings.postgres)
+        self._looking: asyncio.Task[None] | None = None
+        self._end = 0
+        self.bus = QueryBus(registry, self._memory, self._postgres)
+        self.history = History(registry, self._log)
+
+    @classmethod
+    async def start(cls, registry: Registry, settings: ReadSettings) -> ReadSide:
+        """Migrates Postgres, makes the actors, waits until they answer; not until caught up.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+            ProjectionError: an actor does not come up.
+        """
+        side = cls(registry, settings)
+        await side._migrate(settings.postgres_partitions)
+        await side._postgres.connect()
+        views = [view.name for view in registry.views.values() if "memory" in view.stores]
+        for number in range(settings.memory_replicas):
+            side._memory.replicas.append(side._replica(f"rayfold:memory:all#{number}", views))
+        for partition in range(settings.postgres_partitions):
+            side._postgres.projectors.append(
+                side._projector(partition, settings.postgres_partitions)
+            )
+        try:
+            async with asyncio.timeout(START):
+                await asyncio.gather(*(part.actor.status.remote() for part in side._parts))
+        except (TimeoutError, RayError) as error:
+            raise ProjectionError(f"an actor does not come up: {error!r}") from error
+        await side._look_once()
+        side._looking = asyncio.create_task(side._look())
+        return side
+
+    @property
+    def _parts(self) -> list[Part]:
+        return [*self._memory.replicas, *self._postgres.projectors]
+
+    async def caught_up(self, timeout: float) -> None:
+        """Returns when every part has reached the log's end as of this call.
+
+        Raises:
+            Behind: one has not, after `timeout` seconds.
+            StoreUnavailable: the log's end is not known.
+        """
+        until = time.monotonic() + timeout
+        end = await self._last_event()
+        for part in self._parts:
+            if not await part.reached(end, until):
+                raise Behind(part.name, part.progress.position, end)
+        while not all(part.ready for part in self._parts):
+            if time.monotonic() > until:
+                raise Behind("a part is not ready", 0, end)
+            await asyncio.gather(*(part.look() for part in self._parts))
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Every part: state, position, and lag in positions."""
+        return [part.status(self._end) for part in self._parts]
+
+    async def stop(self) -> None:
+        """Ends subscriptions, removes the actors, closes connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+        await asyncio.gather(*(_end(part) for part in self._parts))
+        await self._postgres.close()
+        await self._log.close()
+
+    async def _last_event(self) -> int:
+        """The position of the domain's last event: the log may go on with others' events."""
+        return await self._log.end_position()
+
+    async def _migrate(self, partitions: int) -> None:
+        views = [view for view in self._registry.views.values() if "postgres" in view.stores]
+        try:
+            connection = await asyncpg.connect(self._settings.postgres, timeout=10)
+        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        try:
+            await migrate(connection, views, partitions)
+        finally:
+            await connection.close()
+
+    def _replica(self, name: str, views: list[str]) -> ReplicaClient:
+        settings = self._settings
+        actor = _remote(ReplicaActor, name, settings.namespace).remote(
+            name, settings.domain, views, settings.eventstore
+        )
+        return ReplicaClient(name.removeprefix("rayfold:"), views, actor)
+
+    def _projector(self, partition: int, partitions: int) -> Part:
+        settings = self._settings
+        name = f"rayfold:postgres#{partition}"
+        actor = _remote(ProjectorActor, name, settings.namespace).remote(
+            settings.domain, settings.eventstore, settings.postgres, partition, partitions
+        )
+        return Part(name.removeprefix("rayfold:"), "postgres", actor)
+
+    async def _look(self) -> None:
+        """Keeps what is known of the parts fresh; calling a restarted one sets it going."""
+        while True:
+            await asyncio.sleep(LOOK)
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        await asyncio.gather(*(part.look() for part in self._parts))
+        try:
+            self._end = await self._log.end_position()
+        except StoreUnavailable as error:
+            log.info("the log's end is not known: %s", error)
+
+
+def _remote(actor: type, name: str, namespace: str) -> Any:
+    return ray.remote(actor).options(  # type: ignore[call-overload]
+        name=name,
+        namespace=namespace,
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=0,
+        max_concurrency=1000,
+    )
+
+
+async def _end(part: Part) -> None:
+    part.close()
+    try:
+        async with asyncio.timeout(5):
+            await part.actor.stop.remote()
+    except (TimeoutError, RayError) as error:
+        log.info("%s did not stop by itself: %r", part.name, error)
+    ray.kill(part.actor)
