@@ -219,9 +219,9 @@ class EventLog:
             with suppress(KurrentDBClientError, grpc.RpcError):
                 await subscription.stop()
 
-    async def end_position(self) -> int:
+    async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
-        return await self._asked(lambda client: client.get_commit_position())
+        return await self._asked(lambda client: client.get_commit_position(**_filtered(prefixes)))
 
     @property
     def receipts_share_position(self) -> bool:

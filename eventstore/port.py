@@ -86,8 +86,8 @@ class Log(Protocol):
         """
         ...
 
-    async def end_position(self) -> int:
-        """The last event's position; 0 on an empty log.
+    async def end_position(self, prefixes: Sequence[str]) -> int:
+        """The position of the last event of streams whose names begin so; 0 without any.
 
         Raises:
             StoreUnavailable: no answer.

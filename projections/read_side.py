@@ -99,7 +99,7 @@ class ReadSide:
             StoreUnavailable: the log's end is not known.
         """
         until = time.monotonic() + timeout
-        end = await self._last_event()
+        end = await self._log.end_position(self._registry.prefixes)
         for part in self._parts:
             if not await part.reached(end, until):
                 raise Behind(part.name, part.progress.position, end)
@@ -119,10 +119,6 @@ class ReadSide:
         await asyncio.gather(*(_end(part) for part in self._parts))
         await self._postgres.close()
         await self._log.close()
-
-    async def _last_event(self) -> int:
-        """The position of the domain's last event: the log may go on with others' events."""
-        return await self._log.end_position()
 
     async def _migrate(self, partitions: int) -> None:
         views = [view for view in self._registry.views.values() if "postgres" in view.stores]
@@ -159,13 +155,13 @@ class ReadSide:
     async def _look_once(self) -> None:
         await asyncio.gather(*(part.look() for part in self._parts))
         try:
-            self._end = await self._log.end_position()
+            self._end = await self._log.end_position(self._registry.prefixes)
         except StoreUnavailable as error:
             log.info("the log's end is not known: %s", error)
 
 
 def _remote(actor: type, name: str, namespace: str) -> Any:
-    return ray.remote(actor).options(  # type: ignore[call-overload]
+    return ray.remote(actor).options(
         name=name,
         namespace=namespace,
         get_if_exists=True,
