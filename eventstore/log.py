@@ -221,7 +221,13 @@ class EventLog:
 
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
-        return await self._asked(lambda client: client.get_commit_position(**_filtered(prefixes)))
+
+        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+            return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
+
+        async for event in self._events(read):
+            return event.commit_position
+        return 0
 
     @property
     def receipts_share_position(self) -> bool:
