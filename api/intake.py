@@ -1,0 +1,105 @@
+"""From an HTTP request to a command in its envelope."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid5
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+from actors.envelope import Envelope
+from api import headers as read
+from api.headers import Headers
+from api.problems import Problem, invalid, invalid_field, malformed
+from rayfold import Command, Registry
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class Intake:
+    """Reads one type of command."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        command: type[Command],
+        path_fields: tuple[str, ...] = (),
+        derived_id: str | None = None,
+    ) -> None:
+        self.command = command
+        self._id_field = registry.owner[command].id_field
+        self._derived_id = derived_id
+        self._path_fields = path_fields
+        # A path holds text; fields of other types are read as pydantic reads text.
+        self._numbers = {
+            field: TypeAdapter(command.model_fields[field].annotation)
+            for field in path_fields
+            if command.model_fields[field].annotation in (int, float, bool)
+        }
+
+    def envelope(self, path: Mapping[str, Any], body: bytes, headers: Headers) -> Envelope:
+        """The command, valid and ready to be sent.
+
+        Raises:
+            Problem: 400 for what cannot be read, 422 for fields that do not fit.
+        """
+        fields = _object(body)
+        self._check_sources(fields)
+        for name in self._path_fields:
+            fields[name] = self._from_path(name, path[name])
+        command_id = read.command_id(headers)
+        if self._derived_id is not None and fields.get(self._derived_id) is None:
+            fields[self._derived_id] = str(uuid5(command_id, self._derived_id))
+        try:
+            command = self.command.__pydantic_validator__.validate_json(
+                _encode(fields), strict=True
+            )
+        except ValidationError as error:
+            raise invalid(error, f"{self.command.name}: see errors") from error
+        text = f"{self.command.name} ".encode() + _encode_sorted(fields)
+        return Envelope(
+            self.command.name,
+            str(getattr(command, self._id_field)),
+            command.__pydantic_serializer__.to_json(command),
+            str(command_id),
+            hashlib.blake2b(text, digest_size=16).hexdigest(),
+            read.expected_revision(headers),
+            "anonymous",
+            read.text(headers, b"x-correlation-id"),
+            read.text(headers, b"x-causation-id"),
+            read.traceparent(headers),
+        )
+
+    def _check_sources(self, fields: Mapping[str, Any]) -> None:
+        for name in self._path_fields:
+            if name in fields:
+                raise invalid_field(name, "is given by the path, not in the body")
+        for name in self.command.server_supplied:
+            if name in fields:
+                raise invalid_field(name, "is supplied by the server")
+
+    def _from_path(self, name: str, value: str) -> Any:
+        adapter = self._numbers.get(name)
+        if adapter is None:
+            return value
+        try:
+            return adapter.validate_strings(value)
+        except ValidationError as error:
+            raise invalid(error, f"{name} in the path does not fit") from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        fields = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(f"the body is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise Problem(400, "malformed", "the body must be a JSON object")
+    return fields
