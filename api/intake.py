@@ -36,11 +36,11 @@ class Intake:
         self._derived_id = derived_id
         self._path_fields = path_fields
         # A path holds text; fields of other types are read as pydantic reads text.
-        self._numbers = {
-            field: TypeAdapter(command.model_fields[field].annotation)
-            for field in path_fields
-            if command.model_fields[field].annotation in (int, float, bool)
-        }
+        self._numbers: dict[str, TypeAdapter[Any]] = {}
+        for field in path_fields:
+            annotation: Any = command.model_fields[field].annotation
+            if annotation in (int, float, bool):
+                self._numbers[field] = TypeAdapter(annotation)
 
     def envelope(self, path: Mapping[str, Any], body: bytes, headers: Headers) -> Envelope:
         """The command, valid and ready to be sent.

@@ -19,13 +19,15 @@ class Route:
     Path parameters are fields of the message; a command's other fields come from the
     JSON body, a query's from the query string. `derived_id` names an id field that the
     client may leave out: it then derives from the command id, so that a retry with the
-    same `Idempotency-Key` means the same aggregate.
+    same `Idempotency-Key` means the same aggregate. `minimal` is a query by the same key
+    that answers a client who asks for the minimal representation.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
     message: type[Command] | type[Query]
     derived_id: str | None = None
+    minimal: type[Query] | None = None
 
     @property
     def parameters(self) -> tuple[str, ...]:

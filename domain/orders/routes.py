@@ -20,7 +20,7 @@ ROUTES = [
     Route("POST", "/orders/{order_id}/pay", PayOrder),
     Route("POST", "/orders/{order_id}/ship", ShipOrder),
     Route("POST", "/orders/{order_id}/cancel", CancelOrder),
-    Route("GET", "/orders/{order_id}", GetOrder),
+    Route("GET", "/orders/{order_id}", GetOrder, minimal=GetOrderEntries),
     Route("GET", "/orders/{order_id}/entries", GetOrderEntries),
     Route("GET", "/orders", ListOrders),
     Route("GET", "/sales/{day}", GetSales),
