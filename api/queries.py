@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
 from litestar import Request, get
@@ -125,7 +125,7 @@ def _parameters(query_string: bytes) -> dict[str, str]:
 
 def _read(query_type: type[Query], fields: dict[str, str]) -> Query:
     try:
-        query: Query = query_type.__pydantic_validator__.validate_strings(fields)
+        query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
     except ValidationError as error:
         raise invalid(error, f"{query_type.name}: see errors") from error
     return query

@@ -61,6 +61,17 @@ class PostgresReads:
             for part in self._parts(ask):
                 await part.reached(ask.at_least, deadline)
 
+    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row.
+
+        Raises:
+            PostgresUnavailable: Postgres does not answer.
+        """
+        rows = self._rows[view]
+        records = await self._fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
+        entries = [(record["_key"], rows.codec.decode(record)) for record in records]
+        return [(key, document(entry), entry.position) for key, entry in entries]
+
     def _parts(self, ask: Ask) -> list[Part]:
         if ask.key is None:
             return self.projectors

@@ -23,7 +23,8 @@ from projections.projector_actor import ProjectorActor
 from projections.query_bus import QueryBus
 from projections.replica_actor import ReplicaActor
 from projections.schema import migrate
-from rayfold import Registry
+from projections.verify import Difference, Kept, compare, fold_afresh, plain
+from rayfold import Registry, View
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,35 @@ class ReadSide:
     async def status(self) -> list[dict[str, Any]]:
         """Every part: state, position, and lag in positions."""
         return [part.status(self._end) for part in self._parts]
+
+    async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
+        """Where a view in a store differs from a fresh fold of the log; none, one hopes.
+
+        Raises:
+            Behind: a part did not come to the log's end in `timeout` seconds.
+            StoreUnavailable, PostgresUnavailable, ProjectionError: no answer.
+        """
+        end = await self._log.end_position(self._registry.prefixes)
+        await self.caught_up(timeout)
+        expected = await fold_afresh(self._registry, self._log, end)
+        differences: list[Difference] = []
+        for view in self._registry.views.values():
+            stores = await self._stores_of(view)
+            for store, rows in stores.items():
+                found = {key: Kept(body, position) for key, body, position in rows}
+                differences += compare(store, view.name, expected[view.name], found, end)
+        return plain(differences)
+
+    async def _stores_of(self, view: type[View]) -> dict[str, list[tuple[str, bytes, int]]]:
+        stores: dict[str, list[tuple[str, bytes, int]]] = {}
+        for replica in self._memory.of(view.name):
+            try:
+                stores[replica.name] = await replica.actor.rows.remote(view.name)
+            except RayError as error:
+                raise ProjectionError(f"{replica.name} does not answer: {error!r}") from error
+        if "postgres" in view.stores:
+            stores["postgres"] = await self._postgres.rows(view.name)
+        return stores
 
     async def stop(self) -> None:
         """Ends subscriptions, removes the actors, closes connections."""

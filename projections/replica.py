@@ -105,6 +105,12 @@ class Replica:
             return error
         return Found(body, None, position)
 
+    def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row."""
+        return [
+            (key, row.json(), row.entry.position) for key, row in self.tables[view].rows.items()
+        ]
+
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
         return {

@@ -36,6 +36,10 @@ class ReplicaActor:
         await progress.reached(position, timeout)
         return progress.position
 
+    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row of a view."""
+        return self._running().rows(view)
+
     async def status(self) -> dict[str, Any]:
         """For operators, and for whoever chooses a replica to ask."""
         return {
