@@ -1,0 +1,25 @@
+# `make up` and `make test` do everything on a fresh machine.
+.PHONY: install up check test bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+install: .venv/installed
+
+# Installed once for a given lock, from hashes alone; nothing is resolved here.
+.venv/installed: requirements-dev.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+up: install
+	$(BIN)/rayfold up
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest

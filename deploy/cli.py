@@ -1,0 +1,152 @@
+"""The `rayfold` command. Imports happen inside the commands: `--help` is to be quick."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.errors import StartError
+
+app = typer.Typer(
+    help="CQRS and event sourcing on Ray: aggregates as actors, views that scale on their own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path | None, typer.Option(help="The data folder; .rayfold by default.")]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to serve on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to serve on; 8000 by default.")] = None,
+    data: Data = None,
+    eventstore: Annotated[
+        str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB; else our own.")
+    ] = None,
+    postgres: Annotated[str | None, typer.Option(help="DSN; else a server of our own.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; else a local one.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="The package to run.")] = None,
+) -> None:
+    """Start everything that is not given, and serve until Ctrl-C."""
+    import uvloop
+
+    from deploy.settings import load
+    from deploy.stack import up as run
+
+    _log_to_stderr()
+    settings = load(
+        host=host,
+        port=port,
+        data=data,
+        eventstore=eventstore,
+        postgres=postgres,
+        ray_address=ray_address,
+        domain=domain,
+    )
+    raise typer.Exit(uvloop.run(run(settings)))
+
+
+@app.command()
+def eventstore(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 2113,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    data: Data = None,
+    system_projections: Annotated[
+        bool, typer.Option(help="Run $by_category, $by_event_type and $streams.")
+    ] = False,
+) -> None:
+    """Run the embedded event store alone."""
+    from deploy.settings import load
+    from eventstore.embedded.main import run
+
+    folder = load(data=data).data / "eventstore"
+    raise typer.Exit(run(host, port, folder, system_projections=system_projections))
+
+
+@app.command()
+def status(data: Data = None, as_json: Json = False) -> None:
+    """Show every part: state, positions, lag."""
+    parts = _ask(data, "/operators/status")["parts"]
+    if as_json:
+        typer.echo(json.dumps({"parts": parts}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ["part", "ready", "position", "lag", "waiting", "aggregates", "parked", "restarts"]
+    table = Table(*columns, "memory MB", "error", box=None)
+    for part in parts:
+        memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
+        cells = [str(part.get(column, "")) for column in columns]
+        table.add_row(*cells, memory, str(part.get("error", "")))
+    Console().print(table)
+
+
+@app.command()
+def scale(target: str, n: int, data: Data = None) -> None:
+    """Set the number of: write, memory, postgres, memory:VIEW, postgres:VIEW."""
+    _ask(data, "/operators/scale", {"target": target, "n": n})
+    typer.echo(f"{target}: {n}")
+
+
+@app.command()
+def verify(data: Data = None, as_json: Json = False) -> None:
+    """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
+    differences = _ask(data, "/operators/verify")["differences"]
+    if as_json:
+        typer.echo(json.dumps({"differences": differences}))
+    else:
+        for each in differences:
+            typer.echo(f"{each['store']} {each['view']} {each['key']}")
+            typer.echo(f"  the log says {each['expected']}\n  the store has {each['found']}")
+        typer.echo(f"{len(differences)} differences")
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def events(
+    stream: Annotated[str | None, typer.Option(help="One stream; else all of the domain.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones.")] = False,
+    eventstore: Annotated[str | None, typer.Option(help="URI of the store.")] = None,
+    data: Data = None,
+) -> None:
+    """Print events, one JSON object a line."""
+    from deploy.events import print_events
+    from deploy.settings import load
+
+    settings = load(data=data, eventstore=eventstore)
+    asyncio.run(print_events(settings, stream, follow=follow))
+
+
+def _ask(data: Path | None, path: str, body: dict[str, Any] | None = None) -> Any:
+    from deploy.remote import ask
+    from deploy.settings import load
+
+    return ask(load(data=data).data, path, body)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def main() -> None:
+    """The console script: what keeps a command from its work is one line, and exit code 2."""
+    try:
+        app()
+    except StartError as error:
+        sys.stderr.write(f"rayfold: {' '.join(str(error).split())}\n")
+        sys.exit(2)

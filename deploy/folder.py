@@ -1,0 +1,58 @@
+"""The data folder: one stack at a time, and where that one listens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from deploy.errors import StartError
+
+_GATEWAY = "gateway.json"
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[Path]:
+    """The folder, made if need be, for this process alone.
+
+    Raises:
+        StartError: another stack has it, or it cannot be made.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(data / "lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise StartError(
+            f"the data folder {data} is in use by another rayfold up: stop that one, "
+            "or give another --data"
+        ) from error
+    except OSError as error:
+        raise StartError(f"the data folder {data} cannot be used: {error}") from error
+    try:
+        yield data.resolve()
+    finally:
+        (data / _GATEWAY).unlink(missing_ok=True)
+        lock.release()
+
+
+def announce(data: Path, url: str) -> None:
+    """Tells other commands where the gateway of this folder is."""
+    (data / _GATEWAY).write_text(json.dumps({"url": url}))
+
+
+def gateway_of(data: Path) -> str:
+    """Where the gateway of a folder is.
+
+    Raises:
+        StartError: none is running.
+    """
+    try:
+        return str(json.loads((data / _GATEWAY).read_text())["url"])
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(
+            f"no gateway is running on {data}: start one with `rayfold up`, or give --data"
+        ) from error

@@ -1,0 +1,56 @@
+"""Ray, of our own or somebody's cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from deploy.errors import StartError
+
+OBJECT_STORE = 512 * 1024 * 1024
+"""Bytes for copies of replicas on their way; commands and answers travel inline."""
+
+
+def start(address: str | None, namespace: str) -> None:
+    """Starts Ray on this machine, or joins the cluster at `address`. Blocks.
+
+    Raises:
+        StartError: it does not come up.
+    """
+    # Explicit, as a local start turns token authentication on and joining one does not.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
+    import ray
+
+    common = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, **common)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE,
+                _system_config={"enable_metrics_collection": False},
+                **common,
+            )
+    except Exception as error:  # Ray raises all sorts of things here
+        where = f"at {address}" if address else "on this machine"
+        raise StartError(f"Ray did not start {where}: {error}") from error
+
+
+def stop() -> None:
+    """Leaves Ray; stops it if we started it. Blocks."""
+    import ray
+
+    ray.shutdown()
+
+
+def _import_path() -> list[str]:
+    """Where the actors' processes find our packages, and the user's in the working folder."""
+    ours = Path(__file__).resolve().parent.parent
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return list(dict.fromkeys([str(Path.cwd()), str(ours), *filter(None, known)]))

@@ -1,0 +1,67 @@
+"""Settings: from flags, then `RAYFOLD_*`, then `rayfold.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from deploy.errors import StartError
+
+
+class Settings(BaseSettings):
+    """How one stack runs. What has no address is started by Rayfold itself."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAYFOLD_", toml_file="rayfold.toml", extra="forbid"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    data: Path = Path(".rayfold")
+    domain: str = "domain"
+    """The package that declares commands, events, aggregates, views and queries."""
+    eventstore: str | None = None
+    postgres: str | None = None
+    ray_address: str | None = None
+    write_hosts: int = Field(default=1, ge=1, le=64)
+    memory_replicas: int = Field(default=1, ge=1, le=64)
+    postgres_partitions: int = Field(default=1, ge=1, le=64)
+    dedicated_actors: int = Field(default=24, ge=1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file; the first that says something counts."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(**flags: Any) -> Settings:
+    """The settings in force; flags that are None were not given.
+
+    Raises:
+        StartError: one of them does not fit; the message names it.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise StartError(f"setting {name}: {first['msg']}") from error
+    except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
+        raise StartError(f"the settings cannot be read: {error}") from error
