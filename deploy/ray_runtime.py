@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from deploy.errors import StartError
 
@@ -25,7 +26,11 @@ def start(address: str | None, namespace: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
     import ray
 
-    common = {"namespace": namespace, "log_to_driver": False, "logging_level": logging.ERROR}
+    common: dict[str, Any] = {
+        "namespace": namespace,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     try:
         if address:
             ray.init(address=address, **common)

@@ -38,5 +38,9 @@ class BadCursor(ProjectionError):
     """The cursor is none that a page of this query has given out."""
 
 
+class UnknownTarget(ProjectionError):
+    """There is nothing of that name to scale, or not so many of it."""
+
+
 class Fenced(ProjectionError):
     """Another projector has moved the checkpoint: this one must not write."""

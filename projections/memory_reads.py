@@ -30,6 +30,7 @@ class ReplicaClient(Part):
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
         self.open = 0
+        self._drained = asyncio.Event()
 
     async def ask(self, ask: Ask) -> Found:
         """The replica's answer.
@@ -44,9 +45,17 @@ class ReplicaClient(Part):
             found = await self.batcher.call(ask)
         finally:
             self.open -= 1
+            if not self.open:
+                self._drained.set()
         if isinstance(found, Exception):
             raise found
         return found
+
+    async def idle(self) -> None:
+        """Returns when no query is on its way to it."""
+        while self.open:
+            self._drained.clear()
+            await self._drained.wait()
 
     async def _send(self, asks: list[Ask]) -> list[Found | Exception]:
         answers = await self.actor.ask.remote([tuple(ask) for ask in asks])

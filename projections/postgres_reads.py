@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import asyncpg
 
 from projections.errors import Behind, PostgresUnavailable
 from projections.part import Part
-from projections.projector import partition_of
+from projections.projector import hash_of
 from projections.replica import Ask, Found
 from projections.rows import Rows
 from projections.table import decode_cursor, page_json
@@ -58,8 +59,11 @@ class PostgresReads:
                 return found
             if time.monotonic() >= deadline:
                 raise Behind(ask.view, found.position, ask.at_least)
-            for part in self._parts(ask):
+            parts = self._parts(ask)
+            for part in parts:
                 await part.reached(ask.at_least, deadline)
+            if not parts:
+                await asyncio.sleep(0.05)
 
     async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row.
@@ -73,9 +77,11 @@ class PostgresReads:
         return [(key, document(entry), entry.position) for key, entry in entries]
 
     def _parts(self, ask: Ask) -> list[Part]:
+        if not self.projectors:  # the key space is being partitioned anew
+            return []
         if ask.key is None:
             return self.projectors
-        return [self.projectors[partition_of(ask.key, len(self.projectors))]]
+        return [self.projectors[hash_of(ask.key) % len(self.projectors)]]
 
     async def _one(self, ask: Ask) -> Found:
         rows = self._rows[ask.view]
@@ -83,10 +89,10 @@ class PostgresReads:
         records = await self._fetch(
             f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
-            ' WHERE c."table" = $2 AND c.partition = $3',
+            ' WHERE c."table" = $2 AND c.partition = $3 % c.partitions',
             key,
             rows.table,
-            partition_of(key, len(self.projectors)),
+            hash_of(key),
         )
         if not records:
             return Found(None, None, 0)

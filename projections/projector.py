@@ -40,9 +40,9 @@ MOST_EVENTS = 4_000
 _Pool = asyncpg.Pool
 
 
-def partition_of(key: str, partitions: int) -> int:
-    """The partition that a row belongs to."""
-    return crc32(key.encode()) % partitions
+def hash_of(key: str) -> int:
+    """Its remainder by the number of partitions is the partition that a row belongs to."""
+    return crc32(key.encode())
 
 
 class Projector:
@@ -152,7 +152,7 @@ class Projector:
         steps = []
         for at, raw in enumerate(records, 1):
             for step in self._folding.steps(raw):
-                if partition_of(step.key, self._partitions) == self._partition:
+                if hash_of(step.key) % self._partitions == self._partition:
                     steps.append(step)
             if at % 200 == 0:
                 await asyncio.sleep(0)

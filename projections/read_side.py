@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -14,7 +16,7 @@ from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
 from eventstore.log import EventLog
-from projections.errors import Behind, PostgresUnavailable, ProjectionError
+from projections.errors import Behind, PostgresUnavailable, ProjectionError, UnknownTarget
 from projections.history import History
 from projections.memory_reads import MemoryReads, ReplicaClient
 from projections.part import Part
@@ -30,6 +32,11 @@ log = logging.getLogger(__name__)
 
 START = 60.0
 """Seconds for an actor to come up on a busy machine."""
+
+READY = 3600.0
+"""Seconds for a new replica to come to the log's end."""
+
+MOST_PARTS = 64
 
 LOOK = 0.5
 """Seconds between two looks at every part."""
@@ -58,6 +65,8 @@ class ReadSide:
         self._postgres = PostgresReads(registry, settings.postgres)
         self._looking: asyncio.Task[None] | None = None
         self._end = 0
+        self._numbers = count()
+        self._scaling = asyncio.Lock()
         self.bus = QueryBus(registry, self._memory, self._postgres)
         self.history = History(registry, self._log)
 
@@ -72,18 +81,9 @@ class ReadSide:
         side = cls(registry, settings)
         await side._migrate(settings.postgres_partitions)
         await side._postgres.connect()
-        views = [view.name for view in registry.views.values() if "memory" in view.stores]
-        for number in range(settings.memory_replicas):
-            side._memory.replicas.append(side._replica(f"rayfold:memory:all#{number}", views))
-        for partition in range(settings.postgres_partitions):
-            side._postgres.projectors.append(
-                side._projector(partition, settings.postgres_partitions)
-            )
-        try:
-            async with asyncio.timeout(START):
-                await asyncio.gather(*(part.actor.status.remote() for part in side._parts))
-        except (TimeoutError, RayError) as error:
-            raise ProjectionError(f"an actor does not come up: {error!r}") from error
+        side._memory.replicas = [side._replica() for _ in range(settings.memory_replicas)]
+        side._postgres.projectors = side._projectors(settings.postgres_partitions)
+        await _answering(side._parts)
         await side._look_once()
         side._looking = asyncio.create_task(side._look())
         return side
@@ -108,6 +108,52 @@ class ReadSide:
             if time.monotonic() > until:
                 raise Behind("a part is not ready", 0, end)
             await asyncio.gather(*(part.look() for part in self._parts))
+
+    async def scale(self, target: str, number: int) -> None:
+        """Sets the number of `memory` replicas or `postgres` partitions, while serving.
+
+        Raises:
+            ProjectionError: there is no such target, or not so many of it.
+        """
+        kind, _, view = target.partition(":")
+        if kind not in ("memory", "postgres") or (view and view not in self._registry.views):
+            raise UnknownTarget(f"nothing to scale is named {target!r}")
+        if not 1 <= number <= MOST_PARTS:
+            raise UnknownTarget(f"{target} goes from 1 to {MOST_PARTS}, not {number}")
+        async with self._scaling:
+            if kind == "memory":
+                await self._scale_memory(number)
+            else:
+                await self._scale_postgres(number)
+
+    async def _scale_memory(self, number: int) -> None:
+        replicas = self._memory.replicas
+        new = [self._replica() for _ in range(number - len(replicas))]
+        await _answering(new)
+        # Known before they are ready, asked only from then on.
+        self._memory.replicas = [*replicas, *new][: max(number, 1)]
+        for replica in new:
+            await self._ready(replica)
+        for replica in replicas[number:]:
+            await replica.idle()
+            await _end(replica)
+
+    async def _scale_postgres(self, number: int) -> None:
+        leaving, self._postgres.projectors = self._postgres.projectors, []
+        await asyncio.gather(*(_end(part) for part in leaving))
+        await self._migrate(number)
+        projectors = self._projectors(number)
+        await _answering(projectors)
+        await asyncio.gather(*(part.look() for part in projectors))
+        self._postgres.projectors = projectors
+
+    async def _ready(self, part: Part) -> None:
+        until = time.monotonic() + READY
+        while not part.ready:
+            if time.monotonic() > until:
+                raise ProjectionError(f"{part.name} does not come to the log's end")
+            await asyncio.sleep(0.05)
+            await part.look()
 
     async def status(self) -> list[dict[str, Any]]:
         """Every part: state, position, and lag in positions."""
@@ -161,20 +207,35 @@ class ReadSide:
         finally:
             await connection.close()
 
-    def _replica(self, name: str, views: list[str]) -> ReplicaClient:
+    def _replica(self) -> ReplicaClient:
         settings = self._settings
+        views = [view.name for view in self._registry.views.values() if "memory" in view.stores]
+        name = f"memory:all#{next(self._numbers)}"
         actor = _remote(ReplicaActor, name, settings.namespace).remote(
             name, settings.domain, views, settings.eventstore
         )
-        return ReplicaClient(name.removeprefix("rayfold:"), views, actor)
+        return ReplicaClient(name, views, actor)
 
-    def _projector(self, partition: int, partitions: int) -> Part:
+    def _projectors(self, partitions: int) -> list[Part]:
         settings = self._settings
-        name = f"rayfold:postgres#{partition}"
-        actor = _remote(ProjectorActor, name, settings.namespace).remote(
-            settings.domain, settings.eventstore, settings.postgres, partition, partitions
-        )
-        return Part(name.removeprefix("rayfold:"), "postgres", actor)
+        parts = []
+        for partition in range(partitions):
+            name = f"postgres#{partition}of{partitions}"
+            actor = _remote(ProjectorActor, f"{name}.{next(self._numbers)}", settings.namespace)
+            parts.append(
+                Part(
+                    name,
+                    "postgres",
+                    actor.remote(
+                        settings.domain,
+                        settings.eventstore,
+                        settings.postgres,
+                        partition,
+                        partitions,
+                    ),
+                )
+            )
+        return parts
 
     async def _look(self) -> None:
         """Keeps what is known of the parts fresh; calling a restarted one sets it going."""
@@ -190,9 +251,17 @@ class ReadSide:
             log.info("the log's end is not known: %s", error)
 
 
+async def _answering(parts: Sequence[Part]) -> None:
+    try:
+        async with asyncio.timeout(START):
+            await asyncio.gather(*(part.actor.status.remote() for part in parts))
+    except (TimeoutError, RayError) as error:
+        raise ProjectionError(f"an actor does not come up: {error!r}") from error
+
+
 def _remote(actor: type, name: str, namespace: str) -> Any:
     return ray.remote(actor).options(
-        name=name,
+        name=f"rayfold:{name}",
         namespace=namespace,
         get_if_exists=True,
         num_cpus=0,
