@@ -1,0 +1,99 @@
+"""A whole `rayfold up` as a child of the tests, driven as a user would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START = 120.0
+STOP = 60.0
+
+
+class Stack:
+    """One `rayfold up` in a process group of its own."""
+
+    def __init__(self, data: Path, *flags: str) -> None:
+        self.data = data
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._flags = flags
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it says that it is ready."""
+        log = (self.data.parent / f"{self.data.name}.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                [
+                    *rayfold(),
+                    "up",
+                    "--data",
+                    str(self.data),
+                    "--port",
+                    str(self.port),
+                    *self._flags,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        os.set_blocking(self.stdout.fileno(), False)
+        until = time.monotonic() + START
+        said = b""
+        while b"ready " not in said:
+            if self._process.poll() is not None or time.monotonic() > until:
+                text = Path(log.name).read_text()[-3000:]
+                self.kill()
+                raise AssertionError(f"rayfold up did not get ready: {said!r}\n{text}")
+            said += self.stdout.read() or b""
+            select_readable(self.stdout.fileno(), 0.2)
+        assert f"ready {self.url}" in said.decode()
+
+    @property
+    def pid(self) -> int:
+        """The gateway's process, which leads the group."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def stdout(self):  # type: ignore[no-untyped-def]
+        """What it prints."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Asks it to stop; gives its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(STOP)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, as a crash of the machine would."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(STOP)
+
+
+def rayfold() -> list[str]:
+    """The command, with this interpreter."""
+    return [sys.executable, "-c", "from deploy.cli import main; main()"]
+
+
+def select_readable(descriptor: int, timeout: float) -> None:
+    """Waits until there is something to read, or `timeout` seconds."""
+    import select
+
+    select.select([descriptor], [], [], timeout)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
