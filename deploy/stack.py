@@ -38,9 +38,7 @@ async def up(settings: Settings) -> int:
         StartError: it cannot start; nothing is left running.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    _listen(stop)
     registry = _registry(settings.domain)
     with folder.locked(settings.data) as data:
         _check_port(settings.host, settings.port)
@@ -80,7 +78,7 @@ async def _run(
         eventstore, postgres, _ = await _together(
             _eventstore(settings, data, parts, display),
             _postgres(settings, data, parts, display),
-            _ray(settings, parts, display),
+            _ray(settings, parts, display, stop),
         )
         # Imported here, since they pull in Ray, which reads its environment on import.
         from actors.write_side import WriteSettings, WriteSide
@@ -188,10 +186,13 @@ async def _postgres(settings: Settings, data: Path, parts: AsyncExitStack, displ
         return dsn
 
 
-async def _ray(settings: Settings, parts: AsyncExitStack, display: Display) -> None:
+async def _ray(
+    settings: Settings, parts: AsyncExitStack, display: Display, stop: asyncio.Event
+) -> None:
     with display.part("ray"):
         parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
         await _in_thread(lambda: ray_runtime.start(settings.ray_address, NAMESPACE))
+        _listen(stop)  # Ray has put a handler of its own in the way
 
 
 async def _in_thread(start: Callable[[], Any]) -> Any:
@@ -213,6 +214,12 @@ async def _together(*starting: Awaitable[Any]) -> list[Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listen(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
 
 
 def _registry(domain: str) -> Registry:

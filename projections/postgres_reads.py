@@ -89,7 +89,7 @@ class PostgresReads:
         records = await self._fetch(
             f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
-            ' WHERE c."table" = $2 AND c.partition = $3 % c.partitions',
+            ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
             key,
             rows.table,
             hash_of(key),
