@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from litestar import Litestar
 
-from api.commands import CommandRoutes, Commands
+from api.auth import Principals
+from api.command_status import CommandStatus
+from api.commands import CommandRoutes, Commands, views_of
+from api.gate import Gate
+from api.live import live_handlers
 from api.metrics import Metrics
 from api.openapi import openapi_handler
-from api.operators import Operations, operator_handlers
+from api.operators import Operations, OperatorRoutes
+from api.outcomes import Outcomes
 from api.past import Histories, Past
 from api.problems import HANDLERS
 from api.queries import Queries, QueryRoutes
@@ -25,20 +32,29 @@ def create_app(
     operations: Operations,
     *,
     max_body: int = MAX_BODY,
+    tokens: Mapping[str, str] | None = None,
 ) -> Litestar:
-    """The application over the two sides, whatever runs them."""
+    """The application over the two sides, whatever runs them.
+
+    `tokens` names callers by their bearer token; with none, everybody may call.
+    """
     metrics = Metrics()
+    gate = Gate(metrics, Principals(tokens or {}), max_body)
     past = Past(registry, histories)
-    return Litestar(
+    outcomes = Outcomes()
+    app = Litestar(
         [
-            *CommandRoutes(registry, commands, queries, metrics).handlers(),
-            *QueryRoutes(registry, queries, past, metrics).handlers(),
-            *past.handlers(),
-            *operator_handlers(operations, metrics),
-            openapi_handler(registry),
+            *CommandRoutes(registry, commands, queries, metrics, outcomes).handlers(gate),
+            *CommandStatus(outcomes, queries, views_of(registry)).handlers(gate),
+            *QueryRoutes(registry, queries, past, metrics).handlers(gate),
+            *past.handlers(gate),
+            *live_handlers(registry, queries, gate),
+            *OperatorRoutes(operations, metrics).handlers(gate),
+            openapi_handler(registry, gate),
         ],
         exception_handlers=HANDLERS,
-        request_max_body_size=max_body,
         openapi_config=None,
         logging_config=None,
     )
+    app.state.closing = gate.closing
+    return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -13,12 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from actors.envelope import Envelope
 from api import headers as read
 from api.headers import Headers
-from api.problems import Problem, invalid, invalid_field, malformed
+from api.problems import invalid, invalid_field, malformed
 from rayfold import Command, Registry
 
 _decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Intake:
@@ -32,7 +31,11 @@ class Intake:
         derived_id: str | None = None,
     ) -> None:
         self.command = command
-        self._id_field = registry.owner[command].id_field
+        self._salt = f"{command.name} ".encode()
+        self._validate = command.__pydantic_validator__.validate_json
+        self._serialize = command.__pydantic_serializer__.to_json
+        self.aggregate = registry.owner[command]
+        self._id_field = self.aggregate.id_field
         self._derived_id = derived_id
         self._path_fields = path_fields
         # A path holds text; fields of other types are read as pydantic reads text.
@@ -42,7 +45,9 @@ class Intake:
             if annotation in (int, float, bool):
                 self._numbers[field] = TypeAdapter(annotation)
 
-    def envelope(self, path: Mapping[str, Any], body: bytes, headers: Headers) -> Envelope:
+    def envelope(
+        self, path: Mapping[str, Any], body: bytes, headers: Headers, principal: str
+    ) -> Envelope:
         """The command, valid and ready to be sent.
 
         Raises:
@@ -53,23 +58,21 @@ class Intake:
         for name in self._path_fields:
             fields[name] = self._from_path(name, path[name])
         command_id = read.command_id(headers)
-        if self._derived_id is not None and fields.get(self._derived_id) is None:
-            fields[self._derived_id] = str(uuid5(command_id, self._derived_id))
+        if self._derived_id is not None and self._derived_id not in fields:
+            fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
+        text = _encode(fields)
         try:
-            command = self.command.__pydantic_validator__.validate_json(
-                _encode(fields), strict=True
-            )
+            command = self._validate(text, strict=True)
         except ValidationError as error:
             raise invalid(error, f"{self.command.name}: see errors") from error
-        text = f"{self.command.name} ".encode() + _encode_sorted(fields)
         return Envelope(
             self.command.name,
             str(getattr(command, self._id_field)),
-            command.__pydantic_serializer__.to_json(command),
-            str(command_id),
-            hashlib.blake2b(text, digest_size=16).hexdigest(),
+            self._serialize(command),
+            command_id,
+            hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
             read.expected_revision(headers),
-            "anonymous",
+            principal,
             read.text(headers, b"x-correlation-id"),
             read.text(headers, b"x-causation-id"),
             read.traceparent(headers),
@@ -101,5 +104,22 @@ def _object(body: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"the body is no JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise Problem(400, "malformed", "the body must be a JSON object")
+        raise malformed("the body must be a JSON object")
+    if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
+        _refuse_nul(fields)
     return fields
+
+
+def _refuse_nul(fields: dict[str, Any]) -> None:
+    """Postgres has no text with NUL: an event that held one could never be projected."""
+    for name, value in fields.items():
+        if "\x00" in name or _holds_nul(value):
+            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)

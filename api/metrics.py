@@ -23,13 +23,14 @@ class Metrics:
     def __init__(self) -> None:
         self._commands: Counter[tuple[str, str]] = Counter()
         self._queries: Counter[str] = Counter()
+        self._replies: Counter[tuple[str, str, int]] = Counter()
 
     def accepted(self, command: str) -> None:
         """A command got its receipt."""
         self._commands[command, "accepted"] += 1
 
     def refused(self, command: str) -> None:
-        """A rule said no."""
+        """A rule said no, or the aggregate was at another revision."""
         self._commands[command, "refused"] += 1
 
     def failed(self, command: str) -> None:
@@ -40,34 +41,44 @@ class Metrics:
         """A query came in."""
         self._queries[query] += 1
 
+    def replied(self, method: str, route: str, status: int) -> None:
+        """A request was answered; `route` is the template, so that ids make no series."""
+        self._replies[method, route, status] += 1
+
     def text(self, parts: Iterable[Mapping[str, Any]]) -> str:
         """Everything, with the state of the parts as gauges."""
-        lines = [
-            "# HELP rayfold_commands_total Commands by name and outcome",
-            "# TYPE rayfold_commands_total counter",
+        known = list(parts)
+        lines: list[str] = []
+        commands = [
+            ({"command": name, "outcome": outcome}, count)
+            for (name, outcome), count in self._commands.items()
         ]
-        for (command, outcome), count in sorted(self._commands.items()):
-            labels = f'command="{command}",outcome="{outcome}"'
-            lines.append(f"rayfold_commands_total{{{labels}}} {count}")
-        lines += [
-            "# HELP rayfold_queries_total Queries by name",
-            "# TYPE rayfold_queries_total counter",
+        queries = [({"query": name}, count) for name, count in self._queries.items()]
+        replies = [
+            ({"method": method, "route": route, "status": str(status)}, count)
+            for (method, route, status), count in self._replies.items()
         ]
-        for query, count in sorted(self._queries.items()):
-            lines.append(f'rayfold_queries_total{{query="{query}"}} {count}')
-        lines += _gauges(list(parts))
+        lines += _series("commands_total", "counter", "Commands by name and outcome", commands)
+        lines += _series("queries_total", "counter", "Queries by name", queries)
+        lines += _series("http_replies_total", "counter", "Replies by route and status", replies)
+        ready = [({"part": part["part"]}, int(bool(part.get("ready")))) for part in known]
+        lines += _series("ready", "gauge", "Whether the part can serve", ready)
+        for name, help_text in _GAUGES.items():
+            values = [({"part": part["part"]}, part[name]) for part in known if name in part]
+            lines += _series(name, "gauge", help_text, values)
         return "\n".join(lines) + "\n"
 
 
-def _gauges(parts: list[Mapping[str, Any]]) -> Iterable[str]:
-    yield "# HELP rayfold_ready Whether the part can serve"
-    yield "# TYPE rayfold_ready gauge"
-    for part in parts:
-        yield f'rayfold_ready{{part="{part["part"]}"}} {int(bool(part.get("ready")))}'
-    for name, help_text in _GAUGES.items():
-        values = [(part["part"], part[name]) for part in parts if name in part]
-        if values:
-            yield f"# HELP rayfold_{name} {help_text}"
-            yield f"# TYPE rayfold_{name} gauge"
-            for part_name, value in values:
-                yield f'rayfold_{name}{{part="{part_name}"}} {value}'
+def _series(
+    name: str, kind: str, help_text: str, values: list[tuple[dict[str, str], Any]]
+) -> Iterable[str]:
+    if values:
+        yield f"# HELP rayfold_{name} {help_text}"
+        yield f"# TYPE rayfold_{name} {kind}"
+    for labels, value in values:
+        pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"rayfold_{name}{{{pairs}}} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

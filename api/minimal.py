@@ -9,17 +9,29 @@ the type of, and clients that send it so expect the bare document that they keye
 from __future__ import annotations
 
 from api.headers import Headers
+from api.reply import Reply, json_bytes
+
+_REVISION = b',"revision":'
+_PREFER = b"return=minimal"
 
 
 def wants_minimal(headers: Headers) -> bool:
     """Whether the client asks for the minimal representation."""
-    if b"return=minimal" in headers.get(b"prefer", b""):
+    if b"prefer" in headers and _PREFER in headers[b"prefer"]:
         return True
-    return b"accept" not in headers and headers.get(b"content-type", b"").startswith(
-        b"application/json"
+    return (
+        b"content-type" in headers
+        and b"accept" not in headers
+        and headers[b"content-type"].startswith(b"application/json")
     )
 
 
-def without_revision(body: bytes) -> bytes:
-    """A row's document without its last member, `"revision"`."""
-    return body[: body.rindex(b',"revision":')] + b"}"
+def minimal_reply(reply: Reply, headers: Headers) -> Reply:
+    """A reply with a row's document, without its last member, the revision."""
+    if reply.status != 200:
+        return reply
+    fields = [(name, value) for name, value in reply.headers if not name.startswith(b"content-")]
+    fields.append((b"vary", b"Accept, Content-Type, Prefer"))
+    if _PREFER in headers.get(b"prefer", b""):
+        fields.append((b"preference-applied", _PREFER))
+    return json_bytes(reply.body[: reply.body.rindex(_REVISION)] + b"}", 200, fields)

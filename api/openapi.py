@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from msgspec.json import encode
 from pydantic.json_schema import models_json_schema
 
+from api.gate import Call, Gate
+from api.reply import Reply, content
 from rayfold import Command, PageQuery, Receipt, Registry, Route
-
-AnyRequest = Request[Any, Any, Any]
 
 _REF = "#/components/schemas/{model}"
 
@@ -46,15 +44,14 @@ _COMMAND_HEADERS = {
 }
 
 
-def openapi_handler(registry: Registry) -> HTTPRouteHandler:
+def openapi_handler(registry: Registry, gate: Gate) -> HTTPRouteHandler:
     """`GET /schema`."""
-    document = encode(openapi(registry))
+    reply = content(encode(openapi(registry)), b"application/vnd.oai.openapi+json")
 
-    @get("/schema")
-    async def schema(request: AnyRequest) -> ASGIResponse:
-        return ASGIResponse(body=document, media_type="application/vnd.oai.openapi+json")
+    async def schema(call: Call) -> Reply:
+        return reply
 
-    return schema
+    return gate.handler("GET", "/schema", schema, public=True)
 
 
 def openapi(registry: Registry) -> dict[str, Any]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import msgspec
-from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 
 from api.console import PAGE
+from api.gate import Call, Gate
 from api.metrics import Metrics
-from api.problems import invalid_field, malformed, unavailable
-from api.responses import json_response
-
-AnyRequest = Request[Any, Any, Any]
+from api.problems import Problem, invalid_field, malformed
+from api.reply import Reply, content, json_reply
 
 
 class Operations(Protocol):
@@ -33,51 +30,65 @@ class Operations(Protocol):
         ...
 
 
-class _Scale(msgspec.Struct):
+class _Scale(msgspec.Struct, forbid_unknown_fields=True):
     target: str
     n: int
 
 
-def operator_handlers(operations: Operations, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers."""
+class OperatorRoutes:
+    """Handlers over a running stack."""
 
-    @get("/health/live")
-    async def live(request: AnyRequest) -> ASGIResponse:
-        return json_response({"status": "live"})
+    def __init__(self, operations: Operations, metrics: Metrics) -> None:
+        self._operations = operations
+        self._metrics = metrics
 
-    @get("/health/ready")
-    async def ready(request: AnyRequest) -> ASGIResponse:
-        missing = [part["part"] for part in await operations.parts() if not part.get("ready")]
+    def handlers(self, gate: Gate) -> list[HTTPRouteHandler]:
+        """Health checks, the schema and the console's page ask for no credentials."""
+        return [
+            gate.handler("GET", "/health/live", self._live, public=True),
+            gate.handler("GET", "/health/ready", self._ready, public=True),
+            gate.handler("GET", "/metrics", self._prometheus),
+            gate.handler("GET", "/operators/status", self._status),
+            gate.handler("GET", "/operators/verify", self._verify),
+            gate.handler("POST", "/operators/scale", self._scale),
+            gate.handler("GET", "/console", self._console, public=True),
+        ]
+
+    async def _live(self, call: Call) -> Reply:
+        return json_reply({"status": "live"})
+
+    async def _ready(self, call: Call) -> Reply:
+        parts = await self._operations.parts()
+        missing = [part["part"] for part in parts if not part.get("ready")]
         if missing:
-            raise unavailable("not-ready", f"not ready: {', '.join(missing)}")
-        return json_response({"status": "ready"})
+            raise Problem(
+                503,
+                "not-ready",
+                f"not ready: {', '.join(missing)}",
+                headers={"Retry-After": "1"},
+                parts=missing,
+            )
+        return json_reply({"status": "ready"})
 
-    @get("/metrics")
-    async def prometheus(request: AnyRequest) -> ASGIResponse:
-        text = metrics.text(await operations.parts())
-        return ASGIResponse(body=text.encode(), media_type="text/plain; version=0.0.4")
+    async def _prometheus(self, call: Call) -> Reply:
+        text = self._metrics.text(await self._operations.parts())
+        return content(text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
-    @get("/operators/status")
-    async def status(request: AnyRequest) -> ASGIResponse:
-        return json_response({"parts": await operations.parts()})
+    async def _status(self, call: Call) -> Reply:
+        return json_reply({"parts": await self._operations.parts()})
 
-    @get("/operators/verify")
-    async def verify(request: AnyRequest) -> ASGIResponse:
-        return json_response({"differences": await operations.verify()})
+    async def _verify(self, call: Call) -> Reply:
+        return json_reply({"differences": await self._operations.verify()})
 
-    @post("/operators/scale", status_code=200)
-    async def scale(request: AnyRequest) -> ASGIResponse:
+    async def _scale(self, call: Call) -> Reply:
         try:
-            wanted = msgspec.json.decode(await request.body(), type=_Scale)
+            wanted = msgspec.json.decode(await call.body(), type=_Scale)
         except msgspec.ValidationError as error:
             raise invalid_field("target, n", str(error)) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise malformed(f"the body is no JSON: {error}") from error
-        await operations.scale(wanted.target, wanted.n)
-        return json_response({"target": wanted.target, "n": wanted.n})
+        await self._operations.scale(wanted.target, wanted.n)
+        return json_reply({"target": wanted.target, "n": wanted.n})
 
-    @get("/console")
-    async def console(request: AnyRequest) -> ASGIResponse:
-        return ASGIResponse(body=PAGE, media_type="text/html; charset=utf-8")
-
-    return [live, ready, prometheus, status, verify, scale, console]
+    async def _console(self, call: Call) -> Reply:
+        return content(PAGE, b"text/html; charset=utf-8")

@@ -6,35 +6,58 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from actors.entity import AggregateType
-from rayfold import Receipt, Refused
+from rayfold import Receipt
 
 MOST = 20_000
 """As many are remembered, in this gateway, until it stops: some 10 MB."""
 
 
+class Rejection(NamedTuple):
+    """Nothing was appended; `code` is the rule's, or what else it met."""
+
+    code: str
+    detail: str
+
+
 class Outcome(NamedTuple):
-    """`receipt` and `refusal` are None while the command is on its way."""
+    """`receipt` and `rejection` are None while the command is on its way, or when nobody
+    knows what became of it; `trouble` then says why."""
 
     aggregate: AggregateType
     receipt: Receipt | None = None
-    refusal: Refused | None = None
+    rejection: Rejection | None = None
+    trouble: str = ""
 
 
 class Outcomes:
     """Outcomes by command id, the oldest forgotten first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+
+    def begin(self, command_id: str, aggregate: AggregateType) -> None:
+        """It is on its way; what is known of it already is kept."""
+        if command_id not in self._outcomes:
+            self.put(command_id, Outcome(aggregate))
 
     def put(self, command_id: str, outcome: Outcome) -> None:
         """Remembers what is known now."""
         self._outcomes[command_id] = outcome
-        if len(self._outcomes) > MOST:
+        if len(self._outcomes) > self._most:
             self._outcomes.popitem(last=False)
 
+    def settle(self, command_id: str, outcome: Outcome) -> None:
+        """The same, unless it has a receipt already: what stands in the log stands."""
+        known = self._outcomes.get(command_id)
+        if known is None or known.receipt is None:
+            self.put(command_id, outcome)
+
     def forget(self, command_id: str) -> None:
-        """Nothing became of it, as far as is known."""
-        self._outcomes.pop(command_id, None)
+        """Nothing became of it; a receipt that it has already stays."""
+        known = self._outcomes.get(command_id)
+        if known is not None and known.receipt is None:
+            del self._outcomes[command_id]
 
     def get(self, command_id: str) -> Outcome | None:
         """What is known; None if nothing is."""

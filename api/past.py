@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from pydantic import ValidationError
 
 from actors.entity import AggregateType
+from api.gate import Call, Gate
 from api.problems import Problem, invalid, invalid_field
-from api.responses import json_response
+from api.reply import Reply, json_bytes, json_reply
+from api.resources import aggregate_of
 from rayfold import Registry, Route, View
 
-AnyRequest = Request[Any, Any, Any]
-
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+_REVISION = re.compile(r"[0-9]{1,18}\Z")
 
 
 class Histories(Protocol):
@@ -45,7 +47,7 @@ class PastOf:
         self._query: Any = declared.message
         self._histories = histories
 
-    async def as_of(self, path: Mapping[str, str], given: Mapping[str, str]) -> ASGIResponse:
+    async def as_of(self, path: Mapping[str, str], given: Mapping[str, str]) -> Reply:
         """The resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
             raise invalid_field("as_of", "goes with no other parameter")
@@ -55,14 +57,16 @@ class PastOf:
         )
         if body is None:
             raise Problem(404, "not-found", "there was no such thing then")
-        return ASGIResponse(body=body, media_type="application/json")
+        return json_bytes(body)
 
-    async def history(self, path: Mapping[str, str]) -> ASGIResponse:
+    async def history(self, call: Call) -> Reply:
         """Every event, in order."""
-        events = await self._histories.events(self.aggregate, self._key(path))
+        if call.query_string:
+            raise invalid_field("history", "takes no parameters")
+        events = await self._histories.events(self.aggregate, self._key(call.path))
         if not events:
             raise Problem(404, "not-found", "nothing has ever happened to it")
-        return json_response(events)
+        return json_reply(events)
 
     def _key(self, path: Mapping[str, str]) -> str:
         try:
@@ -77,52 +81,29 @@ class Past:
 
     def __init__(self, registry: Registry, histories: Histories) -> None:
         self._found: dict[str, PastOf] = {}
-        taken: set[AggregateType] = set()
         for declared in registry.routes:
-            aggregate = _aggregate_of(registry, declared)
-            if aggregate is not None and aggregate not in taken:
-                taken.add(aggregate)
+            aggregate = aggregate_of(registry, declared)
+            if aggregate is not None:
                 self._found[declared.path] = PastOf(declared, aggregate, histories)
 
     def of(self, declared: Route) -> PastOf | None:
         """The past of what that route answers with; None if it has none."""
         return self._found.get(declared.path) if declared.method == "GET" else None
 
-    def handlers(self) -> list[HTTPRouteHandler]:
+    def handlers(self, gate: Gate) -> list[HTTPRouteHandler]:
         """`…/history` for each."""
-        return [_history(past) for past in self._found.values()]
-
-
-def _history(past: PastOf) -> HTTPRouteHandler:
-    path = past.declared.path
-    for name in past.declared.parameters:
-        path = path.replace(f"{{{name}}}", f"{{{name}:str}}")
-
-    @get(f"{path}/history")
-    async def history(request: AnyRequest) -> ASGIResponse:
-        return await past.history(request.path_params)
-
-    return history
-
-
-def _aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
-    if declared.method != "GET":
-        return None
-    message: Any = declared.message
-    for aggregate in registry.aggregates.values():
-        if declared.parameters == (aggregate.id_field,) and set(message.view.folds) <= set(
-            aggregate.events
-        ):
-            return aggregate
-    return None
+        return [
+            gate.handler("GET", f"{path}/history", past.history)
+            for path, past in self._found.items()
+        ]
 
 
 def _moment(text: str) -> int | datetime:
     """A revision, or an RFC 3339 time."""
-    if text.isdigit() and len(text) <= 18:
+    if _REVISION.match(text):
         return int(text)
     # An unescaped + in a query string arrives as a space.
-    text = re.sub(r" (?=\d\d:\d\d\Z)", "+", text)
+    text = re.sub(r" (?=[0-9]{2}:[0-9]{2}\Z)", "+", text)
     if _RFC3339.match(text):
         try:
             return datetime.fromisoformat(text.upper())

@@ -8,9 +8,8 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from litestar.response.base import ASGIResponse
 from pydantic import ValidationError
 
 from actors.errors import (
@@ -24,6 +23,7 @@ from actors.errors import (
     Unavailable,
     WriteSideError,
 )
+from api.reply import Reply
 from projections.errors import (
     BadCursor,
     NoSuchStore,
@@ -58,21 +58,32 @@ class Problem(Exception):
         self.headers = headers or {}
         self.members = members
 
-    def response(self) -> ASGIResponse:
+    def reply(self) -> Reply:
         """The problem as it goes out."""
-        body = {
-            "type": f"/problems/{self.kind}",
-            "title": _title(self.kind),
-            "status": self.status,
-            "detail": self.detail,
-            **self.members,
-        }
-        return ASGIResponse(
-            body=msgspec.json.encode(body),
-            status_code=self.status,
-            media_type=_MEDIA_TYPE,
-            headers=self.headers,
+        body = msgspec.json.encode(
+            {
+                "type": f"/problems/{self.kind}",
+                "title": _title(self.kind),
+                "status": self.status,
+                "detail": self.detail,
+                **self.members,
+            }
         )
+        fields = [
+            (b"content-type", _MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        fields += [
+            (name.lower().encode(), value.encode("latin-1", "replace"))
+            for name, value in self.headers.items()
+        ]
+        return Reply(self.status, fields, body)
+
+    def response(self) -> Response[bytes]:
+        """The same, for Litestar's exception handlers."""
+        status, fields, body = self.reply()
+        headers = {name.decode(): value.decode("latin-1") for name, value in fields}
+        return Response(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def malformed(detail: str) -> Problem:
@@ -127,7 +138,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     Overloaded: lambda e: unavailable("overloaded", str(e), e.retry_after),
     Unavailable: lambda e: unavailable("write-side-unavailable", e.detail, e.retry_after),
     StreamUnreadable: lambda e: unavailable("stream-unreadable", e.detail, 60),
-    DecisionFailed: lambda e: Problem(500, "domain-failed", e.detail),
+    DecisionFailed: lambda e: _domain_failed(e),
     BadScale: lambda e: Problem(422, "bad-scale", str(e)),
     WriteSideError: lambda e: unavailable("write-side-unavailable", str(e)),
     BadCursor: lambda e: Problem(400, "bad-cursor", str(e)),
@@ -139,21 +150,26 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
 }
 
 
+def _domain_failed(error: DecisionFailed) -> Problem:
+    log.error("the domain's code broke: %s", error.detail)
+    return Problem(500, "domain-failed", "the domain's own code broke on this command")
+
+
 def _title(kind: str) -> str:
     return kind.replace("-", " ").capitalize()
 
 
-def on_problem(_: Request[Any, Any, Any], error: Problem) -> ASGIResponse:
+def on_problem(_: Request[Any, Any, Any], error: Problem) -> Response[bytes]:
     """Litestar's handler for `Problem`."""
     return error.response()
 
 
-def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> ASGIResponse:
+def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> Response[bytes]:
     """Litestar's handler for our own errors."""
     return problem_of(error).response()
 
 
-def on_http(_: Request[Any, Any, Any], error: HTTPException) -> ASGIResponse:
+def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Litestar's handler for what the router and the body reader raise."""
     status = error.status_code
     try:
@@ -161,10 +177,11 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> ASGIResponse:
     except ValueError:
         kind = "error"
     headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
-    return Problem(status, kind, error.detail, headers=headers).response()
+    detail = error.detail if status < 500 else "see the log"
+    return Problem(status, kind, detail, headers=headers).response()
 
 
-def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> ASGIResponse:
+def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The last stop: told in the log, not to the client."""
     log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     return Problem(500, "internal-error", "this is our fault, and it is in the log").response()

@@ -6,23 +6,21 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
-from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
-from litestar.response.base import ASGIResponse
 from pydantic import ValidationError
 
 from api import headers as read
-from api.headers import Headers, headers_of
+from api.gate import Answer as Answering
+from api.gate import Call, Gate
+from api.headers import Headers
 from api.metrics import Metrics
-from api.minimal import wants_minimal, without_revision
+from api.minimal import minimal_reply, wants_minimal
 from api.past import Past
-from api.problems import Problem, invalid
-from api.responses import json_response
+from api.problems import Problem, invalid, invalid_field, malformed
+from api.reply import JSON, Reply, json_bytes, json_reply
 from projections.errors import Behind
 from projections.query_bus import Answer
 from rayfold import Query, Registry, Route
-
-AnyRequest = Request[Any, Any, Any]
 
 DEADLINE = 2.0
 """Seconds that a query waits for a store to reach its `Consistency-Token`."""
@@ -56,74 +54,98 @@ class QueryRoutes:
         self._past = past
         self._metrics = metrics
 
-    def handlers(self) -> list[HTTPRouteHandler]:
+    def handlers(self, gate: Gate) -> list[HTTPRouteHandler]:
         """One for each declared route, and one for all queries by name."""
         declared = [
-            self._declared(declared)
+            gate.handler("GET", declared.path, self._declared(declared))
             for declared in self._registry.routes
             if declared.method == "GET"
         ]
-        return [*declared, self._generic()]
+        return [*declared, gate.handler("GET", "/queries/{name}", self._by_name)]
 
-    def _declared(self, declared: Route) -> HTTPRouteHandler:
+    def _declared(self, declared: Route) -> Answering:
         query_type: Any = declared.message
-        path = declared.path
-        for name in declared.parameters:
-            path = path.replace(f"{{{name}}}", f"{{{name}:str}}")
         minimal = declared.minimal
         past = self._past.of(declared)
 
-        @get(path)
-        async def ask(request: AnyRequest) -> ASGIResponse:
-            scope = request.scope
-            headers = headers_of(scope)
-            fields = request.path_params
-            if scope["query_string"]:
-                given = _parameters(scope["query_string"])
+        async def answer(call: Call) -> Reply:
+            fields = call.path
+            if call.query_string:
+                given = parameters(call.query_string)
                 if past is not None and "as_of" in given:
                     return await past.as_of(fields, given)
-                fields = given | fields
-            if minimal is not None and wants_minimal(headers):
-                answer = await self._ask(_read(minimal, fields), headers)
-                if isinstance(answer, Answer) and answer.body is not None:
-                    answer = answer._replace(body=without_revision(answer.body))
-            else:
-                answer = await self._ask(_read(query_type, fields), headers)
-            return respond(answer, headers)
+                fields = merged(fields, given)
+            if minimal is not None and wants_minimal(call.headers):
+                reply = await self._answer(read_query(minimal, fields), call.headers)
+                return minimal_reply(reply, call.headers)
+            return await self._answer(read_query(query_type, fields), call.headers)
 
-        return ask
+        return answer
 
-    def _generic(self) -> HTTPRouteHandler:
-        @get("/queries/{name:str}")
-        async def by_name(request: AnyRequest) -> ASGIResponse:
-            name = request.path_params["name"]
-            query_type = self._registry.queries.get(name)
-            if query_type is None:
-                raise Problem(404, "unknown-query", f"no query is named {name!r}")
-            headers = headers_of(request.scope)
-            query = _read(query_type, _parameters(request.scope["query_string"]))
-            return respond(await self._ask(query, headers), headers)
+    async def _by_name(self, call: Call) -> Reply:
+        name = call.path["name"]
+        query_type = self._registry.queries.get(name)
+        if query_type is None:
+            raise Problem(404, "unknown-query", f"no query is named {name!r}")
+        query = read_query(query_type, parameters(call.query_string))
+        return await self._answer(query, call.headers)
 
-        return by_name
-
-    async def _ask(self, query: Query, headers: Headers) -> Answer | Behind:
+    async def _answer(self, query: Query, headers: Headers) -> Reply:
         self._metrics.asked(query.name)
+        at_least = read.at_least(headers)
+        store = read.store(headers)
         try:
-            return await self._queries.ask(
-                query,
-                at_least=read.at_least(headers),
-                deadline=DEADLINE,
-                store=read.store(headers),
+            answer = await self._queries.ask(
+                query, at_least=at_least, deadline=DEADLINE, store=store
             )
         except Behind as behind:
-            return behind
+            return processing(behind)
+        return respond(answer, headers)
 
 
-def _parameters(query_string: bytes) -> dict[str, str]:
-    return dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+def parameters(query_string: bytes) -> dict[str, str]:
+    """The query string's parameters.
+
+    Raises:
+        Problem: 422 if one of them came twice or holds a NUL.
+    """
+    if not query_string:
+        return {}
+    try:
+        pairs = parse_qsl(
+            query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100
+        )
+    except ValueError as error:
+        raise malformed(f"the query string cannot be read: {error}") from error
+    given = dict(pairs)
+    if len(given) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise invalid_field(twice, "is given more than once")
+    for name, value in pairs:
+        if "\x00" in value or "\x00" in name:  # see api.intake: no store could hold it
+            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+    return given
 
 
-def _read(query_type: type[Query], fields: dict[str, str]) -> Query:
+def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """A query's fields from both places.
+
+    Raises:
+        Problem: 422 for one that is in both.
+    """
+    for name in path:
+        if name in given:
+            raise invalid_field(name, "is given by the path, not as a parameter")
+    return path | given
+
+
+def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
+    """The query that these texts mean.
+
+    Raises:
+        Problem: 422 where they do not fit.
+    """
     try:
         query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
     except ValidationError as error:
@@ -131,38 +153,41 @@ def _read(query_type: type[Query], fields: dict[str, str]) -> Query:
     return query
 
 
-def respond(answer: Answer | Behind, headers: Headers) -> ASGIResponse:
-    """200 with the body; 304, 404, or 202 where the store is behind the client's token."""
-    if isinstance(answer, Behind):
-        response = json_response(
-            {
-                "status": "processing",
-                "view": answer.view,
-                "position": answer.position,
-                "wanted": answer.wanted,
-                "detail": "the write stands; the view has not come so far yet",
-            },
-            202,
-        )
-        response.headers["retry-after"] = "1"
-        return response
-    token = (b"consistency-token", b"%d" % answer.position)
-    if answer.body is None:
+def processing(behind: Behind) -> Reply:
+    """202: the view has not come as far as the client's token."""
+    body = {
+        "status": "processing",
+        "view": behind.view,
+        "position": behind.position,
+        "wanted": behind.wanted,
+        "detail": "the write stands; the view has not come so far yet",
+    }
+    return json_reply(body, 202, [(b"retry-after", b"1")])
+
+
+def respond(answer: Answer, headers: Headers) -> Reply:
+    """200 with the body as the store made it; 304, or 404."""
+    body, revision, position = answer
+    token = b"%d" % position
+    if body is None:
         raise Problem(
             404,
             "not-found",
-            f"the view has no such row, as of position {answer.position}",
-            headers={"Consistency-Token": str(answer.position)},
+            f"the view has no such row, as of position {position}",
+            headers={"Consistency-Token": str(position)},
         )
-    if answer.revision is None:
-        return ASGIResponse(
-            body=answer.body, media_type="application/json", encoded_headers=[token]
-        )
-    etag = b'"%d"' % answer.revision
-    if headers.get(b"if-none-match") == etag:
-        return ASGIResponse(status_code=304, encoded_headers=[token, (b"etag", etag)])
-    return ASGIResponse(
-        body=answer.body,
-        media_type="application/json",
-        encoded_headers=[token, (b"etag", etag)],
+    if revision is None:
+        return json_bytes(body, 200, [(b"consistency-token", token)])
+    etag = b'"%d"' % revision
+    if b"if-none-match" in headers and read.matches(headers, etag):
+        return Reply(304, [(b"etag", etag), (b"consistency-token", token)], b"")
+    return Reply(
+        200,
+        [
+            JSON,
+            (b"content-length", b"%d" % len(body)),
+            (b"etag", etag),
+            (b"consistency-token", token),
+        ],
+        body,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,26 +13,39 @@ import uvicorn
 GRACE = 5
 """Seconds that requests in flight have to end when the server stops."""
 
+BACKLOG = 2048
+
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the business of whoever runs the whole stack."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's, which then listens."""
+        await super().startup(sockets)
+        self._on_ready()
+
 
 async def serve(
     app: Any, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[], None]
 ) -> None:
-    """Serves until `stop` is set; requests in flight are finished.
+    """Serves until `stop` is set, or until it is cancelled; requests in flight are finished.
+
+    `port` 0 takes a free one; `on_ready` is called once connections are accepted.
 
     Raises:
         OSError: the address cannot be bound.
     """
+    # Bound here: uvicorn leaves the process when it cannot bind.
+    listening = _bound(host, port)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         loop="none",
         http="httptools",
         ws="none",
@@ -39,20 +53,31 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=False,
-        backlog=2048,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve())
+    server = _Server(config, on_ready)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
     try:
-        while not server.started and not serving.done():
-            await asyncio.wait([serving], timeout=0.01)
-        if server.started:
-            on_ready()
-            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+        closing = getattr(app.state, "closing", None)
+        if closing is not None:
+            closing.set()  # streams would go on for as long as they are let
         server.should_exit = True
         await serving
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

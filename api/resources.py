@@ -1,0 +1,27 @@
+"""Which routes answer with the row of a single aggregate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.entity import AggregateType
+from rayfold import PageQuery, Registry, Route
+
+
+def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
+    """The aggregate that the route's row follows; None if it follows none, or many.
+
+    Such a row is keyed by the aggregate's id and folds that aggregate's events only: its
+    revision is the aggregate's, and its past can be folded from the one stream.
+    """
+    message: Any = declared.message
+    if declared.method != "GET" or issubclass(message, PageQuery):
+        return None
+    for aggregate in registry.aggregates.values():
+        if (
+            declared.parameters == (aggregate.id_field,)
+            and message.view.key == aggregate.id_field
+            and set(message.view.folds) <= set(aggregate.events)
+        ):
+            return aggregate
+    return None
