@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 START = 120.0
@@ -76,7 +77,8 @@ class Stack:
     def kill(self) -> None:
         """SIGKILL to the whole group, as a crash of the machine would."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP)
 
 
