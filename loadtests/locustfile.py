@@ -1,0 +1,255 @@
+"""Order traffic for locust: ten queries to one command, without thinking times.
+
+    locust -f loadtests/locustfile.py --headless --users 50 --spawn-rate 25 --run-time 30s \\
+        --host http://127.0.0.1:8000
+
+`RAYFOLD_USERS` chooses other users, by name and separated by commas: `Shopper` (10:1, the
+default), `Browser` (100:1), `Buyer` (commands alone), `Reader` (queries alone), `HotOrder`
+(everybody adds to one order), `FlashSale` (many buyers, few items). `RAYFOLD_SHAPE` is
+`ramp`, `spike` or `soak`; see `shapes.py`.
+
+Beside latency the report has rows of type LAG: milliseconds from a receipt until a query
+without a token shows the effect.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+from uuid import uuid4
+
+from locust import FastHttpUser, constant, events, task
+
+ALL: list[type[FastHttpUser]] = []
+CHOSEN = os.environ.get("RAYFOLD_USERS", "Shopper").split(",")
+
+SKUS = [f"sku-{number}" for number in range(50)]
+HOT = str(uuid4())
+FLASH = f"flash-{uuid4().hex[:8]}"
+FLASH_ITEMS = 100
+
+LAG_EVERY = 50
+"""One in so many commands is followed until it is visible."""
+
+
+class Customer(FastHttpUser):
+    """Somebody with an order of their own, and the orders that they have seen."""
+
+    abstract = True
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        """Everybody begins with one order."""
+        self.seen: list[tuple[str, str]] = []
+        self.steps = 0
+        self.create()
+
+    def create(self) -> None:
+        """A new order, which the next steps fill."""
+        self.order = str(uuid4())
+        self.added = 0
+        body = {"order_id": self.order, "customer_id": f"customer-{random.randrange(1000)}"}
+        self.command("/orders", body, "POST /orders")
+
+    def step(self) -> None:
+        """The next command of an order's life: create, three lines, place, and again."""
+        if self.added < 3:
+            line = {
+                "sku": SKUS[self.added],
+                "quantity": random.randint(1, 5),
+                "unit_price_cents": 100,
+            }
+            path = f"/orders/{self.order}/lines"
+            if self.command(path, line, "POST /orders/{id}/lines"):
+                self.added += 1
+        else:
+            self.command(f"/orders/{self.order}/place", None, "POST /orders/{id}/place")
+            self.create()
+
+    def look(self) -> None:
+        """Reads an order, at least as new as this user knows it."""
+        order, token = random.choice(self.seen) if self.seen else (self.order, "0")
+        with self.client.get(
+            f"/orders/{order}",
+            headers={"Consistency-Token": token},
+            name="GET /orders/{id}",
+            catch_response=True,
+        ) as answer:
+            if answer.status_code == 202:
+                answer.request_meta["name"] = "GET /orders/{id} (processing)"
+                answer.success()
+
+    def command(self, path: str, body: Any, name: str) -> bool:
+        """Sends a command; a 503 is retried with the same key, as it asks for."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        for _ in range(5):
+            with self.client.post(
+                path, json=body, headers=headers, name=name, catch_response=True
+            ) as answer:
+                if answer.status_code == 503 and "Retry-After" in (answer.headers or {}):
+                    answer.request_meta["name"] = f"{name} (503, retried)"
+                    answer.success()
+                    time.sleep(float(answer.headers["Retry-After"]))
+                    continue
+                if answer.status_code != 202:
+                    return False
+                self._receipt(answer.json()["position"])
+                return True
+        return False
+
+    def _receipt(self, position: int) -> None:
+        self.seen.append((self.order, str(position)))
+        del self.seen[:-20]
+        self.steps += 1
+        if self.steps % LAG_EVERY == 0:
+            self._follow(position)
+
+    def _follow(self, position: int) -> None:
+        for store in ("memory", "postgres"):
+            since = time.perf_counter()
+            while time.perf_counter() - since < 10:
+                answer = self.client.get(
+                    f"/orders/{self.order}",
+                    headers={"Rayfold-Store": store},
+                    name=f"GET /orders/{{id}} ({store})",
+                )
+                if int(answer.headers.get("Consistency-Token", 0)) >= position:
+                    break
+            self.environment.events.request.fire(
+                request_type="LAG",
+                name=f"receipt to visible in {store}",
+                response_time=(time.perf_counter() - since) * 1000,
+                response_length=0,
+                exception=None,
+                context={},
+            )
+
+
+class Shopper(Customer):
+    """Ten queries to a command."""
+
+    abstract = "Shopper" not in CHOSEN
+
+    @task(10)
+    def query(self) -> None:
+        """A query."""
+        self.look()
+
+    @task(1)
+    def act(self) -> None:
+        """A command."""
+        self.step()
+
+
+class Browser(Customer):
+    """A hundred queries to a command."""
+
+    abstract = "Browser" not in CHOSEN
+
+    @task(100)
+    def query(self) -> None:
+        """A query."""
+        self.look()
+
+    @task(1)
+    def act(self) -> None:
+        """A command."""
+        self.step()
+
+
+class Buyer(Customer):
+    """Commands alone."""
+
+    abstract = "Buyer" not in CHOSEN
+
+    @task
+    def act(self) -> None:
+        """A command."""
+        self.step()
+
+
+class Reader(Customer):
+    """Queries alone."""
+
+    abstract = "Reader" not in CHOSEN
+
+    @task
+    def query(self) -> None:
+        """A query."""
+        self.look()
+
+
+class HotOrder(Customer):
+    """Everybody adds lines to the same order."""
+
+    abstract = "HotOrder" not in CHOSEN
+
+    def create(self) -> None:
+        """The one order; whoever is not the first finds it there."""
+        self.order, self.added = HOT, 0
+        with self.client.post(
+            "/orders",
+            json={"order_id": HOT, "customer_id": "everybody"},
+            name="POST /orders",
+            catch_response=True,
+        ) as answer:
+            if answer.status_code == 409:
+                answer.success()
+
+    @task
+    def act(self) -> None:
+        """A line more."""
+        line = {"sku": random.choice(SKUS), "quantity": 1, "unit_price_cents": 100}
+        self.command(f"/orders/{HOT}/lines", line, "POST /orders/{hot}/lines")
+
+
+class FlashSale(FastHttpUser):
+    """Many buyers reserve one item of which there are few: the rest is told so."""
+
+    abstract = "FlashSale" not in CHOSEN
+    wait_time = constant(0)
+
+    @task
+    def reserve(self) -> None:
+        """One piece, if there is one left."""
+        with self.client.post(
+            f"/stock/{FLASH}/reserve",
+            json={"quantity": 1},
+            name="POST /stock/{flash}/reserve",
+            catch_response=True,
+        ) as answer:
+            if answer.status_code == 409:
+                answer.success()  # sold out is an answer, not a failure
+            elif answer.status_code == 202:
+                SOLD.append(answer.json()["revision"])
+
+
+SOLD: list[int] = []
+
+
+@events.test_start.add_listener
+def stock_up(environment: Any, **_: Any) -> None:
+    """Puts the flash sale's items on the shelf."""
+    if "FlashSale" in CHOSEN:
+        import httpx
+
+        httpx.post(
+            f"{environment.host}/stock/{FLASH}/receive", json={"quantity": FLASH_ITEMS}, timeout=30
+        ).raise_for_status()
+
+
+@events.test_stop.add_listener
+def count_what_was_sold(environment: Any, **_: Any) -> None:
+    """More receipts than items would be overselling: the run then fails."""
+    if "FlashSale" in CHOSEN and len(set(SOLD)) > FLASH_ITEMS:
+        environment.process_exit_code = 1
+        raise AssertionError(f"{len(set(SOLD))} of {FLASH_ITEMS} items were sold")
+
+
+if shape := os.environ.get("RAYFOLD_SHAPE"):
+    from loadtests.shapes import SHAPES
+
+    class Shape(SHAPES[shape]):  # type: ignore[misc,valid-type]
+        """The shape that was asked for; locust runs the one it finds here."""
