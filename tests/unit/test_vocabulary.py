@@ -1,0 +1,204 @@
+"""What a domain author may declare, and what is refused with a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from rayfold import (
+    Aggregate,
+    Command,
+    DomainError,
+    Event,
+    Message,
+    Query,
+    Registry,
+    UnknownEventType,
+    UnreadableEvent,
+    View,
+    on,
+    upcaster,
+)
+from rayfold.batching import Batcher, BatchFull
+
+
+class Rename(Command, name="rename"):
+    thing_id: str
+    label: str
+
+
+class Renamed(Event, name="Renamed", version=3):
+    thing_id: str
+    label: str
+
+
+class ThingState(Message):
+    label: str = ""
+
+
+class Thing(
+    Aggregate[ThingState, Rename, Renamed],
+    category="thing",
+    id_field="thing_id",
+    initial=ThingState(),
+):
+    @staticmethod
+    def decide(state: Any, command: Any) -> list[Event]:
+        return [Renamed(thing_id=command.thing_id, label=command.label)]
+
+    @staticmethod
+    def evolve(state: Any, event: Any) -> Any:
+        return state.replace(label=event.label)
+
+
+@upcaster("Renamed", from_version=1)
+def called_name(data: dict[str, Any]) -> dict[str, Any]:
+    return {"thing_id": data["thing_id"], "title": data["name"]}
+
+
+@upcaster("Renamed", from_version=2)
+def called_title(data: dict[str, Any]) -> dict[str, Any]:
+    return {"thing_id": data["thing_id"], "label": data["title"]}
+
+
+@upcaster("Titled", from_version=1)
+def had_another_name(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return "Renamed", {"thing_id": data["thing_id"], "title": data["name"]}
+
+
+def registry() -> Registry:
+    return Registry([sys.modules[__name__]])
+
+
+def test_an_event_of_today_is_read() -> None:
+    event = registry().decode("Renamed", b'{"thing_id":"1","label":"x"}', 3, "thing-1", 0)
+    assert event == Renamed(thing_id="1", label="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "data"),
+    [
+        ("Renamed", 1, b'{"thing_id":"1","name":"x"}'),
+        ("Renamed", 2, b'{"thing_id":"1","title":"x"}'),
+        ("Titled", 1, b'{"thing_id":"1","name":"x"}'),
+    ],
+)
+def test_an_old_event_is_read_as_todays(name: str, version: int, data: bytes) -> None:
+    assert registry().decode(name, data, version, "thing-1", 0) == Renamed(thing_id="1", label="x")
+
+
+def test_an_unknown_event_type_is_named_with_its_place() -> None:
+    with pytest.raises(UnknownEventType, match=r"'Gone'.*revision 7.*'thing-1'"):
+        registry().decode("Gone", b"{}", 1, "thing-1", 7)
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"thing_id":"1"}', b'{"thing_id":1,"label":2}'])
+def test_an_unreadable_event_is_named_with_its_place(data: bytes) -> None:
+    with pytest.raises(UnreadableEvent, match=r"'Renamed' at revision 7 of stream 'thing-1'"):
+        registry().decode("Renamed", data, 3, "thing-1", 7)
+
+
+def test_a_field_that_nobody_knows_does_not_make_an_event_unreadable() -> None:
+    data = b'{"thing_id":"1","label":"x","from":"the future"}'
+    assert registry().decode("Renamed", data, 3, "thing-1", 0) == Renamed(thing_id="1", label="x")
+
+
+def test_names_are_given_and_checked() -> None:
+    with pytest.raises(DomainError, match="kebab-case"):
+        type("Bad", (Command,), {"__module__": __name__}, name="NotKebab")
+    with pytest.raises(DomainError, match="PascalCase"):
+        type("Bad", (Event,), {"__module__": __name__}, name="not-pascal")
+
+
+def test_a_category_has_no_dash() -> None:
+    with pytest.raises(DomainError, match="without a dash"):
+
+        class Bad(
+            Aggregate[ThingState, Rename, Renamed],
+            category="two-words",
+            id_field="thing_id",
+            initial=ThingState(),
+        ):
+            pass
+
+
+def test_a_view_has_the_fields_it_names() -> None:
+    with pytest.raises(DomainError, match="no field 'colour'"):
+
+        class Bad(View, name="bad", key="thing_id", indexes=("colour",)):
+            thing_id: str
+
+
+def test_a_query_asks_by_the_views_key() -> None:
+    class Things(View, name="things", key="thing_id"):
+        thing_id: str
+        label: str = ""
+
+        @on(Renamed)
+        def renamed(self, event: Renamed) -> Any:
+            return self.replace(label=event.label)
+
+    with pytest.raises(DomainError, match="must have the field 'thing_id'"):
+
+        class Bad(Query, name="bad", view=Things):
+            label: str
+
+
+def test_a_package_that_cannot_be_imported_is_named() -> None:
+    with pytest.raises(DomainError, match="no_such_package_anywhere"):
+        Registry.load("no_such_package_anywhere")
+
+
+async def test_calls_travel_together_while_one_is_on_its_way() -> None:
+    batches: list[list[int]] = []
+    release = asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        batches.append(items)
+        await release.wait()
+        return [item * 10 for item in items]
+
+    batcher: Batcher[int, int] = Batcher(send, max_batch=3)
+    calls = [asyncio.create_task(batcher.call(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.gather(*calls) == [0, 10, 20, 30, 40, 50]
+    assert batches[0][0] == 0
+    assert [item for batch in batches for item in batch] == list(range(6))
+    assert max(map(len, batches)) <= 3
+
+
+async def test_a_failed_batch_fails_its_own_calls_alone() -> None:
+    async def send(items: list[int]) -> list[int]:
+        if 1 in items:
+            raise ValueError("one")
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, max_batch=1)
+    first, second = await asyncio.gather(batcher.call(1), batcher.call(2), return_exceptions=True)
+    assert isinstance(first, ValueError)
+    assert second == 2
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    travelling, never = asyncio.Event(), asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        travelling.set()
+        await never.wait()
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, max_batch=1, max_queue=1)
+    first = asyncio.create_task(batcher.call(1))
+    await travelling.wait()
+    second = asyncio.create_task(batcher.call(2))
+    await asyncio.sleep(0)
+    with pytest.raises(BatchFull):
+        await batcher.call(3)
+    await batcher.close()
+    ended = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
