@@ -5,6 +5,7 @@ page cache, cheaper to read in place than to send to a thread; what may take lon
 is cut into bounded steps between which the loop runs on.
 """
 
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,26 @@ _CACHED_STREAMS = 100_000
 SCAN_ROWS = 2_000
 """Rows that a filtered scan looks at before it lets the loop run."""
 
+PAGE_BYTES = 2 * 1024 * 1024
+
 _EVENT = (
     "SELECT e.position, e.stream, e.revision, e.id, e.type, e.flags, e.created, e.resp"
     " FROM events e "
 )
+
+
+def _page(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, bytes]], bool]:
+    """Rows up to a number of bytes, and whether that cut some off: events may have 16 MiB each."""
+    rows: list[tuple[int, bytes]] = []
+    size = 0
+    for row in cursor:
+        rows.append(row)
+        size += len(row[1])
+        if size > PAGE_BYTES:
+            more = cursor.fetchone() is not None
+            cursor.close()
+            return rows, more
+    return rows, False
 
 
 class StreamInfo:
@@ -172,21 +189,27 @@ class Log:
         self, sid: int, start: int, last: int, limit: int
     ) -> list[tuple[int, bytes]]:
         """Revision and response of readable events from ``start`` up to ``last``."""
-        return self._db.execute(
-            "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
-            " ORDER BY revision LIMIT ?",
-            (sid, start, last, limit),
-        ).fetchall()
+        rows, _ = _page(
+            self._db.execute(
+                "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
+                " ORDER BY revision LIMIT ?",
+                (sid, start, last, limit),
+            )
+        )
+        return rows
 
     def stream_backwards(
         self, sid: int, start: int, first: int, limit: int
     ) -> list[tuple[int, bytes]]:
         """Revision and response of readable events from ``start`` down to ``first``."""
-        return self._db.execute(
-            "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
-            " ORDER BY revision DESC LIMIT ?",
-            (sid, first, start, limit),
-        ).fetchall()
+        rows, _ = _page(
+            self._db.execute(
+                "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
+                " ORDER BY revision DESC LIMIT ?",
+                (sid, first, start, limit),
+            )
+        )
+        return rows
 
     def stream_events(self, sid: int, start: int, last: int, limit: int) -> list[Event]:
         """As ``stream_forwards``, with everything a consumer group needs."""
@@ -211,8 +234,8 @@ class Log:
     ) -> tuple[list[tuple[int, bytes]], int]:
         """One step of ``$all`` forwards: matches behind a position, and how far it has looked."""
         until = min(after + look_at, self.tail.last_position)
-        rows = self._matches(match, "> ? AND position <= ?", "ASC", (after, until), limit)
-        return rows, rows[-1][0] if len(rows) == limit else until
+        rows, cut = self._matches(match, "> ? AND position <= ?", "ASC", (after, until), limit)
+        return rows, rows[-1][0] if cut or len(rows) == limit else until
 
     def scan_backwards(
         self, before: int, match: EventFilter, limit: int
@@ -221,18 +244,21 @@ class Log:
         if match.is_default:
             before = min(before, self._last_user + 1)
         down_to = max(before - SCAN_ROWS, 0)
-        rows = self._matches(match, "< ? AND position >= ?", "DESC", (before, down_to), limit)
-        return rows, rows[-1][0] if len(rows) == limit else down_to
+        span = "< ? AND position >= ?"
+        rows, cut = self._matches(match, span, "DESC", (before, down_to), limit)
+        return rows, rows[-1][0] if cut or len(rows) == limit else down_to
 
     def _matches(
         self, match: EventFilter, span: str, order: str, bounds: tuple[int, int], limit: int
-    ) -> list[tuple[int, bytes]]:
+    ) -> tuple[list[tuple[int, bytes]], bool]:
         if match.sql is not None:
-            return self._db.execute(
-                f"SELECT position, resp FROM events WHERE position {span} AND {match.sql}"
-                f" ORDER BY position {order} LIMIT ?",
-                (*bounds, limit),
-            ).fetchall()
+            return _page(
+                self._db.execute(
+                    f"SELECT position, resp FROM events WHERE position {span} AND {match.sql}"
+                    f" ORDER BY position {order} LIMIT ?",
+                    (*bounds, limit),
+                )
+            )
         slim = self._db.execute(
             "SELECT position, stream, type FROM events"
             f" WHERE position {span} AND flags & 1 = 0 ORDER BY position {order}",
@@ -244,13 +270,15 @@ class Log:
             if match.matches(self._name(sid), self._type(kind))
         ][:limit]
         if not hits:
-            return []
+            return [], False
         marks = ",".join("?" * len(hits))
-        return self._db.execute(
-            f"SELECT position, resp FROM events WHERE position IN ({marks})"
-            f" ORDER BY position {order}",
-            hits,
-        ).fetchall()
+        return _page(
+            self._db.execute(
+                f"SELECT position, resp FROM events WHERE position IN ({marks})"
+                f" ORDER BY position {order}",
+                hits,
+            )
+        )
 
     def events_at(self, positions: Sequence[int]) -> list[Event]:
         """Whole events by position, in position order."""

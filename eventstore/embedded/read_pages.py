@@ -11,7 +11,7 @@ from kurrentdbclient.protos.v1 import streams_pb2
 from eventstore.embedded.call import Call
 from eventstore.embedded.constants import MAX
 from eventstore.embedded.errors import stream_deleted
-from eventstore.embedded.log import Log
+from eventstore.embedded.log import PAGE_BYTES, Log
 from eventstore.embedded.read_request import Edge, ReadRequest
 from eventstore.embedded.resolve import Shape, shape
 
@@ -21,9 +21,22 @@ PAGE = 256
 async def send_page(call: Call, rows: list[tuple[int, bytes]], form: Shape | None) -> None:
     """Send responses in the reader's form."""
     if form is None:
-        await call.write_many([resp for _, resp in rows])
+        await send_bounded(call, [resp for _, resp in rows])
     else:
-        await call.write_many([form(resp) for _, resp in rows])
+        await send_bounded(call, [form(resp) for _, resp in rows])
+
+
+async def send_bounded(call: Call, messages: list[bytes]) -> None:
+    """Send in portions, each when the one before is on its way: a slow reader of large events
+    holds one portion in memory, not a page of them."""
+    at = size = 0
+    for index, message in enumerate(messages):
+        size += len(message)
+        if size > PAGE_BYTES:
+            await call.write_many(messages[at : index + 1])
+            at, size = index + 1, 0
+    if at < len(messages):
+        await call.write_many(messages[at:] if at else messages)
 
 
 def check_readable(log: Log, stream: str) -> None:

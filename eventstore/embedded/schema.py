@@ -59,13 +59,15 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.execute("PRAGMA busy_timeout=10000")
-    connection.execute("PRAGMA cache_size=-65536")
+    # The writer touches a random page of the name index for each new stream; at a million
+    # streams these no longer fit into SQLite's default cache.
+    connection.execute(f"PRAGMA cache_size=-{196_608 if writer else 65_536}")
+    connection.execute("PRAGMA mmap_size=1073741824")
     if writer:
         # Checkpoints run in their own thread, not inside somebody's commit.
         connection.execute("PRAGMA wal_autocheckpoint=0")
     else:
         connection.execute("PRAGMA query_only=ON")
-        connection.execute("PRAGMA mmap_size=1073741824")
     return connection
 
 

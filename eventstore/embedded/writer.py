@@ -22,6 +22,11 @@ from eventstore.embedded.schema import connect
 
 log = logging.getLogger(__name__)
 
+_FAILURES = (
+    sqlite3.Error, OSError, MemoryError, ValueError, TypeError, LookupError, AttributeError,
+    ArithmeticError, RuntimeError, AssertionError,
+)  # fmt: skip
+"""The disk's failures, and every kind of mistake of ours: a dead writer would hang all callers."""
 _GROUP_LIMIT = 2_000
 """Operations a transaction: bounds the time until the first of them is answered."""
 _QUEUE_BYTES = 512 * 1024 * 1024
@@ -133,7 +138,7 @@ class Writer:
                     job.error = error
             ledger.flush()
             self._db.execute("COMMIT")
-        except (sqlite3.Error, OSError, MemoryError, ValueError, TypeError, LookupError) as error:
+        except _FAILURES as error:
             log.exception("commit failed")
             self._fail(jobs, unavailable(f"The write failed: {error}"))
             self._recover(error)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from functools import partial
 
 from grpc import StatusCode
 
@@ -96,10 +97,19 @@ class GrpcServer:
         task = asyncio.create_task(serving)
         call.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._finished, call))
         if path.endswith("/Read"):
             self._endless.add(task)
             task.add_done_callback(self._endless.discard)
+
+    def _finished(self, call: Http2Call, task: asyncio.Task[None]) -> None:
+        """The end of every call. One that failed as no handler foresaw fails alone."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("handler failed", exc_info=error)
+            if not call.closed:
+                call.fail(handler_failed())
 
     async def _serve_unary(self, handler: Unary, call: Http2Call) -> None:
         async def run(call: Call) -> None:
@@ -117,7 +127,7 @@ class GrpcServer:
         await self._guard(handler, call)
 
     async def _guard(self, handler: Streaming, call: Http2Call) -> None:
-        """Every outcome of a handler becomes a status."""
+        """Every foreseen outcome of a handler becomes a status."""
         try:
             await handler(call)
         except RpcError as error:
@@ -126,9 +136,5 @@ class GrpcServer:
             if not self._stopping:
                 raise
             call.fail(_stopping())
-        except BaseException:
-            # The last stop of every error a handler did not foresee: one call fails, others go on.
-            log.exception("handler failed")
-            call.fail(handler_failed())
         else:
             call.finish()

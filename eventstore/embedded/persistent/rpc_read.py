@@ -10,6 +10,7 @@ from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.group import Group
 from eventstore.embedded.persistent.rpc import stream_of
 from eventstore.embedded.persistent.subsystem import Groups
+from eventstore.embedded.read_pages import send_bounded
 from eventstore.embedded.requests import uuid_bytes
 
 Request = persistent_pb2.ReadReq
@@ -59,7 +60,7 @@ class GroupReadHandler:
 
 async def _send(call: Call, consumer: Consumer) -> None:
     while True:
-        await call.write_many(await consumer.take())
+        await send_bounded(call, await consumer.take())
 
 
 async def _take_answers(call: Call, group: Group) -> None:
