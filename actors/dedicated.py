@@ -35,6 +35,11 @@ class Dedicated:
         self._writers: OrderedDict[str, Writer] = OrderedDict()
         self._leaving: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def writers(self) -> list[Writer]:
+        """Those that are there."""
+        return list(self._writers.values())
+
     async def send(self, stream: str, envelope: Envelope) -> Outcome:
         """The outcome from the stream's own actor; `Overloaded` if all may not be ended now."""
         leaving = self._leaving.get(stream)

@@ -52,7 +52,7 @@ class WriteSide:
     """Started in the gateway's process, where Ray runs already."""
 
     def __init__(self, registry: Registry, settings: WriteSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._hosts: list[Writer] = []
         self._table = ShardTable(settings.hosts)
         self._dedicated = Dedicated(
@@ -102,6 +102,12 @@ class WriteSide:
         )
         return [*hosts, *await self._dedicated.status()]
 
+    async def pids(self) -> list[int]:
+        """The processes of all writers: what a test of failure kills."""
+        writers = [*self._hosts, *self._dedicated.writers]
+        statuses = await asyncio.gather(*(writer.actor.status.remote() for writer in writers))
+        return [status["pid"] for status in statuses]
+
     async def stop(self) -> None:
         """Finishes what was accepted, then removes the actors."""
         if self._sweeping is not None:
@@ -126,7 +132,7 @@ class WriteSide:
         return writers
 
     def _actor(self, name: str) -> Any:
-        settings = self._settings
+        settings = self.settings
         return (
             ray.remote(HostActor)
             .options(
