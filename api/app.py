@@ -57,4 +57,5 @@ def create_app(
         logging_config=None,
     )
     app.state.closing = gate.closing
+    app.state.troubles = gate.troubles
     return app

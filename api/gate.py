@@ -21,6 +21,7 @@ from api.auth import Principals
 from api.metrics import Metrics
 from api.problems import Problem, malformed, problem_of
 from api.reply import Reply
+from api.troubles import Troubles
 from rayfold import RayfoldError
 
 Method = Literal["GET", "POST", "DELETE"]
@@ -92,6 +93,7 @@ class Gate:
         self._max_body = max_body
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
+        self.troubles = Troubles()
 
     def handler(
         self, method: Method, path: str, answer: Answer, *, public: bool = False
@@ -111,9 +113,9 @@ class Gate:
                     call.principal = self._principals.of(headers)
                 reply = await answer(call)
             except Problem as problem:
-                reply = problem.reply()
+                reply = self._told(scope, problem)
             except RayfoldError as error:
-                reply = problem_of(error).reply()
+                reply = self._told(scope, problem_of(error))
             if isinstance(reply, Stream):
                 await self._stream(call, reply, send)
             else:
@@ -128,6 +130,11 @@ class Gate:
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
         declare = route(typed(path), http_method=methods, middleware=[answering], status_code=200)
         return declare(_never)
+
+    def _told(self, scope: Any, problem: Problem) -> Reply:
+        if problem.status >= 500:
+            self.troubles.note(scope["method"], scope["path"], problem.status, problem.detail)
+        return problem.reply()
 
     async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": stream.headers})

@@ -9,23 +9,12 @@ from msgspec.json import encode
 from pydantic.json_schema import models_json_schema
 
 from api.gate import Call, Gate
+from api.openapi_parts import EVENT, PROBLEM, answer, gateway_paths, parameter, problems, ref
 from api.reply import Reply, content
+from api.resources import aggregate_of
 from rayfold import Command, PageQuery, Receipt, Registry, Route
 
 _REF = "#/components/schemas/{model}"
-
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
 
 _COMMAND_PROBLEMS = {
     "400": "Malformed",
@@ -41,6 +30,25 @@ _COMMAND_HEADERS = {
     "Idempotency-Key": "The command id; a repeat gives the first receipt",
     "If-Match": 'The revision that the aggregate must have: `"<revision>"`',
     "Prefer": "`wait=SECONDS`: answer when the views show the effect",
+    "traceparent": "W3C trace context, kept with the events",
+}
+
+_QUERY_HEADERS = {
+    "Consistency-Token": "Of a receipt or an answer: answer from a store that is there already",
+    "Rayfold-Store": "`memory` or `postgres`: the store to answer from",
+}
+
+_QUERY_PROBLEMS = {
+    "400": "Malformed",
+    "404": "Unknown",
+    "422": "Invalid fields",
+    "503": "A part is down",
+}
+
+_RECEIPT_HEADERS = {
+    "Location": "Where the aggregate can be read",
+    "ETag": "The revision",
+    "Consistency-Token": "For queries that must see the effect",
 }
 
 
@@ -61,14 +69,23 @@ def openapi(registry: Registry) -> dict[str, Any]:
     models += [(view, "serialization") for view in registry.views.values()]
     names, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]
     schemas = dict(definitions.get("$defs", {}))
-    schemas["Problem"] = _PROBLEM
-    paths: dict[str, Any] = {}
+    schemas["Problem"] = PROBLEM
+    for view in registry.views.values():
+        row = schemas[_name(names[view, "serialization"])]
+        row["properties"]["revision"] = {"type": "integer"}
+        row.setdefault("required", []).append("revision")
+    paths: dict[str, Any] = gateway_paths()
     for route in registry.routes:
         message: Any = route.message
+        parameters = schemas[_name(names[message, "validation"])]["properties"]
         if issubclass(message, Command):
-            operation = _command(route, names[message, "validation"], schemas)
+            operation = _command(route, schemas[_name(names[message, "validation"])])
         else:
-            operation = _query(route, names[message.view, "serialization"])
+            row = names[message.view, "serialization"]
+            operation = _query(route, parameters, row)
+            if aggregate_of(registry, route) is not None:
+                operation["parameters"].append(_AS_OF)
+                paths.update(_past_and_present(route, parameters, row))
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -78,10 +95,8 @@ def openapi(registry: Registry) -> dict[str, Any]:
     }
 
 
-def _command(route: Route, ref: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+def _command(route: Route, whole: dict[str, Any]) -> dict[str, Any]:
     message: Any = route.message
-    name = ref["$ref"].rsplit("/", 1)[1]
-    whole = schemas[name]
     hidden = {*route.parameters, *message.server_supplied}
     body = {
         **whole,
@@ -92,21 +107,15 @@ def _command(route: Route, ref: Any, schemas: dict[str, Any]) -> dict[str, Any]:
             if field not in hidden and field != route.derived_id
         ],
     }
-    receipt = {"$ref": "#/components/schemas/Receipt"}
+    responses = {"202": answer("Durable. The receipt", ref("Receipt"), _RECEIPT_HEADERS)}
     operation: dict[str, Any] = {
         "operationId": message.name,
-        "summary": (message.__doc__ or "").strip().split("\n")[0],
+        "summary": _summary(message),
         "parameters": [
-            *_path_parameters(route),
-            *(_header(name, text) for name, text in _COMMAND_HEADERS.items()),
+            *_path_parameters(route, whole["properties"]),
+            *(parameter(name, "header", text) for name, text in _COMMAND_HEADERS.items()),
         ],
-        "responses": {
-            "202": {
-                "description": "Durable. The receipt",
-                "content": {"application/json": {"schema": receipt}},
-            },
-            **_problems(_COMMAND_PROBLEMS),
-        },
+        "responses": {**responses, **problems(_COMMAND_PROBLEMS)},
     }
     if body["properties"]:
         operation["requestBody"] = {
@@ -116,47 +125,75 @@ def _command(route: Route, ref: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _query(route: Route, row: Any) -> dict[str, Any]:
+def _query(route: Route, fields: dict[str, Any], row: Any) -> dict[str, Any]:
     message: Any = route.message
-    parameters = _path_parameters(route)
-    answer = row
+    parameters = _path_parameters(route, fields)
+    parameters += [
+        parameter(name, "query", schema.get("description", ""), schema)
+        for name, schema in fields.items()
+        if name not in route.parameters
+    ]
+    parameters += [parameter(name, "header", text) for name, text in _QUERY_HEADERS.items()]
+    whole = row
     if issubclass(message, PageQuery):
-        for field in message.model_fields:
-            parameters.append({"name": field, "in": "query", "schema": {"type": "string"}})
-        answer = {
+        whole = {
             "type": "object",
+            "required": ["items", "next_cursor"],
             "properties": {
-                "items": {"type": "array", "items": row},
+                "items": {"type": "array", "items": whole},
                 "next_cursor": {"type": ["string", "null"]},
             },
         }
-    parameters.append(_header("Consistency-Token", "Answer from a store that is there already"))
+    responses = {
+        "200": answer("The answer", whole, {"Consistency-Token": "How far the store has come"}),
+        "202": {"description": "Processing: no store has reached the token yet"},
+        "304": {"description": "As in If-None-Match"},
+    }
     return {
         "operationId": message.name,
-        "summary": (message.__doc__ or "").strip().split("\n")[0],
+        "summary": _summary(message),
         "parameters": parameters,
-        "responses": {
-            "200": {
-                "description": "The answer",
-                "content": {"application/json": {"schema": answer}},
-            },
-            "202": {"description": "Processing: the view has not reached the token yet"},
-            **_problems({"404": "Unknown", "422": "Invalid fields", "503": "A part is down"}),
-        },
+        "responses": {**responses, **problems(_QUERY_PROBLEMS)},
     }
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in route.parameters
-    ]
+_AS_OF = parameter(
+    "as_of", "query", "The resource as it was: at a revision, or at an RFC 3339 time"
+)
 
 
-def _header(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+def _past_and_present(route: Route, fields: dict[str, Any], row: Any) -> dict[str, Any]:
+    parameters = _path_parameters(route, fields)
+    name = route.message.name
+    live = {
+        "operationId": f"{name}-live",
+        "summary": "Server-Sent Events: the row now, then each change of it",
+        "parameters": [*parameters, parameter("Last-Event-ID", "header", "Where to go on")],
+        "responses": {
+            "200": {"description": "The stream", "content": {"text/event-stream": {"schema": row}}},
+            **problems(_QUERY_PROBLEMS),
+        },
+    }
+    history = {
+        "operationId": f"{name}-history",
+        "summary": "The audit trail: its events in order",
+        "parameters": parameters,
+        "responses": {
+            "200": answer("The events", {"type": "array", "items": EVENT}),
+            **problems(_QUERY_PROBLEMS),
+        },
+    }
+    return {f"{route.path}/live": {"get": live}, f"{route.path}/history": {"get": history}}
 
 
-def _problems(problems: dict[str, str]) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": text, "content": content} for status, text in problems.items()}
+def _path_parameters(route: Route, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    return [parameter(name, "path", "", fields[name]) for name in route.parameters]
+
+
+def _summary(message: Any) -> str:
+    return (message.__doc__ or "").strip().split("\n")[0]
+
+
+def _name(reference: Any) -> str:
+    name: str = reference["$ref"].rsplit("/", 1)[1]
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -12,6 +13,7 @@ from api.gate import Call, Gate
 from api.metrics import Metrics
 from api.problems import Problem, invalid_field, malformed
 from api.reply import Reply, content, json_reply
+from api.troubles import Troubles
 
 
 class Operations(Protocol):
@@ -48,7 +50,7 @@ class OperatorRoutes:
             gate.handler("GET", "/health/live", self._live, public=True),
             gate.handler("GET", "/health/ready", self._ready, public=True),
             gate.handler("GET", "/metrics", self._prometheus),
-            gate.handler("GET", "/operators/status", self._status),
+            gate.handler("GET", "/operators/status", partial(self._status, gate.troubles)),
             gate.handler("GET", "/operators/verify", self._verify),
             gate.handler("POST", "/operators/scale", self._scale),
             gate.handler("GET", "/console", self._console, public=True),
@@ -74,8 +76,9 @@ class OperatorRoutes:
         text = self._metrics.text(await self._operations.parts())
         return content(text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
-    async def _status(self, call: Call) -> Reply:
-        return json_reply({"parts": await self._operations.parts()})
+    async def _status(self, troubles: Troubles, call: Call) -> Reply:
+        parts = await self._operations.parts()
+        return json_reply({"parts": parts, "errors": troubles.last()})
 
     async def _verify(self, call: Call) -> Reply:
         return json_reply({"differences": await self._operations.verify()})

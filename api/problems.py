@@ -184,6 +184,8 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The last stop: told in the log, not to the client."""
     log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    detail = f"{type(error).__name__}, see the log"
+    request.app.state.troubles.note(request.method, request.scope["path"], 500, detail)
     return Problem(500, "internal-error", "this is our fault, and it is in the log").response()
 
 

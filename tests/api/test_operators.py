@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from actors.errors import BadScale
-from rayfold import Registry
+from actors.errors import BadScale, Overloaded
+from rayfold import Registry, Rejected
 from tests.api.conftest import Gateway
 from tests.api.fakes import ORDER_ID
 from tests.api.problems import fields_of, problem
@@ -57,6 +57,18 @@ async def test_the_schema_describes_every_route(gateway: Gateway, registry: Regi
     assert names <= set(document["components"]["schemas"])
 
 
+async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    for path, operations in document["paths"].items():
+        if path.endswith("/live"):
+            continue  # would go on for ever
+        for method in operations:
+            url = path.format(order_id=ORDER_ID, sku="nut", day="2026-01-01", name="get-stock")
+            reply = await gateway.http.request(method, url)
+            assert reply.status_code != 405, path
+            assert '"detail":"Not Found"' not in reply.text, path
+
+
 async def test_the_console_is_one_page_that_loads_nothing_else(gateway: Gateway) -> None:
     page = (await gateway.http.get("/console")).text
     assert "/operators/status" in page
@@ -65,8 +77,18 @@ async def test_the_console_is_one_page_that_loads_nothing_else(gateway: Gateway)
 
 async def test_status_lists_the_parts(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/status")).json() == {
-        "parts": gateway.operations.known
+        "parts": gateway.operations.known,
+        "errors": [],
     }
+
+
+async def test_status_lists_the_last_errors_that_were_ours(gateway: Gateway) -> None:
+    place = f"/orders/{ORDER_ID}/place"
+    for error in (Overloaded(), KeyError("secret"), Rejected("empty-order", "no")):
+        gateway.commands.error = error
+        await gateway.http.post(place)
+    errors = (await gateway.http.get("/operators/status")).json()["errors"]
+    assert [(error["path"], error["status"]) for error in errors] == [(place, 500), (place, 503)]
 
 
 async def test_verify_lists_the_differences(gateway: Gateway) -> None:
