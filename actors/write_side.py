@@ -103,10 +103,10 @@ class WriteSide:
         return [*hosts, *await self._dedicated.status()]
 
     async def pids(self) -> list[int]:
-        """The processes of all writers: what a test of failure kills."""
+        """The processes of all writers that answer: what a test of failure kills."""
         writers = [*self._hosts, *self._dedicated.writers]
-        statuses = await asyncio.gather(*(writer.actor.status.remote() for writer in writers))
-        return [status["pid"] for status in statuses]
+        statuses = await asyncio.gather(*(self._status(0, writer) for writer in writers))
+        return [status["pid"] for status in statuses if status["ready"]]
 
     async def stop(self) -> None:
         """Finishes what was accepted, then removes the actors."""
