@@ -55,6 +55,8 @@ def create_app(
         exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,
+        debug=False,  # or an environment variable could turn on pages with our source
+        pdb_on_exception=False,
     )
     app.state.closing = gate.closing
     app.state.troubles = gate.troubles

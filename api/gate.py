@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +24,8 @@ from api.problems import Problem, malformed, problem_of
 from api.reply import Reply
 from api.troubles import Troubles
 from rayfold import RayfoldError
+
+log = logging.getLogger(__name__)
 
 Method = Literal["GET", "POST", "DELETE"]
 
@@ -48,7 +51,7 @@ class Call:
             Problem: 413 as soon as it is known to be too large; the rest is not read.
         """
         length = self.headers.get(b"content-length")
-        if length is not None and len(length) > 6 and int(length) > self._most:
+        if length is not None and len(length) > 6 and length.isdigit() and int(length) > self._most:
             raise self._too_large()
         message: Any = await self._receive()
         body: bytes = message.get("body", b"")
@@ -117,6 +120,7 @@ class Gate:
             except RayfoldError as error:
                 reply = self._told(scope, problem_of(error))
             if isinstance(reply, Stream):
+                self._metrics.replied(scope["method"], path, 200)
                 await self._stream(call, reply, send)
             else:
                 status, fields, body = reply
@@ -138,19 +142,22 @@ class Gate:
 
     async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
-        ends = {
-            asyncio.create_task(self._pump(stream.chunks, send)),
-            asyncio.create_task(call.gone()),
-            asyncio.create_task(self.closing.wait()),
-        }
+        if call.scope["method"] != "HEAD":
+            await self._until_an_end(call, stream, send)
+        with contextlib.suppress(OSError):  # whoever went away needs no proper end
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _until_an_end(self, call: Call, stream: Stream, send: Send) -> None:
+        pump = asyncio.create_task(self._pump(stream.chunks, send))
+        ends = [pump, asyncio.create_task(call.gone()), asyncio.create_task(self.closing.wait())]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
-        with contextlib.suppress(OSError):  # whoever went away needs no proper end
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not pump.cancelled() and (error := pump.exception()) is not None:
+            log.error("a stream of %s broke", call.scope["path"], exc_info=error)
 
     async def _pump(self, chunks: AsyncIterator[bytes], send: Send) -> None:
         async for chunk in chunks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from uuid import UUID, uuid5
 
 from api.problems import Problem, malformed
@@ -47,11 +47,18 @@ def id_of_key(key: str) -> str:
         return str(uuid5(_KEYS, key))
 
 
-def _new_id() -> str:
-    # A version 4 UUID as text; `str(uuid4())` costs twice as much on every command.
-    text = os.urandom(16).hex()
-    variant = "89ab"[int(text[16], 16) & 3]
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+def _ids() -> Iterator[str]:
+    """Version 4 UUIDs as text. `str(uuid4())` makes a system call for each: on the way of
+    a command that was a twentieth of the gateway's time, against nearly nothing."""
+    while True:
+        drawn = os.urandom(256 * 16).hex()
+        for start in range(0, len(drawn), 32):
+            text = drawn[start : start + 32]
+            variant = "89ab"[int(text[16], 16) & 3]
+            yield f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+_new_id = _ids().__next__
 
 
 def expected_revision(headers: Headers) -> int | None:

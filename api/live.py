@@ -1,8 +1,8 @@
 """`…/live`: a row now, then each change of it, as Server-Sent Events.
 
 An event's `id` is a position in `$all` that shows the row, so that a client that
-reconnects with `Last-Event-ID` is answered from there on: a row that has not changed
-since is not sent again.
+reconnects with `Last-Event-ID` misses nothing and gets nothing older than it has; the row
+as it has it may come once more.
 """
 
 from __future__ import annotations

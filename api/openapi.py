@@ -35,6 +35,7 @@ _COMMAND_HEADERS = {
 
 _QUERY_HEADERS = {
     "Consistency-Token": "Of a receipt or an answer: answer from a store that is there already",
+    "Prefer": "`wait=SECONDS`: for the token's sake; `return=minimal` where a route has such",
     "Rayfold-Store": "`memory` or `postgres`: the store to answer from",
 }
 

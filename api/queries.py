@@ -23,7 +23,8 @@ from projections.query_bus import Answer
 from rayfold import Query, Registry, Route
 
 DEADLINE = 2.0
-"""Seconds that a query waits for a store to reach its `Consistency-Token`."""
+"""Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
+otherwise: `Prefer: wait=N`."""
 
 
 class Queries(Protocol):
@@ -94,9 +95,12 @@ class QueryRoutes:
         self._metrics.asked(query.name)
         at_least = read.at_least(headers)
         store = read.store(headers)
+        deadline = DEADLINE
+        if at_least is not None and (wait := read.wait_seconds(headers)) is not None:
+            deadline = wait
         try:
             answer = await self._queries.ask(
-                query, at_least=at_least, deadline=DEADLINE, store=store
+                query, at_least=at_least, deadline=deadline, store=store
             )
         except Behind as behind:
             return processing(behind)

@@ -53,6 +53,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE,
     )

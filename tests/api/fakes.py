@@ -43,6 +43,7 @@ class FakeQueries:
         self.error: Exception | None = None
         self.behind: list[str] = []
         self.waited: list[float] = []
+        self.deadlines: list[float] = []
 
     async def ask(
         self,
@@ -53,6 +54,7 @@ class FakeQueries:
         store: str | None = None,
     ) -> Answer:
         self.asked.append((query, at_least, store))
+        self.deadlines.append(deadline)
         if self.error is not None:
             raise self.error
         return self.answer

@@ -154,6 +154,12 @@ async def test_a_live_stream_goes_on_where_it_was(gateway: Gateway, port: int) -
         assert gateway.queries.asked[0][1] == 42
 
 
+async def test_head_of_a_live_stream_ends_at_once(gateway: Gateway) -> None:
+    reply = await gateway.http.head(f"/orders/{ORDER_ID}/live")
+    assert reply.headers["content-type"] == "text/event-stream"
+    assert reply.content == b""
+
+
 async def test_no_live_stream_of_what_is_not_there(gateway: Gateway) -> None:
     gateway.queries.answer = Answer(None, None, 42)
     problem(await gateway.http.get(f"/orders/{ORDER_ID}/live"), 404, "not-found")
