@@ -1,0 +1,247 @@
+"""What a host does when things go wrong or grow long; on a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.envelope import Done, enclose
+from actors.errors import Overloaded, StreamUnreadable, Unavailable
+from actors.host import Host, HostLimits
+from actors.snapshots import snapshot_stream
+from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
+from domain.orders.order import Order
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, Appended, Conflict, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+from rayfold import Command, Registry
+
+
+class CountingLog(MemoryLog):
+    """Counts events read, and can hold appends back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+        self.appends: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.arrived = asyncio.Event()
+        self.loses_answers = False
+
+    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        self.appends.append(len(appends))
+        self.arrived.set()
+        await self.open.wait()
+        answers = await super().append(appends)
+        return [Conflict("lost") for _ in answers] if self.loses_answers else answers
+
+    async def read_stream(self, stream: str, **options: Any) -> AsyncIterator[RawRecord]:
+        async for raw in super().read_stream(stream, **options):
+            self.read += 1
+            yield raw
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load("domain")
+
+
+@pytest.fixture
+def log() -> CountingLog:
+    return CountingLog()
+
+
+def line(order: UUID, sku: str = "tea") -> AddLine:
+    return AddLine(order_id=order, sku=sku, quantity=1, unit_price_cents=450)
+
+
+class Writer:
+    """A host, and the domain that it speaks."""
+
+    def __init__(self, registry: Registry, log: MemoryLog, **limits: Any) -> None:
+        self.registry = registry
+        self.host = Host(registry, log, "test", replace(HostLimits(), **limits))
+
+    async def send(self, *commands: Command) -> list[Any]:
+        return await self.host.handle([enclose(self.registry, command) for command in commands])
+
+    async def order(self, lines: int = 0) -> UUID:
+        order = uuid4()
+        await self.send(CreateOrder(order_id=order, customer_id="ada"))
+        await self.send(*(line(order, f"sku-{n % 9}") for n in range(lines)))
+        return order
+
+
+async def test_what_arrives_together_is_written_together(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    creates = [CreateOrder(order_id=uuid4(), customer_id="ada") for _ in range(50)]
+    outcomes = await writer.send(*creates)
+    assert log.appends == [50]
+    assert {outcome.position for outcome in outcomes} == {50}
+
+
+async def test_a_hot_aggregate_is_decided_on_speculative_state(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    order = uuid4()
+    outcomes = await writer.send(
+        PlaceOrder(order_id=order),
+        CreateOrder(order_id=order, customer_id="ada"),
+        line(order),
+        PlaceOrder(order_id=order),
+        line(order),
+    )
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "NotFound",
+        "Done",
+        "Done",
+        "Done",
+        "Rejected",
+    ]
+    assert log.appends == [1]
+
+
+async def test_a_store_that_is_down_gives_unavailable_and_comes_back(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order()
+    log.down = True
+    [outcome] = await writer.send(line(order))
+    assert isinstance(outcome, Unavailable)
+    [outcome] = await writer.send(CreateOrder(order_id=uuid4(), customer_id="ada"))
+    assert isinstance(outcome, Unavailable)
+    log.down = False
+    [outcome] = await writer.send(line(order))
+    assert outcome == Done(1, 2)
+
+
+async def test_an_append_of_unknown_outcome_is_looked_up(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order()
+    envelope = enclose(registry, line(order))
+    log.loses_answers = True
+    assert await writer.host.handle([envelope]) == [Done(1, 2)]
+    assert await writer.host.handle([envelope]) == [Done(1, 2)]
+    assert len([raw async for raw in log.read_stream(f"order-{order}")]) == 2
+
+
+async def test_past_the_bound_commands_are_refused_at_once(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log, waiting=5, rounds=1)
+    order = await writer.order()
+    log.open.clear()
+    log.arrived.clear()
+    sending = writer.send(*(line(order) for _ in range(5)))
+    accepted = asyncio.create_task(sending)  # awaited below
+    await log.arrived.wait()
+    refused = await writer.send(line(order))
+    assert [type(outcome) for outcome in refused] == [Overloaded]
+    log.open.set()
+    assert [outcome.revision for outcome in await accepted] == [1, 2, 3, 4, 5]
+
+
+async def test_a_long_stream_is_read_from_its_snapshot(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order(lines=2000)
+    await writer.host.drain()
+    log.read = 0
+    [outcome] = await Writer(registry, log).send(line(order))
+    assert outcome.revision == 2001
+    assert log.read < 200
+
+
+async def test_a_snapshot_of_another_fold_is_passed_over(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order(lines=300)
+    await writer.host.drain()
+    [snapshot] = [raw async for raw in log.read_stream(snapshot_stream(f"order-{order}"))]
+    lie = snapshot.data.replace(b'"fold":"1.', b'"fold":"0.').replace(b'"open"', b'"placed"')
+    record = NewRecord("Snapshot", lie, b"{}", uuid4())
+    await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
+    [outcome] = await Writer(registry, log).send(line(order))
+    assert outcome.revision == 301
+
+
+@pytest.mark.parametrize("data", [b"{", b"{}", b'{"fold": 7}'])
+async def test_a_snapshot_that_cannot_be_read_is_passed_over(
+    registry: Registry, log: CountingLog, data: bytes
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order(lines=100)
+    record = NewRecord("Snapshot", data, b"{}", uuid4())
+    await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
+    [outcome] = await Writer(registry, log).send(line(order))
+    assert outcome.revision == 101
+
+
+async def test_idle_aggregates_leave_memory_and_come_back(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log, idle=0.0)
+    orders = [await writer.order(lines=3) for _ in range(10)]
+    assert writer.host.status()["aggregates"] == 10
+    assert await writer.host.passivate() == 10
+    assert writer.host.status()["aggregates"] == 0
+    outcomes = await writer.send(*(line(order) for order in orders))
+    assert {outcome.revision for outcome in outcomes} == {4}
+
+
+async def test_the_least_recently_used_leave_first(registry: Registry, log: CountingLog) -> None:
+    writer = Writer(registry, log, residents=3)
+    orders = [await writer.order() for _ in range(5)]
+    await writer.send(line(orders[0]))
+    await writer.host.passivate()
+    assert writer.host.status()["aggregates"] == 3
+    log.read = 0
+    await writer.send(line(orders[0]), line(orders[3]), line(orders[4]))
+    assert log.read == 0
+
+
+async def test_an_unknown_event_type_stops_its_own_aggregate(
+    registry: Registry, log: CountingLog
+) -> None:
+    writer = Writer(registry, log)
+    order, other = await writer.order(), await writer.order()
+    record = NewRecord("OrderTeleported", b"{}", b"{}", uuid4())
+    await log.append([StreamAppend(f"order-{order}", 0, [record])])
+    fresh = Writer(registry, log)
+    unreadable, fine = await fresh.send(line(order), line(other))
+    assert isinstance(unreadable, StreamUnreadable)
+    assert "'OrderTeleported'" in unreadable.detail
+    assert f"revision 1 of stream 'order-{order}'" in unreadable.detail
+    assert fine == Done(1, 4)
+
+
+async def test_a_decision_that_breaks_fails_its_own_command(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(registry, log)
+    order = await writer.order()
+    decide = Order.decide
+
+    def broken(state: Any, command: Any) -> Any:
+        if getattr(command, "sku", "") == "bug":
+            raise ZeroDivisionError
+        return decide(state, command)
+
+    monkeypatch.setattr(Order, "decide", staticmethod(broken))
+    outcomes = await writer.send(line(order), line(order, "bug"), line(order))
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Done", "DecisionFailed", "Done"]
+    assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]
