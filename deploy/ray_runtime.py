@@ -39,7 +39,8 @@ def start(address: str | None, namespace: str) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE,
-                _system_config={"enable_metrics_collection": False},
+                # Writers are as urgent as the gateway; readers step back by themselves.
+                _system_config={"enable_metrics_collection": False, "worker_niceness": 0},
                 **common,
             )
     except Exception as error:  # Ray raises all sorts of things here

@@ -13,12 +13,17 @@ from projections.projector import Projector
 from rayfold import Registry
 
 
+NICENESS = 5
+"""On a machine where all parts share the cores, a projector lags before commands wait."""
+
+
 class ProjectorActor:
     """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
 
     def __init__(
         self, domain: str, eventstore: str, dsn: str, partition: int, partitions: int
     ) -> None:
+        os.nice(NICENESS)
         self._store = EventLog(eventstore)
         self._domain = domain
         self._dsn = dsn
