@@ -19,8 +19,8 @@ DEADLINE = 15.0
 """Seconds within which a command has an answer, if only that there is none."""
 
 BATCH = 256
-BATCHES = 3
-"""On their way to an actor at a time: one travels while one is written."""
+BATCHES = 1
+"""On their way to an actor at a time. More would overlap, but in smaller batches: slower."""
 
 QUEUE = 2048
 """Commands that may wait for their turn to travel."""
