@@ -12,7 +12,6 @@ from eventstore.log import EventLog
 from projections.projector import Projector
 from rayfold import Registry
 
-
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
 

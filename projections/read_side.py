@@ -84,6 +84,7 @@ class ReadSide:
         side._memory.replicas = [side._replica() for _ in range(settings.memory_replicas)]
         side._postgres.projectors = side._projectors(settings.postgres_partitions)
         await _answering(side._parts)
+        await side._start_replicas()
         await side._look_once()
         side._looking = asyncio.create_task(side._look())
         return side
@@ -131,7 +132,8 @@ class ReadSide:
         new = [self._replica() for _ in range(number - len(replicas))]
         await _answering(new)
         # Known before they are ready, asked only from then on.
-        self._memory.replicas = [*replicas, *new][: max(number, 1)]
+        self._memory.replicas = [*replicas, *new][:number]
+        await self._start_replicas()
         for replica in new:
             await self._ready(replica)
         for replica in replicas[number:]:
@@ -146,6 +148,18 @@ class ReadSide:
         await _answering(projectors)
         await asyncio.gather(*(part.look() for part in projectors))
         self._postgres.projectors = projectors
+
+    async def _start_replicas(self) -> None:
+        """New and restarted ones begin: with a copy of a peer that is ready, where one is."""
+        for replica in self._memory.replicas:
+            if replica.seen.get("started"):
+                continue
+            peers = [peer for peer in self._memory.replicas if peer.ready and peer is not replica]
+            peer = min(peers, key=lambda each: each.open, default=None)
+            try:
+                await replica.actor.start.remote(peer.actor if peer else None)
+            except RayError as error:
+                log.info("%s did not start: %r", replica.name, error)
 
     async def _ready(self, part: Part) -> None:
         until = time.monotonic() + READY
@@ -242,6 +256,8 @@ class ReadSide:
         while True:
             await asyncio.sleep(LOOK)
             await self._look_once()
+            if not self._scaling.locked():
+                await self._start_replicas()
 
     async def _look_once(self) -> None:
         await asyncio.gather(*(part.look() for part in self._parts))

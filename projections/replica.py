@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from projections.errors import BadCursor
-from projections.folding import Folding
+from projections.folding import Folding, Parked
 from projections.progress import Progress
 from projections.table import Table
 from rayfold import Registry
@@ -98,18 +98,33 @@ class Replica:
             row = table.rows.get(ask.key)
             if row is None:
                 return Found(None, None, position)
-            return Found(row.json(), row.entry.revision, position)
+            return Found(row.json(), row.revision, position)
         try:
             body, _ = table.page(ask.filters, ask.limit, ask.cursor)
         except BadCursor as error:
             return error
         return Found(body, None, position)
 
+    def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked]]:
+        """Where a peer that copies these rows must go on, and the keys of each view.
+
+        The copy need not be of one moment: a row knows its own position, so what is
+        copied later than it was promised is not folded in twice.
+        """
+        keys = {name: list(table.rows) for name, table in self.tables.items()}
+        return self.progress.position, keys, list(self._folding.parked)
+
+    def take_over(self, position: int, parked: Sequence[Parked]) -> None:
+        """All rows of a peer are in the tables: goes on where `begin_copy` said."""
+        for table in self.tables.values():
+            table.filled()
+        for each in parked:
+            self._folding.park(each)
+        self.progress.advance(position)
+
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""
-        return [
-            (key, row.json(), row.entry.position) for key, row in self.tables[view].rows.items()
-        ]
+        return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""

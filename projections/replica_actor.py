@@ -8,45 +8,95 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+from ray.exceptions import RayError
 
 from eventstore.log import EventLog
 from projections.replica import Ask, Replica
+from projections.table import Copied
 from rayfold import Registry
+
+COPIED = 10_000
+"""Rows that travel together to a new replica: some megabytes, through the object store."""
 
 
 class ReplicaActor:
-    """Runs as a Ray actor. A restarted one is empty, and says so until it has caught up."""
+    """Runs as a Ray actor. A restarted one is empty until it is told to `start` again."""
 
     def __init__(self, name: str, domain: str, views: list[str], eventstore: str) -> None:
+        self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
         self._registry = Registry.load(domain)
-        self._views = views
-        self._replica: Replica | None = None
+        self._replica = Replica(self._registry, views, self._store)
         self._following: asyncio.Task[None] | None = None
+        self._copies: dict[str, dict[str, list[str]]] = {}
+        self._started = False
+
+    async def start(self, peer: Any | None) -> None:
+        """Follows the log: from where `peer`, another replica, is, else from the beginning.
+
+        Raises:
+            RayError: the peer went away; to be started again, with another or none.
+        """
+        if self._started:
+            return
+        self._started = True
+        if peer is not None:
+            try:
+                await self._copy(peer)
+            except RayError:
+                self._replica = Replica(self._registry, self._views, self._store)
+                self._started = False
+                raise
+        self._following = asyncio.create_task(self._replica.run())
+
+    async def begin_copy(self, copy: str) -> tuple[int, dict[str, int], list[Any]]:
+        """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
+        position, keys, parked = self._replica.begin_copy()
+        self._copies = {copy: keys}  # of an older copy nobody will ask for more
+        return position, {view: len(rows) for view, rows in keys.items()}, parked
+
+    async def copy(self, copy: str, view: str, start: int) -> list[Any]:
+        """The next rows of a copy."""
+        keys = self._copies[copy][view][start : start + COPIED]
+        return [tuple(row) for row in self._replica.tables[view].export(keys)]
+
+    async def _copy(self, peer: Any) -> None:
+        copy = uuid4().hex
+        position, sizes, parked = await peer.begin_copy.remote(copy)
+        for view, size in sizes.items():
+            # The next rows are made while these are taken in.
+            following = peer.copy.remote(copy, view, 0)
+            for start in range(0, size, COPIED):
+                rows = await following
+                following = peer.copy.remote(copy, view, start + COPIED)
+                self._replica.tables[view].fill(Copied(*row) for row in rows)
+            await following
+        self._replica.take_over(position, parked)
 
     async def ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
         """An answer for each, as a plain tuple or as an error."""
-        found = self._running().answer([Ask(*ask) for ask in asks])
+        found = self._replica.answer([Ask(*ask) for ask in asks])
         return [tuple(each) if isinstance(each, tuple) else each for each in found]
 
     async def reached(self, position: int, timeout: float) -> int:
         """Where the replica is, once it is at `position` or `timeout` seconds have passed."""
-        progress = self._running().progress
+        progress = self._replica.progress
         await progress.reached(position, timeout)
         return progress.position
 
     async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row of a view."""
-        return self._running().rows(view)
+        return self._replica.rows(view)
 
     async def status(self) -> dict[str, Any]:
         """For operators, and for whoever chooses a replica to ask."""
         return {
             "incarnation": self._incarnation,
             "pid": os.getpid(),
+            "started": self._started,
             "memory_bytes": psutil.Process().memory_info().rss,
-            **self._running().status(),
+            **self._replica.status(),
         }
 
     async def stop(self) -> None:
@@ -54,10 +104,3 @@ class ReplicaActor:
         if self._following is not None:
             self._following.cancel()
         await self._store.close()
-
-    def _running(self) -> Replica:
-        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
-        if self._replica is None:
-            self._replica = Replica(self._registry, self._views, self._store)
-            self._following = asyncio.create_task(self._replica.run())
-        return self._replica

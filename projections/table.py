@@ -4,27 +4,66 @@ from __future__ import annotations
 
 import base64
 from bisect import bisect_right, insort
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from projections.errors import BadCursor
 from rayfold import Entry, View, document
 from rayfold.recorded import Recorded
 
 
+class Copied(NamedTuple):
+    """A row on its way to another replica. `indexed` has the text of each indexed field."""
+
+    key: str
+    revision: int
+    position: int
+    started: int
+    body: bytes
+    indexed: tuple[str | None, ...]
+
+
 class Row:
-    """An entry and, once somebody has asked for it, its JSON."""
+    """A row as JSON, as an entry, or as both: each is made from the other when asked for.
 
-    __slots__ = ("body", "entry")
+    Readers want the JSON, which is made once for all readers of this version; folding
+    wants the entry. A row that came from a peer has no entry until an event changes it.
+    """
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.body: bytes | None = None
+    __slots__ = ("_body", "_entry", "_view", "position", "revision", "started")
+
+    def __init__(self, view: type[View]) -> None:
+        self._view = view
+        self._entry: Entry | None = None
+        self._body: bytes | None = None
+        self.revision = self.position = self.started = -1
+
+    @property
+    def entry(self) -> Entry:
+        """For folding."""
+        if self._entry is None:
+            assert self._body is not None
+            fields = self._body[: self._body.rindex(b',"revision":')] + b"}"
+            row = self._view.__pydantic_validator__.validate_json(fields)
+            self._entry = Entry(row, self.revision, self.position, self.started)
+        return self._entry
+
+    def become(self, entry: Entry) -> None:
+        """The row after an event."""
+        self._entry, self._body = entry, None
+        _, self.revision, self.position, self.started = entry
+
+    def copy(self, copied: Copied) -> None:
+        """The row as a peer has it."""
+        self._entry, self._body = None, copied.body
+        self.revision, self.position = copied.revision, copied.position
+        self.started = copied.started
 
     def json(self) -> bytes:
-        """The row as it is answered: made once for all readers of this version."""
-        if self.body is None:
-            self.body = document(self.entry)
-        return self.body
+        """For readers."""
+        if self._body is None:
+            self._body = document(self.entry)
+        return self._body
 
 
 class Table:
@@ -40,6 +79,8 @@ class Table:
     def fold(self, key: str, event: Recorded) -> bool:
         """Takes in an event; says whether the row changed."""
         row = self.rows.get(key)
+        if row is not None and row.position >= event.position:
+            return False
         before = row.entry if row else None
         after = self.view.fold(before, event)
         if after is before:
@@ -47,9 +88,37 @@ class Table:
         self._put(key, row, after)
         return True
 
-    def restore(self, key: str, entry: Entry) -> None:
-        """Puts an entry in that was folded elsewhere."""
-        self._put(key, self.rows.get(key), entry)
+    def export(self, keys: Sequence[str]) -> list[Copied]:
+        """These rows, as far as they are still there, for a peer."""
+        copies = []
+        for key in keys:
+            row = self.rows.get(key)
+            if row is not None:
+                indexed: tuple[str | None, ...] = ()
+                if self.view.indexes:
+                    indexed = tuple(_text(row.entry.row, field) for field in self.view.indexes)
+                copies.append(
+                    Copied(key, row.revision, row.position, row.started, row.json(), indexed)
+                )
+        return copies
+
+    def fill(self, copies: Iterable[Copied]) -> None:
+        """Takes rows over that a peer has folded; this table had none of them."""
+        for copied in copies:
+            row = self.rows[copied.key] = Row(self.view)
+            row.copy(copied)
+            self._begun[copied.started] = row
+            self._all.append(copied.started)
+            for (_, lists), value in zip(self._lists.items(), copied.indexed, strict=True):
+                if value is not None:
+                    lists.setdefault(value, []).append(copied.started)
+
+    def filled(self) -> None:
+        """All rows are there: puts the lists in order."""
+        self._all.sort()
+        for lists in self._lists.values():
+            for begun in lists.values():
+                begun.sort()
 
     def page(
         self, filters: dict[str, str], limit: int, cursor: str | None
@@ -72,7 +141,7 @@ class Table:
                     more = True
                     break
                 rows.append(row)
-                last = row.entry.started
+                last = row.started
         return page_json([row.json() for row in rows], last if more else None), rows
 
     def _smallest(self, filters: dict[str, str]) -> tuple[list[int], dict[str, str]]:
@@ -91,9 +160,8 @@ class Table:
             self.rows.pop(key, None)
         else:
             if row is None:
-                row = self.rows[key] = Row(after)
-            else:
-                row.entry, row.body = after, None
+                row = self.rows[key] = Row(self.view)
+            row.become(after)
             if before is None or before.started != after.started:
                 insort(self._all, after.started)
                 self._begun[after.started] = row

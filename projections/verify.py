@@ -43,7 +43,7 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dic
         for step in folding.steps(raw):
             tables[step.view.name].fold(step.key, step.event)
     return {
-        name: {key: Kept(row.json(), row.entry.position) for key, row in table.rows.items()}
+        name: {key: Kept(row.json(), row.position) for key, row in table.rows.items()}
         for name, table in tables.items()
     }
 
