@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from actors.envelope import Envelope, Outcome
@@ -49,7 +50,7 @@ class Dedicated:
         if writer is None:
             if len(self._writers) >= self._most and not self._evict_one():
                 return Overloaded()
-            writer = self._writers[stream] = Writer(self._make(stream))
+            writer = self._writers[stream] = Writer(partial(self._make, stream))
         self._writers.move_to_end(stream)
         return await writer.send(envelope)
 

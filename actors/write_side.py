@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -123,7 +124,7 @@ class WriteSide:
         return await self._hosts[self._table.host_of(stream)].send(envelope)
 
     async def _new_hosts(self, numbers: range) -> list[Writer]:
-        writers = [Writer(self._actor(f"rayfold:write#{number}")) for number in numbers]
+        writers = [Writer(partial(self._actor, f"rayfold:write#{number}")) for number in numbers]
         try:
             async with asyncio.timeout(START):
                 await asyncio.gather(*(writer.actor.status.remote() for writer in writers))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable
@@ -29,8 +30,10 @@ QUEUE = 2048
 class Writer:
     """Sends commands to one host actor, which may die and come back meanwhile."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    def __init__(self, make: Callable[[], Any]) -> None:
+        """`make` gives the actor's handle: makes the actor unless it is there already."""
+        self._make = make
+        self.actor = make()
         self.used = time.monotonic()
         self.open = 0
         self._idle = asyncio.Event()
@@ -81,6 +84,10 @@ class Writer:
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the writer does not come back")
                 await asyncio.sleep(0.2)
+                if isinstance(error, ActorDiedError):
+                    # For good: no restart will bring this handle back to life. The name may
+                    # still lead to the dead one for a while (ray#44083), then to a new one.
+                    self.actor = self._make()
             except RayError as error:
                 log.warning("a batch of commands failed: %r", error)
                 return self._all(batch, f"the writer failed: {type(error).__name__}")
