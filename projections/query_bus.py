@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 from projections.errors import NoSuchStore
+from projections.live import Live
 from projections.memory_reads import MemoryReads
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
@@ -34,6 +36,7 @@ class QueryBus:
         self._registry = registry
         self._memory = memory
         self._postgres = postgres
+        self._live = Live(memory)
 
     async def ask(
         self,
@@ -67,6 +70,25 @@ class QueryBus:
         reads = self._memory if chosen == "memory" else self._postgres
         found = await reads.ask(ask, until)
         return Answer(found.body, found.revision, found.position)
+
+    async def live(
+        self, query: Query, *, after: int | None = None
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """The row that a query asks for, now and after each change, with positions.
+
+        Several changes in quick succession may come as their last state. `after` is the
+        last position that the caller has seen: it gets no state older than that.
+
+        Raises:
+            NoSuchStore: the view is not kept in memory.
+            ReplicaUnavailable: no replica answers.
+        """
+        if "memory" not in query.view.stores:
+            raise NoSuchStore(f"view {query.view.name!r} is not kept in memory: no live queries")
+        key = str(getattr(query, query.view.key))
+        async with aclosing(self._live.follow(query.view.name, key, after or 0)) as states:
+            async for state in states:
+                yield state
 
     async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
         """The views that a store of theirs does not show at `position` after `deadline` seconds.

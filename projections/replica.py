@@ -14,6 +14,7 @@ from projections.errors import BadCursor
 from projections.folding import Folding, Parked
 from projections.progress import Progress
 from projections.table import Table
+from projections.watching import Watches
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Replica:
         self.tables = {view.name: Table(view) for view in types}
         self.progress = Progress()
         self.caught_up = asyncio.Event()
+        self.watches = Watches()
         self.events = 0
 
     async def run(self) -> None:
@@ -74,7 +76,8 @@ class Replica:
                 for at, raw in enumerate(batch.records, 1):
                     for step in self._folding.steps(raw):
                         try:
-                            self.tables[step.view.name].fold(step.key, step.event)
+                            if self.tables[step.view.name].fold(step.key, step.event):
+                                self.watches.note(step.view.name, step.key)
                         except Exception as error:  # the domain is a user's code
                             self._folding.broke(step, error)
                     if at % SLICE == 0:
@@ -125,6 +128,16 @@ class Replica:
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""
         return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
+
+    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, Found]]:
+        """The newest state of every watched row that changed since the last answer."""
+        changed = await self.watches.changes(watcher, timeout)
+        answers = []
+        for view, key in changed:
+            found = self._answer(Ask(view, key, 0, {}, 0, None))
+            assert isinstance(found, Found)  # a question by key has no cursor to be wrong
+            answers.append((view, key, found))
+        return answers
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""

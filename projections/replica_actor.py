@@ -79,6 +79,15 @@ class ReplicaActor:
         found = self._replica.answer([Ask(*ask) for ask in asks])
         return [tuple(each) if isinstance(each, tuple) else each for each in found]
 
+    async def watch(self, watcher: str, rows: list[tuple[str, str]]) -> None:
+        """See `Watches.follow`."""
+        self._replica.watches.follow(watcher, rows)
+
+    async def changes(self, watcher: str, timeout: float) -> list[Any]:
+        """View, key and what was found, flat; see `Replica.changes`."""
+        changes = await self._replica.changes(watcher, timeout)
+        return [(view, key, *found) for view, key, found in changes]
+
     async def reached(self, position: int, timeout: float) -> int:
         """Where the replica is, once it is at `position` or `timeout` seconds have passed."""
         progress = self._replica.progress
