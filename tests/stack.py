@@ -18,8 +18,9 @@ STOP = 60.0
 class Stack:
     """One `rayfold up` in a process group of its own."""
 
-    def __init__(self, data: Path, *flags: str) -> None:
+    def __init__(self, data: Path, *flags: str, **environment: str) -> None:
         self.data = data
+        self._environment = {**os.environ, **environment}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = flags
@@ -41,6 +42,7 @@ class Stack:
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env=self._environment,
                 start_new_session=True,
             )
         os.set_blocking(self.stdout.fileno(), False)
