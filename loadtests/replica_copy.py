@@ -1,0 +1,110 @@
+"""How long a new memory replica takes: by copying a peer, against replaying the log.
+
+python -m loadtests.replica_copy [--events 1000000]
+
+Two replica actors on Ray over an embedded store that holds so many events of orders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+from uuid import uuid4
+
+import ray
+
+from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
+from domain.orders.order import Order
+from eventstore.log import EventLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+from projections.replica_actor import ReplicaActor
+from rayfold import Event, Registry
+
+LINES = 3
+EVENTS = LINES + 2
+
+
+def life() -> StreamAppend:
+    """An order's events: created, three lines, placed."""
+    order = uuid4()
+    state = Order.initial
+    events: list[Event] = []
+    commands: list[Any] = [CreateOrder(order_id=order, customer_id=f"c-{order.int % 1000}")]
+    commands += [
+        AddLine(order_id=order, sku=f"sku-{n}", quantity=1, unit_price_cents=100)
+        for n in range(LINES)
+    ]
+    for command in [*commands, PlaceOrder(order_id=order)]:
+        new = list(Order.decide(state, command))
+        state = Order.fold(new, state)
+        events += new
+    records = [NewRecord(e.name, e.model_dump_json().encode(), b"{}", uuid4()) for e in events]
+    return StreamAppend(f"order-{order}", None, records)
+
+
+async def measure(uri: str, events: int) -> None:
+    """Prints both times and their ratio."""
+    log = EventLog(uri)
+    for _ in range(events // EVENTS // 100):
+        await log.append([life() for _ in range(100)])
+    end = await log.end_position(["order-"])
+    views = [
+        view.name for view in Registry.load("domain").views.values() if "memory" in view.stores
+    ]
+
+    async def ready(peer: Any | None) -> tuple[Any, float]:
+        actor = (
+            ray.remote(ReplicaActor)
+            .options(num_cpus=0, max_concurrency=100)
+            .remote("measured", "domain", views, uri)
+        )
+        await actor.status.remote()  # the process is up; what follows is the state
+        since = time.perf_counter()
+        await actor.start.remote(peer)
+        while await actor.reached.remote(end, 60) < end:
+            pass
+        return actor, time.perf_counter() - since
+
+    first, replay = await ready(None)
+    rows = (await first.status.remote())["rows"]
+    _, copy = await ready(first)
+    print(f"events               {events:>10,}")
+    print(f"rows                 {sum(rows.values()):>10,}")
+    print(f"by replay            {replay:>10.1f} s")
+    print(f"by copy of a peer    {copy:>10.1f} s")
+    print(f"ratio                {replay / copy:>10.1f}   (at least 20 at 1,000,000)")
+    await log.close()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    events = parser.parse_args().events
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["PYTHONPATH"] = os.getcwd()
+    with tempfile.TemporaryDirectory() as data:
+        store = subprocess.Popen(
+            [sys.executable, "-m", "eventstore.embedded", "--port", "0", "--data", data],
+            stdout=subprocess.PIPE,
+        )
+        assert store.stdout is not None
+        uri = store.stdout.readline().decode().strip()
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False)
+            asyncio.run(measure(uri, events))
+        finally:
+            ray.shutdown()
+            store.terminate()
+            store.wait()
+
+
+if __name__ == "__main__":
+    main()
