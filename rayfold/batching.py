@@ -41,7 +41,8 @@ class Batcher(Generic[Item, Answer]):
         self._max_queue = max_queue
         self._in_flight = in_flight
         self._queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._draining = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Items that wait, not counting those on their way."""
@@ -57,15 +58,18 @@ class Batcher(Generic[Item, Answer]):
             raise BatchFull
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((item, answer))
-        if len(self._sending) < self._in_flight:
+        if self._draining < self._in_flight:
+            # Counted here and in `_drain`, in step with the queue: a task that has found the
+            # queue empty is not done yet when its last caller comes back with the next call.
+            self._draining += 1
             task = asyncio.create_task(self._drain())
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await answer
 
     async def close(self) -> None:
         """Cancels what is on its way; items that wait are cancelled too."""
-        tasks = list(self._sending)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -73,6 +77,12 @@ class Batcher(Generic[Item, Answer]):
             self._queue.popleft()[1].cancel()
 
     async def _drain(self) -> None:
+        try:
+            await self._send_all()
+        finally:
+            self._draining -= 1
+
+    async def _send_all(self) -> None:
         while self._queue:
             count = min(len(self._queue), self._max_batch)
             batch = [self._queue.popleft() for _ in range(count)]

@@ -202,3 +202,12 @@ async def test_a_full_queue_refuses_at_once() -> None:
     await batcher.close()
     ended = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
+
+
+async def test_whoever_comes_right_back_is_not_forgotten() -> None:
+    async def send(items: list[int]) -> list[int]:
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, in_flight=1)
+    async with asyncio.timeout(10):
+        assert [await batcher.call(number) for number in range(5)] == list(range(5))
