@@ -13,6 +13,7 @@ from actors.envelope import Envelope, Outcome
 from actors.host import Host, HostLimits
 from eventstore.log import EventLog
 from rayfold import Registry
+from rayfold.collector import collect_rarely
 
 SWEEP = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
@@ -30,6 +31,7 @@ class HostActor:
         self._store = EventLog(eventstore)
         self._registry = Registry.load(domain)
         self._limits = limits
+        collect_rarely()
         self._host: Host | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -67,4 +69,4 @@ class HostActor:
     async def _sweep(self, host: Host) -> None:
         while True:
             await asyncio.sleep(SWEEP)
-            await host.passivate()
+            await host.passivate(psutil.Process().memory_info().rss)

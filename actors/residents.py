@@ -59,12 +59,16 @@ class Residents:
             self._saving.add(task)
             task.add_done_callback(self._saving.discard)
 
-    async def sweep(self, busy: Container[str]) -> int:
-        """Lets those go that are idle or too many, except `busy` ones; gives their number."""
+    async def sweep(self, busy: Container[str], *, keep: float = 1.0) -> int:
+        """Lets those go that are idle or too many, except `busy` ones; gives their number.
+
+        Too many is more than the bound, or more than the share `keep` of what is there.
+        """
         oldest = time.monotonic() - self._idle
+        most = min(self._most, int(len(self._entities) * keep))
         gone: list[Entity] = []
         for stream, entity in list(self._entities.items()):
-            if entity.touched > oldest and len(self._entities) <= self._most:
+            if entity.touched > oldest and len(self._entities) <= most:
                 break
             if stream not in busy:
                 gone.append(self._entities.pop(stream))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import signal
 import socket
@@ -22,6 +21,7 @@ from deploy.operations import StackOperations
 from deploy.settings import Settings
 from deploy.store_process import StoreProcess
 from rayfold import DomainError, RayfoldError, Registry
+from rayfold.collector import collect_rarely
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +129,7 @@ async def _run(
     url = f"http://{settings.host}:{settings.port}"
 
     def ready() -> None:
-        # What is there now stays: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        collect_rarely()
         folder.announce(data, url)
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()

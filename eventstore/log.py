@@ -279,12 +279,18 @@ class _Buffer:
     def __bool__(self) -> bool:
         return bool(self._items)
 
-    async def put(self, item: object) -> None:
-        await self._emptied.wait()
+    def put(self, item: object) -> bool:
+        """Whether there is room for more; if not, wait for it."""
         self._items.append(item)
         self._filled.set()
-        if len(self._items) >= _MAX_BUFFER:
-            self._emptied.clear()
+        if len(self._items) < _MAX_BUFFER:
+            return True
+        self._emptied.clear()
+        return False
+
+    async def room(self) -> None:
+        """Returns when what waited was taken."""
+        await self._emptied.wait()
 
     async def take(self) -> list[object]:
         await self._filled.wait()
@@ -298,10 +304,11 @@ async def _pump(events: Any, buffer: _Buffer) -> None:
     end: object = _END
     try:
         async for event in events:
-            await buffer.put(event)
+            if not buffer.put(event):
+                await buffer.room()
     except (KurrentDBClientError, grpc.RpcError) as error:
         end = error
-    await buffer.put(end)
+    buffer.put(end)
 
 
 def _expected(revision: int | None) -> Any:

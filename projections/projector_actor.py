@@ -11,6 +11,7 @@ import psutil
 from eventstore.log import EventLog
 from projections.projector import Projector
 from rayfold import Registry
+from rayfold.collector import collect_rarely
 
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
@@ -23,6 +24,7 @@ class ProjectorActor:
         self, domain: str, eventstore: str, dsn: str, partition: int, partitions: int
     ) -> None:
         os.nice(NICENESS)
+        collect_rarely()
         self._store = EventLog(eventstore)
         self._domain = domain
         self._dsn = dsn

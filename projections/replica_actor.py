@@ -14,6 +14,7 @@ from eventstore.log import EventLog
 from projections.replica import Ask, Replica
 from projections.table import Copied
 from rayfold import Registry
+from rayfold.collector import collect_rarely
 
 COPIED = 10_000
 """Rows that travel together to a new replica: some megabytes, through the object store."""
@@ -31,6 +32,7 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}
         self._started = False
+        collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
         """Follows the log: from where `peer`, another replica, is, else from the beginning.

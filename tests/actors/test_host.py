@@ -214,6 +214,15 @@ async def test_the_least_recently_used_leave_first(registry: Registry, log: Coun
     assert log.read == 0
 
 
+async def test_above_its_memory_a_quarter_leaves(registry: Registry, log: CountingLog) -> None:
+    writer = Writer(registry, log, memory=1000)
+    for _ in range(8):
+        await writer.order()
+    assert await writer.host.passivate(resident_bytes=1000) == 0
+    assert await writer.host.passivate(resident_bytes=1001) == 2
+    assert writer.host.status()["aggregates"] == 6
+
+
 async def test_an_unknown_event_type_stops_its_own_aggregate(
     registry: Registry, log: CountingLog
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.integration.orders import add, create
 from tests.stack import Stack
@@ -56,3 +58,29 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             assert http.get("/operators/verify", timeout=120).json() == {"differences": []}
     finally:
         assert stack.stop() == 0
+
+
+def test_a_store_that_died_comes_back_and_nobody_restarts_anything(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, timeout=30) as http:
+        order = create(http)
+        [store] = [
+            child
+            for child in psutil.Process(stack.pid).children()
+            if "eventstore.embedded" in child.cmdline()
+        ]
+        store.kill()
+        until = time.monotonic() + 60
+        while True:
+            answer = add(http, order)
+            if answer.status_code == 202:
+                break
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["retry-after"]) >= 1
+            assert time.monotonic() < until, answer.text
+        token = answer.headers["consistency-token"]
+        for name in ("memory", "postgres"):
+            headers = {"Consistency-Token": token, "Rayfold-Store": name}
+            while (found := http.get(f"/orders/{order}", headers=headers)).status_code != 200:
+                assert found.status_code in (202, 503), found.text
+                assert time.monotonic() < until, found.text
+            assert found.json()["lines"][0]["sku"] == "tea"
