@@ -5,10 +5,11 @@ BIN := .venv/bin
 
 install: .venv/installed
 
-# Installed once for a given lock, from hashes alone; nothing is resolved here.
+# Installed once for a given lock, from hashes alone. The lock is complete, so nothing is resolved:
+# pip would take the newest grpcio for `grpcio[protobuf]`, whatever the lock says of `grpcio`.
 .venv/installed: requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
