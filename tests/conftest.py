@@ -1,0 +1,62 @@
+"""What several suites need of the write side; Ray is started once a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from actors.host import HostLimits
+from actors.write_side import WriteSettings, WriteSide
+from rayfold import Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The reference domain."""
+    return Registry.load("domain")
+
+
+@pytest.fixture(scope="session")
+def eventstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The embedded store, as a process."""
+    data = tmp_path_factory.mktemp("store")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventstore.embedded", "--port", "0", "--data", str(data)],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().decode().strip()
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def on_ray() -> Iterator[None]:
+    """Ray on this machine."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["PYTHONPATH"] = str(ROOT)
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, namespace="write-tests")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+async def sides(
+    registry: Registry, eventstore: str, on_ray: None
+) -> AsyncIterator[dict[str, WriteSide]]:
+    """A write side of each placement, for the same aggregates."""
+    settings = WriteSettings(
+        "domain", eventstore, namespace="write-tests", dedicated=8, limits=HostLimits(idle=60)
+    )
+    side = await WriteSide.start(registry, settings)
+    yield {"ray": side}
+    await side.stop()
