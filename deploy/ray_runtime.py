@@ -31,21 +31,27 @@ def start(address: str | None, namespace: str) -> None:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    try:
-        if address:
-            ray.init(address=address, **common)
+    if address:
+        options = common | {"address": address}
+    else:
+        options = common | {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+            # Writers are as urgent as the gateway; readers step back by themselves.
+            "_system_config": {"enable_metrics_collection": False, "worker_niceness": 0},
+        }
+    for last in (False, False, True):
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray raises all sorts of things here
+            ray.shutdown()
+            if last:
+                where = f"at {address}" if address else "on this machine"
+                raise StartError(f"Ray did not start {where}: {error}") from error
+            # About one local start in fifty ends with a GCS and no raylet; the next one is fine.
         else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                # Writers are as urgent as the gateway; readers step back by themselves.
-                _system_config={"enable_metrics_collection": False, "worker_niceness": 0},
-                **common,
-            )
-    except Exception as error:  # Ray raises all sorts of things here
-        where = f"at {address}" if address else "on this machine"
-        raise StartError(f"Ray did not start {where}: {error}") from error
+            return
 
 
 def stop() -> None:

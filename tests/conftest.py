@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from actors.host import HostLimits
 from actors.write_side import WriteSettings, WriteSide
+from deploy import ray_runtime
 from rayfold import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,11 +41,9 @@ def eventstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def on_ray() -> Iterator[None]:
     """Ray on this machine."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["PYTHONPATH"] = str(ROOT)
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, namespace="write-tests")
+    ray_runtime.start(None, "write-tests")
     yield
-    ray.shutdown()
+    ray_runtime.stop()
 
 
 @pytest.fixture(scope="session")
