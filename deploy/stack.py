@@ -54,6 +54,12 @@ async def up(settings: Settings) -> int:
                 await running
             except asyncio.CancelledError:
                 return 130
+            except Exception as error:
+                if not stop.is_set():
+                    raise
+                # Told to stop while it started: how the start broke off is of no interest.
+                log.info("stopped while starting: %r", error)
+                return 130
     return 0
 
 
