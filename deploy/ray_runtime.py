@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ OBJECT_STORE = 512 * 1024 * 1024
 """Bytes for copies of replicas on their way; commands and answers travel inline."""
 
 
-def start(address: str | None, namespace: str) -> None:
+def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lambda: True) -> None:
     """Starts Ray on this machine, or joins the cluster at `address`. Blocks.
 
     Raises:
@@ -46,7 +47,7 @@ def start(address: str | None, namespace: str) -> None:
             ray.init(**options)
         except Exception as error:  # Ray raises all sorts of things here
             ray.shutdown()
-            if last:
+            if last or not wanted():
                 where = f"at {address}" if address else "on this machine"
                 raise StartError(f"Ray did not start {where}: {error}") from error
             # About one local start in fifty ends with a GCS and no raylet; the next one is fine.

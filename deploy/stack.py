@@ -195,7 +195,9 @@ async def _ray(
 ) -> None:
     with display.part("ray"):
         parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
-        await _in_thread(lambda: ray_runtime.start(settings.ray_address, NAMESPACE))
+        await _in_thread(
+            lambda: ray_runtime.start(settings.ray_address, NAMESPACE, lambda: not stop.is_set())
+        )
         _listen(stop)  # Ray has put a handler of its own in the way
 
 
