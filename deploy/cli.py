@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -19,6 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+parked_app = typer.Typer(help="What stands still behind an event that cannot be folded.")
+app.add_typer(parked_app, name="parked", no_args_is_help=True)
 
 Data = Annotated[Path | None, typer.Option(help="The data folder; .rayfold by default.")]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -96,6 +101,62 @@ def scale(target: str, n: int, data: Data = None) -> None:
     """Set the number of: write, memory, postgres, memory:VIEW, postgres:VIEW."""
     _ask(data, "/operators/scale", {"target": target, "n": n})
     typer.echo(f"{target}: {n}")
+
+
+@app.command()
+def rebuild(view: str, data: Data = None) -> None:
+    """Fold a view anew in every store that keeps it, while it goes on to serve."""
+    from deploy.progress import follow_rebuild
+
+    follow_rebuild(partial(_ask, data), view)
+
+
+@parked_app.command("list")
+def parked_list(data: Data = None, as_json: Json = False) -> None:
+    """The rows and streams that stand still, and on which event."""
+    found = _ask(data, "/operators/parked")["parked"]
+    if as_json:
+        typer.echo(json.dumps({"parked": found}))
+        return
+    for each in found:
+        what = each["key"] or "the whole stream"
+        place = f"{each['stream']} revision {each['revision']}"
+        typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
+    typer.echo(f"{len(found)} parked")
+
+
+@parked_app.command("show")
+def parked_show(
+    view: str,
+    key: Annotated[str, typer.Argument(help="Or its stream.")],
+    data: Data = None,
+) -> None:
+    """The event on which a row stands still, with its error, as JSON."""
+    found = [
+        each
+        for each in _ask(data, "/operators/parked")["parked"]
+        if each["view"] == view and key in (each["key"], each["stream"])
+    ]
+    if not found:
+        raise StartError(f"nothing is parked in {view!r} under {key!r}")
+    for each in found:
+        event = _ask(data, f"/operators/events/{quote(each['stream'])}/{each['revision']}")
+        typer.echo(json.dumps({**each, "event": event}, indent=2))
+
+
+@parked_app.command("replay")
+def parked_replay(
+    view: str,
+    key: Annotated[str, typer.Argument(help="All of the view without.")] = "",
+    data: Data = None,
+) -> None:
+    """Fold parked events again; exits 1 if one broke again."""
+    replayed = _ask(data, "/operators/replay", {"view": view, "key": key})["replayed"]
+    for each in replayed:
+        state = "still parked" if each["parked"] else "folded"
+        typer.echo(f"{each['store']} {each['view']} {each['key'] or each['stream']}: {state}")
+    if any(each["parked"] for each in replayed):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -31,3 +31,27 @@ class StackOperations:
     async def verify(self) -> list[dict[str, Any]]:
         """See `Operations.verify`."""
         return await self._reads.verify()
+
+    def moves(self) -> list[dict[str, Any]]:
+        """See `Operations.moves`."""
+        return self._reads.moves()
+
+    def rebuild(self, view: str) -> dict[str, Any]:
+        """See `Operations.rebuild`."""
+        return self._reads.rebuild(view)
+
+    def rebuilds(self) -> list[dict[str, Any]]:
+        """See `Operations.rebuilds`."""
+        return self._reads.rebuilds()
+
+    async def parked(self) -> list[dict[str, Any]]:
+        """See `Operations.parked`."""
+        return await self._reads.parked()
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """See `Operations.parked_event`."""
+        return await self._reads.parked_event(stream, revision)
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        """See `Operations.replay`."""
+        return await self._reads.replay(view, key)

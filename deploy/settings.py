@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)
     postgres_partitions: int = Field(default=1, ge=1, le=64)
+    postgres_reads: list[str] = []
+    """DSNs of streaming replicas that answer queries."""
+    autoscale: dict[str, tuple[int, int]] = {}
+    """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
 
     @classmethod

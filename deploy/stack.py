@@ -88,7 +88,8 @@ async def _run(
         )
         # Imported here, since they pull in Ray, which reads its environment on import.
         from actors.write_side import WriteSettings, WriteSide
-        from projections.read_side import ReadSettings, ReadSide
+        from projections.read_side import ReadSide
+        from projections.settings import ReadSettings
 
         async def write_side() -> WriteSide:
             with display.part("write side"):
@@ -114,7 +115,9 @@ async def _run(
                         eventstore,
                         postgres,
                         memory_replicas=settings.memory_replicas,
+                        postgres_reads=settings.postgres_reads,
                         postgres_partitions=settings.postgres_partitions,
+                        autoscale=settings.autoscale,
                         namespace=NAMESPACE,
                     ),
                 )

@@ -54,7 +54,7 @@ def _column(field: str, annotation: Any) -> Column:
     return Column(field, "json", TypeAdapter(annotation))
 
 
-def generation_of(view: type[View]) -> str:
+def fingerprint_of(view: type[View]) -> str:
     """Changes with whatever makes an old table useless: fields, indexes, folds' version."""
     schema = json.dumps(view.model_json_schema(), sort_keys=True)
     folds = sorted(event.name for event in view.folds)

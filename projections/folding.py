@@ -2,14 +2,14 @@
 
 A poison event stops its own key and no other. One that cannot be decoded stops its
 stream, since its key is not known; one on which a view's fold breaks stops that row of
-that view. What comes later for them is counted and left out: it would be folded onto a
-row that lacks something.
+that view. What comes later for them is held back: it would be folded onto a row that
+lacks something. A view that is declared so stops as a whole instead.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from eventstore.records import RawRecord, recorded
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Parked(NamedTuple):
-    """Where folding stopped. `view` and `key` are empty when a whole stream is parked."""
+    """Where folding stopped. `key` is empty when a whole stream is parked."""
 
     view: str
     key: str
@@ -27,6 +27,16 @@ class Parked(NamedTuple):
     revision: int
     position: int
     error: str
+
+
+class Held(NamedTuple):
+    """An event that waits behind a parked one of its row."""
+
+    view: str
+    key: str
+    stream: str
+    revision: int
+    position: int
 
 
 class Step(NamedTuple):
@@ -42,9 +52,14 @@ class Folding:
 
     def __init__(self, registry: Registry, views: Sequence[type[View]]) -> None:
         self._registry = registry
+        self._views = list(views)
         self.parked: list[Parked] = []
-        self._streams: set[str] = set()
-        self._rows: set[tuple[str, str]] = set()
+        self.held: list[Held] = []
+        """Since whoever keeps them took them away."""
+        self.stopped: dict[str, Parked] = {}
+        """Views that stopped as a whole, and on which event."""
+        self.rows_parked: set[tuple[str, str]] = set()
+        self._streams: set[tuple[str, str]] = set()
         self.left_out = 0
         self._concerned = {
             name: [view for view in views if event_type in view.folds]
@@ -53,44 +68,81 @@ class Folding:
 
     def steps(self, raw: RawRecord) -> Iterator[Step]:
         """The rows that the event concerns."""
-        if raw.stream in self._streams:
-            self.left_out += 1
+        views: Iterable[type[View]] = self._concerned.get(raw.event_type, self._views)
+        if not views:
             return
-        if not self._concerned.get(raw.event_type, True):
-            return
+        if self._streams or self.stopped:
+            views = [view for view in views if not self._stream_is_held(view, raw)]
+            if not views:
+                return
         try:
             event = recorded(self._registry, raw)
         except (UnknownEventType, UnreadableEvent) as error:
-            self.park(Parked("", "", raw.stream, raw.revision, raw.position, str(error)))
+            for view in views:
+                self._stop_at(view, "", raw, str(error))
             return
-        for view in self._concerned[event.event.name]:
+        for view in self._concerned.get(event.event.name, ()):
+            if view.name in self.stopped:
+                continue
             try:
                 key = view.key_of(event.event)
             except Exception as error:  # the domain is a user's code
-                self.park(Parked("", "", raw.stream, raw.revision, raw.position, repr(error)))
-                return
+                self._stop_at(view, "", raw, repr(error))
+                continue
             if key is None:
                 continue
             text = str(key)
-            if (view.name, text) in self._rows:
-                self.left_out += 1
+            if (view.name, text) in self.rows_parked:
+                self.hold(view, text, raw)
             else:
                 yield Step(view, text, event)
 
     def broke(self, step: Step, error: Exception) -> Parked:
-        """Parks the row on whose fold the event broke."""
-        event = step.event
-        parked = Parked(
-            step.view.name, step.key, event.stream, event.revision, event.position, repr(error)
-        )
-        self.park(parked)
-        return parked
+        """The event broke the row's fold: parks the row, or stops the view."""
+        return self._stop_at(step.view, step.key, step.event, repr(error))
 
     def park(self, parked: Parked) -> None:
-        """From now on events of that row, or stream, are left out."""
-        log.error("parked: %s", parked)
+        """From now on events of that row, or stream, are held back."""
         self.parked.append(parked)
-        if parked.view:
-            self._rows.add((parked.view, parked.key))
+        if parked.key:
+            self.rows_parked.add((parked.view, parked.key))
         else:
-            self._streams.add(parked.stream)
+            self._streams.add((parked.view, parked.stream))
+
+    def hold(self, view: type[View], key: str, at: RawRecord | Recorded) -> None:
+        """The event waits behind its row's parked one."""
+        self.left_out += 1
+        self.held.append(Held(view.name, key, at.stream, at.revision, at.position))
+
+    def release(self, parked: Parked) -> None:
+        """Events of that row are folded again."""
+        self.parked.remove(parked)
+        self.rows_parked.discard((parked.view, parked.key))
+
+    def adopt(self, view: str, fresh: Folding) -> None:
+        """What was parked of the view counts no more, but what `fresh` has parked of it."""
+        self.parked = [parked for parked in self.parked if parked.view != view]
+        self.rows_parked = {row for row in self.rows_parked if row[0] != view}
+        self._streams = {stream for stream in self._streams if stream[0] != view}
+        self.stopped.pop(view, None)
+        self.stopped.update(fresh.stopped)
+        for parked in fresh.parked:
+            self.park(parked)
+
+    def _stop_at(self, view: type[View], key: str, at: RawRecord | Recorded, error: str) -> Parked:
+        parked = Parked(view.name, key, at.stream, at.revision, at.position, error)
+        if view.on_poison == "stop":
+            log.error("view stopped: %s", parked)
+            self.stopped.setdefault(view.name, parked)
+        else:
+            log.error("parked: %s", parked)
+            self.park(parked)
+        return parked
+
+    def _stream_is_held(self, view: type[View], raw: RawRecord) -> bool:
+        if view.name in self.stopped:
+            return True
+        if (view.name, raw.stream) not in self._streams:
+            return False
+        self.left_out += 1
+        return True

@@ -134,5 +134,10 @@ class Live:
             await asyncio.sleep(PAUSE)
 
     def _choose(self) -> ReplicaClient | None:
-        ready = [replica for replica in self._memory.replicas if replica.ready]
+        followed = {view for view, _ in self._listeners}
+        ready = [
+            replica
+            for replica in self._memory.replicas
+            if replica.ready and followed <= set(replica.views)
+        ]
         return min(ready, key=lambda replica: replica.open, default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,7 @@ class ReplicaClient(Part):
     """A memory replica, with the queries that are on their way to it."""
 
     def __init__(self, name: str, views: Sequence[str], actor: Any) -> None:
-        super().__init__(name, "memory", actor)
-        self.views = list(views)
+        super().__init__(name, "memory", actor, views)
         self.batcher: Batcher[Ask, Found | Exception] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
@@ -72,7 +72,8 @@ class MemoryReads:
 
     def __init__(self) -> None:
         self.replicas: list[ReplicaClient] = []
-        self.in_flight = 0
+        self.in_flight: Counter[str] = Counter()
+        """Queries by view, also those that wait for a replica."""
 
     def of(self, view: str) -> list[ReplicaClient]:
         """The replicas that hold the view."""
@@ -86,6 +87,13 @@ class MemoryReads:
             ReplicaUnavailable: none answers.
             BadCursor: see `PageQuery`.
         """
+        self.in_flight[ask.view] += 1
+        try:
+            return await self._ask(ask, deadline)
+        finally:
+            self.in_flight[ask.view] -= 1
+
+    async def _ask(self, ask: Ask, deadline: float) -> Found:
         late: Found | None = None
         while True:
             replica = self._choose(ask)
@@ -95,7 +103,10 @@ class MemoryReads:
                     if not found.late:
                         return found
                     late = found
-                    await self._nearest(ask.view).reached(ask.at_least, deadline)
+                    nearest = self._nearest(ask.view)
+                    if nearest.progress.position >= ask.at_least:  # the view itself stands still
+                        await asyncio.sleep(0.05)
+                    await nearest.reached(ask.at_least, deadline)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
                 except RayActorError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import RayError
@@ -20,10 +21,11 @@ SILENCE = 3.0
 class Part:
     """A replica or a projector, as its users in this process see it."""
 
-    def __init__(self, name: str, kind: str, actor: Any) -> None:
+    def __init__(self, name: str, kind: str, actor: Any, views: Sequence[str]) -> None:
         self.name = name
         self.kind = kind
         self.actor = actor
+        self.views = list(views)
         self.progress = Progress()
         self.ready = False
         self.restarts = -1
@@ -62,9 +64,10 @@ class Part:
             self._wanted.remove(position)
 
     def close(self) -> None:
-        """Stops watching."""
+        """Stops watching; whoever waits is told that it did not come so far."""
         if self._watching is not None:
             self._watching.cancel()
+        self.progress.release()
 
     async def _watch(self) -> None:
         """One question at a time for all who wait, each time for the nearest position."""
@@ -76,7 +79,7 @@ class Part:
                 self.ready = False
                 await asyncio.sleep(0.1)
 
-    def status(self, end: int) -> dict[str, Any]:
+    def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
         """For operators; `lag` is in positions behind the log's end."""
         position = self.seen.get("position", 0)
         return {
@@ -86,4 +89,5 @@ class Part:
             "ready": self.ready,
             "restarts": max(self.restarts, 0),
             "lag": max(end - position, 0),
+            "lag_seconds": round(lag_seconds, 3),
         }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
-
+from projections.database import Database
 from projections.errors import Behind, PostgresUnavailable
 from projections.part import Part
 from projections.projector import hash_of
@@ -16,34 +17,35 @@ from projections.rows import Rows
 from projections.table import decode_cursor, page_json
 from rayfold import Registry, document
 
-TIMEOUT = 10.0
-"""Seconds for a statement."""
-
 
 class PostgresReads:
-    """A pool of connections, and the projectors that fill the tables."""
+    """The databases that answer, and the projectors that fill the primary's tables."""
 
-    def __init__(self, registry: Registry, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, registry: Registry, dsn: str, reads: Sequence[str] = ()) -> None:
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self.projectors: list[Part] = []
+        self._primary = Database(dsn, "postgres-primary")
+        self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
+        self.projectors: dict[str, list[Part]] = {view: [] for view in self._rows}
 
     async def connect(self) -> None:
-        """Raises `PostgresUnavailable` if Postgres does not answer."""
-        try:
-            self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=8, command_timeout=TIMEOUT
-            )
-        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        """Replicas may be away for now; they are looked for again and again.
 
-    async def close(self) -> None:
-        """Closes the pool."""
-        if self._pool is not None:
-            self._pool.terminate()
+        Raises:
+            PostgresUnavailable: the primary does not answer.
+        """
+        await self._primary.connect()
+        await self.look()
+
+    async def look(self) -> None:
+        """Sees how far the replicas are."""
+        await asyncio.gather(*(replica.look() for replica in self.replicas))
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for database in (self._primary, *self.replicas):
+            database.close()
 
     async def ask(self, ask: Ask, deadline: float) -> Found:
         """An answer that is at `ask.at_least`; `deadline` is in `time.monotonic` seconds.
@@ -53,17 +55,42 @@ class PostgresReads:
             PostgresUnavailable: Postgres does not answer.
             BadCursor: see `PageQuery`.
         """
+        table = self._rows[ask.view].table
+        database = self._choose(table, ask.at_least)
         while True:
-            found = await self._one(ask) if ask.key is not None else await self._page(ask)
+            try:
+                found = await self._find(database, ask)
+            except PostgresUnavailable:
+                if database is self._primary:
+                    raise
+                database = self._choose(table, ask.at_least)
+                continue
             if found.position >= ask.at_least:
                 return found
             if time.monotonic() >= deadline:
                 raise Behind(ask.view, found.position, ask.at_least)
-            parts = self._parts(ask)
-            for part in parts:
-                await part.reached(ask.at_least, deadline)
-            if not parts:
-                await asyncio.sleep(0.05)
+            if database is self._primary:
+                await self._wait(ask, deadline)
+            database = self._primary  # whoever waits is there sooner than a copy of it
+
+    def _choose(self, table: str, at_least: int) -> Database:
+        """The less loaded of two replicas that are there; without any, the primary."""
+        there = [
+            replica
+            for replica in self.replicas
+            if replica.ready and replica.positions.get(table, -1) >= at_least
+        ]
+        if not there:
+            return self._primary
+        return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
+
+    async def _wait(self, ask: Ask, deadline: float) -> None:
+        parts = self._parts(ask)
+        there = [part for part in parts if part.progress.position >= ask.at_least]
+        if len(there) == len(parts):  # none yet, or the view itself stands still
+            await asyncio.sleep(0.05)
+        for part in parts:
+            await part.reached(ask.at_least, deadline)
 
     async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row.
@@ -72,21 +99,27 @@ class PostgresReads:
             PostgresUnavailable: Postgres does not answer.
         """
         rows = self._rows[view]
-        records = await self._fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
+        records = await self._primary.fetch(
+            f'SELECT {rows.codec.select_list} FROM "{rows.table}" t'
+        )
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
         return [(key, document(entry), entry.position) for key, entry in entries]
 
     def _parts(self, ask: Ask) -> list[Part]:
-        if not self.projectors:  # the key space is being partitioned anew
-            return []
-        if ask.key is None:
-            return self.projectors
-        return [self.projectors[hash_of(ask.key) % len(self.projectors)]]
+        parts = self.projectors[ask.view]
+        if ask.key is None or not parts:
+            return parts
+        return [parts[hash_of(ask.key) % len(parts)]]
 
-    async def _one(self, ask: Ask) -> Found:
+    async def _find(self, database: Database, ask: Ask) -> Found:
+        if ask.key is not None:
+            return await self._one(database, ask)
+        return await self._page(database, ask)
+
+    async def _one(self, database: Database, ask: Ask) -> Found:
         rows = self._rows[ask.view]
         key = str(ask.key)
-        records = await self._fetch(
+        records = await database.fetch(
             f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
             ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
@@ -101,7 +134,7 @@ class PostgresReads:
         entry = rows.codec.decode(records[0])
         return Found(document(entry), entry.revision, records[0]["at"])
 
-    async def _page(self, ask: Ask) -> Found:
+    async def _page(self, database: Database, ask: Ask) -> Found:
         rows = self._rows[ask.view]
         after = decode_cursor(ask.cursor) if ask.cursor else -1
         wheres = ["t._started > $2"]
@@ -109,7 +142,7 @@ class PostgresReads:
         for field, value in ask.filters.items():
             parameters.append(value)
             wheres.append(f't."{field}"::text = ${len(parameters)}')
-        records = await self._fetch(
+        records = await database.fetch(
             f'SELECT (SELECT min(position) FROM rayfold_checkpoint WHERE "table" = $1) AS at,'
             f" {rows.codec.select_list}"
             f' FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
@@ -122,11 +155,3 @@ class PostgresReads:
         last = page[-1].started if len(entries) > ask.limit else None
         body = page_json([document(entry) for entry in page], last)
         return Found(body, None, records[0]["at"] or 0)
-
-    async def _fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
-        if self._pool is None:
-            raise PostgresUnavailable("not connected to Postgres")
-        try:
-            return await self._pool.fetch(statement, *parameters)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error

@@ -24,6 +24,13 @@ class Progress:
             if not waiting.done():
                 waiting.set_result(None)
 
+    def release(self) -> None:
+        """The store will come no further: whoever waits looks for another."""
+        waiting, self._waiting = self._waiting, []
+        for _, _, each in waiting:
+            if not each.done():
+                each.set_result(None)
+
     async def reached(self, position: int, timeout: float) -> bool:
         """Waits until the store has come so far; False after `timeout` seconds."""
         if self.position >= position:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import asyncpg
@@ -20,11 +20,16 @@ import asyncpg
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
-from projections.errors import Fenced
-from projections.folding import Folding, Parked, Step
+from projections import parking
+from projections.checkpoints import Checkpoints
+from projections.errors import Fenced, UnknownTarget
+from projections.folding import Folding, Held, Parked, Step
 from projections.progress import Progress
 from projections.rows import Rows
-from rayfold import Entry, Registry
+from rayfold import Entry, Registry, View
+
+if TYPE_CHECKING:
+    from projections.checkpoints import Connection
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,7 @@ RETRY = 0.25
 CACHED = 50_000
 """Rows kept in memory for each view, so that a live projector seldom reads."""
 
-MOST_EVENTS = 4_000
+MOST_EVENTS = 8_000
 """In one transaction. Live, it is whatever came while the one before was written."""
 
 _Pool = asyncpg.Pool
@@ -46,21 +51,34 @@ def hash_of(key: str) -> int:
 
 
 class Projector:
-    """Partition `partition` of `partitions`, for all views that live in Postgres."""
+    """Partition `partition` of `partitions` of some views.
+
+    `tables` names the table of a generation in the making; others go to the live one.
+    """
 
     def __init__(
-        self, registry: Registry, store: Log, dsn: str, partition: int, partitions: int
+        self,
+        registry: Registry,
+        store: Log,
+        dsn: str,
+        views: Sequence[type[View]],
+        partition: int = 0,
+        partitions: int = 1,
+        tables: Mapping[str, str] | None = None,
     ) -> None:
         self._registry = registry
         self._store = store
         self._dsn = dsn
         self._partition = partition
         self._partitions = partitions
-        self._views = [view for view in registry.views.values() if "postgres" in view.stores]
-        self._rows = {view.name: Rows(view) for view in self._views}
+        self._views = list(views)
+        self._rows = {view.name: Rows(view, (tables or {}).get(view.name)) for view in views}
+        self._tables = {name: rows.table for name, rows in self._rows.items()}
         self._cache: dict[str, OrderedDict[str, Entry]] = {}
         self._folding = Folding(registry, self._views)
-        self._checkpoints: dict[str, int] = {}
+        self._checkpoints = Checkpoints(self._tables.values(), partition, partitions)
+        self._pool: _Pool[asyncpg.Record] | None = None
+        self._writing = asyncio.Lock()
         self.progress = Progress()
         self.caught_up = asyncio.Event()
         self.events = 0
@@ -69,14 +87,23 @@ class Projector:
     async def run(self) -> None:
         """Follows the log for ever; what breaks is tried again from the checkpoint."""
         while True:
+            before = self.events
             try:
                 await self._connect_and_follow()
-            except (StoreUnavailable, Fenced, asyncpg.PostgresError, OSError) as error:
+            except Fenced as error:
+                # Once is how a new generation takes over. Again and again is a rival.
+                if self.events == before:
+                    self.trouble = f"{type(error).__name__}: {error}"
+                log.info("fenced: %s", error)
+            except (
+                StoreUnavailable,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
                 self.trouble = f"{type(error).__name__}: {error}"
                 log.info("projecting broke: %s", self.trouble)
-                await asyncio.sleep(RETRY)
-            except asyncpg.InterfaceError as error:
-                self.trouble = f"{type(error).__name__}: {error}"
+            if self.trouble:
                 await asyncio.sleep(RETRY)
 
     async def _connect_and_follow(self) -> None:
@@ -87,8 +114,9 @@ class Projector:
             server_settings={"synchronous_commit": "off", "application_name": "rayfold"},
         ) as pool:
             await self._resume(pool)
-            after = min(self._checkpoints.values(), default=0) or None
+            self._pool = pool
             self.trouble = None
+            after = self._checkpoints.slowest or None
             async with aclosing(self._store.subscribe(self._registry.prefixes, after)) as batches:
                 async for batch in batches:
                     for at in range(0, max(len(batch.records), 1), MOST_EVENTS):
@@ -100,94 +128,98 @@ class Projector:
                         self.caught_up.set()
 
     async def _resume(self, pool: _Pool[asyncpg.Record]) -> None:
-        """From what Postgres has, not from what this process believes."""
         self._cache = {name: OrderedDict() for name in self._rows}
         self._folding = Folding(self._registry, self._views)
-        tables = {rows.table: rows for rows in self._rows.values()}
-        records = await pool.fetch(
-            'SELECT "table", position FROM rayfold_checkpoint'
-            ' WHERE "table" = ANY($1) AND partition = $2 AND partitions = $3',
-            list(tables),
-            self._partition,
-            self._partitions,
-        )
-        if len(records) != len(tables):
-            raise Fenced("the key space was partitioned anew")
-        self._checkpoints = {record["table"]: record["position"] for record in records}
-        for record in await pool.fetch(
-            'SELECT * FROM rayfold_parked WHERE "table" = ANY($1)', list(tables)
-        ):
-            view = tables[record["table"]].view.name if record["key"] else ""
-            self._folding.park(
-                Parked(
-                    view,
-                    record["key"],
-                    record["stream"],
-                    record["revision"],
-                    record["position"],
-                    record["error"],
-                )
-            )
-        self.progress.position = min(self._checkpoints.values(), default=0)
+        async with pool.acquire() as connection:
+            await self._checkpoints.load(connection)
+            views = {table: name for name, table in self._tables.items()}
+            for parked in await parking.load(connection, views):
+                self._folding.park(parked)
+        self.progress.position = self._checkpoints.slowest
 
     async def _project(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
-        parked_before = len(self._folding.parked)
-        steps = await self._steps(batch.records)
-        async with pool.acquire() as connection, connection.transaction():
-            await self._fetch_missing(connection, steps)
-            changed = self._fold(steps)
+        async with self._writing:
+            folding = self._folding
+            parked_before, stopped_before = len(folding.parked), set(folding.stopped)
+            steps = await self._steps(batch.records)
+            to = {
+                table: max(batch.position, self._checkpoints.positions[table])
+                for view, table in self._tables.items()
+                if view not in stopped_before
+            }
+            async with pool.acquire() as connection, connection.transaction():
+                await self._checkpoints.move(connection, to)
+                await self._fetch_missing(connection, steps)
+                changed, new = self._fold(steps)
+                for name, entries in changed.items():
+                    await self._rows[name].store(connection, entries, new[name])
+                held, folding.held = folding.held, []
+                if len(folding.parked) > parked_before:
+                    await parking.save(connection, self._tables, folding.parked[parked_before:])
+                if held:
+                    mine = [each for each in held if self._is_mine(each.key)]
+                    await parking.save_held(connection, self._tables, mine)
+                for view in folding.stopped.keys() - stopped_before:
+                    table, at = self._tables[view], folding.stopped[view].position - 1
+                    to[table] = max(at, self._checkpoints.positions[table])
+                    await self._checkpoints.put_back(connection, {table: to[table]})
+            self._checkpoints.positions.update(to)
             for name, entries in changed.items():
-                await self._rows[name].store(connection, entries)
-            for parked in self._folding.parked[parked_before:]:
-                await self._save_parked(connection, parked)
-            await self._move_checkpoints(connection, batch.position)
-        for table in self._checkpoints:
-            self._checkpoints[table] = max(batch.position, self._checkpoints[table])
-        for name, entries in changed.items():
-            self._remember(name, entries)
-        self.events += len(batch.records)
-        self.progress.advance(batch.position)
+                self._remember(name, entries)
+            self.events += len(batch.records)
+            self.progress.advance(batch.position)
+
+    def _is_mine(self, key: str) -> bool:
+        """A stream that is parked has no key: the first partition counts it."""
+        return (hash_of(key) if key else 0) % self._partitions == self._partition
 
     async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:
         steps = []
         for at, raw in enumerate(records, 1):
             for step in self._folding.steps(raw):
-                if hash_of(step.key) % self._partitions == self._partition:
+                if self._partitions == 1 or self._is_mine(step.key):
                     steps.append(step)
             if at % 200 == 0:
                 await asyncio.sleep(0)
         return steps
 
-    async def _fetch_missing(
-        self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], steps: list[Step]
-    ) -> None:
+    async def _fetch_missing(self, connection: Connection, steps: Sequence[Step]) -> None:
         missing: dict[str, set[str]] = {}
         for step in steps:
             if step.key not in self._cache[step.view.name]:
                 missing.setdefault(step.view.name, set()).add(step.key)
         for name, keys in missing.items():
-            cache = self._cache[name]
-            cache.update(await self._rows[name].load(connection, keys))
+            self._cache[name].update(await self._rows[name].load(connection, keys))
 
-    def _fold(self, steps: list[Step]) -> dict[str, dict[str, Entry | None]]:
+    def _fold(
+        self, steps: Sequence[Step]
+    ) -> tuple[dict[str, dict[str, Entry | None]], dict[str, set[str]]]:
+        """Rows that changed, and the keys of those that the tables do not have yet."""
         changed: dict[str, dict[str, Entry | None]] = {}
-        for step in steps:
-            if step.event.position <= self._checkpoints[self._rows[step.view.name].table]:
+        new: dict[str, set[str]] = {}
+        stopped, positions = self._folding.stopped, self._checkpoints.positions
+        for view, key, event in steps:
+            name = view.name
+            if event.position <= positions[self._tables[name]] or name in stopped:
                 continue
-            entries = changed.setdefault(step.view.name, {})
-            before = (
-                entries[step.key]
-                if step.key in entries
-                else self._cache[step.view.name].get(step.key)
-            )
+            entries = changed.setdefault(name, {})
+            if key in entries:
+                before = entries[key]
+            else:
+                before = self._cache[name].get(key)
+                if before is None:
+                    new.setdefault(name, set()).add(key)
+            if (name, key) in self._folding.rows_parked:  # since an event of this batch
+                self._folding.hold(view, key, event)
+                continue
             try:
-                after = step.view.fold(before, step.event)
+                after = view.fold(before, event)
             except Exception as error:  # the domain is a user's code
-                self._folding.broke(step, error)
+                self._folding.broke(Step(view, key, event), error)
                 continue
             if after is not before:
-                entries[step.key] = after
-        return changed
+                entries[key] = after
+        return changed, {name: new.get(name, set()) for name in changed}
 
     def _remember(self, name: str, entries: dict[str, Entry | None]) -> None:
         cache = self._cache[name]
@@ -200,49 +232,60 @@ class Projector:
         while len(cache) > CACHED:
             cache.popitem(last=False)
 
-    async def _save_parked(
-        self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], parked: Parked
-    ) -> None:
-        for name, rows in self._rows.items():
-            if parked.view in ("", name):
-                await connection.execute(
-                    "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT DO NOTHING",
-                    rows.table,
-                    parked.key,
-                    parked.stream,
-                    parked.revision,
-                    parked.position,
-                    parked.error,
-                )
+    async def replay(self, view: str, key: str) -> bool:
+        """Folds a row's parked event again, and what waits behind it; False if it broke again.
 
-    async def _move_checkpoints(
-        self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], position: int
-    ) -> None:
-        tables = [table for table, at in self._checkpoints.items() if at < position]
-        if not tables:
-            return
-        moved = await connection.execute(
-            "UPDATE rayfold_checkpoint c SET position = $1"
-            " FROM unnest($2::text[], $3::bigint[]) AS u(name, at)"
-            ' WHERE c."table" = u.name AND c.partition = $4 AND c.partitions = $5'
-            " AND c.position = u.at",
-            position,
-            tables,
-            [self._checkpoints[table] for table in tables],
-            self._partition,
-            self._partitions,
-        )
-        if moved != f"UPDATE {len(tables)}":
-            raise Fenced("another projector has moved the checkpoint")
+        Raises:
+            UnknownTarget: the row is not parked here.
+            StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
+        """
+        async with self._writing:
+            parked = next((p for p in self._folding.parked if (p.view, p.key) == (view, key)), None)
+            if parked is None or self._pool is None:
+                raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
+            rows = self._rows[view]
+            folding = Folding(self._registry, [rows.view])
+            async with self._pool.acquire() as connection, connection.transaction():
+                held = await parking.held_behind(connection, rows.table, parked)
+                await parking.forget(connection, rows.table, parked)
+                entry = (await rows.load(connection, [key])).get(key)
+                async for raw in self._again([parked, *held]):
+                    for step in folding.steps(raw):
+                        if step.key != key:
+                            continue
+                        try:
+                            entry = step.view.fold(entry, step.event)
+                        except Exception as error:  # the domain is a user's code
+                            folding.broke(step, error)
+                await rows.store(connection, {key: entry})
+                await parking.save(connection, self._tables, folding.parked)
+                await parking.save_held(connection, self._tables, folding.held)
+            self._folding.release(parked)
+            for again in folding.parked:
+                self._folding.park(again)
+            self._remember(view, {key: entry})
+            return not folding.parked
+
+    async def _again(self, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
+        for place in places:
+            after = place.revision - 1 if place.revision else None
+            async for raw in self._store.read_stream(place.stream, after=after, limit=1):
+                yield raw
+
+    def parked(self) -> list[Parked]:
+        """Rows of this partition, and streams, that stand still."""
+        return [parked for parked in self._folding.parked if self._is_mine(parked.key)]
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
+        stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
         return {
             "views": list(self._rows),
             "position": self.progress.position,
             "ready": self.caught_up.is_set() and self.trouble is None,
             "events": self.events,
-            "parked": len(self._folding.parked),
+            "parked": len(self.parked()),
             "left_out": self._folding.left_out,
+            **({"stopped": stopped} if stopped else {}),
             **({"error": self.trouble} if self.trouble else {}),
         }

@@ -21,16 +21,28 @@ class ProjectorActor:
     """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
 
     def __init__(
-        self, domain: str, eventstore: str, dsn: str, partition: int, partitions: int
+        self,
+        domain: str,
+        eventstore: str,
+        dsn: str,
+        views: list[str],
+        partition: int,
+        partitions: int,
+        tables: dict[str, str],
     ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         self._store = EventLog(eventstore)
-        self._domain = domain
-        self._dsn = dsn
-        self._partition = partition
-        self._partitions = partitions
-        self._projector: Projector | None = None
+        registry = Registry.load(domain)
+        self._projector = Projector(
+            registry,
+            self._store,
+            dsn,
+            [registry.views[name] for name in views],
+            partition,
+            partitions,
+            tables,
+        )
         self._following: asyncio.Task[None] | None = None
 
     async def reached(self, position: int, timeout: float) -> int:
@@ -38,6 +50,14 @@ class ProjectorActor:
         progress = self._running().progress
         await progress.reached(position, timeout)
         return progress.position
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """What is parked in these tables, as plain tuples."""
+        return [tuple(parked) for parked in self._running().parked()]
+
+    async def replay(self, view: str, key: str) -> bool:
+        """See `Projector.replay`."""
+        return await self._running().replay(view, key)
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
@@ -55,13 +75,6 @@ class ProjectorActor:
 
     def _running(self) -> Projector:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
-        if self._projector is None:
-            self._projector = Projector(
-                Registry.load(self._domain),
-                self._store,
-                self._dsn,
-                self._partition,
-                self._partitions,
-            )
+        if self._following is None:
             self._following = asyncio.create_task(self._projector.run())
         return self._projector

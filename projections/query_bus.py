@@ -102,7 +102,7 @@ class QueryBus:
     async def _shows(self, view: str, position: int, until: float) -> bool:
         stores = self._registry.views[view].stores
         if "postgres" in stores:
-            for part in self._postgres.projectors:
+            for part in self._postgres.projectors[view]:
                 if not await part.reached(position, until):
                     return False
         if "memory" not in stores:

@@ -5,53 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import count
+from collections import deque
+from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
-import ray
 from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
 from eventstore.log import EventLog
-from projections.errors import Behind, PostgresUnavailable, ProjectionError, UnknownTarget
+from eventstore.records import metadata_of
+from projections.autoscaler import LAG, QUERIES, Autoscaler
+from projections.errors import Behind, ProjectionError, UnknownTarget
+from projections.folding import Parked
 from projections.history import History
-from projections.memory_reads import MemoryReads, ReplicaClient
+from projections.lag import Lag
+from projections.memory_reads import MemoryReads
+from projections.memory_side import MemorySide
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.projector_actor import ProjectorActor
+from projections.postgres_side import PostgresSide
 from projections.query_bus import QueryBus
-from projections.replica_actor import ReplicaActor
-from projections.schema import migrate
+from projections.rebuild import Rebuild
+from projections.settings import ReadSettings
 from projections.verify import Difference, Kept, compare, fold_afresh, plain
-from rayfold import Registry, View
+from rayfold import RayfoldError, Registry, View
 
 log = logging.getLogger(__name__)
-
-START = 60.0
-"""Seconds for an actor to come up on a busy machine."""
-
-READY = 3600.0
-"""Seconds for a new replica to come to the log's end."""
 
 MOST_PARTS = 64
 
 LOOK = 0.5
 """Seconds between two looks at every part."""
 
-
-@dataclass(frozen=True)
-class ReadSettings:
-    """`domain` is a package, `eventstore` a URI, `postgres` a DSN."""
-
-    domain: str
-    eventstore: str
-    postgres: str
-    memory_replicas: int = 1
-    postgres_partitions: int = 1
-    namespace: str = "rayfold"
+MOVES = 20
+"""Changes of scale that the status remembers."""
 
 
 class ReadSide:
@@ -59,15 +46,21 @@ class ReadSide:
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self._registry = registry
-        self._settings = settings
         self._log = EventLog(settings.eventstore)
-        self._memory = MemoryReads()
-        self._postgres = PostgresReads(registry, settings.postgres)
-        self._looking: asyncio.Task[None] | None = None
-        self._end = 0
-        self._numbers = count()
+        self._memory_reads = MemoryReads()
+        self._postgres_reads = PostgresReads(registry, settings.postgres, settings.postgres_reads)
+        self._memory = MemorySide(registry, settings, self._memory_reads)
+        self._postgres = PostgresSide(registry, settings, self._postgres_reads)
+        self._lag = Lag()
         self._scaling = asyncio.Lock()
-        self.bus = QueryBus(registry, self._memory, self._postgres)
+        self._autoscalers = {
+            target: Autoscaler(QUERIES if target.startswith("memory") else LAG, *bounds)
+            for target, bounds in settings.autoscale.items()
+        }
+        self._moves: deque[dict[str, Any]] = deque(maxlen=MOVES)
+        self._rebuilds: dict[str, Rebuild] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.bus = QueryBus(registry, self._memory_reads, self._postgres_reads)
         self.history = History(registry, self._log)
 
     @classmethod
@@ -77,21 +70,22 @@ class ReadSide:
         Raises:
             PostgresUnavailable: it does not answer.
             ProjectionError: an actor does not come up.
+            UnknownTarget: there is nothing of the kind to scale by itself.
         """
         side = cls(registry, settings)
-        await side._migrate(settings.postgres_partitions)
-        await side._postgres.connect()
-        side._memory.replicas = [side._replica() for _ in range(settings.memory_replicas)]
-        side._postgres.projectors = side._projectors(settings.postgres_partitions)
-        await _answering(side._parts)
-        await side._start_replicas()
+        for target, (least, most) in settings.autoscale.items():
+            side._views_of(target, least)
+            side._views_of(target, most)
+        await asyncio.gather(side._memory.start(), side._postgres.start())
         await side._look_once()
-        side._looking = asyncio.create_task(side._look())
+        side._keep(side._look())
+        if side._autoscalers:
+            side._keep(side._autoscale())
         return side
 
     @property
     def _parts(self) -> list[Part]:
-        return [*self._memory.replicas, *self._postgres.projectors]
+        return [*self._memory.parts, *self._postgres.parts]
 
     async def caught_up(self, timeout: float) -> None:
         """Returns when every part has reached the log's end as of this call.
@@ -110,68 +104,156 @@ class ReadSide:
                 raise Behind("a part is not ready", 0, end)
             await asyncio.gather(*(part.look() for part in self._parts))
 
-    async def scale(self, target: str, number: int) -> None:
-        """Sets the number of `memory` replicas or `postgres` partitions, while serving.
+    async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
+        """Sets how many `memory` replicas or `postgres` partitions serve, all views or one.
 
         Raises:
-            ProjectionError: there is no such target, or not so many of it.
+            UnknownTarget: there is no such target, or not so many of it.
+            ProjectionError: new parts do not come up; the old ones stay.
         """
+        kind, views = self._views_of(target, number)
+        async with self._scaling:
+            before = self._count(target)
+            if kind == "memory":
+                await self._memory.scale(views, number)
+            else:
+                await self._postgres.scale(views, number)
+        self._moves.appendleft(
+            {
+                "target": target,
+                "from": before,
+                "to": number,
+                "reason": reason,
+                "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            }
+        )
+
+    def _views_of(self, target: str, number: int) -> tuple[str, list[str]]:
         kind, _, view = target.partition(":")
-        if kind not in ("memory", "postgres") or (view and view not in self._registry.views):
+        wanted = {"memory": self._memory.wanted, "postgres": self._postgres.wanted}.get(kind)
+        if wanted is None or (view and view not in wanted):
             raise UnknownTarget(f"nothing to scale is named {target!r}")
         if not 1 <= number <= MOST_PARTS:
             raise UnknownTarget(f"{target} goes from 1 to {MOST_PARTS}, not {number}")
-        async with self._scaling:
-            if kind == "memory":
-                await self._scale_memory(number)
-            else:
-                await self._scale_postgres(number)
+        return kind, [view] if view else list(wanted)
 
-    async def _scale_memory(self, number: int) -> None:
-        replicas = self._memory.replicas
-        new = [self._replica() for _ in range(number - len(replicas))]
-        await _answering(new)
-        # Known before they are ready, asked only from then on.
-        self._memory.replicas = [*replicas, *new][:number]
-        await self._start_replicas()
-        for replica in new:
-            await self._ready(replica)
-        for replica in replicas[number:]:
-            await replica.idle()
-            await _end(replica)
+    def _count(self, target: str) -> int:
+        kind, _, view = target.partition(":")
+        wanted = self._memory.wanted if kind == "memory" else self._postgres.wanted
+        return wanted[view] if view else max(wanted.values(), default=1)
 
-    async def _scale_postgres(self, number: int) -> None:
-        leaving, self._postgres.projectors = self._postgres.projectors, []
-        await asyncio.gather(*(_end(part) for part in leaving))
-        await self._migrate(number)
-        projectors = self._projectors(number)
-        await _answering(projectors)
-        await asyncio.gather(*(part.look() for part in projectors))
-        self._postgres.projectors = projectors
-
-    async def _start_replicas(self) -> None:
-        """New and restarted ones begin: with a copy of a peer that is ready, where one is."""
-        for replica in self._memory.replicas:
-            if replica.seen.get("started"):
-                continue
-            peers = [peer for peer in self._memory.replicas if peer.ready and peer is not replica]
-            peer = min(peers, key=lambda each: each.open, default=None)
-            try:
-                await replica.actor.start.remote(peer.actor if peer else None)
-            except RayError as error:
-                log.info("%s did not start: %r", replica.name, error)
-
-    async def _ready(self, part: Part) -> None:
-        until = time.monotonic() + READY
-        while not part.ready:
-            if time.monotonic() > until:
-                raise ProjectionError(f"{part.name} does not come to the log's end")
-            await asyncio.sleep(0.05)
-            await part.look()
+    def moves(self) -> list[dict[str, Any]]:
+        """The last changes of scale with their reasons, the newest first."""
+        return list(self._moves)
 
     async def status(self) -> list[dict[str, Any]]:
-        """Every part: state, position, and lag in positions."""
-        return [part.status(self._end) for part in self._parts]
+        """Every part: state, position, and lag in positions and in seconds."""
+        now, end = time.monotonic(), self._lag.end
+        parts = [
+            part.status(end, self._lag.of(part.seen.get("position", 0), now))
+            for part in self._parts
+        ]
+        return [*parts, *(each.status(end) for each in self._postgres_reads.replicas)]
+
+    def rebuild(self, view: str) -> dict[str, Any]:
+        """Begins to fold a view anew in every store that keeps it; gives its status.
+
+        Raises:
+            UnknownTarget: there is no such view.
+        """
+        known = self._registry.views.get(view)
+        if known is None:
+            raise UnknownTarget(f"no view is named {view!r}")
+        running = self._rebuilds.get(view)
+        if running is None or not running.running:
+            running = self._rebuilds[view] = Rebuild(view, known.stores)
+            self._keep(self._rebuild(running))
+        return running.status()
+
+    def rebuilds(self) -> list[dict[str, Any]]:
+        """The last rebuild of each view."""
+        return [rebuild.status() for rebuild in self._rebuilds.values()]
+
+    async def _rebuild(self, rebuild: Rebuild) -> None:
+        try:
+            for store in rebuild.stores:
+                rebuild.begin(store, await self._log.end_position(self._registry.prefixes))
+                if store == "postgres":
+                    await self._postgres.rebuild(rebuild)
+                else:
+                    await self._memory.rebuild(rebuild)
+            rebuild.over(None)
+        except RayfoldError as error:
+            log.warning("rebuild of %r: %s", rebuild.view, error)
+            rebuild.over(str(error))
+        except BaseException as error:
+            rebuild.over(repr(error))
+            raise
+
+    async def parked(self) -> list[dict[str, Any]]:
+        """What stands still, in every store.
+
+        Raises:
+            ProjectionError: a part does not answer.
+        """
+        found: dict[tuple[str, Parked], dict[str, Any]] = {}
+        for part in self._parts:
+            try:
+                answers = await part.actor.parked.remote()
+            except RayError as error:
+                raise ProjectionError(f"{part.name} does not answer: {error!r}") from error
+            for fields in answers:
+                parked = Parked(*fields)
+                found[part.kind, parked] = {"store": part.kind, **parked._asdict()}
+        return sorted(found.values(), key=lambda each: (each["position"], each["store"]))
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """An event on which something stands still, as the log has it.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        after = revision - 1 if revision else None
+        async for raw in self._log.read_stream(stream, after=after, limit=1):
+            return {
+                "type": raw.event_type,
+                "stream": raw.stream,
+                "revision": raw.revision,
+                "position": raw.position,
+                "data": raw.data.decode(errors="replace"),
+                "metadata": metadata_of(raw),
+            }
+        return None
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        """Folds what is parked in a view under `key` again; all of it where `key` is empty.
+
+        A row in Postgres is folded on from where it stands. What has no key, and what is in
+        memory, is found again by folding the view anew, while the present one serves.
+
+        Raises:
+            UnknownTarget: nothing of the kind is parked.
+        """
+        parked = [
+            each
+            for each in await self.parked()
+            if each["view"] == view and key in ("", each["key"])
+        ]
+        if not parked:
+            raise UnknownTarget(f"nothing is parked in {view!r}" + (f" under {key!r}" * bool(key)))
+        if all(each["key"] and each["store"] == "postgres" for each in parked):
+            for each in parked:
+                await self._postgres.replay(view, each["key"])
+        else:
+            self.rebuild(view)
+            await self._rebuilds[view].finished.wait()
+            if error := self._rebuilds[view].error:
+                raise ProjectionError(error)
+        still = [(each["store"], each["view"], each["key"]) for each in await self.parked()]
+        return [
+            {**each, "parked": (each["store"], each["view"], each["key"]) in still}
+            for each in parked
+        ]
 
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
         """Where a view in a store differs from a fresh fold of the log; none, one hopes.
@@ -193,105 +275,62 @@ class ReadSide:
 
     async def _stores_of(self, view: type[View]) -> dict[str, list[tuple[str, bytes, int]]]:
         stores: dict[str, list[tuple[str, bytes, int]]] = {}
-        for replica in self._memory.of(view.name):
+        for replica in self._memory_reads.of(view.name):
             try:
                 stores[replica.name] = await replica.actor.rows.remote(view.name)
             except RayError as error:
                 raise ProjectionError(f"{replica.name} does not answer: {error!r}") from error
         if "postgres" in view.stores:
-            stores["postgres"] = await self._postgres.rows(view.name)
+            stores["postgres"] = await self._postgres_reads.rows(view.name)
         return stores
 
     async def stop(self) -> None:
         """Ends subscriptions, removes the actors, closes connections."""
-        if self._looking is not None:
-            self._looking.cancel()
-        await asyncio.gather(*(_end(part) for part in self._parts))
-        await self._postgres.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._memory.stop(), self._postgres.stop())
+        self._postgres_reads.close()
         await self._log.close()
 
-    async def _migrate(self, partitions: int) -> None:
-        views = [view for view in self._registry.views.values() if "postgres" in view.stores]
-        try:
-            connection = await asyncpg.connect(self._settings.postgres, timeout=10)
-        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
-        try:
-            await migrate(connection, views, partitions)
-        finally:
-            await connection.close()
-
-    def _replica(self) -> ReplicaClient:
-        settings = self._settings
-        views = [view.name for view in self._registry.views.values() if "memory" in view.stores]
-        name = f"memory:all#{next(self._numbers)}"
-        actor = _remote(ReplicaActor, name, settings.namespace).remote(
-            name, settings.domain, views, settings.eventstore
-        )
-        return ReplicaClient(name, views, actor)
-
-    def _projectors(self, partitions: int) -> list[Part]:
-        settings = self._settings
-        parts = []
-        for partition in range(partitions):
-            name = f"postgres#{partition}of{partitions}"
-            actor = _remote(ProjectorActor, f"{name}.{next(self._numbers)}", settings.namespace)
-            parts.append(
-                Part(
-                    name,
-                    "postgres",
-                    actor.remote(
-                        settings.domain,
-                        settings.eventstore,
-                        settings.postgres,
-                        partition,
-                        partitions,
-                    ),
-                )
-            )
-        return parts
+    def _keep(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _look(self) -> None:
         """Keeps what is known of the parts fresh; calling a restarted one sets it going."""
         while True:
             await asyncio.sleep(LOOK)
             await self._look_once()
-            if not self._scaling.locked():
-                await self._start_replicas()
+            await self._memory.start_restarted()
 
     async def _look_once(self) -> None:
-        await asyncio.gather(*(part.look() for part in self._parts))
+        await asyncio.gather(*(part.look() for part in self._parts), self._postgres_reads.look())
         try:
-            self._end = await self._log.end_position(self._registry.prefixes)
+            end = await self._log.end_position(self._registry.prefixes)
         except StoreUnavailable as error:
             log.info("the log's end is not known: %s", error)
+        else:
+            self._lag.saw(time.monotonic(), end)
 
+    async def _autoscale(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            for target, autoscaler in self._autoscalers.items():
+                now, count = time.monotonic(), self._count(target)
+                move = autoscaler.look(now, count, self._load(target, count, now))
+                if move is None:
+                    continue
+                try:
+                    await self.scale(target, move.parts, f"autoscaler: {move.reason}")
+                except RayfoldError as error:
+                    log.warning("the autoscaler could not scale %s: %s", target, error)
 
-async def _answering(parts: Sequence[Part]) -> None:
-    try:
-        async with asyncio.timeout(START):
-            await asyncio.gather(*(part.actor.status.remote() for part in parts))
-    except (TimeoutError, RayError) as error:
-        raise ProjectionError(f"an actor does not come up: {error!r}") from error
-
-
-def _remote(actor: type, name: str, namespace: str) -> Any:
-    return ray.remote(actor).options(
-        name=f"rayfold:{name}",
-        namespace=namespace,
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=0,
-        max_concurrency=1000,
-    )
-
-
-async def _end(part: Part) -> None:
-    part.close()
-    try:
-        async with asyncio.timeout(5):
-            await part.actor.stop.remote()
-    except (TimeoutError, RayError) as error:
-        log.info("%s did not stop by itself: %r", part.name, error)
-    ray.kill(part.actor)
+    def _load(self, target: str, count: int, now: float) -> float:
+        kind, views = self._views_of(target, count)
+        if kind == "memory":
+            return sum(self._memory_reads.in_flight[view] for view in views) / count
+        parts = [part for part in self._postgres.parts if set(part.views) & set(views)]
+        lags = [self._lag.of(part.progress.position, now) for part in parts]
+        return max(lags, default=0.0)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from itertools import count
 from typing import Any, NamedTuple
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
+from eventstore.records import RawRecord
 from projections.errors import BadCursor
-from projections.folding import Folding, Parked
+from projections.folding import Folding, Parked, Step
 from projections.progress import Progress
 from projections.table import Table
 from projections.watching import Watches
@@ -21,6 +23,9 @@ log = logging.getLogger(__name__)
 
 SLICE = 100
 """Events folded before queries get their turn: about two milliseconds."""
+
+CHASES = 3
+"""Rounds in which a view that is folded anew tries to reach the one that serves, unhelped."""
 
 RETRY = 0.25
 """Seconds before a broken subscription is tried again."""
@@ -50,6 +55,7 @@ class Replica:
     """Some views of a domain; plain asyncio, on any `Log`."""
 
     def __init__(self, registry: Registry, views: Sequence[str], store: Log) -> None:
+        self._registry = registry
         self._store = store
         self._prefixes = registry.prefixes
         types = [registry.views[name] for name in views]
@@ -59,6 +65,10 @@ class Replica:
         self.caught_up = asyncio.Event()
         self.watches = Watches()
         self.events = 0
+        self._rebuilding: dict[str, tuple[int, int]] = {}
+        """By view: the position that it has come to, and the number of events."""
+        self._may_fold = asyncio.Event()
+        self._may_fold.set()
 
     async def run(self) -> None:
         """Follows the log for ever; what breaks is tried again."""
@@ -73,20 +83,57 @@ class Replica:
         after = self.progress.position or None
         async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
             async for batch in batches:
+                await self._may_fold.wait()
                 for at, raw in enumerate(batch.records, 1):
-                    for step in self._folding.steps(raw):
-                        try:
-                            if self.tables[step.view.name].fold(step.key, step.event):
-                                self.watches.note(step.view.name, step.key)
-                        except Exception as error:  # the domain is a user's code
-                            self._folding.broke(step, error)
+                    for step in _fold(self.tables, self._folding, raw):
+                        self.watches.note(step.view.name, step.key)
                     if at % SLICE == 0:
                         self.progress.advance(raw.position)
                         await asyncio.sleep(0)
+                self._folding.held.clear()  # a row that is parked here is folded anew with its view
                 self.events += len(batch.records)
                 self.progress.advance(batch.position)
                 if batch.caught_up:
                     self.caught_up.set()
+
+    async def rebuild(self, view: str) -> None:
+        """Folds a view afresh from the log beside the one that serves, then takes its place.
+
+        Raises:
+            StoreUnavailable: the log cannot be read; what serves goes on to serve.
+        """
+        view_type = self.tables[view].view
+        folding, table = Folding(self._registry, [view_type]), Table(view_type)
+        covered = 0
+        rounds = count()
+        try:
+            while covered < self.progress.position:
+                if next(rounds) == CHASES:
+                    self._may_fold.clear()  # or it would be chased for ever under load
+                covered = await self._refold(table, folding, covered)
+            # No await since the comparison: both tables are at one position.
+            self.tables[view] = table
+            self._folding.adopt(view, folding)
+        finally:
+            self._may_fold.set()
+            self._rebuilding.pop(view, None)
+
+    async def _refold(self, table: Table, folding: Folding, after: int) -> int:
+        """Folds what the log has after a position, as far as this replica; gives how far."""
+        there = self.progress.position  # the log has at least that
+        folded = 0
+        async for raw in self._store.read_all(self._prefixes, after=after or None):
+            if raw.position > self.progress.position:
+                return self.progress.position
+            _fold({table.view.name: table}, folding, raw)
+            folding.held.clear()
+            folded += 1
+            if folded % SLICE == 0:
+                _, before = self._rebuilding.get(table.view.name, (0, 0))
+                self._rebuilding[table.view.name] = raw.position, before + SLICE
+                await asyncio.sleep(0)
+            after = raw.position
+        return max(after, there)
 
     def answer(self, asks: Sequence[Ask]) -> list[Found | BadCursor]:
         """An answer for each, at once."""
@@ -94,6 +141,8 @@ class Replica:
 
     def _answer(self, ask: Ask) -> Found | BadCursor:
         position = self.progress.position
+        if ask.view in self._folding.stopped:
+            position = self._folding.stopped[ask.view].position - 1
         if ask.at_least > position:
             return Found(None, None, position, late=True)
         table = self.tables[ask.view]
@@ -108,22 +157,30 @@ class Replica:
             return error
         return Found(body, None, position)
 
-    def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked]]:
-        """Where a peer that copies these rows must go on, and the keys of each view.
+    def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked], list[Parked]]:
+        """Where a peer that copies these rows must go on, each view's keys, and what stands still.
 
         The copy need not be of one moment: a row knows its own position, so what is
         copied later than it was promised is not folded in twice.
         """
         keys = {name: list(table.rows) for name, table in self.tables.items()}
-        return self.progress.position, keys, list(self._folding.parked)
+        stopped = list(self._folding.stopped.values())
+        return self.progress.position, keys, list(self._folding.parked), stopped
 
-    def take_over(self, position: int, parked: Sequence[Parked]) -> None:
+    def take_over(
+        self, position: int, parked: Sequence[Parked], stopped: Sequence[Parked] = ()
+    ) -> None:
         """All rows of a peer are in the tables: goes on where `begin_copy` said."""
         for table in self.tables.values():
             table.filled()
         for each in parked:
             self._folding.park(each)
+        self._folding.stopped = {each.view: each for each in stopped}
         self.progress.advance(position)
+
+    def parked(self) -> list[Parked]:
+        """Rows and streams that stand still."""
+        return list(self._folding.parked)
 
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""
@@ -141,6 +198,7 @@ class Replica:
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
+        stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
         return {
             "views": list(self.tables),
             "position": self.progress.position,
@@ -149,4 +207,18 @@ class Replica:
             "events": self.events,
             "parked": len(self._folding.parked),
             "left_out": self._folding.left_out,
+            **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
+            **({"stopped": stopped} if stopped else {}),
         }
+
+
+def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list[Step]:
+    """Takes in an event; gives the rows that it changed."""
+    changed = []
+    for step in folding.steps(raw):
+        try:
+            if tables[step.view.name].fold(step.key, step.event):
+                changed.append(step)
+        except Exception as error:  # the domain is a user's code
+            folding.broke(step, error)
+    return changed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import Any
 from uuid import uuid4
@@ -11,13 +12,20 @@ import psutil
 from ray.exceptions import RayError
 
 from eventstore.log import EventLog
+from projections.folding import Parked
 from projections.replica import Ask, Replica
 from projections.table import Copied
 from rayfold import Registry
 from rayfold.collector import collect_rarely
 
+log = logging.getLogger(__name__)
+
 COPIED = 10_000
 """Rows that travel together to a new replica: some megabytes, through the object store."""
+
+
+COPIES = 8
+"""Peers that may copy at once; whoever was forgotten begins again."""
 
 
 class ReplicaActor:
@@ -37,26 +45,38 @@ class ReplicaActor:
     async def start(self, peer: Any | None) -> None:
         """Follows the log: from where `peer`, another replica, is, else from the beginning.
 
-        Raises:
-            RayError: the peer went away; to be started again, with another or none.
+        Does not wait for it. When the peer goes away, `started` in the status is false again.
         """
-        if self._started:
-            return
-        self._started = True
+        if not self._started:
+            self._started = True
+            self._following = asyncio.create_task(self._begin(peer))
+
+    async def _begin(self, peer: Any | None) -> None:
         if peer is not None:
             try:
                 await self._copy(peer)
-            except RayError:
+            except (RayError, KeyError) as error:  # it ended, or copies for somebody else
+                log.info("the peer went away: %r", error)
                 self._replica = Replica(self._registry, self._views, self._store)
                 self._started = False
-                raise
-        self._following = asyncio.create_task(self._replica.run())
+                return
+        await self._replica.run()
 
-    async def begin_copy(self, copy: str) -> tuple[int, dict[str, int], list[Any]]:
+    async def begin_copy(
+        self, copy: str, views: list[str]
+    ) -> tuple[int, dict[str, int], list[Any], list[Any]]:
         """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
-        position, keys, parked = self._replica.begin_copy()
-        self._copies = {copy: keys}  # of an older copy nobody will ask for more
-        return position, {view: len(rows) for view, rows in keys.items()}, parked
+        position, keys, parked, stopped = self._replica.begin_copy()
+        self._copies[copy] = {view: keys[view] for view in views}
+        while len(self._copies) > COPIES:
+            del self._copies[next(iter(self._copies))]
+        sizes = {view: len(keys[view]) for view in views}
+        return (
+            position,
+            sizes,
+            [tuple(each) for each in parked if each.view in sizes],
+            [tuple(each) for each in stopped if each.view in sizes],
+        )
 
     async def copy(self, copy: str, view: str, start: int) -> list[Any]:
         """The next rows of a copy."""
@@ -65,7 +85,7 @@ class ReplicaActor:
 
     async def _copy(self, peer: Any) -> None:
         copy = uuid4().hex
-        position, sizes, parked = await peer.begin_copy.remote(copy)
+        position, sizes, parked, stopped = await peer.begin_copy.remote(copy, self._views)
         for view, size in sizes.items():
             # The next rows are made while these are taken in.
             following = peer.copy.remote(copy, view, 0)
@@ -74,7 +94,17 @@ class ReplicaActor:
                 following = peer.copy.remote(copy, view, start + COPIED)
                 self._replica.tables[view].fill(Copied(*row) for row in rows)
             await following
-        self._replica.take_over(position, parked)
+        self._replica.take_over(
+            position, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
+        )
+
+    async def rebuild(self, view: str) -> None:
+        """See `Replica.rebuild`."""
+        await self._replica.rebuild(view)
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """See `Replica.parked`; as plain tuples."""
+        return [tuple(parked) for parked in self._replica.parked()]
 
     async def ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
         """An answer for each, as a plain tuple or as an error."""

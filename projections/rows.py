@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import asyncpg
@@ -11,13 +11,17 @@ from projections.columns import RowCodec
 from projections.schema import table_of
 from rayfold import Entry, View
 
+BULK = 100
+"""New rows from which on COPY beats an upsert."""
+
 
 class Rows:
     """The statements of one view's table."""
 
-    def __init__(self, view: type[View]) -> None:
+    def __init__(self, view: type[View], table: str | None = None) -> None:
+        """`table` is a generation in the making; by default the live one."""
         self.view = view
-        self.table = table_of(view)
+        self.table = table or table_of(view)
         self.codec = RowCodec(view)
         own = [("_revision", "bigint"), ("_position", "bigint"), ("_started", "bigint")]
         columns = [("_key", "text")]
@@ -28,6 +32,7 @@ class Rows:
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(wire, 1))
         values = ", ".join(f'u."{name}"::{kind}' for name, kind in columns)
         changes = ", ".join(f'"{name}" = excluded."{name}"' for name, _ in columns[1:])
+        self._columns = [name for name, _ in columns]
         self._upsert = (
             f'INSERT INTO "{self.table}" ({names}) SELECT {values}'
             f" FROM unnest({arrays}) AS u({names})"
@@ -47,13 +52,17 @@ class Rows:
         self,
         connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
         changed: dict[str, Entry | None],
+        new: Collection[str] = (),
     ) -> None:
-        """Writes rows; deletes those that are None."""
-        present = [
-            self.codec.encode(key, entry) for key, entry in changed.items() if entry is not None
-        ]
+        """Writes rows; deletes those that are None. The table has none of the `new` keys."""
+        present = [(key, entry) for key, entry in changed.items() if entry is not None]
+        fresh = [self.codec.encode(*row) for row in present if row[0] in new]
+        if len(fresh) >= BULK:
+            await connection.copy_records_to_table(self.table, records=fresh, columns=self._columns)
+            present = [row for row in present if row[0] not in new]
         if present:
-            columns: list[Any] = [list(column) for column in zip(*present, strict=True)]
+            encoded = [self.codec.encode(*row) for row in present]
+            columns: list[Any] = [list(column) for column in zip(*encoded, strict=True)]
             await connection.execute(self._upsert, *columns)
         gone = [key for key, entry in changed.items() if entry is None]
         if gone:

@@ -23,6 +23,7 @@ from rayfold.messages import KEBAB, Event, Message, checked_name
 from rayfold.recorded import Recorded
 
 Store = Literal["memory", "postgres"]
+OnPoison = Literal["park", "stop"]
 KeyOf = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +87,8 @@ class View(Message):
     - `indexes`: fields that queries may filter by.
     - `version`: raise it when a fold changes meaning while the fields do not; changed
       fields are noticed without.
+    - `on_poison`: what an event does that cannot be folded: "park" its own row, while all
+      others go on, or "stop" the view.
     """
 
     name: ClassVar[str] = ""
@@ -93,6 +96,7 @@ class View(Message):
     stores: ClassVar[tuple[Store, ...]]
     indexes: ClassVar[tuple[str, ...]]
     version: ClassVar[int]
+    on_poison: ClassVar[OnPoison]
     folds: ClassVar[dict[type[Event], Fold]]
     begins_anywhere: ClassVar[bool]
 
@@ -104,6 +108,7 @@ class View(Message):
         stores: tuple[Store, ...] = ("memory", "postgres"),
         indexes: tuple[str, ...] = (),
         version: int = 1,
+        on_poison: OnPoison = "park",
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)  # see Command
@@ -117,6 +122,7 @@ class View(Message):
         stores: tuple[Store, ...] = ("memory", "postgres"),
         indexes: tuple[str, ...] = (),
         version: int = 1,
+        on_poison: OnPoison = "park",
         **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
@@ -128,6 +134,7 @@ class View(Message):
         cls.stores = stores
         cls.indexes = indexes
         cls.version = version
+        cls.on_poison = on_poison
         cls.folds = {
             fold.event_type: fold
             for member in vars(cls).values()

@@ -17,7 +17,7 @@ from projections import replica as replica_module
 from projections.projector import Projector
 from projections.replica import Replica
 from projections.rows import Rows
-from projections.schema import migrate
+from projections.schema import prepare
 from rayfold import Entry, Registry, document
 from tests.projections.histories import BadLog, commands, cuts, history_of
 
@@ -96,7 +96,7 @@ def test_in_a_copy_of_a_peer(
         peer = Replica(registry, names, BadLog(half, [], 0))
         middle = half[-1].position if half else 0
         await until(peer.progress, middle, [asyncio.create_task(peer.run())])
-        position, keys, parked = peer.begin_copy()
+        position, keys, parked, stopped = peer.begin_copy()
         # The peer moves on while it is copied.
         peer = Replica(registry, names, BadLog(history, [], 0))
         end = history[-1].position if history else 0
@@ -105,7 +105,7 @@ def test_in_a_copy_of_a_peer(
         for view, there in keys.items():
             for at in range(0, len(there), chunk):
                 new.tables[view].fill(peer.tables[view].export(there[at : at + chunk]))
-        new.take_over(position, parked)
+        new.take_over(position, parked, stopped)
         await until(new.progress, end, [asyncio.create_task(new.run())])
         return new
 
@@ -139,10 +139,11 @@ def test_in_postgres(
 
     async def run(log: BadLog, number: int, end: int) -> None:
         connection = await asyncpg.connect(postgres)
-        await migrate(connection, views, number)
+        await prepare(connection, views, {view.name: number for view in views})
         await connection.close()
         projectors = [
-            Projector(registry, log, postgres, partition, number) for partition in range(number)
+            Projector(registry, log, postgres, views, partition, number)
+            for partition in range(number)
         ]
         running = [asyncio.create_task(each.run()) for each in projectors]
         for each in projectors:

@@ -1,0 +1,55 @@
+"""A rebuild as it goes on: on a terminal a bar, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deploy.errors import StartError
+
+LOOK = 0.3
+"""Seconds between two looks."""
+
+
+def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
+    """Begins a rebuild, or joins the one that is going on, and returns when it is done.
+
+    Raises:
+        StartError: it failed, or the gateway does not answer.
+    """
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]:,} events/s"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(view, total=None, rate=0)
+        now = ask("/operators/rebuild", {"view": view})
+        while now["state"] not in ("done", "failed"):
+            bar.update(
+                task,
+                description=f"{view} in {now['store'] or '…'}: {now['state']}",
+                completed=now["position"],
+                total=now["end"] or None,
+                rate=now["events_per_second"],
+            )
+            time.sleep(LOOK)
+            rebuilds = ask("/operators/rebuilds")["rebuilds"]
+            now = next(each for each in rebuilds if each["view"] == view)
+    if now["state"] == "failed":
+        raise StartError(
+            f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"
+        )
+    sys.stdout.write(
+        f"{view}: rebuilt in {' and '.join(now['stores'])}, {now['seconds']} s,"
+        f" {now['events_per_second']:,} events/s in {now['store']}\\n"
+    )

@@ -1,0 +1,73 @@
+"""How far the tables of one partition have come, in Postgres; and the fence around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from projections.errors import Fenced
+
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+
+class Checkpoints:
+    """Positions by table, for partition `partition` of `partitions`."""
+
+    def __init__(self, tables: Iterable[str], partition: int, partitions: int) -> None:
+        self._tables = list(tables)
+        self._place = (partition, partitions)
+        self.positions: dict[str, int] = {}
+
+    async def load(self, connection: Connection) -> None:
+        """From what Postgres has, not from what this process believes.
+
+        Raises:
+            Fenced: the key space is partitioned in another way by now, or a table is gone.
+        """
+        records = await connection.fetch(
+            'SELECT "table", position FROM rayfold_checkpoint'
+            ' WHERE "table" = ANY($1) AND partition = $2 AND partitions = $3',
+            self._tables,
+            *self._place,
+        )
+        if len(records) != len(self._tables):
+            raise Fenced("the key space was partitioned anew, or a generation replaced")
+        self.positions = {record["table"]: record["position"] for record in records}
+
+    async def move(self, connection: Connection, to: Mapping[str, int]) -> None:
+        """The first statement of a transaction: whoever waits for it holds nothing else.
+
+        Raises:
+            Fenced: another projector has moved one of them.
+        """
+        ahead = {table: at for table, at in to.items() if at > self.positions[table]}
+        if not ahead:
+            return
+        moved = await connection.execute(
+            "UPDATE rayfold_checkpoint c SET position = u.next"
+            " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u(name, at, next)"
+            ' WHERE c."table" = u.name AND c.partition = $4 AND c.partitions = $5'
+            " AND c.position = u.at",
+            list(ahead),
+            [self.positions[table] for table in ahead],
+            list(ahead.values()),
+            *self._place,
+        )
+        if moved != f"UPDATE {len(ahead)}":
+            raise Fenced("another projector has moved the checkpoint")
+
+    async def put_back(self, connection: Connection, to: Mapping[str, int]) -> None:
+        """Within the same transaction: these came less far than `move` said."""
+        await connection.executemany(
+            "UPDATE rayfold_checkpoint SET position = $2"
+            ' WHERE "table" = $1 AND partition = $3 AND partitions = $4',
+            [(table, at, *self._place) for table, at in to.items()],
+        )
+
+    @property
+    def slowest(self) -> int:
+        """Where a subscription for all of them must begin."""
+        return min(self.positions.values(), default=0)

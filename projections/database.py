@@ -1,0 +1,84 @@
+"""One Postgres server that answers queries: the primary, or a streaming replica of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import asyncpg
+
+from projections.errors import PostgresUnavailable
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 10.0
+"""Seconds for a statement."""
+
+
+class Database:
+    """A pool of connections. `positions` is how far each table was, when last seen."""
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self.name = name
+        self._dsn = dsn
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.positions: dict[str, int] = {}
+        self.ready = False
+        self.open = 0
+        self.trouble: str | None = None
+
+    async def look(self) -> None:
+        """Sees how far it is; connects where that was not possible before."""
+        try:
+            records = await self.fetch(
+                'SELECT "table", min(position) AS position FROM rayfold_checkpoint GROUP BY 1'
+            )
+        except PostgresUnavailable as error:
+            self.ready, self.trouble = False, str(error)
+            return
+        self.positions = {record["table"]: record["position"] for record in records}
+        self.ready, self.trouble = True, None
+
+    async def connect(self) -> None:
+        """Raises `PostgresUnavailable` if it does not answer."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn, min_size=1, max_size=8, command_timeout=TIMEOUT
+            )
+        except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
+            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+
+    async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
+        """The records of a statement.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+        """
+        if self._pool is None:
+            await self.connect()
+        assert self._pool is not None
+        self.open += 1
+        try:
+            return await self._pool.fetch(statement, *parameters)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self.ready = False
+            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        finally:
+            self.open -= 1
+
+    def close(self) -> None:
+        """Closes all connections at once."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    def status(self, end: int) -> dict[str, Any]:
+        """For operators."""
+        position = min(self.positions.values(), default=0)
+        return {
+            "part": self.name,
+            "kind": "postgres-read",
+            "ready": self.ready,
+            "position": position,
+            "lag": max(end - position, 0),
+            **({"error": self.trouble} if self.trouble else {}),
+        }

@@ -1,0 +1,30 @@
+"""For how many seconds a part has been behind the log's end."""
+
+from __future__ import annotations
+
+from collections import deque
+
+REMEMBERED = 1200
+"""Looks at the log's end; a part that is further behind counts as behind since the first."""
+
+
+class Lag:
+    """What the log's end was, and when."""
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
+
+    def saw(self, now: float, end: int) -> None:
+        """The log ended there at `now`, in seconds."""
+        self._ends.append((now, end))
+
+    @property
+    def end(self) -> int:
+        """The log's end when last seen."""
+        return self._ends[-1][1] if self._ends else 0
+
+    def of(self, position: int, now: float) -> float:
+        """Seconds since the log first was seen to be beyond that position; 0 if it is not."""
+        if position >= self.end:
+            return 0.0
+        return next(now - at for at, end in self._ends if end > position)

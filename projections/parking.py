@@ -1,0 +1,69 @@
+"""Parked rows and what waits behind them, as Postgres keeps them.
+
+A stream that is parked whole is kept too; what comes after in it is found by reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import asyncpg
+
+from projections.folding import Held, Parked
+
+
+async def save(connection: Any, tables: Mapping[str, str], parked: Iterable[Parked]) -> None:
+    """Keeps what was parked; `tables` gives each view's table."""
+    await connection.executemany(
+        "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT DO NOTHING",
+        [(tables[each.view], *each[1:]) for each in parked],
+    )
+
+
+async def save_held(connection: Any, tables: Mapping[str, str], held: Iterable[Held]) -> None:
+    """Keeps the places of events that wait."""
+    await connection.executemany(
+        "INSERT INTO rayfold_held VALUES ($1,$2,$3,$4,$5) ON CONFLICT DO NOTHING",
+        [(tables[each.view], *each[1:]) for each in held],
+    )
+
+
+async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
+    """Everything parked in these tables; `views` gives each table's view."""
+    records = await connection.fetch(
+        'SELECT * FROM rayfold_parked WHERE "table" = ANY($1)', list(views)
+    )
+    return [_parked(views, record) for record in records]
+
+
+async def held_behind(connection: Any, table: str, parked: Parked) -> list[Held]:
+    """What waits behind it, in the log's order."""
+    records = await connection.fetch(
+        'SELECT * FROM rayfold_held WHERE "table" = $1 AND key = $2 ORDER BY position',
+        table,
+        parked.key,
+    )
+    return [
+        Held(parked.view, each["key"], each["stream"], each["revision"], each["position"])
+        for each in records
+    ]
+
+
+async def forget(connection: Any, table: str, parked: Parked) -> None:
+    """Removes a parked row, with what waits behind it."""
+    for own in ("rayfold_parked", "rayfold_held"):
+        await connection.execute(
+            f'DELETE FROM {own} WHERE "table" = $1 AND key = $2', table, parked.key
+        )
+
+
+def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:
+    return Parked(
+        views[record["table"]],
+        record["key"],
+        record["stream"],
+        record["revision"],
+        record["position"],
+        record["error"],
+    )

@@ -1,0 +1,197 @@
+"""The Postgres projectors: partitioned by view, and the generations of the tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+from ray.exceptions import RayError
+
+from projections import schema
+from projections.errors import PostgresUnavailable, ProjectionError
+from projections.part import Part
+from projections.postgres_reads import PostgresReads
+from projections.processes import READY, answering, end, spawn
+from projections.projector import hash_of
+from projections.projector_actor import ProjectorActor
+from projections.rebuild import Rebuild
+from projections.settings import ReadSettings
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+SWITCH = 30.0
+"""Seconds in which a build must reach the live table, while that one stands still."""
+
+
+class PostgresSide:
+    """Keeps `reads` supplied with projectors. Views with as many partitions share them."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings, reads: PostgresReads) -> None:
+        self._settings = settings
+        self._reads = reads
+        self._views = {v.name: v for v in registry.views.values() if "postgres" in v.stores}
+        self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
+        self._changing = asyncio.Lock()
+
+    @property
+    def parts(self) -> list[Part]:
+        """All projectors."""
+        unique: dict[str, Part] = {}
+        for parts in self._reads.projectors.values():
+            unique |= {part.name: part for part in parts}
+        return list(unique.values())
+
+    async def start(self) -> None:
+        """Makes tables and projectors. A view whose definition has changed is built anew first.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+            ProjectionError: an actor does not come up.
+        """
+        async with self._connection() as connection:
+            stale = await schema.prepare(connection, list(self._views.values()), self.wanted)
+        for view in stale:
+            log.warning("the definition of %r has changed: its table is built anew", view.name)
+            await self.rebuild(Rebuild(view.name, ["postgres"]))
+        await self._reads.connect()
+        self._reads.projectors = await self._start_projectors(list(self._views))
+
+    async def scale(self, views: Sequence[str], number: int) -> None:
+        """Sets the number of partitions of these views.
+
+        New projectors wait in front of the fence while the old ones work; cutting the key
+        space anew lets those in and these out.
+
+        Raises:
+            ProjectionError: an actor does not come up; the old ones stay.
+            PostgresUnavailable: it does not answer.
+        """
+        async with self._changing:
+            before = self.wanted
+            after = before | dict.fromkeys(views, number)
+            # A projector of some views ends when one of them leaves or joins its group.
+            groups = {n for view in self._views for n in (before[view], after[view])}
+            moved = [n for n in groups if _group(before, n) != _group(after, n)]
+            concerned = [view for view in self._views if after[view] in moved]
+            leaving = [
+                part for part in self.parts if any(before[view] in moved for view in part.views)
+            ]
+            self.wanted = after
+            try:
+                new = await self._start_projectors(concerned)
+            except ProjectionError:
+                self.wanted = before
+                raise
+            async with self._connection() as connection, connection.transaction():
+                for view in views:
+                    await schema.partition(connection, schema.table_of(self._views[view]), number)
+            self._reads.projectors = self._reads.projectors | new
+            await asyncio.gather(*(part.look() for part in self.parts))
+            await asyncio.gather(*(end(part) for part in leaving))
+
+    async def rebuild(self, rebuild: Rebuild) -> None:
+        """Builds a new generation of a view's table beside the live one, then switches.
+
+        Raises:
+            ProjectionError, PostgresUnavailable: not done; the live table is as it was.
+        """
+        view = self._views[rebuild.view]
+        async with self._connection() as connection:
+            table = await schema.begin_generation(connection, view)
+        builder = self._projector([view.name], 0, 1, {view.name: table})
+        try:
+            await answering([builder])
+            while not builder.ready:
+                await asyncio.sleep(0.2)
+                await builder.look()
+                rebuild.moved(builder.progress.position, builder.seen.get("events", 0))
+            async with self._connection() as connection:
+                await schema.create_indexes(connection, view, table)
+                live = await schema.position_of(connection, schema.table_of(view))
+            # What came while the indexes were made: before the live table has to wait for it.
+            await builder.reached(live, time.monotonic() + READY)
+            rebuild.state = "switching"
+            async with self._changing, self._connection() as connection:
+
+                async def reached(position: int) -> bool:
+                    return await builder.reached(position, time.monotonic() + SWITCH)
+
+                await schema.switch(connection, view, table, reached)
+        except RayError as error:
+            raise ProjectionError(f"the build of {view.name!r} broke: {error!r}") from error
+        finally:
+            await end(builder)
+            async with self._connection() as connection:
+                await schema.discard(connection, table)
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Folds a parked row's events again; False if it broke again.
+
+        Raises:
+            UnknownTarget: it is not parked.
+            ProjectionError: its projector does not answer.
+        """
+        parts = self._reads.projectors[view]
+        part = parts[hash_of(key) % len(parts)]
+        try:
+            return bool(await part.actor.replay.remote(view, key))
+        except ProjectionError as error:
+            raise type(error)(*error.args) from error
+        except RayError as error:
+            raise ProjectionError(f"{part.name}: {error!r}") from error
+
+    async def stop(self) -> None:
+        """Ends all projectors."""
+        await asyncio.gather(*(end(part) for part in self.parts))
+
+    async def _start_projectors(self, views: Sequence[str]) -> dict[str, list[Part]]:
+        projectors: dict[str, list[Part]] = {}
+        for number in sorted({self.wanted[view] for view in views}):
+            group = _group(self.wanted, number)
+            parts = [self._projector(group, at, number, {}) for at in range(number)]
+            projectors |= dict.fromkeys(group, parts)
+            await answering(parts)
+            await asyncio.gather(*(part.look() for part in parts))
+        return projectors
+
+    def _projector(
+        self, views: list[str], partition: int, partitions: int, tables: dict[str, str]
+    ) -> Part:
+        settings = self._settings
+        of = "all" if len(views) == len(self._views) else "+".join(views)
+        name = f"postgres:{of}#{partition}of{partitions}"
+        actor = spawn(
+            ProjectorActor,
+            name,
+            settings.namespace,
+            settings.domain,
+            settings.eventstore,
+            settings.postgres,
+            views,
+            partition,
+            partitions,
+            tables,
+        )
+        return Part(name, "postgres", actor, views)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        try:
+            connection = await asyncpg.connect(self._settings.postgres, timeout=10)
+        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        try:
+            yield connection
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise PostgresUnavailable(f"Postgres says: {error}") from error
+        finally:
+            await connection.close()
+
+
+def _group(wanted: dict[str, int], number: int) -> list[str]:
+    return [view for view, partitions in wanted.items() if partitions == number]

@@ -1,0 +1,72 @@
+"""A rebuild that is going on, for whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rayfold.view import Store
+
+State = Literal["waiting", "building", "switching", "done", "failed"]
+
+
+class Rebuild:
+    """One view's way through the stores that keep it, one after the other."""
+
+    def __init__(self, view: str, stores: Sequence[Store]) -> None:
+        self.view = view
+        self.stores = list(stores)
+        self.store: Store | None = None
+        self.state: State = "waiting"
+        self.position = 0
+        self.end = 0
+        self.events = 0
+        self.error: str | None = None
+        self.finished = asyncio.Event()
+        self._began = time.monotonic()
+        self._began_store = self._began
+        self._ended: float | None = None
+
+    def begin(self, store: Store, end: int) -> None:
+        """From now on this store's rows are built, up to about position `end`."""
+        self.store, self.state = store, "building"
+        self.position, self.end, self.events = 0, end, 0
+        self._began_store = time.monotonic()
+
+    def moved(self, position: int, events: int) -> None:
+        """It has come so far."""
+        self.position, self.events = position, events
+        self.end = max(self.end, position)
+
+    def over(self, error: str | None) -> None:
+        """It is done, or has failed."""
+        self.state = "failed" if error else "done"
+        self.error = error
+        self._ended = time.monotonic()
+        self.finished.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still going on."""
+        return self.state not in ("done", "failed")
+
+    def status(self) -> dict[str, Any]:
+        """For operators; times are in seconds, the estimate is for the present store."""
+        now = self._ended or time.monotonic()
+        took = now - self._began_store
+        left = took * (self.end - self.position) / self.position if self.position else None
+        return {
+            "view": self.view,
+            "state": self.state,
+            "store": self.store,
+            "stores": self.stores,
+            "position": self.position,
+            "end": self.end,
+            "events": self.events,
+            "events_per_second": round(self.events / took) if took > 0 else 0,
+            "seconds": round(now - self._began, 1),
+            "seconds_left": round(left, 1) if left is not None and self.running else None,
+            **({"error": self.error} if self.error else {}),
+        }

@@ -1,0 +1,24 @@
+"""What the read side must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """`domain` is a package, `eventstore` a URI, `postgres` a DSN.
+
+    `postgres_reads` are DSNs of streaming replicas that answer queries. `autoscale` gives
+    targets of `rayfold scale` the least and the most that the autoscaler may set.
+    """
+
+    domain: str
+    eventstore: str
+    postgres: str
+    postgres_reads: Sequence[str] = ()
+    memory_replicas: int = 1
+    postgres_partitions: int = 1
+    autoscale: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    namespace: str = "rayfold"
