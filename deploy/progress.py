@@ -51,5 +51,5 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
         )
     sys.stdout.write(
         f"{view}: rebuilt in {' and '.join(now['stores'])}, {now['seconds']} s,"
-        f" {now['events_per_second']:,} events/s in {now['store']}\\n"
+        f" {now['events_per_second']:,} events/s in {now['store']}\n"
     )

@@ -103,3 +103,23 @@ class FakeOperations:
 
     async def verify(self) -> list[dict[str, Any]]:
         return []
+
+    def moves(self) -> list[dict[str, Any]]:
+        return [{"target": "memory", "from": 1, "to": 2, "reason": "an operator", "at": "now"}]
+
+    def rebuild(self, view: str) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {"view": view, "state": "waiting"}
+
+    def rebuilds(self) -> list[dict[str, Any]]:
+        return []
+
+    async def parked(self) -> list[dict[str, Any]]:
+        return []
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        return None
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        return []
