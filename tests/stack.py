@@ -101,3 +101,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def run_rayfold(stack: Stack, *command: str, code: int = 0) -> str:
+    """Runs a command against the stack; gives what it printed, one line if it failed."""
+    done = subprocess.run(
+        [*rayfold(), *command, "--data", str(stack.data)], capture_output=True, timeout=START
+    )
+    assert done.returncode == code, done.stderr.decode()
+    if code:
+        assert done.stderr.decode().count("\n") == 1
+        return done.stderr.decode()
+    return done.stdout.decode()

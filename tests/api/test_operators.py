@@ -7,6 +7,7 @@ import re
 import pytest
 
 from actors.errors import BadScale, Overloaded
+from projections.errors import UnknownTarget
 from rayfold import Registry, Rejected
 from tests.api.conftest import Gateway
 from tests.api.fakes import ORDER_ID
@@ -78,6 +79,8 @@ async def test_the_console_is_one_page_that_loads_nothing_else(gateway: Gateway)
 async def test_status_lists_the_parts(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/status")).json() == {
         "parts": gateway.operations.known,
+        "scaling": gateway.operations.moves(),
+        "rebuilds": [],
         "errors": [],
     }
 
@@ -137,3 +140,24 @@ async def test_with_tokens_set_only_their_bearers_may_call(registry: Registry) -
         assert guarded.commands.sent[0].principal == "shop"
         problem(await http.get("/operators/status"), 401)
         assert (await http.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/operators/rebuild", b"{}"), ("/operators/replay", b"[]"), ("/operators/scale", b"nope")],
+)
+async def test_what_operators_get_wrong_is_named(gateway: Gateway, path: str, body: bytes) -> None:
+    answer = await gateway.http.post(path, content=body)
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/operators/rebuild", json={"view": "order-details"})
+    assert answer.status_code == 202
+    assert answer.json()["view"] == "order-details"
+    gateway.operations.error = UnknownTarget("no view is named 'x'")
+    answer = await gateway.http.post("/operators/rebuild", json={"view": "x"})
+    assert answer.status_code == 422
+    assert (await gateway.http.get("/operators/events/order-1/x")).status_code == 422
+    assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
