@@ -30,6 +30,9 @@ from rayfold import Event, Registry
 LINES = 3
 EVENTS = LINES + 2
 
+REST = 15.0
+"""Seconds until the first replica keeps as JSON only what has not changed lately."""
+
 
 def life() -> StreamAppend:
     """An order's events: created, three lines, placed."""
@@ -74,6 +77,7 @@ async def measure(uri: str, events: int) -> None:
 
     first, replay = await ready(None)
     rows = (await first.status.remote())["rows"]
+    await asyncio.sleep(REST)
     _, copy = await ready(first)
     print(f"events               {events:>10,}")
     print(f"rows                 {sum(rows.values()):>10,}")

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 SLICE = 100
 """Events folded before queries get their turn: about two milliseconds."""
 
+COOL = 5.0
+"""Seconds without a change, once or twice, after which a row is cold."""
+
 CHASES = 3
 """Rounds in which a view that is folded anew tries to reach the one that serves, unhelped."""
 
@@ -78,6 +81,16 @@ class Replica:
             except StoreUnavailable as error:
                 log.info("the subscription broke: %s", error)
                 await asyncio.sleep(RETRY)
+
+    async def freeze_cold(self) -> None:
+        """For ever: rows that rest become JSON only, a few at a time."""
+        while True:
+            await asyncio.sleep(COOL)
+            for table in list(self.tables.values()):
+                cold = table.cold()
+                for at in range(0, len(cold), SLICE):
+                    table.freeze(cold[at : at + SLICE])
+                    await asyncio.sleep(0)
 
     async def _follow(self) -> None:
         after = self.progress.position or None

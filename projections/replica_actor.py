@@ -60,7 +60,9 @@ class ReplicaActor:
                 self._replica = Replica(self._registry, self._views, self._store)
                 self._started = False
                 return
-        await self._replica.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._replica.run())
+            tasks.create_task(self._replica.freeze_cold())
 
     async def begin_copy(
         self, copy: str, views: list[str]

@@ -27,15 +27,18 @@ class Row:
     """A row as JSON, as an entry, or as both: each is made from the other when asked for.
 
     Readers want the JSON, which is made once for all readers of this version; folding
-    wants the entry. A row that came from a peer has no entry until an event changes it.
+    wants the entry. A row that came from a peer, or that nothing has changed for a while,
+    is only JSON: a quarter of the memory, and quick to copy. `indexed` has the text of each
+    indexed field.
     """
 
-    __slots__ = ("_body", "_entry", "_view", "position", "revision", "started")
+    __slots__ = ("_body", "_entry", "_view", "indexed", "position", "revision", "started")
 
     def __init__(self, view: type[View]) -> None:
         self._view = view
         self._entry: Entry | None = None
         self._body: bytes | None = None
+        self.indexed: tuple[str | None, ...] = ()
         self.revision = self.position = self.started = -1
 
     @property
@@ -57,7 +60,12 @@ class Row:
         """The row as a peer has it."""
         self._entry, self._body = None, copied.body
         self.revision, self.position = copied.revision, copied.position
-        self.started = copied.started
+        self.started, self.indexed = copied.started, copied.indexed
+
+    def freeze(self) -> None:
+        """From now on only JSON."""
+        self.json()
+        self._entry = None
 
     def json(self) -> bytes:
         """For readers."""
@@ -75,6 +83,8 @@ class Table:
         self._begun: dict[int, Row] = {}
         self._all: list[int] = []
         self._lists: dict[str, dict[str, list[int]]] = {field: {} for field in view.indexes}
+        self._changed: set[str] = set()
+        self._changed_before: set[str] = set()
 
     def fold(self, key: str, event: Recorded) -> bool:
         """Takes in an event; says whether the row changed."""
@@ -94,13 +104,23 @@ class Table:
         for key in keys:
             row = self.rows.get(key)
             if row is not None:
-                indexed: tuple[str | None, ...] = ()
-                if self.view.indexes:
-                    indexed = tuple(_text(row.entry.row, field) for field in self.view.indexes)
                 copies.append(
-                    Copied(key, row.revision, row.position, row.started, row.json(), indexed)
+                    Copied(key, row.revision, row.position, row.started, row.json(), row.indexed)
                 )
         return copies
+
+    def cold(self) -> list[str]:
+        """The rows that have not changed since the call before this one, but had before it."""
+        cold = self._changed_before - self._changed
+        self._changed_before, self._changed = self._changed, set()
+        return list(cold)
+
+    def freeze(self, keys: Iterable[str]) -> None:
+        """Keeps these rows as JSON only, until something changes them."""
+        for key in keys:
+            row = self.rows.get(key)
+            if row is not None and key not in self._changed:
+                row.freeze()
 
     def fill(self, copies: Iterable[Copied]) -> None:
         """Takes rows over that a peer has folded; this table had none of them."""
@@ -136,7 +156,7 @@ class Table:
         while at < len(begun):
             row = self._begun[begun[at]]
             at += 1
-            if all(_text(row.entry.row, field) == value for field, value in others.items()):
+            if all(row.indexed[place] == value for place, value in others):
                 if len(rows) == limit:
                     more = True
                     break
@@ -144,39 +164,55 @@ class Table:
                 last = row.started
         return page_json([row.json() for row in rows], last if more else None), rows
 
-    def _smallest(self, filters: dict[str, str]) -> tuple[list[int], dict[str, str]]:
+    def _smallest(self, filters: dict[str, str]) -> tuple[list[int], list[tuple[int, str]]]:
+        """The shortest list that has all matches, and which indexed fields are left to check."""
         if not filters:
-            return self._all, {}
+            return self._all, []
         lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
         best = min(lists, key=lambda field: len(lists[field]))
-        return lists[best], {f: value for f, value in filters.items() if f != best}
+        places = {field: place for place, field in enumerate(self.view.indexes)}
+        return lists[best], [(places[f], value) for f, value in filters.items() if f != best]
 
     def _put(self, key: str, row: Row | None, after: Entry | None) -> None:
-        before = row.entry if row else None
-        if before is not None and (after is None or after.started != before.started):
-            _remove(self._all, before.started)
-            self._begun.pop(before.started, None)
+        started, indexed = (row.started, row.indexed) if row else (None, ())
+        if row is not None and started is not None and (not after or after.started != started):
+            _remove(self._all, started)
+            self._begun.pop(started, None)
         if after is None:
             self.rows.pop(key, None)
+            now: tuple[str | None, ...] = ()
         else:
             if row is None:
                 row = self.rows[key] = Row(self.view)
             row.become(after)
-            if before is None or before.started != after.started:
+            now = row.indexed = tuple(_text(after.row, field) for field in self.view.indexes)
+            self._changed.add(key)
+            if started != after.started:
                 insort(self._all, after.started)
                 self._begun[after.started] = row
-        for field, lists in self._lists.items():
-            was = _text(before.row, field) if before else None
-            now = _text(after.row, field) if after else None
-            moved = before and after and before.started != after.started
-            if was == now and not moved:
+        self._move(indexed, started, now, after.started if after else None)
+
+    def _move(
+        self,
+        was: tuple[str | None, ...],
+        from_started: int | None,
+        now: tuple[str | None, ...],
+        to_started: int | None,
+    ) -> None:
+        """From the lists of the row's old fields to those of its new ones."""
+        if was == now and from_started == to_started:
+            return
+        for place, lists in enumerate(self._lists.values()):
+            before = was[place] if was else None
+            after = now[place] if now else None
+            if before == after and from_started == to_started:
                 continue
-            if before is not None and was is not None:
-                _remove(lists[was], before.started)
-                if not lists[was]:
-                    del lists[was]
-            if after is not None and now is not None:
-                insort(lists.setdefault(now, []), after.started)
+            if before is not None and from_started is not None:
+                _remove(lists[before], from_started)
+                if not lists[before]:
+                    del lists[before]
+            if after is not None and to_started is not None:
+                insort(lists.setdefault(after, []), to_started)
 
 
 def _remove(begun: list[int], started: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from eventstore.records import RawRecord, recorded
 from projections import projector as projector_module
 from projections import replica as replica_module
+from projections.folding import Folding
 from projections.projector import Projector
 from projections.replica import Replica
 from projections.rows import Rows
 from projections.schema import prepare
+from projections.table import Table
 from rayfold import Entry, Registry, document
 from tests.projections.histories import BadLog, commands, cuts, history_of
 
@@ -78,6 +81,31 @@ def test_in_memory(registry: Registry, done: list[Any], cut: list[int], overlap:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(done=st.lists(commands, max_size=40), rests=st.integers(1, 7))
+def test_in_memory_with_rows_that_are_json_only_in_between(
+    registry: Registry, done: list[Any], rests: int
+) -> None:
+    history = history_of(done)
+    for view in registry.views.values():
+        table = Table(view)
+        for at, raw in enumerate(history):
+            for step in Folding(registry, [view]).steps(raw):
+                table.fold(step.key, step.event)
+            if at % rests == 0:
+                table.cold()
+                table.freeze(table.cold())
+        expected = plainly(registry, view, history)
+        assert {key: row.json() for key, row in table.rows.items()} == expected
+        for field in view.indexes:
+            rows = {key: json.loads(body) for key, body in expected.items()}
+            for value in {row[field] for row in rows.values()}:
+                page, _ = table.page({field: value}, 200, None)
+                items = json.loads(page)["items"]
+                matching = [row for row in rows.values() if row[field] == value]
+                assert sorted(items, key=str) == sorted(matching, key=str)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     done=st.lists(commands, max_size=40),
     copied_at=st.integers(0, 40),
@@ -98,6 +126,8 @@ def test_in_a_copy_of_a_peer(
         await until(peer.progress, middle, [asyncio.create_task(peer.run())])
         position, keys, parked, stopped = peer.begin_copy()
         # The peer moves on while it is copied.
+        for table in peer.tables.values():
+            table.freeze(list(table.rows)[::2])
         peer = Replica(registry, names, BadLog(history, [], 0))
         end = history[-1].position if history else 0
         await until(peer.progress, end, [asyncio.create_task(peer.run())])
