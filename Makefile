@@ -24,3 +24,7 @@ check: install
 
 test: check
 	$(BIN)/python -m pytest
+
+# Rayfold, plain CRUD and a no-op in interleaved rounds; results in loadtests/results/.
+bench: install
+	$(BIN)/python -m loadtests.bench

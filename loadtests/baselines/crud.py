@@ -1,0 +1,89 @@
+"""Orders as plain CRUD on Postgres, as one who knows both would write it.
+
+A pool, prepared statements (asyncpg keeps them), one transaction a write with the order's
+row locked, an index for the join, rows read in one statement. `DATABASE_URL` is its DSN.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from litestar import Litestar, Response, get, post
+from litestar.datastructures import State
+from litestar.exceptions import ClientException, NotFoundException
+
+from loadtests.baselines.noop import NewOrder, OrderLine, ShownOrder
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS crud_order (
+    id uuid PRIMARY KEY, customer_id text NOT NULL, status text NOT NULL DEFAULT 'open');
+CREATE TABLE IF NOT EXISTS crud_line (
+    id bigserial PRIMARY KEY, order_id uuid NOT NULL REFERENCES crud_order,
+    sku text NOT NULL, quantity int NOT NULL, unit_price_cents int NOT NULL);
+CREATE INDEX IF NOT EXISTS crud_line_of_order ON crud_line (order_id, id);
+"""
+
+
+@asynccontextmanager
+async def _pool(app: Litestar) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=10, max_size=10) as pool:
+        await pool.execute(_TABLES)
+        app.state.pool = pool
+        yield
+
+
+@post("/orders", status_code=202)
+async def create(state: State, data: NewOrder) -> Response[None]:
+    """Inserts the order."""
+    done = await state.pool.execute(
+        "INSERT INTO crud_order VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        data.order_id,
+        data.customer_id,
+    )
+    if done != "INSERT 0 1":
+        raise ClientException("there is one already", status_code=409)
+    return Response(None, status_code=202)
+
+
+@post("/orders/{order_id:uuid}/lines", status_code=202)
+async def add_line(state: State, order_id: uuid.UUID, data: OrderLine) -> Response[None]:
+    """Locks the order, so that nobody places it meanwhile, and inserts the line."""
+    async with state.pool.acquire() as connection, connection.transaction():
+        status = await connection.fetchval(
+            "SELECT status FROM crud_order WHERE id = $1 FOR UPDATE", order_id
+        )
+        if status is None:
+            raise NotFoundException
+        if status != "open":
+            raise ClientException("only an open order changes", status_code=409)
+        await connection.execute(
+            "INSERT INTO crud_line (order_id, sku, quantity, unit_price_cents)"
+            " VALUES ($1, $2, $3, $4)",
+            order_id,
+            data.sku,
+            data.quantity,
+            data.unit_price_cents,
+        )
+    return Response(None, status_code=202)
+
+
+@get("/orders/{order_id:uuid}")
+async def show(state: State, order_id: uuid.UUID) -> ShownOrder:
+    """Reads the order with its lines."""
+    rows = await state.pool.fetch(
+        "SELECT customer_id, status, sku, quantity, unit_price_cents FROM crud_order o"
+        " LEFT JOIN crud_line l ON l.order_id = o.id WHERE o.id = $1 ORDER BY l.id",
+        order_id,
+    )
+    if not rows:
+        raise NotFoundException
+    lines = [OrderLine(*row[2:]) for row in rows if row["sku"] is not None]
+    total = sum(line.quantity * line.unit_price_cents for line in lines)
+    return ShownOrder(order_id, rows[0]["customer_id"], rows[0]["status"], lines, total)
+
+
+app = Litestar([create, add_line, show], lifespan=[_pool], openapi_config=None, logging_config=None)

@@ -1,0 +1,61 @@
+"""The ceiling: the routes and the validation of orders, and nothing behind them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+import msgspec
+from litestar import Litestar, Response, get, post
+
+Count = Annotated[int, msgspec.Meta(gt=0)]
+Cents = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class NewOrder(msgspec.Struct):
+    """As posted."""
+
+    order_id: uuid.UUID
+    customer_id: str
+
+
+class OrderLine(msgspec.Struct):
+    """As posted and as shown."""
+
+    sku: str
+    quantity: Count
+    unit_price_cents: Cents
+
+
+class ShownOrder(msgspec.Struct):
+    """What a reader gets."""
+
+    order_id: uuid.UUID
+    customer_id: str
+    status: str
+    lines: list[OrderLine]
+    total_cents: int
+
+
+_SOME = [OrderLine(f"sku-{number}", number + 1, 100) for number in range(3)]
+
+
+@post("/orders", status_code=202)
+async def create(data: NewOrder) -> Response[None]:
+    """Validates."""
+    return Response(None, status_code=202)
+
+
+@post("/orders/{order_id:uuid}/lines", status_code=202)
+async def add_line(order_id: uuid.UUID, data: OrderLine) -> Response[None]:
+    """Validates."""
+    return Response(None, status_code=202)
+
+
+@get("/orders/{order_id:uuid}")
+async def show(order_id: uuid.UUID) -> ShownOrder:
+    """Serializes."""
+    return ShownOrder(order_id, "somebody", "open", _SOME, 600)
+
+
+app = Litestar([create, add_line, show], openapi_config=None, logging_config=None)

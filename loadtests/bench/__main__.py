@@ -1,0 +1,80 @@
+"""python -m loadtests.bench [--rounds 3] [--seconds 4] [--quick]: see `loadtests.bench`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from statistics import median
+from typing import Any
+
+from loadtests.bench import rebuilding, report
+from loadtests.bench.budgets import budgets
+from loadtests.bench.contenders import NAMES, serving
+from loadtests.bench.scenarios import lags, run_all
+
+LAG_SECONDS = 6.0
+REBUILT = 200_000
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--quick", action="store_true", help="without what takes minutes")
+    parser.add_argument("--name", default="bench", help="of the files in loadtests/results")
+    options = parser.parse_args()
+    rounds: dict[str, list[Any]] = {name: [] for name in NAMES}
+    lag: dict[str, Any] = {}
+    started = []
+    for number in range(options.rounds):
+        # Another one goes first each time: whatever the machine does by then, it does to all.
+        for name in NAMES[number % 3 :] + NAMES[: number % 3]:
+            say(f"round {number + 1} of {options.rounds}: {name}")
+            with serving(name) as server:
+                found = run_all(server, options.seconds)
+                rounds[name].append(found)
+                if name == "rayfold":
+                    started.append(server.started)
+                    if number == options.rounds - 1:
+                        peak = median(one["write@128"]["per_second"] for one in rounds[name])
+                        say(f"lag at {peak / 2:.0f} writes/s")
+                        lag = lags(server, peak / 2, LAG_SECONDS)
+    say(f"rebuild at {REBUILT:,} events")
+    rebuild = rebuilding.measure(REBUILT if not options.quick else REBUILT // 10)
+    copy = idle = None
+    if not options.quick:
+        say("a new replica at 1,000,000 events")
+        copy = figure("loadtests.replica_copy", r"ratio +([\d.,]+)")
+        say("idle aggregates")
+        idle = figure("loadtests.idle_aggregates", r"beside its state +([\d.,]+)")
+    medians = report.medians_of(rounds)
+    judged = budgets(medians, lag, rebuild, copy, idle)
+    path = report.write(
+        options.name,
+        rounds,
+        medians,
+        judged,
+        {"lag": lag, "rebuild": rebuild, "started_seconds": started},
+    )
+    sys.stdout.write(path.read_text())
+
+
+def figure(module: str, pattern: str) -> float:
+    """The figure that another load test prints."""
+    done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True)
+    found = re.search(pattern, done.stdout)
+    if not found:
+        raise RuntimeError(f"{module}: {done.stdout}{done.stderr[-2000:]}")
+    return float(found[1].replace(",", ""))
+
+
+def say(line: str) -> None:
+    """On standard error: the table alone goes to standard output."""
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The budgets of the design (section 10), as ratios of medians over the rounds of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Medians = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By contender, scenario and measure."""
+
+
+class Budget(NamedTuple):
+    """`value` is None where it was not measured; the note says why."""
+
+    name: str
+    value: float | None
+    bound: float
+    at_least: bool
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`pass`, `short` or `not measured`."""
+        if self.value is None:
+            return "not measured"
+        met = self.value >= self.bound if self.at_least else self.value <= self.bound
+        return "pass" if met else "short"
+
+
+def budgets(
+    medians: Medians,
+    lag: Mapping[str, Any],
+    rebuild: Mapping[str, float],
+    copy: float | None,
+    idle: float | None,
+) -> list[Budget]:
+    """All of them."""
+    ours, crud, noop = medians["rayfold"], medians["crud"], medians["noop"]
+
+    def rate(scenario: str, other: Mapping[str, Mapping[str, Any]]) -> float:
+        return float(ours[scenario]["per_second"] / other[scenario]["per_second"])
+
+    peers = "by ../shared/peers/run_all.py only"
+    found = [
+        Budget("writes@128 / CRUD", rate("write@128", crud), 2, True),
+        Budget("hot aggregate@32 / CRUD", rate("hot@32", crud), 8, True),
+        Budget("writes@128 / eventsourcing_py", None, 4, True, peers),
+        Budget("writes@128 / emmett_node", None, 6, True, peers),
+        Budget("reads@32 / no-op", rate("read@32", noop), 0.6, True),
+        Budget("reads@128 / no-op", rate("read@128", noop), 0.6, True),
+        Budget("reads@32 / CRUD", rate("read@32", crud), 2, True),
+        Budget("reads@128 / CRUD", rate("read@128", crud), 2, True),
+        Budget(
+            "a write alone, median latency / CRUD",
+            ours["write@1"]["p50_ms"] / crud["write@1"]["p50_ms"],
+            3,
+            False,
+        ),
+        Budget(
+            "CPU of a write@128 / CRUD",
+            ours["write@128"]["cpu_ms"] / crud["write@128"]["cpu_ms"],
+            0.7,
+            False,
+        ),
+    ]
+    for store, bound in (("memory", 10), ("postgres", 20)):
+        at = lag[store]
+        found.append(
+            Budget(
+                f"lag p99 in {store} at half of peak / median command latency",
+                at["lag"]["p99_ms"] / at["p50_ms"],
+                bound,
+                False,
+                f"{at['lag']['p99_ms']:.1f} ms / {at['p50_ms']:.1f} ms at {at['per_second']:.0f}/s",
+            )
+        )
+    found.append(
+        Budget(
+            "rebuild of a Postgres view / the client reading the log",
+            rebuild["ratio"],
+            0.5,
+            True,
+            f"{rebuild['rebuild']:,.0f} / {rebuild['bare']:,.0f} events/s",
+        )
+    )
+    skipped = "" if copy else "left out: --quick"
+    found.append(Budget("new replica at 1,000,000 events / replay", copy, 20, True, skipped))
+    found.append(Budget("an idle aggregate beside its state, bytes", idle, 4096, False, skipped))
+    return found

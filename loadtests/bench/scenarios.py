@@ -1,0 +1,83 @@
+"""What every contender is put through, and what is measured meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+from loadtests.bench.contenders import Server
+from loadtests.bench.usage import cpu_seconds, memory_bytes, processes
+
+ORDERS = 300
+LINES = 3
+WARM = 1.0
+
+
+class Scenario(NamedTuple):
+    """`work` is what `client` knows; so many clients at once."""
+
+    name: str
+    work: str
+    clients: int
+
+
+SCENARIOS = [
+    Scenario("write@1", "write", 1),
+    Scenario("write@128", "write", 128),
+    Scenario("hot@32", "hot", 32),
+    Scenario("read@32", "read", 32),
+    Scenario("read@128", "read", 128),
+]
+
+
+def ask_client(**task: Any) -> Any:
+    """Runs the load client; its CPU is not the server's."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtests.bench.client", json.dumps(task)],
+        capture_output=True,
+        timeout=180,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode()[-2000:])
+    return json.loads(done.stdout)
+
+
+def run_all(server: Server, seconds: float) -> dict[str, dict[str, Any]]:
+    """Every scenario against one server, on orders of its own."""
+    results = {}
+    orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
+    hot = ask_client(port=server.port, work="seed", orders=1, lines=LINES)
+    shown = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
+    for scenario in SCENARIOS:
+        # Reads are of orders of `LINES` lines with every contender, whatever was written before.
+        on = {"hot": hot, "read": shown}.get(scenario.work, orders)
+        task = {"port": server.port, "orders": on, **scenario._asdict()}
+        ask_client(**task, seconds=WARM)
+        results[scenario.name] = measured(server, task, seconds)
+    return results
+
+
+def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """One measurement, with CPU milliseconds for each request, and memory in bytes."""
+    of = processes(server.pid, server.folder)
+    before = cpu_seconds(of)
+    found: dict[str, Any] = ask_client(**task, seconds=seconds)
+    time.sleep(0.5)  # what was written is still being projected: that counts too
+    found["cpu_ms"] = (cpu_seconds(of) - before) * 1000 / max(found["count"], 1)
+    found["memory"] = memory_bytes(of)
+    found["failed"] = sum(
+        count for status, count in found["statuses"].items() if status not in ("200", "202")
+    )
+    return found
+
+
+def lags(server: Server, rate: float, seconds: float) -> dict[str, Any]:
+    """From receipt to visible in each store, at a steady rate of writes."""
+    orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
+    task = {"port": server.port, "orders": orders, "work": "lag", "rate": rate}
+    return {
+        store: ask_client(**task, seconds=seconds, store=store) for store in ("memory", "postgres")
+    }

@@ -1,0 +1,41 @@
+"""CPU and memory of a server with all of its processes, its database included."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def processes(pid: int, folder: Path) -> list[psutil.Process]:
+    """The tree under `pid`, and a Postgres that went its own way with its data in `folder`."""
+    roots = [psutil.Process(pid)]
+    for process in psutil.process_iter(["name", "cmdline"]):
+        command = process.info["cmdline"] or []
+        if "postgres" in (process.info["name"] or "") and str(folder) in " ".join(command):
+            roots.append(process)
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        with suppress(psutil.NoSuchProcess):
+            found |= {each.pid: each for each in (root, *root.children(recursive=True))}
+    return list(found.values())
+
+
+def cpu_seconds(of: list[psutil.Process]) -> float:
+    """User and system time so far."""
+    total = 0.0
+    for process in of:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def memory_bytes(of: list[psutil.Process]) -> int:
+    """Proportional set size: what is shared counts once."""
+    total = 0
+    for process in of:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            total += process.memory_full_info().pss
+    return total
