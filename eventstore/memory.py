@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
+from uuid import UUID
+
+from msgspec.json import encode
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
@@ -108,11 +111,11 @@ class MemoryLog:
             raw = RawRecord(
                 record.event_type,
                 record.data,
-                record.metadata,
+                encode(record.metadata),
                 append.stream,
                 len(stream),
                 len(self._all) + 1,
-                record.id,
+                UUID(record.id),
                 datetime.now(UTC),
             )
             stream.append(raw)
