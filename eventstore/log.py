@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
-from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
+from kurrentdbclient import NewEvent, StreamState
 from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import (
     ConsistencyChecksFailedError,
@@ -28,7 +28,7 @@ from eventstore.appending import Client, append_request
 from eventstore.errors import StoreUnavailable
 from eventstore.feed import feed
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord
+from eventstore.records import Batch, RawRecord, ticks_of
 
 T = TypeVar("T")
 
@@ -146,19 +146,17 @@ class EventLog:
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
-        options = {"commit_position": after, **_filtered(prefixes)}
         if limit is None:
-            batches = feed(self._uri, lambda client: client.read_all(**options), _raw)
-            async with aclosing(batches):
+            async with aclosing(feed(self._uri, prefixes, after, live=False)) as batches:
                 async for batch in batches:
                     for record in batch:
-                        if after is None or record.position > after:
+                        if isinstance(record, RawRecord) and record.position > (after or 0):
                             yield record
             return
         given = 0
 
         def read(client: Client) -> Awaitable[Any]:
-            return client.read_all(limit=limit + 1, **options)
+            return client.read_all(commit_position=after, limit=limit + 1, **_filtered(prefixes))
 
         async for event in self._events(read):
             if after is not None and event.commit_position <= after:
@@ -172,18 +170,8 @@ class EventLog:
         self, prefixes: Sequence[str], after: int | None
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
-
-        def read(client: KurrentDBClient) -> Any:
-            return client.subscribe_to_all(
-                commit_position=after,
-                include_checkpoints=True,
-                include_caught_up=True,
-                include_fell_behind=True,
-                **_filtered(prefixes),
-            )
-
         position, live = after or 0, False
-        async with aclosing(feed(self._uri, read, _raw_or_sign)) as batches:
+        async with aclosing(feed(self._uri, prefixes, after, live=True)) as batches:
             async for batch in batches:
                 records = []
                 for item in batch:
@@ -243,13 +231,6 @@ class EventLog:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-class _Sign(NamedTuple):
-    """What the server says between events: how far it has looked; whether that is the end."""
-
-    position: int
-    live: bool | None
-
-
 def _expected(revision: int | None) -> Any:
     if revision is None:
         return StreamState.NO_STREAM
@@ -272,13 +253,5 @@ def _raw(event: RecordedEvent) -> RawRecord:
         event.stream_name,
         event.stream_position,
         event.commit_position,
-        event.id,
-        event.recorded_at,
+        ticks_of(event.recorded_at) if event.recorded_at else 0,
     )
-
-
-def _raw_or_sign(event: RecordedEvent) -> RawRecord | _Sign:
-    if type(event) is RecordedEvent:
-        return _raw(event)
-    live = True if event.is_caught_up else False if event.is_fell_behind else None
-    return _Sign(event.commit_position, live)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from uuid import UUID
 
 from msgspec.json import encode
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord
+from eventstore.records import Batch, RawRecord, ticks_of
 
 
 class MemoryLog:
@@ -115,8 +114,7 @@ class MemoryLog:
                 append.stream,
                 len(stream),
                 len(self._all) + 1,
-                UUID(record.id),
-                datetime.now(UTC),
+                ticks_of(datetime.now(UTC)),
             )
             stream.append(raw)
             self._all.append(raw)

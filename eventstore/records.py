@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from rayfold import Recorded, Registry
+
+TICKS = 10_000_000
+"""A second's, of 100 ns each: the log's unit of time."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NewRecord(NamedTuple):
@@ -22,7 +26,10 @@ class NewRecord(NamedTuple):
 
 
 class RawRecord(NamedTuple):
-    """An event as the log holds it. `revision` is its place in `stream`, `position` in `$all`."""
+    """An event as the log holds it. `revision` is its place in `stream`, `position` in `$all`.
+
+    `created` is in ticks of 100 ns since the Unix epoch, by the server's clock; 0: not known.
+    """
 
     event_type: str
     data: bytes
@@ -30,8 +37,17 @@ class RawRecord(NamedTuple):
     stream: str
     revision: int
     position: int
-    id: UUID
-    recorded_at: datetime | None
+    created: int
+
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When it was written."""
+        return _EPOCH + timedelta(microseconds=self.created // 10) if self.created else None
+
+
+def ticks_of(moment: datetime) -> int:
+    """The moment as `RawRecord.created`."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
 
 
 class Batch(NamedTuple):
