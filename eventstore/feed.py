@@ -56,17 +56,17 @@ Items = list[RawRecord | Sign]
 
 
 async def feed(
-    uri: str, prefixes: Sequence[str], after: int | None, *, live: bool
+    uri: str, prefixes: Sequence[str], after: int | None, *, live: bool, gather: float = 0.0
 ) -> AsyncGenerator[Items, None]:
     """Events of streams whose names begin so, after that position, in batches.
 
     `live` goes on for ever, with signs in between. Without it the read ends at the log's
-    end, and begins with the event at `after` itself.
+    end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`.
 
     Raises:
         StoreUnavailable: no answer, or the read broke off.
     """
-    reading = _Reading(uri, _request(prefixes, after, live=live))
+    reading = _Reading(uri, _request(prefixes, after, live=live), gather)
     try:
         while (batch := await reading.take()) is not None:
             yield batch
@@ -77,8 +77,9 @@ async def feed(
 class _Reading:
     """The thread, and the buffer between it and the loop."""
 
-    def __init__(self, uri: str, request: streams_pb2.ReadReq) -> None:
+    def __init__(self, uri: str, request: streams_pb2.ReadReq, gather: float) -> None:
         self._uri = uri
+        self._gather = gather
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._filled = asyncio.Event()
@@ -171,7 +172,7 @@ class _Reading:
     def _breathe(self, events: int) -> None:
         now = self._loop.time()
         rate = events / max(now - self._taken_at, 1e-4)
-        self._pause = min(rate * PAUSE_PER_RATE, LONGEST_PAUSE)
+        self._pause = max(min(rate * PAUSE_PER_RATE, LONGEST_PAUSE), self._gather)
         self._taken_at = now
 
     def _wake(self) -> None:

@@ -167,11 +167,11 @@ class EventLog:
             yield _raw(event)
 
     async def subscribe(
-        self, prefixes: Sequence[str], after: int | None
+        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position, live = after or 0, False
-        async with aclosing(feed(self._uri, prefixes, after, live=True)) as batches:
+        async with aclosing(feed(self._uri, prefixes, after, live=True, gather=gather)) as batches:
             async for batch in batches:
                 records = []
                 for item in batch:

@@ -69,7 +69,7 @@ class MemoryLog:
             yield record
 
     async def subscribe(
-        self, prefixes: Sequence[str], after: int | None
+        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position = after or 0

@@ -78,8 +78,13 @@ class Log(Protocol):
         """
         ...
 
-    def subscribe(self, prefixes: Sequence[str], after: int | None) -> AsyncGenerator[Batch, None]:
+    def subscribe(
+        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
+    ) -> AsyncGenerator[Batch, None]:
         """The same without end: what is there, then what comes.
+
+        Batches may come as much as `gather` seconds apart, for whoever pays for each of them;
+        the first event after a silence comes at once.
 
         Raises:
             StoreUnavailable: the connection broke; subscribe again after the last position.

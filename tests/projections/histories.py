@@ -91,7 +91,7 @@ class BadLog(MemoryLog):
         self._overlap = overlap
 
     async def subscribe(
-        self, prefixes: Sequence[str], after: int | None
+        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
     ) -> AsyncGenerator[Batch, None]:
         start = sum(1 for raw in self._history if raw.position <= (after or 0))
         at = max(start - self._overlap, 0)
