@@ -157,13 +157,11 @@ class CommandRoutes:
 
 
 def views_of(registry: Registry) -> dict[AggregateType, list[str]]:
-    """The names of the views that an aggregate's events change."""
+    """The names of the views that an aggregate's events change; SQL projections count too."""
+    concerned = {view.name: set(view.folds) for view in registry.views.values()}
+    concerned |= {each.name: set(each.handlers) for each in registry.projections.values()}
     return {
-        aggregate: [
-            view.name
-            for view in registry.views.values()
-            if any(event in view.folds for event in aggregate.events)
-        ]
+        aggregate: [name for name, events in concerned.items() if events & {*aggregate.events}]
         for aggregate in registry.aggregates.values()
     }
 

@@ -25,7 +25,7 @@ class PostgresReads:
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
-        self._primary = Database(dsn, "postgres-primary")
+        self.primary = Database(dsn, "postgres-primary")
         self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
         self.projectors: dict[str, list[Part]] = {view: [] for view in self._rows}
 
@@ -35,7 +35,7 @@ class PostgresReads:
         Raises:
             PostgresUnavailable: the primary does not answer.
         """
-        await self._primary.connect()
+        await self.primary.connect()
         await self.look()
 
     async def look(self) -> None:
@@ -44,7 +44,7 @@ class PostgresReads:
 
     def close(self) -> None:
         """Closes all connections."""
-        for database in (self._primary, *self.replicas):
+        for database in (self.primary, *self.replicas):
             database.close()
 
     async def ask(self, ask: Ask, deadline: float) -> Found:
@@ -56,24 +56,24 @@ class PostgresReads:
             BadCursor: see `PageQuery`.
         """
         table = self._rows[ask.view].table
-        database = self._choose(table, ask.at_least)
+        database = self.choose(table, ask.at_least)
         while True:
             try:
                 found = await self._find(database, ask)
             except PostgresUnavailable:
-                if database is self._primary:
+                if database is self.primary:
                     raise
-                database = self._choose(table, ask.at_least)
+                database = self.choose(table, ask.at_least)
                 continue
             if found.position >= ask.at_least:
                 return found
             if time.monotonic() >= deadline:
                 raise Behind(ask.view, found.position, ask.at_least)
-            if database is self._primary:
+            if database is self.primary:
                 await self._wait(ask, deadline)
-            database = self._primary  # whoever waits is there sooner than a copy of it
+            database = self.primary  # whoever waits is there sooner than a copy of it
 
-    def _choose(self, table: str, at_least: int) -> Database:
+    def choose(self, table: str, at_least: int) -> Database:
         """The less loaded of two replicas that are there; without any, the primary."""
         there = [
             replica
@@ -81,7 +81,7 @@ class PostgresReads:
             if replica.ready and replica.positions.get(table, -1) >= at_least
         ]
         if not there:
-            return self._primary
+            return self.primary
         return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
 
     async def _wait(self, ask: Ask, deadline: float) -> None:
@@ -99,9 +99,7 @@ class PostgresReads:
             PostgresUnavailable: Postgres does not answer.
         """
         rows = self._rows[view]
-        records = await self._primary.fetch(
-            f'SELECT {rows.codec.select_list} FROM "{rows.table}" t'
-        )
+        records = await self.primary.fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
         return [(key, document(entry), entry.position) for key, entry in entries]
 

@@ -123,3 +123,8 @@ class FakeOperations:
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         return []
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        return [{"store": "postgres", "view": view, "key": key, "parked": False}]
