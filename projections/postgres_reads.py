@@ -25,6 +25,9 @@ class PostgresReads:
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
+        self._competing = {
+            rows.table for rows in self._rows.values() if rows.view.delivery == "competing"
+        }
         self.primary = Database(dsn, "postgres-primary")
         self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
         self.projectors: dict[str, list[Part]] = {view: [] for view in self._rows}
@@ -74,7 +77,13 @@ class PostgresReads:
             database = self.primary  # whoever waits is there sooner than a copy of it
 
     def choose(self, table: str, at_least: int) -> Database:
-        """The less loaded of two replicas that are there; without any, the primary."""
+        """The less loaded of two replicas that are there; without any, the primary.
+
+        A row that competing consumers fill may be ahead of the position that it is told
+        with, so replicas that have the position need not have the row: only the primary has.
+        """
+        if table in self._competing:
+            return self.primary
         there = [
             replica
             for replica in self.replicas

@@ -30,7 +30,11 @@ class PostgresSide:
     def __init__(self, registry: Registry, settings: ReadSettings, reads: PostgresReads) -> None:
         self._settings = settings
         self._reads = reads
-        self._views = {v.name: v for v in registry.views.values() if "postgres" in v.stores}
+        self._views = {
+            view.name: view
+            for view in registry.views.values()
+            if "postgres" in view.stores and view.delivery == "ordered"
+        }
         self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
         self._changing = asyncio.Lock()
 
@@ -39,7 +43,7 @@ class PostgresSide:
         """All projectors."""
         unique: dict[str, Part] = {}
         for parts in self._reads.projectors.values():
-            unique |= {part.name: part for part in parts}
+            unique |= {part.name: part for part in parts if part.kind == "postgres"}
         return list(unique.values())
 
     async def start(self) -> None:
@@ -55,7 +59,8 @@ class PostgresSide:
             log.warning("the definition of %r has changed: its table is built anew", view.name)
             await self.rebuild(Rebuild(view.name, ["postgres"]))
         await self._reads.connect()
-        self._reads.projectors = await self._start_projectors(list(self._views))
+        new = await self._start_projectors(list(self._views))
+        self._reads.projectors = self._reads.projectors | new
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Sets the number of partitions of these views.

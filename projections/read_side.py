@@ -15,6 +15,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.log import EventLog
 from eventstore.records import metadata_of
 from projections.autoscaler import LAG, QUERIES, Autoscaler
+from projections.competing.side import CompetingSide
 from projections.errors import Behind, ProjectionError, UnknownTarget
 from projections.history import History
 from projections.lag import Lag
@@ -54,6 +55,7 @@ class ReadSide:
         self._sql_reads = SqlReads(registry, self._postgres_reads)
         self._memory = MemorySide(registry, settings, self._memory_reads)
         self._postgres = PostgresSide(registry, settings, self._postgres_reads)
+        self._competing = CompetingSide(registry, settings, self._postgres_reads, self._log)
         self._sql = SqlSide(registry, settings, self._sql_reads)
         self._lag = Lag()
         self._scaling = asyncio.Lock()
@@ -81,17 +83,28 @@ class ReadSide:
         for target, (least, most) in settings.autoscale.items():
             side._views_of(target, least)
             side._views_of(target, most)
-        await asyncio.gather(side._memory.start(), side._postgres.start(), side._sql.start())
+        await asyncio.gather(side._memory.start(), side._start_postgres())
         await side._look_once()
         side._keep(side._look())
         if side._autoscalers:
             side._keep(side._autoscale())
         return side
 
+    async def _start_postgres(self) -> None:
+        # One after the other: each removes what is left of builds, and may build itself.
+        await self._postgres.start()
+        await self._competing.start()
+        await self._sql.start()
+
     @property
     def parts(self) -> list[Part]:
         """All actors of the read side."""
-        return [*self._memory.parts, *self._postgres.parts, *self._sql.parts]
+        return [
+            *self._memory.parts,
+            *self._postgres.parts,
+            *self._competing.parts,
+            *self._sql.parts,
+        ]
 
     async def caught_up(self, timeout: float) -> None:
         """Returns when every part has reached the log's end as of this call.
@@ -113,6 +126,8 @@ class ReadSide:
     async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
         """Sets how many `memory` replicas or `postgres` partitions serve, all views or one.
 
+        Of a view that competing consumers keep it is their number.
+
         Raises:
             UnknownTarget: there is no such target, or not so many of it.
             ProjectionError: new parts do not come up; the old ones stay.
@@ -123,7 +138,10 @@ class ReadSide:
             if kind == "memory":
                 await self._memory.scale(views, number)
             else:
-                await self._postgres.scale(views, number)
+                competing = [view for view in views if view in self._competing.wanted]
+                if len(competing) < len(views):
+                    await self._postgres.scale([v for v in views if v not in competing], number)
+                await self._competing.scale(competing, number)
         self._moves.appendleft(
             {
                 "target": target,
@@ -136,7 +154,7 @@ class ReadSide:
 
     def _views_of(self, target: str, number: int) -> tuple[str, list[str]]:
         kind, _, view = target.partition(":")
-        wanted = {"memory": self._memory.wanted, "postgres": self._postgres.wanted}.get(kind)
+        wanted = self._wanted(kind)
         if wanted is None or (view and view not in wanted):
             raise UnknownTarget(f"nothing to scale is named {target!r}")
         if not 1 <= number <= MOST_PARTS:
@@ -145,8 +163,13 @@ class ReadSide:
 
     def _count(self, target: str) -> int:
         kind, _, view = target.partition(":")
-        wanted = self._memory.wanted if kind == "memory" else self._postgres.wanted
+        wanted = self._wanted(kind) or {}
         return wanted[view] if view else max(wanted.values(), default=1)
+
+    def _wanted(self, kind: str) -> dict[str, int] | None:
+        if kind == "memory":
+            return self._memory.wanted
+        return self._postgres.wanted | self._competing.wanted if kind == "postgres" else None
 
     def moves(self) -> list[dict[str, Any]]:
         """The last changes of scale with their reasons, the newest first."""
@@ -196,7 +219,9 @@ class ReadSide:
             UnknownTarget: it is not parked.
             ProjectionError: its projector does not answer.
         """
-        side = self._sql if view in self._registry.projections else self._postgres
+        if view in self._registry.projections:
+            return await self._sql.replay(view, key)
+        side = self._competing if view in self._competing.wanted else self._postgres
         return await side.replay(view, key)
 
     def rebuilds(self) -> list[dict[str, Any]]:
@@ -209,6 +234,8 @@ class ReadSide:
                 rebuild.begin(store, await self._log.end_position(self._registry.prefixes))
                 if rebuild.view in self._registry.projections:
                     await self._sql.rebuild(rebuild)
+                elif rebuild.view in self._competing.wanted:
+                    await self._competing.rebuild(rebuild)
                 elif store == "postgres":
                     await self._postgres.rebuild(rebuild)
                 else:
@@ -285,7 +312,9 @@ class ReadSide:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(self._memory.stop(), self._postgres.stop(), self._sql.stop())
+        await asyncio.gather(
+            self._memory.stop(), self._postgres.stop(), self._competing.stop(), self._sql.stop()
+        )
         self._postgres_reads.close()
         await self._log.close()
 
@@ -327,6 +356,7 @@ class ReadSide:
         kind, views = self._views_of(target, count)
         if kind == "memory":
             return sum(self._memory_reads.in_flight[view] for view in views) / count
-        parts = [part for part in self._postgres.parts if set(part.views) & set(views)]
+        filling = [*self._postgres.parts, *self._competing.parts]
+        parts = [part for part in filling if set(part.views) & set(views)]
         lags = [self._lag.of(part.progress.position, now) for part in parts]
         return max(lags, default=0.0)
