@@ -8,12 +8,14 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import ray
 
-from actors.envelope import Envelope, Outcome
+from actors.envelope import Envelope
 from actors.host import Host, HostLimits
 from eventstore.log import EventLog
 from rayfold import Registry
 from rayfold.collector import collect_rarely
+from rayfold.link import Address, LinkServer
 
 SWEEP = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
@@ -33,13 +35,16 @@ class HostActor:
         self._limits = limits
         collect_rarely()
         self._host: Host | None = None
+        self._link = LinkServer(self._commands)
         self._sweeping: asyncio.Task[None] | None = None
 
-    async def commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
-        """An outcome for each; a finished one as a plain tuple, which Ray dumps fastest."""
-        outcomes: list[Outcome] = await self._running().handle(
-            [Envelope(*envelope) for envelope in envelopes]
-        )
+    async def address(self) -> Address:
+        """Where commands are taken, in batches, an outcome for each."""
+        return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+    async def _commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
+        outcomes = await self._running().handle([Envelope(*each) for each in envelopes])
+        # A plain tuple is dumped fastest.
         return [tuple(outcome) if isinstance(outcome, tuple) else outcome for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:
@@ -57,6 +62,7 @@ class HostActor:
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._running().drain()
+        self._link.close()
         await self._store.close()
 
     def _running(self) -> Host:

@@ -13,6 +13,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable
 from rayfold.batching import Batcher, BatchFull
+from rayfold.link import Address, Link, LinkBroken
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Writer:
         self.open = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._link = Link(self._address)
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
@@ -63,6 +65,11 @@ class Writer:
     async def close(self) -> None:
         """Gives up what waits."""
         await self._batcher.close()
+        self._link.close()
+
+    async def _address(self) -> Address:
+        address: Address = await self.actor.address.remote()
+        return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome]:
         """The actor's answers. One that died is asked again: the command ids make that safe."""
@@ -70,16 +77,15 @@ class Writer:
         plain = [tuple(envelope) for envelope in batch]
         while True:
             try:
-                asked = asyncio.wrap_future(self.actor.commands.remote(plain).future())
-                done, _ = await asyncio.wait([asked], timeout=deadline - time.monotonic())
-                if not done:
-                    asked.add_done_callback(_forget)
-                    return self._all(batch, "the writer does not answer")
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    outcomes = await self._link.call(plain)
                 return [
                     Done(*outcome) if isinstance(outcome, tuple) else outcome
-                    for outcome in asked.result()
+                    for outcome in outcomes
                 ]
-            except RayActorError as error:
+            except TimeoutError:
+                return self._all(batch, "the writer does not answer")
+            except (RayActorError, LinkBroken) as error:
                 log.info("a writer went away: %s", type(error).__name__)
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the writer does not come back")
@@ -94,8 +100,3 @@ class Writer:
 
     def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
         return [Unavailable(detail) for _ in batch]
-
-
-def _forget(asked: asyncio.Future[Any]) -> None:
-    if not asked.cancelled():
-        asked.exception()

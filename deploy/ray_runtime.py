@@ -38,6 +38,7 @@ def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lamb
         options = common | {
             "address": "local",
             "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",  # nothing of a laptop's is for its network
             "object_store_memory": OBJECT_STORE,
             # Writers are as urgent as the gateway; readers step back by themselves.
             "_system_config": {"enable_metrics_collection": False, "worker_niceness": 0},

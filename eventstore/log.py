@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from contextlib import aclosing, suppress
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
-from kurrentdbclient import AsyncKurrentDBClient, NewEvent, StreamState
+from kurrentdbclient import AsyncKurrentDBClient, KurrentDBClient, NewEvent, StreamState
 from kurrentdbclient.events import NewRecord as ClientRecord
 from kurrentdbclient.events import RecordedEvent, StreamStateCheck
 from kurrentdbclient.exceptions import (
@@ -24,6 +24,7 @@ from kurrentdbclient.exceptions import (
 )
 
 from eventstore.errors import StoreUnavailable
+from eventstore.feed import feed
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import Batch, RawRecord
 
@@ -31,11 +32,6 @@ T = TypeVar("T")
 
 APPEND_DEADLINE = 10.0
 """Seconds. A longer silence is an outage, and the caller is told so."""
-
-_MAX_BUFFER = 2000
-"""Records of a subscription that wait for their consumer; beyond that the stream waits."""
-
-_END = object()
 
 
 class EventLog:
@@ -161,11 +157,19 @@ class EventLog:
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
-        options: dict[str, Any] = {} if limit is None else {"limit": limit + 1}
+        options = {"commit_position": after, **_filtered(prefixes)}
+        if limit is None:
+            batches = feed(self._uri, lambda client: client.read_all(**options), _raw)
+            async with aclosing(batches):
+                async for batch in batches:
+                    for record in batch:
+                        if after is None or record.position > after:
+                            yield record
+            return
         given = 0
 
         def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
-            return client.read_all(commit_position=after, **_filtered(prefixes), **options)
+            return client.read_all(limit=limit + 1, **options)
 
         async for event in self._events(read):
             if after is not None and event.commit_position <= after:
@@ -180,7 +184,7 @@ class EventLog:
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
 
-        def open_subscription(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+        def read(client: KurrentDBClient) -> Any:
             return client.subscribe_to_all(
                 commit_position=after,
                 include_checkpoints=True,
@@ -189,35 +193,18 @@ class EventLog:
                 **_filtered(prefixes),
             )
 
-        subscription = await self._asked(open_subscription)
-        buffer = _Buffer()
-        pump = asyncio.create_task(_pump(subscription, buffer))
-        try:
-            position, live = after or 0, False
-            while True:
-                events = await buffer.take()
+        position, live = after or 0, False
+        async with aclosing(feed(self._uri, read, _raw_or_sign)) as batches:
+            async for batch in batches:
                 records = []
-                ended: object = None
-                for event in events:
-                    if isinstance(event, RecordedEvent):
-                        position = max(position, event.commit_position)
-                        if event.is_caught_up:
-                            live = True
-                        elif event.is_fell_behind:
-                            live = False
-                        elif not event.is_checkpoint:
-                            records.append(_raw(event))
-                    else:
-                        ended = event
-                yield Batch(records, position, live and not buffer)
-                if ended is not None:
-                    raise StoreUnavailable(f"the subscription ended: {ended}")
-        finally:
-            pump.cancel()
-            with suppress(asyncio.CancelledError, KurrentDBClientError, grpc.RpcError):
-                await pump
-            with suppress(KurrentDBClientError, grpc.RpcError):
-                await subscription.stop()
+                for item in batch:
+                    position = max(position, item.position)
+                    if isinstance(item, RawRecord):
+                        records.append(item)
+                    elif item.live is not None:
+                        live = item.live
+                yield Batch(records, position, live)
+        raise StoreUnavailable("the subscription ended")
 
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
@@ -267,48 +254,11 @@ class EventLog:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-class _Buffer:
-    """What has arrived and was not yet taken: all of it is taken at once."""
+class _Sign(NamedTuple):
+    """What the server says between events: how far it has looked; whether that is the end."""
 
-    def __init__(self) -> None:
-        self._items: list[object] = []
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
-
-    def put(self, item: object) -> bool:
-        """Whether there is room for more; if not, wait for it."""
-        self._items.append(item)
-        self._filled.set()
-        if len(self._items) < _MAX_BUFFER:
-            return True
-        self._emptied.clear()
-        return False
-
-    async def room(self) -> None:
-        """Returns when what waited was taken."""
-        await self._emptied.wait()
-
-    async def take(self) -> list[object]:
-        await self._filled.wait()
-        self._filled.clear()
-        items, self._items = self._items, []
-        self._emptied.set()
-        return items
-
-
-async def _pump(events: Any, buffer: _Buffer) -> None:
-    end: object = _END
-    try:
-        async for event in events:
-            if not buffer.put(event):
-                await buffer.room()
-    except (KurrentDBClientError, grpc.RpcError) as error:
-        end = error
-    buffer.put(end)
+    position: int
+    live: bool | None
 
 
 def _expected(revision: int | None) -> Any:
@@ -336,3 +286,10 @@ def _raw(event: RecordedEvent) -> RawRecord:
         event.id,
         event.recorded_at,
     )
+
+
+def _raw_or_sign(event: RecordedEvent) -> RawRecord | _Sign:
+    if type(event) is RecordedEvent:
+        return _raw(event)
+    live = True if event.is_caught_up else False if event.is_fell_behind else None
+    return _Sign(event.commit_position, live)

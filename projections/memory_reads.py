@@ -15,6 +15,7 @@ from projections.errors import Behind, ReplicaUnavailable
 from projections.part import Part
 from projections.replica import Ask, Found
 from rayfold.batching import Batcher, BatchFull
+from rayfold.link import Address, Link, LinkBroken
 
 BATCH = 256
 BATCHES = 2
@@ -29,6 +30,7 @@ class ReplicaClient(Part):
         self.batcher: Batcher[Ask, Found | Exception] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
+        self._link = Link(self._address)
         self.open = 0
         self._drained = asyncio.Event()
 
@@ -37,7 +39,7 @@ class ReplicaClient(Part):
 
         Raises:
             BadCursor: the replica says so.
-            RayError: it does not answer.
+            RayError, LinkBroken: it does not answer.
             BatchFull: too many queries wait for it.
         """
         self.open += 1
@@ -57,8 +59,17 @@ class ReplicaClient(Part):
             self._drained.clear()
             await self._drained.wait()
 
+    def close(self) -> None:
+        """See `Part.close`."""
+        super().close()
+        self._link.close()
+
+    async def _address(self) -> Address:
+        address: Address = await self.actor.address.remote()
+        return address
+
     async def _send(self, asks: list[Ask]) -> list[Found | Exception]:
-        answers = await self.actor.ask.remote([tuple(ask) for ask in asks])
+        answers = await self._link.call([tuple(ask) for ask in asks])
         found = [Found(*each) if isinstance(each, tuple) else each for each in answers]
         for each in found:
             if isinstance(each, Found):
@@ -109,7 +120,7 @@ class MemoryReads:
                     await nearest.reached(ask.at_least, deadline)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
-                except RayActorError:
+                except (RayActorError, LinkBroken):
                     replica.ready = False
                 except RayError as error:
                     raise ReplicaUnavailable(f"{replica.name}: {type(error).__name__}") from error

@@ -9,14 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import ray
 from ray.exceptions import RayError
 
 from eventstore.log import EventLog
 from projections.folding import Parked
-from projections.replica import Ask, Replica
+from projections.replica import Ask, Found, Replica
 from projections.table import Copied
 from rayfold import Registry
 from rayfold.collector import collect_rarely
+from rayfold.link import Address, LinkServer
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}
         self._started = False
+        self._link = LinkServer(self._ask)
         collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
@@ -108,8 +111,14 @@ class ReplicaActor:
         """See `Replica.parked`; as plain tuples."""
         return [tuple(parked) for parked in self._replica.parked()]
 
-    async def ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
-        """An answer for each, as a plain tuple or as an error."""
+    async def address(self) -> Address:
+        """Where queries are taken, in batches, an answer for each."""
+        return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+    async def _ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
+        if not self._replica.caught_up.is_set():
+            # Restarted, and asked by somebody who has not noticed: what it lacks is not missing.
+            return [tuple(Found(None, None, 0, late=True))] * len(asks)
         found = self._replica.answer([Ask(*ask) for ask in asks])
         return [tuple(each) if isinstance(each, tuple) else each for each in found]
 
@@ -146,4 +155,5 @@ class ReplicaActor:
         """Ends the subscription."""
         if self._following is not None:
             self._following.cancel()
+        self._link.close()
         await self._store.close()
