@@ -62,16 +62,16 @@ class PostgresReads:
         database = self.choose(table, ask.at_least)
         while True:
             try:
-                found = await self._find(database, ask)
+                found, covered = await self._find(database, ask)
             except PostgresUnavailable:
                 if database is self.primary:
                     raise
                 database = self.choose(table, ask.at_least)
                 continue
-            if found.position >= ask.at_least:
+            if covered >= ask.at_least:
                 return found
             if time.monotonic() >= deadline:
-                raise Behind(ask.view, found.position, ask.at_least)
+                raise Behind(ask.view, covered, ask.at_least)
             if database is self.primary:
                 await self._wait(ask, deadline)
             database = self.primary  # whoever waits is there sooner than a copy of it
@@ -118,9 +118,11 @@ class PostgresReads:
             return parts
         return [parts[hash_of(ask.key) % len(parts)]]
 
-    async def _find(self, database: Database, ask: Ask) -> Found:
+    async def _find(self, database: Database, ask: Ask) -> tuple[Found, int]:
+        """The answer, and the position that all of it has reached."""
         if ask.key is not None:
-            return await self._one(database, ask)
+            found = await self._one(database, ask)
+            return found, found.position
         return await self._page(database, ask)
 
     async def _one(self, database: Database, ask: Ask) -> Found:
@@ -141,7 +143,7 @@ class PostgresReads:
         entry = rows.codec.decode(records[0])
         return Found(document(entry), entry.revision, records[0]["at"])
 
-    async def _page(self, database: Database, ask: Ask) -> Found:
+    async def _page(self, database: Database, ask: Ask) -> tuple[Found, int]:
         rows = self._rows[ask.view]
         after = decode_cursor(ask.cursor) if ask.cursor else -1
         wheres = ["t._started > $2"]
@@ -150,9 +152,10 @@ class PostgresReads:
             parameters.append(value)
             wheres.append(f't."{field}"::text = ${len(parameters)}')
         records = await database.fetch(
-            f'SELECT (SELECT min(position) FROM rayfold_checkpoint WHERE "table" = $1) AS at,'
-            f" {rows.codec.select_list}"
-            f' FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
+            f"SELECT c.least, c.most, {rows.codec.select_list}"
+            " FROM (SELECT min(position) AS least, max(position) AS most"
+            ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
+            f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
             f" WHERE {' AND '.join(wheres)} ORDER BY t._started LIMIT {ask.limit + 1}) t ON true"
             " ORDER BY t._started",
             *parameters,
@@ -161,4 +164,6 @@ class PostgresReads:
         page = entries[: ask.limit]
         last = page[-1].started if len(entries) > ask.limit else None
         body = page_json([document(entry) for entry in page], last)
-        return Found(body, None, records[0]["at"] or 0)
+        # Rows of the furthest partition are shown too: a token of less would let a client who
+        # sends it back see an older state of them, in another store.
+        return Found(body, None, records[0]["most"] or 0), records[0]["least"] or 0

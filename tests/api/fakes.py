@@ -68,7 +68,7 @@ class FakeHistories:
     """Answers with `past`; keeps the moments that it was asked for."""
 
     def __init__(self) -> None:
-        self.past: list[dict[str, Any]] = [{"type": "OrderCreated", "revision": 0}]
+        self.past: list[dict[str, Any]] = [{"type": "OrderCreated", "revision": 0, "position": 17}]
         self.moments: list[int | datetime] = []
         self.row: bytes | None = ROW
 
@@ -77,10 +77,10 @@ class FakeHistories:
 
     async def as_of(
         self, view: type[View], key: str, stream: str, at: int | datetime
-    ) -> bytes | None:
+    ) -> tuple[bytes, int] | None:
         assert stream.endswith(key)
         self.moments.append(at)
-        return self.row
+        return (self.row, 17) if self.row else None
 
 
 class FakeOperations:
