@@ -92,7 +92,8 @@ def status(data: Data = None, as_json: Json = False) -> None:
     for part in parts:
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
         cells = [str(part.get(column, "")) for column in columns]
-        table.add_row(*cells, memory, str(part.get("error", "")))
+        trouble = part.get("error") or part.get("stopped") or ""
+        table.add_row(*cells, memory, str(trouble))
     Console().print(table)
 
 

@@ -67,11 +67,11 @@ async def build(
         await answering([builder])
         await builder.look()
         while not builder.ready:
-            if "stopped" in builder.seen:
-                raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
             await asyncio.sleep(0.2)
             await builder.look()
             rebuild.moved(builder.progress.position, builder.seen.get("events", 0))
+        if "stopped" in builder.seen:
+            raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
         async with connected(dsn) as connection:
             if finish is not None:
                 await finish(connection)

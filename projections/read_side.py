@@ -107,7 +107,7 @@ class ReadSide:
         ]
 
     async def caught_up(self, timeout: float) -> None:
-        """Returns when every part has reached the log's end as of this call.
+        """Returns when every part has reached the log's end as of this call, or has stopped.
 
         Raises:
             Behind: one has not, after `timeout` seconds.
@@ -115,9 +115,12 @@ class ReadSide:
         """
         until = time.monotonic() + timeout
         end = await self._log.end_position(self._registry.prefixes)
-        for part in self.parts:
-            if not await part.reached(end, until):
-                raise Behind(part.name, part.progress.position, end)
+        while behind := [part for part in self.parts if _lags(part, end)]:
+            if time.monotonic() > until:
+                raise Behind(behind[0].name, behind[0].progress.position, end)
+            soon = min(until, time.monotonic() + LOOK)
+            await asyncio.gather(*(part.reached(end, soon) for part in behind))
+            await asyncio.gather(*(part.look() for part in behind))
         while not all(part.ready for part in self.parts):
             if time.monotonic() > until:
                 raise Behind("a part is not ready", 0, end)
@@ -360,3 +363,8 @@ class ReadSide:
         parts = [part for part in filling if set(part.views) & set(views)]
         lags = [self._lag.of(part.progress.position, now) for part in parts]
         return max(lags, default=0.0)
+
+
+def _lags(part: Part, end: int) -> bool:
+    """Whether the part has to come further; a projection that stopped needs an operator."""
+    return part.progress.position < end and not (part.kind == "sql" and "stopped" in part.seen)

@@ -279,7 +279,9 @@ class SqlProjector:
         return {
             "views": [name],
             "position": self.progress.position,
-            "ready": self.caught_up.is_set() and self.trouble is None and self.stopped is None,
+            # One that stopped answers queries, and is no reason to take the gateway out of
+            # service: who asks with a token is told which projection lags.
+            "ready": (self.caught_up.is_set() or bool(self.stopped)) and self.trouble is None,
             "events": self.events,
             "parked": len(self.parked()),
             **({"stopped": {name: self.stopped.error}} if self.stopped else {}),

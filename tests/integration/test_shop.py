@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -166,7 +168,9 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
     assert "Unheard" in run_rayfold(shop, "parked", "show", "bestsellers", f"1@basket-{basket}")
     # Consumers park a stream and go on; the projection has stopped, and says so.
     assert http.get(f"/baskets/{later}").status_code == 200
-    assert http.get("/health/ready").status_code == 503
+    assert http.get("/health/ready").status_code == 200
+    [part] = [p for p in http.get("/operators/status").json()["parts"] if p["kind"] == "sql"]
+    assert "Unheard" in part["stopped"]["bestsellers"]
     token = buy(http, later).headers["consistency-token"]
     late = http.get(f"/bestsellers/{DAY}", headers={"Consistency-Token": token, "Prefer": "wait=0"})
     assert (late.status_code, late.json()["view"]) == (202, "bestsellers")

@@ -185,7 +185,7 @@ async def test_it_stops_at_an_event_that_fails_with_all_before_it_done(
         [parked] = projector.parked()
         assert parked.key == "2@counter-a"
         assert error in parked.error
-        assert not projector.status()["ready"]
+        assert error in projector.status()["stopped"]["strict-sum"]
         assert not await projector.replay(parked.key)
         assert await numbers(postgres, "strict_sum") == [1, 2]
         again = projector.parked()[0]
