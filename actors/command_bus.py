@@ -39,7 +39,7 @@ class CommandBus:
         stream = owner.stream(envelope.aggregate_id)
         outcome: Any = await self._route(owner, stream, envelope)
         if isinstance(outcome, Done):
-            return Receipt.model_construct(
+            return Receipt(
                 command_id=UUID(envelope.command_id),
                 stream=stream,
                 revision=outcome.revision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.recent import RecentCommands, Seen, now
-from eventstore.records import RawRecord, recorded
+from eventstore.records import TICKS, RawRecord, recorded
 from rayfold import Aggregate, Registry
 
 AggregateType = type[Aggregate[Any, Any, Any]]
@@ -60,6 +60,6 @@ class Entity:
         self.position = position
         command_id = metadata.get("commandId")
         if command_id:
-            at = raw.recorded_at.timestamp() if raw.recorded_at else now()
+            at = raw.created / TICKS if raw.created else now()
             fingerprint = metadata.get("fingerprint", "")
             self.recent.add(command_id, Seen(fingerprint, revision, position, False, at))

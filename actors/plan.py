@@ -7,9 +7,6 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
-
-import msgspec
 
 from actors.entity import Entity
 from actors.envelope import Done, Envelope, Outcome
@@ -20,7 +17,7 @@ from rayfold import Command, Event, Refused
 
 log = logging.getLogger(__name__)
 
-_encode = msgspec.json.Encoder().encode
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @dataclass(slots=True)
@@ -133,15 +130,17 @@ def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRec
     return NewRecord(
         event.name,
         event.__pydantic_serializer__.to_json(event),
-        _encode(metadata),
+        metadata,
         _event_id(envelope, index),
     )
 
 
-def _event_id(envelope: Envelope, index: int) -> UUID:
+def _event_id(envelope: Envelope, index: int) -> str:
     """The same for a repeat of the command, so that the store too knows it for one.
 
     The fingerprint is in it: the same command id with another payload is no repeat.
     """
     name = f"{envelope.command_id}/{envelope.fingerprint}/{index}"
-    return UUID(bytes=hashlib.blake2b(name.encode(), digest_size=16).digest(), version=5)
+    text = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    # A UUID of version 8: "custom", RFC 9562, section 5.8.
+    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

@@ -66,7 +66,7 @@ async def save(log: Log, entity: Entity) -> None:
             [_Command(command_id, *seen) for command_id, seen in entity.recent.latest(KEPT)],
         )
     )
-    record = NewRecord(_TYPE, data, b"{}", uuid4())
+    record = NewRecord(_TYPE, data, {}, str(uuid4()))
     await log.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
 
 

@@ -19,7 +19,7 @@ from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError
 
 from eventstore.errors import StoreUnavailable
-from eventstore.records import RawRecord
+from eventstore.records import RawRecord, ticks_of
 
 MESSAGE_TIMEOUT = 30.0
 """Seconds that a consumer has for an event before another gets it."""
@@ -198,6 +198,5 @@ def _raw(event: RecordedEvent) -> RawRecord:
         event.stream_name,
         event.stream_position,
         event.commit_position,
-        event.id,
-        event.recorded_at,
+        ticks_of(event.recorded_at) if event.recorded_at else 0,
     )

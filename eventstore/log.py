@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+from uuid import UUID
 
 import grpc
-from kurrentdbclient import AsyncKurrentDBClient, KurrentDBClient, NewEvent, StreamState
-from kurrentdbclient.events import NewRecord as ClientRecord
-from kurrentdbclient.events import RecordedEvent, StreamStateCheck
+from kurrentdbclient import NewEvent, StreamState
+from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import (
     ConsistencyChecksFailedError,
     GrpcError,
@@ -22,11 +22,13 @@ from kurrentdbclient.exceptions import (
     StreamIsDeletedError,
     WrongCurrentVersionError,
 )
+from msgspec.json import encode
 
+from eventstore.appending import Client, append_request
 from eventstore.errors import StoreUnavailable
 from eventstore.feed import feed
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord
+from eventstore.records import Batch, RawRecord, ticks_of
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class EventLog:
     def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
         """`atomic=False` does without `append_records` also where the server has it."""
         self._uri = uri
-        self._client: AsyncKurrentDBClient | None = None
+        self._client: Client | None = None
         self._atomic = atomic
 
     async def connect(self) -> None:
@@ -74,25 +76,9 @@ class EventLog:
         while waiting := [index for index, answer in enumerate(answers) if answer is None]:
             client = await self._connected()
             checked = [index for index in waiting if appends[index].expected != ANY]
-            checks = [
-                StreamStateCheck(appends[index].stream, _expected(appends[index].expected))
-                for index in checked
-            ]
-            records = [
-                ClientRecord(
-                    stream_name=appends[index].stream,
-                    type=record.event_type,
-                    data=record.data,
-                    metadata=record.metadata,
-                    id=record.id,
-                )
-                for index in waiting
-                for record in appends[index].records
-            ]
+            request = append_request([appends[index] for index in waiting])
             try:
-                result = await client.append_records(
-                    records=records, checks=checks, timeout=APPEND_DEADLINE
-                )
+                position = await client.append_request(request, APPEND_DEADLINE)
             except ConsistencyChecksFailedError as error:
                 failed = {failure.check_index for failure in error.failures}
                 # A server that names no check would keep us here: then all have conflicts.
@@ -107,14 +93,17 @@ class EventLog:
                     answers[index] = Conflict(f"{type(error).__name__}: {error}")
             else:
                 for index in waiting:
-                    answers[index] = Appended(result.commit_position)
+                    answers[index] = Appended(position)
         return [answer for answer in answers if answer is not None]
 
     async def _append_one(self, append: StreamAppend) -> Appended | Conflict:
         client = await self._connected()
         events = [
             NewEvent(
-                type=record.event_type, data=record.data, metadata=record.metadata, id=record.id
+                type=record.event_type,
+                data=record.data,
+                metadata=encode(record.metadata),
+                id=UUID(record.id),
             )
             for record in append.records
         ]
@@ -146,7 +135,7 @@ class EventLog:
                 return
             options["stream_position"] = after - 1 if backwards else after + 1
 
-        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+        def read(client: Client) -> Awaitable[Any]:
             return client.read_stream(stream, backwards=backwards, **options)
 
         async for event in self._events(read):
@@ -157,19 +146,17 @@ class EventLog:
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
-        options = {"commit_position": after, **_filtered(prefixes)}
         if limit is None:
-            batches = feed(self._uri, lambda client: client.read_all(**options), _raw)
-            async with aclosing(batches):
+            async with aclosing(feed(self._uri, prefixes, after, live=False)) as batches:
                 async for batch in batches:
                     for record in batch:
-                        if after is None or record.position > after:
+                        if isinstance(record, RawRecord) and record.position > (after or 0):
                             yield record
             return
         given = 0
 
-        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
-            return client.read_all(limit=limit + 1, **options)
+        def read(client: Client) -> Awaitable[Any]:
+            return client.read_all(commit_position=after, limit=limit + 1, **_filtered(prefixes))
 
         async for event in self._events(read):
             if after is not None and event.commit_position <= after:
@@ -183,18 +170,8 @@ class EventLog:
         self, prefixes: Sequence[str], after: int | None
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
-
-        def read(client: KurrentDBClient) -> Any:
-            return client.subscribe_to_all(
-                commit_position=after,
-                include_checkpoints=True,
-                include_caught_up=True,
-                include_fell_behind=True,
-                **_filtered(prefixes),
-            )
-
         position, live = after or 0, False
-        async with aclosing(feed(self._uri, read, _raw_or_sign)) as batches:
+        async with aclosing(feed(self._uri, prefixes, after, live=True)) as batches:
             async for batch in batches:
                 records = []
                 for item in batch:
@@ -209,7 +186,7 @@ class EventLog:
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
 
-        def read(client: AsyncKurrentDBClient) -> Awaitable[Any]:
+        def read(client: Client) -> Awaitable[Any]:
             return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
 
         async for event in self._events(read):
@@ -228,12 +205,12 @@ class EventLog:
             with suppress(KurrentDBClientError, grpc.RpcError):
                 await client.close()
 
-    async def _connected(self) -> AsyncKurrentDBClient:
+    async def _connected(self) -> Client:
         if self._client is None:
-            self._client = AsyncKurrentDBClient(self._uri)
+            self._client = Client(self._uri)
         return self._client
 
-    async def _asked(self, ask: Callable[[AsyncKurrentDBClient], Awaitable[T]]) -> T:
+    async def _asked(self, ask: Callable[[Client], Awaitable[T]]) -> T:
         client = await self._connected()
         try:
             return await ask(client)
@@ -241,7 +218,7 @@ class EventLog:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _events(
-        self, read: Callable[[AsyncKurrentDBClient], Awaitable[Any]]
+        self, read: Callable[[Client], Awaitable[Any]]
     ) -> AsyncIterator[RecordedEvent]:
         client = await self._connected()
         try:
@@ -252,13 +229,6 @@ class EventLog:
             return
         except (KurrentDBClientError, grpc.RpcError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-
-
-class _Sign(NamedTuple):
-    """What the server says between events: how far it has looked; whether that is the end."""
-
-    position: int
-    live: bool | None
 
 
 def _expected(revision: int | None) -> Any:
@@ -283,13 +253,5 @@ def _raw(event: RecordedEvent) -> RawRecord:
         event.stream_name,
         event.stream_position,
         event.commit_position,
-        event.id,
-        event.recorded_at,
+        ticks_of(event.recorded_at) if event.recorded_at else 0,
     )
-
-
-def _raw_or_sign(event: RecordedEvent) -> RawRecord | _Sign:
-    if type(event) is RecordedEvent:
-        return _raw(event)
-    live = True if event.is_caught_up else False if event.is_fell_behind else None
-    return _Sign(event.commit_position, live)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 
+from msgspec.json import encode
+
 from eventstore.errors import StoreUnavailable
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord
+from eventstore.records import Batch, RawRecord, ticks_of
 
 
 class MemoryLog:
@@ -108,12 +110,11 @@ class MemoryLog:
             raw = RawRecord(
                 record.event_type,
                 record.data,
-                record.metadata,
+                encode(record.metadata),
                 append.stream,
                 len(stream),
                 len(self._all) + 1,
-                record.id,
-                datetime.now(UTC),
+                ticks_of(datetime.now(UTC)),
             )
             stream.append(raw)
             self._all.append(raw)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from rayfold import Recorded, Registry
 
+TICKS = 10_000_000
+"""A second's, of 100 ns each: the log's unit of time."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class NewRecord(NamedTuple):
-    """An event to append. `data` and `metadata` are JSON."""
+    """An event to append. `data` is JSON; `id` is a UUID, as text."""
 
     event_type: str
     data: bytes
-    metadata: bytes
-    id: UUID
+    metadata: Mapping[str, str]
+    id: str
 
 
 class RawRecord(NamedTuple):
-    """An event as the log holds it. `revision` is its place in `stream`, `position` in `$all`."""
+    """An event as the log holds it. `revision` is its place in `stream`, `position` in `$all`.
+
+    `created` is in ticks of 100 ns since the Unix epoch, by the server's clock; 0: not known.
+    """
 
     event_type: str
     data: bytes
@@ -29,8 +37,17 @@ class RawRecord(NamedTuple):
     stream: str
     revision: int
     position: int
-    id: UUID
-    recorded_at: datetime | None
+    created: int
+
+    @property
+    def recorded_at(self) -> datetime | None:
+        """When it was written."""
+        return _EPOCH + timedelta(microseconds=self.created // 10) if self.created else None
+
+
+def ticks_of(moment: datetime) -> int:
+    """The moment as `RawRecord.created`."""
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
 
 
 class Batch(NamedTuple):
@@ -46,16 +63,50 @@ class Batch(NamedTuple):
     caught_up: bool
 
 
+class _Versioned(msgspec.Struct):
+    schemaVersion: str | int = "1"
+
+
+_version = msgspec.json.Decoder(_Versioned).decode
 _metadata = msgspec.json.Decoder(dict[str, str | int | float | bool | list | dict | None])  # type: ignore[type-arg]
 
 
+class Metadata(Mapping[str, str]):
+    """An event's metadata, every value as text; empty where it is no JSON object.
+
+    Decoded when somebody asks: most folds never do.
+    """
+
+    __slots__ = ("_found", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._found: dict[str, str] | None = None
+
+    def __getitem__(self, key: str) -> str:
+        return self._decoded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def _decoded(self) -> dict[str, str]:
+        if self._found is None:
+            try:
+                found = _metadata.decode(self._raw)
+            except msgspec.DecodeError:
+                found = {}
+            self._found = {
+                key: value if isinstance(value, str) else str(value) for key, value in found.items()
+            }
+        return self._found
+
+
 def metadata_of(raw: RawRecord) -> dict[str, str]:
-    """The metadata, every value as text; nothing where it is no JSON object."""
-    try:
-        found = _metadata.decode(raw.metadata)
-    except msgspec.DecodeError:
-        return {}
-    return {key: value if isinstance(value, str) else str(value) for key, value in found.items()}
+    """The metadata, for JSON."""
+    return dict(Metadata(raw.metadata))
 
 
 def recorded(registry: Registry, raw: RawRecord) -> Recorded:
@@ -65,10 +116,10 @@ def recorded(registry: Registry, raw: RawRecord) -> Recorded:
         UnknownEventType: the domain has no such type.
         UnreadableEvent: its data does not fit.
     """
-    metadata = metadata_of(raw)
     try:
-        version = int(metadata.get("schemaVersion", 1))
-    except ValueError:
+        version = int(_version(raw.metadata).schemaVersion)
+    except (msgspec.DecodeError, ValueError):  # somebody else's metadata
         version = 1
-    event = registry.decode(raw.event_type, raw.data, version, raw.stream, raw.revision)
-    return Recorded(event, raw.stream, raw.revision, raw.position, metadata)
+    event_type, data, metadata, stream, revision, position, *_ = raw
+    event = registry.decode(event_type, data, version, stream, revision)
+    return Recorded(event, stream, revision, position, Metadata(metadata))

@@ -48,7 +48,7 @@ def life() -> StreamAppend:
         new = list(Order.decide(state, command))
         state = Order.fold(new, state)
         events += new
-    records = [NewRecord(e.name, e.model_dump_json().encode(), b"{}", uuid4()) for e in events]
+    records = [NewRecord(e.name, e.model_dump_json().encode(), {}, str(uuid4())) for e in events]
     return StreamAppend(f"order-{order}", None, records)
 
 

@@ -50,8 +50,8 @@ async def record(log: Log, parked: Parked) -> None:
     new = NewRecord(
         _TYPE,
         msgspec.json.encode(decision._asdict()),
-        b"{}",
-        uuid5(_NAMESPACE, "\n".join(map(str, place))),
+        {},
+        str(uuid5(_NAMESPACE, "\n".join(map(str, place)))),
     )
     await log.append([StreamAppend(stream_of(parked.view), ANY, [new])])
 

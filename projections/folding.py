@@ -9,8 +9,8 @@ lacks something. A view that is declared so stops as a whole instead.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from eventstore.records import RawRecord, recorded
 from rayfold import Recorded, Registry, UnknownEventType, UnreadableEvent, View
@@ -77,22 +77,25 @@ class Folding:
             for name, event_type in registry.events.items()
         }
 
-    def steps(self, raw: RawRecord) -> Iterator[Step]:
+    def steps(self, raw: RawRecord) -> list[Step]:
         """The rows that the event concerns."""
         views: Iterable[type[View]] = self._concerned.get(raw.event_type, self._views)
         if not views:
-            return
+            return []
         if self._streams or self.stopped:
             views = [view for view in views if not self._stream_is_held(view, raw)]
             if not views:
-                return
+                return []
         try:
             event = recorded(self._registry, raw)
         except (UnknownEventType, UnreadableEvent) as error:
             for view in views:
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, str(error))
-            return
+            return []
+        steps = []
+        seen: Any = None
+        text = ""
         for view in self._concerned.get(event.event.name, ()):
             if view.name in self.stopped:
                 continue
@@ -104,13 +107,15 @@ class Folding:
                 continue
             if key is None:
                 continue
-            text = str(key)
+            if key is not seen:  # most views of an event have the same key
+                seen, text = key, str(key)
             if self.discarded and self._is_discarded(view, text, raw):
                 continue
-            if (view.name, text) in self.rows_parked:
+            if self.rows_parked and (view.name, text) in self.rows_parked:
                 self.hold(view, text, raw)
             else:
-                yield Step(view, text, event)
+                steps.append(Step(view, text, event))
+        return steps
 
     def broke(self, step: Step, error: Exception) -> Parked:
         """The event broke the row's fold: parks the row, or stops the view."""

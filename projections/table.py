@@ -174,6 +174,14 @@ class Table:
         return lists[best], [(places[f], value) for f, value in filters.items() if f != best]
 
     def _put(self, key: str, row: Row | None, after: Entry | None) -> None:
+        if row is not None and after is not None and after.started == row.started:
+            row.become(after)
+            self._changed.add(key)
+            if self.view.indexes:
+                was = row.indexed
+                row.indexed = tuple(_text(after.row, field) for field in self.view.indexes)
+                self._move(was, row.started, row.indexed, row.started)
+            return
         started, indexed = (row.started, row.indexed) if row else (None, ())
         if row is not None and started is not None and (not after or after.started != started):
             _remove(self._all, started)

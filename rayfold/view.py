@@ -178,9 +178,9 @@ class View(Message):
         None when there is no row afterwards.
         """
         event, _, revision, position, _ = recorded
-        fold = cls.folds[type(event)]
         if entry is not None and entry.position >= position:
             return entry
+        fold = cls.folds[type(event)]
         if fold.starts:
             row = fold.apply(event)
         elif entry is not None:

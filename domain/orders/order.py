@@ -69,7 +69,7 @@ class Order(
         if isinstance(command, CreateOrder):
             if state.status is not Status.NONE:
                 raise Rejected("order-exists", f"order {order_id} exists already")
-            return [OrderCreated.model_construct(**dict(command))]
+            return [OrderCreated(**vars(command))]
         if state.status is Status.NONE:
             raise NotFound("unknown-order", f"there is no order {order_id}")
         match command:
@@ -81,12 +81,12 @@ class Order(
                     unit_price_cents=command.unit_price_cents,
                 )
                 _must_fit(line, state)
-                return [LineAdded.model_construct(**dict(command))]
+                return [LineAdded(**vars(command))]
             case RemoveLine():
                 _must_be(Status.OPEN, state)
                 if state.lines.get(command.sku) is None:
                     raise Rejected("no-such-line", f"the order has no line {command.sku!r}")
-                return [LineRemoved.model_construct(**dict(command))]
+                return [LineRemoved(**vars(command))]
             case PlaceOrder():
                 _must_be(Status.OPEN, state)
                 if not len(state.lines):
@@ -151,9 +151,7 @@ class Order(
 
 def line_of(event: LineAdded) -> Line:
     """The line that the event added."""
-    return Line.model_construct(
-        sku=event.sku, quantity=event.quantity, unit_price_cents=event.unit_price_cents
-    )
+    return Line(sku=event.sku, quantity=event.quantity, unit_price_cents=event.unit_price_cents)
 
 
 def _must_be(status: Status, state: OrderState) -> None:

@@ -173,7 +173,7 @@ async def test_a_snapshot_of_another_fold_is_passed_over(
     await writer.host.drain()
     [snapshot] = [raw async for raw in log.read_stream(snapshot_stream(f"order-{order}"))]
     lie = snapshot.data.replace(b'"fold":"1.', b'"fold":"0.').replace(b'"open"', b'"placed"')
-    record = NewRecord("Snapshot", lie, b"{}", uuid4())
+    record = NewRecord("Snapshot", lie, {}, str(uuid4()))
     await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
     [outcome] = await Writer(registry, log).send(line(order))
     assert outcome.revision == 301
@@ -185,7 +185,7 @@ async def test_a_snapshot_that_cannot_be_read_is_passed_over(
 ) -> None:
     writer = Writer(registry, log)
     order = await writer.order(lines=100)
-    record = NewRecord("Snapshot", data, b"{}", uuid4())
+    record = NewRecord("Snapshot", data, {}, str(uuid4()))
     await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
     [outcome] = await Writer(registry, log).send(line(order))
     assert outcome.revision == 101
@@ -228,7 +228,7 @@ async def test_an_unknown_event_type_stops_its_own_aggregate(
 ) -> None:
     writer = Writer(registry, log)
     order, other = await writer.order(), await writer.order()
-    record = NewRecord("OrderTeleported", b"{}", b"{}", uuid4())
+    record = NewRecord("OrderTeleported", b"{}", {}, str(uuid4()))
     await log.append([StreamAppend(f"order-{order}", 0, [record])])
     fresh = Writer(registry, log)
     unreadable, fine = await fresh.send(line(order), line(other))

@@ -199,7 +199,7 @@ def _parked(http: httpx.Client) -> list[dict[str, Any]]:
 
 async def _append_unreadable(shop: Stack, stream: str) -> None:
     log = EventLog((shop.data / "eventstore.uri").read_text())
-    record = NewRecord("Unheard", b"{}", b"{}", uuid4())
+    record = NewRecord("Unheard", b"{}", {}, str(uuid4()))
     await log.append([StreamAppend(stream, 0, [record])])
     await log.close()
 

@@ -22,7 +22,7 @@ from domain.orders.commands import (
 from domain.orders.order import Order
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
-from eventstore.records import Batch, RawRecord
+from eventstore.records import Batch, RawRecord, ticks_of
 from rayfold import Event, Refused
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -71,8 +71,7 @@ def history_of(done: Sequence[Any]) -> list[RawRecord]:
                     stream,
                     len(past),
                     7 * (len(log) + 1),  # positions rise, with gaps
-                    UUID(int=len(log)),
-                    AT,
+                    ticks_of(AT),
                 )
             )
             past.append(event)

@@ -78,8 +78,8 @@ async def add(log: MemoryLog, counter: str, *numbers: int, event_type: str = "Ad
         NewRecord(
             event_type,
             Added(counter=counter, number=number).model_dump_json().encode(),
-            b"{}",
-            uuid4(),
+            {},
+            str(uuid4()),
         )
         for number in numbers
     ]

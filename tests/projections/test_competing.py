@@ -192,7 +192,7 @@ async def write(log: Any, events: Sequence[Event], revisions: dict[str, int]) ->
         by_stream.setdefault(f"basket-{event.basket_id}", []).append(event)  # type: ignore[attr-defined]
     for stream, those in by_stream.items():
         records = [
-            NewRecord(event.name, event.model_dump_json().encode(), b"{}", uuid4())
+            NewRecord(event.name, event.model_dump_json().encode(), {}, str(uuid4()))
             for event in those
         ]
         [done] = await log.append([StreamAppend(stream, revisions.get(stream), records)])

@@ -8,9 +8,8 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -89,8 +88,7 @@ def history_of(events: Iterable[Event]) -> list[RawRecord]:
         stream = f"basket-{event.basket_id}"  # type: ignore[attr-defined]
         data = event.model_dump_json().encode()
         place = stream, at[stream], 7 * number
-        now = datetime(2026, 11, 24, tzinfo=UTC)
-        log.append(RawRecord(event.name, data, b"{}", *place, UUID(int=number), now))
+        log.append(RawRecord(event.name, data, b"{}", *place, 0))
         at[stream] += 1
     return log
 

@@ -1,0 +1,65 @@
+"""`append_records` without the client's detour by way of its own records.
+
+The client makes each record a dataclass, its metadata JSON, then parses that and wraps
+every value: 36 µs an event, of which the message itself takes seven. So the message is
+made here, of the client's own protobuf types, and sent by the client's own stub, with
+its retries, its reconnects and its errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient.asyncio_client import autoreconnect, retrygrpc
+from kurrentdbclient.common import handle_rpc_error
+from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
+
+from eventstore.port import ANY, StreamAppend
+
+_NO_STREAM = -1
+"""As an expected state on the wire."""
+
+
+class Client(AsyncKurrentDBClient):
+    """The client, which also takes an append that is a message already."""
+
+    @retrygrpc
+    @autoreconnect
+    async def append_request(self, request: v2.AppendRecordsRequest, timeout: float) -> int:
+        """The position of the last record. `timeout` is in seconds.
+
+        Raises:
+            KurrentDBClientError: as `append_records` does.
+        """
+        service = self.connection.v2streams
+        try:
+            response: v2.AppendRecordsResponse = await service._stub.AppendRecords(
+                request,
+                timeout=timeout,
+                metadata=service._metadata(self._call_metadata, requires_leader=True),
+                credentials=self._call_credentials,
+            )
+        except grpc.RpcError as error:
+            raise handle_rpc_error(error) from error
+        return response.position
+
+
+def append_request(appends: Sequence[StreamAppend]) -> v2.AppendRecordsRequest:
+    """All records in order, and a check for each stream that expects something."""
+    request = v2.AppendRecordsRequest()
+    add_record, add_check = request.records.add, request.checks.add
+    for stream, expected, records in appends:
+        if expected != ANY:
+            state = add_check().stream_state
+            state.stream = stream
+            state.expected_state = _NO_STREAM if expected is None else expected
+        for event_type, data, metadata, record_id in records:
+            record = add_record(record_id=record_id, data=data, stream=stream)
+            record.schema.format = v2.SCHEMA_FORMAT_JSON
+            record.schema.name = event_type
+            properties = record.properties
+            for name, value in metadata.items():
+                properties[name].string_value = value
+    return request
