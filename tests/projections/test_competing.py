@@ -184,6 +184,15 @@ async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
         assert (parked.key, parked.stream) == ("", "counter-a")
 
 
+async def test_a_view_that_comes_to_be_shared_is_built_anew(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its rows would be there without the revisions that say what is folded in.
+    async with database(postgres, Sums) as pool, pool.acquire() as connection:
+        monkeypatch.setattr(Sums, "delivery", "ordered")
+        assert await schema.prepare(connection, [Sums], {"sums": 1}) == [Sums]
+
+
 async def write(log: Any, events: Sequence[Event], revisions: dict[str, int]) -> int:
     """Appends, a stream at a time; gives the position of the last."""
     position = 0
