@@ -14,7 +14,7 @@ from actors.entity import AggregateType
 from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.gate import Answer, Call, Gate
-from api.headers import wait_seconds
+from api.headers import at_least, token, wait_seconds
 from api.intake import Intake
 from api.metrics import Metrics
 from api.outcomes import Outcome, Outcomes, Rejection
@@ -96,12 +96,15 @@ class CommandRoutes:
         headers = call.headers
         envelope = intake.envelope(path, await call.body(), headers, call.principal)
         seconds = wait_seconds(headers)
+        at_least(headers)  # one that is none of ours is refused before anything is done
         receipt = await self._send(envelope, intake.aggregate)
         waited = None
         if seconds is not None:
             views = self._views[intake.aggregate]
             waited = _waited(seconds, await self._queries.reached(views, receipt.position, seconds))
-        return self._answer(intake.aggregate, envelope, receipt, waited)
+        return self._answer(
+            intake.aggregate, envelope, receipt, waited, token(headers, receipt.position)
+        )
 
     async def _send(self, envelope: Envelope, aggregate: AggregateType) -> Receipt:
         command_id = envelope.command_id
@@ -136,6 +139,7 @@ class CommandRoutes:
         envelope: Envelope,
         receipt: Receipt,
         waited: Fields | None,
+        position: bytes,
     ) -> Reply:
         # By hand: serializing a receipt through its model costs three times as much.
         body = b'{"command_id":"%b","stream":%b,"revision":%d,"position":%d}' % (
@@ -146,7 +150,7 @@ class CommandRoutes:
         )
         headers = [
             (b"etag", b'"%d"' % receipt.revision),
-            (b"consistency-token", b"%d" % receipt.position),
+            (b"consistency-token", position),
         ]
         location = self._locations.get(aggregate)
         if location is not None:
@@ -157,13 +161,11 @@ class CommandRoutes:
 
 
 def views_of(registry: Registry) -> dict[AggregateType, list[str]]:
-    """The names of the views that an aggregate's events change."""
+    """The names of the views that an aggregate's events change; SQL projections count too."""
+    concerned = {view.name: set(view.folds) for view in registry.views.values()}
+    concerned |= {each.name: set(each.handlers) for each in registry.projections.values()}
     return {
-        aggregate: [
-            view.name
-            for view in registry.views.values()
-            if any(event in view.folds for event in aggregate.events)
-        ]
+        aggregate: [name for name, events in concerned.items() if events & {*aggregate.events}]
         for aggregate in registry.aggregates.values()
     }
 

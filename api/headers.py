@@ -91,6 +91,17 @@ def at_least(headers: Headers) -> int | None:
     return int(token)
 
 
+def token(headers: Headers, position: int) -> bytes:
+    """The `Consistency-Token` of an answer that is of `position`.
+
+    Never less than what the client has sent, so that one who always sends back the last
+    that it got does not forget what it has seen: a repeat's receipt and the past are old.
+    """
+    if b"consistency-token" not in headers:
+        return b"%d" % position
+    return b"%d" % max(position, at_least(headers) or 0)
+
+
 def wait_seconds(headers: Headers) -> float | None:
     """N of `Prefer: wait=N`, at most `MAX_WAIT`."""
     raw = headers.get(b"prefer")

@@ -2,7 +2,7 @@
 
 An event's `id` is a position in `$all` that shows the row, so that a client that
 reconnects with `Last-Event-ID` misses nothing and gets nothing older than it has; the row
-as it has it may come once more.
+as it has it may come once more. A `Consistency-Token` counts like what was seen last.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 from litestar.handlers import HTTPRouteHandler
 
 from api.gate import Answer, Call, Gate, Stream
+from api.headers import at_least
 from api.problems import malformed
-from api.queries import Queries, read_query, respond
+from api.queries import DEADLINE, Queries, processing, read_query, respond
+from api.reply import Reply
 from api.resources import aggregate_of
 from projections.errors import Behind, ProjectionError
 from rayfold import Query, Registry
@@ -53,12 +55,18 @@ def live_handlers(registry: Registry, queries: Queries, gate: Gate) -> list[HTTP
 
 
 def _live(query_type: Any, queries: Queries) -> Answer:
-    async def answer(call: Call) -> Stream:
+    async def answer(call: Call) -> Stream | Reply:
         query = read_query(query_type, call.path)
         after = _after(call)
+        seen = at_least(call.headers)
         if after is None:
             # A stream of a row that is not there would stay empty: 404 is more help.
-            respond(await queries.ask(query), {})
+            try:
+                respond(await queries.ask(query, at_least=seen, deadline=DEADLINE), {})
+            except Behind as behind:
+                return processing(behind)
+        if seen is not None:
+            after = max(after or 0, seen)
         if isinstance(queries, Following):
             changes = queries.live(query, after=after)
         else:

@@ -12,7 +12,16 @@ from api.gate import Call, Gate
 from api.openapi_parts import EVENT, PROBLEM, answer, gateway_paths, parameter, problems, ref
 from api.reply import Reply, content
 from api.resources import aggregate_of
-from rayfold import Command, PageQuery, Receipt, Registry, Route
+from rayfold import (
+    Command,
+    ComposedQuery,
+    PageQuery,
+    Query,
+    Receipt,
+    Registry,
+    Route,
+    SqlQuery,
+)
 
 _REF = "#/components/schemas/{model}"
 
@@ -68,6 +77,8 @@ def openapi(registry: Registry) -> dict[str, Any]:
     messages: list[Any] = [*registry.commands.values(), *registry.queries.values(), Receipt]
     models = [(model, "validation") for model in messages]
     models += [(view, "serialization") for view in registry.views.values()]
+    rows = {_row_type(query) for query in registry.queries.values()} - {*registry.views.values()}
+    models += [(row, "serialization") for row in sorted(rows, key=lambda row: row.__qualname__)]
     names, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]
     schemas = dict(definitions.get("$defs", {}))
     schemas["Problem"] = PROBLEM
@@ -82,7 +93,7 @@ def openapi(registry: Registry) -> dict[str, Any]:
         if issubclass(message, Command):
             operation = _command(route, schemas[_name(names[message, "validation"])])
         else:
-            row = names[message.view, "serialization"]
+            row = names[_row_type(message), "serialization"]
             operation = _query(route, parameters, row)
             if aggregate_of(registry, route) is not None:
                 operation["parameters"].append(_AS_OF)
@@ -145,6 +156,15 @@ def _query(route: Route, fields: dict[str, Any], row: Any) -> dict[str, Any]:
                 "next_cursor": {"type": ["string", "null"]},
             },
         }
+    elif issubclass(message, SqlQuery):
+        whole = {
+            "type": "object",
+            "required": ["items", "more"],
+            "properties": {
+                "items": {"type": "array", "items": whole},
+                "more": {"type": "boolean"},
+            },
+        }
     responses = {
         "200": answer("The answer", whole, {"Consistency-Token": "How far the store has come"}),
         "202": {"description": "Processing: no store has reached the token yet"},
@@ -189,6 +209,13 @@ def _past_and_present(route: Route, fields: dict[str, Any], row: Any) -> dict[st
 
 def _path_parameters(route: Route, fields: dict[str, Any]) -> list[dict[str, Any]]:
     return [parameter(name, "path", "", fields[name]) for name in route.parameters]
+
+
+def _row_type(query: type[Query]) -> Any:
+    """What an answer is, or each of its items."""
+    if issubclass(query, SqlQuery):
+        return query.row
+    return query.result if issubclass(query, ComposedQuery) else query.view
 
 
 def _summary(message: Any) -> str:

@@ -55,6 +55,10 @@ class Operations(Protocol):
         """Folds parked events again; which, and whether each is still `parked`."""
         ...
 
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        """Folds on without a parked event; as `replay`."""
+        ...
+
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
@@ -66,6 +70,11 @@ class _Rebuild(msgspec.Struct, forbid_unknown_fields=True):
 class _Replay(msgspec.Struct, forbid_unknown_fields=True):
     view: str
     key: str = ""
+
+
+class _Discard(msgspec.Struct, forbid_unknown_fields=True):
+    view: str
+    key: str
 
 
 class _Scale(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,6 +103,7 @@ class OperatorRoutes:
             gate.handler("GET", "/operators/parked", self._parked),
             gate.handler("GET", "/operators/events/{stream}/{revision}", self._event),
             gate.handler("POST", "/operators/replay", self._replay),
+            gate.handler("POST", "/operators/discard", self._discard),
             gate.handler("GET", "/console", self._console, public=True),
         ]
 
@@ -158,6 +168,10 @@ class OperatorRoutes:
     async def _replay(self, call: Call) -> Reply:
         wanted = await _body(call, _Replay)
         return json_reply({"replayed": await self._operations.replay(wanted.view, wanted.key)})
+
+    async def _discard(self, call: Call) -> Reply:
+        wanted = await _body(call, _Discard)
+        return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
 
     async def _console(self, call: Call) -> Reply:
         return content(PAGE, b"text/html; charset=utf-8")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from actors.entity import AggregateType
 from api.gate import Call, Gate
+from api.headers import Headers, token
 from api.problems import Problem, invalid, invalid_field
 from api.reply import Reply, json_bytes, json_reply
 from api.resources import aggregate_of
@@ -33,7 +34,7 @@ class Histories(Protocol):
 
     async def as_of(
         self, view: type[View], key: str, stream: str, at: int | datetime
-    ) -> bytes | None:
+    ) -> tuple[bytes, int] | None:
         """See `History.as_of`."""
         ...
 
@@ -47,17 +48,20 @@ class PastOf:
         self._query: Any = declared.message
         self._histories = histories
 
-    async def as_of(self, path: Mapping[str, str], given: Mapping[str, str]) -> Reply:
+    async def as_of(
+        self, path: Mapping[str, str], given: Mapping[str, str], headers: Headers
+    ) -> Reply:
         """The resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
             raise invalid_field("as_of", "goes with no other parameter")
         key = self._key(path)
-        body = await self._histories.as_of(
+        found = await self._histories.as_of(
             self._query.view, key, self.aggregate.stream(key), _moment(given["as_of"])
         )
-        if body is None:
+        if found is None:
             raise Problem(404, "not-found", "there was no such thing then")
-        return json_bytes(body)
+        body, position = found
+        return json_bytes(body, 200, [(b"consistency-token", token(headers, position))])
 
     async def history(self, call: Call) -> Reply:
         """Every event, in order."""
@@ -66,7 +70,9 @@ class PastOf:
         events = await self._histories.events(self.aggregate, self._key(call.path))
         if not events:
             raise Problem(404, "not-found", "nothing has ever happened to it")
-        return json_reply(events)
+        # The log is ahead of every view: who has seen this must not be shown less by one.
+        last = token(call.headers, events[-1]["position"])
+        return json_reply(events, 200, [(b"consistency-token", last)])
 
     def _key(self, path: Mapping[str, str]) -> str:
         try:

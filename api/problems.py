@@ -26,9 +26,11 @@ from actors.errors import (
 from api.reply import Reply
 from projections.errors import (
     BadCursor,
+    BadQuery,
     NoSuchStore,
     PostgresUnavailable,
     ProjectionError,
+    QueryFailed,
     ReplicaUnavailable,
     UnknownTarget,
 )
@@ -141,6 +143,8 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     DecisionFailed: lambda e: _domain_failed(e),
     BadScale: lambda e: Problem(422, "bad-scale", str(e)),
     WriteSideError: lambda e: unavailable("write-side-unavailable", str(e)),
+    BadQuery: lambda e: Problem(422, "bad-query", str(e)),
+    QueryFailed: lambda e: _query_failed(e),
     BadCursor: lambda e: Problem(400, "bad-cursor", str(e)),
     NoSuchStore: lambda e: Problem(400, "no-such-store", str(e)),
     UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
@@ -153,6 +157,11 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
 def _domain_failed(error: DecisionFailed) -> Problem:
     log.error("the domain's code broke: %s", error.detail)
     return Problem(500, "domain-failed", "the domain's own code broke on this command")
+
+
+def _query_failed(error: QueryFailed) -> Problem:
+    log.error("the domain's query broke: %s", error)
+    return Problem(500, "domain-failed", "the domain's own query broke")
 
 
 def _title(kind: str) -> str:

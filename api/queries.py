@@ -74,7 +74,7 @@ class QueryRoutes:
             if call.query_string:
                 given = parameters(call.query_string)
                 if past is not None and "as_of" in given:
-                    return await past.as_of(fields, given)
+                    return await past.as_of(fields, given, call.headers)
                 fields = merged(fields, given)
             if minimal is not None and wants_minimal(call.headers):
                 reply = await self._answer(read_query(minimal, fields), call.headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.entity import AggregateType
-from rayfold import PageQuery, Registry, Route
+from rayfold import ComposedQuery, PageQuery, Registry, Route, SqlQuery
 
 
 def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
@@ -15,7 +15,7 @@ def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
     revision is the aggregate's, and its past can be folded from the one stream.
     """
     message: Any = declared.message
-    if declared.method != "GET" or issubclass(message, PageQuery):
+    if declared.method != "GET" or issubclass(message, PageQuery | SqlQuery | ComposedQuery):
         return None
     for aggregate in registry.aggregates.values():
         if (

@@ -92,7 +92,8 @@ def status(data: Data = None, as_json: Json = False) -> None:
     for part in parts:
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
         cells = [str(part.get(column, "")) for column in columns]
-        table.add_row(*cells, memory, str(part.get("error", "")))
+        trouble = part.get("error") or part.get("stopped") or ""
+        table.add_row(*cells, memory, str(trouble))
     Console().print(table)
 
 
@@ -105,7 +106,7 @@ def scale(target: str, n: int, data: Data = None) -> None:
 
 @app.command()
 def rebuild(view: str, data: Data = None) -> None:
-    """Fold a view anew in every store that keeps it, while it goes on to serve."""
+    """Fold a view, or a SQL projection, anew in every store that keeps it, while it serves."""
     from deploy.progress import follow_rebuild
 
     follow_rebuild(partial(_ask, data), view)
@@ -152,10 +153,25 @@ def parked_replay(
 ) -> None:
     """Fold parked events again; exits 1 if one broke again."""
     replayed = _ask(data, "/operators/replay", {"view": view, "key": key})["replayed"]
-    for each in replayed:
-        state = "still parked" if each["parked"] else "folded"
+    _say_whether_parked(replayed, "folded")
+
+
+@parked_app.command("discard")
+def parked_discard(
+    view: str,
+    key: Annotated[str, typer.Argument(help="Or its stream.")],
+    data: Data = None,
+) -> None:
+    """Do without the event, for good, and fold on behind it; exits 1 if a later one broke."""
+    discarded = _ask(data, "/operators/discard", {"view": view, "key": key})["discarded"]
+    _say_whether_parked(discarded, "discarded")
+
+
+def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
+    for each in parked:
+        state = "still parked" if each["parked"] else done
         typer.echo(f"{each['store']} {each['view']} {each['key'] or each['stream']}: {state}")
-    if any(each["parked"] for each in replayed):
+    if any(each["parked"] for each in parked):
         raise typer.Exit(1)
 
 

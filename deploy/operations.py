@@ -55,3 +55,7 @@ class StackOperations:
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.replay`."""
         return await self._reads.replay(view, key)
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        """See `Operations.discard`."""
+        return await self._reads.discard(view, key)

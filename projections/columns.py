@@ -55,10 +55,12 @@ def _column(field: str, annotation: Any) -> Column:
 
 
 def fingerprint_of(view: type[View]) -> str:
-    """Changes with whatever makes an old table useless: fields, indexes, folds' version."""
+    """Changes with whatever makes a table useless: fields, indexes, folds' version, delivery."""
     schema = json.dumps(view.model_json_schema(), sort_keys=True)
     folds = sorted(event.name for event in view.folds)
     text = f"{_SCHEMA_VERSION} {view.version} {view.key} {view.indexes} {folds} {schema}"
+    if view.delivery == "competing":  # needs its streams' revisions, which others do not keep
+        text += " competing"
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -60,6 +62,29 @@ class Database:
         self.open += 1
         try:
             return await self._pool.fetch(statement, *parameters)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self.ready = False
+            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        finally:
+            self.open -= 1
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A transaction that writes nothing and sees the rows of one moment.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+        """
+        if self._pool is None:
+            await self.connect()
+        assert self._pool is not None
+        self.open += 1
+        try:
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             self.ready = False
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error

@@ -44,3 +44,11 @@ class UnknownTarget(ProjectionError):
 
 class Fenced(ProjectionError):
     """Another projector has moved the checkpoint: this one must not write."""
+
+
+class BadQuery(ProjectionError):
+    """A query in SQL was given values that its statement does not take."""
+
+
+class QueryFailed(ProjectionError):
+    """A query of the domain is wrong, in SQL or in its handler: its author has to mend it."""

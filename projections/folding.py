@@ -39,6 +39,15 @@ class Held(NamedTuple):
     position: int
 
 
+class Discarded(NamedTuple):
+    """An event that an operator has decided to do without. `key` as in `Parked`."""
+
+    view: str
+    key: str
+    stream: str
+    revision: int
+
+
 class Step(NamedTuple):
     """An event that concerns a row of a view. Keys are text in every store."""
 
@@ -58,6 +67,8 @@ class Folding:
         """Since whoever keeps them took them away."""
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
+        self.discarded: frozenset[Discarded] = frozenset()
+        """Events that are not folded: see `projections.discards`."""
         self.rows_parked: set[tuple[str, str]] = set()
         self._streams: set[tuple[str, str]] = set()
         self.left_out = 0
@@ -79,7 +90,8 @@ class Folding:
             event = recorded(self._registry, raw)
         except (UnknownEventType, UnreadableEvent) as error:
             for view in views:
-                self._stop_at(view, "", raw, str(error))
+                if not self._is_discarded(view, "", raw):
+                    self._stop_at(view, "", raw, str(error))
             return []
         steps = []
         seen: Any = None
@@ -90,12 +102,15 @@ class Folding:
             try:
                 key = view.key_of(event.event)
             except Exception as error:  # the domain is a user's code
-                self._stop_at(view, "", raw, repr(error))
+                if not self._is_discarded(view, "", raw):
+                    self._stop_at(view, "", raw, repr(error))
                 continue
             if key is None:
                 continue
             if key is not seen:  # most views of an event have the same key
                 seen, text = key, str(key)
+            if self.discarded and self._is_discarded(view, text, raw):
+                continue
             if self.rows_parked and (view.name, text) in self.rows_parked:
                 self.hold(view, text, raw)
             else:
@@ -133,6 +148,9 @@ class Folding:
         self.stopped.update(fresh.stopped)
         for parked in fresh.parked:
             self.park(parked)
+
+    def _is_discarded(self, view: type[View], key: str, raw: RawRecord) -> bool:
+        return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
 
     def _stop_at(self, view: type[View], key: str, at: RawRecord | Recorded, error: str) -> Parked:
         parked = Parked(view.name, key, at.stream, at.revision, at.position, error)

@@ -41,8 +41,10 @@ class History:
 
     async def as_of(
         self, view: type[View], key: str, stream: str, at: int | datetime
-    ) -> bytes | None:
-        """The view's row at that revision or time, from the one stream; None: not begun yet.
+    ) -> tuple[bytes, int] | None:
+        """The view's row at that revision or time, and the position of its last event then.
+
+        From the one stream; None if it had not begun.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -58,7 +60,7 @@ class History:
             event = recorded(self._registry, raw)
             if type(event.event) in view.folds and str(view.key_of(event.event)) == key:
                 entry = view.fold(entry, event)
-        return document(entry) if entry is not None else None
+        return (document(entry), entry.position) if entry is not None else None
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -25,7 +25,10 @@ class PostgresReads:
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
-        self._primary = Database(dsn, "postgres-primary")
+        self._competing = {
+            rows.table for rows in self._rows.values() if rows.view.delivery == "competing"
+        }
+        self.primary = Database(dsn, "postgres-primary")
         self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
         self.projectors: dict[str, list[Part]] = {view: [] for view in self._rows}
 
@@ -35,7 +38,7 @@ class PostgresReads:
         Raises:
             PostgresUnavailable: the primary does not answer.
         """
-        await self._primary.connect()
+        await self.primary.connect()
         await self.look()
 
     async def look(self) -> None:
@@ -44,7 +47,7 @@ class PostgresReads:
 
     def close(self) -> None:
         """Closes all connections."""
-        for database in (self._primary, *self.replicas):
+        for database in (self.primary, *self.replicas):
             database.close()
 
     async def ask(self, ask: Ask, deadline: float) -> Found:
@@ -56,32 +59,38 @@ class PostgresReads:
             BadCursor: see `PageQuery`.
         """
         table = self._rows[ask.view].table
-        database = self._choose(table, ask.at_least)
+        database = self.choose(table, ask.at_least)
         while True:
             try:
-                found = await self._find(database, ask)
+                found, covered = await self._find(database, ask)
             except PostgresUnavailable:
-                if database is self._primary:
+                if database is self.primary:
                     raise
-                database = self._choose(table, ask.at_least)
+                database = self.choose(table, ask.at_least)
                 continue
-            if found.position >= ask.at_least:
+            if covered >= ask.at_least:
                 return found
             if time.monotonic() >= deadline:
-                raise Behind(ask.view, found.position, ask.at_least)
-            if database is self._primary:
+                raise Behind(ask.view, covered, ask.at_least)
+            if database is self.primary:
                 await self._wait(ask, deadline)
-            database = self._primary  # whoever waits is there sooner than a copy of it
+            database = self.primary  # whoever waits is there sooner than a copy of it
 
-    def _choose(self, table: str, at_least: int) -> Database:
-        """The less loaded of two replicas that are there; without any, the primary."""
+    def choose(self, table: str, at_least: int) -> Database:
+        """The less loaded of two replicas that are there; without any, the primary.
+
+        A row that competing consumers fill may be ahead of the position that it is told
+        with, so replicas that have the position need not have the row: only the primary has.
+        """
+        if table in self._competing:
+            return self.primary
         there = [
             replica
             for replica in self.replicas
             if replica.ready and replica.positions.get(table, -1) >= at_least
         ]
         if not there:
-            return self._primary
+            return self.primary
         return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
 
     async def _wait(self, ask: Ask, deadline: float) -> None:
@@ -99,9 +108,7 @@ class PostgresReads:
             PostgresUnavailable: Postgres does not answer.
         """
         rows = self._rows[view]
-        records = await self._primary.fetch(
-            f'SELECT {rows.codec.select_list} FROM "{rows.table}" t'
-        )
+        records = await self.primary.fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
         return [(key, document(entry), entry.position) for key, entry in entries]
 
@@ -111,9 +118,11 @@ class PostgresReads:
             return parts
         return [parts[hash_of(ask.key) % len(parts)]]
 
-    async def _find(self, database: Database, ask: Ask) -> Found:
+    async def _find(self, database: Database, ask: Ask) -> tuple[Found, int]:
+        """The answer, and the position that all of it has reached."""
         if ask.key is not None:
-            return await self._one(database, ask)
+            found = await self._one(database, ask)
+            return found, found.position
         return await self._page(database, ask)
 
     async def _one(self, database: Database, ask: Ask) -> Found:
@@ -134,7 +143,7 @@ class PostgresReads:
         entry = rows.codec.decode(records[0])
         return Found(document(entry), entry.revision, records[0]["at"])
 
-    async def _page(self, database: Database, ask: Ask) -> Found:
+    async def _page(self, database: Database, ask: Ask) -> tuple[Found, int]:
         rows = self._rows[ask.view]
         after = decode_cursor(ask.cursor) if ask.cursor else -1
         wheres = ["t._started > $2"]
@@ -143,9 +152,10 @@ class PostgresReads:
             parameters.append(value)
             wheres.append(f't."{field}"::text = ${len(parameters)}')
         records = await database.fetch(
-            f'SELECT (SELECT min(position) FROM rayfold_checkpoint WHERE "table" = $1) AS at,'
-            f" {rows.codec.select_list}"
-            f' FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
+            f"SELECT c.least, c.most, {rows.codec.select_list}"
+            " FROM (SELECT min(position) AS least, max(position) AS most"
+            ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
+            f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
             f" WHERE {' AND '.join(wheres)} ORDER BY t._started LIMIT {ask.limit + 1}) t ON true"
             " ORDER BY t._started",
             *parameters,
@@ -154,4 +164,6 @@ class PostgresReads:
         page = entries[: ask.limit]
         last = page[-1].started if len(entries) > ask.limit else None
         body = page_json([document(entry) for entry in page], last)
-        return Found(body, None, records[0]["at"] or 0)
+        # Rows of the furthest partition are shown too: a token of less would let a client who
+        # sends it back see an older state of them, in another store.
+        return Found(body, None, records[0]["most"] or 0), records[0]["least"] or 0

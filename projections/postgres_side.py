@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-import asyncpg
 from ray.exceptions import RayError
 
 from projections import schema
-from projections.errors import PostgresUnavailable, ProjectionError
+from projections.building import build, connected
+from projections.errors import ProjectionError
+from projections.generations import Connection
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.processes import READY, answering, end, spawn
+from projections.processes import answering, end, spawn
 from projections.projector import hash_of
 from projections.projector_actor import ProjectorActor
 from projections.rebuild import Rebuild
@@ -24,9 +23,6 @@ from rayfold import Registry
 
 log = logging.getLogger(__name__)
 
-SWITCH = 30.0
-"""Seconds in which a build must reach the live table, while that one stands still."""
-
 
 class PostgresSide:
     """Keeps `reads` supplied with projectors. Views with as many partitions share them."""
@@ -34,7 +30,11 @@ class PostgresSide:
     def __init__(self, registry: Registry, settings: ReadSettings, reads: PostgresReads) -> None:
         self._settings = settings
         self._reads = reads
-        self._views = {v.name: v for v in registry.views.values() if "postgres" in v.stores}
+        self._views = {
+            view.name: view
+            for view in registry.views.values()
+            if "postgres" in view.stores and view.delivery == "ordered"
+        }
         self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
         self._changing = asyncio.Lock()
 
@@ -43,7 +43,7 @@ class PostgresSide:
         """All projectors."""
         unique: dict[str, Part] = {}
         for parts in self._reads.projectors.values():
-            unique |= {part.name: part for part in parts}
+            unique |= {part.name: part for part in parts if part.kind == "postgres"}
         return list(unique.values())
 
     async def start(self) -> None:
@@ -53,13 +53,14 @@ class PostgresSide:
             PostgresUnavailable: it does not answer.
             ProjectionError: an actor does not come up.
         """
-        async with self._connection() as connection:
+        async with connected(self._settings.postgres) as connection:
             stale = await schema.prepare(connection, list(self._views.values()), self.wanted)
         for view in stale:
             log.warning("the definition of %r has changed: its table is built anew", view.name)
             await self.rebuild(Rebuild(view.name, ["postgres"]))
         await self._reads.connect()
-        self._reads.projectors = await self._start_projectors(list(self._views))
+        new = await self._start_projectors(list(self._views))
+        self._reads.projectors = self._reads.projectors | new
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Sets the number of partitions of these views.
@@ -87,7 +88,7 @@ class PostgresSide:
             except ProjectionError:
                 self.wanted = before
                 raise
-            async with self._connection() as connection, connection.transaction():
+            async with connected(self._settings.postgres) as connection, connection.transaction():
                 for view in views:
                     await schema.partition(connection, schema.table_of(self._views[view]), number)
             self._reads.projectors = self._reads.projectors | new
@@ -101,33 +102,22 @@ class PostgresSide:
             ProjectionError, PostgresUnavailable: not done; the live table is as it was.
         """
         view = self._views[rebuild.view]
-        async with self._connection() as connection:
+        async with connected(self._settings.postgres) as connection:
             table = await schema.begin_generation(connection, view)
         builder = self._projector([view.name], 0, 1, {view.name: table})
-        try:
-            await answering([builder])
-            while not builder.ready:
-                await asyncio.sleep(0.2)
-                await builder.look()
-                rebuild.moved(builder.progress.position, builder.seen.get("events", 0))
-            async with self._connection() as connection:
-                await schema.create_indexes(connection, view, table)
-                live = await schema.position_of(connection, schema.table_of(view))
-            # What came while the indexes were made: before the live table has to wait for it.
-            await builder.reached(live, time.monotonic() + READY)
-            rebuild.state = "switching"
-            async with self._changing, self._connection() as connection:
 
-                async def reached(position: int) -> bool:
-                    return await builder.reached(position, time.monotonic() + SWITCH)
+        async def finish(connection: Connection) -> None:
+            await schema.create_indexes(connection, view, table)
 
-                await schema.switch(connection, view, table, reached)
-        except RayError as error:
-            raise ProjectionError(f"the build of {view.name!r} broke: {error!r}") from error
-        finally:
-            await end(builder)
-            async with self._connection() as connection:
-                await schema.discard(connection, table)
+        await build(
+            self._settings.postgres,
+            schema.live(view),
+            table,
+            builder,
+            rebuild,
+            self._changing,
+            finish=finish,
+        )
 
     async def replay(self, view: str, key: str) -> bool:
         """Folds a parked row's events again; False if it broke again.
@@ -178,19 +168,6 @@ class PostgresSide:
             tables,
         )
         return Part(name, "postgres", actor, views)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        try:
-            connection = await asyncpg.connect(self._settings.postgres, timeout=10)
-        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
-        try:
-            yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise PostgresUnavailable(f"Postgres says: {error}") from error
-        finally:
-            await connection.close()
 
 
 def _group(wanted: dict[str, int], number: int) -> list[str]:

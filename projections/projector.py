@@ -20,7 +20,7 @@ import asyncpg
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
-from projections import parking
+from projections import discards, parking
 from projections.checkpoints import Checkpoints
 from projections.errors import Fenced, UnknownTarget
 from projections.folding import Folding, Held, Parked, Step
@@ -134,6 +134,7 @@ class Projector:
     async def _resume(self, pool: _Pool[asyncpg.Record]) -> None:
         self._cache = {name: OrderedDict() for name in self._rows}
         self._folding = Folding(self._registry, self._views)
+        self._folding.discarded = await discards.load(self._store, self._rows)
         async with pool.acquire() as connection:
             await self._checkpoints.load(connection)
             views = {table: name for name, table in self._tables.items()}
@@ -239,6 +240,8 @@ class Projector:
     async def replay(self, view: str, key: str) -> bool:
         """Folds a row's parked event again, and what waits behind it; False if it broke again.
 
+        An event that was discarded meanwhile is left out: see `projections.discards`.
+
         Raises:
             UnknownTarget: the row is not parked here.
             StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
@@ -249,6 +252,7 @@ class Projector:
                 raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
             rows = self._rows[view]
             folding = Folding(self._registry, [rows.view])
+            folding.discarded = await discards.load(self._store, [view])
             async with self._pool.acquire() as connection, connection.transaction():
                 held = await parking.held_behind(connection, rows.table, parked)
                 await parking.forget(connection, rows.table, parked)
@@ -277,8 +281,9 @@ class Projector:
                 yield raw
 
     def parked(self) -> list[Parked]:
-        """Rows of this partition, and streams, that stand still."""
-        return [parked for parked in self._folding.parked if self._is_mine(parked.key)]
+        """Rows of this partition, and streams, that stand still; and views that stopped."""
+        mine = [parked for parked in self._folding.parked if self._is_mine(parked.key)]
+        return [*mine, *self._folding.stopped.values()]
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""

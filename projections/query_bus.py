@@ -8,20 +8,23 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
+from projections.composing import compose
 from projections.errors import NoSuchStore
 from projections.live import Live
 from projections.memory_reads import MemoryReads
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
 from projections.replica import Ask
-from rayfold import PageQuery, Query, Registry
+from projections.sql.reads import SqlReads
+from rayfold import ComposedQuery, PageQuery, Query, Registry, SqlQuery
 
 
 class Answer(NamedTuple):
     """What a query gives.
 
-    `body`: the row as JSON with its `revision`, or a page `{"items": […], "next_cursor"}`;
-    None where there is no such row. `position`: how far in `$all` the store had come.
+    `body`: the row as JSON with its `revision`, a page `{"items": […], "next_cursor"}`, or
+    what `SqlQuery` and `ComposedQuery` say; None where there is no such row. `position`: how
+    far in `$all` the store had come.
     """
 
     body: bytes | None
@@ -32,10 +35,13 @@ class Answer(NamedTuple):
 class QueryBus:
     """Sends queries to memory or to Postgres; sees views, never aggregates."""
 
-    def __init__(self, registry: Registry, memory: MemoryReads, postgres: PostgresReads) -> None:
+    def __init__(
+        self, registry: Registry, memory: MemoryReads, postgres: PostgresReads, sql: SqlReads
+    ) -> None:
         self._registry = registry
         self._memory = memory
         self._postgres = postgres
+        self._sql = sql
         self._live = Live(memory)
 
     async def ask(
@@ -56,7 +62,10 @@ class QueryBus:
             ReplicaUnavailable, PostgresUnavailable: no answer.
             BadCursor: see `PageQuery`.
             NoSuchStore: the view is not kept there.
+            BadQuery, QueryFailed: see `SqlReads` and `compose`.
         """
+        if isinstance(query, SqlQuery | ComposedQuery):
+            return await self._ask_more(query, at_least, deadline, store)
         view = query.view
         chosen = store or view.stores[0]
         if chosen not in view.stores:
@@ -70,6 +79,28 @@ class QueryBus:
         reads = self._memory if chosen == "memory" else self._postgres
         found = await reads.ask(ask, until)
         return Answer(found.body, found.revision, found.position)
+
+    async def _ask_more(
+        self,
+        query: SqlQuery | ComposedQuery,
+        at_least: int | None,
+        deadline: float,
+        store: str | None,
+    ) -> Answer:
+        until = time.monotonic() + deadline
+        if isinstance(query, SqlQuery):
+            if store == "memory":
+                raise NoSuchStore(f"projection {query.projection.name!r} is not kept in memory")
+            found = await self._sql.ask(query, at_least or 0, until)
+            return Answer(found.body, None, found.position)
+
+        async def ask(part: Query) -> tuple[bytes | None, int]:
+            left = max(until - time.monotonic(), 0)
+            answer = await self.ask(part, at_least=at_least, deadline=left, store=store)
+            return answer.body, answer.position
+
+        body, position = await compose(query, ask)
+        return Answer(body, None, max(position, at_least or 0))
 
     async def live(
         self, query: Query, *, after: int | None = None
@@ -93,6 +124,8 @@ class QueryBus:
     async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
         """The views that a store of theirs does not show at `position` after `deadline` seconds.
 
+        Custom SQL projections count as views.
+
         Of memory replicas one is enough: a query with a token is led to that one.
         """
         until = time.monotonic() + deadline
@@ -100,6 +133,8 @@ class QueryBus:
         return [view for view, is_there in zip(views, there, strict=True) if not is_there]
 
     async def _shows(self, view: str, position: int, until: float) -> bool:
+        if view in self._registry.projections:
+            return await self._sql.projectors[view].reached(position, until)
         stores = self._registry.views[view].stores
         if "postgres" in stores:
             for part in self._postgres.projectors[view]:

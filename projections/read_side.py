@@ -15,18 +15,21 @@ from eventstore.errors import StoreUnavailable
 from eventstore.log import EventLog
 from eventstore.records import metadata_of
 from projections.autoscaler import LAG, QUERIES, Autoscaler
+from projections.competing.side import CompetingSide
 from projections.errors import Behind, ProjectionError, UnknownTarget
-from projections.folding import Parked
 from projections.history import History
 from projections.lag import Lag
 from projections.memory_reads import MemoryReads
 from projections.memory_side import MemorySide
+from projections.mending import Mending
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
 from projections.postgres_side import PostgresSide
 from projections.query_bus import QueryBus
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
+from projections.sql.reads import SqlReads
+from projections.sql.side import SqlSide
 from projections.verify import Difference, Kept, compare, fold_afresh, plain
 from rayfold import RayfoldError, Registry, View
 
@@ -49,8 +52,11 @@ class ReadSide:
         self._log = EventLog(settings.eventstore)
         self._memory_reads = MemoryReads()
         self._postgres_reads = PostgresReads(registry, settings.postgres, settings.postgres_reads)
+        self._sql_reads = SqlReads(registry, self._postgres_reads)
         self._memory = MemorySide(registry, settings, self._memory_reads)
         self._postgres = PostgresSide(registry, settings, self._postgres_reads)
+        self._competing = CompetingSide(registry, settings, self._postgres_reads, self._log)
+        self._sql = SqlSide(registry, settings, self._sql_reads)
         self._lag = Lag()
         self._scaling = asyncio.Lock()
         self._autoscalers = {
@@ -60,7 +66,8 @@ class ReadSide:
         self._moves: deque[dict[str, Any]] = deque(maxlen=MOVES)
         self._rebuilds: dict[str, Rebuild] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.bus = QueryBus(registry, self._memory_reads, self._postgres_reads)
+        self.bus = QueryBus(registry, self._memory_reads, self._postgres_reads, self._sql_reads)
+        self._mending = Mending(registry, self._log, self)
         self.history = History(registry, self._log)
 
     @classmethod
@@ -76,19 +83,31 @@ class ReadSide:
         for target, (least, most) in settings.autoscale.items():
             side._views_of(target, least)
             side._views_of(target, most)
-        await asyncio.gather(side._memory.start(), side._postgres.start())
+        await asyncio.gather(side._memory.start(), side._start_postgres())
         await side._look_once()
         side._keep(side._look())
         if side._autoscalers:
             side._keep(side._autoscale())
         return side
 
+    async def _start_postgres(self) -> None:
+        # One after the other: each removes what is left of builds, and may build itself.
+        await self._postgres.start()
+        await self._competing.start()
+        await self._sql.start()
+
     @property
-    def _parts(self) -> list[Part]:
-        return [*self._memory.parts, *self._postgres.parts]
+    def parts(self) -> list[Part]:
+        """All actors of the read side."""
+        return [
+            *self._memory.parts,
+            *self._postgres.parts,
+            *self._competing.parts,
+            *self._sql.parts,
+        ]
 
     async def caught_up(self, timeout: float) -> None:
-        """Returns when every part has reached the log's end as of this call.
+        """Returns when every part has reached the log's end as of this call, or has stopped.
 
         Raises:
             Behind: one has not, after `timeout` seconds.
@@ -96,16 +115,21 @@ class ReadSide:
         """
         until = time.monotonic() + timeout
         end = await self._log.end_position(self._registry.prefixes)
-        for part in self._parts:
-            if not await part.reached(end, until):
-                raise Behind(part.name, part.progress.position, end)
-        while not all(part.ready for part in self._parts):
+        while behind := [part for part in self.parts if _lags(part, end)]:
+            if time.monotonic() > until:
+                raise Behind(behind[0].name, behind[0].progress.position, end)
+            soon = min(until, time.monotonic() + LOOK)
+            await asyncio.gather(*(part.reached(end, soon) for part in behind))
+            await asyncio.gather(*(part.look() for part in behind))
+        while not all(part.ready for part in self.parts):
             if time.monotonic() > until:
                 raise Behind("a part is not ready", 0, end)
-            await asyncio.gather(*(part.look() for part in self._parts))
+            await asyncio.gather(*(part.look() for part in self.parts))
 
     async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
         """Sets how many `memory` replicas or `postgres` partitions serve, all views or one.
+
+        Of a view that competing consumers keep it is their number.
 
         Raises:
             UnknownTarget: there is no such target, or not so many of it.
@@ -117,7 +141,10 @@ class ReadSide:
             if kind == "memory":
                 await self._memory.scale(views, number)
             else:
-                await self._postgres.scale(views, number)
+                competing = [view for view in views if view in self._competing.wanted]
+                if len(competing) < len(views):
+                    await self._postgres.scale([v for v in views if v not in competing], number)
+                await self._competing.scale(competing, number)
         self._moves.appendleft(
             {
                 "target": target,
@@ -130,7 +157,7 @@ class ReadSide:
 
     def _views_of(self, target: str, number: int) -> tuple[str, list[str]]:
         kind, _, view = target.partition(":")
-        wanted = {"memory": self._memory.wanted, "postgres": self._postgres.wanted}.get(kind)
+        wanted = self._wanted(kind)
         if wanted is None or (view and view not in wanted):
             raise UnknownTarget(f"nothing to scale is named {target!r}")
         if not 1 <= number <= MOST_PARTS:
@@ -139,8 +166,13 @@ class ReadSide:
 
     def _count(self, target: str) -> int:
         kind, _, view = target.partition(":")
-        wanted = self._memory.wanted if kind == "memory" else self._postgres.wanted
+        wanted = self._wanted(kind) or {}
         return wanted[view] if view else max(wanted.values(), default=1)
+
+    def _wanted(self, kind: str) -> dict[str, int] | None:
+        if kind == "memory":
+            return self._memory.wanted
+        return self._postgres.wanted | self._competing.wanted if kind == "postgres" else None
 
     def moves(self) -> list[dict[str, Any]]:
         """The last changes of scale with their reasons, the newest first."""
@@ -150,25 +182,50 @@ class ReadSide:
         """Every part: state, position, and lag in positions and in seconds."""
         now, end = time.monotonic(), self._lag.end
         parts = [
-            part.status(end, self._lag.of(part.seen.get("position", 0), now))
-            for part in self._parts
+            part.status(end, self._lag.of(part.seen.get("position", 0), now)) for part in self.parts
         ]
         return [*parts, *(each.status(end) for each in self._postgres_reads.replicas)]
 
     def rebuild(self, view: str) -> dict[str, Any]:
         """Begins to fold a view anew in every store that keeps it; gives its status.
 
+        Custom SQL projections count as views.
+
         Raises:
             UnknownTarget: there is no such view.
         """
         known = self._registry.views.get(view)
-        if known is None:
+        if known is None and view not in self._registry.projections:
             raise UnknownTarget(f"no view is named {view!r}")
         running = self._rebuilds.get(view)
         if running is None or not running.running:
-            running = self._rebuilds[view] = Rebuild(view, known.stores)
+            stores = known.stores if known is not None else ("postgres",)
+            running = self._rebuilds[view] = Rebuild(view, stores)
             self._keep(self._rebuild(running))
         return running.status()
+
+    async def rebuilt(self, view: str) -> None:
+        """Folds a view anew; returns when that is done.
+
+        Raises:
+            ProjectionError: it failed; what serves is as it was.
+        """
+        self.rebuild(view)
+        await self._rebuilds[view].finished.wait()
+        if error := self._rebuilds[view].error:
+            raise ProjectionError(error)
+
+    async def fold_on(self, view: str, key: str) -> bool:
+        """Tries again what Postgres keeps parked under a key; False if it broke again.
+
+        Raises:
+            UnknownTarget: it is not parked.
+            ProjectionError: its projector does not answer.
+        """
+        if view in self._registry.projections:
+            return await self._sql.replay(view, key)
+        side = self._competing if view in self._competing.wanted else self._postgres
+        return await side.replay(view, key)
 
     def rebuilds(self) -> list[dict[str, Any]]:
         """The last rebuild of each view."""
@@ -178,7 +235,11 @@ class ReadSide:
         try:
             for store in rebuild.stores:
                 rebuild.begin(store, await self._log.end_position(self._registry.prefixes))
-                if store == "postgres":
+                if rebuild.view in self._registry.projections:
+                    await self._sql.rebuild(rebuild)
+                elif rebuild.view in self._competing.wanted:
+                    await self._competing.rebuild(rebuild)
+                elif store == "postgres":
                     await self._postgres.rebuild(rebuild)
                 else:
                     await self._memory.rebuild(rebuild)
@@ -191,21 +252,8 @@ class ReadSide:
             raise
 
     async def parked(self) -> list[dict[str, Any]]:
-        """What stands still, in every store.
-
-        Raises:
-            ProjectionError: a part does not answer.
-        """
-        found: dict[tuple[str, Parked], dict[str, Any]] = {}
-        for part in self._parts:
-            try:
-                answers = await part.actor.parked.remote()
-            except RayError as error:
-                raise ProjectionError(f"{part.name} does not answer: {error!r}") from error
-            for fields in answers:
-                parked = Parked(*fields)
-                found[part.kind, parked] = {"store": part.kind, **parked._asdict()}
-        return sorted(found.values(), key=lambda each: (each["position"], each["store"]))
+        """See `Mending.parked`."""
+        return await self._mending.parked()
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """An event on which something stands still, as the log has it.
@@ -226,34 +274,12 @@ class ReadSide:
         return None
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Folds what is parked in a view under `key` again; all of it where `key` is empty.
+        """See `Mending.replay`."""
+        return await self._mending.replay(view, key)
 
-        A row in Postgres is folded on from where it stands. What has no key, and what is in
-        memory, is found again by folding the view anew, while the present one serves.
-
-        Raises:
-            UnknownTarget: nothing of the kind is parked.
-        """
-        parked = [
-            each
-            for each in await self.parked()
-            if each["view"] == view and key in ("", each["key"])
-        ]
-        if not parked:
-            raise UnknownTarget(f"nothing is parked in {view!r}" + (f" under {key!r}" * bool(key)))
-        if all(each["key"] and each["store"] == "postgres" for each in parked):
-            for each in parked:
-                await self._postgres.replay(view, each["key"])
-        else:
-            self.rebuild(view)
-            await self._rebuilds[view].finished.wait()
-            if error := self._rebuilds[view].error:
-                raise ProjectionError(error)
-        still = [(each["store"], each["view"], each["key"]) for each in await self.parked()]
-        return [
-            {**each, "parked": (each["store"], each["view"], each["key"]) in still}
-            for each in parked
-        ]
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        """See `Mending.discard`."""
+        return await self._mending.discard(view, key)
 
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
         """Where a view in a store differs from a fresh fold of the log; none, one hopes.
@@ -289,7 +315,9 @@ class ReadSide:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(self._memory.stop(), self._postgres.stop())
+        await asyncio.gather(
+            self._memory.stop(), self._postgres.stop(), self._competing.stop(), self._sql.stop()
+        )
         self._postgres_reads.close()
         await self._log.close()
 
@@ -306,7 +334,7 @@ class ReadSide:
             await self._memory.start_restarted()
 
     async def _look_once(self) -> None:
-        await asyncio.gather(*(part.look() for part in self._parts), self._postgres_reads.look())
+        await asyncio.gather(*(part.look() for part in self.parts), self._postgres_reads.look())
         try:
             end = await self._log.end_position(self._registry.prefixes)
         except StoreUnavailable as error:
@@ -331,6 +359,12 @@ class ReadSide:
         kind, views = self._views_of(target, count)
         if kind == "memory":
             return sum(self._memory_reads.in_flight[view] for view in views) / count
-        parts = [part for part in self._postgres.parts if set(part.views) & set(views)]
+        filling = [*self._postgres.parts, *self._competing.parts]
+        parts = [part for part in filling if set(part.views) & set(views)]
         lags = [self._lag.of(part.progress.position, now) for part in parts]
         return max(lags, default=0.0)
+
+
+def _lags(part: Part, end: int) -> bool:
+    """Whether the part has to come further; a projection that stopped needs an operator."""
+    return part.progress.position < end and not (part.kind == "sql" and "stopped" in part.seen)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import RawRecord
+from projections import discards
 from projections.errors import BadCursor
 from projections.folding import Folding, Parked, Step
 from projections.progress import Progress
@@ -94,6 +95,7 @@ class Replica:
 
     async def _follow(self) -> None:
         after = self.progress.position or None
+        self._folding.discarded = await discards.load(self._store, self.tables)
         async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
             async for batch in batches:
                 await self._may_fold.wait()
@@ -117,6 +119,7 @@ class Replica:
         """
         view_type = self.tables[view].view
         folding, table = Folding(self._registry, [view_type]), Table(view_type)
+        folding.discarded = await discards.load(self._store, [view])
         covered = 0
         rounds = count()
         try:
@@ -192,8 +195,8 @@ class Replica:
         self.progress.advance(position)
 
     def parked(self) -> list[Parked]:
-        """Rows and streams that stand still."""
-        return list(self._folding.parked)
+        """Rows and streams that stand still, and views that stopped."""
+        return [*self._folding.parked, *self._folding.stopped.values()]
 
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""

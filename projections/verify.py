@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from eventstore.port import Log
+from projections import discards
 from projections.folding import Folding
 from projections.table import Table
 from rayfold import Registry
@@ -31,17 +32,23 @@ class Difference(NamedTuple):
 async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dict[str, Kept]]:
     """Every view's rows as of position `until`, from nothing but the log.
 
+    A row that stands still behind an event that cannot be folded stands still here too.
+
     Raises:
         StoreUnavailable: the log cannot be read.
     """
     views = list(registry.views.values())
     folding = Folding(registry, views)
+    folding.discarded = await discards.load(log, registry.views)
     tables = {view.name: Table(view) for view in views}
     async for raw in log.read_all(registry.prefixes):
         if raw.position > until:
             break
         for step in folding.steps(raw):
-            tables[step.view.name].fold(step.key, step.event)
+            try:
+                tables[step.view.name].fold(step.key, step.event)
+            except Exception as error:  # the domain is a user's code; the row stands still here too
+                folding.broke(step, error)
     return {
         name: {key: Kept(row.json(), row.position) for key, row in table.rows.items()}
         for name, table in tables.items()

@@ -1,6 +1,7 @@
 """The vocabulary that a domain is written in: pure, without infrastructure."""
 
 from rayfold.aggregate import Aggregate, Placement
+from rayfold.composed import ComposedQuery, Composing
 from rayfold.errors import (
     DomainError,
     NotFound,
@@ -16,6 +17,8 @@ from rayfold.receipt import Receipt
 from rayfold.recorded import Recorded
 from rayfold.registry import Registry
 from rayfold.routes import Route
+from rayfold.sql import SqlProjection, Statement, sql
+from rayfold.sql_query import SqlQuery
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import Cents, Now, UtcDatetime
 from rayfold.view import Entry, View, document, on, starts
@@ -24,6 +27,8 @@ __all__ = [
     "Aggregate",
     "Cents",
     "Command",
+    "ComposedQuery",
+    "Composing",
     "DomainError",
     "Entry",
     "Event",
@@ -40,6 +45,9 @@ __all__ = [
     "Registry",
     "Rejected",
     "Route",
+    "SqlProjection",
+    "SqlQuery",
+    "Statement",
     "UnknownEventType",
     "UnreadableEvent",
     "Upcaster",
@@ -47,6 +55,7 @@ __all__ = [
     "View",
     "document",
     "on",
+    "sql",
     "starts",
     "upcaster",
 ]

@@ -16,6 +16,8 @@ from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
 from rayfold.messages import Command, Event
 from rayfold.query import Query
 from rayfold.routes import Route
+from rayfold.sql import SqlProjection
+from rayfold.sql_query import SqlQuery
 from rayfold.upcasting import Upcaster
 from rayfold.view import View
 
@@ -26,8 +28,8 @@ class Registry:
     """The commands, events, aggregates, views, queries and routes of one domain package.
 
     Attributes are dictionaries by stored name: `commands["add-line"]`,
-    `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `queries`;
-    `routes` is a list; `owner` gives the aggregate of a command type.
+    `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
+    SQL), `queries`; `routes` is a list; `owner` gives the aggregate of a command type.
     """
 
     def __init__(self, modules: Iterable[ModuleType]) -> None:
@@ -35,6 +37,7 @@ class Registry:
         self.events: dict[str, type[Event]] = {}
         self.aggregates: dict[str, AggregateType] = {}
         self.views: dict[str, type[View]] = {}
+        self.projections: dict[str, type[SqlProjection]] = {}
         self.queries: dict[str, type[Query]] = {}
         self.owner: dict[type[Command], AggregateType] = {}
         self.routes: list[Route] = []
@@ -44,6 +47,7 @@ class Registry:
                 self._add(member, module.__name__)
         for aggregate in self.aggregates.values():
             self._add_messages(aggregate)
+        self._check_names()
 
     @classmethod
     def load(cls, package: str) -> Registry:
@@ -109,8 +113,18 @@ class Registry:
             _register(self.aggregates, member.category, member, "category")
         elif issubclass(member, View):
             _register(self.views, member.name, member, "view")
+        elif issubclass(member, SqlProjection):
+            _register(self.projections, member.name, member, "projection")
         elif issubclass(member, Query):
             _register(self.queries, member.name, member, "query")
+
+    def _check_names(self) -> None:
+        # Operators rebuild, scale and mend both by name, and Postgres keeps both by it.
+        for name in self.views.keys() & self.projections.keys():
+            raise DomainError(f"both a view and a projection are named {name!r}")
+        for query in self.queries.values():
+            if issubclass(query, SqlQuery) and query.projection.name not in self.projections:
+                raise DomainError(f"{query.name!r} asks a projection that the domain lacks")
 
     def _add_messages(self, aggregate: AggregateType) -> None:
         for command in aggregate.commands:

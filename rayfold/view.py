@@ -24,6 +24,7 @@ from rayfold.recorded import Recorded
 
 Store = Literal["memory", "postgres"]
 OnPoison = Literal["park", "stop"]
+Delivery = Literal["ordered", "competing"]
 KeyOf = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +65,15 @@ def _marked(
     return mark
 
 
+def folds_of(cls: type) -> list[Fold]:
+    """What the members of a class were marked with by `on` and `starts`."""
+    return [
+        fold
+        for member in vars(cls).values()
+        for fold in getattr(getattr(member, "__func__", member), _FOLDS, ())
+    ]
+
+
 class Entry(NamedTuple):
     """A row with its place in the log.
 
@@ -89,6 +99,10 @@ class View(Message):
       fields are noticed without.
     - `on_poison`: what an event does that cannot be folded: "park" its own row, while all
       others go on, or "stop" the view.
+    - `delivery`: "ordered" folds events in the log's order. "competing" has many consumers
+      share them, for a view in Postgres alone whose rows need no order across streams: each
+      row follows one stream, or its folds give the same in whatever order streams interleave.
+      Every stream's own order is kept, and every event counts once, in both.
     """
 
     name: ClassVar[str] = ""
@@ -97,6 +111,7 @@ class View(Message):
     indexes: ClassVar[tuple[str, ...]]
     version: ClassVar[int]
     on_poison: ClassVar[OnPoison]
+    delivery: ClassVar[Delivery]
     folds: ClassVar[dict[type[Event], Fold]]
     begins_anywhere: ClassVar[bool]
 
@@ -109,6 +124,7 @@ class View(Message):
         indexes: tuple[str, ...] = (),
         version: int = 1,
         on_poison: OnPoison = "park",
+        delivery: Delivery = "ordered",
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)  # see Command
@@ -123,6 +139,7 @@ class View(Message):
         indexes: tuple[str, ...] = (),
         version: int = 1,
         on_poison: OnPoison = "park",
+        delivery: Delivery = "ordered",
         **kwargs: Any,
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
@@ -135,11 +152,12 @@ class View(Message):
         cls.indexes = indexes
         cls.version = version
         cls.on_poison = on_poison
-        cls.folds = {
-            fold.event_type: fold
-            for member in vars(cls).values()
-            for fold in getattr(getattr(member, "__func__", member), _FOLDS, ())
-        }
+        cls.delivery = delivery
+        if delivery == "competing" and (stores != ("postgres",) or on_poison != "park"):
+            raise DomainError(
+                f"{cls.__qualname__}: competing consumers need stores=('postgres',) and to park"
+            )
+        cls.folds = {fold.event_type: fold for fold in folds_of(cls)}
         cls.begins_anywhere = all(
             not info.is_required() for field, info in cls.model_fields.items() if field != cls.key
         )

@@ -68,7 +68,7 @@ class FakeHistories:
     """Answers with `past`; keeps the moments that it was asked for."""
 
     def __init__(self) -> None:
-        self.past: list[dict[str, Any]] = [{"type": "OrderCreated", "revision": 0}]
+        self.past: list[dict[str, Any]] = [{"type": "OrderCreated", "revision": 0, "position": 17}]
         self.moments: list[int | datetime] = []
         self.row: bytes | None = ROW
 
@@ -77,10 +77,10 @@ class FakeHistories:
 
     async def as_of(
         self, view: type[View], key: str, stream: str, at: int | datetime
-    ) -> bytes | None:
+    ) -> tuple[bytes, int] | None:
         assert stream.endswith(key)
         self.moments.append(at)
-        return self.row
+        return (self.row, 17) if self.row else None
 
 
 class FakeOperations:
@@ -123,3 +123,8 @@ class FakeOperations:
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         return []
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        return [{"store": "postgres", "view": view, "key": key, "parked": False}]

@@ -161,3 +161,14 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
     assert answer.status_code == 422
     assert (await gateway.http.get("/operators/events/order-1/x")).status_code == 422
     assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
+
+
+async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
+    parked = {"view": "order-details", "key": ORDER_ID}
+    answer = await gateway.http.post("/operators/discard", json=parked)
+    assert answer.status_code == 200
+    assert answer.json()["discarded"][0]["parked"] is False
+    assert fields_of(await gateway.http.post("/operators/discard", json={"view": "x"}))
+    gateway.operations.error = UnknownTarget("nothing is parked in 'x'")
+    answer = await gateway.http.post("/operators/discard", json={"view": "x", "key": "y"})
+    problem(answer, 422, "unknown-target")

@@ -65,3 +65,10 @@ async def test_before_it_began_there_was_nothing(gateway: Gateway) -> None:
 
 async def test_what_follows_many_streams_has_no_past(gateway: Gateway) -> None:
     assert fields_of(await gateway.http.get("/sales/2026-01-01?as_of=1")) == {"as_of"}
+
+
+async def test_the_past_forgets_nothing_that_the_client_has_seen(gateway: Gateway) -> None:
+    for path in (f"{ORDER}/history", f"{ORDER}?as_of=0"):
+        assert (await gateway.http.get(path)).headers["consistency-token"] == "17"
+        reply = await gateway.http.get(path, headers={"consistency-token": "40"})
+        assert reply.headers["consistency-token"] == "40"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import AsyncIterator
+
 import pytest
 
-from projections.errors import Behind
+from projections.errors import BadQuery, Behind, QueryFailed
 from projections.query_bus import Answer
+from rayfold import Registry
 from tests.api.conftest import Gateway
 from tests.api.fakes import ORDER_ID, ROW
 from tests.api.problems import problem
@@ -119,3 +124,39 @@ async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) ->
     assert (await gateway.http.get(ORDER, headers=known)).status_code == 304
     gateway.queries.answer = Answer(None, None, 42)
     problem(await gateway.http.get(ORDER, headers=MINIMAL[0]), 404)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Gateway]:
+    """A gateway of a domain with queries in SQL, and composed ones."""
+    made = Gateway(Registry.load("tests.shop"))
+    async with made.http:
+        yield made
+
+
+async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway) -> None:
+    body = b'{"items":[],"more":false}'
+    shop.queries.answer = Answer(body, None, 42)
+    for path in ("/queries/top-sellers?day=2026-11-24&limit=5", "/bestsellers/2026-11-24?limit=5"):
+        reply = await shop.http.get(path)
+        assert (reply.status_code, reply.content) == (200, body)
+        assert reply.headers["consistency-token"] == "42"
+    assert (await shop.http.get("/baskets/a/demand")).status_code == 200
+    names = [query.name for query, *_ in shop.queries.asked]
+    assert names == ["top-sellers", "top-sellers", "get-basket-and-demand"]
+    problem(await shop.http.get("/queries/top-sellers?day=2026-11-24&limit=500"), 422)
+    for error, status in ((BadQuery("no"), 422), (QueryFailed("no"), 500)):
+        shop.queries.error = error
+        problem(await shop.http.get("/bestsellers/2026-11-24"), status)
+
+
+async def test_their_answers_are_described(shop: Gateway) -> None:
+    schema_text = (await shop.http.get("/schema")).text
+    document = json.loads(schema_text)
+    described = document["paths"]["/bestsellers/{day}"]["get"]["responses"]["200"]
+    schema = described["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"items", "more"}
+    names = set(
+        re.findall(r'"#/components/schemas/([^"]+)"', (await shop.http.get("/schema")).text)
+    )
+    assert {"Seller", "BasketAndDemand"} <= names <= set(document["components"]["schemas"])

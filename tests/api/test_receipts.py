@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.conftest import Gateway
 from tests.api.fakes import ORDER_ID
+from tests.api.problems import problem
 
 LINE = {"sku": "sku-1", "quantity": 2, "unit_price_cents": 150}
 
@@ -147,3 +148,18 @@ async def test_every_command_goes_by_its_name_too(gateway: Gateway) -> None:
 async def test_stock_is_found_under_its_sku(gateway: Gateway) -> None:
     reply = await gateway.http.post("/stock/nut:7/receive", json={"quantity": 5})
     assert reply.headers["location"] == "/stock/nut%3A7"
+
+
+async def test_a_receipt_forgets_nothing_that_the_client_has_seen(gateway: Gateway) -> None:
+    for sent, told in (("5", "99"), ("1000", "1000")):
+        reply = await gateway.http.post(
+            f"/orders/{ORDER_ID}/place", headers={"consistency-token": sent}
+        )
+        assert reply.headers["consistency-token"] == told
+        assert reply.json()["position"] == 99
+    before = len(gateway.commands.sent)
+    reply = await gateway.http.post(
+        f"/orders/{ORDER_ID}/place", headers={"consistency-token": "nope"}
+    )
+    problem(reply, 400, "malformed")
+    assert len(gateway.commands.sent) == before

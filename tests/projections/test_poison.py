@@ -10,11 +10,13 @@ import asyncpg
 import pytest
 
 from eventstore.memory import MemoryLog
+from projections import discards
 from projections import projector as projector_module
 from projections.errors import UnknownTarget
 from projections.projector import Projector
 from projections.replica import Ask, Found, Replica
 from projections.schema import prepare
+from projections.verify import fold_afresh
 from rayfold import Registry
 from tests.projections import small
 from tests.projections.small import Strict, Totals, add
@@ -185,3 +187,75 @@ async def test_memory_folds_a_view_afresh_beside_the_one_that_serves(broken: set
     await replica.progress.reached(await log.end_position(["counter-"]), DEADLINE)
     assert total("strict") == b'{"counter":"a","total":20,"revision":3}'
     task.cancel()
+
+
+async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2)
+    async with running(log, dsn, Totals) as [projector]:
+        await add(log, "a", 4)
+        await there(log, [projector])
+        assert await totals(dsn) == {"a": 1}
+        [parked] = projector.parked()
+        await discards.record(log, parked)
+        await discards.record(log, parked)  # to decide it twice is to decide it
+        assert await projector.replay("totals", "a")
+        assert await totals(dsn) == {"a": 7}
+        assert projector.parked() == []
+        await add(log, "a", 100)
+        await there(log, [projector])
+        assert await totals(dsn) == {"a": 107}
+    # Also by whoever folds the view anew: a build, a replica, a verification.
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    async with running(log, dsn, Totals) as [projector]:
+        assert await totals(dsn) == {"a": 107}
+        assert projector.parked() == []
+    afresh = await fold_afresh(REGISTRY, log, await log.end_position(["counter-"]))
+    assert afresh["totals"]["a"].body == b'{"counter":"a","total":107,"revision":4}'
+
+
+async def test_of_two_poisons_the_second_is_parked_when_the_first_is_discarded(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2, 13, 3)
+    async with running(log, dsn, Totals) as [projector]:
+        for total, done in ((3, False), (6, True)):
+            await discards.record(log, projector.parked()[0])
+            assert await projector.replay("totals", "a") == done
+            assert await totals(dsn) == {"a": total}
+
+
+async def test_memory_and_views_that_stopped_go_on_without_a_discarded_event(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2)
+    await add(log, "b", 5, event_type="Whatever")
+    await add(log, "b", 6)
+    replica = Replica(REGISTRY, ["totals", "strict"], log)
+    task = asyncio.create_task(replica.run())
+    await replica.progress.reached(await log.end_position(["counter-"]), DEADLINE)
+    found = {(each.view, each.key, each.stream) for each in replica.parked()}
+    assert found == {
+        ("totals", "a", "counter-a"),
+        ("totals", "", "counter-b"),
+        ("strict", "a", "counter-a"),
+    }
+    for _ in range(2):  # the second thing that stops `strict` is only found behind the first
+        for each in replica.parked():
+            await discards.record(log, each)
+        await replica.rebuild("totals")
+        await replica.rebuild("strict")
+    assert replica.parked() == []
+    for view in ("totals", "strict"):
+        rows = {key: body for key, body, _ in replica.rows(view)}
+        assert rows["a"] == b'{"counter":"a","total":3,"revision":2}'
+        assert rows["b"] == b'{"counter":"b","total":6,"revision":1}'
+    task.cancel()
+
+
+async def test_a_row_that_stands_still_is_no_difference(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2)
+    async with running(log, dsn, Totals):
+        afresh = await fold_afresh(REGISTRY, log, await log.end_position(["counter-"]))
+        assert afresh["totals"]["a"].body == b'{"counter":"a","total":1,"revision":0}'

@@ -303,6 +303,9 @@ class Group:
             self._saving = False
             if not future.cancelled() and future.exception() is None:
                 self.checkpoint = value
+                # What was handled meanwhile may be as many again, and no other call may come.
+                if not self._closed and self._handled >= max(self.settings.max_checkpoint_count, 1):
+                    self._save_checkpoint()
 
         try:
             future = self._submit(save_checkpoint(self.settings, value))

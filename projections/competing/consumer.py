@@ -1,0 +1,230 @@
+"""A competing consumer of a view: takes from its group, folds, commits, acknowledges.
+
+What cannot be committed for now is not sent back but left: the subscription ends, and the
+server gives what was in hand to others, or to us when we are back. An event in front of
+which something is missing is sent back, a little later each time; when that does not help,
+the gap is closed from the log itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from eventstore.errors import StoreUnavailable
+from eventstore.groups import Deliveries, Delivery, Groups
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from projections.competing.applying import Applier
+from projections.folding import Parked
+from projections.progress import Progress
+from projections.sql.execution import named
+from rayfold import Registry, View
+
+log = logging.getLogger(__name__)
+
+RETRY = 0.25
+"""Seconds before what broke is tried again."""
+
+PAUSE = 0.02
+"""Seconds before an event is sent back for the first time; twice as much each time."""
+
+RETRIES = 5
+"""Times that an event is sent back before its gap is closed from the log."""
+
+ACK_SEEN = 0.02
+"""Seconds from an acknowledgement to the second look at whether the group counts it."""
+
+LOOK = 0.25
+"""Seconds at most between two looks at how far the group is, while it is not there."""
+
+
+def group_of(view: type[View]) -> str:
+    """The name of the view's persistent subscription."""
+    return f"rayfold-{view.name}"
+
+
+class Consumer:
+    """One of those that share a view."""
+
+    def __init__(
+        self, registry: Registry, store: Log, groups: Groups, dsn: str, view: type[View]
+    ) -> None:
+        self._store = store
+        self._groups = groups
+        self._dsn = dsn
+        self._view = view
+        self._applier = Applier(registry, store, view)
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._moved = asyncio.Event()
+        self._furthest = 0
+        self._rejoin = asyncio.Event()
+        self._sending: set[asyncio.Task[Any]] = set()
+        self.progress = Progress()
+        """Every event up to there, whoever took it, is in the table."""
+        self.joined = asyncio.Event()
+        self.events = 0
+        self.sent_back = 0
+        self.trouble: str | None = None
+
+    async def run(self) -> None:
+        """Consumes for ever; what breaks is tried again."""
+        while True:
+            try:
+                await self._connect_and_consume()
+            except (
+                StoreUnavailable,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
+                self.trouble = named(error)
+                log.info("consuming broke: %s", self.trouble)
+            finally:
+                self.joined.clear()
+            if self.trouble:
+                await asyncio.sleep(RETRY)
+
+    async def _connect_and_consume(self) -> None:
+        # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
+        # projector, which finds rows and checkpoint lost together.
+        async with (
+            asyncpg.create_pool(
+                self._dsn, min_size=1, max_size=3, server_settings={"application_name": "rayfold"}
+            ) as pool,
+            self._groups.join(group_of(self._view)) as deliveries,
+        ):
+            self._pool = pool
+            self._rejoin.clear()
+            self._moved.set()
+            await self._applier.load_discards()
+            tasks = [
+                asyncio.create_task(self._consume(pool, deliveries)),
+                asyncio.create_task(self._follow_group(pool)),
+                asyncio.create_task(self._rejoin.wait()),
+            ]
+            self.trouble = None
+            self.joined.set()
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                self._pool = None
+                tasks += self._sending
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _consume(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
+        while True:
+            batch = await deliveries.take()
+            missing = await self._applier.apply(pool, [each.raw for each in batch])
+            places = {(raw.stream, raw.revision) for raw in missing}
+            gaps = [each for each in batch if (each.raw.stream, each.raw.revision) in places]
+            await self._acknowledge(deliveries, [each for each in batch if each not in gaps])
+            for gap in gaps:
+                task = asyncio.create_task(self._send_back(pool, deliveries, gap))
+                self._sending.add(task)
+                task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[Any]) -> None:
+        self._sending.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("an event could not be sent back: %s", error)
+            self._rejoin.set()  # whoever leaves gives everything back
+
+    async def _acknowledge(self, deliveries: Deliveries, done: Sequence[Delivery]) -> None:
+        if not done:
+            return
+        await deliveries.ack(done)
+        self.events += len(done)
+        self._furthest = max(self._furthest, *(each.raw.position for each in done))
+        self._moved.set()
+
+    async def _send_back(
+        self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries, gap: Delivery
+    ) -> None:
+        if gap.retries < RETRIES:
+            await asyncio.sleep(PAUSE * 2**gap.retries)
+            self.sent_back += 1
+            await deliveries.retry(gap)
+            return
+        applied = await self._applier.applied_of(pool, gap.raw.stream)
+        behind: list[RawRecord] = []
+        after = applied if applied >= 0 else None
+        async for raw in self._store.read_stream(gap.raw.stream, after=after):
+            if raw.revision > gap.raw.revision:
+                break
+            behind.append(raw)
+        await self._applier.apply(pool, behind, whole=True)
+        await self._acknowledge(deliveries, [gap])
+
+    async def _follow_group(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Keeps the table's checkpoint at what the group has acknowledged, without gaps."""
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            pause = ACK_SEEN
+            while True:
+                at = await self._groups.position(group_of(self._view))
+                await self._confirm(pool, at)
+                if at >= self._furthest:
+                    break
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LOOK)
+
+    async def _confirm(self, pool: asyncpg.Pool[asyncpg.Record], position: int) -> None:
+        if position <= self.progress.position:
+            return
+        # Only ever upwards: others have looked too, perhaps later than we.
+        at = await pool.fetchval(
+            "UPDATE rayfold_checkpoint SET position = greatest(position, $2)"
+            ' WHERE "table" = $1 RETURNING position',
+            self._applier.table,
+            position,
+        )
+        self.progress.advance(at or 0)
+
+    async def look(self) -> int:
+        """How far the table is, whoever of the consumers brought it there."""
+        if self._pool is not None:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
+                self.progress.advance(
+                    await self._pool.fetchval(statement, self._applier.table) or 0
+                )
+        return self.progress.position
+
+    def rejoin(self) -> None:
+        """Leaves the group and comes back, so that streams are shared out anew."""
+        self._rejoin.set()
+
+    async def replay(self, key: str) -> bool:
+        """See `Applier.replay`."""
+        return await self._applier.replay(self._connected(), key)
+
+    async def parked(self) -> list[Parked]:
+        """Rows of the view that stand still, whoever met the event."""
+        return await self._applier.parked(self._connected())
+
+    def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
+        if self._pool is None:
+            raise StoreUnavailable("the consumer is not connected yet")
+        return self._pool
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        return {
+            "views": [self._view.name],
+            "position": self.progress.position,
+            "ready": self.joined.is_set() and self.trouble is None,
+            "events": self.events,
+            "sent_back": self.sent_back,
+            **({"error": self.trouble} if self.trouble else {}),
+        }

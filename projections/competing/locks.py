@@ -1,0 +1,35 @@
+"""What consumers of one view lock against each other, in Postgres.
+
+Locks are names, not rows: a row that is not there yet can be locked too. They are taken
+all at once and in one order, so that no two consumers wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+
+async def lock(connection: Any, table: str, names: Iterable[tuple[str, str]]) -> None:
+    """Until the transaction's end: nobody else folds these streams and rows of the table.
+
+    A name is of a kind, "stream" or "row". The table itself is locked too, against being
+    replaced by another generation.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _number(table))
+    numbers = sorted({_number(table, *name) for name in names})
+    # The array is in order, and `unnest` keeps it.
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(n) FROM unnest($1::bigint[]) AS n", numbers
+    )
+
+
+async def lock_table(connection: Any, table: str) -> None:
+    """Until the transaction's end: no consumer is within a transaction."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _number(table))
+
+
+def _number(*names: str) -> int:
+    digest = blake2b("\n".join(("rayfold", *names)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)

@@ -1,0 +1,85 @@
+"""Runs the handlers of composed queries: asks what they yield, sends them the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from projections.errors import QueryFailed
+from rayfold import ComposedQuery, PageQuery, Query, SqlQuery
+from rayfold.composed import MAX_ASKED
+
+Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
+"""Gives a query's document and position; raises as `QueryBus.ask`."""
+
+_document = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
+    """The result as JSON, or None, and the furthest position that an answer was of.
+
+    Raises:
+        QueryFailed: the handler broke, or gave something else, or asked too much.
+        ProjectionError: as `ask`.
+    """
+    handler = query.handle()
+    answer: Any = None
+    furthest = asked = 0
+    while True:
+        try:
+            wanted = handler.send(answer)
+        except StopIteration as end:
+            return _body(query, end.value), furthest
+        except Exception as error:  # the domain is a user's code
+            raise QueryFailed(f"{query.name!r} broke: {type(error).__name__}: {error}") from error
+        together = [wanted] if isinstance(wanted, Query) else list(wanted)
+        asked += len(together)
+        if asked > MAX_ASKED:
+            raise QueryFailed(f"{query.name!r} asks more than {MAX_ASKED} queries")
+        answers = await _all(together, ask)
+        furthest = max([furthest, *(position for _, position in answers)])
+        rows = [rows_of(each, body) for each, (body, _) in zip(together, answers, strict=True)]
+        answer = rows[0] if isinstance(wanted, Query) else rows
+
+
+def rows_of(query: Query, body: bytes | None) -> Any:
+    """What a handler is sent for an answer: a row or None, or a list of rows, typed."""
+    if isinstance(query, ComposedQuery):
+        return None if body is None else query.result.model_validate_json(body)
+    if body is None:
+        return None
+    if isinstance(query, PageQuery | SqlQuery):
+        row_type = query.row if isinstance(query, SqlQuery) else query.view
+        items = _items.decode(_document.decode(body)["items"])
+        return [_row(row_type, bytes(item)) for item in items]
+    return _row(query.view, body)
+
+
+def _row(row_type: Any, body: bytes) -> Any:
+    fields = _document.decode(body)
+    if "revision" not in row_type.model_fields:  # the store's own
+        fields.pop("revision", None)
+    return row_type.model_validate_json(msgspec.json.encode(fields))
+
+
+async def _all(queries: Sequence[Query], ask: Ask) -> list[tuple[bytes | None, int]]:
+    if len(queries) == 1:
+        return [await ask(queries[0])]
+    tasks = [asyncio.ensure_future(ask(query)) for query in queries]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _body(query: ComposedQuery, result: Any) -> bytes | None:
+    if result is None:
+        return None
+    if not isinstance(result, query.result):
+        raise QueryFailed(f"{query.name!r} gives a {type(result).__name__}, no result of its type")
+    return result.__pydantic_serializer__.to_json(result)

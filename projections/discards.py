@@ -1,0 +1,71 @@
+"""Events that an operator has discarded for a view: nobody folds them, now or ever again.
+
+A decision that changes what views show has to be where the views come from: on the log, in
+a stream beside the domain's. So every store, every rebuild and every verification agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+
+from eventstore.port import ANY, Log, StreamAppend
+from eventstore.records import NewRecord
+from projections.folding import Discarded, Parked
+
+_TYPE = "EventDiscarded"
+_NAMESPACE = UUID("5a0a7d0e-6d5c-4c0c-9f53-0f2a6f6a8a41")
+
+
+class _Decision(NamedTuple):
+    view: str
+    key: str
+    stream: str
+    revision: int
+    error: str
+    at: str
+
+
+_decode = msgspec.json.Decoder(dict[str, str | int]).decode
+
+
+def stream_of(view: str) -> str:
+    """Where the decisions for a view are."""
+    return f"discarded-{view}"
+
+
+async def record(log: Log, parked: Parked) -> None:
+    """Decides that the view goes on without the event; said again, nothing changes.
+
+    Raises:
+        StoreUnavailable: it may not have been decided.
+    """
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    place = (parked.view, parked.key, parked.stream, parked.revision)
+    decision = _Decision(*place, parked.error, at)
+    new = NewRecord(
+        _TYPE,
+        msgspec.json.encode(decision._asdict()),
+        {},
+        str(uuid5(_NAMESPACE, "\n".join(map(str, place)))),
+    )
+    await log.append([StreamAppend(stream_of(parked.view), ANY, [new])])
+
+
+async def load(log: Log, views: Iterable[str]) -> frozenset[Discarded]:
+    """What was discarded for these views.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    found = set()
+    for view in views:
+        async for raw in log.read_stream(stream_of(view)):
+            said = _decode(raw.data)
+            place = str(said["key"]), str(said["stream"]), int(said["revision"])
+            found.add(Discarded(view, *place))
+    return frozenset(found)

@@ -1,0 +1,190 @@
+"""Generations: what Postgres keeps of one definition, and how the next one takes its place.
+
+Of a view that is a table, of a custom SQL projection a schema with its tables. The live one
+has the plain name, for people as for us. A new one is built under another name and takes
+the live one's place by renaming, in the transaction in which it has come as far: a reader
+sees one or the other, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from projections.errors import ProjectionError
+
+if TYPE_CHECKING:
+    import asyncpg
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+Kind = Literal["TABLE", "SCHEMA"]
+
+_BUILDING = "__"
+"""Between a live one's name and a generation's number. No view's name has it."""
+
+OWN = """
+CREATE TABLE IF NOT EXISTS rayfold_view (
+    view text PRIMARY KEY, fingerprint text NOT NULL, switched_at timestamptz NOT NULL);
+CREATE SEQUENCE IF NOT EXISTS rayfold_generation;
+CREATE TABLE IF NOT EXISTS rayfold_checkpoint (
+    "table" text NOT NULL, partition int NOT NULL, partitions int NOT NULL,
+    position bigint NOT NULL,
+    PRIMARY KEY ("table", partition));
+CREATE TABLE IF NOT EXISTS rayfold_parked (
+    "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
+    revision bigint NOT NULL, position bigint NOT NULL, error text NOT NULL,
+    PRIMARY KEY ("table", key, stream));
+CREATE TABLE IF NOT EXISTS rayfold_held (
+    "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
+    revision bigint NOT NULL, position bigint NOT NULL,
+    PRIMARY KEY ("table", key, stream, position));
+CREATE TABLE IF NOT EXISTS rayfold_applied (
+    "table" text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
+    PRIMARY KEY ("table", stream));
+"""
+"""The tables of our own; `table` is the name of a generation, or of the live one."""
+
+_BY_TABLE = ("rayfold_parked", "rayfold_held", "rayfold_applied")
+
+
+class Live(NamedTuple):
+    """What has generations. `relation` is its name in Postgres, `name` that in the domain."""
+
+    name: str
+    relation: str
+    kind: Kind
+    fingerprint: str
+
+
+def relation_of(name: str) -> str:
+    """A name in Postgres, also for people's own SQL: `order_details`."""
+    return name.replace("-", "_")
+
+
+async def lock_migrations(connection: Connection) -> None:
+    """Until the transaction's end: one migration at a time."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)  # "Rayf"
+
+
+async def fingerprint_of_live(connection: Connection, name: str) -> str | None:
+    """The definition that the live one was made by; None where there is none yet."""
+    statement = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
+    found: str | None = await connection.fetchval(statement, name)
+    return found
+
+
+async def partition(connection: Connection, table: str, partitions: int) -> None:
+    """Cuts the key space of a table into so many partitions.
+
+    Cutting it anew starts every partition where the slowest one was: rows know their own
+    position, so what they have already is not folded in twice.
+    """
+    rows = await connection.fetch(
+        'SELECT position, partitions FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', table
+    )
+    if rows and all(row["partitions"] == partitions for row in rows):
+        return
+    start = min((row["position"] for row in rows), default=0)
+    await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', table)
+    await connection.executemany(
+        "INSERT INTO rayfold_checkpoint VALUES ($1, $2, $3, $4)",
+        [(table, number, partitions, start) for number in range(partitions)],
+    )
+
+
+async def name_next(connection: Connection, relation: str) -> str:
+    """A name for the next generation."""
+    number = await connection.fetchval("SELECT nextval('rayfold_generation')")
+    return f"{relation}{_BUILDING}{number}"
+
+
+async def switch(
+    connection: Connection,
+    live: Live,
+    built: str,
+    reached: Callable[[int], Awaitable[bool]],
+    *,
+    hold: Callable[[], Awaitable[int]] | None = None,
+) -> None:
+    """The built generation takes the live one's place, at no earlier a position.
+
+    `reached` waits until the build has come to a position. Meanwhile the live one stands
+    still: its projectors wait for their checkpoints, which they lock first of all, and find
+    them moved. Writers that lock none are held by `hold`, which gives the position that
+    they may have come to. The old one is dropped.
+
+    Raises:
+        ProjectionError: the build did not come so far; nothing has changed.
+    """
+    old = f"{built}_old"
+    async with connection.transaction():
+        position = await hold() if hold else 0
+        locked = await connection.fetch(
+            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', live.relation
+        )
+        position = max((row["position"] for row in locked), default=0) if not hold else position
+        if not await reached(position):
+            raise ProjectionError(f"the new generation of {live.name!r} did not catch up")
+        at = await connection.fetchval(
+            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', built
+        )
+        if at is None or at < position:
+            raise ProjectionError(f"the new generation of {live.name!r} is gone")
+        await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
+        await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
+        await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
+        await connection.execute(
+            'UPDATE rayfold_checkpoint SET position = $2 WHERE "table" = $1', live.relation, at
+        )
+        for table in _BY_TABLE:
+            await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
+            await connection.execute(
+                f'UPDATE {table} SET "table" = $1 WHERE "table" = $2', live.relation, built
+            )
+        await become(connection, live)
+    await _drop(connection, live.kind, old)
+
+
+async def position_of(connection: Connection, table: str) -> int:
+    """How far the furthest partition of a table has come."""
+    statement = 'SELECT max(position) FROM rayfold_checkpoint WHERE "table" = $1'
+    return await connection.fetchval(statement, table) or 0
+
+
+async def become(connection: Connection, live: Live) -> None:
+    """The live one is of this definition from now on."""
+    await connection.execute(
+        "INSERT INTO rayfold_view VALUES ($1, $2, now()) ON CONFLICT (view)"
+        " DO UPDATE SET fingerprint = excluded.fingerprint, switched_at = now()",
+        live.name,
+        live.fingerprint,
+    )
+
+
+async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> None:
+    """Removes a generation that is not live."""
+    async with connection.transaction():
+        await _drop(connection, kind, name)
+        for own in ("rayfold_checkpoint", *_BY_TABLE):
+            await connection.execute(f'DELETE FROM {own} WHERE "table" = $1', name)
+
+
+async def remove_unfinished(connection: Connection, kind: Kind) -> None:
+    """Drops what is left of builds that nobody finished."""
+    where = (
+        "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
+        if kind == "TABLE"
+        else "SELECT nspname AS name FROM pg_namespace"
+    )
+    records = await connection.fetch(
+        f"SELECT name FROM ({where}) AS known WHERE name ~ '__[0-9]+(_old)?$'"
+        " AND split_part(name, '__', 1) IN (SELECT replace(view, '-', '_') FROM rayfold_view)"
+    )
+    for record in records:
+        await discard(connection, record["name"], kind)
+
+
+async def _drop(connection: Connection, kind: Kind, name: str) -> None:
+    cascade = " CASCADE" if kind == "SCHEMA" else ""
+    await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')

@@ -1,0 +1,68 @@
+"""Executing what handlers said: in order, few round trips, and finding the one that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import asyncpg
+
+from eventstore.records import RawRecord
+from rayfold import Statement
+
+if TYPE_CHECKING:
+    from projections.checkpoints import Connection
+
+
+class Work(NamedTuple):
+    """What one event leads to."""
+
+    raw: RawRecord
+    statements: Sequence[Statement]
+
+
+_DATA = ("21", "22", "23", "42", "44", "P0")
+"""Classes of SQLSTATEs that say: not these values, or not this statement. Others pass."""
+
+
+def is_poison(error: BaseException) -> bool:
+    """Whether the same statement would fail again, however often it is tried."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith(_DATA)
+    # A value of a type that the parameter does not take is found before anything is sent.
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
+async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> None:
+    """All statements, in order, seeing the tables of one schema; within a transaction.
+
+    Raises:
+        asyncpg.PostgresError, asyncpg.InterfaceError: one failed; none has had an effect.
+    """
+    statements = [statement for each in work for statement in each.statements]
+    async with connection.transaction():
+        await connection.execute(f'SET LOCAL search_path = "{schema}"')
+        # The same statement again and again, with other parameters, is one round trip.
+        for text, same in groupby(statements, key=lambda statement: statement.text):
+            await connection.executemany(text, [each.parameters for each in same])
+        await connection.execute("SET LOCAL search_path = DEFAULT")
+
+
+async def first_failure(
+    connection: Connection, schema: str, work: Sequence[Work]
+) -> tuple[int, Exception] | None:
+    """Executes one event after the other; which one fails, with those before it done."""
+    for at, each in enumerate(work):
+        try:
+            await execute(connection, schema, [each])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not is_poison(error):
+                raise
+            return at, error
+    return None
+
+
+def named(error: Any) -> str:
+    """The error for operators."""
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,294 @@
+"""Runs a custom SQL projection: each event once, in order, in its checkpoint's transaction.
+
+One projector works for a projection, since its statements may touch any of its rows. It
+moves the checkpoint first, from where it left it: a second one cannot commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from eventstore.records import Batch, RawRecord, recorded
+from projections import discards, parking
+from projections.checkpoints import Checkpoints
+from projections.errors import Fenced, UnknownTarget
+from projections.folding import Discarded, Parked
+from projections.progress import Progress
+from projections.sql.execution import Work, execute, first_failure, is_poison, named
+from projections.sql.schema import live
+from rayfold import Registry, SqlProjection, UnknownEventType
+
+if TYPE_CHECKING:
+    from projections.checkpoints import Connection
+
+log = logging.getLogger(__name__)
+
+RETRY = 0.25
+"""Seconds before what broke is tried again."""
+
+PATIENCE = 30.0
+"""Seconds that an operator waits for a projection that stopped to go on."""
+
+MOST_EVENTS = 2_000
+"""In one transaction."""
+
+
+class SqlProjector:
+    """`schema` is that of a generation in the making; by default the live one."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Log,
+        dsn: str,
+        projection: type[SqlProjection],
+        schema: str | None = None,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._dsn = dsn
+        self._projection = projection
+        self._schema = schema or live(projection).relation
+        self._checkpoints = Checkpoints([self._schema], 0, 1)
+        self._discarded: frozenset[Discarded] = frozenset()
+        self._skipped: dict[str, Parked] = {}
+        self._mended = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.progress = Progress()
+        self.caught_up = asyncio.Event()
+        self.stopped: Parked | None = None
+        self.events = 0
+        self.trouble: str | None = None
+
+    async def run(self) -> None:
+        """Follows the log for ever; what breaks is tried again from the checkpoint."""
+        while True:
+            before = self.events
+            try:
+                await self._connect_and_follow()
+            except Fenced as error:
+                # Once is how a new generation takes over. Again and again is a rival.
+                if self.events == before:
+                    self.trouble = named(error)
+                log.info("fenced: %s", error)
+            except (
+                StoreUnavailable,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
+                self.trouble = named(error)
+                log.info("projecting broke: %s", self.trouble)
+            if self.trouble:
+                await asyncio.sleep(RETRY)
+
+    async def _connect_and_follow(self) -> None:
+        async with asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=1,
+            server_settings={"synchronous_commit": "off", "application_name": "rayfold"},
+        ) as pool:
+            await self._resume(pool)
+            self._pool = pool
+            self.trouble = self.stopped = None
+            after = self._checkpoints.slowest or None
+            async with aclosing(self._store.subscribe(self._registry.prefixes, after)) as batches:
+                async for batch in batches:
+                    for at in range(0, max(len(batch.records), 1), MOST_EVENTS):
+                        records = batch.records[at : at + MOST_EVENTS]
+                        last = at + MOST_EVENTS >= len(batch.records)
+                        position = batch.position if last else records[-1].position
+                        await self._project(pool, Batch(records, position, batch.caught_up))
+                        if self.stopped:
+                            break
+                    if self.stopped:
+                        break
+                    if batch.caught_up:
+                        self.caught_up.set()
+            if self.stopped:
+                await self._wait_until_mended(pool)
+
+    async def _wait_until_mended(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Until an operator says so, or another generation has taken over."""
+        while not self._mended.is_set():
+            try:
+                await asyncio.wait_for(self._mended.wait(), 1.0)
+            except TimeoutError:
+                async with pool.acquire() as connection:
+                    found = Checkpoints([self._schema], 0, 1)
+                    await found.load(connection)
+                if found.positions != self._checkpoints.positions:
+                    return
+
+    async def _resume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        self._mended.clear()
+        self._discarded = await discards.load(self._store, [self._projection.name])
+        async with pool.acquire() as connection:
+            await self._checkpoints.load(connection)
+            views = {self._schema: self._projection.name}
+            self._skipped = {each.key: each for each in await parking.load(connection, views)}
+        self.progress.position = self._checkpoints.slowest
+
+    async def _project(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
+        async with self._writing:
+            skipped: list[Parked] = []
+            before = self._checkpoints.positions[self._schema]
+            work, stop = self._work([r for r in batch.records if r.position > before], skipped)
+            to = max(batch.position, before)
+            async with pool.acquire() as connection, connection.transaction():
+                await self._checkpoints.move(connection, {self._schema: to})
+                stop = await self._execute(connection, work, skipped) or stop
+                if skipped:
+                    await parking.save(connection, self._tables, skipped)
+                if stop is not None:
+                    done = [r.position for r in batch.records if r.position < stop.position]
+                    to = max([before, *done])
+                    await self._checkpoints.put_back(connection, {self._schema: to})
+            self._checkpoints.positions[self._schema] = to
+            self._skipped |= {each.key: each for each in skipped}
+            self.events += len(batch.records)
+            self.progress.advance(to)
+            if stop is not None:
+                log.error("projection stopped: %s", stop)
+                self.stopped = stop
+
+    def _work(
+        self, records: list[RawRecord], skipped: list[Parked]
+    ) -> tuple[list[Work], Parked | None]:
+        """What the records lead to, up to one that has to stop the projection."""
+        work = []
+        for raw in records:
+            try:
+                if (each := self._work_of(raw)) is not None:
+                    work.append(each)
+            except Exception as error:  # the domain is a user's code
+                poison = self._poison(raw, error)
+                if self._projection.on_poison == "stop":
+                    return work, poison
+                log.error("skipped: %s", poison)
+                skipped.append(poison)
+        return work, None
+
+    def _work_of(self, raw: RawRecord) -> Work | None:
+        known = self._registry.events.get(raw.event_type)
+        if known is not None and known not in self._projection.handlers:
+            return None
+        if Discarded(self._projection.name, _key(raw), raw.stream, raw.revision) in self._discarded:
+            return None
+        return Work(raw, self._projection.statements(recorded(self._registry, raw).event))
+
+    async def _execute(
+        self, connection: Connection, work: list[Work], skipped: list[Parked]
+    ) -> Parked | None:
+        """Does it; gives the event that has to stop the projection."""
+        try:
+            if any(each.statements for each in work):
+                await execute(connection, self._schema, work)
+            return None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not is_poison(error):
+                raise
+        while (failure := await first_failure(connection, self._schema, work)) is not None:
+            at, reason = failure
+            poison = self._poison(work[at].raw, reason)
+            if self._projection.on_poison == "stop":
+                return poison
+            log.error("skipped: %s", poison)
+            skipped.append(poison)
+            work = work[at + 1 :]
+        return None
+
+    def _poison(self, raw: RawRecord, error: Exception) -> Parked:
+        place = raw.stream, raw.revision, raw.position
+        text = str(error) if isinstance(error, UnknownEventType) else named(error)
+        return Parked(self._projection.name, _key(raw), *place, text)
+
+    @property
+    def _tables(self) -> dict[str, str]:
+        return {self._projection.name: self._schema}
+
+    async def replay(self, key: str) -> bool:
+        """Tries again what is parked under `key`; False if it failed again.
+
+        An event that was skipped is executed now, after whatever came later; one on which
+        the projection stopped is executed in its place. One that was discarded is not.
+
+        Raises:
+            UnknownTarget: nothing is parked under the key.
+            StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
+        """
+        parked = self._find(key)
+        if self.stopped is parked:
+            return await self._go_on(parked)
+        async with self._writing:
+            after = parked.revision - 1 if parked.revision else None
+            self._discarded = await discards.load(self._store, [self._projection.name])
+            skipped: list[Parked] = []
+            async with self._connection() as connection, connection.transaction():
+                await parking.forget(connection, self._schema, parked)
+                stream = self._store.read_stream(parked.stream, after=after, limit=1)
+                work, stop = self._work([raw async for raw in stream], skipped)
+                stop = await self._execute(connection, work, skipped) or stop
+                still = [*skipped, *([stop] if stop else [])]
+                await parking.save(connection, self._tables, still)
+            del self._skipped[key]
+            self._skipped |= {each.key: each for each in still}
+            return not still
+
+    def _find(self, key: str) -> Parked:
+        parked = self._skipped.get(key)
+        if parked is None and self.stopped is not None and self.stopped.key == key:
+            parked = self.stopped
+        if parked is None or self._pool is None:
+            raise UnknownTarget(f"nothing of {self._projection.name!r} is parked under {key!r}")
+        return parked
+
+    def _connection(self) -> Any:
+        assert self._pool is not None
+        return self._pool.acquire()
+
+    async def _go_on(self, parked: Parked) -> bool:
+        """Lets the projection try again; whether it came over the event."""
+        self._mended.set()
+        until = time.monotonic() + PATIENCE
+        while self.stopped is parked or (
+            self.stopped is None and self.progress.position < parked.position
+        ):
+            if self.trouble or time.monotonic() > until:
+                return False
+            await self.progress.reached(parked.position, 0.05)
+        return self.stopped is None or self.stopped.position > parked.position
+
+    def parked(self) -> list[Parked]:
+        """Events that were skipped, or stopped the projection."""
+        return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        name = self._projection.name
+        return {
+            "views": [name],
+            "position": self.progress.position,
+            # One that stopped answers queries, and is no reason to take the gateway out of
+            # service: who asks with a token is told which projection lags.
+            "ready": (self.caught_up.is_set() or bool(self.stopped)) and self.trouble is None,
+            "events": self.events,
+            "parked": len(self.parked()),
+            **({"stopped": {name: self.stopped.error}} if self.stopped else {}),
+            **({"error": self.trouble} if self.trouble else {}),
+        }
+
+
+def _key(raw: RawRecord) -> str:
+    """What operators know an event by; there are no rows to name."""
+    return f"{raw.revision}@{raw.stream}"

@@ -1,0 +1,64 @@
+"""The Postgres schemas of custom SQL projections, and their generations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from projections import generations
+from projections.generations import Connection, Live
+from rayfold import SqlProjection
+
+Projection = type[SqlProjection]
+
+
+def live(projection: Projection) -> Live:
+    """What has the generations."""
+    relation = generations.relation_of(projection.name)
+    return Live(projection.name, relation, "SCHEMA", fingerprint_of(projection))
+
+
+def fingerprint_of(projection: Projection) -> str:
+    """Changes with whatever makes old tables useless. Handlers say so by `version`."""
+    events = sorted(event.name for event in projection.handlers)
+    text = f"sql 1 {projection.version} {events} {projection.schema}"
+    return blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+async def prepare(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
+    """Makes what is missing; gives the projections whose live tables are of another definition.
+
+    Raises:
+        asyncpg.PostgresError: a `schema` is wrong, or we may not create schemas.
+    """
+    async with connection.transaction():
+        await generations.lock_migrations(connection)
+        await connection.execute(generations.OWN)
+        await generations.remove_unfinished(connection, "SCHEMA")
+        stale = []
+        for projection in projections:
+            own = live(projection)
+            known = await generations.fingerprint_of_live(connection, projection.name)
+            if known is None:
+                await _create(connection, projection, own.relation)
+                await generations.become(connection, own)
+            elif known != own.fingerprint:
+                stale.append(projection)
+    return stale
+
+
+async def begin_generation(connection: Connection, projection: Projection) -> str:
+    """Empty tables beside the live ones, at position 0; gives their schema's name."""
+    async with connection.transaction():
+        schema = await generations.name_next(connection, live(projection).relation)
+        await _create(connection, projection, schema)
+    return schema
+
+
+async def _create(connection: Connection, projection: Projection, schema: str) -> None:
+    # A schema of this name without our checkpoint is somebody else's: then this fails.
+    await connection.execute(f'CREATE SCHEMA "{schema}"')
+    await connection.execute(f'SET LOCAL search_path = "{schema}"')
+    await connection.execute(projection.schema)
+    await connection.execute("SET LOCAL search_path = DEFAULT")
+    await generations.partition(connection, schema, 1)

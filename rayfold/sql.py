@@ -1,0 +1,81 @@
+"""Custom SQL projections: the way out for what a keyed fold cannot say.
+
+    class Bestsellers(SqlProjection, name="bestsellers"):
+        schema = '''
+            CREATE TABLE put (basket_id text, sku text, quantity bigint);
+            CREATE TABLE sold (day date, sku text, quantity bigint, PRIMARY KEY (day, sku));
+        '''
+
+        @staticmethod
+        @on(LinePut)
+        def put(event: LinePut) -> Iterable[Statement]:
+            yield sql("INSERT INTO put VALUES ($1, $2, $3)", event.basket_id, event.sku, ...)
+
+A handler is pure: it says what to do, and Rayfold does it, once for each event and in the
+log's order, in one transaction with the projection's checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from rayfold.errors import DomainError
+from rayfold.messages import KEBAB, Event, checked_name
+from rayfold.view import folds_of
+
+OnSqlPoison = Literal["stop", "skip"]
+
+
+class Statement(NamedTuple):
+    """One SQL statement. `parameters` take the places `$1`, `$2`, …"""
+
+    text: str
+    parameters: tuple[Any, ...] = ()
+
+
+def sql(text: str, *parameters: Any) -> Statement:
+    """A statement. Values go into `parameters`, never into the text."""
+    return Statement(text, parameters)
+
+
+class SqlProjection:
+    """Tables of a domain's own in Postgres. Class keywords:
+
+    - `name`: in kebab-case; also, with underscores, the Postgres schema that the tables are in.
+    - `version`: raise it when a handler changes meaning; a changed `schema`, or other events,
+      are noticed without. The tables are then built anew beside those that serve.
+    - `on_poison`: what an event does whose handler or statements fail: "stop" the projection
+      there, or "skip" the event with all of its statements, and keep it for operators.
+
+    `schema` creates the tables and indexes. It and the statements name them without a
+    schema, and see no other tables: what an event leads to depends on the log alone.
+    """
+
+    name: ClassVar[str]
+    schema: ClassVar[str]
+    version: ClassVar[int]
+    on_poison: ClassVar[OnSqlPoison]
+    handlers: ClassVar[dict[type[Event], Callable[[Any], Iterable[Statement]]]]
+
+    def __init_subclass__(
+        cls, *, name: str, version: int = 1, on_poison: OnSqlPoison = "stop", **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'bestsellers'")
+        cls.version = version
+        cls.on_poison = on_poison
+        if not getattr(cls, "schema", "").strip():
+            raise DomainError(f"{cls.__qualname__} needs a `schema` that creates its tables")
+        folds = folds_of(cls)
+        if any(fold.starts or fold.key_of for fold in folds):
+            raise DomainError(f"{cls.__qualname__} has no rows to start and no keys: use plain @on")
+        cls.handlers = {fold.event_type: fold.apply for fold in folds}
+        if not cls.handlers:
+            raise DomainError(f"{cls.__qualname__} handles no event")
+
+    @classmethod
+    def statements(cls, event: Event) -> list[Statement]:
+        """What the event leads to; nothing where it does not concern the projection."""
+        handler = cls.handlers.get(type(event))
+        return list(handler(event)) if handler else []
