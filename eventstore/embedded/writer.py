@@ -19,6 +19,7 @@ from eventstore.embedded.event import Event
 from eventstore.embedded.ledger import Ledger
 from eventstore.embedded.operations import Operation
 from eventstore.embedded.schema import connect
+from eventstore.embedded.stream_names import StreamNames
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,13 @@ class Writer:
     def __init__(
         self,
         database: Path,
+        names: StreamNames,
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[list[Event]], None],
     ) -> None:
         self._database = database
         self._db = connect(database, writer=True)
-        self._ledger = Ledger(self._db)
+        self._ledger = Ledger(self._db, names)
         self._loop = loop
         self._publish = publish
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
@@ -136,14 +138,14 @@ class Writer:
                     job.result = job.operation.apply(ledger)
                 except RpcError as error:
                     job.error = error
-            ledger.flush()
+            ledger.finish()
             self._db.execute("COMMIT")
         except _FAILURES as error:
             log.exception("commit failed")
             self._fail(jobs, unavailable(f"The write failed: {error}"))
             self._recover(error)
             return []
-        ledger.trim()
+        ledger.settle()
         return ledger.staged
 
     def _fail(self, jobs: list[_Job], error: RpcError) -> None:
