@@ -59,11 +59,29 @@ class StreamNames:
         self._owed = 0.0
         self._staged: list[tuple[int, int]] = []
         self._staged_slices = 0
+        self._open(db)
+
+    def _open(self, db: sqlite3.Connection) -> None:
+        """Find the names that wait. Those of a merge that was cut short are merged now: frequent
+        restarts would otherwise begin it again and again, and memory would fill."""
         (merged,) = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-        # At most two tables' worth: what is in memory now was in memory before.
-        self.settle(
-            db.execute("SELECT name, id FROM streams WHERE id > ? ORDER BY id", (int(merged),))
-        )
+        waiting = db.execute(
+            "SELECT name, id FROM streams WHERE id > ? ORDER BY id", (int(merged),)
+        ).fetchall()
+        if len(waiting) < self._limit:
+            self.settle(waiting)
+            return
+        db.execute("BEGIN IMMEDIATE")
+        self._insert(db, sorted((name_hash(name), number) for name, number in waiting))
+        self._mark(db, waiting[-1][1])
+        db.execute("COMMIT")
+
+    def _insert(self, db: sqlite3.Connection, rows: list[tuple[int, int]]) -> None:
+        # IGNORE: part of them may be there already, from a merge that a crash cut short.
+        db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", rows)
+
+    def _mark(self, db: sqlite3.Connection, newest: int) -> None:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(newest)))
 
     def find(self, db: sqlite3.Connection, name: str) -> int:
         """Number of a committed stream; 0 if there is none of this name."""
@@ -104,10 +122,9 @@ class StreamNames:
         while self._staged_slices < _SLICES and len(self._staged) < owed:
             self._staged += sorted(merging.slices[self._staged_slices])
             self._staged_slices += 1
-        # IGNORE: a merge that a crash cut short begins again at its start.
-        db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", self._staged)
+        self._insert(db, self._staged)
         if self._staged_slices == _SLICES:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(merging.newest)))
+            self._mark(db, merging.newest)
 
     def settle(self, born: Iterable[tuple[str, int]]) -> None:
         """After the commit: let go of what the index has now, take in the new streams."""
