@@ -16,7 +16,7 @@ from eventstore.embedded.names import is_metastream, stream_flags, type_flags
 from eventstore.embedded.schema import INDEXED_FROM, IS_METASTREAM
 from eventstore.embedded.stream_names import StreamNames
 
-_CACHED_STREAMS = 200_000
+_CACHED_STREAMS = 100_000
 _KNOWN_METASTREAMS = 100_000
 _PREFETCHED = 8_000
 """SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""

@@ -20,6 +20,9 @@ _YOUNG = 131_072
 _SLICES = 1024
 _SHIFT = 22
 _LOWEST = -(1 << 31)
+_NUMBER_BITS = 40
+_NUMBERS = (1 << _NUMBER_BITS) - 1
+_ROWS = 250
 _PACE = 1.25
 """Names merged for each new one: above 1, so that a merge ends before the next begins."""
 _KEY = "names_merged"
@@ -30,19 +33,24 @@ def name_hash(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big", signed=True)
 
 
+def _packed(key: int, number: int) -> int:
+    return key << _NUMBER_BITS | number
+
+
 class _Young:
-    """Names by which to look up, and the same in slices of the index's order."""
+    """Names by which to look up, and the same in slices of the index's order, each row packed into
+    one integer: a quarter of a million tuples would cost memory, and the collector's time."""
 
     __slots__ = ("newest", "numbers", "slices")
 
     def __init__(self) -> None:
         self.newest = 0
         self.numbers: dict[str, int] = {}
-        self.slices: list[list[tuple[int, int]]] = [[] for _ in range(_SLICES)]
+        self.slices: list[list[int]] = [[] for _ in range(_SLICES)]
 
     def add(self, name: str, number: int) -> None:
         key = name_hash(name)
-        self.slices[(key - _LOWEST) >> _SHIFT].append((key, number))
+        self.slices[(key - _LOWEST) >> _SHIFT].append(_packed(key, number))
         self.numbers[name] = self.newest = number
 
 
@@ -57,7 +65,7 @@ class StreamNames:
         """Both, as others see them: replaced as one."""
         self._next = 0
         self._owed = 0.0
-        self._staged: list[tuple[int, int]] = []
+        self._staged: list[int] = []
         self._staged_slices = 0
         self._open(db)
 
@@ -72,13 +80,19 @@ class StreamNames:
             self.settle(waiting)
             return
         db.execute("BEGIN IMMEDIATE")
-        self._insert(db, sorted((name_hash(name), number) for name, number in waiting))
+        self._insert(db, sorted(_packed(name_hash(name), number) for name, number in waiting))
         self._mark(db, waiting[-1][1])
         db.execute("COMMIT")
 
-    def _insert(self, db: sqlite3.Connection, rows: list[tuple[int, int]]) -> None:
-        # IGNORE: part of them may be there already, from a merge that a crash cut short.
-        db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", rows)
+    def _insert(self, db: sqlite3.Connection, rows: list[int]) -> None:
+        # Few statements: each has to win the interpreter back from the busy event loop.
+        for at in range(0, len(rows), _ROWS):
+            some = rows[at : at + _ROWS]
+            values = [part for row in some for part in (row >> _NUMBER_BITS, row & _NUMBERS)]
+            # IGNORE: part of them may be there already, from a merge that a crash cut short.
+            db.execute(
+                f"INSERT OR IGNORE INTO names VALUES {','.join(['(?,?)'] * len(some))}", values
+            )
 
     def _mark(self, db: sqlite3.Connection, newest: int) -> None:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(newest)))
