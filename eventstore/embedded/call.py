@@ -57,8 +57,14 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 async def only_request(call: Call) -> bytes:
-    """The single request of a call that streams its answers."""
+    """The single request of a unary call, or of one that streams its answers.
+
+    Waits for the caller's end too, as the real server does: an answer that overtakes it would have
+    to reset the stream, and Rust's (so also Node's) client takes such a reset for a broken server.
+    """
     raw = await call.read()
     if raw is None:
         raise invalid_argument("The request is missing.")
+    if await call.read() is not None:
+        raise invalid_argument("The call takes one request.")
     return raw

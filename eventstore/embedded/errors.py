@@ -67,6 +67,15 @@ def wrong_expected_version(stream: str, expected: int, actual: int) -> RpcError:
     )
 
 
+def index_not_found(index: str) -> RpcError:
+    """There is no secondary index of this name."""
+    return RpcError(
+        StatusCode.NOT_FOUND,
+        f"Index '{shown(index)}' not found.",
+        _trailers("index-not-found", index_name=index),
+    )
+
+
 def invalid_argument(details: str) -> RpcError:
     """The request makes no sense to the protocol."""
     return RpcError(StatusCode.INVALID_ARGUMENT, details)

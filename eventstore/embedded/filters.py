@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kurrentdbclient.protos.v1 import persistent_pb2, streams_pb2
 
 from eventstore.embedded.constants import FLAG_HIDDEN, FLAG_SYSTEM
-from eventstore.embedded.errors import invalid_argument
+from eventstore.embedded.errors import index_not_found, invalid_argument
 from eventstore.embedded.event import Event
 from eventstore.embedded.names import DEFAULT_EXCLUDE
 
@@ -18,6 +18,7 @@ FilterOptions = (
     streams_pb2.ReadReq.Options.FilterOptions | persistent_pb2.CreateReq.AllOptions.FilterOptions
 )
 
+INDEX_PREFIX = "$idx-"
 _REMEMBERED = 100_000
 _MAX_REGEX = 32_768
 
@@ -71,6 +72,14 @@ class _Default(EventFilter):
 EVERYTHING = _Everything()
 DEFAULT = _Default()
 
+
+class _Index(EventFilter):
+    """A secondary index: what users wrote, of one category or type, in the order of ``$all``."""
+
+    def matches(self, stream: str, event_type: str) -> bool:
+        return not event_type.startswith("$") and super().matches(stream, event_type)
+
+
 _filters: dict[tuple[bool, str, tuple[str, ...]], EventFilter] = {}
 
 
@@ -85,6 +94,21 @@ def make_filter(on_stream: bool, regex: str, prefixes: tuple[str, ...]) -> Event
             _filters.clear()
         found = _filters[key] = EventFilter(on_stream, _acceptor(regex, prefixes), None)
     return found
+
+
+def index_filter(index: str) -> EventFilter:
+    """The filter behind ``$idx-all``, ``$idx-ce-<category>`` and ``$idx-et-<type>``: a scan of
+    ``$all``, which on one node needs no index of its own."""
+    if index == INDEX_PREFIX + "all":
+        return DEFAULT
+    kind, _, wanted = index.removeprefix(INDEX_PREFIX).partition("-")
+    if not wanted or kind not in ("ce", "et"):
+        raise index_not_found(index)
+    if kind == "et":
+        return _Index(False, lambda event_type: event_type == wanted, None)
+    # A category ends at the first dash, and so has none in it.
+    start = wanted + "-"
+    return _Index(True, lambda stream: "-" not in wanted and stream.startswith(start), None)
 
 
 def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
@@ -125,4 +149,8 @@ def filter_of(options: FilterOptions) -> EventFilter:
     prefixes = tuple(expression.prefix)
     if not expression.regex and not prefixes:
         raise invalid_argument("A filter needs a regular expression or prefixes.")
+    if on_stream and not expression.regex and any(p.startswith(INDEX_PREFIX) for p in prefixes):
+        if len(prefixes) > 1:
+            raise invalid_argument("An index is read alone: give one prefix.")
+        return index_filter(prefixes[0])
     return make_filter(on_stream, expression.regex, prefixes)

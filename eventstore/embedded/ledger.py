@@ -13,9 +13,10 @@ from eventstore.embedded.constants import MAX, METADATA_TYPE, NO_STREAM
 from eventstore.embedded.event import Event, Proposed
 from eventstore.embedded.metadata import METASTREAM, NO_METADATA, StreamMetadata, interpret
 from eventstore.embedded.names import is_metastream, stream_flags, type_flags
-from eventstore.embedded.schema import INDEXED_FROM
+from eventstore.embedded.schema import INDEXED_FROM, IS_METASTREAM
+from eventstore.embedded.stream_names import StreamNames
 
-_CACHED_STREAMS = 200_000
+_CACHED_STREAMS = 100_000
 _KNOWN_METASTREAMS = 100_000
 _PREFETCHED = 8_000
 """SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""
@@ -52,12 +53,15 @@ class StreamState:
 class Ledger:
     """Stream states, the next position, and the rows waiting for the commit."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, names: StreamNames) -> None:
         self._db = connection
+        self._names = names
         self._streams: dict[str, StreamState] = {}
         self._types: dict[tuple[str, bool], tuple[int, int, bytes]] = {}
         self._rows: list[object] = []
         self._new_streams: list[object] = []
+        self._born: list[tuple[str, int]] = []
+        """New streams of the whole transaction, flushed or not."""
         self._dirty: set[int] = set()
         self.staged: list[Event] = []
         self._created = b""
@@ -71,6 +75,7 @@ class Ledger:
         self._types.clear()
         self._rows.clear()
         self._new_streams.clear()
+        self._born.clear()
         self._dirty.clear()
         self.staged = []
         row = self._db.execute(
@@ -78,7 +83,7 @@ class Ledger:
         ).fetchone()
         self._position, self._clock = row or (0, 0)
         names = self._db.execute(
-            "SELECT name FROM streams WHERE name >= '$$' AND name < '$%' LIMIT ?",
+            f"SELECT name FROM streams INDEXED BY metastreams WHERE {IS_METASTREAM} LIMIT ?",
             (_KNOWN_METASTREAMS + 1,),
         ).fetchall()
         self._metastreams: set[str] | None = {name for (name,) in names}
@@ -112,11 +117,8 @@ class Ledger:
         missing = [name for name in names if name not in self._streams][:_PREFETCHED]
         if len(missing) < 2:
             return
-        marks = ",".join("?" * len(missing))
-        query = f"SELECT name FROM streams WHERE name IN ({marks})"
-        found = {name for (name,) in self._db.execute(query, missing)}
-        for name in missing:
-            if name not in found and not self._may_have_metadata(name):
+        for name in self._names.unknown(self._db, missing):
+            if not self._may_have_metadata(name):
                 plain = METASTREAM if is_metastream(name) else NO_METADATA
                 self._streams[name] = StreamState(name, 0, NO_STREAM, plain)
 
@@ -126,8 +128,7 @@ class Ledger:
 
     def _load(self, name: str) -> StreamState:
         # Needs no flush: a stream with rows waiting has its state in memory.
-        row = self._db.execute("SELECT id FROM streams WHERE name = ?", (name,)).fetchone()
-        sid = row[0] if row else 0
+        sid = self._names.find(self._db, name)
         last = self._last(sid) if sid else NO_STREAM
         if is_metastream(name):
             return StreamState(name, sid, last, METASTREAM)
@@ -143,12 +144,12 @@ class Ledger:
 
     def latest_metadata(self, name: str) -> bytes | None:
         """Data of the last ``$metadata`` event of a stream; None if it has none."""
-        if "$$" + name in self._streams:
+        state = self._streams.get("$$" + name)
+        if state is not None:
             self.flush()
         row = self._db.execute(
-            "SELECT e.resp FROM events e WHERE e.stream = (SELECT id FROM streams WHERE name = ?)"
-            " ORDER BY e.revision DESC LIMIT 1",
-            ("$$" + name,),
+            "SELECT resp FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1",
+            (state.sid if state else self._names.find(self._db, "$$" + name),),
         ).fetchone()
         if row is None:
             return None
@@ -194,6 +195,7 @@ class Ledger:
             state.sid = self._next_sid
             self._next_sid += 1
             self._new_streams += (state.sid, state.name)
+            self._born.append((state.name, state.sid))
             if self._metastreams is not None and is_metastream(state.name):
                 self._metastreams.add(state.name)
         if revision is None:
@@ -273,8 +275,16 @@ class Ledger:
                 at += width
         values.clear()
 
-    def trim(self) -> None:
-        """Bound the cache; only between transactions, when every state can be loaded again."""
+    def finish(self) -> None:
+        """The last statements of the transaction."""
+        self.flush()
+        self._names.stage(self._db, len(self._born))
+
+    def settle(self) -> None:
+        """After the commit: new names are found by all, and the cache is cut to its bound now that
+        every state can be loaded again."""
+        self._names.settle(self._born)
+        self._born.clear()
         excess = len(self._streams) - _CACHED_STREAMS
         if excess > 0:
             for name in list(self._streams)[: excess + _CACHED_STREAMS // 10]:

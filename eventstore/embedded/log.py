@@ -16,6 +16,7 @@ from eventstore.embedded.filters import EventFilter
 from eventstore.embedded.metadata import METASTREAM, NO_METADATA, StreamMetadata, interpret
 from eventstore.embedded.names import is_metastream
 from eventstore.embedded.schema import connect
+from eventstore.embedded.stream_names import StreamNames
 from eventstore.embedded.tail import Tail
 
 _CACHED_STREAMS = 100_000
@@ -63,8 +64,9 @@ class StreamInfo:
 class Log:
     """Reads; knows no protocol."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, names: StreamNames) -> None:
         self._db = connect(database, writer=False)
+        self._by_name = names
         self._streams: dict[str, StreamInfo] = {}
         self._names: dict[int, str] = {}
         self._types: dict[int, str] = {}
@@ -129,8 +131,7 @@ class Log:
 
     def stream_id(self, name: str) -> int:
         """Number of a stream; 0 if it has none."""
-        row = self._db.execute("SELECT id FROM streams WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else 0
+        return self._by_name.find(self._db, name)
 
     def _name(self, sid: int) -> str:
         name = self._names.get(sid)

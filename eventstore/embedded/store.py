@@ -14,6 +14,7 @@ from eventstore.embedded.folder import DataFolder
 from eventstore.embedded.log import Log
 from eventstore.embedded.operations import Append, Nothing, Operation
 from eventstore.embedded.schema import connect, migrate
+from eventstore.embedded.stream_names import StreamNames
 from eventstore.embedded.writer import Writer
 
 T = TypeVar("T")
@@ -30,8 +31,9 @@ class Store:
         try:
             connection = connect(self._folder.database, writer=True)
             migrate(connection)
+            self._names = StreamNames(connection)
             connection.close()
-            self.log = Log(self._folder.database)
+            self.log = Log(self._folder.database, self._names)
         except BaseException:
             self._folder.close()
             raise
@@ -42,7 +44,7 @@ class Store:
     async def start(self) -> None:
         """Start writing. A new store gets one system event, as a real node has at first boot."""
         loop = asyncio.get_running_loop()
-        self._writer = Writer(self._folder.database, loop, self._publish)
+        self._writer = Writer(self._folder.database, self._names, loop, self._publish)
         self._writer.start()
         if self.log.tail.last_position == 0:
             first = Proposed(uuid.uuid4().bytes, METADATA_TYPE, True, b'{"$maxAge":2592000}', b"")

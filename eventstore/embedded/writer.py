@@ -19,6 +19,7 @@ from eventstore.embedded.event import Event
 from eventstore.embedded.ledger import Ledger
 from eventstore.embedded.operations import Operation
 from eventstore.embedded.schema import connect
+from eventstore.embedded.stream_names import StreamNames
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,6 @@ _QUEUE_BYTES = 512 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
 _ROW_OVERHEAD = 300
 """Index entries and page remainders an event, roughly."""
-_RESTART_BYTES = 256 * 1024 * 1024
-"""A WAL this long is emptied by the writer itself: readers and a steady load can otherwise keep
-the passive checkpoints from ever finishing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,21 +51,22 @@ class Writer:
     def __init__(
         self,
         database: Path,
+        names: StreamNames,
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[list[Event]], None],
     ) -> None:
         self._database = database
         self._db = connect(database, writer=True)
-        self._ledger = Ledger(self._db)
+        self._ledger = Ledger(self._db, names)
         self._loop = loop
         self._publish = publish
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._queued = 0
         self._broken: str | None = None
         self._stopping = False
-        self._wal = database.with_name(database.name + "-wal")
         self._unchecked = 0
         self._checkpointing = False
+        self._checkpointed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._checkpointer: threading.Thread | None = None
 
@@ -136,14 +135,14 @@ class Writer:
                     job.result = job.operation.apply(ledger)
                 except RpcError as error:
                     job.error = error
-            ledger.flush()
+            ledger.finish()
             self._db.execute("COMMIT")
         except _FAILURES as error:
             log.exception("commit failed")
             self._fail(jobs, unavailable(f"The write failed: {error}"))
             self._recover(error)
             return []
-        ledger.trim()
+        ledger.settle()
         return ledger.staged
 
     def _fail(self, jobs: list[_Job], error: RpcError) -> None:
@@ -180,21 +179,26 @@ class Writer:
                 future.set_result(job.result)
 
     def _keep_wal_short(self, events: list[Event]) -> None:
-        """Copy the WAL back now and then. Its file keeps its size when it is reused, so growth is
-        counted by what was written."""
+        """Copy the WAL back now and then, and begin it anew: the longer it is, the more every read
+        of a page costs. Its file keeps its size, so growth is counted by what was written.
+
+        Another thread does the work. What was committed meanwhile is little, so the writer copies
+        that itself; without this last step a steady load would keep the WAL growing for ever.
+        """
         self._unchecked += sum(len(event.resp) + _ROW_OVERHEAD for event in events)
-        if self._unchecked < _CHECKPOINT_BYTES or self._checkpointing:
+        if self._checkpointing:
             return
-        self._unchecked = 0
-        if self._wal.stat().st_size >= _RESTART_BYTES:
+        if self._checkpointed:
+            self._checkpointed = False
             try:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             except sqlite3.Error:
                 log.warning("wal checkpoint failed", exc_info=True)
-            return
-        self._checkpointing = True
-        self._checkpointer = threading.Thread(target=self._checkpoint, daemon=True)
-        self._checkpointer.start()
+        elif self._unchecked >= _CHECKPOINT_BYTES:
+            self._unchecked = 0
+            self._checkpointing = True
+            self._checkpointer = threading.Thread(target=self._checkpoint, daemon=True)
+            self._checkpointer.start()
 
     def _checkpoint(self) -> None:
         try:
@@ -206,4 +210,5 @@ class Writer:
         except sqlite3.Error:
             log.warning("wal checkpoint failed", exc_info=True)
         finally:
+            self._checkpointed = True
             self._checkpointing = False

@@ -7,9 +7,9 @@ from functools import partial
 
 from grpc import StatusCode
 
-from eventstore.embedded.call import Call, Methods, Streaming, Unary
+from eventstore.embedded.call import Call, Methods, Streaming, Unary, only_request
 from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_V1_MESSAGE
-from eventstore.embedded.errors import RpcError, handler_failed, invalid_argument
+from eventstore.embedded.errors import RpcError, handler_failed
 from eventstore.embedded.http2 import frames, hpack
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
@@ -113,10 +113,7 @@ class GrpcServer:
 
     async def _serve_unary(self, handler: Unary, call: Http2Call) -> None:
         async def run(call: Call) -> None:
-            request = await call.read()
-            if request is None:
-                raise invalid_argument("The request is missing.")
-            await call.write(await handler(request, call))
+            await call.write(await handler(await only_request(call), call))
 
         await self._guard(run, call)
 
