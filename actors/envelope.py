@@ -12,7 +12,7 @@ from rayfold import Command, Registry
 class Envelope(NamedTuple):
     """A command as bytes, with what the log shall know about it.
 
-    Ray dumps a tuple of strings and bytes in microseconds, a pydantic model in half a
+    A tuple of strings and bytes is dumped in microseconds, a pydantic model in half a
     millisecond. `payload` is the command as JSON; `fingerprint` tells whether a repeated
     `command_id` means the same command. `correlation_id` is the command id when empty.
     """
