@@ -10,10 +10,10 @@ from uuid import uuid4
 import psutil
 import ray
 
-from actors.envelope import Envelope
+from actors.envelope import Envelope, Outcome
 from actors.host import Host, HostLimits
 from eventstore.log import EventLog
-from rayfold import Registry
+from rayfold import NotFound, Refused, Registry, Rejected
 from rayfold.collector import collect_rarely
 from rayfold.link import Address, LinkServer
 
@@ -44,8 +44,7 @@ class HostActor:
 
     async def _commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
         outcomes = await self._running().handle([Envelope(*each) for each in envelopes])
-        # A plain tuple is dumped fastest.
-        return [tuple(outcome) if isinstance(outcome, tuple) else outcome for outcome in outcomes]
+        return [portable(outcome) for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:
         """For operators: counts, and the process."""
@@ -62,7 +61,7 @@ class HostActor:
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._running().drain()
-        self._link.close()
+        await self._link.close()
         await self._store.close()
 
     def _running(self) -> Host:
@@ -76,3 +75,14 @@ class HostActor:
         while True:
             await asyncio.sleep(SWEEP)
             await host.passivate(psutil.Process().memory_info().rss)
+
+
+def portable(outcome: Outcome) -> Any:
+    """The outcome as it travels: read at the other end whatever a domain makes of `Rejected`."""
+    if isinstance(outcome, tuple):
+        return tuple(outcome)  # a plain one is dumped fastest
+    if isinstance(outcome, NotFound):
+        return NotFound(outcome.rule, outcome.detail)
+    if isinstance(outcome, Refused):
+        return Rejected(outcome.rule, outcome.detail)
+    return outcome

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable
 from rayfold.batching import Batcher, BatchFull
-from rayfold.link import Address, Link, LinkBroken
+from rayfold.link import Address, FarEndFailed, Link, LinkBroken
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,8 @@ class Writer:
                     for outcome in outcomes
                 ]
             except TimeoutError:
+                # It may be gone without a word: the next batch asks where it is now.
+                self._link.close()
                 return self._all(batch, "the writer does not answer")
             except (RayActorError, LinkBroken) as error:
                 log.info("a writer went away: %s", type(error).__name__)
@@ -94,7 +96,7 @@ class Writer:
                     # For good: no restart will bring this handle back to life. The name may
                     # still lead to the dead one for a while (ray#44083), then to a new one.
                     self.actor = self._make()
-            except RayError as error:
+            except (RayError, FarEndFailed) as error:
                 log.warning("a batch of commands failed: %r", error)
                 return self._all(batch, f"the writer failed: {type(error).__name__}")
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import grpc
 from grpc.experimental import ChannelOptions
 from kurrentdbclient import KurrentDBClient
-from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
 from eventstore.errors import StoreUnavailable
@@ -38,8 +37,8 @@ WINDOW = 30
 INTERVAL = 5
 """A filtered subscription says how far it has looked every `WINDOW * INTERVAL` records."""
 
-_FAILURES = (KurrentDBClientError, grpc.RpcError, OSError, ValueError)
-"""ValueError: what gRPC says of a channel that was closed."""
+KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+"""A subscription may be silent for hours: so a store that vanished is noticed."""
 
 
 class Sign(NamedTuple):
@@ -132,9 +131,10 @@ class _Reading:
     def _run(self) -> None:
         error: Exception | None = None
         try:
-            with _client(self._uri) as client:
+            with _StreamClient(self._uri) as client:
                 self._pump(client)
-        except _FAILURES as failure:
+        except Exception as failure:
+            # Whatever it was: a reader that nobody hears of would stand still for ever.
             error = failure
         with self._lock:
             self._ended, self._error = True, error
@@ -183,11 +183,14 @@ class _Reading:
             self._filled.set()
 
 
-def _client(uri: str) -> KurrentDBClient:
-    client = KurrentDBClient(uri)
-    client.grpc_options += ((ChannelOptions.SingleThreadedUnaryStream, 1),)
-    client.reconnect()  # with that option; it also asks the store for a sign of life
-    return client
+class _StreamClient(KurrentDBClient):
+    """The client, on channels that are read in one thread."""
+
+    def _construct_grpc_channel(
+        self, grpc_target: str, grpc_options: tuple[tuple[str, Any], ...] = ()
+    ) -> grpc.Channel:
+        single = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
+        return super()._construct_grpc_channel(grpc_target, grpc_options + single + KEEPALIVE)
 
 
 def _request(prefixes: Sequence[str], after: int | None, *, live: bool) -> streams_pb2.ReadReq:

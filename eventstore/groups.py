@@ -57,7 +57,7 @@ class Deliveries:
         try:
             async for event in self._subscription:
                 await self._arrived.put(Delivery(_raw(event), event.retry_count or 0, event))
-        except _FAILURES as error:
+        except Exception as error:  # whatever it was, who waits has to hear of it
             end = error
         await self._arrived.put(end)
 

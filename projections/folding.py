@@ -97,7 +97,7 @@ class Folding:
         seen: Any = None
         text = ""
         for view in self._concerned.get(event.event.name, ()):
-            if view.name in self.stopped:
+            if view.name in self.stopped or (view.name, raw.stream) in self._streams:
                 continue
             try:
                 key = view.key_of(event.event)

@@ -12,10 +12,10 @@ from typing import Any
 from ray.exceptions import RayActorError, RayError
 
 from projections.errors import Behind, ReplicaUnavailable
-from projections.part import Part
+from projections.part import SILENCE, Part
 from projections.replica import Ask, Found
 from rayfold.batching import Batcher, BatchFull
-from rayfold.link import Address, Link, LinkBroken
+from rayfold.link import Address, FarEndFailed, Link, LinkBroken
 
 BATCH = 256
 BATCHES = 2
@@ -39,7 +39,7 @@ class ReplicaClient(Part):
 
         Raises:
             BadCursor: the replica says so.
-            RayError, LinkBroken: it does not answer.
+            RayError, LinkBroken, FarEndFailed: it does not answer.
             BatchFull: too many queries wait for it.
         """
         self.open += 1
@@ -69,7 +69,12 @@ class ReplicaClient(Part):
         return address
 
     async def _send(self, asks: list[Ask]) -> list[Found | Exception]:
-        answers = await self._link.call([tuple(ask) for ask in asks])
+        try:
+            async with asyncio.timeout(SILENCE):
+                answers = await self._link.call([tuple(ask) for ask in asks])
+        except TimeoutError as error:
+            self._link.close()  # it may be gone without a word: the next batch asks where it is
+            raise LinkBroken(f"{self.name} does not answer") from error
         found = [Found(*each) if isinstance(each, tuple) else each for each in answers]
         for each in found:
             if isinstance(each, Found):
@@ -122,7 +127,7 @@ class MemoryReads:
                     raise ReplicaUnavailable("too many queries wait already") from error
                 except (RayActorError, LinkBroken):
                     replica.ready = False
-                except RayError as error:
+                except (RayError, FarEndFailed) as error:
                     raise ReplicaUnavailable(f"{replica.name}: {type(error).__name__}") from error
             else:
                 await asyncio.sleep(0.05)

@@ -50,12 +50,15 @@ async def held_behind(connection: Any, table: str, parked: Parked) -> list[Held]
     ]
 
 
-async def forget(connection: Any, table: str, parked: Parked) -> None:
-    """Removes a parked row, with what waits behind it."""
-    for own in ("rayfold_parked", "rayfold_held"):
+async def forget(connection: Any, table: str, parked: Parked) -> bool:
+    """Removes a parked row, with what waits behind it; False if it was gone already."""
+    gone = [
         await connection.execute(
             f'DELETE FROM {own} WHERE "table" = $1 AND key = $2', table, parked.key
         )
+        for own in ("rayfold_parked", "rayfold_held")
+    ]
+    return bool(gone[0] != "DELETE 0")
 
 
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:

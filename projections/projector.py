@@ -17,7 +17,6 @@ from zlib import crc32
 
 import asyncpg
 
-from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from projections import discards, parking
@@ -98,12 +97,7 @@ class Projector:
                 if self.events == before:
                     self.trouble = f"{type(error).__name__}: {error}"
                 log.info("fenced: %s", error)
-            except (
-                StoreUnavailable,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except Exception as error:  # a mistake of ours too is shown, not died of
                 self.trouble = f"{type(error).__name__}: {error}"
                 log.info("projecting broke: %s", self.trouble)
             if self.trouble:

@@ -155,5 +155,5 @@ class ReplicaActor:
         """Ends the subscription."""
         if self._following is not None:
             self._following.cancel()
-        self._link.close()
+        await self._link.close()
         await self._store.close()

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import pickle
 import secrets
 from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import Any, NamedTuple, cast
+
+log = logging.getLogger(__name__)
 
 _HEAD = Struct("!IIB")
 """Of each frame: the length of what follows, the call's number, and what kind it is of."""
@@ -43,6 +46,10 @@ class LinkBroken(ConnectionError):
     """The connection ended; what was asked may have been done. Find the address again."""
 
 
+class FarEndFailed(Exception):
+    """The far end's function raised, or its answer cannot be made again here; says which."""
+
+
 class LinkServer:
     """The far end: answers every request by a function of the process's own."""
 
@@ -50,29 +57,45 @@ class LinkServer:
         self._answer = answer
         self._key = secrets.token_bytes(_KEY)
         self._server: asyncio.Server | None = None
+        self._closed = False
+        self._opening = asyncio.Lock()
         self._connections: set[_Answering] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def address(self, host: str) -> Address:
-        """Listens, unless it does already, on a free port of this host."""
-        if self._server is None:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: _Answering(self), host, 0)
-        return Address(host, self._server.sockets[0].getsockname()[1], self._key)
+        """Listens, unless it does already, on a free port of this host.
 
-    def close(self) -> None:
-        """Listens no more; callers find the connection broken."""
+        Raises:
+            LinkBroken: it was closed.
+        """
+        async with self._opening:
+            if self._closed:
+                raise LinkBroken("this process takes no more calls")
+            if self._server is None:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(lambda: _Answering(self), host, 0)
+            return Address(host, self._server.sockets[0].getsockname()[1], self._key)
+
+    async def close(self) -> None:
+        """Listens no more, and answers what it was asked; then callers find the link broken."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        self.cut()
+
+    def cut(self) -> None:
+        """Ends all connections once what was written is sent."""
         for connection in list(self._connections):
-            connection.close()
+            connection.finish()
 
     def opens(self, key: bytes) -> bool:
         """Whether a caller may speak."""
         return hmac.compare_digest(key, self._key)
 
     def joined(self, connection: _Answering) -> None:
-        """A caller that may speak."""
+        """A caller, who has not shown the key yet."""
         self._connections.add(connection)
 
     def left(self, connection: _Answering) -> None:
@@ -88,8 +111,10 @@ class LinkServer:
     async def _serve(self, connection: _Answering, number: int, payload: bytes) -> None:
         try:
             kind, content = _ANSWER, pickle.dumps(await self._answer(pickle.loads(payload)))
-        except Exception as error:  # the caller is told, whatever it is
-            kind, content = _ERROR, pickle.dumps(error)
+        except Exception as error:
+            # The caller is told, whatever it is; as text, since not every error can be pickled.
+            log.exception("a call failed")
+            kind, content = _ERROR, f"{type(error).__name__}: {error}".encode()
         connection.send(number, kind, content)
 
 
@@ -107,7 +132,8 @@ class Link:
 
         Raises:
             LinkBroken: there is none; the request may have been served.
-            Whatever `find` raises, and whatever the far end's function raised.
+            FarEndFailed: the far end's function raised.
+            Whatever `find` raises.
         """
         connection = self._connection
         if connection is None or connection.lost:
@@ -115,7 +141,7 @@ class Link:
         return await connection.call(pickle.dumps(request))
 
     def close(self) -> None:
-        """Whoever waits for an answer finds the link broken."""
+        """Whoever waits for an answer finds the link broken; the next call connects anew."""
         if self._connection is not None:
             self._connection.close()
 
@@ -170,8 +196,14 @@ class _Framed(asyncio.Protocol):
         if self._transport is not None and not self.lost:
             self._transport.write(_HEAD.pack(len(content), number, kind) + content)
 
+    def finish(self) -> None:
+        """Ends the connection once what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
     def close(self) -> None:
         """Ends the connection at once."""
+        self.lost = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -181,6 +213,10 @@ class _Answering(_Framed):
         super().__init__()
         self._owner = server
         self._greeting: bytearray | None = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._owner.joined(self)
 
     def data_received(self, data: bytes) -> None:
         if self._greeting is not None:
@@ -192,7 +228,6 @@ class _Answering(_Framed):
                 self.close()
                 return
             self._greeting = None
-            self._owner.joined(self)
         super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -235,7 +270,10 @@ class _Calling(_Framed):
         answer = self._open.get(number)
         if answer is None or answer.done():  # who asked does not wait any more
             return
-        if kind == _ANSWER:
+        if kind == _ERROR:
+            answer.set_exception(FarEndFailed(content.decode()))
+            return
+        try:
             answer.set_result(pickle.loads(content))
-        else:
-            answer.set_exception(pickle.loads(content))
+        except Exception as error:  # what was pickled there and cannot be made again here
+            answer.set_exception(FarEndFailed(f"an answer cannot be read: {error!r}"))

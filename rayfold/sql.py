@@ -78,4 +78,9 @@ class SqlProjection:
     def statements(cls, event: Event) -> list[Statement]:
         """What the event leads to; nothing where it does not concern the projection."""
         handler = cls.handlers.get(type(event))
-        return list(handler(event)) if handler else []
+        if handler is None:
+            return []
+        statements = list(handler(event))
+        if not all(isinstance(each, Statement) for each in statements):
+            raise TypeError(f"{cls.name}: a handler yields statements; a `return` gives none")
+        return statements

@@ -142,7 +142,12 @@ class Writer:
             self._fail(jobs, unavailable(f"The write failed: {error}"))
             self._recover(error)
             return []
-        ledger.settle()
+        try:
+            ledger.settle()
+        except _FAILURES as error:
+            # It is on disk, and answered as such; memory no longer follows, so nothing else is.
+            log.exception("settling failed")
+            self._broken = f"Writing has stopped: {error}"
         return ledger.staged
 
     def _fail(self, jobs: list[_Job], error: RpcError) -> None:

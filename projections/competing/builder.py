@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 
-from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from projections.competing.applying import Applier
 from projections.folding import Parked
@@ -50,12 +49,7 @@ class Builder:
         while True:
             try:
                 await self._follow()
-            except (
-                StoreUnavailable,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except Exception as error:  # a mistake of ours too is shown, not died of
                 self.trouble = named(error)
                 log.info("building broke: %s", self.trouble)
             await asyncio.sleep(RETRY)

@@ -77,12 +77,7 @@ class Consumer:
         while True:
             try:
                 await self._connect_and_consume()
-            except (
-                StoreUnavailable,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except Exception as error:  # a mistake of ours too is shown, not died of
                 self.trouble = named(error)
                 log.info("consuming broke: %s", self.trouble)
             finally:

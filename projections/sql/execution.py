@@ -22,7 +22,7 @@ class Work(NamedTuple):
     statements: Sequence[Statement]
 
 
-_DATA = ("21", "22", "23", "42", "44", "P0")
+_DATA = ("21", "22", "23", "42", "44", "54", "P0")
 """Classes of SQLSTATEs that say: not these values, or not this statement. Others pass."""
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discards, parking
@@ -80,12 +79,7 @@ class SqlProjector:
                 if self.events == before:
                     self.trouble = named(error)
                 log.info("fenced: %s", error)
-            except (
-                StoreUnavailable,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except Exception as error:  # a mistake of ours too is shown, not died of
                 self.trouble = named(error)
                 log.info("projecting broke: %s", self.trouble)
             if self.trouble:
@@ -231,17 +225,19 @@ class SqlProjector:
         if self.stopped is parked:
             return await self._go_on(parked)
         async with self._writing:
+            parked = self._find(key)  # another replay may have been faster
             after = parked.revision - 1 if parked.revision else None
             self._discarded = await discards.load(self._store, [self._projection.name])
             skipped: list[Parked] = []
             async with self._connection() as connection, connection.transaction():
-                await parking.forget(connection, self._schema, parked)
+                if not await parking.forget(connection, self._schema, parked):
+                    raise self._unknown(key)
                 stream = self._store.read_stream(parked.stream, after=after, limit=1)
                 work, stop = self._work([raw async for raw in stream], skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
-            del self._skipped[key]
+            self._skipped.pop(key, None)
             self._skipped |= {each.key: each for each in still}
             return not still
 
@@ -250,8 +246,11 @@ class SqlProjector:
         if parked is None and self.stopped is not None and self.stopped.key == key:
             parked = self.stopped
         if parked is None or self._pool is None:
-            raise UnknownTarget(f"nothing of {self._projection.name!r} is parked under {key!r}")
+            raise self._unknown(key)
         return parked
+
+    def _unknown(self, key: str) -> UnknownTarget:
+        return UnknownTarget(f"nothing of {self._projection.name!r} is parked under {key!r}")
 
     def _connection(self) -> Any:
         assert self._pool is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 from actors.envelope import Done, enclose
 from actors.errors import Overloaded, StreamUnreadable, Unavailable
 from actors.host import Host, HostLimits
+from actors.host_actor import portable
 from actors.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import NewRecord, RawRecord
-from rayfold import Command, Registry
+from rayfold import Command, Registry, Rejected
 
 
 class CountingLog(MemoryLog):
@@ -254,3 +256,17 @@ async def test_a_decision_that_breaks_fails_its_own_command(
     outcomes = await writer.send(line(order), line(order, "bug"), line(order))
     assert [type(outcome).__name__ for outcome in outcomes] == ["Done", "DecisionFailed", "Done"]
     assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]
+
+
+class OutOfStock(Rejected):
+    """A domain's own refusal, which pickle cannot make again."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__("out-of-stock", f"no {sku} left")
+
+
+def test_a_refusal_travels_whatever_class_a_domain_makes_of_it() -> None:
+    found = pickle.loads(pickle.dumps(portable(OutOfStock("tea"))))
+    assert type(found) is Rejected
+    assert (found.rule, found.detail) == ("out-of-stock", "no tea left")
+    assert portable(Done(3, 4)) == (3, 4)

@@ -23,6 +23,18 @@ def test_a_handler_says_what_to_do() -> None:
     assert clear.text.startswith("DELETE")
 
 
+def test_a_handler_that_returns_a_statement_is_told_to_yield() -> None:
+    class Returns(SqlProjection, name="returns"):
+        schema = "CREATE TABLE t ()"
+
+        @on(ItemPut)
+        def put(event: ItemPut) -> Any:  # type: ignore[misc]
+            return sql("DELETE FROM t")
+
+    with pytest.raises(TypeError, match="yields statements"):
+        Returns.statements(ItemPut(basket_id="a", sku="tea", quantity=2))
+
+
 def test_a_query_in_sql_has_a_limit() -> None:
     query = TopSellers.model_validate_strings({"day": "2026-11-24", "limit": "3"})
     assert (query.limit, query.statement().parameters) == (3, (date(2026, 11, 24),))
