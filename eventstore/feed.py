@@ -1,26 +1,17 @@
-"""A long read of `$all`, by a thread of its own: what the log sends arrives in batches.
-
-A message costs `grpc.aio` some 50 µs of CPU and the client's asynchronous iterator as
-much again. The synchronous client on a channel that does without gRPC's own thread
-(`SingleThreadedUnaryStream`), its messages taken as they come, needs a seventh of that;
-and every replica and every projector pays it for every event. So long reads go that way,
-and everything else through the asynchronous client.
-"""
+"""A long read of `$all`, by a thread of its own: what the log sends arrives in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
-import grpc
-from grpc.experimental import ChannelOptions
-from kurrentdbclient import KurrentDBClient
-from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
+from kurrentdbclient.protos.v1 import streams_pb2
 
 from eventstore.errors import StoreUnavailable
 from eventstore.records import RawRecord
+from eventstore.streaming import Sign, StreamClient, decoded
 
 MOST = 4_000
 """Events that wait for their consumer; beyond that the thread waits, and by HTTP/2 the store."""
@@ -36,20 +27,6 @@ pause of 1.5 ms, which nobody waits for; at 2,000 batches have 20 events and are
 WINDOW = 30
 INTERVAL = 5
 """A filtered subscription says how far it has looked every `WINDOW * INTERVAL` records."""
-
-KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
-"""A subscription may be silent for hours: so a store that vanished is noticed."""
-
-
-class Sign(NamedTuple):
-    """What a subscription says between events: how far it has looked.
-
-    `live` says whether that is the log's end, where the sign says so at all.
-    """
-
-    position: int
-    live: bool | None
-
 
 Items = list[RawRecord | Sign]
 
@@ -131,7 +108,7 @@ class _Reading:
     def _run(self) -> None:
         error: Exception | None = None
         try:
-            with _StreamClient(self._uri) as client:
+            with StreamClient(self._uri) as client:
                 self._pump(client)
         except Exception as failure:
             # Whatever it was: a reader that nobody hears of would stand still for ever.
@@ -140,19 +117,14 @@ class _Reading:
             self._ended, self._error = True, error
             self._tell()
 
-    def _pump(self, client: KurrentDBClient) -> None:
-        streams = client.streams
-        responses: Iterable[streams_pb2.ReadResp] = streams._stub.Read(
-            self._request,
-            metadata=streams._metadata(client._call_metadata),
-            credentials=client._call_credentials,
-        )
+    def _pump(self, client: StreamClient) -> None:
+        responses = client.responses(self._request)
         with self._lock:
             self._responses = responses
             if self._stopped:
                 return
         for response in responses:
-            item = _decoded(response)
+            item = decoded(response)
             if item is None:
                 continue
             with self._lock:
@@ -183,16 +155,6 @@ class _Reading:
             self._filled.set()
 
 
-class _StreamClient(KurrentDBClient):
-    """The client, on channels that are read in one thread."""
-
-    def _construct_grpc_channel(
-        self, grpc_target: str, grpc_options: tuple[tuple[str, Any], ...] = ()
-    ) -> grpc.Channel:
-        single = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
-        return super()._construct_grpc_channel(grpc_target, grpc_options + single + KEEPALIVE)
-
-
 def _request(prefixes: Sequence[str], after: int | None, *, live: bool) -> streams_pb2.ReadReq:
     options = streams_pb2.ReadReq.Options()
     if after is None:
@@ -206,28 +168,5 @@ def _request(prefixes: Sequence[str], after: int | None, *, live: bool) -> strea
     options.filter.stream_identifier.prefix.extend(prefixes)
     options.filter.max = WINDOW
     options.filter.checkpointIntervalMultiplier = INTERVAL
-    options.uuid_option.string.CopyFrom(shared_pb2.Empty())
+    options.uuid_option.string.SetInParent()
     return streams_pb2.ReadReq(options=options)
-
-
-def _decoded(response: streams_pb2.ReadResp) -> RawRecord | Sign | None:
-    content = response.WhichOneof("content")
-    if content == "event":
-        event = response.event.event
-        kept = event.metadata
-        return RawRecord(
-            kept["type"],
-            event.data,
-            event.custom_metadata,
-            event.stream_identifier.stream_name.decode(),
-            event.stream_revision,
-            event.commit_position,
-            int(kept["created"]),
-        )
-    if content == "checkpoint":
-        return Sign(response.checkpoint.commit_position, None)
-    if content == "caught_up":
-        return Sign(response.caught_up.position.commit_position, True)
-    if content == "fell_behind":
-        return Sign(response.fell_behind.position.commit_position, False)
-    return None

@@ -29,6 +29,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.feed import feed
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import Batch, RawRecord, ticks_of
+from eventstore.short_reads import LONGEST, ShortReads
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class EventLog:
         self._uri = uri
         self._client: Client | None = None
         self._atomic = atomic
+        self._short_reads = ShortReads(uri)
 
     async def connect(self) -> None:
         """Raises `StoreUnavailable` if the store does not answer."""
@@ -129,10 +131,15 @@ class EventLog:
         limit: int | None = None,
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_stream`."""
+        if backwards and after == 0:
+            return
+        if limit is not None and limit <= LONGEST:
+            short = self._short_reads
+            for record in await short.read(stream, after=after, backwards=backwards, limit=limit):
+                yield record
+            return
         options: dict[str, Any] = {} if limit is None else {"limit": limit}
         if after is not None:
-            if backwards and after == 0:
-                return
             options["stream_position"] = after - 1 if backwards else after + 1
 
         def read(client: Client) -> Awaitable[Any]:
@@ -200,6 +207,7 @@ class EventLog:
 
     async def close(self) -> None:
         """See `Log.close`."""
+        self._short_reads.close()
         client, self._client = self._client, None
         if client is not None:
             with suppress(KurrentDBClientError, grpc.RpcError):

@@ -1,0 +1,90 @@
+"""Streams of events by the synchronous client, for a thread: a seventh of the CPU.
+
+A message costs `grpc.aio` some 50 µs and the client's asynchronous iterator as much again.
+The synchronous client on a channel that does without gRPC's own thread
+(`SingleThreadedUnaryStream`), its messages taken as they come, needs 15 in all; and every
+replica and every projector pays it for every event, a host for every aggregate that it
+loads. See `docs/adr/0008`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+from grpc.experimental import ChannelOptions
+from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.protos.v1 import streams_pb2
+
+from eventstore.records import RawRecord
+
+KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+"""A subscription may be silent for hours: so a store that vanished is noticed."""
+
+
+class Responses(Protocol):
+    """What the server sends, one after the other; `cancel`, by any thread, ends it."""
+
+    def __iter__(self) -> Iterator[streams_pb2.ReadResp]:
+        """Raises `grpc.RpcError` when it breaks off."""
+        ...
+
+    def cancel(self) -> Any:
+        """Whoever iterates finds it broken off."""
+        ...
+
+
+class Sign(NamedTuple):
+    """What a subscription says between events: how far it has looked.
+
+    `live` says whether that is the log's end, where the sign says so at all.
+    """
+
+    position: int
+    live: bool | None
+
+
+class StreamClient(KurrentDBClient):
+    """The client, on channels that are read in one thread."""
+
+    def _construct_grpc_channel(
+        self, grpc_target: str, grpc_options: tuple[tuple[str, Any], ...] = ()
+    ) -> grpc.Channel:
+        single = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
+        return super()._construct_grpc_channel(grpc_target, grpc_options + single + KEEPALIVE)
+
+    def responses(self, request: streams_pb2.ReadReq, timeout: float | None = None) -> Responses:
+        """Begins a read; `timeout` is in seconds, for all of it."""
+        streams = self.streams
+        responses: Responses = streams._stub.Read(
+            request,
+            timeout=timeout,
+            metadata=streams._metadata(self._call_metadata),
+            credentials=self._call_credentials,
+        )
+        return responses
+
+
+def decoded(response: streams_pb2.ReadResp) -> RawRecord | Sign | None:
+    """The event or the sign in a response; None for anything else."""
+    content = response.WhichOneof("content")
+    if content == "event":
+        event = response.event.event
+        kept = event.metadata
+        return RawRecord(
+            kept["type"],
+            event.data,
+            event.custom_metadata,
+            event.stream_identifier.stream_name.decode(),
+            event.stream_revision,
+            event.commit_position,
+            int(kept["created"]),
+        )
+    if content == "checkpoint":
+        return Sign(response.checkpoint.commit_position, None)
+    if content == "caught_up":
+        return Sign(response.caught_up.position.commit_position, True)
+    if content == "fell_behind":
+        return Sign(response.fell_behind.position.commit_position, False)
+    return None
