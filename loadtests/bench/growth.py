@@ -10,18 +10,16 @@ Results are added to `loadtests/results/growth.json`, so that a run may do some 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import uvloop
-
-from loadtests.bench import client, growth_report
+from loadtests.bench import growth_report
+from loadtests.bench.growth_load import load, loaded, speed
 from loadtests.bench.growth_stack import (
     Stack,
     ask,
@@ -43,31 +41,10 @@ MOST_ORDERS = 50_000
 
 SCALED_EVENTS = 10_000
 SCALED_CLIENTS = 64
+SCALED_ORDERS = 300
+"""Few, so that those which moved to another host are folded there before it counts."""
 SCALED = {"write": "hosts", "memory": "memory replicas", "postgres": "Postgres partitions"}
 COUNTS = [1, 2, 3]
-
-
-def load(**task: Any) -> Any:
-    """The load client in a process of its own; tasks go by pickle, as orders may be many."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_load, task).result()
-
-
-def _load(task: dict[str, Any]) -> Any:
-    return uvloop.run(client.run(task))
-
-
-def loaded(stack: Stack, **task: Any) -> dict[str, Any]:
-    """One measurement, with CPU milliseconds a request by part and the time to catch up after."""
-    before = cpu(stack)
-    found: dict[str, Any] = load(port=stack.port, **task)
-    found["drained_s"] = caught_up(stack)
-    count = max(found["count"], 1)
-    found["cpu_ms"] = {
-        part: (used - before.get(part, 0.0)) * 1000 / count for part, used in cpu(stack).items()
-    }
-    return found
 
 
 def measure_size(events: int, seconds: float) -> dict[str, Any]:
@@ -88,6 +65,7 @@ def measure_size(events: int, seconds: float) -> dict[str, Any]:
             found["again"] = _started(stack)
             found["rested_s"] = rested(stack)
             found["memory_rested_mb"] = memory_mb(stack)
+            before = speed()
             random.shuffle(orders)
             warm, cold = orders[:WARM], orders[WARM:][:MOST_ORDERS]
             common = {"clients": CLIENTS, "seconds": seconds}
@@ -100,6 +78,7 @@ def measure_size(events: int, seconds: float) -> dict[str, Any]:
             random.shuffle(cold)
             found["read"] = loaded(stack, work="read", orders=cold, **common)
             found["memory_loaded_mb"] = memory_mb(stack)
+            found["speed"] = fmean([before, speed()])
     return found
 
 
@@ -121,7 +100,7 @@ def measure_scale(seconds: float) -> list[dict[str, Any]]:
         Path(temporary).chmod(0o755)
         data = Path(temporary) / "data"
         orders, _ = fill(data, SCALED_EVENTS)
-        random.shuffle(orders)
+        orders = random.sample(orders, SCALED_ORDERS)
         with running(data) as stack:
             common = {"orders": orders, "clients": SCALED_CLIENTS}
             loaded(stack, work="write", seconds=2.0, **common)
@@ -135,9 +114,11 @@ def measure_scale(seconds: float) -> list[dict[str, Any]]:
                     row: dict[str, Any] = {"what": what, "count": count}
                     row["scaled_s"] = time.perf_counter() - began
                     caught_up(stack)
-                    loaded(stack, work="write", seconds=1.0, **common)  # moved ones fold again
+                    loaded(stack, work="write", seconds=2.0, **common)  # moved ones fold again
+                    before = speed()
                     row["write"] = loaded(stack, work="write", seconds=seconds, **common)
                     row["read"] = loaded(stack, work="read", seconds=seconds, **common)
+                    row["speed"] = fmean([before, speed()])
                     rate = rate or row["write"]["per_second"] / 2
                     for store in ("memory", "postgres"):
                         steady = {"work": "lag", "rate": rate, "seconds": 2.0, "store": store}

@@ -11,6 +11,9 @@ from loadtests.bench.report import RESULTS, circumstances
 
 FOUND = RESULTS / "growth.json"
 
+USUAL = 16.0
+"""Loops in a microsecond. Rates are also given as if the machine had gone so fast all the time."""
+
 
 def add_size(found: dict[str, Any]) -> None:
     """Puts one size's results in the place of older ones."""
@@ -67,6 +70,11 @@ def _table_of_sizes(sizes: list[dict[str, Any]]) -> list[str]:
         "|---|" + "--:|" * len(sizes),
     ]
 
+    for size in sizes:
+        for work in ("write_warm", "write_cold", "read"):
+            if "speed" in size:
+                size[work]["usual"] = size[work]["per_second"] * USUAL / size["speed"]
+
     def row(name: str, *path: str, form: str = "{:,.1f}") -> None:
         cells = []
         for size in sizes:
@@ -100,6 +108,7 @@ def _table_of_sizes(sizes: list[dict[str, Any]]) -> list[str]:
         ("read", "read@32"),
     ):
         row(f"{name}, requests/s", work, "per_second", form="{:,.0f}")
+        row(f"{name}, requests/s at {USUAL:.0f} loops/µs", work, "usual", form="{:,.0f}")
         row(f"{name}, p50 ms", work, "p50_ms")
         row(f"{name}, p99 ms", work, "p99_ms")
         for part in ("host", "store"):
@@ -112,6 +121,7 @@ def _table_of_sizes(sizes: list[dict[str, Any]]) -> list[str]:
         form="{:.0%}",
     )
     row("catching up after the cold writes, s", "write_cold", "drained_s", form="{:,.2f}")
+    row("speed of the machine meanwhile, loops/µs", "speed")
     row("disk of the store, MB", "store_mb")
     row("disk of Postgres, MB", "postgres_mb")
     return lines
@@ -119,18 +129,23 @@ def _table_of_sizes(sizes: list[dict[str, Any]]) -> list[str]:
 
 def _table_of_scale(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| | scaled in s | write@64/s | p50 ms | read@64/s | p50 ms | lag p99 in memory, ms |"
-        " lag p99 in Postgres, ms | memory (PSS) MB |",
-        "|---|" + "--:|" * 8,
+        f"| | scaled in s | write@64/s | at {USUAL:.0f} loops/µs | p50 ms |"
+        f" read@64/s | at {USUAL:.0f} loops/µs | p50 ms | lag p99 in memory, ms |"
+        " lag p99 in Postgres, ms | memory (PSS) MB | machine, loops/µs |",
+        "|---|" + "--:|" * 11,
     ]
     for row in rows:
+        usual = USUAL / row["speed"]
         took = f"{row['scaled_s']:.1f}" if row["count"] > 1 else ""
         lines.append(
             f"| {row['what']}: {row['count']} | {took} |"
-            f" {row['write']['per_second']:,.0f} | {row['write']['p50_ms']:.1f} |"
-            f" {row['read']['per_second']:,.0f} | {row['read']['p50_ms']:.1f} |"
+            f" {row['write']['per_second']:,.0f} | {row['write']['per_second'] * usual:,.0f} |"
+            f" {row['write']['p50_ms']:.1f} |"
+            f" {row['read']['per_second']:,.0f} | {row['read']['per_second'] * usual:,.0f} |"
+            f" {row['read']['p50_ms']:.1f} |"
             f" {row['lag_memory']['lag']['p99_ms']:.0f} |"
             f" {row['lag_postgres']['lag']['p99_ms']:.0f} | {row['memory_mb']['sum']:,.0f} |"
+            f" {row['speed']:.1f} |"
         )
     return lines
 

@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,8 +190,14 @@ def memory_mb(stack: Stack) -> dict[str, float]:
 
 
 def cpu(stack: Stack) -> dict[str, float]:
-    """CPU seconds of each part since it started."""
-    return {part: cpu_seconds(of) for part, of in of_part(stack).items()}
+    """CPU seconds of each part since it started; Postgres with its sessions that have ended."""
+    by_part = of_part(stack)
+    used = {part: cpu_seconds(of) for part, of in by_part.items()}
+    for process in by_part.get("postgres", ()):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used["postgres"] += times.children_user + times.children_system
+    return used
 
 
 def disk_mb(folder: Path) -> float:
