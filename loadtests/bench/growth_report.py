@@ -129,24 +129,31 @@ def _table_of_sizes(sizes: list[dict[str, Any]]) -> list[str]:
 
 def _table_of_scale(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        f"| | scaled in s | write@64/s | at {USUAL:.0f} loops/µs | p50 ms |"
-        f" read@64/s | at {USUAL:.0f} loops/µs | p50 ms | lag p99 in memory, ms |"
-        " lag p99 in Postgres, ms | memory (PSS) MB | machine, loops/µs |",
+        "| | scaled in s | write@64/s | p50 ms | CPU ms a write, all |"
+        " of it host, replica, projector | read@64/s | p50 ms |"
+        " lag in memory, p50 and p99 ms | lag in Postgres, p50 and p99 ms |"
+        " memory (PSS) MB | machine, loops/µs |",
         "|---|" + "--:|" * 11,
     ]
     for row in rows:
-        usual = USUAL / row["speed"]
-        took = f"{row['scaled_s']:.1f}" if row["count"] > 1 else ""
-        lines.append(
-            f"| {row['what']}: {row['count']} | {took} |"
-            f" {row['write']['per_second']:,.0f} | {row['write']['per_second'] * usual:,.0f} |"
-            f" {row['write']['p50_ms']:.1f} |"
-            f" {row['read']['per_second']:,.0f} | {row['read']['per_second'] * usual:,.0f} |"
-            f" {row['read']['p50_ms']:.1f} |"
-            f" {row['lag_memory']['lag']['p99_ms']:.0f} |"
-            f" {row['lag_postgres']['lag']['p99_ms']:.0f} | {row['memory_mb']['sum']:,.0f} |"
-            f" {row['speed']:.1f} |"
-        )
+        write, read = row["write"], row["read"]
+        memory, postgres = row["lag_memory"]["lag"], row["lag_postgres"]["lag"]
+        by_part = [write["cpu_ms"][part] for part in ("host", "replica", "projector")]
+        cells = [
+            f"{row['what']}: {row['count']}",
+            f"{row['scaled_s']:.1f}" if row["count"] > 1 else "",
+            f"{write['per_second']:,.0f}",
+            f"{write['p50_ms']:.1f}",
+            f"{sum(write['cpu_ms'].values()):.2f}",
+            ", ".join(f"{each:.2f}" for each in by_part),
+            f"{read['per_second']:,.0f}",
+            f"{read['p50_ms']:.1f}",
+            f"{memory['p50_ms']:.0f}, {memory['p99_ms']:.0f}",
+            f"{postgres['p50_ms']:.0f}, {postgres['p99_ms']:.0f}",
+            f"{row['memory_mb']['sum']:,.0f}",
+            f"{row['speed']:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -161,7 +168,11 @@ def _plot(path: Path, sizes: list[dict[str, Any]]) -> None:
     curves: list[tuple[str, dict[str, list[float]]]] = [
         (
             "requests/s, 32 clients",
-            {n: [s[w]["per_second"] for s in sizes] for w, n in works.items()},
+            {n: [s[w]["per_second"] for s in sizes] for w, n in works.items()}
+            | {
+                f"{n}, at {USUAL:.0f} loops/µs": [s[w].get("usual", float("nan")) for s in sizes]
+                for w, n in works.items()
+            },
         ),
         (
             "latency, ms",
