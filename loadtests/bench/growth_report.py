@@ -202,5 +202,5 @@ def _plot(path: Path, sizes: list[dict[str, Any]]) -> None:
         axis.set_xlabel("events on the log")
         axis.set_ylabel(label)
         axis.grid(which="both", alpha=0.2)
-        axis.legend(fontsize="small")
+        axis.legend(fontsize="x-small", framealpha=0.2)
     figure.savefig(path, dpi=110)
