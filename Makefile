@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check test bench clean
+.PHONY: install up check test bench bench-growth clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -28,3 +28,7 @@ test: check
 # Rayfold, plain CRUD and a no-op in interleaved rounds; results in loadtests/results/.
 bench: install
 	$(BIN)/python -m loadtests.bench
+
+# What a log's size changes, and the number of hosts, replicas and partitions; some 15 minutes.
+bench-growth: install
+	$(BIN)/python -m loadtests.bench.growth --scale

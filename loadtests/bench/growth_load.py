@@ -1,0 +1,56 @@
+"""Load on a stack with what each part spends on it, and how fast the machine is meanwhile."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from statistics import fmean
+from typing import Any
+
+import uvloop
+
+from loadtests.bench import client
+from loadtests.bench.growth_stack import Stack, caught_up, cpu
+
+
+def load(**task: Any) -> Any:
+    """The load client in a process of its own; tasks go by pickle, as orders may be many."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_load, task).result()
+
+
+def _load(task: dict[str, Any]) -> Any:
+    return uvloop.run(client.run(task))
+
+
+def loaded(stack: Stack, **task: Any) -> dict[str, Any]:
+    """One measurement, with CPU milliseconds a request by part and the time to catch up after."""
+    before = cpu(stack)
+    found: dict[str, Any] = load(port=stack.port, **task)
+    found["drained_s"] = caught_up(stack)
+    count = max(found["count"], 1)
+    found["cpu_ms"] = {
+        part: (used - before.get(part, 0.0)) * 1000 / count for part, used in cpu(stack).items()
+    }
+    return found
+
+
+def _spin(_: int) -> float:
+    began, total = time.perf_counter(), 0
+    for number in range(2_000_000):
+        total += number & 7
+    return time.perf_counter() - began
+
+
+def speed() -> float:
+    """Turns of a fixed loop in a microsecond, on two cores at once.
+
+    A virtual machine is not as fast all day: rows of different speed cannot be compared as
+    they are.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        list(pool.map(_spin, range(2)))  # both processes are there
+        return 2.0 / fmean(pool.map(_spin, range(4)))
