@@ -57,7 +57,11 @@ def up(
         ray_address=ray_address,
         domain=domain,
     )
-    raise typer.Exit(uvloop.run(run(settings)))
+    try:
+        code = uvloop.run(run(settings))
+    except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
+        code = 130
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -46,7 +46,7 @@ def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lamb
     for last in (False, False, True):
         try:
             ray.init(**options)
-        except Exception as error:  # Ray raises all sorts of things here
+        except (Exception, SystemExit) as error:  # Ray raises all sorts of things here
             ray.shutdown()
             if last or not wanted():
                 where = f"at {address}" if address else "on this machine"

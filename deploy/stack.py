@@ -42,24 +42,37 @@ async def up(settings: Settings) -> int:
     registry = _registry(settings.domain)
     with folder.locked(settings.data) as data:
         _check_port(settings.host, settings.port)
-        async with AsyncExitStack() as parts:
-            running = asyncio.create_task(_run(settings, registry, data, parts, stop))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            # Once it serves, it ends by itself; while it still starts, it is told to.
-            if not running.done() and not stack_serves(data):
-                running.cancel()
-            try:
-                await running
-            except asyncio.CancelledError:
-                return 130
-            except Exception as error:
-                if not stop.is_set():
-                    raise
-                # Told to stop while it started: how the start broke off is of no interest.
-                log.info("stopped while starting: %r", error)
-                return 130
+        try:
+            return await _until_stopped(settings, registry, data, stop)
+        except Exception:
+            if not stop.is_set() or stack_serves(data):
+                raise
+            # Told to stop while it started: what ended half made may not end in order.
+            log.warning("stopped while starting", exc_info=True)
+            return 130
+
+
+async def _until_stopped(
+    settings: Settings, registry: Registry, data: Path, stop: asyncio.Event
+) -> int:
+    async with AsyncExitStack() as parts:
+        running = asyncio.create_task(_run(settings, registry, data, parts, stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        # Once it serves, it ends by itself; while it still starts, it is told to.
+        if not running.done() and not stack_serves(data):
+            running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            return 130
+        except Exception as error:
+            if not stop.is_set():
+                raise
+            # Told to stop while it started: how the start broke off is of no interest.
+            log.info("stopped while starting: %r", error)
+            return 130
     return 0
 
 

@@ -107,8 +107,8 @@ def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: int) -> No
             break
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    process.stderr.read()
-    assert process.wait(90) == 130
+    said = process.stderr.read().decode()
+    assert process.wait(90) == 130, said
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, gone
     assert_nothing_runs(tmp_path)
