@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from typing import Any
 from uuid import uuid4
 
@@ -84,21 +85,21 @@ class ReplicaActor:
         )
 
     async def copy(self, copy: str, view: str, start: int) -> list[Any]:
-        """The next rows of a copy."""
+        """The next rows of a copy, as the columns of `Copied`."""
         keys = self._copies[copy][view][start : start + COPIED]
-        return [tuple(row) for row in self._replica.tables[view].export(keys)]
+        return list(self._replica.tables[view].export(keys))
 
     async def _copy(self, peer: Any) -> None:
         copy = uuid4().hex
         position, sizes, parked, stopped = await peer.begin_copy.remote(copy, self._views)
         for view, size in sizes.items():
-            # The next rows are made while these are taken in.
-            following = peer.copy.remote(copy, view, 0)
+            # The next rows are made, and those after them asked for, while these are taken in.
+            asked = deque(peer.copy.remote(copy, view, start) for start in (0, COPIED))
             for start in range(0, size, COPIED):
-                rows = await following
-                following = peer.copy.remote(copy, view, start + COPIED)
-                self._replica.tables[view].fill(Copied(*row) for row in rows)
-            await following
+                columns = await asked.popleft()
+                asked.append(peer.copy.remote(copy, view, start + 2 * COPIED))
+                self._replica.tables[view].fill(Copied(*columns))
+            await asyncio.gather(*asked)
         self._replica.take_over(
             position, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
         )
