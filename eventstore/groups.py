@@ -19,7 +19,8 @@ from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError
 
 from eventstore.errors import StoreUnavailable
-from eventstore.records import RawRecord, ticks_of
+from eventstore.records import RawRecord
+from eventstore.streaming import raw_of
 
 MESSAGE_TIMEOUT = 30.0
 """Seconds that a consumer has for an event before another gets it."""
@@ -56,7 +57,7 @@ class Deliveries:
         end: BaseException | None = None
         try:
             async for event in self._subscription:
-                await self._arrived.put(Delivery(_raw(event), event.retry_count or 0, event))
+                await self._arrived.put(Delivery(raw_of(event), event.retry_count or 0, event))
         except Exception as error:  # whatever it was, who waits has to hear of it
             end = error
         await self._arrived.put(end)
@@ -188,15 +189,3 @@ class Groups:
         if self._client is None:
             self._client = AsyncKurrentDBClient(self._uri)
         return self._client
-
-
-def _raw(event: RecordedEvent) -> RawRecord:
-    return RawRecord(
-        event.type,
-        event.data,
-        event.metadata,
-        event.stream_name,
-        event.stream_position,
-        event.commit_position,
-        ticks_of(event.recorded_at) if event.recorded_at else 0,
-    )

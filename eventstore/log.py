@@ -28,8 +28,9 @@ from eventstore.appending import Client, append_request
 from eventstore.errors import StoreUnavailable
 from eventstore.feed import feed
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord, ticks_of
+from eventstore.records import Batch, RawRecord
 from eventstore.short_reads import LONGEST, ShortReads
+from eventstore.streaming import raw_of
 
 T = TypeVar("T")
 
@@ -146,7 +147,7 @@ class EventLog:
             return client.read_stream(stream, backwards=backwards, **options)
 
         async for event in self._events(read):
-            yield _raw(event)
+            yield raw_of(event)
 
     async def read_all(
         self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
@@ -171,7 +172,7 @@ class EventLog:
             if given == limit:
                 return
             given += 1
-            yield _raw(event)
+            yield raw_of(event)
 
     async def subscribe(
         self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
@@ -251,15 +252,3 @@ def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:
         "filter_by_stream_name": True,
         "filter_by_prefix": True,
     }
-
-
-def _raw(event: RecordedEvent) -> RawRecord:
-    return RawRecord(
-        event.type,
-        event.data,
-        event.metadata,
-        event.stream_name,
-        event.stream_position,
-        event.commit_position,
-        ticks_of(event.recorded_at) if event.recorded_at else 0,
-    )

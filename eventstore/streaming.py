@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 from grpc.experimental import ChannelOptions
 from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.records import RawRecord
+from eventstore.records import RawRecord, ticks_of
 
 KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
 """A subscription may be silent for hours: so a store that vanished is noticed."""
@@ -88,3 +89,16 @@ def decoded(response: streams_pb2.ReadResp) -> RawRecord | Sign | None:
     if content == "fell_behind":
         return Sign(response.fell_behind.position.commit_position, False)
     return None
+
+
+def raw_of(event: RecordedEvent) -> RawRecord:
+    """The record in an event of the client's, where its own iterators are good enough."""
+    return RawRecord(
+        event.type,
+        event.data,
+        event.metadata,
+        event.stream_name,
+        event.stream_position,
+        event.commit_position,
+        ticks_of(event.recorded_at) if event.recorded_at else 0,
+    )

@@ -16,6 +16,7 @@ import hmac
 import logging
 import pickle
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import Any, NamedTuple, cast
@@ -159,7 +160,7 @@ class Link:
             return self._connection
 
 
-class _Framed(asyncio.Protocol):
+class _Framed(asyncio.Protocol, ABC):
     """Cuts what arrives into frames."""
 
     def __init__(self) -> None:
@@ -187,9 +188,9 @@ class _Framed(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
 
+    @abstractmethod
     def frame(self, number: int, kind: int, content: bytes) -> None:
         """One of them, whole."""
-        raise NotImplementedError
 
     def send(self, number: int, kind: int, content: bytes) -> None:
         """Sends one; nothing when the other end is gone."""

@@ -11,6 +11,7 @@ import asyncpg
 
 from eventstore.port import Log
 from projections.competing.applying import Applier
+from projections.errors import UnknownTarget
 from projections.folding import Parked
 from projections.progress import Progress
 from projections.sql.execution import named
@@ -92,8 +93,12 @@ class Builder:
         """It shares with nobody."""
 
     async def replay(self, key: str) -> bool:
-        """Nobody mends what is not live yet."""
-        raise NotImplementedError
+        """Nobody mends what is not live yet.
+
+        Raises:
+            UnknownTarget: always.
+        """
+        raise UnknownTarget(f"nothing is parked under {key!r}: this generation is not live yet")
 
     async def parked(self) -> list[Parked]:
         """Nor asks for it."""
