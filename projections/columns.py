@@ -77,7 +77,7 @@ class RowCodec:
         values = [
             getattr(row, column.field)
             if column.adapter is None
-            else column.adapter.dump_json(getattr(row, column.field)).decode()
+            else column.adapter.serializer.to_json(getattr(row, column.field)).decode()
             for column in self.columns
         ]
         return (key, *values, entry.revision, entry.position, entry.started)

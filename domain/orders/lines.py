@@ -62,7 +62,8 @@ class Lines:
         return lines
 
     def __iter__(self) -> Iterator[Line]:
-        return (line for _, line in sorted(self._by_sku.values(), key=lambda pair: pair[0]))
+        # By number; no two have the same, so that lines are never compared.
+        return iter([line for _, line in sorted(self._by_sku.values())])
 
     def __len__(self) -> int:
         return len(self._by_sku)
