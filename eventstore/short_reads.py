@@ -23,7 +23,7 @@ DEADLINE = 10.0
 
 
 class ShortReads:
-    """Reads in a few threads; half of the CPU that the asynchronous client takes."""
+    """Reads in a few threads, for less CPU than the asynchronous client takes."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri

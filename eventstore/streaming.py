@@ -1,8 +1,8 @@
-"""Streams of events by the synchronous client, for a thread: a seventh of the CPU.
+"""Streams of events by the synchronous client, for a thread: a third of the CPU.
 
 A message costs `grpc.aio` some 50 µs and the client's asynchronous iterator as much again.
 The synchronous client on a channel that does without gRPC's own thread
-(`SingleThreadedUnaryStream`), its messages taken as they come, needs 15 in all; and every
+(`SingleThreadedUnaryStream`), its messages taken as they come, needs some 30 in all; and every
 replica and every projector pays it for every event, a host for every aggregate that it
 loads. See `docs/adr/0008`.
 """
