@@ -24,6 +24,9 @@ BATCH = 256
 BATCHES = 1
 """On their way to an actor at a time. More would overlap, but in smaller batches: slower."""
 
+PATIENCE = 0.5
+"""Of a batch's time, for those it answered to send their next: a fifth less CPU a write."""
+
 QUEUE = 2048
 """Commands that may wait for their turn to travel."""
 
@@ -41,7 +44,11 @@ class Writer:
         self._idle.set()
         self._link = Link(self._address)
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
-            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
+            self._send,
+            max_batch=BATCH,
+            max_queue=QUEUE,
+            in_flight=BATCHES,
+            patience=PATIENCE,
         )
 
     async def send(self, envelope: Envelope) -> Outcome:

@@ -1,13 +1,17 @@
 """Adaptive batching: while one batch is on its way, what arrives travels in the next.
 
-There is no timer: an idle batcher sends a single item at once, and a busy one sends
-batches as large as the arrival rate times the duration of a call. Throughput follows
-load without a knob, and latency has nothing added to it.
+An idle batcher sends a single item at once, and a busy one sends batches as large as the
+arrival rate times the duration of a call. Throughput follows load without a knob.
+
+Callers who wait for their answer before they call again fall into two halves that take
+turns: one is on its way while the other waits, so that each batch has half of what it
+could have. A batcher with `patience` lets those come back who were answered last.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -26,6 +30,10 @@ class Batcher(Generic[Item, Answer]):
     `send` gets up to `max_batch` items and gives as many answers, in the same order. If
     it raises, every item of that batch raises the same error. At most `max_queue` items
     wait: beyond that `call` raises `BatchFull` at once.
+
+    After a call that answered several, the next is sent when as many have come again, or
+    after `patience` times the duration of that call: what a call costs beside its items is
+    paid for more of them. Nobody waits for the callers of a single item.
     """
 
     def __init__(
@@ -35,14 +43,19 @@ class Batcher(Generic[Item, Answer]):
         max_batch: int = 512,
         max_queue: int = 4096,
         in_flight: int = 1,
+        patience: float = 0.0,
     ) -> None:
         self._send = send
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._in_flight = in_flight
+        self._patience = patience
         self._queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._draining = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._expected = 0
+        self._expected_until = 0.0
+        self._all_came = asyncio.Event()
 
     def __len__(self) -> int:
         """Items that wait, not counting those on their way."""
@@ -58,6 +71,8 @@ class Batcher(Generic[Item, Answer]):
             raise BatchFull
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append((item, answer))
+        if len(self._queue) == self._expected:
+            self._all_came.set()
         if self._draining < self._in_flight:
             # Counted here and in `_drain`, in step with the queue: a task that has found the
             # queue empty is not done yet when its last caller comes back with the next call.
@@ -83,9 +98,13 @@ class Batcher(Generic[Item, Answer]):
             self._draining -= 1
 
     async def _send_all(self) -> None:
+        clock = asyncio.get_running_loop().time
         while self._queue:
+            if self._patience:
+                await self._gather(self._expected_until - clock())
             count = min(len(self._queue), self._max_batch)
             batch = [self._queue.popleft() for _ in range(count)]
+            began = clock()
             try:
                 answers = await self._send([item for item, _ in batch])
             except BaseException as error:
@@ -98,6 +117,17 @@ class Batcher(Generic[Item, Answer]):
                 if isinstance(error, asyncio.CancelledError):
                     raise
             else:
+                returning = count if count > 1 else 0
+                self._expected = min(len(self._queue) + returning, self._max_batch)
+                self._expected_until = clock() + (clock() - began) * self._patience
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if not future.done():  # its caller may have gone away
                         future.set_result(answer)
+
+    async def _gather(self, seconds: float) -> None:
+        """Waits until as many are there as are expected, but not for longer than that."""
+        if seconds > 0 and len(self._queue) < self._expected:
+            self._all_came.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._all_came.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
@@ -22,7 +21,6 @@ from rayfold import (
     on,
     upcaster,
 )
-from rayfold.batching import Batcher, BatchFull
 
 
 class Rename(Command, name="rename"):
@@ -150,64 +148,3 @@ def test_a_query_asks_by_the_views_key() -> None:
 def test_a_package_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(DomainError, match="no_such_package_anywhere"):
         Registry.load("no_such_package_anywhere")
-
-
-async def test_calls_travel_together_while_one_is_on_its_way() -> None:
-    batches: list[list[int]] = []
-    release = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        batches.append(items)
-        await release.wait()
-        return [item * 10 for item in items]
-
-    batcher: Batcher[int, int] = Batcher(send, max_batch=3)
-    calls = [asyncio.create_task(batcher.call(number)) for number in range(6)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    release.set()
-    assert await asyncio.gather(*calls) == [0, 10, 20, 30, 40, 50]
-    assert batches[0][0] == 0
-    assert [item for batch in batches for item in batch] == list(range(6))
-    assert max(map(len, batches)) <= 3
-
-
-async def test_a_failed_batch_fails_its_own_calls_alone() -> None:
-    async def send(items: list[int]) -> list[int]:
-        if 1 in items:
-            raise ValueError("one")
-        return items
-
-    batcher: Batcher[int, int] = Batcher(send, max_batch=1)
-    first, second = await asyncio.gather(batcher.call(1), batcher.call(2), return_exceptions=True)
-    assert isinstance(first, ValueError)
-    assert second == 2
-
-
-async def test_a_full_queue_refuses_at_once() -> None:
-    travelling, never = asyncio.Event(), asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        travelling.set()
-        await never.wait()
-        return items
-
-    batcher: Batcher[int, int] = Batcher(send, max_batch=1, max_queue=1)
-    first = asyncio.create_task(batcher.call(1))
-    await travelling.wait()
-    second = asyncio.create_task(batcher.call(2))
-    await asyncio.sleep(0)
-    with pytest.raises(BatchFull):
-        await batcher.call(3)
-    await batcher.close()
-    ended = await asyncio.gather(first, second, return_exceptions=True)
-    assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
-
-
-async def test_whoever_comes_right_back_is_not_forgotten() -> None:
-    async def send(items: list[int]) -> list[int]:
-        return items
-
-    batcher: Batcher[int, int] = Batcher(send, in_flight=1)
-    async with asyncio.timeout(10):
-        assert [await batcher.call(number) for number in range(5)] == list(range(5))
