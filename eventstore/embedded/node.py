@@ -1,5 +1,6 @@
 """What a node tells about itself: gossip and server features."""
 
+import re
 import time
 import uuid
 
@@ -13,6 +14,7 @@ _FEATURES = {
     ("event_store.client.streams.streams", "read"): ["position", "events"],
     ("event_store.client.streams.streams", "batchappend"): ["deadline_duration"],
 }
+_PORT = re.compile("[0-9]{1,5}")
 _GROUPS = "event_store.client.persistent_subscriptions.persistentsubscriptions"
 
 
@@ -40,14 +42,25 @@ class NodeHandlers:
 
     async def gossip(self, raw: bytes, call: Call) -> bytes:
         """The cluster: this node."""
+        address, port = self._reached_at(call)
         member = gossip_pb2.MemberInfo(
             time_stamp=time.time_ns() // 100,
             state=gossip_pb2.MemberInfo.Leader,
             is_alive=True,
-            http_end_point=gossip_pb2.EndPoint(address=self._host, port=self.port),
+            http_end_point=gossip_pb2.EndPoint(address=address, port=port),
         )
         member.instance_id.string = self._instance
         return gossip_pb2.ClusterInfo(members=[member]).SerializeToString()
+
+    def _reached_at(self, call: Call) -> tuple[str, int]:
+        """The address that the caller dialled: clients (Node) dial what they are told here.
+
+        The bound one may lead nowhere from where they are: 0.0.0.0, or a container's port.
+        """
+        address, _, port = (call.header(":authority") or "").rpartition(":")
+        if address and _PORT.fullmatch(port) and int(port) < 1 << 16:
+            return address, int(port)
+        return self._host, self.port
 
     async def supported_methods(self, raw: bytes, call: Call) -> bytes:
         """What Node, .NET and Java ask before they choose an RPC."""

@@ -41,7 +41,7 @@ class TestExpectedRevision:
     def test_a_revision_of_a_missing_stream_is_refused(
         self, client: KurrentDBClient, name: str, batch: bool
     ) -> None:
-        with pytest.raises(WrongCurrentVersionError):
+        with pytest.raises(WrongCurrentVersionError, match=f"{name}.* does not exist"):
             self.append(client, name, 3, batch)
 
     def test_exists_needs_the_stream_or_its_metadata(
@@ -85,6 +85,20 @@ def test_a_mix_of_written_and_new_is_refused(
     client.append_to_stream(name, current_version=NO_STREAM, events=new[:2])
     with pytest.raises(WrongCurrentVersionError):
         client.append_to_stream(name, current_version=expected, events=new)
+
+
+def test_a_repeat_may_cut_what_was_written_differently(client: KurrentDBClient, name: str) -> None:
+    new = events(4)
+    positions = [
+        client.append_to_stream(name, current_version=expected, events=one)
+        for expected, one in zip((NO_STREAM, 0, 1), new[:3], strict=True)
+    ]
+    assert client.append_to_stream(name, current_version=NO_STREAM, events=new[:2]) == positions[1]
+    assert client.append_to_stream(name, current_version=0, events=new[1:3]) == positions[2]
+    assert client.append_to_stream(name, current_version=1, events=new[2]) == positions[2]
+    with pytest.raises(WrongCurrentVersionError):
+        client.append_to_stream(name, current_version=0, events=new[1:])
+    assert [e.id for e in client.get_stream(name)] == [e.id for e in new[:3]]
 
 
 def test_ids_are_found_beyond_the_first_revisions(client: KurrentDBClient, name: str) -> None:

@@ -53,6 +53,25 @@ def test_what_a_soft_deleted_stream_refuses(
     client.delete_stream(name, current_version=4)
 
 
+def test_a_second_life_ends_as_the_first(client: KurrentDBClient, name: str) -> None:
+    client.delete_stream(name, current_version=4)
+    client.append_to_stream(name, current_version=NO_STREAM, events=[event()])
+    client.append_to_stream(name, current_version=5, events=[event()])
+    assert client.get_current_version(name) == 6
+    assert [e.stream_position for e in client.get_stream(name)] == [5, 6]
+    with pytest.raises(WrongCurrentVersionError):
+        client.delete_stream(name, current_version=4)
+    assert len(client.get_stream(name)) == 2
+    client.delete_stream(name, current_version=6)
+    with pytest.raises(NotFoundError):
+        client.get_stream(name)
+    with pytest.raises(WrongCurrentVersionError):
+        client.delete_stream(name, current_version=5)
+    client.tombstone_stream(name, current_version=6)
+    with pytest.raises(StreamIsDeletedError):
+        client.get_current_version(name)
+
+
 def test_metadata_revives_an_empty_stream(client: KurrentDBClient, name: str) -> None:
     client.delete_stream(name, current_version=ANY)
     client.set_stream_metadata(name, metadata={"a": 1})
@@ -86,7 +105,11 @@ def test_a_tombstone_is_for_good(client: KurrentDBClient, name: str) -> None:
     ):
         with pytest.raises(StreamIsDeletedError):
             call()
-    client.set_stream_metadata(name, metadata={"a": 1})
+    # Metadata can be written all the same, at an exact revision too; it cannot be read.
+    client.set_stream_metadata(name, metadata={"a": 1}, current_version=NO_STREAM)
+    client.set_stream_metadata(name, metadata={"a": 2}, current_version=0)
+    with pytest.raises(StreamIsDeletedError):
+        client.get_stream_metadata(name)
     last = list(client.read_all(filter_exclude=(), backwards=True, limit=5))
     assert "$streamDeleted" in [e.type for e in last]
 

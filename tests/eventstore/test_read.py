@@ -84,6 +84,41 @@ def test_the_default_filter_hides_system_events(client: KurrentDBClient, name: s
     assert everything[-2].type == "$odd"
 
 
+def test_the_position_of_nothing_is_zero(client: KurrentDBClient, name: str) -> None:
+    last = client.append_to_stream(name, current_version=ANY, events=[event()])
+    assert client.get_commit_position() == last
+    assert client.get_commit_position(filter_exclude=(".*",)) == 0
+
+
+def test_a_read_can_be_left(client: KurrentDBClient, name: str) -> None:
+    client.append_to_stream(name, current_version=ANY, events=events(1000))
+    left = client.read_all()
+    left.stop()
+    assert list(left) == []
+    left = client.read_stream(name)
+    assert next(left).stream_position == 0
+    left.stop()
+    assert len(client.get_stream(name)) == 1000
+
+
+def test_links_in_all_show_their_target_once_more(client: KurrentDBClient, name: str) -> None:
+    gone, kept = event(), event()
+    start = client.append_to_stream(name, current_version=ANY, events=[kept])
+    client.append_to_stream("gone-" + name, current_version=ANY, events=[gone])
+    links = [event("$>", t.encode()) for t in (f"0@{name}", f"0@gone-{name}")]
+    client.append_to_stream("links-" + name, current_version=ANY, events=links)
+    client.delete_stream("gone-" + name, current_version=0)
+
+    def ids(resolve: bool) -> list[object]:
+        got = client.read_all(commit_position=start, resolve_links=resolve, filter_exclude=())
+        return [e.id for e in got]
+
+    assert ids(resolve=False).count(kept.id) == 1
+    assert ids(resolve=True).count(kept.id) == 2
+    # The deleted one is still in the log, but a link no longer leads to it.
+    assert ids(resolve=True).count(gone.id) == 1
+
+
 def test_links_are_resolved_on_request(client: KurrentDBClient, name: str) -> None:
     client.append_to_stream(name, current_version=ANY, events=events(2))
     links = "links-" + name

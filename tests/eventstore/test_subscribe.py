@@ -10,7 +10,7 @@ from kurrentdbclient import (
     KurrentDBClient,
     StreamState,
 )
-from kurrentdbclient.exceptions import StreamIsDeletedError
+from kurrentdbclient.exceptions import GrpcDeadlineExceededError, StreamIsDeletedError
 
 from tests.eventstore.making import event, events, take
 from tests.eventstore.process import ServerProcess
@@ -84,6 +84,48 @@ def test_a_filter_that_matches_nothing_still_gets_checkpoints(
     positions = [e.commit_position or 0 for e in got]
     assert positions == sorted(set(positions))
     assert positions[-1] <= last
+
+
+def test_a_filter_gets_a_checkpoint_before_it_has_caught_up(
+    client: KurrentDBClient, name: str
+) -> None:
+    first = client.append_to_stream(name, current_version=ANY, events=[event()])
+    last = client.append_to_stream(name, current_version=ANY, events=events(3))
+    with client.subscribe_to_all(
+        commit_position=first,
+        filter_exclude=(".*",),
+        include_checkpoints=True,
+        include_caught_up=True,
+        window_size=1,
+        checkpoint_interval_multiplier=1,
+    ) as subscription:
+        positions = []
+        while not isinstance(got := next(subscription), CaughtUp):
+            assert isinstance(got, Checkpoint)
+            positions.append(got.commit_position)
+    assert positions == sorted(set(positions))
+    # Beyond the end would be the position of an event to come, which whoever resumes would miss.
+    assert positions[-1] == last
+
+
+def test_nothing_excluded_begins_with_the_systems_own(client: KurrentDBClient) -> None:
+    with client.subscribe_to_all(filter_exclude=()) as subscription:
+        assert next(subscription).type == "$metadata"
+
+
+def test_a_deadline_ends_a_subscription_not_its_events(client: KurrentDBClient, name: str) -> None:
+    client.append_to_stream(name, current_version=ANY, events=events(3))
+    subscription = client.subscribe_to_stream(name, timeout=1)
+    assert [e.stream_position for e in take(subscription, 3)] == [0, 1, 2]
+    with pytest.raises(GrpcDeadlineExceededError):
+        next(subscription)
+
+
+def test_a_subscription_can_be_left_at_once(client: KurrentDBClient, name: str) -> None:
+    client.append_to_stream(name, current_version=ANY, events=events(100))
+    for left in (client.subscribe_to_all(), client.subscribe_to_stream(name)):
+        left.stop()
+        assert list(left) == []
 
 
 async def test_the_async_client_appends_reads_and_follows(server: ServerProcess, name: str) -> None:
