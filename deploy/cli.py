@@ -72,13 +72,17 @@ def eventstore(
     system_projections: Annotated[
         bool, typer.Option(help="Run $by_category, $by_event_type and $streams.")
     ] = False,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file; with the key, listen with TLS.")
+    ] = None,
+    tls_private_key: Annotated[Path | None, typer.Option(help="PEM file.")] = None,
 ) -> None:
     """Run the embedded event store alone."""
     from deploy.settings import load
     from eventstore.embedded.main import run
 
     folder = load(data=data).data / "eventstore"
-    raise typer.Exit(run(host, port, folder, system_projections=system_projections))
+    raise typer.Exit(run(host, port, folder, system_projections, tls_certificate, tls_private_key))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The embedded server: a store, its services, and a socket."""
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.services import build_methods
 from eventstore.embedded.store import Store
 from eventstore.embedded.system_projections import SystemProjections
+from eventstore.embedded.tls import PASSWORD, USER
 
 
 class _Part(Protocol):
@@ -17,7 +19,7 @@ class _Part(Protocol):
 
 
 class EmbeddedServer:
-    """A single node that speaks the EventStoreDB gRPC protocol on a plain socket.
+    """A single node that speaks the EventStoreDB gRPC protocol, over TLS if told how.
 
     ``port`` 0 takes a free one. Raises ``FolderInUseError`` if another server has the folder, and
     ``OSError`` if the port is taken.
@@ -30,11 +32,13 @@ class EmbeddedServer:
         port: int = 2113,
         *,
         system_projections: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._data = data
         self._host = host
         self._asked_port = port
         self._system_projections = system_projections
+        self._tls = tls
         self._parts: tuple[_Part, ...] = ()
         self._stopped = asyncio.Event()
         self.port = 0
@@ -43,6 +47,8 @@ class EmbeddedServer:
     def uri(self) -> str:
         """The connection string for clients."""
         host = f"[{self._host}]" if ":" in self._host else self._host
+        if self._tls is not None:
+            return f"kdb://{USER}:{PASSWORD}@{host}:{self.port}?Tls=true"
         return f"kdb://{host}:{self.port}?Tls=false"
 
     async def start(self) -> None:
@@ -57,7 +63,7 @@ class EmbeddedServer:
                 projections.start()
             node = NodeHandlers(self._host)
             methods = build_methods(store, groups, node)
-            transport = GrpcServer(methods)
+            transport = GrpcServer(methods, self._tls)
             self.port = await transport.start(self._host, self._asked_port)
             node.announce(self.port, [*methods.unary, *methods.streaming])
         except BaseException:

@@ -25,7 +25,8 @@ class ServerProcess:
     @property
     def target(self) -> str:
         """Host and port."""
-        return self.uri.removeprefix("kdb://").removesuffix("?Tls=false")
+        authority = self.uri.removeprefix("kdb://").partition("?")[0]
+        return authority.rpartition("@")[2]
 
     @property
     def pid(self) -> int:

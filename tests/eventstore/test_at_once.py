@@ -17,6 +17,8 @@ from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 from eventstore.embedded import ledger
 from eventstore.embedded.event import Proposed
 from eventstore.embedded.http2 import frames, hpack
+from eventstore.embedded.http2.call import Http2Call
+from eventstore.embedded.http2.connection import Connection
 from eventstore.embedded.ledger import Ledger
 from eventstore.embedded.operations import Append
 from eventstore.embedded.schema import migrate
@@ -201,3 +203,61 @@ def test_a_slow_reader_of_large_events_holds_up_nobody(
     assert until(lambda: len(client.get_stream(name + "-b"))) == 100
     assert sum(len(next(slow)) for _ in range(12)) > 12_000_000
     slow.cancel()
+
+
+class FullSocket(asyncio.Transport):
+    """Takes what it is given, and from a size on says that it is full."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.taken = 0
+        self.full = asyncio.Event()
+        self._connection = connection
+        self._high = 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = high or 0
+
+    def write(self, data: bytes) -> None:
+        self.taken += len(data)
+        if self.taken > self._high:
+            self.full.set()
+            self._connection.pause_writing()
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
+    calls: list[Http2Call] = []
+
+    def dispatch(connection: Connection, stream: int, headers: object, ended: bool) -> None:
+        call = Http2Call(connection, stream, {}, 1 << 20, connection.initial_window)
+        connection.calls[stream] = call
+        calls.append(call)
+
+    connection = Connection(dispatch, set())
+    full = FullSocket(connection)
+    connection.connection_made(full)
+    connection.data_received(
+        frames.PREFACE
+        + frames.settings({frames.SETTING_INITIAL_WINDOW: frames.MAX_WINDOW})
+        + frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW)
+        + frames.frame(frames.HEADERS, frames.END_HEADERS, 1, hpack.encode([(b":path", b"/")]))
+    )
+
+    async def read_of_64_mb() -> None:
+        for _ in range(64):
+            await calls[0].write(bytes(1_000_000))
+
+    reading = asyncio.create_task(read_of_64_mb())
+    async with asyncio.timeout(10):
+        await full.full.wait()
+        assert full.taken < 4_000_000
+        assert not reading.done()
+        while not reading.done():
+            connection.resume_writing()
+            await asyncio.sleep(0)
+    await reading
+    connection.connection_lost(None)
+    assert full.taken > 64_000_000

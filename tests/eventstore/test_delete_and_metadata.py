@@ -79,6 +79,18 @@ def test_metadata_revives_an_empty_stream(client: KurrentDBClient, name: str) ->
     assert client.get_stream(name) == ()
 
 
+def test_metadata_of_a_soft_deleted_stream_is_changed_and_written_back(
+    client: KurrentDBClient, name: str
+) -> None:
+    client.delete_stream(name, current_version=EXISTS)
+    metadata, version = client.get_stream_metadata(name)
+    assert metadata == {"$tb": MAX}
+    client.set_stream_metadata(name, metadata={**metadata, "a": 1}, current_version=version)
+    # Whatever the caller wrote back as $tb: the stream is there again, and empty.
+    assert client.get_stream_metadata(name)[0] == {"a": 1, "$tb": 5}
+    assert client.get_stream(name) == ()
+
+
 def test_deletes_of_missing_streams(client: KurrentDBClient, name: str) -> None:
     with pytest.raises(NotFoundError):
         client.delete_stream("no-" + name, current_version=ANY)

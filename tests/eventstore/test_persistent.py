@@ -99,6 +99,22 @@ def test_park_and_skip(client: KurrentDBClient, name: str, group: str) -> None:
         until(lambda: not client.get_subscription_info(group, name).outstanding_messages_count)
 
 
+def test_one_name_on_two_streams_is_two_groups(
+    client: KurrentDBClient, name: str, group: str
+) -> None:
+    other = "other-" + name
+    for stream in (name, other):
+        client.create_subscription_to_stream(group, stream)
+        client.append_to_stream(stream, current_version=ANY, events=[event()])
+    for stream in (name, other):
+        with client.read_subscription_to_stream(group, stream) as subscription:
+            assert next(subscription).stream_name == stream
+    client.delete_subscription(group, other)
+    left = [g.event_source for g in client.list_subscriptions() if g.group_name == group]
+    assert name in left
+    assert other not in left
+
+
 def test_a_message_that_times_out_comes_again(
     client: KurrentDBClient, name: str, group: str
 ) -> None:

@@ -245,6 +245,21 @@ def test_old_clients_create_groups_with_deprecated_fields(channel: grpc.Channel,
     )
 
 
+def test_updates_of_missing_groups_are_refused(channel: grpc.Channel, name: str) -> None:
+    groups = persistent_pb2_grpc.PersistentSubscriptionsStub(channel)
+    for source, stream in (
+        ({"stream": {"stream_identifier": identifier(name), "start": {}}}, name),
+        ({"all": {"start": {}}}, "$all"),
+    ):
+        request = persistent_pb2.UpdateReq(options={"group_name": "none", "settings": {}, **source})
+        with pytest.raises(grpc.RpcError) as refused:
+            groups.Update(request)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        told = trailers(refused.value)
+        assert told["exception"] == "persistent-subscription-does-not-exist"
+        assert (told["stream-name"], told["group-name"]) == (stream, "none")
+
+
 def test_gossip_names_one_leader_that_can_be_reached(
     server: ServerProcess, channel: grpc.Channel
 ) -> None:

@@ -16,6 +16,8 @@ _CONNECTION_WINDOW = 256 << 20
 _MAX_FRAME = 1 << 20
 _MAX_BLOCK = 128 << 10
 _MAX_CALLS = 20_000
+_TURN = 1 << 20
+"""Bytes of responses for one turn of the loop, and what the socket's buffer holds."""
 _KEEPALIVE = 10.0
 """Seconds of silence after which the peer is asked for a sign of life, and given as much again."""
 
@@ -35,6 +37,7 @@ class Connection(asyncio.Protocol):
         self.initial_window = frames.DEFAULT_WINDOW
         self._in = bytearray()
         self._out: list[bytes] = []
+        self._pushed = 0
         self._flushing = False
         self._preface = False
         self._decoder = Decoder()
@@ -57,7 +60,7 @@ class Connection(asyncio.Protocol):
         """Greet the peer."""
         # uvloop's transports are no subclasses of asyncio's; they only behave like them.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=1 << 20)
+        self._transport.set_write_buffer_limits(high=_TURN)
         self.peer = str(transport.get_extra_info("peername"))
         self._registry.add(self)
         greeting = {
@@ -91,7 +94,14 @@ class Connection(asyncio.Protocol):
             paused.set_result(None)
 
     async def writable(self) -> None:
-        """Wait while the socket's buffer is full."""
+        """Wait while the socket's buffer is full.
+
+        It is told of a turn's output at the turn's end only. To a peer whose windows never close,
+        a whole read would be queued in one turn: nobody else served, all of it in memory.
+        """
+        if self._pushed >= _TURN:
+            self._flush()
+            await asyncio.sleep(0)
         while self._paused is not None:
             await asyncio.shield(self._paused)
 
@@ -291,6 +301,7 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         self._flushing = False
         out, self._out = self._out, []
+        self._pushed = 0
         if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
@@ -323,6 +334,7 @@ class Connection(asyncio.Protocol):
             call.send_window -= length
             self._send_window -= length
         if at:
+            self._pushed += at
             del out[:at]
         if not out:
             call.sent()

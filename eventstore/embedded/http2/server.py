@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from functools import partial
 
 from grpc import StatusCode
@@ -13,6 +14,7 @@ from eventstore.embedded.errors import RpcError, handler_failed
 from eventstore.embedded.http2 import frames, hpack
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
+from eventstore.embedded.tls import check_credentials
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +28,11 @@ def _stopping() -> RpcError:
 
 
 class GrpcServer:
-    """Serves handlers by path."""
+    """Serves handlers by path; with ``tls`` over TLS, and to no caller with a wrong password."""
 
-    def __init__(self, methods: Methods) -> None:
+    def __init__(self, methods: Methods, tls: ssl.SSLContext | None = None) -> None:
         self._methods = methods
+        self._tls = tls
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,7 +44,11 @@ class GrpcServer:
         """Listen; returns the port bound. Raises ``OSError`` if the port is taken."""
         # SO_REUSEPORT stays off: else a second server could bind the port and share the traffic.
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._dispatch, self._connections), host, port, backlog=_BACKLOG
+            lambda: Connection(self._dispatch, self._connections),
+            host,
+            port,
+            backlog=_BACKLOG,
+            ssl=self._tls,
         )
         listening = self._server.sockets[0]
         bound: int = listening.getsockname()[1]
@@ -89,6 +96,12 @@ class GrpcServer:
         if self._stopping:
             call.fail(_stopping())
             return
+        if self._tls is not None:
+            try:
+                check_credentials(headers.get(b"authorization"))
+            except RpcError as error:
+                call.fail(error)
+                return
         unary = self._methods.unary.get(path)
         if unary is not None:
             serving = self._serve_unary(unary, call)
