@@ -16,6 +16,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+ENOUGH = 64
+"""Items in a batch from which on it is not worth while to wait for more of them: what a call
+costs beside its items is little then, and two halves that take turns fill both ends."""
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -31,9 +35,9 @@ class Batcher(Generic[Item, Answer]):
     it raises, every item of that batch raises the same error. At most `max_queue` items
     wait: beyond that `call` raises `BatchFull` at once.
 
-    After a call that answered several, the next is sent when as many have come again, or
-    after `patience` times the duration of that call: what a call costs beside its items is
-    paid for more of them. Nobody waits for the callers of a single item.
+    After a call that answered several, the next is sent when as many have come again (or
+    `ENOUGH`), or after `patience` times the duration of that call: what a call costs beside
+    its items is paid for more of them. Nobody waits for the callers of a single item.
     """
 
     def __init__(
@@ -118,7 +122,7 @@ class Batcher(Generic[Item, Answer]):
                     raise
             else:
                 returning = count if count > 1 else 0
-                self._expected = min(len(self._queue) + returning, self._max_batch)
+                self._expected = min(len(self._queue) + returning, self._max_batch, ENOUGH)
                 self._expected_until = clock() + (clock() - began) * self._patience
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if not future.done():  # its caller may have gone away
