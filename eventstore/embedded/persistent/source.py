@@ -59,6 +59,8 @@ class StreamSource:
         first, last = self._log.window(info)
         at = max(self.next, first)
         if at > last:
+            # Truncated or expired: looked at all the same, else the group would never be level.
+            self.next = last + 1
             return []
         events = self._log.stream_events(info.sid, at, last, limit)
         if events:

@@ -1,0 +1,24 @@
+"""Where groups get their events from: streams that lose them, starts that nothing has had."""
+
+import pytest
+from kurrentdbclient import KurrentDBClient, StreamState
+
+from tests.eventstore.making import events, take, until
+
+ANY = StreamState.ANY
+
+
+@pytest.mark.parametrize("metadata", [{"$tb": 10}, {"$maxAge": 1}], ids=["truncated", "expired"])
+def test_a_group_is_level_though_all_its_events_are_gone(
+    client: KurrentDBClient, name: str, metadata: dict[str, int]
+) -> None:
+    """It used to look for them for ever, with a whole processor."""
+    client.append_to_stream(name, current_version=ANY, events=events(10))
+    client.set_stream_metadata(name, metadata=metadata)
+    until(lambda: client.get_stream(name) == ())
+    client.create_subscription_to_stream("g", name, from_end=False)
+    with client.read_subscription_to_stream("g", name) as subscription:
+        until(lambda: client.get_subscription_info("g", name).status == "Live")
+        client.append_to_stream(name, current_version=9, events=events(2))
+        assert [e.stream_position for e in take(subscription, 2)] == [10, 11]
+    client.delete_subscription("g", name)
