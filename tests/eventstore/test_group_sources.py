@@ -2,8 +2,9 @@
 
 import pytest
 from kurrentdbclient import KurrentDBClient, StreamState
+from kurrentdbclient.exceptions import InternalError
 
-from tests.eventstore.making import events, take, until
+from tests.eventstore.making import event, events, take, until
 
 ANY = StreamState.ANY
 
@@ -22,3 +23,14 @@ def test_a_group_is_level_though_all_its_events_are_gone(
         client.append_to_stream(name, current_version=9, events=events(2))
         assert [e.stream_position for e in take(subscription, 2)] == [10, 11]
     client.delete_subscription("g", name)
+
+
+def test_a_start_in_all_beyond_the_log_is_refused(client: KurrentDBClient, name: str) -> None:
+    last = client.append_to_stream(name, current_version=ANY, events=[event()])
+    with pytest.raises(InternalError, match="beyond the log"):
+        client.create_subscription_to_all(name, commit_position=last + 1_000_000)
+    client.create_subscription_to_all(name, commit_position=last)
+    with pytest.raises(InternalError, match="beyond the log"):
+        client.update_subscription_to_all(name, commit_position=last + 1_000_000)
+    assert client.get_subscription_info(name).start_from == f"C:{last}/P:{last}"
+    client.delete_subscription(name)
