@@ -5,7 +5,7 @@ from typing import Protocol
 from eventstore.embedded.constants import MAX
 from eventstore.embedded.event import Event, Record
 from eventstore.embedded.log import Log
-from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.resolve import is_link, target_of
 from eventstore.embedded.wire import record_of
@@ -38,7 +38,8 @@ def _messages(log: Log, events: list[Event], resolve: bool, on_all: bool) -> lis
             linked, target = target_of(log, Record.FromString(record_of(event.resp)))
             if linked and target is None:
                 continue  # its target is gone: nobody could handle it
-        messages.append(Message(event, target, order))
+        message = Message(held(log, event), None if target is None else held(log, target), order)
+        messages.append(message)
     return messages
 
 
