@@ -80,6 +80,15 @@ def index_not_found(index: str) -> RpcError:
     )
 
 
+def scavenge_not_found(scavenge_id: str) -> RpcError:
+    """No scavenge of this id is running."""
+    return RpcError(
+        StatusCode.NOT_FOUND,
+        "Scavenge id was invalid.",
+        _trailers("scavenge-not-found", scavenge_id=scavenge_id),
+    )
+
+
 def invalid_argument(details: str) -> RpcError:
     """The request makes no sense to the protocol."""
     return RpcError(StatusCode.INVALID_ARGUMENT, details)

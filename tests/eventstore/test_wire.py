@@ -321,6 +321,17 @@ def test_server_features_list_what_is_served(channel: grpc.Channel) -> None:
     assert b"appendrecords" in told
 
 
+def test_a_scavenge_is_over_at_once_so_none_can_be_stopped(channel: grpc.Channel) -> None:
+    operations = "/event_store.client.operations.Operations/"
+    assert channel.unary_unary(operations + "StartScavenge")(b"")
+    stop = channel.unary_unary(operations + "StopScavenge")
+    with pytest.raises(grpc.RpcError) as refused:
+        stop(b"\x0a\x04\x0a\x02id")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    told = trailers(refused.value)
+    assert (told["exception"], told["scavenge-id"]) == ("scavenge-not-found", "id")
+
+
 def test_unknown_methods_are_unimplemented(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary("/event_store.client.projections.Projections/Create")(b"")
