@@ -41,8 +41,8 @@ class Message:
     """From the log until it is acknowledged, skipped or durably parked."""
 
     __slots__ = (
-        "bucket", "consumer", "deadline", "order", "original", "parking", "pushed_at", "replayed",
-        "retries", "target",
+        "bucket", "consumer", "dangling", "deadline", "order", "original", "parking", "pushed_at",
+        "replayed", "retries", "target",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,8 @@ class Message:
         """Revision, or position in ``$all``: what checkpoints count."""
         self.replayed = replayed
         """Revision in the parked stream, if it comes from there; such don't hold checkpoints."""
+        self.dangling = False
+        """Whether the original is a link that was to be resolved, and its target is gone."""
         self.bucket: int | None = None
         """Where a pinned group has put it: found once, since that may look into the event."""
         self.retries = 0
@@ -78,6 +80,8 @@ class Message:
 
         original = form(self.original)
         position = self.original.position
+        if self.dangling:
+            return wire.read_event(None, original, position, retries)
         if self.target is None:
             return wire.read_event(original, None, position, retries)
         return wire.read_event(form(self.target), original, position, retries)
