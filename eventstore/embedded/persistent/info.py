@@ -82,7 +82,7 @@ def _measurements(consumer: Consumer) -> list[Info.Measurement]:
         return times[min(int(len(times) * share), len(times) - 1)]
 
     values = {"Mean": sum(times) // len(times), "Median": at(0.5), "Fastest": times[0]}
-    values |= {f"Quintile {number}": at(number / 5) for number in range(1, 6)}
+    values |= {f"Quintile {number + 1}": at(number / 5) for number in range(5)}
     values["Highest"] = times[-1]
     values |= {f"{share}%": at(share / 100) for share in (90, 95, 99, 99.5, 99.9)}
     return [Info.Measurement(key=key, value=value) for key, value in values.items()]
