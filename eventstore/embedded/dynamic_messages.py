@@ -48,8 +48,10 @@ def _build() -> dict[str, type[Message]]:
         ("scavenge_id", 1, text, False, ""),
         ("scavenge_result", 2, number, False, ""),
     )
+    _message(file, "StopScavengeOptions", ("scavenge_id", 1, text, False, ""))
+    _message(file, "StopScavengeReq", ("options", 1, message, False, "StopScavengeOptions"))
     pool.Add(file)
-    names = ("SupportedMethod", "SupportedMethods", "ScavengeResp")
+    names = ("SupportedMethod", "SupportedMethods", "ScavengeResp", "StopScavengeReq")
     return {
         name: message_factory.GetMessageClass(
             pool.FindMessageTypeByName(f"eventstore_embedded.{name}")
@@ -62,3 +64,4 @@ _classes = _build()
 SupportedMethod = _classes["SupportedMethod"]
 SupportedMethods = _classes["SupportedMethods"]
 ScavengeResp = _classes["ScavengeResp"]
+StopScavengeReq = _classes["StopScavengeReq"]

@@ -39,8 +39,12 @@ def _trailers(kind: str, **values: str) -> Trailers:
 
 
 def shown(name: str) -> str:
-    """A name as it may stand in an error text: text is a trailer too, so it is cut as well."""
-    return name if len(name) <= _TRAILER_LIMIT else name[:_TRAILER_LIMIT] + "…"
+    """A name as it may stand in an error text: text is a trailer too, so it is cut as well, by
+    bytes, for each byte beyond ASCII takes three there."""
+    raw = name.encode()
+    if len(raw) <= _TRAILER_LIMIT:
+        return name
+    return raw[:_TRAILER_LIMIT].decode(errors="ignore") + "…"
 
 
 def stream_deleted(stream: str) -> RpcError:
@@ -73,6 +77,15 @@ def index_not_found(index: str) -> RpcError:
         StatusCode.NOT_FOUND,
         f"Index '{shown(index)}' not found.",
         _trailers("index-not-found", index_name=index),
+    )
+
+
+def scavenge_not_found(scavenge_id: str) -> RpcError:
+    """No scavenge of this id is running."""
+    return RpcError(
+        StatusCode.NOT_FOUND,
+        "Scavenge id was invalid.",
+        _trailers("scavenge-not-found", scavenge_id=scavenge_id),
     )
 
 

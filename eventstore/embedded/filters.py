@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kurrentdbclient.protos.v1 import persistent_pb2, streams_pb2
 
 from eventstore.embedded.constants import FLAG_HIDDEN, FLAG_SYSTEM
-from eventstore.embedded.errors import index_not_found, invalid_argument
+from eventstore.embedded.errors import index_not_found, invalid_argument, shown
 from eventstore.embedded.event import Event
 from eventstore.embedded.names import DEFAULT_EXCLUDE
 
@@ -121,7 +121,7 @@ def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
         # .NET writes named groups (?<n>…); Python writes (?P<n>…).
         pattern = re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", regex))
     except (re.error, OverflowError, RecursionError) as error:
-        raise invalid_argument(f"Invalid pattern '{regex[:200]}': {error}") from error
+        raise invalid_argument(shown(f"Invalid pattern '{regex[:200]}': {error}")) from error
     # Searched, not matched whole: "^a|b|c$" is anchored at its two ends only.
     return lambda name: pattern.search(name) is not None
 

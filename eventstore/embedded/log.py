@@ -213,11 +213,22 @@ class Log:
         return rows
 
     def stream_events(self, sid: int, start: int, last: int, limit: int) -> list[Event]:
-        """As ``stream_forwards``, with everything a consumer group needs."""
-        return self._select(
-            "WHERE e.stream = ? AND e.revision BETWEEN ? AND ? ORDER BY e.revision LIMIT ?",
+        """As ``stream_forwards``, with everything a consumer group needs; at least one, and no more
+        than a page's bytes."""
+        events: list[Event] = []
+        size = 0
+        rows = self._db.execute(
+            _EVENT
+            + "WHERE e.stream = ? AND e.revision BETWEEN ? AND ? ORDER BY e.revision LIMIT ?",
             (sid, start, last, limit),
         )
+        for row in rows:
+            events.append(self._event(row))
+            size += len(events[-1].resp)
+            if size > PAGE_BYTES:
+                rows.close()
+                break
+        return events
 
     def event_at(self, stream: str, revision: int) -> Event | None:
         """A readable event by stream and revision: the target of a link, say."""

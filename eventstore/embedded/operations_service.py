@@ -3,9 +3,11 @@
 import os
 import signal
 import uuid
+from typing import Any
 
-from eventstore.embedded.call import Call
-from eventstore.embedded.dynamic_messages import ScavengeResp
+from eventstore.embedded.call import Call, parse
+from eventstore.embedded.dynamic_messages import ScavengeResp, StopScavengeReq
+from eventstore.embedded.errors import scavenge_not_found
 from eventstore.embedded.persistent.subsystem import Groups
 
 _STOPPED = 2
@@ -26,6 +28,11 @@ class OperationsHandlers:
         """Started and over."""
         answer = ScavengeResp(scavenge_id=str(uuid.uuid4()), scavenge_result=_STOPPED)
         return answer.SerializeToString()
+
+    async def stop_scavenge(self, raw: bytes, call: Call) -> bytes:
+        """None is ever running."""
+        request: Any = parse(StopScavengeReq, raw)
+        raise scavenge_not_found(request.options.scavenge_id)
 
     async def nothing(self, raw: bytes, call: Call) -> bytes:
         """MergeIndexes, ResignNode, SetNodePriority."""

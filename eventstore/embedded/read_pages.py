@@ -5,6 +5,7 @@ rows nor a transaction.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
@@ -21,22 +22,24 @@ PAGE = 256
 async def send_page(call: Call, rows: list[tuple[int, bytes]], form: Shape | None) -> None:
     """Send responses in the reader's form."""
     if form is None:
-        await send_bounded(call, [resp for _, resp in rows])
+        await send_bounded(call, (resp for _, resp in rows))
     else:
-        await send_bounded(call, [form(resp) for _, resp in rows])
+        await send_bounded(call, (form(resp) for _, resp in rows))
 
 
-async def send_bounded(call: Call, messages: list[bytes]) -> None:
+async def send_bounded(call: Call, messages: Iterable[bytes]) -> None:
     """Send in portions, each when the one before is on its way: a slow reader of large events
     holds one portion in memory, not a page of them."""
-    at = size = 0
-    for index, message in enumerate(messages):
+    portion: list[bytes] = []
+    size = 0
+    for message in messages:
+        portion.append(message)
         size += len(message)
         if size > PAGE_BYTES:
-            await call.write_many(messages[at : index + 1])
-            at, size = index + 1, 0
-    if at < len(messages):
-        await call.write_many(messages[at:] if at else messages)
+            await call.write_many(portion)
+            portion, size = [], 0
+    if portion:
+        await call.write_many(portion)
 
 
 def check_readable(log: Log, stream: str) -> None:

@@ -38,7 +38,7 @@ def build_methods(store: Store, groups: Groups, node: NodeHandlers) -> Methods:
             f"{_GROUPS}/RestartSubsystem": group.restart,
             f"{_OPERATIONS}/RestartPersistentSubscriptions": operations.restart_groups,
             f"{_OPERATIONS}/StartScavenge": operations.scavenge,
-            f"{_OPERATIONS}/StopScavenge": operations.scavenge,
+            f"{_OPERATIONS}/StopScavenge": operations.stop_scavenge,
             f"{_OPERATIONS}/MergeIndexes": operations.nothing,
             f"{_OPERATIONS}/ResignNode": operations.nothing,
             f"{_OPERATIONS}/SetNodePriority": operations.nothing,

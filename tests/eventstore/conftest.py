@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.protos.v1 import persistent_pb2_grpc
 
 from tests.eventstore.process import ServerProcess
 
@@ -29,6 +30,12 @@ def client(server: ServerProcess) -> Iterator[KurrentDBClient]:
 def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.target) as connected:
         yield connected
+
+
+@pytest.fixture
+def groups(channel: grpc.Channel) -> persistent_pb2_grpc.PersistentSubscriptionsStub:
+    """Consumer groups as the wire has them, for what the client hides."""
+    return persistent_pb2_grpc.PersistentSubscriptionsStub(channel)
 
 
 @pytest.fixture

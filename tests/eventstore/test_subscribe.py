@@ -12,7 +12,7 @@ from kurrentdbclient import (
 )
 from kurrentdbclient.exceptions import GrpcDeadlineExceededError, StreamIsDeletedError
 
-from tests.eventstore.making import event, events, take
+from tests.eventstore.making import event, events, take, until
 from tests.eventstore.process import ServerProcess
 
 ANY = StreamState.ANY
@@ -55,6 +55,24 @@ def test_a_tombstone_ends_a_subscription(client: KurrentDBClient, name: str) -> 
         next(subscription)
     with pytest.raises(StreamIsDeletedError):
         next(client.subscribe_to_stream(name))
+
+
+def test_events_that_expire_under_a_slow_subscription_are_left_out(
+    client: KurrentDBClient, name: str
+) -> None:
+    client.set_stream_metadata(name, metadata={"$maxAge": 1})
+    for _ in range(2):
+        large = [event(data=b"x" * 700_000) for _ in range(12)]
+        client.append_to_stream(name, current_version=ANY, events=large)
+    with client.subscribe_to_stream(name, include_caught_up=True) as subscription:
+        got = [next(subscription).stream_position]
+        until(lambda: client.get_stream(name, limit=1) == ())
+        while not isinstance(following := next(subscription), CaughtUp):
+            got.append(following.stream_position)
+        assert got == list(range(len(got)))
+        assert len(got) < 24
+        client.append_to_stream(name, current_version=23, events=event())
+        assert next(subscription).stream_position == 24
 
 
 def test_all_after_a_position(client: KurrentDBClient, name: str) -> None:

@@ -1,5 +1,6 @@
 """What Python's client doesn't look at: trailers, other id forms, batch errors, compatibility."""
 
+import queue
 import uuid
 
 import grpc
@@ -15,7 +16,7 @@ from kurrentdbclient.protos.v1 import (
     streams_pb2_grpc,
 )
 
-from tests.eventstore.making import events
+from tests.eventstore.making import event, events, until
 from tests.eventstore.process import ServerProcess
 
 ANY = StreamState.ANY
@@ -88,6 +89,60 @@ def test_ids_come_in_the_form_asked_for(
     number = (halves.most_significant_bits & 2**64 - 1) << 64
     assert new[0].id.int == number | halves.least_significant_bits & 2**64 - 1
     assert answer.event.commit_position == answer.event.event.commit_position
+
+
+def structured(value: uuid.UUID) -> shared_pb2.UUID:
+    def signed(half: int) -> int:
+        return half - 2**64 if half >= 2**63 else half
+
+    most, least = divmod(value.int, 2**64)
+    halves = {"most_significant_bits": signed(most), "least_significant_bits": signed(least)}
+    return shared_pb2.UUID(structured=halves)
+
+
+HIGH_BITS = uuid.UUID("ffffffff-ffff-4fff-bfff-fffffffffff0")
+
+
+def test_an_append_in_one_form_of_ids_is_the_retry_of_one_in_the_other(
+    client: KurrentDBClient, streams: streams_pb2_grpc.StreamsStub, name: str
+) -> None:
+    key = uuid.uuid4()
+    for correlation in (structured(HIGH_BITS), shared_pb2.UUID(string=str(key))):
+        for event_id in (structured(HIGH_BITS), shared_pb2.UUID(string=str(HIGH_BITS))):
+            request = chunk(name, 1, key)
+            request.correlation_id.CopyFrom(correlation)
+            request.proposed_messages[0].id.CopyFrom(event_id)
+            (answer,) = streams.BatchAppend(iter([request]))
+            assert answer.correlation_id == correlation
+            assert answer.success.current_revision == 0
+    assert [e.id for e in client.get_stream(name)] == [HIGH_BITS]
+
+
+def test_a_group_speaks_the_form_of_ids_its_consumer_asked_for(
+    client: KurrentDBClient, groups: persistent_pb2_grpc.PersistentSubscriptionsStub, name: str
+) -> None:
+    ids = [HIGH_BITS, uuid.uuid4()]
+    new = [event(id=one) for one in ids]
+    client.append_to_stream(name, current_version=ANY, events=new)
+    client.create_subscription_to_stream("g", name)
+    requests = queue.SimpleQueue[persistent_pb2.ReadReq | None]()
+    first = persistent_pb2.ReadReq()
+    first.options.stream_identifier.CopyFrom(identifier(name))
+    first.options.group_name = "g"
+    first.options.buffer_size = 10
+    first.options.uuid_option.structured.SetInParent()
+    requests.put(first)
+    call = groups.Read(iter(requests.get, None))
+    assert next(call).subscription_confirmation.subscription_id == f"{name}::g"
+    assert [next(call).event.event.id for _ in ids] == [structured(one) for one in ids]
+    requests.put(persistent_pb2.ReadReq(ack={"ids": [structured(ids[0])]}))
+    park = persistent_pb2.ReadReq.Nack(ids=[structured(ids[1])], action="Park")
+    requests.put(persistent_pb2.ReadReq(nack=park))
+    until(lambda: client.get_subscription_info("g", name).parked_message_count == 1)
+    assert client.get_subscription_info("g", name).outstanding_messages_count == 0
+    requests.put(None)
+    call.cancel()
+    client.delete_subscription("g", name)
 
 
 def test_stream_positions_are_told_to_clients_that_ask(
@@ -279,6 +334,17 @@ def test_server_features_list_what_is_served(channel: grpc.Channel) -> None:
     assert b"26.1.0" in told
     assert b"kurrentdb.protocol.v2.streams.streamsservice" in told
     assert b"appendrecords" in told
+
+
+def test_a_scavenge_is_over_at_once_so_none_can_be_stopped(channel: grpc.Channel) -> None:
+    operations = "/event_store.client.operations.Operations/"
+    assert channel.unary_unary(operations + "StartScavenge")(b"")
+    stop = channel.unary_unary(operations + "StopScavenge")
+    with pytest.raises(grpc.RpcError) as refused:
+        stop(b"\x0a\x04\x0a\x02id")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    told = trailers(refused.value)
+    assert (told["exception"], told["scavenge-id"]) == ("scavenge-not-found", "id")
 
 
 def test_unknown_methods_are_unimplemented(channel: grpc.Channel) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from eventstore.embedded.errors import RpcError
 from eventstore.embedded.persistent.message import Message
@@ -22,7 +23,7 @@ class Consumer:
         self.measured_total = 0
         self.latencies: deque[float] = deque(maxlen=_MEASURED)
         self._structured = structured
-        self._outbox: list[bytes] = []
+        self._outbox: list[tuple[Message, int]] = []
         self._rung = asyncio.Event()
         self._dropped: RpcError | None = None
 
@@ -37,7 +38,7 @@ class Consumer:
         message.pushed_at = time.monotonic()
         self.in_flight += 1
         self.total += 1
-        self._outbox.append(message.encode(self._structured))
+        self._outbox.append((message, message.retries))
         self._rung.set()
 
     def done(self, message: Message) -> None:
@@ -51,11 +52,12 @@ class Consumer:
         self._dropped = reason
         self._rung.set()
 
-    async def take(self) -> list[bytes]:
-        """Responses to send next; raises when the consumer is dropped."""
+    async def take(self) -> Iterator[bytes]:
+        """Responses to send next, each made when it is asked for: a slow reader of large events
+        has them waiting on disk. Raises when the consumer is dropped."""
         await self._rung.wait()
         self._rung.clear()
         if self._dropped is not None:
             raise self._dropped
         outbox, self._outbox = self._outbox, []
-        return outbox
+        return (message.encode(self._structured, retries) for message, retries in outbox)

@@ -24,7 +24,7 @@ def _named(stream: str, group: str) -> str:
 
 def group_failed(stream: str, group: str, reason: str) -> RpcError:
     """Create, Update or ReplayParked was refused."""
-    text = f"{_named(stream, group)} failed: '{reason}'"
+    text = f"{_named(stream, group)} failed: '{shown(reason)}'"
     kind = "persistent-subscription-failed"
     return _error(StatusCode.INTERNAL, text, kind, stream, group, reason)
 

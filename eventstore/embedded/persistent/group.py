@@ -212,6 +212,8 @@ class Group:
                 return
             messages = self.source.read(min(max(self.settings.read_batch, 1), room))
             self.buffer += messages
+            self._handled += self.source.skipped
+            self.source.skipped = 0
             if not messages:
                 # A filter that matches little: look further, but let the others run in between.
                 if not self.source.level and not self._again:

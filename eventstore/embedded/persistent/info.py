@@ -1,5 +1,7 @@
 """What GetInfo and List tell about a group."""
 
+from math import ceil
+
 from kurrentdbclient.protos.v1 import persistent_pb2
 
 from eventstore.embedded.persistent.consumer import Consumer
@@ -71,8 +73,8 @@ def _connection(group: Group, consumer: Consumer) -> Info.ConnectionInfo:
 
 
 def _measurements(consumer: Consumer) -> list[Info.Measurement]:
-    """Milliseconds from push to answer, over the last thousand messages."""
-    times = sorted(int(latency * 1000) for latency in consumer.latencies)
+    """Milliseconds begun between push and answer, over the last thousand messages; never 0."""
+    times = sorted(ceil(latency * 1000) for latency in consumer.latencies)
     if not times:
         return []
 
@@ -80,6 +82,7 @@ def _measurements(consumer: Consumer) -> list[Info.Measurement]:
         return times[min(int(len(times) * share), len(times) - 1)]
 
     values = {"Mean": sum(times) // len(times), "Median": at(0.5), "Fastest": times[0]}
-    values |= {f"Quintile {number}": at(number / 5) for number in range(1, 6)}
+    values |= {f"Quintile {number + 1}": at(number / 5) for number in range(5)}
+    values["Highest"] = times[-1]
     values |= {f"{share}%": at(share / 100) for share in (90, 95, 99, 99.5, 99.9)}
     return [Info.Measurement(key=key, value=value) for key, value in values.items()]

@@ -8,15 +8,41 @@ from eventstore.embedded import wire
 from eventstore.embedded.event import Event
 
 if TYPE_CHECKING:
+    from eventstore.embedded.log import Log
     from eventstore.embedded.persistent.consumer import Consumer
+
+_LARGE = 64 * 1024
+
+
+class _OnDisk(Event):
+    """A large event whose bytes are read when they are asked for."""
+
+    __slots__ = ("_log",)
+
+    def __init__(self, log: Log, event: Event) -> None:
+        for name in Event.__slots__:
+            if name != "resp":
+                setattr(self, name, getattr(event, name))
+        self._log = log
+
+    @property
+    def resp(self) -> bytes:  # type: ignore[override]
+        """As stored."""
+        (event,) = self._log.events_at((self.position,))
+        return event.resp
+
+
+def held(log: Log, event: Event) -> Event:
+    """An event as a group may keep it: hundreds are in flight, and each may have 16 MiB."""
+    return _OnDisk(log, event) if len(event.resp) > _LARGE else event
 
 
 class Message:
     """From the log until it is acknowledged, skipped or durably parked."""
 
     __slots__ = (
-        "consumer", "deadline", "order", "original", "parking", "pushed_at", "replayed",
-        "retries", "target",
+        "bucket", "consumer", "dangling", "deadline", "order", "original", "parking", "pushed_at",
+        "replayed", "retries", "target",
     )  # fmt: skip
 
     def __init__(
@@ -30,6 +56,10 @@ class Message:
         """Revision, or position in ``$all``: what checkpoints count."""
         self.replayed = replayed
         """Revision in the parked stream, if it comes from there; such don't hold checkpoints."""
+        self.dangling = False
+        """Whether the original is a link that was to be resolved, and its target is gone."""
+        self.bucket: int | None = None
+        """Where a pinned group has put it: found once, since that may look into the event."""
         self.retries = 0
         self.consumer: Consumer | None = None
         self.deadline = 0.0
@@ -41,7 +71,7 @@ class Message:
         """The event that decides about pinning."""
         return self.target or self.original
 
-    def encode(self, structured: bool) -> bytes:
+    def encode(self, structured: bool, retries: int) -> bytes:
         """The response for a consumer."""
 
         def form(event: Event) -> bytes:
@@ -50,6 +80,8 @@ class Message:
 
         original = form(self.original)
         position = self.original.position
+        if self.dangling:
+            return wire.read_event(None, original, position, retries)
         if self.target is None:
-            return wire.read_event(original, None, position, self.retries)
-        return wire.read_event(form(self.target), original, position, self.retries)
+            return wire.read_event(original, None, position, retries)
+        return wire.read_event(form(self.target), original, position, retries)

@@ -12,7 +12,7 @@ from eventstore.embedded.errors import RpcError
 from eventstore.embedded.log import Log
 from eventstore.embedded.operations import Operation
 from eventstore.embedded.persistent.errors import group_failed
-from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.writes import TruncateParked
 from eventstore.embedded.resolve import target_of
@@ -55,6 +55,7 @@ class Replay:
             for entry in entries:
                 _, target = target_of(self._log, entry.record())
                 if target is not None:
+                    target = held(self._log, target)
                     messages.append(Message(entry, target, entry.revision, entry.revision))
                     self._pending.add(entry.revision)
             at = entries[-1].revision + 1

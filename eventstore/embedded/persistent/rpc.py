@@ -33,7 +33,7 @@ class GroupHandlers:
     async def create(self, raw: bytes, call: Call) -> bytes:
         """A new group."""
         options = parse(persistent_pb2.CreateReq, raw).options
-        stream, start = _source(options)
+        stream, start = self._source(options)
         settings = settings_of(
             options.settings,
             stream,
@@ -59,7 +59,7 @@ class GroupHandlers:
     async def update(self, raw: bytes, call: Call) -> bytes:
         """New settings for a group; its filter and its progress stay."""
         options = parse(persistent_pb2.UpdateReq, raw).options
-        stream, start = _source(options)
+        stream, start = self._source(options)
         old = self._groups.get(stream, options.group_name).settings
         settings = settings_of(
             options.settings,
@@ -77,6 +77,16 @@ class GroupHandlers:
         )
         await self._groups.update(settings)
         return persistent_pb2.UpdateResp().SerializeToString()
+
+    def _source(
+        self, options: persistent_pb2.CreateReq.Options | persistent_pb2.UpdateReq.Options
+    ) -> tuple[str, int]:
+        stream, start = _source(options)
+        if stream == ALL and start > self._store.log.tail.last_position:
+            # A position that no event has had comes from another store: its group would skip
+            # what this one has. A stream's revision may lie ahead: it says what is wanted.
+            raise group_failed(ALL, options.group_name, "The start position is beyond the log")
+        return stream, start
 
     def _origin(self, stream: str, start: int) -> int:
         """The end is what it is now, also after a restart."""

@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from eventstore.embedded.constants import MAX
+from eventstore.embedded.constants import FLAG_HIDDEN, MAX
 from eventstore.embedded.event import Event, Record
 from eventstore.embedded.log import Log
-from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.resolve import is_link, target_of
 from eventstore.embedded.wire import record_of
@@ -16,6 +16,8 @@ class Source(Protocol):
 
     next: int
     """First revision, or position, not yet looked at."""
+    skipped: int
+    """Events looked at that the group has no use for, and progress all the same."""
 
     def read(self, limit: int) -> list[Message]:
         """The next messages; may be empty though there are more to look at."""
@@ -34,11 +36,12 @@ def _messages(log: Log, events: list[Event], resolve: bool, on_all: bool) -> lis
     for event in events:
         order = event.position if on_all else event.revision
         target: Event | None = None
+        linked = False
         if resolve and is_link(event.resp):
             linked, target = target_of(log, Record.FromString(record_of(event.resp)))
-            if linked and target is None:
-                continue  # its target is gone: nobody could handle it
-        messages.append(Message(event, target, order))
+        message = Message(held(log, event), None if target is None else held(log, target), order)
+        message.dangling = linked and target is None
+        messages.append(message)
     return messages
 
 
@@ -50,6 +53,7 @@ class StreamSource:
         self._stream = settings.stream
         self._resolve = settings.resolve_links
         self.next = start
+        self.skipped = 0
 
     def read(self, limit: int) -> list[Message]:
         """From the cursor to the end of the stream."""
@@ -59,6 +63,8 @@ class StreamSource:
         first, last = self._log.window(info)
         at = max(self.next, first)
         if at > last:
+            # Truncated or expired: looked at all the same, else the group would never be level.
+            self.next = last + 1
             return []
         events = self._log.stream_events(info.sid, at, last, limit)
         if events:
@@ -86,6 +92,7 @@ class AllSource:
         self._match = settings.event_filter()
         self._resolve = settings.resolve_links
         self.next = start
+        self.skipped = 0
 
     def read(self, limit: int) -> list[Message]:
         """One bounded step; events that don't match move the cursor all the same."""
@@ -97,10 +104,14 @@ class AllSource:
             looked_at = tail.after(after, limit)
             events = [event for event in looked_at if self._match.shows(event)]
             self.next = looked_at[-1].position + 1
+            # Not the hidden ones: a checkpoint is one, and would be the reason for the next.
+            shown = sum(1 for event in looked_at if not event.flags & FLAG_HIDDEN)
+            self.skipped += shown - len(events)
         else:
             rows, reached = self._log.scan_forwards(after, self._match, limit)
             events = self._log.events_at([position for position, _ in rows]) if rows else []
             self.next = reached + 1
+            self.skipped += reached - after - len(events)
         return _messages(self._log, events, self._resolve, on_all=True)
 
     @property

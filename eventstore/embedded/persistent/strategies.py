@@ -89,7 +89,9 @@ class Pinned:
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
         """The bucket's consumer, or None while that is full."""
-        bucket = zlib.crc32(self._key(message).encode()) % _BUCKETS
+        if message.bucket is None:
+            message.bucket = zlib.crc32(self._key(message).encode()) % _BUCKETS
+        bucket = message.bucket
         consumer = self._bound.get(bucket)
         if consumer is None:
             candidates = [candidate for candidate in consumers if candidate.free]
