@@ -76,18 +76,18 @@ async def test_whoever_comes_right_back_is_not_forgotten() -> None:
 async def batches_of(patience: float, *, back: int) -> list[list[int]]:
     """The batches when three travel together and so many of them call again."""
     batches: list[list[int]] = []
-    release = asyncio.Event()
+    travelling, release = asyncio.Event(), asyncio.Event()
 
     async def send(items: list[int]) -> list[int]:
         batches.append(items)
+        travelling.set()
         await release.wait()
         return items
 
     batcher: Batcher[int, int] = Batcher(send, patience=patience)
     async with asyncio.timeout(10):
         first = asyncio.create_task(batcher.call(0))
-        while not batches:
-            await asyncio.sleep(0)
+        await travelling.wait()
         three = [asyncio.create_task(batcher.call(number)) for number in (1, 2, 3)]
         await asyncio.sleep(0)
         release.set()
