@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check test bench bench-growth clean
+.PHONY: install up check test bench bench-growth profile clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -32,3 +32,7 @@ bench: install
 # What a log's size changes, and the number of hosts, replicas and partitions; some 15 minutes.
 bench-growth: install
 	$(BIN)/python -m loadtests.bench.growth --scale
+
+# Where the CPU of a write goes, by process and package; half a minute.
+profile: install
+	$(BIN)/python -m loadtests.bench.profile
