@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -22,7 +22,7 @@ from eventstore.records import Batch, RawRecord
 from projections import discards, parking
 from projections.checkpoints import Checkpoints
 from projections.errors import Fenced, UnknownTarget
-from projections.folding import Folding, Held, Parked, Step
+from projections.folding import Folding, Parked, Step
 from projections.progress import Progress
 from projections.rows import Rows
 from rayfold import Entry, Registry, View
@@ -154,11 +154,9 @@ class Projector:
                 for name, entries in changed.items():
                     await self._rows[name].store(connection, entries, new[name])
                 held, folding.held = folding.held, []
-                if len(folding.parked) > parked_before:
-                    await parking.save(connection, self._tables, folding.parked[parked_before:])
-                if held:
-                    mine = [each for each in held if self._is_mine(each.key)]
-                    await parking.save_held(connection, self._tables, mine)
+                parked = folding.parked[parked_before:]
+                mine = [each for each in held if self._is_mine(each.key)]
+                await parking.save(connection, self._tables, parked, mine)
                 for view in folding.stopped.keys() - stopped_before:
                     table, at = self._tables[view], folding.stopped[view].position - 1
                     to[table] = max(at, self._checkpoints.positions[table])
@@ -249,10 +247,9 @@ class Projector:
             folding = Folding(self._registry, [rows.view])
             folding.discarded = await discards.load(self._store, [view])
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await parking.held_behind(connection, rows.table, parked)
-                await parking.forget(connection, rows.table, parked)
+                held = await parking.release(connection, rows.table, parked)
                 entry = (await rows.load(connection, [key])).get(key)
-                async for raw in self._again([parked, *held]):
+                async for raw in parking.events(self._store, [parked, *held]):
                     for step in folding.steps(raw):
                         if step.key != key:
                             continue
@@ -261,19 +258,12 @@ class Projector:
                         except Exception as error:  # the domain is a user's code
                             folding.broke(step, error)
                 await rows.store(connection, {key: entry})
-                await parking.save(connection, self._tables, folding.parked)
-                await parking.save_held(connection, self._tables, folding.held)
+                await parking.save(connection, self._tables, folding.parked, folding.held)
             self._folding.release(parked)
             for again in folding.parked:
                 self._folding.park(again)
             self._remember(view, {key: entry})
             return not folding.parked
-
-    async def _again(self, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-        for place in places:
-            after = place.revision - 1 if place.revision else None
-            async for raw in self._store.read_stream(place.stream, after=after, limit=1):
-                yield raw
 
     def parked(self) -> list[Parked]:
         """Rows of this partition, and streams, that stand still; and views that stopped."""

@@ -142,8 +142,7 @@ class SqlProjector:
             async with pool.acquire() as connection, connection.transaction():
                 await self._checkpoints.move(connection, {self._schema: to})
                 stop = await self._execute(connection, work, skipped) or stop
-                if skipped:
-                    await parking.save(connection, self._tables, skipped)
+                await parking.save(connection, self._tables, skipped)
                 if stop is not None:
                     done = [r.position for r in batch.records if r.position < stop.position]
                     to = max([before, *done])
@@ -226,14 +225,13 @@ class SqlProjector:
             return await self._go_on(parked)
         async with self._writing:
             parked = self._find(key)  # another replay may have been faster
-            after = parked.revision - 1 if parked.revision else None
             self._discarded = await discards.load(self._store, [self._projection.name])
             skipped: list[Parked] = []
             async with self._connection() as connection, connection.transaction():
                 if not await parking.forget(connection, self._schema, parked):
                     raise self._unknown(key)
-                stream = self._store.read_stream(parked.stream, after=after, limit=1)
-                work, stop = self._work([raw async for raw in stream], skipped)
+                events = [raw async for raw in parking.events(self._store, [parked])]
+                work, stop = self._work(events, skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
