@@ -18,10 +18,10 @@ from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discards, parking
 from projections.competing.locks import lock
-from projections.errors import UnknownTarget
+from projections.errors import UnknownTarget, named
 from projections.folding import Discarded, Held, Parked
 from projections.rows import Rows
-from projections.sql.execution import is_poison, named
+from projections.sql.execution import is_poison
 from rayfold import Entry, Recorded, Registry, UnknownEventType, UnreadableEvent, View
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 
 from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
-from projections import discards, generations
+from projections import discards, following, generations
 from projections.errors import BadQuery, QueryFailed, UnknownTarget
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.sql import projector as projector_module
 from projections.sql.projector import SqlProjector
 from projections.sql.reads import SqlReads
 from projections.sql.schema import begin_generation, live, prepare
@@ -49,7 +48,7 @@ purchases = st.builds(BasketBought, basket_id=st.sampled_from("abc"), day=st.sam
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(projector_module, "RETRY", 0)
+    monkeypatch.setattr(following, "RETRY", 0)
 
 
 async def empty(dsn: str, *projections: type[SqlProjection]) -> None:
@@ -224,7 +223,7 @@ async def test_what_is_skipped_survives_a_restart(postgres: str) -> None:
     for _ in range(2):
         projector = SqlProjector(SMALL, log, postgres, Lenient)
         async with running(projector):
-            await asyncio.wait_for(projector.caught_up.wait(), DEADLINE)
+            await asyncio.wait_for(projector.following.ready.wait(), DEADLINE)
             assert [each.key for each in projector.parked()] == ["1@counter-a"]
 
 
@@ -352,7 +351,7 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
     builder = SqlProjector(SMALL, log, dsn, Lenient, built)
     try:
         async with running(builder):
-            await asyncio.wait_for(builder.caught_up.wait(), DEADLINE)
+            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
             await generations.switch(
                 connection, live(Lenient), built, lambda at: builder.progress.reached(at, DEADLINE)
             )
