@@ -58,14 +58,7 @@ class Builder:
                 )
                 self.progress.advance(batch.position)
 
-    async def look(self) -> int:
-        """How far it is."""
-        return self.progress.position
-
-    def rejoin(self) -> None:
-        """It shares with nobody."""
-
-    async def replay(self, key: str) -> bool:
+    async def replay(self, view: str, key: str) -> bool:
         """Nobody mends what is not live yet.
 
         Raises:
@@ -73,7 +66,7 @@ class Builder:
         """
         raise UnknownTarget(f"nothing is parked under {key!r}: this generation is not live yet")
 
-    async def parked(self) -> list[Parked]:
+    def parked(self) -> list[Parked]:
         """Nor asks for it."""
         return []
 

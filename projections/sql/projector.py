@@ -178,8 +178,8 @@ class SqlProjector:
     def _tables(self) -> dict[str, str]:
         return {self._projection.name: self._schema}
 
-    async def replay(self, key: str) -> bool:
-        """Tries again what is parked under `key`; False if it failed again.
+    async def replay(self, view: str, key: str) -> bool:
+        """Tries again what is parked under `key`; False if it failed again. `view` is its own name.
 
         An event that was skipped is executed now, after whatever came later; one on which
         the projection stopped is executed in its place. One that was discarded is not.
