@@ -5,6 +5,11 @@ from __future__ import annotations
 from rayfold import RayfoldError
 
 
+def named(error: BaseException) -> str:
+    """The error for operators."""
+    return f"{type(error).__name__}: {error}"
+
+
 class ProjectionError(RayfoldError):
     """The root of the read side's errors."""
 

@@ -5,28 +5,33 @@ A stream that is parked whole is kept too; what comes after in it is found by re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import asyncpg
 
+from eventstore.port import Log
+from eventstore.records import RawRecord
 from projections.folding import Held, Parked
 
 
-async def save(connection: Any, tables: Mapping[str, str], parked: Iterable[Parked]) -> None:
-    """Keeps what was parked; `tables` gives each view's table."""
-    await connection.executemany(
-        "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT DO NOTHING",
-        [(tables[each.view], *each[1:]) for each in parked],
-    )
-
-
-async def save_held(connection: Any, tables: Mapping[str, str], held: Iterable[Held]) -> None:
-    """Keeps the places of events that wait."""
-    await connection.executemany(
-        "INSERT INTO rayfold_held VALUES ($1,$2,$3,$4,$5) ON CONFLICT DO NOTHING",
-        [(tables[each.view], *each[1:]) for each in held],
-    )
+async def save(
+    connection: Any,
+    tables: Mapping[str, str],
+    parked: Collection[Parked],
+    held: Collection[Held] = (),
+) -> None:
+    """Keeps what was parked, and the places of events that wait; `tables` gives each view's."""
+    if parked:
+        await connection.executemany(
+            "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT DO NOTHING",
+            [(tables[each.view], *each[1:]) for each in parked],
+        )
+    if held:
+        await connection.executemany(
+            "INSERT INTO rayfold_held VALUES ($1,$2,$3,$4,$5) ON CONFLICT DO NOTHING",
+            [(tables[each.view], *each[1:]) for each in held],
+        )
 
 
 async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
@@ -37,13 +42,14 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
     return [_parked(views, record) for record in records]
 
 
-async def held_behind(connection: Any, table: str, parked: Parked) -> list[Held]:
-    """What waits behind it, in the log's order."""
+async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
+    """Removes a parked row; gives what has waited behind it, in the log's order."""
     records = await connection.fetch(
         'SELECT * FROM rayfold_held WHERE "table" = $1 AND key = $2 ORDER BY position',
         table,
         parked.key,
     )
+    await forget(connection, table, parked)
     return [
         Held(parked.view, each["key"], each["stream"], each["revision"], each["position"])
         for each in records
@@ -59,6 +65,18 @@ async def forget(connection: Any, table: str, parked: Parked) -> bool:
         for own in ("rayfold_parked", "rayfold_held")
     ]
     return bool(gone[0] != "DELETE 0")
+
+
+async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
+    """The events at these places.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    for place in places:
+        after = place.revision - 1 if place.revision else None
+        async for raw in log.read_stream(place.stream, after=after, limit=1):
+            yield raw
 
 
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
+from projections.errors import ProjectionError
 from projections.progress import Progress
 
 POLL = 5.0
@@ -62,6 +63,20 @@ class Part:
             return await self.progress.reached(position, deadline - time.monotonic())
         finally:
             self._wanted.remove(position)
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Tries again what is parked of a view under `key`; False if it broke again.
+
+        Raises:
+            UnknownTarget: nothing is.
+            ProjectionError: the actor does not answer.
+        """
+        try:
+            return bool(await self.actor.replay.remote(view, key))
+        except ProjectionError as error:
+            raise type(error)(*error.args) from error
+        except RayError as error:
+            raise ProjectionError(f"{self.name}: {error!r}") from error
 
     def close(self) -> None:
         """Stops watching; whoever waits is told that it did not come so far."""

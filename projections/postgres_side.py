@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-from ray.exceptions import RayError
-
+from eventstore.port import Log
 from projections import schema
 from projections.building import build, connected
 from projections.errors import ProjectionError
-from projections.generations import Connection
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.processes import answering, end, spawn
-from projections.projector import hash_of
+from projections.processes import answering, end, keeper
+from projections.projector import Projector
 from projections.projector_actor import ProjectorActor
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
@@ -105,10 +105,6 @@ class PostgresSide:
         async with connected(self._settings.postgres) as connection:
             table = await schema.begin_generation(connection, view)
         builder = self._projector([view.name], 0, 1, {view.name: table})
-
-        async def finish(connection: Connection) -> None:
-            await schema.create_indexes(connection, view, table)
-
         await build(
             self._settings.postgres,
             schema.live(view),
@@ -116,24 +112,8 @@ class PostgresSide:
             builder,
             rebuild,
             self._changing,
-            finish=finish,
+            finish=partial(schema.create_indexes, view=view, table=table),
         )
-
-    async def replay(self, view: str, key: str) -> bool:
-        """Folds a parked row's events again; False if it broke again.
-
-        Raises:
-            UnknownTarget: it is not parked.
-            ProjectionError: its projector does not answer.
-        """
-        parts = self._reads.projectors[view]
-        part = parts[hash_of(key) % len(parts)]
-        try:
-            return bool(await part.actor.replay.remote(view, key))
-        except ProjectionError as error:
-            raise type(error)(*error.args) from error
-        except RayError as error:
-            raise ProjectionError(f"{part.name}: {error!r}") from error
 
     async def stop(self) -> None:
         """Ends all projectors."""
@@ -152,22 +132,17 @@ class PostgresSide:
     def _projector(
         self, views: list[str], partition: int, partitions: int, tables: dict[str, str]
     ) -> Part:
-        settings = self._settings
         of = "all" if len(views) == len(self._views) else "+".join(views)
         name = f"postgres:{of}#{partition}of{partitions}"
-        actor = spawn(
-            ProjectorActor,
-            name,
-            settings.namespace,
-            settings.domain,
-            settings.eventstore,
-            settings.postgres,
-            views,
-            partition,
-            partitions,
-            tables,
-        )
-        return Part(name, "postgres", actor, views)
+        arguments = _projector, views, partition, partitions, tables
+        return keeper(ProjectorActor, "postgres", name, self._settings, views, *arguments)
+
+
+def _projector(
+    registry: Registry, store: Log, dsn: str, views: Sequence[str], *where: Any
+) -> Projector:
+    """In the actor's process: classes do not travel, their names do."""
+    return Projector(registry, store, dsn, [registry.views[name] for name in views], *where)
 
 
 def _group(wanted: dict[str, int], number: int) -> list[str]:

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 
 from projections.errors import ProjectionError
 from projections.part import Part
+from projections.settings import ReadSettings
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,14 @@ def spawn(actor: type, name: str, namespace: str, *arguments: Any) -> Any:
         )
         .remote(*arguments)
     )
+
+
+def keeper(
+    actor: type, kind: str, name: str, settings: ReadSettings, views: Sequence[str], *arguments: Any
+) -> Part:
+    """A part that keeps views in Postgres. All such actors begin with the same arguments."""
+    where = settings.domain, settings.eventstore, settings.postgres
+    return Part(name, kind, spawn(actor, name, settings.namespace, *where, *arguments), views)
 
 
 async def answering(parts: Sequence[Part]) -> None:

@@ -8,9 +8,8 @@ does not wait for the disk: rows and checkpoint are lost together, and folded ag
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -21,19 +20,14 @@ from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from projections import discards, parking
 from projections.checkpoints import Checkpoints
-from projections.errors import Fenced, UnknownTarget
-from projections.folding import Folding, Held, Parked, Step
-from projections.progress import Progress
+from projections.errors import UnknownTarget
+from projections.folding import Folding, Parked, Step
+from projections.following import Following
 from projections.rows import Rows
 from rayfold import Entry, Registry, View
 
 if TYPE_CHECKING:
     from projections.checkpoints import Connection
-
-log = logging.getLogger(__name__)
-
-RETRY = 0.25
-"""Seconds before what broke is tried again."""
 
 CACHED = 50_000
 """Rows kept in memory for each view, so that a live projector seldom reads."""
@@ -70,7 +64,6 @@ class Projector:
     ) -> None:
         self._registry = registry
         self._store = store
-        self._dsn = dsn
         self._partition = partition
         self._partitions = partitions
         self._views = list(views)
@@ -81,50 +74,21 @@ class Projector:
         self._checkpoints = Checkpoints(self._tables.values(), partition, partitions)
         self._pool: _Pool[asyncpg.Record] | None = None
         self._writing = asyncio.Lock()
-        self.progress = Progress()
-        self.caught_up = asyncio.Event()
-        self.events = 0
-        self.trouble: str | None = None
+        self.following = Following(dsn, reset=_nothing)
+        self.progress = self.following.progress
 
     async def run(self) -> None:
         """Follows the log for ever; what breaks is tried again from the checkpoint."""
-        while True:
-            before = self.events
-            try:
-                await self._connect_and_follow()
-            except Fenced as error:
-                # Once is how a new generation takes over. Again and again is a rival.
-                if self.events == before:
-                    self.trouble = f"{type(error).__name__}: {error}"
-                log.info("fenced: %s", error)
-            except Exception as error:  # a mistake of ours too is shown, not died of
-                self.trouble = f"{type(error).__name__}: {error}"
-                log.info("projecting broke: %s", self.trouble)
-            if self.trouble:
-                await asyncio.sleep(RETRY)
+        await self.following.run(self._follow)
 
-    async def _connect_and_follow(self) -> None:
-        async with asyncpg.create_pool(
-            self._dsn,
-            min_size=1,
-            max_size=1,
-            reset=_nothing,
-            server_settings={"synchronous_commit": "off", "application_name": "rayfold"},
-        ) as pool:
-            await self._resume(pool)
-            self._pool = pool
-            self.trouble = None
-            after = self._checkpoints.slowest or None
-            batches = self._store.subscribe(self._registry.prefixes, after, gather=GATHER)
-            async with aclosing(batches):
-                async for batch in batches:
-                    for at in range(0, max(len(batch.records), 1), MOST_EVENTS):
-                        records = batch.records[at : at + MOST_EVENTS]
-                        last = at + MOST_EVENTS >= len(batch.records)
-                        position = batch.position if last else records[-1].position
-                        await self._project(pool, Batch(records, position, batch.caught_up))
-                    if batch.caught_up:
-                        self.caught_up.set()
+    async def _follow(self, pool: _Pool[asyncpg.Record]) -> None:
+        await self._resume(pool)
+        self._pool = pool
+        after = self._checkpoints.slowest or None
+        subscription = self._store.subscribe(self._registry.prefixes, after, gather=GATHER)
+        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+            async for batch in batches:
+                await self._project(pool, batch)
 
     async def _resume(self, pool: _Pool[asyncpg.Record]) -> None:
         self._cache = {name: OrderedDict() for name in self._rows}
@@ -154,11 +118,9 @@ class Projector:
                 for name, entries in changed.items():
                     await self._rows[name].store(connection, entries, new[name])
                 held, folding.held = folding.held, []
-                if len(folding.parked) > parked_before:
-                    await parking.save(connection, self._tables, folding.parked[parked_before:])
-                if held:
-                    mine = [each for each in held if self._is_mine(each.key)]
-                    await parking.save_held(connection, self._tables, mine)
+                parked = folding.parked[parked_before:]
+                mine = [each for each in held if self._is_mine(each.key)]
+                await parking.save(connection, self._tables, parked, mine)
                 for view in folding.stopped.keys() - stopped_before:
                     table, at = self._tables[view], folding.stopped[view].position - 1
                     to[table] = max(at, self._checkpoints.positions[table])
@@ -166,7 +128,7 @@ class Projector:
             self._checkpoints.positions.update(to)
             for name, entries in changed.items():
                 self._remember(name, entries)
-            self.events += len(batch.records)
+            self.following.events += len(batch.records)
             self.progress.advance(batch.position)
 
     def _is_mine(self, key: str) -> bool:
@@ -249,10 +211,9 @@ class Projector:
             folding = Folding(self._registry, [rows.view])
             folding.discarded = await discards.load(self._store, [view])
             async with self._pool.acquire() as connection, connection.transaction():
-                held = await parking.held_behind(connection, rows.table, parked)
-                await parking.forget(connection, rows.table, parked)
+                held = await parking.release(connection, rows.table, parked)
                 entry = (await rows.load(connection, [key])).get(key)
-                async for raw in self._again([parked, *held]):
+                async for raw in parking.events(self._store, [parked, *held]):
                     for step in folding.steps(raw):
                         if step.key != key:
                             continue
@@ -261,19 +222,12 @@ class Projector:
                         except Exception as error:  # the domain is a user's code
                             folding.broke(step, error)
                 await rows.store(connection, {key: entry})
-                await parking.save(connection, self._tables, folding.parked)
-                await parking.save_held(connection, self._tables, folding.held)
+                await parking.save(connection, self._tables, folding.parked, folding.held)
             self._folding.release(parked)
             for again in folding.parked:
                 self._folding.park(again)
             self._remember(view, {key: entry})
             return not folding.parked
-
-    async def _again(self, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-        for place in places:
-            after = place.revision - 1 if place.revision else None
-            async for raw in self._store.read_stream(place.stream, after=after, limit=1):
-                yield raw
 
     def parked(self) -> list[Parked]:
         """Rows of this partition, and streams, that stand still; and views that stopped."""
@@ -283,16 +237,12 @@ class Projector:
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
-        return {
-            "views": list(self._rows),
-            "position": self.progress.position,
-            "ready": self.caught_up.is_set() and self.trouble is None,
-            "events": self.events,
-            "parked": len(self.parked()),
-            "left_out": self._folding.left_out,
+        return self.following.status(
+            list(self._rows),
+            parked=len(self.parked()),
+            left_out=self._folding.left_out,
             **({"stopped": stopped} if stopped else {}),
-            **({"error": self.trouble} if self.trouble else {}),
-        }
+        )
 
 
 async def _nothing(connection: asyncpg.Connection[asyncpg.Record]) -> None:

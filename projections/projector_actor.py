@@ -1,15 +1,18 @@
-"""A Postgres projector in a process of its own: the Ray shell around `Projector`."""
+"""What follows the log into Postgres, in a process of its own: the Ray shell around it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import psutil
 
 from eventstore.log import EventLog
-from projections.projector import Projector
+from eventstore.port import Log
+from projections.folding import Parked
+from projections.progress import Progress
 from rayfold import Registry
 from rayfold.collector import collect_rarely
 
@@ -17,32 +20,40 @@ NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
 
 
+class LogProjector(Protocol):
+    """`Projector`, `SqlProjector`, or `Builder`."""
+
+    progress: Progress
+
+    async def run(self) -> None:
+        """Follows the log for ever."""
+        ...
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Tries again what is parked of a view under a key."""
+        ...
+
+    def parked(self) -> Sequence[Parked]:
+        """What stands still."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        ...
+
+
+Make: TypeAlias = Callable[..., LogProjector]
+"""Is given a registry, a log, a DSN, and what else `spawn` was given; travels by its name."""
+
+
 class ProjectorActor:
     """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
 
-    def __init__(
-        self,
-        domain: str,
-        eventstore: str,
-        dsn: str,
-        views: list[str],
-        partition: int,
-        partitions: int,
-        tables: dict[str, str],
-    ) -> None:
+    def __init__(self, domain: str, eventstore: str, dsn: str, make: Make, *arguments: Any) -> None:
         os.nice(NICENESS)
         collect_rarely()
-        self._store = EventLog(eventstore)
-        registry = Registry.load(domain)
-        self._projector = Projector(
-            registry,
-            self._store,
-            dsn,
-            [registry.views[name] for name in views],
-            partition,
-            partitions,
-            tables,
-        )
+        self._store: Log = EventLog(eventstore)
+        self._projector = make(Registry.load(domain), self._store, dsn, *arguments)
         self._following: asyncio.Task[None] | None = None
 
     async def reached(self, position: int, timeout: float) -> int:
@@ -52,11 +63,11 @@ class ProjectorActor:
         return progress.position
 
     async def parked(self) -> list[tuple[Any, ...]]:
-        """What is parked in these tables, as plain tuples."""
+        """What is parked, as plain tuples."""
         return [tuple(parked) for parked in self._running().parked()]
 
     async def replay(self, view: str, key: str) -> bool:
-        """See `Projector.replay`."""
+        """See `Part.replay`."""
         return await self._running().replay(view, key)
 
     async def status(self) -> dict[str, Any]:
@@ -73,7 +84,7 @@ class ProjectorActor:
             self._following.cancel()
         await self._store.close()
 
-    def _running(self) -> Projector:
+    def _running(self) -> LogProjector:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._following is None:
             self._following = asyncio.create_task(self._projector.run())

@@ -25,6 +25,7 @@ from projections.mending import Mending
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
 from projections.postgres_side import PostgresSide
+from projections.projector import hash_of
 from projections.query_bus import QueryBus
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
@@ -223,9 +224,9 @@ class ReadSide:
             ProjectionError: its projector does not answer.
         """
         if view in self._registry.projections:
-            return await self._sql.replay(view, key)
-        side = self._competing if view in self._competing.wanted else self._postgres
-        return await side.replay(view, key)
+            return await self._sql_reads.projectors[view].replay(view, key)
+        parts = self._postgres_reads.projectors[view]
+        return await parts[hash_of(key) % len(parts)].replay(view, key)
 
     def rebuilds(self) -> list[dict[str, Any]]:
         """The last rebuild of each view."""

@@ -17,6 +17,7 @@ at the same time. Handlers are pure, so a test can play the stores.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -62,6 +63,6 @@ class ComposedQuery(Query, abstract=True):
             raise DomainError(f"{cls.__qualname__} needs a method `handle`")
         cls.result = result
 
+    @abstractmethod
     def handle(self) -> Composing[Any]:
         """Yields queries, takes their answers, returns the result; pure."""
-        raise NotImplementedError

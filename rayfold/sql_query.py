@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -61,6 +62,6 @@ class SqlQuery(Query, abstract=True):
         cls.projection = projection
         cls.row = row
 
+    @abstractmethod
     def statement(self) -> Statement:
         """The SELECT; pure. Its columns are named as the row's fields."""
-        raise NotImplementedError

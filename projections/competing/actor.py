@@ -1,4 +1,4 @@
-"""A competing consumer, or a build, in a process of its own: the Ray shell around them."""
+"""A competing consumer in a process of its own: the Ray shell around `Consumer`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import psutil
 
 from eventstore.groups import Groups
 from eventstore.log import EventLog
-from projections.competing.builder import Builder
 from projections.competing.consumer import Consumer
 from projections.projector_actor import NICENESS
 from rayfold import Registry
@@ -22,22 +21,16 @@ LOOK = 0.05
 
 
 class ConsumerActor:
-    """Runs as a Ray actor. `table` is a generation in the making, to be built in order."""
+    """Runs as a Ray actor. A restarted one joins its group again."""
 
-    def __init__(
-        self, domain: str, eventstore: str, dsn: str, view: str, table: str | None
-    ) -> None:
+    def __init__(self, domain: str, eventstore: str, dsn: str, view: str) -> None:
         os.nice(NICENESS)
         collect_rarely()
         self._store = EventLog(eventstore)
         self._groups = Groups(eventstore)
         registry = Registry.load(domain)
         declared = registry.views[view]
-        self._consumer: Consumer | Builder
-        if table is None:
-            self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
-        else:
-            self._consumer = Builder(registry, self._store, dsn, declared, table)
+        self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
         self._working: asyncio.Task[None] | None = None
 
     async def reached(self, position: int, timeout: float) -> int:
@@ -53,8 +46,8 @@ class ConsumerActor:
         """What is parked in the table, as plain tuples."""
         return [tuple(parked) for parked in await self._running().parked()]
 
-    async def replay(self, key: str) -> bool:
-        """See `Applier.replay`."""
+    async def replay(self, view: str, key: str) -> bool:
+        """See `Applier.replay`; `view` is the consumer's own."""
         return await self._running().replay(key)
 
     async def rejoin(self) -> None:
@@ -78,7 +71,7 @@ class ConsumerActor:
         await self._groups.close()
         await self._store.close()
 
-    def _running(self) -> Consumer | Builder:
+    def _running(self) -> Consumer:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._working is None:
             self._working = asyncio.create_task(self._consumer.run())

@@ -9,7 +9,7 @@ that share a view, or fight over it, cannot fold an event twice or lose one anot
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -18,10 +18,10 @@ from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discards, parking
 from projections.competing.locks import lock
-from projections.errors import UnknownTarget
+from projections.errors import UnknownTarget, named
 from projections.folding import Discarded, Held, Parked
 from projections.rows import Rows
-from projections.sql.execution import is_poison, named
+from projections.sql.execution import is_poison
 from rayfold import Entry, Recorded, Registry, UnknownEventType, UnreadableEvent, View
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,7 @@ class Applier:
             await self._rows.store(connection, batch.changed)
             await self._save_applied(connection, applied)
             tables = {self._view.name: self.table}
-            await parking.save(connection, tables, batch.newly_parked)
-            await parking.save_held(connection, tables, batch.held)
+            await parking.save(connection, tables, batch.newly_parked, batch.held)
         return missing
 
     def _step(self, raw: RawRecord) -> _Step:
@@ -169,24 +168,16 @@ class Applier:
             parked = next((p for p in await self._parked(connection) if p.key == key), None)
             if parked is None:
                 raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")
-            held = await parking.held_behind(connection, self.table, parked)
-            await parking.forget(connection, self.table, parked)
+            held = await parking.release(connection, self.table, parked)
             batch = _Batch(self._view, {}, [], await self._rows.load(connection, [key]))
-            async for raw in self._again([parked, *held]):
+            async for raw in parking.events(self._store, [parked, *held]):
                 step = self._step(raw)
                 if step.key == key:
                     batch.fold(step, None)
             await self._rows.store(connection, batch.changed)
             tables = {self._view.name: self.table}
-            await parking.save(connection, tables, batch.newly_parked)
-            await parking.save_held(connection, tables, batch.held)
+            await parking.save(connection, tables, batch.newly_parked, batch.held)
         return not batch.newly_parked
-
-    async def _again(self, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-        for place in places:
-            after = place.revision - 1 if place.revision else None
-            async for raw in self._store.read_stream(place.stream, after=after, limit=1):
-                yield raw
 
 
 class _Batch:

@@ -22,14 +22,10 @@ from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.applying import Applier
 from projections.folding import Parked
-from projections.progress import Progress
-from projections.sql.execution import named
+from projections.following import Following
 from rayfold import Registry, View
 
 log = logging.getLogger(__name__)
-
-RETRY = 0.25
-"""Seconds before what broke is tried again."""
 
 PAUSE = 0.02
 """Seconds before an event is sent back for the first time; twice as much each time."""
@@ -57,7 +53,6 @@ class Consumer:
     ) -> None:
         self._store = store
         self._groups = groups
-        self._dsn = dsn
         self._view = view
         self._applier = Applier(registry, store, view)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -65,35 +60,21 @@ class Consumer:
         self._furthest = 0
         self._rejoin = asyncio.Event()
         self._sending: set[asyncio.Task[Any]] = set()
-        self.progress = Progress()
-        """Every event up to there, whoever took it, is in the table."""
-        self.joined = asyncio.Event()
-        self.events = 0
         self.sent_back = 0
-        self.trouble: str | None = None
+        # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
+        # projector, which finds rows and checkpoint lost together.
+        settings = {"application_name": "rayfold"}
+        self.following = Following(dsn, max_size=3, server_settings=settings)
+        self.progress = self.following.progress
+        """Every event up to there, whoever took it, is in the table."""
+        self.joined = self.following.ready
 
     async def run(self) -> None:
         """Consumes for ever; what breaks is tried again."""
-        while True:
-            try:
-                await self._connect_and_consume()
-            except Exception as error:  # a mistake of ours too is shown, not died of
-                self.trouble = named(error)
-                log.info("consuming broke: %s", self.trouble)
-            finally:
-                self.joined.clear()
-            if self.trouble:
-                await asyncio.sleep(RETRY)
+        await self.following.run(self._join_and_consume)
 
-    async def _connect_and_consume(self) -> None:
-        # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
-        # projector, which finds rows and checkpoint lost together.
-        async with (
-            asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=3, server_settings={"application_name": "rayfold"}
-            ) as pool,
-            self._groups.join(group_of(self._view)) as deliveries,
-        ):
+    async def _join_and_consume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        async with self._groups.join(group_of(self._view)) as deliveries:
             self._pool = pool
             self._rejoin.clear()
             self._moved.set()
@@ -103,13 +84,14 @@ class Consumer:
                 asyncio.create_task(self._follow_group(pool)),
                 asyncio.create_task(self._rejoin.wait()),
             ]
-            self.trouble = None
+            self.following.trouble = None
             self.joined.set()
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
             finally:
+                self.joined.clear()
                 self._pool = None
                 tasks += self._sending
                 for task in tasks:
@@ -138,7 +120,7 @@ class Consumer:
         if not done:
             return
         await deliveries.ack(done)
-        self.events += len(done)
+        self.following.events += len(done)
         self._furthest = max(self._furthest, *(each.raw.position for each in done))
         self._moved.set()
 
@@ -215,11 +197,4 @@ class Consumer:
 
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
-        return {
-            "views": [self._view.name],
-            "position": self.progress.position,
-            "ready": self.joined.is_set() and self.trouble is None,
-            "events": self.events,
-            "sent_back": self.sent_back,
-            **({"error": self.trouble} if self.trouble else {}),
-        }
+        return self.following.status([self._view.name], sent_back=self.sent_back)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 
 from ray.exceptions import RayError
@@ -14,14 +15,14 @@ from eventstore.port import Log
 from projections import schema
 from projections.building import build, connected
 from projections.competing.actor import ConsumerActor
+from projections.competing.builder import Builder
 from projections.competing.consumer import group_of
 from projections.competing.locks import lock_table
-from projections.errors import ProjectionError
 from projections.generations import Connection
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.processes import answering, end, spawn
-from projections.projector import hash_of
+from projections.processes import answering, end, keeper
+from projections.projector_actor import ProjectorActor
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
 from rayfold import Registry, View
@@ -109,9 +110,6 @@ class CompetingSide:
         async with connected(self._settings.postgres) as connection:
             table = await schema.begin_generation(connection, view)
 
-        async def finish(connection: Connection) -> None:
-            await schema.create_indexes(connection, view, table)
-
         async def hold(connection: Connection) -> int:
             await lock_table(connection, schema.table_of(view))
             return await self._store.end_position(self._registry.prefixes)
@@ -120,48 +118,30 @@ class CompetingSide:
             self._settings.postgres,
             schema.live(view),
             table,
-            self._consumer(view.name, table),
+            self._builder(view.name, table),
             rebuild,
             self._changing,
-            finish=finish,
+            finish=partial(schema.create_indexes, view=view, table=table),
             hold=hold,
         )
-
-    async def replay(self, view: str, key: str) -> bool:
-        """Folds a parked row's events again; False if it broke again.
-
-        Raises:
-            UnknownTarget: it is not parked.
-            ProjectionError: its consumer does not answer.
-        """
-        parts = self._reads.projectors[view]
-        part = parts[hash_of(key) % len(parts)]
-        try:
-            return bool(await part.actor.replay.remote(key))
-        except ProjectionError as error:
-            raise type(error)(*error.args) from error
-        except RayError as error:
-            raise ProjectionError(f"{part.name}: {error!r}") from error
 
     async def stop(self) -> None:
         """Ends all consumers. The groups stay, and are made anew by the next start."""
         await asyncio.gather(*(end(part) for part in self.parts))
         await self._groups.close()
 
-    def _consumer(self, view: str, table: str | None = None) -> Part:
-        settings = self._settings
-        name = f"competing:{view}#{next(self._numbers)}" if table is None else f"build:{table}"
-        actor = spawn(
-            ConsumerActor,
-            name,
-            settings.namespace,
-            settings.domain,
-            settings.eventstore,
-            settings.postgres,
-            view,
-            table,
-        )
-        return Part(name, "competing", actor, [view])
+    def _consumer(self, view: str) -> Part:
+        name = f"competing:{view}#{next(self._numbers)}"
+        return keeper(ConsumerActor, "competing", name, self._settings, [view], view)
+
+    def _builder(self, view: str, table: str) -> Part:
+        name, arguments = f"build:{table}", (_builder, view, table)
+        return keeper(ProjectorActor, "competing", name, self._settings, [view], *arguments)
+
+
+def _builder(registry: Registry, store: Log, dsn: str, view: str, table: str) -> Builder:
+    """In the actor's process: classes do not travel, their names do."""
+    return Builder(registry, store, dsn, registry.views[view], table)
 
 
 async def _rejoin(part: Part) -> None:

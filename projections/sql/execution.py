@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
@@ -61,8 +61,3 @@ async def first_failure(
                 raise
             return at, error
     return None
-
-
-def named(error: Any) -> str:
-    """The error for operators."""
-    return f"{type(error).__name__}: {error}"

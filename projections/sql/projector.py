@@ -18,10 +18,10 @@ from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discards, parking
 from projections.checkpoints import Checkpoints
-from projections.errors import Fenced, UnknownTarget
+from projections.errors import UnknownTarget, named
 from projections.folding import Discarded, Parked
-from projections.progress import Progress
-from projections.sql.execution import Work, execute, first_failure, is_poison, named
+from projections.following import Following
+from projections.sql.execution import Work, execute, first_failure, is_poison
 from projections.sql.schema import live
 from rayfold import Registry, SqlProjection, UnknownEventType
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from projections.checkpoints import Connection
 
 log = logging.getLogger(__name__)
-
-RETRY = 0.25
-"""Seconds before what broke is tried again."""
 
 PATIENCE = 30.0
 """Seconds that an operator waits for a projection that stopped to go on."""
@@ -53,7 +50,6 @@ class SqlProjector:
     ) -> None:
         self._registry = registry
         self._store = store
-        self._dsn = dsn
         self._projection = projection
         self._schema = schema or live(projection).relation
         self._checkpoints = Checkpoints([self._schema], 0, 1)
@@ -62,55 +58,27 @@ class SqlProjector:
         self._mended = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self.progress = Progress()
-        self.caught_up = asyncio.Event()
         self.stopped: Parked | None = None
-        self.events = 0
-        self.trouble: str | None = None
+        self.following = Following(dsn)
+        self.progress = self.following.progress
 
     async def run(self) -> None:
         """Follows the log for ever; what breaks is tried again from the checkpoint."""
-        while True:
-            before = self.events
-            try:
-                await self._connect_and_follow()
-            except Fenced as error:
-                # Once is how a new generation takes over. Again and again is a rival.
-                if self.events == before:
-                    self.trouble = named(error)
-                log.info("fenced: %s", error)
-            except Exception as error:  # a mistake of ours too is shown, not died of
-                self.trouble = named(error)
-                log.info("projecting broke: %s", self.trouble)
-            if self.trouble:
-                await asyncio.sleep(RETRY)
+        await self.following.run(self._follow)
 
-    async def _connect_and_follow(self) -> None:
-        async with asyncpg.create_pool(
-            self._dsn,
-            min_size=1,
-            max_size=1,
-            server_settings={"synchronous_commit": "off", "application_name": "rayfold"},
-        ) as pool:
-            await self._resume(pool)
-            self._pool = pool
-            self.trouble = self.stopped = None
-            after = self._checkpoints.slowest or None
-            async with aclosing(self._store.subscribe(self._registry.prefixes, after)) as batches:
-                async for batch in batches:
-                    for at in range(0, max(len(batch.records), 1), MOST_EVENTS):
-                        records = batch.records[at : at + MOST_EVENTS]
-                        last = at + MOST_EVENTS >= len(batch.records)
-                        position = batch.position if last else records[-1].position
-                        await self._project(pool, Batch(records, position, batch.caught_up))
-                        if self.stopped:
-                            break
-                    if self.stopped:
-                        break
-                    if batch.caught_up:
-                        self.caught_up.set()
-            if self.stopped:
-                await self._wait_until_mended(pool)
+    async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        await self._resume(pool)
+        self._pool = pool
+        self.stopped = None
+        after = self._checkpoints.slowest or None
+        subscription = self._store.subscribe(self._registry.prefixes, after)
+        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+            async for batch in batches:
+                await self._project(pool, batch)
+                if self.stopped:
+                    break
+        if self.stopped:
+            await self._wait_until_mended(pool)
 
     async def _wait_until_mended(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         """Until an operator says so, or another generation has taken over."""
@@ -142,15 +110,14 @@ class SqlProjector:
             async with pool.acquire() as connection, connection.transaction():
                 await self._checkpoints.move(connection, {self._schema: to})
                 stop = await self._execute(connection, work, skipped) or stop
-                if skipped:
-                    await parking.save(connection, self._tables, skipped)
+                await parking.save(connection, self._tables, skipped)
                 if stop is not None:
                     done = [r.position for r in batch.records if r.position < stop.position]
                     to = max([before, *done])
                     await self._checkpoints.put_back(connection, {self._schema: to})
             self._checkpoints.positions[self._schema] = to
             self._skipped |= {each.key: each for each in skipped}
-            self.events += len(batch.records)
+            self.following.events += len(batch.records)
             self.progress.advance(to)
             if stop is not None:
                 log.error("projection stopped: %s", stop)
@@ -211,8 +178,8 @@ class SqlProjector:
     def _tables(self) -> dict[str, str]:
         return {self._projection.name: self._schema}
 
-    async def replay(self, key: str) -> bool:
-        """Tries again what is parked under `key`; False if it failed again.
+    async def replay(self, view: str, key: str) -> bool:
+        """Tries again what is parked under `key`; False if it failed again. `view` is its own name.
 
         An event that was skipped is executed now, after whatever came later; one on which
         the projection stopped is executed in its place. One that was discarded is not.
@@ -226,14 +193,13 @@ class SqlProjector:
             return await self._go_on(parked)
         async with self._writing:
             parked = self._find(key)  # another replay may have been faster
-            after = parked.revision - 1 if parked.revision else None
             self._discarded = await discards.load(self._store, [self._projection.name])
             skipped: list[Parked] = []
             async with self._connection() as connection, connection.transaction():
                 if not await parking.forget(connection, self._schema, parked):
                     raise self._unknown(key)
-                stream = self._store.read_stream(parked.stream, after=after, limit=1)
-                work, stop = self._work([raw async for raw in stream], skipped)
+                events = [raw async for raw in parking.events(self._store, [parked])]
+                work, stop = self._work(events, skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
@@ -263,7 +229,7 @@ class SqlProjector:
         while self.stopped is parked or (
             self.stopped is None and self.progress.position < parked.position
         ):
-            if self.trouble or time.monotonic() > until:
+            if self.following.trouble or time.monotonic() > until:
                 return False
             await self.progress.reached(parked.position, 0.05)
         return self.stopped is None or self.stopped.position > parked.position
@@ -275,17 +241,13 @@ class SqlProjector:
     def status(self) -> dict[str, Any]:
         """Counts, for operators."""
         name = self._projection.name
-        return {
-            "views": [name],
-            "position": self.progress.position,
-            # One that stopped answers queries, and is no reason to take the gateway out of
-            # service: who asks with a token is told which projection lags.
-            "ready": (self.caught_up.is_set() or bool(self.stopped)) and self.trouble is None,
-            "events": self.events,
-            "parked": len(self.parked()),
-            **({"stopped": {name: self.stopped.error}} if self.stopped else {}),
-            **({"error": self.trouble} if self.trouble else {}),
-        }
+        counts = self.following.status([name], parked=len(self.parked()))
+        if self.stopped is None:
+            return counts
+        # One that stopped answers queries, and is no reason to take the gateway out of
+        # service: who asks with a token is told which projection lags.
+        ready = self.following.trouble is None
+        return {**counts, "ready": ready, "stopped": {name: self.stopped.error}}
 
 
 def _key(raw: RawRecord) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import asyncpg
 
 from projections.database import Database
-from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed
+from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed, named
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
 from projections.replica import Found
-from projections.sql.execution import is_poison, named
+from projections.sql.execution import is_poison
 from projections.sql.schema import live
 from rayfold import Registry, SqlQuery, Statement
 

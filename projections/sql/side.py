@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ray.exceptions import RayError
-
+from eventstore.port import Log
 from projections.building import build, connected
-from projections.errors import ProjectionError
 from projections.part import Part
-from projections.processes import answering, end, spawn
+from projections.processes import answering, end, keeper
+from projections.projector_actor import ProjectorActor
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.sql import schema
-from projections.sql.actor import SqlProjectorActor
+from projections.sql.projector import SqlProjector
 from projections.sql.reads import SqlReads
 from rayfold import Registry
 
@@ -71,36 +70,18 @@ class SqlSide:
             self._changing,
         )
 
-    async def replay(self, name: str, key: str) -> bool:
-        """Tries a parked event again; False if it failed again.
-
-        Raises:
-            UnknownTarget: it is not parked.
-            ProjectionError: the projector does not answer.
-        """
-        part = self._reads.projectors[name]
-        try:
-            return bool(await part.actor.replay.remote(key))
-        except ProjectionError as error:
-            raise type(error)(*error.args) from error
-        except RayError as error:
-            raise ProjectionError(f"{part.name}: {error!r}") from error
-
     async def stop(self) -> None:
         """Ends all projectors."""
         await asyncio.gather(*(end(part) for part in self.parts))
 
     def _projector(self, name: str, built: str | None = None) -> Part:
-        settings = self._settings
         of = f"sql:{name}" if built is None else f"sql:{built}"
-        actor = spawn(
-            SqlProjectorActor,
-            of,
-            settings.namespace,
-            settings.domain,
-            settings.eventstore,
-            settings.postgres,
-            name,
-            built,
-        )
-        return Part(of, "sql", actor, [name])
+        arguments = _projector, name, built
+        return keeper(ProjectorActor, "sql", of, self._settings, [name], *arguments)
+
+
+def _projector(
+    registry: Registry, store: Log, dsn: str, name: str, built: str | None
+) -> SqlProjector:
+    """In the actor's process: classes do not travel, their names do."""
+    return SqlProjector(registry, store, dsn, registry.projections[name], built)

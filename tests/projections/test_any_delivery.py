@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore.records import RawRecord, recorded
-from projections import projector as projector_module
+from projections import following
 from projections import replica as replica_module
 from projections.folding import Folding
 from projections.projector import Projector
@@ -30,7 +30,7 @@ DEADLINE = 30.0
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(projector_module, "RETRY", 0)
+    monkeypatch.setattr(following, "RETRY", 0)
     monkeypatch.setattr(replica_module, "RETRY", 0)
 
 

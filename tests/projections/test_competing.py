@@ -23,7 +23,7 @@ from eventstore.log import EventLog
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord, RawRecord, recorded
-from projections import discards, generations, schema
+from projections import discards, following, generations, schema
 from projections.competing import consumer as consumer_module
 from projections.competing.applying import Applier
 from projections.competing.builder import Builder
@@ -46,7 +46,7 @@ SHOP = Registry.load("tests.shop")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(consumer_module, "RETRY", 0.01)
+    monkeypatch.setattr(following, "RETRY", 0.01)
 
 
 @asynccontextmanager
@@ -364,7 +364,7 @@ async def _switch(dsn: str, log: EventLog) -> None:
 
     try:
         async with consuming(builder):
-            await asyncio.wait_for(builder.caught_up.wait(), DEADLINE)
+            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
             await generations.switch(
                 connection,
                 schema.live(Demand),

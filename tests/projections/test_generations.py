@@ -30,7 +30,7 @@ async def switch(dsn: str, log: MemoryLog) -> None:
     builder = Projector(REGISTRY, log, dsn, [Totals], tables={"totals": table})
     task = asyncio.create_task(builder.run())
     try:
-        await asyncio.wait_for(builder.caught_up.wait(), DEADLINE)
+        await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
         await schema.create_indexes(connection, Totals, table)
         await schema.switch(
             connection, Totals, table, lambda at: builder.progress.reached(at, DEADLINE)

@@ -10,8 +10,7 @@ import asyncpg
 import pytest
 
 from eventstore.memory import MemoryLog
-from projections import discards
-from projections import projector as projector_module
+from projections import discards, following
 from projections.errors import UnknownTarget
 from projections.projector import Projector
 from projections.replica import Ask, Found, Replica
@@ -28,7 +27,7 @@ REGISTRY = Registry([small])
 @pytest.fixture(autouse=True)
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The numbers that break the folds."""
-    monkeypatch.setattr(projector_module, "RETRY", 0.01)
+    monkeypatch.setattr(following, "RETRY", 0.01)
     monkeypatch.setattr(Totals, "broken", {13})
     return Totals.broken
 

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 
 from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
-from projections import discards, generations
+from projections import discards, following, generations
 from projections.errors import BadQuery, QueryFailed, UnknownTarget
 from projections.part import Part
 from projections.postgres_reads import PostgresReads
-from projections.sql import projector as projector_module
 from projections.sql.projector import SqlProjector
 from projections.sql.reads import SqlReads
 from projections.sql.schema import begin_generation, live, prepare
@@ -49,7 +48,7 @@ purchases = st.builds(BasketBought, basket_id=st.sampled_from("abc"), day=st.sam
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(projector_module, "RETRY", 0)
+    monkeypatch.setattr(following, "RETRY", 0)
 
 
 async def empty(dsn: str, *projections: type[SqlProjection]) -> None:
@@ -184,11 +183,11 @@ async def test_it_stops_at_an_event_that_fails_with_all_before_it_done(
         assert parked.key == "2@counter-a"
         assert error in parked.error
         assert error in projector.status()["stopped"]["strict-sum"]
-        assert not await projector.replay(parked.key)
+        assert not await projector.replay(Strict.name, parked.key)
         assert await numbers(postgres, "strict_sum") == [1, 2]
         again = projector.parked()[0]
         await discards.record(log, again)
-        assert await projector.replay(again.key)
+        assert await projector.replay(Strict.name, again.key)
         assert await projector.progress.reached(4, DEADLINE)
         assert await numbers(postgres, "strict_sum") == [1, 2, 4]
         assert projector.parked() == []
@@ -203,18 +202,18 @@ async def test_it_can_skip_such_an_event_and_replay_or_discard_it_later(postgres
         assert await projector.progress.reached(5, DEADLINE)
         assert await numbers(postgres, "lenient_sum") == [1, 3, 5]
         assert [each.key for each in projector.parked()] == ["1@counter-a", "3@counter-a"]
-        assert not await projector.replay("1@counter-a")
+        assert not await projector.replay(Lenient.name, "1@counter-a")
         connection = await asyncpg.connect(postgres)
         await connection.execute("ALTER TABLE lenient_sum.seen DROP CONSTRAINT seen_number_check")
         await connection.close()
-        assert await projector.replay("1@counter-a")
+        assert await projector.replay(Lenient.name, "1@counter-a")
         assert sorted(await numbers(postgres, "lenient_sum")) == [1, 3, 5, 13]
         [left] = projector.parked()
         await discards.record(log, left)
-        assert await projector.replay(left.key)
+        assert await projector.replay(Lenient.name, left.key)
         assert sorted(await numbers(postgres, "lenient_sum")) == [1, 3, 5, 13]
         with pytest.raises(UnknownTarget):
-            await projector.replay(left.key)
+            await projector.replay(Lenient.name, left.key)
 
 
 async def test_what_is_skipped_survives_a_restart(postgres: str) -> None:
@@ -224,7 +223,7 @@ async def test_what_is_skipped_survives_a_restart(postgres: str) -> None:
     for _ in range(2):
         projector = SqlProjector(SMALL, log, postgres, Lenient)
         async with running(projector):
-            await asyncio.wait_for(projector.caught_up.wait(), DEADLINE)
+            await asyncio.wait_for(projector.following.ready.wait(), DEADLINE)
             assert [each.key for each in projector.parked()] == ["1@counter-a"]
 
 
@@ -352,7 +351,7 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
     builder = SqlProjector(SMALL, log, dsn, Lenient, built)
     try:
         async with running(builder):
-            await asyncio.wait_for(builder.caught_up.wait(), DEADLINE)
+            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
             await generations.switch(
                 connection, live(Lenient), built, lambda at: builder.progress.reached(at, DEADLINE)
             )

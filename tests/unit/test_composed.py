@@ -89,3 +89,6 @@ def test_what_is_missing_is_said() -> None:
 
         class NoHandler(ComposedQuery, name="no-handler", result=Demand):
             pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        ComposedQuery()  # type: ignore[abstract]

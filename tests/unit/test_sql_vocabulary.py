@@ -84,6 +84,9 @@ def test_half_a_query_is_refused() -> None:
         class NoStatement(SqlQuery, name="bad", projection=Bestsellers, row=Seller):
             pass
 
+    with pytest.raises(TypeError, match="abstract"):
+        SqlQuery()  # type: ignore[abstract]
+
 
 def test_a_view_and_a_projection_of_one_name_are_refused() -> None:
     other = ModuleType("other")
