@@ -19,9 +19,9 @@ from projections.competing.locks import lock_table
 from projections.errors import ProjectionError
 from projections.generations import Connection
 from projections.part import Part
+from projections.partitions import hash_of
 from projections.postgres_reads import PostgresReads
 from projections.processes import answering, end, spawn
-from projections.projector import hash_of
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings
 from rayfold import Registry, View
