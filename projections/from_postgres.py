@@ -1,7 +1,7 @@
 """Views as Postgres has them, for a memory replica that starts without a peer.
 
 Postgres folded the same events with the same code, so its rows are what the replica would
-come to, for a tenth of the work. What it cannot give is folded from the log.
+come to. What it cannot give is folded from the log.
 """
 
 from __future__ import annotations
