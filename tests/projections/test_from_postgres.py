@@ -95,6 +95,7 @@ def totals(replica: Replica, view: str = "totals") -> dict[str, int]:
     stops=st.lists(st.integers(0, 60), min_size=1, max_size=3),
     left_out=st.integers(0, 4),
     overlap=st.integers(0, 5),
+    through_the_model=st.booleans(),
 )
 def test_it_comes_to_what_the_plain_fold_gives(
     registry: Registry,
@@ -103,6 +104,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
     stops: list[int],
     left_out: int,
     overlap: int,
+    through_the_model: bool,
 ) -> None:
     history = history_of(done)
     end = history[-1].position if history else 0
@@ -127,7 +129,10 @@ def test_it_comes_to_what_the_plain_fold_gives(
         await until(replica.progress, end, [asyncio.create_task(replica.run())])
         return replica
 
-    replica = asyncio.run(begin())
+    with pytest.MonkeyPatch.context() as patch:
+        if through_the_model:
+            patch.setattr(from_postgres, "writer_of", lambda codec: None)
+        replica = asyncio.run(begin())
     for view in views:
         expected = plainly(registry, view, history)
         assert {key: body for key, body, _ in replica.rows(view.name)} == expected
@@ -359,7 +364,10 @@ async def test_what_is_not_the_views_table_is_left_alone(
     assert [each.table.view for each in await fill(dsn, VIEWS)] == [Strict]
 
 
-async def test_a_row_that_the_view_does_not_accept_leaves_the_others(dsn: str) -> None:
+async def test_a_row_that_the_view_does_not_accept_leaves_the_others(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_postgres, "writer_of", lambda codec: None)
     log = MemoryLog()
     await add(log, A, 1)
     await tables(dsn, VIEWS, 1)
