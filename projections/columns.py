@@ -27,10 +27,14 @@ _PLAIN: list[tuple[type, str]] = [
 
 
 class Column(NamedTuple):
-    """A field's column. `adapter` encodes what has no type of its own, as JSON."""
+    """A field's column. `adapter` encodes what has no type of its own, as JSON.
+
+    `kind` is the field's type, None left aside, where there is one in SQL too.
+    """
 
     field: str
     sql_type: str
+    kind: type
     adapter: TypeAdapter[Any] | None
 
     @property
@@ -50,8 +54,8 @@ def _column(field: str, annotation: Any) -> Column:
     if isinstance(kind, type):
         for python_type, sql_type in _PLAIN:
             if issubclass(kind, python_type):
-                return Column(field, sql_type, None)
-    return Column(field, "json", TypeAdapter(annotation))
+                return Column(field, sql_type, kind, None)
+    return Column(field, "json", object, TypeAdapter(annotation))
 
 
 def fingerprint_of(view: type[View]) -> str:

@@ -14,7 +14,7 @@ from projections.errors import PostgresUnavailable
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0
-"""Seconds for a statement."""
+"""Seconds for a statement, or a connection."""
 
 
 class Database:
@@ -45,7 +45,7 @@ class Database:
         """Raises `PostgresUnavailable` if it does not answer."""
         try:
             self._pool = await asyncpg.create_pool(
-                self._dsn, min_size=1, max_size=8, command_timeout=TIMEOUT
+                self._dsn, min_size=1, max_size=8, timeout=TIMEOUT, command_timeout=TIMEOUT
             )
         except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error

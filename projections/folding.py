@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.records import RawRecord, recorded
+from projections.partitions import Covered
 from rayfold import Recorded, Registry, UnknownEventType, UnreadableEvent, View
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ class Folding:
         self.discarded: frozenset[Discarded] = frozenset()
         """Events that are not folded: see `projections.discards`."""
         self.rows_parked: set[tuple[str, str]] = set()
-        self._streams: set[tuple[str, str]] = set()
+        self._streams: dict[tuple[str, str], int] = {}
+        """Streams that are parked, and since which position."""
+        self._covered: dict[str, Covered] = {}
+        self._covered_until = 0
         self.left_out = 0
         self._concerned = {
             name: [view for view in views if event_type in view.folds]
@@ -82,10 +86,12 @@ class Folding:
         views: Iterable[type[View]] = self._concerned.get(raw.event_type, self._views)
         if not views:
             return []
+        if raw.position <= self._covered_until:
+            views = [view for view in views if not self._is_covered(view, None, raw)]
         if self._streams or self.stopped:
             views = [view for view in views if not self._stream_is_held(view, raw)]
-            if not views:
-                return []
+        if not views:
+            return []
         try:
             event = recorded(self._registry, raw)
         except (UnknownEventType, UnreadableEvent) as error:
@@ -97,7 +103,7 @@ class Folding:
         seen: Any = None
         text = ""
         for view in self._concerned.get(event.event.name, ()):
-            if view.name in self.stopped or (view.name, raw.stream) in self._streams:
+            if view.name in self.stopped or self._is_parked(view, raw):
                 continue
             try:
                 key = view.key_of(event.event)
@@ -109,6 +115,8 @@ class Folding:
                 continue
             if key is not seen:  # most views of an event have the same key
                 seen, text = key, str(key)
+            if raw.position <= self._covered_until and self._is_covered(view, text, raw):
+                continue
             if self.discarded and self._is_discarded(view, text, raw):
                 continue
             if self.rows_parked and (view.name, text) in self.rows_parked:
@@ -127,7 +135,12 @@ class Folding:
         if parked.key:
             self.rows_parked.add((parked.view, parked.key))
         else:
-            self._streams.add((parked.view, parked.stream))
+            self._streams.setdefault((parked.view, parked.stream), parked.position)
+
+    def cover(self, view: str, covered: Covered) -> None:
+        """The view's rows have these events: they are passed over."""
+        self._covered[view] = covered
+        self._covered_until = max(self._covered_until, covered.most)
 
     def hold(self, view: type[View], key: str, at: RawRecord | Recorded) -> None:
         """The event waits behind its row's parked one."""
@@ -143,7 +156,8 @@ class Folding:
         """What was parked of the view counts no more, but what `fresh` has parked of it."""
         self.parked = [parked for parked in self.parked if parked.view != view]
         self.rows_parked = {row for row in self.rows_parked if row[0] != view}
-        self._streams = {stream for stream in self._streams if stream[0] != view}
+        self._streams = {at: since for at, since in self._streams.items() if at[0] != view}
+        self._covered.pop(view, None)
         self.stopped.pop(view, None)
         self.stopped.update(fresh.stopped)
         for parked in fresh.parked:
@@ -165,7 +179,19 @@ class Folding:
     def _stream_is_held(self, view: type[View], raw: RawRecord) -> bool:
         if view.name in self.stopped:
             return True
-        if (view.name, raw.stream) not in self._streams:
+        if not self._is_parked(view, raw):
             return False
         self.left_out += 1
         return True
+
+    def _is_parked(self, view: type[View], raw: RawRecord) -> bool:
+        # What is known to be parked later on, from a partition that is further, holds nothing yet.
+        since = self._streams.get((view.name, raw.stream))
+        return since is not None and raw.position >= since
+
+    def _is_covered(self, view: type[View], key: str | None, raw: RawRecord) -> bool:
+        """Whether the row has the event already; without a key, whether every row has."""
+        covered = self._covered.get(view.name)
+        if covered is None:
+            return False
+        return raw.position <= covered.least if key is None else covered.has(key, raw.position)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 Kind = Literal["TABLE", "SCHEMA"]
 
@@ -67,7 +68,7 @@ async def lock_migrations(connection: Connection) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)  # "Rayf"
 
 
-async def fingerprint_of_live(connection: Connection, name: str) -> str | None:
+async def fingerprint_of_live(connection: Connection | Pooled, name: str) -> str | None:
     """The definition that the live one was made by; None where there is none yet."""
     statement = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
     found: str | None = await connection.fetchval(statement, name)

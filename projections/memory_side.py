@@ -128,5 +128,6 @@ class MemorySide:
             settings.domain,
             list(views),
             settings.eventstore,
+            settings.postgres,
         )
         return ReplicaClient(name, views, actor)

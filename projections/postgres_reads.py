@@ -11,7 +11,7 @@ from typing import Any
 from projections.database import Database
 from projections.errors import Behind, PostgresUnavailable
 from projections.part import Part
-from projections.projector import hash_of
+from projections.partitions import hash_of
 from projections.replica import Ask, Found
 from projections.rows import Rows
 from projections.table import decode_cursor, page_json
@@ -108,7 +108,7 @@ class PostgresReads:
             PostgresUnavailable: Postgres does not answer.
         """
         rows = self._rows[view]
-        records = await self.primary.fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
+        records = await self.primary.fetch(rows.select_all)
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
         return [(key, document(entry), entry.position) for key, entry in entries]
 

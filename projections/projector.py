@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import asyncpg
 
@@ -23,6 +22,7 @@ from projections.checkpoints import Checkpoints
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Parked, Step
 from projections.following import Following
+from projections.partitions import hash_of
 from projections.rows import Rows
 from rayfold import Entry, Registry, View
 
@@ -39,11 +39,6 @@ MOST_EVENTS = 8_000
 """In one transaction. Live, it is whatever came while the one before was written."""
 
 _Pool = asyncpg.Pool
-
-
-def hash_of(key: str) -> int:
-    """Its remainder by the number of partitions is the partition that a row belongs to."""
-    return crc32(key.encode())
 
 
 class Projector:

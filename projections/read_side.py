@@ -23,9 +23,9 @@ from projections.memory_reads import MemoryReads
 from projections.memory_side import MemorySide
 from projections.mending import Mending
 from projections.part import Part
+from projections.partitions import hash_of
 from projections.postgres_reads import PostgresReads
 from projections.postgres_side import PostgresSide
-from projections.projector import hash_of
 from projections.query_bus import QueryBus
 from projections.rebuild import Rebuild
 from projections.settings import ReadSettings

@@ -15,6 +15,7 @@ from eventstore.records import RawRecord
 from projections import discards
 from projections.errors import BadCursor
 from projections.folding import Folding, Parked, Step
+from projections.from_postgres import Filled
 from projections.progress import Progress
 from projections.table import Table
 from projections.watching import Watches
@@ -69,10 +70,36 @@ class Replica:
         self.caught_up = asyncio.Event()
         self.watches = Watches()
         self.events = 0
+        self._filled: dict[str, int] = {}
+        """By view: the number of rows that came from Postgres."""
         self._rebuilding: dict[str, tuple[int, int]] = {}
         """By view: the position that it has come to, and the number of events."""
         self._may_fold = asyncio.Event()
         self._may_fold.set()
+
+    async def begin(self, filled: Sequence[Filled]) -> None:
+        """Before `run`: these views' rows came from Postgres, and are folded on from there.
+
+        A table that is further than the log is of another log, or of one that was restored to
+        an earlier moment: it is not taken.
+
+        Raises:
+            StoreUnavailable: the log's end is not known; nothing was taken.
+        """
+        end = await self._store.end_position(self._prefixes)
+        begun = dict.fromkeys(self.tables, 0)
+        for table, covered, parked in filled:
+            view = table.view.name
+            if max((row.position for row in table.rows.values()), default=0) > end:
+                log.warning("the table of %r in Postgres is of another log", view)
+                continue
+            self.tables[view] = table
+            self._folding.cover(view, covered)
+            for each in parked:
+                self._folding.park(each)
+            self._filled[view] = len(table.rows)
+            begun[view] = covered.least
+        self.progress.advance(min(begun.values(), default=0))
 
     async def run(self) -> None:
         """Follows the log for ever; what breaks is tried again."""
@@ -223,6 +250,7 @@ class Replica:
             "events": self.events,
             "parked": len(self._folding.parked),
             "left_out": self._folding.left_out,
+            **({"filled": self._filled} if self._filled else {}),
             **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
             **({"stopped": stopped} if stopped else {}),
         }

@@ -13,7 +13,9 @@ import psutil
 import ray
 from ray.exceptions import RayError
 
+from eventstore.errors import StoreUnavailable
 from eventstore.log import EventLog
+from projections import from_postgres
 from projections.folding import Parked
 from projections.replica import Ask, Found, Replica
 from projections.table import Copied
@@ -34,10 +36,19 @@ COPIES = 8
 class ReplicaActor:
     """Runs as a Ray actor. A restarted one is empty until it is told to `start` again."""
 
-    def __init__(self, name: str, domain: str, views: list[str], eventstore: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        views: list[str],
+        eventstore: str,
+        postgres: str | None = None,
+    ) -> None:
+        """`postgres` has some of the views too; without it they are folded from the log alone."""
         self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
+        self._postgres = postgres
         self._registry = Registry.load(domain)
         self._replica = Replica(self._registry, views, self._store)
         self._following: asyncio.Task[None] | None = None
@@ -47,7 +58,7 @@ class ReplicaActor:
         collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
-        """Follows the log: from where `peer`, another replica, is, else from the beginning.
+        """Follows the log: from where `peer`, another replica, is, else from where Postgres is.
 
         Does not wait for it. When the peer goes away, `started` in the status is false again.
         """
@@ -64,6 +75,8 @@ class ReplicaActor:
                 self._replica = Replica(self._registry, self._views, self._store)
                 self._started = False
                 return
+        elif self._postgres is not None:
+            await self._fill(self._postgres)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replica.run())
             tasks.create_task(self._replica.freeze_cold())
@@ -103,6 +116,14 @@ class ReplicaActor:
         self._replica.take_over(
             position, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
         )
+
+    async def _fill(self, postgres: str) -> None:
+        views = [self._registry.views[name] for name in self._views]
+        filled = await from_postgres.fill(postgres, views)
+        try:
+            await self._replica.begin(filled)
+        except StoreUnavailable as error:  # whoever follows it waits for it
+            log.warning("the log is folded instead of reading Postgres: %s", error)
 
     async def rebuild(self, view: str) -> None:
         """See `Replica.rebuild`."""

@@ -39,6 +39,7 @@ class Rows:
             f" ON CONFLICT (_key) DO UPDATE SET {changes}"
         )
         self._load = f'SELECT {self.codec.select_list} FROM "{self.table}" t WHERE _key = ANY($1)'
+        self.select_all = f'SELECT {self.codec.select_list} FROM "{self.table}" t'
         self._delete = f'DELETE FROM "{self.table}" WHERE _key = ANY($1)'
 
     async def load(

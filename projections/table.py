@@ -25,6 +25,18 @@ class Copied(NamedTuple):
     bodies: list[bytes]
     indexed: list[tuple[str | None, ...]]
 
+    @classmethod
+    def of(cls, view: type[View], entries: Sequence[tuple[str, Entry]]) -> Copied:
+        """These rows, by key."""
+        return cls(
+            [key for key, _ in entries],
+            [entry.revision for _, entry in entries],
+            [entry.position for _, entry in entries],
+            [entry.started for _, entry in entries],
+            [document(entry) for _, entry in entries],
+            [_indexed(view, entry.row) for _, entry in entries],
+        )
+
 
 class Row:
     """A row as JSON, as an entry, or as both: each is made from the other when asked for.
@@ -138,7 +150,7 @@ class Table:
                 row.freeze()
 
     def fill(self, copied: Copied) -> None:
-        """Takes rows over that a peer has folded; this table had none of them."""
+        """Takes rows over that others have folded; this table had none of them."""
         keys, *columns = copied
         view, make = self.view, Row.copied
         rows = [make(view, *values) for values in zip(*columns, strict=True)]
@@ -197,7 +209,7 @@ class Table:
             self._changed.add(key)
             if self.view.indexes:
                 was = row.indexed
-                row.indexed = tuple(_text(after.row, field) for field in self.view.indexes)
+                row.indexed = _indexed(self.view, after.row)
                 self._move(was, row.started, row.indexed, row.started)
             return
         started, indexed = (row.started, row.indexed) if row else (None, ())
@@ -211,7 +223,7 @@ class Table:
             if row is None:
                 row = self.rows[key] = Row(self.view)
             row.become(after)
-            now = row.indexed = tuple(_text(after.row, field) for field in self.view.indexes)
+            now = row.indexed = _indexed(self.view, after.row)
             self._changed.add(key)
             if started != after.started:
                 insort(self._all, after.started)
@@ -245,6 +257,10 @@ def _remove(begun: list[int], started: int) -> None:
     at = bisect_right(begun, started) - 1
     if at >= 0 and begun[at] == started:
         del begun[at]
+
+
+def _indexed(view: type[View], row: View) -> tuple[str | None, ...]:
+    return tuple([_text(row, field) for field in view.indexes])
 
 
 def _text(row: View, field: str) -> str | None:

@@ -58,6 +58,18 @@ class Totals(View, name="totals", key="counter"):
         return self.replace(total=self.total + event.number)
 
 
+class Balances(View, name="balances", key="counter", indexes=("total",)):
+    """A total for each counter that is not at zero."""
+
+    counter: str
+    total: int = 0
+
+    @on(Added)
+    def added(self, event: Added) -> Self | None:
+        total = self.total + event.number
+        return self.replace(total=total) if total else None
+
+
 class Strict(View, name="strict", key="counter", on_poison="stop"):
     """The same, but a number that breaks it stops all counters."""
 

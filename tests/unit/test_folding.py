@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventstore.records import RawRecord
 from projections.folding import Folding
+from projections.partitions import Covered
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on
 from rayfold.view import starts
 
@@ -63,3 +64,14 @@ def test_a_stream_that_is_parked_for_one_view_goes_on_for_the_others() -> None:
     assert [parked.view for parked in folding.parked] == ["whole"]
     steps = folding.steps(raw("ThingGrew", b'{"thing":"a"}', 1))
     assert [step.view for step in steps] == [Growth]
+
+
+def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() -> None:
+    registry = Registry.load("domain")
+    registry.events.update({"ThingBegan": Began, "ThingGrew": Grew})
+    folding = Folding(registry, [Whole, Growth])
+    folding.cover("whole", Covered([2]))
+    assert folding.steps(raw("Forgotten", b"{}", 1)) == []
+    assert [parked.view for parked in folding.parked] == ["growth"]
+    [step] = folding.steps(raw("ThingBegan", b'{"thing":"a"}', 2))
+    assert step.view is Whole
