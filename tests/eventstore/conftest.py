@@ -1,12 +1,15 @@
 """One server for most tests; each test takes streams of its own."""
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.common import BaseGrpcStreamers
 from kurrentdbclient.protos.v1 import persistent_pb2_grpc
 
 from tests.eventstore.process import ServerProcess
@@ -18,6 +21,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     yield process
     code, errors = process.stop()
     assert (code, errors) == (0, "")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def reentrant_client() -> Iterator[None]:
+    """Lets the client's iterators be collected at any moment.
+
+    `__del__` of one that was left unfinished takes the lock of its connection's streams, and the
+    garbage collector may call it while this very thread holds that lock (1.3.5): it then waits for
+    itself for ever, seldom, and once in our CI.
+    """
+    make = BaseGrpcStreamers.__init__
+
+    def make_reentrant(streamers: Any) -> None:
+        make(streamers)
+        streamers.lock = threading.RLock()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseGrpcStreamers, "__init__", make_reentrant)
+        yield
 
 
 @pytest.fixture
