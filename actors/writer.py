@@ -25,7 +25,7 @@ BATCHES = 1
 """On their way to an actor at a time. More would overlap, but in smaller batches: slower."""
 
 PATIENCE = 0.5
-"""Of a batch's time, for those it answered to send their next: a fifth less CPU a write."""
+"""Of a batch's time, for those it answered to send their next: 8 to 17 % less CPU a write."""
 
 QUEUE = 2048
 """Commands that may wait for their turn to travel."""

@@ -41,8 +41,8 @@ class _OneWrite:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._written:
-            data, self._written = b"".join(self._written), []
+        data, self._written = b"".join(self._written), []
+        if data and not self._transport.is_closing():  # who went away meanwhile gets nothing
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -67,6 +68,9 @@ def _writer_of_column(column: Column) -> Write | None:
         return None if "'type': 'bytes'" in repr(column.adapter.core_schema) else str.encode
     if column.kind is UUID:
         return lambda value: b'"%b"' % str(value).encode()
-    if column.kind in (str, int, bool, float, date, datetime) or issubclass(column.kind, StrEnum):
+    if column.kind is float:
+        # As the model does: JSON knows neither of the two.
+        return partial(to_json, inf_nan_mode="null")
+    if column.kind in (str, int, bool, date, datetime) or issubclass(column.kind, StrEnum):
         return to_json
     return None

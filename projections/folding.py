@@ -105,6 +105,8 @@ class Folding:
         for view in self._concerned.get(event.event.name, ()):
             if view.name in self.stopped or self._is_parked(view, raw):
                 continue
+            if raw.position <= self._covered_until and self._is_covered(view, None, raw):
+                continue
             try:
                 key = view.key_of(event.event)
             except Exception as error:  # the domain is a user's code

@@ -23,6 +23,10 @@ class Covered:
         self._checkpoints = list(checkpoints)
         self.least, self.most = min(checkpoints), max(checkpoints)
 
+    def within(self, end: int) -> Covered:
+        """The same of a log that ends there: what is written to it later is not covered."""
+        return Covered([min(at, end) for at in self._checkpoints])
+
     def has(self, key: str, position: int) -> bool:
         """Whether what happened to the key at that position is in the table."""
         return position <= self._checkpoints[hash_of(key) % len(self._checkpoints)]

@@ -81,7 +81,8 @@ class Replica:
         """Before `run`: these views' rows came from Postgres, and are folded on from there.
 
         A table that is further than the log is of another log, or of one that was restored to
-        an earlier moment: it is not taken.
+        an earlier moment: it is not taken. Where only its checkpoint is, it covers what the
+        log has: all that will be written from now on is folded.
 
         Raises:
             StoreUnavailable: the log's end is not known; nothing was taken.
@@ -94,6 +95,7 @@ class Replica:
                 log.warning("the table of %r in Postgres is of another log", view)
                 continue
             self.tables[view] = table
+            covered = covered.within(end)
             self._folding.cover(view, covered)
             for each in parked:
                 self._folding.park(each)

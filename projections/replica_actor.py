@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 COPIED = 10_000
 """Rows that travel together to a new replica: some megabytes, through the object store."""
 
-
 COPIES = 8
 """Peers that may copy at once; whoever was forgotten begins again."""
 

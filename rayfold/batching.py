@@ -20,6 +20,9 @@ ENOUGH = 64
 """Items in a batch from which on it is not worth while to wait for more of them: what a call
 costs beside its items is little then, and two halves that take turns fill both ends."""
 
+LONGEST = 0.05
+"""Seconds that a batch waits for callers at most, however long the one before took."""
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -36,8 +39,9 @@ class Batcher(Generic[Item, Answer]):
     wait: beyond that `call` raises `BatchFull` at once.
 
     After a call that answered several, the next is sent when as many have come again (or
-    `ENOUGH`), or after `patience` times the duration of that call: what a call costs beside
-    its items is paid for more of them. Nobody waits for the callers of a single item.
+    `ENOUGH`), or after `patience` times the duration of that call, `LONGEST` at most: what a
+    call costs beside its items is paid for more of them. Nobody waits for the callers of a
+    single item.
     """
 
     def __init__(
@@ -118,12 +122,16 @@ class Batcher(Generic[Item, Answer]):
                             future.cancel()
                         else:
                             future.set_exception(error)
+                self._expected = 0
                 if isinstance(error, asyncio.CancelledError):
                     raise
             else:
-                returning = count if count > 1 else 0
+                returning = sum(1 for _, future in batch if not future.done())
+                if returning < 2:
+                    returning = 0
                 self._expected = min(len(self._queue) + returning, self._max_batch, ENOUGH)
-                self._expected_until = clock() + (clock() - began) * self._patience
+                now = clock()
+                self._expected_until = now + min((now - began) * self._patience, LONGEST)
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if not future.done():  # its caller may have gone away
                         future.set_result(answer)

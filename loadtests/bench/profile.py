@@ -36,7 +36,7 @@ PROCESSES = {
     "ReplicaActor": "replica",
     "ProjectorActor": "projector",
 }
-"""By what a command line contains; all the rest has no Python of ours."""
+"""By what a command line contains; one of each, as `rayfold up` starts them. The rest has no Python of ours."""
 
 LOOP = "event loop, system calls"
 PACKAGES = {
@@ -72,8 +72,8 @@ def main() -> None:
         before = _cpu(server.pid, server.folder)
         done = ask_client(**task, seconds=float(options.seconds))
         after = _cpu(server.pid, server.folder)
-        for spy in spies:
-            spy.wait(60)
+        if any(spy.wait(60) for spy in spies):
+            raise SystemExit("py-spy could not watch every process: it needs the right to trace")
         shares = {role: shares_of(path.read_text()) for role, path in paths.items()}
     used = {pid: (after[pid] - before.get(pid, 0.0)) / done["count"] * 1e6 for pid in after}
     named = {role: used.pop(pid) for role, pid in ours.items()}

@@ -397,6 +397,20 @@ async def test_a_table_that_is_further_than_the_log_is_not_taken(dsn: str) -> No
     assert replica.progress.position == 1
 
 
+async def test_a_checkpoint_beyond_the_log_covers_nothing_that_is_still_to_come(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, A, 1)
+    await tables(dsn, VIEWS, 1)
+    await project(REGISTRY, log, dsn, VIEWS, (0, 1))
+    filled = [each._replace(covered=Covered([7])) for each in await fill(dsn, VIEWS)]
+    replica = Replica(REGISTRY, [view.name for view in VIEWS], log)
+    await replica.begin(filled)
+    assert replica.progress.position == 1
+    await add(log, A, 2)
+    await follow(replica)
+    assert totals(replica) == {A: 3}
+
+
 @pytest.mark.parametrize("key", [A, B])
 def test_a_key_is_covered_as_far_as_its_partition(key: str) -> None:
     covered = Covered([5, 7])

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from rayfold import batching
 from rayfold.batching import Batcher, BatchFull
 
 FOR_EVER = 1e9
@@ -73,6 +74,12 @@ async def test_whoever_comes_right_back_is_not_forgotten() -> None:
         assert [await batcher.call(number) for number in range(5)] == list(range(5))
 
 
+@pytest.fixture(autouse=True)
+def without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only patience bounds a wait here."""
+    monkeypatch.setattr(batching, "LONGEST", FOR_EVER)
+
+
 async def batches_of(patience: float, *, back: int) -> list[list[int]]:
     """The batches when three travel together and so many of them call again."""
     batches: list[list[int]] = []
@@ -122,3 +129,29 @@ async def test_nobody_waits_for_the_caller_of_a_single_item() -> None:
     batcher: Batcher[int, int] = Batcher(send, patience=FOR_EVER)
     async with asyncio.timeout(10):
         assert [await batcher.call(number) for number in range(5)] == list(range(5))
+
+
+async def test_callers_who_went_away_are_not_waited_for() -> None:
+    travelling, release = asyncio.Event(), asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        travelling.set()
+        await release.wait()
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, patience=FOR_EVER)
+    async with asyncio.timeout(10):
+        first = asyncio.create_task(batcher.call(0))
+        await travelling.wait()
+        travelling.clear()
+        gone = [asyncio.create_task(batcher.call(number)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        release.set()
+        release.clear()
+        await first
+        await travelling.wait()
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        release.set()
+        assert await batcher.call(4) == 4
