@@ -36,7 +36,8 @@ PROCESSES = {
     "ReplicaActor": "replica",
     "ProjectorActor": "projector",
 }
-"""By what a command line contains; one of each, as `rayfold up` starts them. The rest has no Python of ours."""
+"""By what a command line contains; one of each, as `rayfold up` starts them. What else there is
+has no Python of ours."""
 
 LOOP = "event loop, system calls"
 PACKAGES = {
