@@ -12,7 +12,7 @@ from typing import Any
 
 from actors.envelope import Envelope, Outcome
 from actors.errors import Overloaded
-from actors.writer import Writer
+from actors.host_client import HostClient
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class Dedicated:
         self._end = end
         self._most = most
         self._idle = idle
-        self._writers: OrderedDict[str, Writer] = OrderedDict()
+        self._writers: OrderedDict[str, HostClient] = OrderedDict()
         self._leaving: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def writers(self) -> list[Writer]:
+    def writers(self) -> list[HostClient]:
         """Those that are there."""
         return list(self._writers.values())
 
@@ -50,7 +50,7 @@ class Dedicated:
         if writer is None:
             if len(self._writers) >= self._most and not self._evict_one():
                 return Overloaded()
-            writer = self._writers[stream] = Writer(partial(self._make, stream))
+            writer = self._writers[stream] = HostClient(partial(self._make, stream))
         self._writers.move_to_end(stream)
         return await writer.send(envelope)
 
@@ -96,6 +96,6 @@ class Dedicated:
         self._leaving[stream] = task
         task.add_done_callback(lambda _: self._leaving.pop(stream, None))
 
-    async def _leave(self, writer: Writer) -> None:
+    async def _leave(self, writer: HostClient) -> None:
         await self._end(writer.actor)
         await writer.close()

@@ -18,13 +18,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from actors.aggregate_cache import AggregateCache
 from actors.entity import AggregateType
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import InvalidCommand, Overloaded, StreamUnreadable, Unavailable
 from actors.loading import load, receipt_position
 from actors.plan import Plan, Waiting, Written, plan
 from actors.recent import Seen
-from actors.residents import Residents
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Appended, Conflict, Log, StreamAppend
 from rayfold import Registry, UnknownEventType, UnreadableEvent
@@ -64,7 +64,7 @@ class Host:
         self._store = store
         self._incarnation = incarnation
         self._limits = limits or HostLimits()
-        self._residents = Residents(store, self._limits.idle, self._limits.residents)
+        self._residents = AggregateCache(store, self._limits.idle, self._limits.residents)
         self._mail: dict[str, deque[Waiting]] = {}
         self._owners: dict[str, AggregateType] = {}
         self._ready: dict[str, None] = {}

@@ -12,10 +12,10 @@ import ray
 
 from actors.envelope import Envelope, Outcome
 from actors.host import Host, HostLimits
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Registry, Rejected
-from rayfold.collector import collect_rarely
-from rayfold.link import Address, LinkServer
+from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.rpc import Address, RpcServer
 
 SWEEP = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
@@ -35,7 +35,7 @@ class HostActor:
         self._limits = limits
         collect_rarely()
         self._host: Host | None = None
-        self._link = LinkServer(self._commands)
+        self._link = RpcServer(self._commands)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def address(self) -> Address:

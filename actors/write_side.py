@@ -18,8 +18,8 @@ from actors.envelope import Envelope, Outcome
 from actors.errors import BadScale, WriteSideError
 from actors.host import HostLimits
 from actors.host_actor import HostActor
+from actors.host_client import HostClient
 from actors.shards import ShardTable
-from actors.writer import Writer
 from rayfold import Placement, Registry
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class WriteSide:
 
     def __init__(self, registry: Registry, settings: WriteSettings) -> None:
         self.settings = settings
-        self._hosts: list[Writer] = []
+        self._hosts: list[HostClient] = []
         self._table = ShardTable(settings.hosts)
         self._dedicated = Dedicated(
             lambda stream: self._actor(f"rayfold:aggregate:{stream}"),
@@ -123,8 +123,10 @@ class WriteSide:
             return await self._dedicated.send(stream, envelope)
         return await self._hosts[self._table.host_of(stream)].send(envelope)
 
-    async def _new_hosts(self, numbers: range) -> list[Writer]:
-        writers = [Writer(partial(self._actor, f"rayfold:write#{number}")) for number in numbers]
+    async def _new_hosts(self, numbers: range) -> list[HostClient]:
+        writers = [
+            HostClient(partial(self._actor, f"rayfold:write#{number}")) for number in numbers
+        ]
         try:
             async with asyncio.timeout(START):
                 await asyncio.gather(*(writer.actor.status.remote() for writer in writers))
@@ -148,7 +150,7 @@ class WriteSide:
             .remote(name, settings.domain, settings.eventstore, settings.limits)
         )
 
-    async def _status(self, number: int, writer: Writer) -> dict[str, Any]:
+    async def _status(self, number: int, writer: HostClient) -> dict[str, Any]:
         part = {"part": f"write#{number}", "kind": "write", "queued": writer.open}
         try:
             async with asyncio.timeout(1.0):
@@ -156,7 +158,7 @@ class WriteSide:
         except (TimeoutError, RayError) as error:
             return {**part, "ready": False, "error": type(error).__name__}
 
-    async def _retire(self, writer: Writer) -> None:
+    async def _retire(self, writer: HostClient) -> None:
         try:
             async with asyncio.timeout(DRAIN):
                 await writer.idle()

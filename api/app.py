@@ -6,18 +6,18 @@ from collections.abc import Mapping
 
 from litestar import Litestar
 
-from api.auth import Principals
-from api.command_status import CommandStatus
-from api.commands import CommandRoutes, Commands, views_of
-from api.gate import Gate
-from api.live import live_handlers
-from api.metrics import Metrics
-from api.openapi import openapi_handler
-from api.operators import Operations, OperatorRoutes
-from api.outcomes import Outcomes
-from api.past import Histories, Past
-from api.problems import HANDLERS
-from api.queries import Queries, QueryRoutes
+from api.commands.outcomes import Outcomes
+from api.commands.routes import CommandRoutes, Commands, views_of
+from api.commands.status import CommandStatus
+from api.http.auth import Principals
+from api.http.endpoint import Endpoint
+from api.http.problems import HANDLERS
+from api.openapi.document import openapi_handler
+from api.operators.metrics import Metrics
+from api.operators.routes import Operations, OperatorRoutes
+from api.queries.history import Histories, HistoryRoutes
+from api.queries.live import live_handlers
+from api.queries.routes import Queries, QueryRoutes
 from rayfold import Registry
 
 MAX_BODY = 1024 * 1024
@@ -39,8 +39,8 @@ def create_app(
     `tokens` names callers by their bearer token; with none, everybody may call.
     """
     metrics = Metrics()
-    gate = Gate(metrics, Principals(tokens or {}), max_body)
-    past = Past(registry, histories)
+    gate = Endpoint(metrics, Principals(tokens or {}), max_body)
+    past = HistoryRoutes(registry, histories)
     outcomes = Outcomes()
     app = Litestar(
         [

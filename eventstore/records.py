@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from rayfold import Recorded, Registry
+from rayfold import RecordedEvent, Registry
 
 TICKS = 10_000_000
 """A second's, of 100 ns each: the log's unit of time."""
@@ -109,7 +109,7 @@ def metadata_of(raw: RawRecord) -> dict[str, str]:
     return dict(Metadata(raw.metadata))
 
 
-def recorded(registry: Registry, raw: RawRecord) -> Recorded:
+def recorded(registry: Registry, raw: RawRecord) -> RecordedEvent:
     """The event, decoded and in today's shape.
 
     Raises:
@@ -122,4 +122,4 @@ def recorded(registry: Registry, raw: RawRecord) -> Recorded:
         version = 1
     event_type, data, metadata, stream, revision, position, *_ = raw
     event = registry.decode(event_type, data, version, stream, revision)
-    return Recorded(event, stream, revision, position, Metadata(metadata))
+    return RecordedEvent(event, stream, revision, position, Metadata(metadata))

@@ -31,9 +31,9 @@ from kurrentdbclient.common import construct_recorded_event
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
-from eventstore.embedded.call import Call, Methods
 from eventstore.embedded.http2.server import GrpcServer
-from eventstore.embedded.schema import MIGRATIONS, connect
+from eventstore.embedded.rpc.call import Call, Methods
+from eventstore.embedded.storage.schema import MIGRATIONS, connect
 
 BATCH = 128
 SECONDS = 4.0

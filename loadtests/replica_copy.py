@@ -21,10 +21,10 @@ import ray
 
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
-from projections.replica_actor import ReplicaActor
+from projections.memory.replica_actor import ReplicaActor
 from rayfold import Event, Registry
 
 LINES = 3

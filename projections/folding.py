@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.records import RawRecord, recorded
-from projections.partitions import Covered
-from rayfold import Recorded, Registry, UnknownEventType, UnreadableEvent, View
+from projections.partitions import AlreadyProjected
+from rayfold import RecordedEvent, Registry, UnknownEventType, UnreadableEvent, View
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
     view: type[View]
     key: str
-    event: Recorded
+    event: RecordedEvent
 
 
 class Folding:
@@ -73,7 +73,7 @@ class Folding:
         self.rows_parked: set[tuple[str, str]] = set()
         self._streams: dict[tuple[str, str], int] = {}
         """Streams that are parked, and since which position."""
-        self._covered: dict[str, Covered] = {}
+        self._covered: dict[str, AlreadyProjected] = {}
         self._covered_until = 0
         self.left_out = 0
         self._concerned = {
@@ -139,12 +139,12 @@ class Folding:
         else:
             self._streams.setdefault((parked.view, parked.stream), parked.position)
 
-    def cover(self, view: str, covered: Covered) -> None:
+    def cover(self, view: str, covered: AlreadyProjected) -> None:
         """The view's rows have these events: they are passed over."""
         self._covered[view] = covered
         self._covered_until = max(self._covered_until, covered.most)
 
-    def hold(self, view: type[View], key: str, at: RawRecord | Recorded) -> None:
+    def hold(self, view: type[View], key: str, at: RawRecord | RecordedEvent) -> None:
         """The event waits behind its row's parked one."""
         self.left_out += 1
         self.held.append(Held(view.name, key, at.stream, at.revision, at.position))
@@ -168,7 +168,9 @@ class Folding:
     def _is_discarded(self, view: type[View], key: str, raw: RawRecord) -> bool:
         return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
 
-    def _stop_at(self, view: type[View], key: str, at: RawRecord | Recorded, error: str) -> Parked:
+    def _stop_at(
+        self, view: type[View], key: str, at: RawRecord | RecordedEvent, error: str
+    ) -> Parked:
         parked = Parked(view.name, key, at.stream, at.revision, at.position, error)
         if view.on_poison == "stop":
             log.error("view stopped: %s", parked)

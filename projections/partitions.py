@@ -11,7 +11,7 @@ def hash_of(key: str) -> int:
     return crc32(key.encode())
 
 
-class Covered:
+class AlreadyProjected:
     """What a table holds: of every key, the events up to its partition's checkpoint.
 
     Exact also for keys without a row, which a row's own position cannot be: one that an event
@@ -23,9 +23,9 @@ class Covered:
         self._checkpoints = list(checkpoints)
         self.least, self.most = min(checkpoints), max(checkpoints)
 
-    def within(self, end: int) -> Covered:
+    def within(self, end: int) -> AlreadyProjected:
         """The same of a log that ends there: what is written to it later is not covered."""
-        return Covered([min(at, end) for at in self._checkpoints])
+        return AlreadyProjected([min(at, end) for at in self._checkpoints])
 
     def has(self, key: str, position: int) -> bool:
         """Whether what happened to the key at that position is in the table."""

@@ -12,26 +12,26 @@ from typing import Any
 from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from eventstore.records import metadata_of
-from projections.autoscaler import LAG, QUERIES, Autoscaler
-from projections.competing.side import CompetingSide
+from projections.competing.supervisor import CompetingSupervisor
 from projections.errors import Behind, ProjectionError, UnknownTarget
-from projections.history import History
-from projections.lag import Lag
-from projections.memory_reads import MemoryReads
-from projections.memory_side import MemorySide
-from projections.mending import Mending
-from projections.part import Part
+from projections.memory.reader import MemoryReader
+from projections.memory.supervisor import MemorySupervisor
+from projections.operations.autoscaler import LAG, QUERIES, Autoscaler
+from projections.operations.lag import Lag
+from projections.operations.parked_events import ParkedEventOperations
+from projections.operations.rebuild import Rebuild
+from projections.operations.verification import Difference, StoredRow, compare, fold_afresh, plain
 from projections.partitions import hash_of
-from projections.postgres_reads import PostgresReads
-from projections.postgres_side import PostgresSide
-from projections.query_bus import QueryBus
-from projections.rebuild import Rebuild
+from projections.postgres.reader import PostgresReader
+from projections.postgres.supervisor import PostgresSupervisor
+from projections.queries.bus import QueryBus
+from projections.queries.history import History
 from projections.settings import ReadSettings
-from projections.sql.reads import SqlReads
-from projections.sql.side import SqlSide
-from projections.verify import Difference, Kept, compare, fold_afresh, plain
+from projections.sql.reader import SqlReader
+from projections.sql.supervisor import SqlSupervisor
+from projections.supervision.actor_handle import ActorHandle
 from rayfold import RayfoldError, Registry, View
 
 log = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ class ReadSide:
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self._registry = registry
         self._log = EventLog(settings.eventstore)
-        self._memory_reads = MemoryReads()
-        self._postgres_reads = PostgresReads(registry, settings.postgres, settings.postgres_reads)
-        self._sql_reads = SqlReads(registry, self._postgres_reads)
-        self._memory = MemorySide(registry, settings, self._memory_reads)
-        self._postgres = PostgresSide(registry, settings, self._postgres_reads)
-        self._competing = CompetingSide(registry, settings, self._postgres_reads, self._log)
-        self._sql = SqlSide(registry, settings, self._sql_reads)
+        self._memory_reads = MemoryReader()
+        self._postgres_reads = PostgresReader(registry, settings.postgres, settings.postgres_reads)
+        self._sql_reads = SqlReader(registry, self._postgres_reads)
+        self._memory = MemorySupervisor(registry, settings, self._memory_reads)
+        self._postgres = PostgresSupervisor(registry, settings, self._postgres_reads)
+        self._competing = CompetingSupervisor(registry, settings, self._postgres_reads, self._log)
+        self._sql = SqlSupervisor(registry, settings, self._sql_reads)
         self._lag = Lag()
         self._scaling = asyncio.Lock()
         self._autoscalers = {
@@ -68,7 +68,7 @@ class ReadSide:
         self._rebuilds: dict[str, Rebuild] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.bus = QueryBus(registry, self._memory_reads, self._postgres_reads, self._sql_reads)
-        self._mending = Mending(registry, self._log, self)
+        self._mending = ParkedEventOperations(registry, self._log, self)
         self.history = History(registry, self._log)
 
     @classmethod
@@ -98,7 +98,7 @@ class ReadSide:
         await self._sql.start()
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ActorHandle]:
         """All actors of the read side."""
         return [
             *self._memory.parts,
@@ -253,7 +253,7 @@ class ReadSide:
             raise
 
     async def parked(self) -> list[dict[str, Any]]:
-        """See `Mending.parked`."""
+        """See `ParkedEventOperations.parked`."""
         return await self._mending.parked()
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
@@ -275,11 +275,11 @@ class ReadSide:
         return None
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
-        """See `Mending.replay`."""
+        """See `ParkedEventOperations.replay`."""
         return await self._mending.replay(view, key)
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
-        """See `Mending.discard`."""
+        """See `ParkedEventOperations.discard`."""
         return await self._mending.discard(view, key)
 
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
@@ -296,7 +296,7 @@ class ReadSide:
         for view in self._registry.views.values():
             stores = await self._stores_of(view)
             for store, rows in stores.items():
-                found = {key: Kept(body, position) for key, body, position in rows}
+                found = {key: StoredRow(body, position) for key, body, position in rows}
                 differences += compare(store, view.name, expected[view.name], found, end)
         return plain(differences)
 
@@ -366,6 +366,6 @@ class ReadSide:
         return max(lags, default=0.0)
 
 
-def _lags(part: Part, end: int) -> bool:
+def _lags(part: ActorHandle, end: int) -> bool:
     """Whether the part has to come further; a projection that stopped needs an operator."""
     return part.progress.position < end and not (part.kind == "sql" and "stopped" in part.seen)

@@ -14,14 +14,14 @@ from rayfold.errors import (
 from rayfold.messages import Command, Event, Message
 from rayfold.query import PageQuery, Query
 from rayfold.receipt import Receipt
-from rayfold.recorded import Recorded
+from rayfold.recorded import RecordedEvent
 from rayfold.registry import Registry
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection, Statement, sql
 from rayfold.sql_query import SqlQuery
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import Cents, Now, UtcDatetime
-from rayfold.view import Entry, View, document, on, starts
+from rayfold.view import VersionedRow, View, document, on, starts
 
 __all__ = [
     "Aggregate",
@@ -30,7 +30,6 @@ __all__ = [
     "ComposedQuery",
     "Composing",
     "DomainError",
-    "Entry",
     "Event",
     "Message",
     "NotFound",
@@ -40,7 +39,7 @@ __all__ = [
     "Query",
     "RayfoldError",
     "Receipt",
-    "Recorded",
+    "RecordedEvent",
     "Refused",
     "Registry",
     "Rejected",
@@ -52,6 +51,7 @@ __all__ = [
     "UnreadableEvent",
     "Upcaster",
     "UtcDatetime",
+    "VersionedRow",
     "View",
     "document",
     "on",

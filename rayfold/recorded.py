@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rayfold.messages import Event
 
 
-class Recorded(NamedTuple):
+class RecordedEvent(NamedTuple):
     """`revision` is the zero-based place in `stream`; `position` the place in `$all`."""
 
     event: Event

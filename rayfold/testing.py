@@ -10,8 +10,8 @@ from typing import Any
 from rayfold.aggregate import Aggregate
 from rayfold.errors import NotFound, Refused, Rejected
 from rayfold.messages import Command, Event
-from rayfold.recorded import Recorded
-from rayfold.view import Entry, View
+from rayfold.recorded import RecordedEvent
+from rayfold.view import VersionedRow, View
 
 
 class Decision:
@@ -66,12 +66,12 @@ def given(aggregate: type[Aggregate[Any, Any, Any]], *events: Event) -> Given:
 
 def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
     """The view's rows by key after these events, as if they were the whole log."""
-    rows: dict[Any, Entry] = {}
+    rows: dict[Any, VersionedRow] = {}
     for position, event in enumerate(events):
         key = view.key_of(event)
         if key is None:
             continue
-        entry = view.fold(rows.get(key), Recorded(event, "", position, position, {}))
+        entry = view.fold(rows.get(key), RecordedEvent(event, "", position, position, {}))
         if entry is None:
             rows.pop(key, None)
         else:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from rayfold.errors import DomainError
 from rayfold.messages import KEBAB, Event, Message, checked_name
-from rayfold.recorded import Recorded
+from rayfold.recorded import RecordedEvent
 
 Store = Literal["memory", "postgres"]
 OnPoison = Literal["park", "stop"]
@@ -74,7 +74,7 @@ def folds_of(cls: type) -> list[Fold]:
     ]
 
 
-class Entry(NamedTuple):
+class VersionedRow(NamedTuple):
     """A row with its place in the log.
 
     `revision` is that of the last event folded in, in its own stream: it identifies the
@@ -171,7 +171,7 @@ class View(Message):
         return fold.key_of(event) if fold.key_of else getattr(event, cls.key)
 
     @classmethod
-    def fold(cls, entry: Entry | None, recorded: Recorded) -> Entry | None:
+    def fold(cls, entry: VersionedRow | None, recorded: RecordedEvent) -> VersionedRow | None:
         """The row after the event; the entry unchanged if it already has the event.
 
         `entry` is the row with the event's key, None where there is none. The answer is
@@ -191,10 +191,10 @@ class View(Message):
             return None
         if row is None:
             return None
-        return Entry(row, revision, position, position if entry is None else entry.started)
+        return VersionedRow(row, revision, position, position if entry is None else entry.started)
 
 
-def document(entry: Entry) -> bytes:
+def document(entry: VersionedRow) -> bytes:
     """The row as JSON, with its `revision`."""
     return b'%b,"revision":%d}' % (
         entry.row.__pydantic_serializer__.to_json(entry.row)[:-1],

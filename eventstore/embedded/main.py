@@ -10,9 +10,9 @@ from pathlib import Path
 
 import uvloop
 
-from eventstore.embedded.folder import FolderInUseError
-from eventstore.embedded.schema import SchemaTooNewError
 from eventstore.embedded.server import EmbeddedServer
+from eventstore.embedded.storage.data_folder import FolderInUseError
+from eventstore.embedded.storage.schema import SchemaTooNewError
 from eventstore.embedded.tls import TlsError, tls_context
 
 _SWITCH_INTERVAL = 0.0005

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from eventstore.embedded.errors import RpcError
+from eventstore.embedded.rpc.errors import RpcError
 
 USER = "admin"
 PASSWORD = "changeit"

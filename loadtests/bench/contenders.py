@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.local_postgres import LocalPostgres
+from deploy.stack.local_postgres import LocalPostgres
 
 START = 120.0
 STOP = 60.0

@@ -24,7 +24,7 @@ import psutil
 
 from domain.orders.commands import AddLine, CreateOrder, OrderCommand
 from domain.orders.order import Order
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from loadtests.bench.usage import cpu_seconds, memory_bytes, processes

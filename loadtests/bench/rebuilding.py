@@ -14,7 +14,7 @@ from typing import Any
 
 from kurrentdbclient import KurrentDBClient
 
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from loadtests.bench.contenders import serving
 from loadtests.replica_copy import EVENTS, life
 

@@ -17,12 +17,12 @@ from typing import Any
 import asyncpg
 
 from eventstore.errors import StoreUnavailable
-from eventstore.groups import Deliveries, Delivery, Groups
+from eventstore.kurrentdb.groups import Deliveries, Delivery, Groups
 from eventstore.port import Log
 from eventstore.records import RawRecord
-from projections.competing.applying import Applier
+from projections.competing.deduplication import Deduplication
 from projections.folding import Parked
-from projections.following import Following
+from projections.postgres.runner import ProjectionRunner
 from rayfold import Registry, View
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Consumer:
         self._store = store
         self._groups = groups
         self._view = view
-        self._applier = Applier(registry, store, view)
+        self._applier = Deduplication(registry, store, view)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._moved = asyncio.Event()
         self._furthest = 0
@@ -64,7 +64,7 @@ class Consumer:
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold"}
-        self.following = Following(dsn, max_size=3, server_settings=settings)
+        self.following = ProjectionRunner(dsn, max_size=3, server_settings=settings)
         self.progress = self.following.progress
         """Every event up to there, whoever took it, is in the table."""
         self.joined = self.following.ready
@@ -183,7 +183,7 @@ class Consumer:
         self._rejoin.set()
 
     async def replay(self, key: str) -> bool:
-        """See `Applier.replay`."""
+        """See `Deduplication.replay`."""
         return await self._applier.replay(self._connected(), key)
 
     async def parked(self) -> list[Parked]:

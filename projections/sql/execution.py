@@ -12,7 +12,7 @@ from eventstore.records import RawRecord
 from rayfold import Statement
 
 if TYPE_CHECKING:
-    from projections.checkpoints import Connection
+    from projections.postgres.checkpoints import Connection
 
 
 class Work(NamedTuple):

@@ -16,17 +16,18 @@ import asyncpg
 
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
-from projections import discards, parking
-from projections.checkpoints import Checkpoints
+from projections import discarded_events as discards
 from projections.errors import UnknownTarget, named
 from projections.folding import Discarded, Parked
-from projections.following import Following
+from projections.postgres import parked_events as parking
+from projections.postgres.checkpoints import Checkpoints
+from projections.postgres.runner import ProjectionRunner
 from projections.sql.execution import Work, execute, first_failure, is_poison
 from projections.sql.schema import live
 from rayfold import Registry, SqlProjection, UnknownEventType
 
 if TYPE_CHECKING:
-    from projections.checkpoints import Connection
+    from projections.postgres.checkpoints import Connection
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class SqlProjector:
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
-        self.following = Following(dsn)
+        self.following = ProjectionRunner(dsn)
         self.progress = self.following.progress
 
     async def run(self) -> None:

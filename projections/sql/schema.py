@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from projections import generations
-from projections.generations import Connection, Live
+from projections.postgres import generations
+from projections.postgres.generations import Connection, Live
 from rayfold import SqlProjection
 
 Projection = type[SqlProjection]

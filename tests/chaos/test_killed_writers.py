@@ -16,7 +16,7 @@ from actors.write_side import WriteSide
 from domain.inventory.stock import ReceiveStock, ReleaseStock, ReserveStock, StockItem
 from domain.orders.commands import AddLine, CreateOrder, PayOrder, PlaceOrder
 from domain.orders.order import Order
-from eventstore.log import EventLog
+from eventstore.kurrentdb.log import EventLog
 from eventstore.records import metadata_of, recorded
 from rayfold import Command, Receipt, Refused, Registry
 

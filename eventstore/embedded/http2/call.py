@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from grpc import StatusCode
 
-from eventstore.embedded.errors import RpcError
 from eventstore.embedded.http2 import frames, hpack
+from eventstore.embedded.rpc.errors import RpcError
 
 if TYPE_CHECKING:
     from eventstore.embedded.http2.connection import Connection

@@ -5,8 +5,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from eventstore.embedded.errors import RpcError
 from eventstore.embedded.persistent.message import Message
+from eventstore.embedded.rpc.errors import RpcError
 
 _MEASURED = 1_000
 

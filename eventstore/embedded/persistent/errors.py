@@ -2,7 +2,7 @@
 
 from grpc import StatusCode
 
-from eventstore.embedded.errors import RpcError, shown, trailer_value
+from eventstore.embedded.rpc.errors import RpcError, shown, trailer_value
 
 
 def _error(

@@ -12,10 +12,6 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable
 
-from eventstore.embedded.errors import RpcError
-from eventstore.embedded.event import Event
-from eventstore.embedded.log import Log
-from eventstore.embedded.operations import Operation
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.errors import dropped, too_many_consumers
 from eventstore.embedded.persistent.message import Message
@@ -24,6 +20,10 @@ from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.source import make_source
 from eventstore.embedded.persistent.strategies import STRATEGIES
 from eventstore.embedded.persistent.writes import park, save_checkpoint
+from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.storage.event import Event
+from eventstore.embedded.storage.log import Log
+from eventstore.embedded.storage.operations import Operation
 
 Submit = Callable[[Operation], "asyncio.Future[object]"]
 

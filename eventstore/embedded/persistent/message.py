@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventstore.embedded import wire
-from eventstore.embedded.event import Event
+from eventstore.embedded.rpc import wire
+from eventstore.embedded.storage.event import Event
 
 if TYPE_CHECKING:
-    from eventstore.embedded.log import Log
     from eventstore.embedded.persistent.consumer import Consumer
+    from eventstore.embedded.storage.log import Log
 
 _LARGE = 64 * 1024
 

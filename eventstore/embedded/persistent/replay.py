@@ -8,14 +8,14 @@ disk; a restart finds the others still parked.
 import asyncio
 from collections.abc import Callable
 
-from eventstore.embedded.errors import RpcError
-from eventstore.embedded.log import Log
-from eventstore.embedded.operations import Operation
 from eventstore.embedded.persistent.errors import group_failed
 from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.writes import TruncateParked
-from eventstore.embedded.resolve import target_of
+from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.rpc.resolve import target_of
+from eventstore.embedded.storage.log import Log
+from eventstore.embedded.storage.operations import Operation
 
 _PAGE = 500
 

@@ -4,11 +4,7 @@ from dataclasses import replace
 
 from kurrentdbclient.protos.v1 import persistent_pb2, shared_pb2
 
-from eventstore.embedded.call import Call, parse
 from eventstore.embedded.constants import MAX
-from eventstore.embedded.errors import handler_failed, invalid_argument
-from eventstore.embedded.filters import filter_of
-from eventstore.embedded.names import decode_stream_name
 from eventstore.embedded.persistent.errors import group_failed, group_missing
 from eventstore.embedded.persistent.info import describe
 from eventstore.embedded.persistent.settings import (
@@ -18,7 +14,11 @@ from eventstore.embedded.persistent.settings import (
     strategy_of,
 )
 from eventstore.embedded.persistent.subsystem import Groups
-from eventstore.embedded.store import Store
+from eventstore.embedded.rpc.call import Call, parse
+from eventstore.embedded.rpc.errors import handler_failed, invalid_argument
+from eventstore.embedded.storage.filters import filter_of
+from eventstore.embedded.storage.names import decode_stream_name
+from eventstore.embedded.storage.store import Store
 
 _END = 2**63 - 1
 

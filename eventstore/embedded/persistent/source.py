@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from eventstore.embedded.constants import FLAG_HIDDEN, MAX
-from eventstore.embedded.event import Event, Record
-from eventstore.embedded.log import Log
 from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
-from eventstore.embedded.resolve import is_link, target_of
-from eventstore.embedded.wire import record_of
+from eventstore.embedded.rpc.resolve import is_link, target_of
+from eventstore.embedded.rpc.wire import record_of
+from eventstore.embedded.storage.event import Event, Record
+from eventstore.embedded.storage.log import Log
 
 
 class Source(Protocol):

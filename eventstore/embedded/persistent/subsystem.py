@@ -5,13 +5,13 @@ import json
 import re
 import time
 
-from eventstore.embedded.event import Event
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.errors import group_exists, group_missing
 from eventstore.embedded.persistent.group import Group
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.writes import RemoveGroup, SaveGroup
-from eventstore.embedded.store import Store
+from eventstore.embedded.storage.event import Event
+from eventstore.embedded.storage.store import Store
 
 _TICK = 0.5
 """Seconds between looks at timeouts. The real server looks once a second."""

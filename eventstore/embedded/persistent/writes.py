@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from eventstore.embedded.constants import ANY, LINK_TYPE, MAX
-from eventstore.embedded.event import Proposed
-from eventstore.embedded.ledger import Ledger
-from eventstore.embedded.operations import Append, stage_metadata
 from eventstore.embedded.persistent.settings import GroupSettings
+from eventstore.embedded.storage.event import Proposed
+from eventstore.embedded.storage.operations import Append, stage_metadata
+from eventstore.embedded.storage.write_transaction import WriteTransaction
 
 CONFIG_STREAM = "$persistentSubscriptionConfig"
 CHECKPOINT_TYPE = "$SubscriptionCheckpoint"
@@ -26,7 +26,7 @@ class SaveGroup:
 
     settings: GroupSettings
 
-    def apply(self, ledger: Ledger) -> None:
+    def apply(self, ledger: WriteTransaction) -> None:
         """One row, one event."""
         settings = self.settings
         ledger.execute(
@@ -42,7 +42,7 @@ class RemoveGroup:
 
     settings: GroupSettings
 
-    def apply(self, ledger: Ledger) -> None:
+    def apply(self, ledger: WriteTransaction) -> None:
         """The row, two soft deletes, one event."""
         settings = self.settings
         ledger.execute(
@@ -55,7 +55,7 @@ class RemoveGroup:
         _stage_config(ledger)
 
 
-def _stage_config(ledger: Ledger) -> None:
+def _stage_config(ledger: WriteTransaction) -> None:
     rows = ledger.query("SELECT settings FROM groups")
     entries = [json.loads(text) for (text,) in rows]
     config = {"version": "2", "updated": _now(), "updatedBy": "anonymous", "entries": entries}
@@ -88,7 +88,7 @@ class TruncateParked:
     stream: str
     revision: int
 
-    def apply(self, ledger: Ledger) -> None:
+    def apply(self, ledger: WriteTransaction) -> None:
         """``$tb`` only ever moves forwards."""
         state = ledger.stream(self.stream)
         if not state.soft_deleted and state.metadata.truncate_before < self.revision:

@@ -1,0 +1,125 @@
+"""From an HTTP request to a command in its envelope."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+
+from actors.envelope import Envelope
+from api.http import headers as read
+from api.http.headers import Headers
+from api.http.problems import invalid, invalid_field, malformed
+from rayfold import Command, Registry
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class CommandDecoder:
+    """Reads one type of command."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        command: type[Command],
+        path_fields: tuple[str, ...] = (),
+        derived_id: str | None = None,
+    ) -> None:
+        self.command = command
+        self._salt = f"{command.name} ".encode()
+        self._validate = command.__pydantic_validator__.validate_json
+        self._serialize = command.__pydantic_serializer__.to_json
+        self.aggregate = registry.owner[command]
+        self._id_field = self.aggregate.id_field
+        self._derived_id = derived_id
+        self._path_fields = path_fields
+        # A path holds text; fields of other types are read as pydantic reads text.
+        self._numbers: dict[str, TypeAdapter[Any]] = {}
+        for field in path_fields:
+            annotation: Any = command.model_fields[field].annotation
+            if annotation in (int, float, bool):
+                self._numbers[field] = TypeAdapter(annotation)
+
+    def envelope(
+        self, path: Mapping[str, Any], body: bytes, headers: Headers, principal: str
+    ) -> Envelope:
+        """The command, valid and ready to be sent.
+
+        Raises:
+            Problem: 400 for what cannot be read, 422 for fields that do not fit.
+        """
+        fields = _object(body)
+        self._check_sources(fields)
+        for name in self._path_fields:
+            fields[name] = self._from_path(name, path[name])
+        command_id = read.command_id(headers)
+        if self._derived_id is not None and self._derived_id not in fields:
+            fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
+        text = _encode(fields)
+        try:
+            command = self._validate(text, strict=True)
+        except ValidationError as error:
+            raise invalid(error, f"{self.command.name}: see errors") from error
+        return Envelope(
+            self.command.name,
+            str(getattr(command, self._id_field)),
+            self._serialize(command),
+            command_id,
+            hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
+            read.expected_revision(headers),
+            principal,
+            read.text(headers, b"x-correlation-id"),
+            read.text(headers, b"x-causation-id"),
+            read.traceparent(headers),
+        )
+
+    def _check_sources(self, fields: Mapping[str, Any]) -> None:
+        for name in self._path_fields:
+            if name in fields:
+                raise invalid_field(name, "is given by the path, not in the body")
+        for name in self.command.server_supplied:
+            if name in fields:
+                raise invalid_field(name, "is supplied by the server")
+
+    def _from_path(self, name: str, value: str) -> Any:
+        adapter = self._numbers.get(name)
+        if adapter is None:
+            return value
+        try:
+            return adapter.validate_strings(value)
+        except ValidationError as error:
+            raise invalid(error, f"{name} in the path does not fit") from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        fields = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(f"the body is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise malformed("the body must be a JSON object")
+    if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
+        _refuse_nul(fields)
+    return fields
+
+
+def _refuse_nul(fields: dict[str, Any]) -> None:
+    """Postgres has no text with NUL: an event that held one could never be projected."""
+    for name, value in fields.items():
+        if "\x00" in name or _holds_nul(value):
+            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(each) for key, each in value.items())
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)

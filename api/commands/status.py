@@ -1,0 +1,61 @@
+"""`GET /commands/{command_id}`: what became of a command."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from litestar.handlers import HTTPRouteHandler
+
+from actors.entity import AggregateType
+from api.commands.outcomes import MOST, Outcome, Outcomes
+from api.http.endpoint import Call, Endpoint
+from api.http.headers import id_of_key
+from api.http.problems import Problem, invalid_field
+from api.http.reply import Reply, json_reply
+from api.queries.routes import Queries
+
+
+class CommandStatus:
+    """Answers from the memory of this gateway: its last `MOST` commands."""
+
+    def __init__(
+        self, outcomes: Outcomes, queries: Queries, views: dict[AggregateType, list[str]]
+    ) -> None:
+        self._outcomes = outcomes
+        self._queries = queries
+        self._views = views
+
+    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
+        """The one handler."""
+        return [gate.handler("GET", "/commands/{command_id}", self._answer)]
+
+    async def _answer(self, call: Call) -> Reply:
+        given = call.path["command_id"]
+        command_id = id_of_key(given)  # an Idempotency-Key is as good as the id it stands for
+        known = self._outcomes.get(command_id)
+        if known is not None:
+            return json_reply({"command_id": command_id, **await self._describe(known)})
+        try:
+            UUID(given)
+        except ValueError as error:
+            raise invalid_field("command_id", "is no UUID and no known Idempotency-Key") from error
+        raise Problem(
+            404, "unknown-command-id", f"none of the last {MOST} commands of this gateway"
+        )
+
+    async def _describe(self, known: Outcome) -> dict[str, Any]:
+        if known.rejection is not None:
+            return {"status": "rejected", **known.rejection._asdict()}
+        receipt = known.receipt
+        if receipt is None:
+            return {"status": "processing", **({"detail": known.trouble} if known.trouble else {})}
+        views = self._views[known.aggregate]
+        behind = await self._queries.reached(views, receipt.position, 0)
+        return {
+            "status": "processing" if behind else "projected",
+            "behind": behind,
+            "stream": receipt.stream,
+            "revision": receipt.revision,
+            "position": receipt.position,
+        }

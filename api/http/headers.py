@@ -1,0 +1,146 @@
+"""What clients say in request headers, read once and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from uuid import UUID, uuid5
+
+from api.http.problems import Problem, malformed
+
+Headers = Mapping[bytes, bytes]
+
+_KEYS = UUID("6f0e2a5e-6c0b-4f0e-9d64-0b7d6d0c3a11")
+"""The namespace in which an Idempotency-Key that is no UUID becomes one."""
+
+MAX_KEY = 255
+MAX_WAIT = 30.0
+
+_ETAG = re.compile(rb'"([0-9]{1,18})"\Z')
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+)
+_WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?:$|[,;\s])")
+
+
+def command_id(headers: Headers) -> str:
+    """The `Idempotency-Key`, or a new id without one.
+
+    Raises:
+        Problem: 400 for an empty or an overlong key.
+    """
+    raw = headers.get(b"idempotency-key")
+    if raw is None:
+        return _new_id()
+    key = raw.decode("latin-1").strip().strip('"')
+    if not key or len(key) > MAX_KEY:
+        raise malformed(f"an Idempotency-Key has 1 to {MAX_KEY} characters")
+    return id_of_key(key)
+
+
+def id_of_key(key: str) -> str:
+    """The command id that an `Idempotency-Key` stands for: itself, if it is a UUID."""
+    try:
+        return str(UUID(key))
+    except ValueError:
+        return str(uuid5(_KEYS, key))
+
+
+def _ids() -> Iterator[str]:
+    """Version 4 UUIDs as text. `str(uuid4())` makes a system call for each: on the way of
+    a command that was a twentieth of the gateway's time, against nearly nothing."""
+    while True:
+        drawn = os.urandom(256 * 16).hex()
+        for start in range(0, len(drawn), 32):
+            text = drawn[start : start + 32]
+            variant = "89ab"[int(text[16], 16) & 3]
+            yield f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+_new_id = _ids().__next__
+
+
+def expected_revision(headers: Headers) -> int | None:
+    """The revision in `If-Match`; None without one, and for `*`.
+
+    Raises:
+        Problem: 400 if it is neither.
+    """
+    raw = headers.get(b"if-match")
+    if raw is None or raw.strip() == b"*":
+        return None
+    found = _ETAG.match(raw.strip())
+    if found is None:
+        raise malformed('If-Match takes one entity tag as we give them: "<revision>"')
+    return int(found[1])
+
+
+def at_least(headers: Headers) -> int | None:
+    """The position in `Consistency-Token`.
+
+    Raises:
+        Problem: 400 if the token is none of ours.
+    """
+    raw = headers.get(b"consistency-token")
+    if raw is None:
+        return None
+    token = raw.strip()
+    if not token.isdigit() or len(token) > 18:
+        raise malformed("no Consistency-Token of ours")
+    return int(token)
+
+
+def token(headers: Headers, position: int) -> bytes:
+    """The `Consistency-Token` of an answer that is of `position`.
+
+    Never less than what the client has sent, so that one who always sends back the last
+    that it got does not forget what it has seen: a repeat's receipt and the past are old.
+    """
+    if b"consistency-token" not in headers:
+        return b"%d" % position
+    return b"%d" % max(position, at_least(headers) or 0)
+
+
+def wait_seconds(headers: Headers) -> float | None:
+    """N of `Prefer: wait=N`, at most `MAX_WAIT`."""
+    raw = headers.get(b"prefer")
+    found = _WAIT.search(raw.decode("latin-1")) if raw else None
+    return min(float(found[1]), MAX_WAIT) if found else None
+
+
+def store(headers: Headers) -> str | None:
+    """The store that `Rayfold-Store` asks for.
+
+    Raises:
+        Problem: 400 if it is neither of the two.
+    """
+    raw = headers.get(b"rayfold-store")
+    if raw is None:
+        return None
+    name = raw.decode("latin-1").strip().lower()
+    if name not in ("memory", "postgres"):
+        raise Problem(400, "no-such-store", 'Rayfold-Store is "memory" or "postgres"')
+    return name
+
+
+def traceparent(headers: Headers) -> str:
+    """The W3C trace context; empty where there is none that is well formed."""
+    raw = headers.get(b"traceparent")
+    return raw.decode() if raw is not None and _TRACEPARENT.match(raw) else ""
+
+
+def text(headers: Headers, name: bytes) -> str:
+    """A header that is passed on as it is, at most 255 characters of it."""
+    raw = headers.get(name)
+    return raw.decode("latin-1").strip()[:255] if raw is not None else ""
+
+
+def matches(headers: Headers, etag: bytes) -> bool:
+    """Whether `If-None-Match` names this entity tag."""
+    raw = headers.get(b"if-none-match")
+    if raw is None:
+        return False
+    if raw == etag or raw.strip() == b"*":
+        return True
+    return any(part.strip().removeprefix(b"W/") == etag for part in raw.split(b","))

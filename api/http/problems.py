@@ -1,0 +1,206 @@
+"""Every error a client can meet, as `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from pydantic import ValidationError
+
+from actors.errors import (
+    BadScale,
+    DecisionFailed,
+    InvalidCommand,
+    KeyReused,
+    Overloaded,
+    RevisionMismatch,
+    StreamUnreadable,
+    Unavailable,
+    WriteSideError,
+)
+from api.http.reply import Reply
+from projections.errors import (
+    BadCursor,
+    BadQuery,
+    NoSuchStore,
+    PostgresUnavailable,
+    ProjectionError,
+    QueryFailed,
+    ReplicaUnavailable,
+    UnknownTarget,
+)
+from rayfold import NotFound, RayfoldError, Rejected
+
+log = logging.getLogger(__name__)
+
+_MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """An answer that is an error. `kind` is stable; the problem's `type` is made of it."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        headers: dict[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(kind, detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def reply(self) -> Reply:
+        """The problem as it goes out."""
+        body = msgspec.json.encode(
+            {
+                "type": f"/problems/{self.kind}",
+                "title": _title(self.kind),
+                "status": self.status,
+                "detail": self.detail,
+                **self.members,
+            }
+        )
+        fields = [
+            (b"content-type", _MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        fields += [
+            (name.lower().encode(), value.encode("latin-1", "replace"))
+            for name, value in self.headers.items()
+        ]
+        return Reply(self.status, fields, body)
+
+    def response(self) -> Response[bytes]:
+        """The same, for Litestar's exception handlers."""
+        status, fields, body = self.reply()
+        headers = {name.decode(): value.decode("latin-1") for name, value in fields}
+        return Response(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
+
+
+def malformed(detail: str) -> Problem:
+    """400: what was sent cannot even be read."""
+    return Problem(400, "malformed", detail)
+
+
+def invalid(error: ValidationError, detail: str) -> Problem:
+    """422, with the offending fields."""
+    return Problem(
+        422,
+        "invalid-fields",
+        detail,
+        errors=[
+            {
+                "field": ".".join(str(part) for part in each["loc"]),
+                "message": each["msg"],
+                "type": each["type"],
+            }
+            for each in error.errors(include_url=False, include_context=False, include_input=False)
+        ],
+    )
+
+
+def invalid_field(field: str, message: str) -> Problem:
+    """422 for one field, found without pydantic."""
+    errors = [{"field": field, "message": message, "type": "value_error"}]
+    return Problem(422, "invalid-fields", f"{field}: {message}", errors=errors)
+
+
+def unavailable(kind: str, detail: str, retry_after: int = 1) -> Problem:
+    """503: come back in so many seconds."""
+    return Problem(503, kind, detail, headers={"Retry-After": str(retry_after)})
+
+
+def problem_of(error: RayfoldError) -> Problem:
+    """What a client is told of an error of ours."""
+    for kind, tell in _TELL.items():
+        if isinstance(error, kind):
+            return tell(error)
+    return unavailable("part-down", str(error))
+
+
+_TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
+    Rejected: lambda e: Problem(409, e.rule, e.detail, code=e.rule),
+    NotFound: lambda e: Problem(404, e.rule, e.detail, code=e.rule),
+    RevisionMismatch: lambda e: Problem(
+        412, "revision-mismatch", str(e), expected=e.expected, actual=e.actual
+    ),
+    KeyReused: lambda e: Problem(422, "idempotency-key-reused", str(e)),
+    InvalidCommand: lambda e: Problem(422, "invalid-command", e.detail),
+    Overloaded: lambda e: unavailable("overloaded", str(e), e.retry_after),
+    Unavailable: lambda e: unavailable("write-side-unavailable", e.detail, e.retry_after),
+    StreamUnreadable: lambda e: unavailable("stream-unreadable", e.detail, 60),
+    DecisionFailed: lambda e: _domain_failed(e),
+    BadScale: lambda e: Problem(422, "bad-scale", str(e)),
+    WriteSideError: lambda e: unavailable("write-side-unavailable", str(e)),
+    BadQuery: lambda e: Problem(422, "bad-query", str(e)),
+    QueryFailed: lambda e: _query_failed(e),
+    BadCursor: lambda e: Problem(400, "bad-cursor", str(e)),
+    NoSuchStore: lambda e: Problem(400, "no-such-store", str(e)),
+    UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
+    PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
+    ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),
+    ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),
+}
+
+
+def _domain_failed(error: DecisionFailed) -> Problem:
+    log.error("the domain's code broke: %s", error.detail)
+    return Problem(500, "domain-failed", "the domain's own code broke on this command")
+
+
+def _query_failed(error: QueryFailed) -> Problem:
+    log.error("the domain's query broke: %s", error)
+    return Problem(500, "domain-failed", "the domain's own query broke")
+
+
+def _title(kind: str) -> str:
+    return kind.replace("-", " ").capitalize()
+
+
+def on_problem(_: Request[Any, Any, Any], error: Problem) -> Response[bytes]:
+    """Litestar's handler for `Problem`."""
+    return error.response()
+
+
+def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> Response[bytes]:
+    """Litestar's handler for our own errors."""
+    return problem_of(error).response()
+
+
+def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Litestar's handler for what the router and the body reader raise."""
+    status = error.status_code
+    try:
+        kind = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    except ValueError:
+        kind = "error"
+    headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
+    detail = error.detail if status < 500 else "see the log"
+    return Problem(status, kind, detail, headers=headers).response()
+
+
+def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The last stop: told in the log, not to the client."""
+    log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    detail = f"{type(error).__name__}, see the log"
+    request.app.state.troubles.note(request.method, request.scope["path"], 500, detail)
+    return Problem(500, "internal-error", "this is our fault, and it is in the log").response()
+
+
+HANDLERS: dict[Any, Any] = {
+    Problem: on_problem,
+    RayfoldError: on_ours,
+    HTTPException: on_http,
+    Exception: on_unforeseen,
+}

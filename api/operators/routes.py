@@ -1,0 +1,186 @@
+"""Routes for operators: health, metrics, status, scaling, verification."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from api.http.endpoint import Call, Endpoint
+from api.http.problems import Problem, invalid_field, malformed
+from api.http.reply import Reply, content, json_reply
+from api.operators.console import PAGE
+from api.operators.metrics import Metrics
+from api.operators.recent_errors import RecentErrors
+
+
+class Operations(Protocol):
+    """What an operator can do to the parts."""
+
+    async def parts(self) -> list[dict[str, Any]]:
+        """Every part: `part`, `kind`, `ready`, and counts."""
+        ...
+
+    async def scale(self, target: str, count: int) -> None:
+        """Sets the number of a target's parts; raises `RayfoldError` when it cannot."""
+        ...
+
+    async def verify(self) -> list[dict[str, Any]]:
+        """The differences between every view in every store and a fresh fold of the log."""
+        ...
+
+    def moves(self) -> list[dict[str, Any]]:
+        """The last changes of scale with their reasons, the newest first."""
+        ...
+
+    def rebuild(self, view: str) -> dict[str, Any]:
+        """Begins to fold a view anew; gives the rebuild's status. `RayfoldError` if it cannot."""
+        ...
+
+    def rebuilds(self) -> list[dict[str, Any]]:
+        """The last rebuild of each view."""
+        ...
+
+    async def parked(self) -> list[dict[str, Any]]:
+        """Rows and streams that stand still, with the event and the error."""
+        ...
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """An event as the log has it."""
+        ...
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        """Folds parked events again; which, and whether each is still `parked`."""
+        ...
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        """Folds on without a parked event; as `replay`."""
+        ...
+
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+class _Rebuild(msgspec.Struct, forbid_unknown_fields=True):
+    view: str
+
+
+class _Replay(msgspec.Struct, forbid_unknown_fields=True):
+    view: str
+    key: str = ""
+
+
+class _Discard(msgspec.Struct, forbid_unknown_fields=True):
+    view: str
+    key: str
+
+
+class _Scale(msgspec.Struct, forbid_unknown_fields=True):
+    target: str
+    n: int
+
+
+class OperatorRoutes:
+    """Handlers over a running stack."""
+
+    def __init__(self, operations: Operations, metrics: Metrics) -> None:
+        self._operations = operations
+        self._metrics = metrics
+
+    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
+        """Health checks, the schema and the console's page ask for no credentials."""
+        return [
+            gate.handler("GET", "/health/live", self._live, public=True),
+            gate.handler("GET", "/health/ready", self._ready, public=True),
+            gate.handler("GET", "/metrics", self._prometheus),
+            gate.handler("GET", "/operators/status", partial(self._status, gate.troubles)),
+            gate.handler("GET", "/operators/verify", self._verify),
+            gate.handler("POST", "/operators/scale", self._scale),
+            gate.handler("GET", "/operators/rebuilds", self._rebuilds),
+            gate.handler("POST", "/operators/rebuild", self._rebuild),
+            gate.handler("GET", "/operators/parked", self._parked),
+            gate.handler("GET", "/operators/events/{stream}/{revision}", self._event),
+            gate.handler("POST", "/operators/replay", self._replay),
+            gate.handler("POST", "/operators/discard", self._discard),
+            gate.handler("GET", "/console", self._console, public=True),
+        ]
+
+    async def _live(self, call: Call) -> Reply:
+        return json_reply({"status": "live"})
+
+    async def _ready(self, call: Call) -> Reply:
+        parts = await self._operations.parts()
+        missing = [part["part"] for part in parts if not part.get("ready")]
+        if missing:
+            raise Problem(
+                503,
+                "not-ready",
+                f"not ready: {', '.join(missing)}",
+                headers={"Retry-After": "1"},
+                parts=missing,
+            )
+        return json_reply({"status": "ready"})
+
+    async def _prometheus(self, call: Call) -> Reply:
+        text = self._metrics.text(await self._operations.parts())
+        return content(text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _status(self, troubles: RecentErrors, call: Call) -> Reply:
+        parts = await self._operations.parts()
+        return json_reply(
+            {
+                "parts": parts,
+                "scaling": self._operations.moves(),
+                "rebuilds": self._operations.rebuilds(),
+                "errors": troubles.last(),
+            }
+        )
+
+    async def _verify(self, call: Call) -> Reply:
+        return json_reply({"differences": await self._operations.verify()})
+
+    async def _scale(self, call: Call) -> Reply:
+        wanted = await _body(call, _Scale)
+        await self._operations.scale(wanted.target, wanted.n)
+        return json_reply({"target": wanted.target, "n": wanted.n})
+
+    async def _rebuilds(self, call: Call) -> Reply:
+        return json_reply({"rebuilds": self._operations.rebuilds()})
+
+    async def _rebuild(self, call: Call) -> Reply:
+        wanted = await _body(call, _Rebuild)
+        return json_reply(self._operations.rebuild(wanted.view), 202)
+
+    async def _parked(self, call: Call) -> Reply:
+        return json_reply({"parked": await self._operations.parked()})
+
+    async def _event(self, call: Call) -> Reply:
+        stream, revision = call.path["stream"], call.path["revision"]
+        if not revision.isascii() or not revision.isdigit() or len(revision) > 18:
+            raise invalid_field("revision", "is no revision")
+        event = await self._operations.parked_event(stream, int(revision))
+        if event is None:
+            raise Problem(404, "not-found", f"stream {stream!r} has no revision {revision}")
+        return json_reply(event)
+
+    async def _replay(self, call: Call) -> Reply:
+        wanted = await _body(call, _Replay)
+        return json_reply({"replayed": await self._operations.replay(wanted.view, wanted.key)})
+
+    async def _discard(self, call: Call) -> Reply:
+        wanted = await _body(call, _Discard)
+        return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
+
+    async def _console(self, call: Call) -> Reply:
+        return content(PAGE, b"text/html; charset=utf-8")
+
+
+async def _body(call: Call, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.json.decode(await call.body(), type=shape)
+    except msgspec.ValidationError as error:
+        raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(f"the body is no JSON: {error}") from error

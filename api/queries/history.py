@@ -1,0 +1,118 @@
+"""The past of a resource: its audit trail, and the resource as it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from litestar.handlers import HTTPRouteHandler
+from pydantic import ValidationError
+
+from actors.entity import AggregateType
+from api.http.endpoint import Call, Endpoint
+from api.http.headers import Headers, token
+from api.http.problems import Problem, invalid, invalid_field
+from api.http.reply import Reply, json_bytes, json_reply
+from api.queries.resources import aggregate_of
+from rayfold import Registry, Route, View
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
+)
+_REVISION = re.compile(r"[0-9]{1,18}\Z")
+
+
+class Histories(Protocol):
+    """See `projections.history.History`."""
+
+    async def events(self, aggregate: AggregateType, aggregate_id: str) -> list[dict[str, Any]]:
+        """See `History.events`."""
+        ...
+
+    async def as_of(
+        self, view: type[View], key: str, stream: str, at: int | datetime
+    ) -> tuple[bytes, int] | None:
+        """See `History.as_of`."""
+        ...
+
+
+class HistoryOf:
+    """The past of what one route answers with."""
+
+    def __init__(self, declared: Route, aggregate: AggregateType, histories: Histories) -> None:
+        self.declared = declared
+        self.aggregate = aggregate
+        self._query: Any = declared.message
+        self._histories = histories
+
+    async def as_of(
+        self, path: Mapping[str, str], given: Mapping[str, str], headers: Headers
+    ) -> Reply:
+        """The resource at the revision or time `as_of`."""
+        if set(given) != {"as_of"}:
+            raise invalid_field("as_of", "goes with no other parameter")
+        key = self._key(path)
+        found = await self._histories.as_of(
+            self._query.view, key, self.aggregate.stream(key), _moment(given["as_of"])
+        )
+        if found is None:
+            raise Problem(404, "not-found", "there was no such thing then")
+        body, position = found
+        return json_bytes(body, 200, [(b"consistency-token", token(headers, position))])
+
+    async def history(self, call: Call) -> Reply:
+        """Every event, in order."""
+        if call.query_string:
+            raise invalid_field("history", "takes no parameters")
+        events = await self._histories.events(self.aggregate, self._key(call.path))
+        if not events:
+            raise Problem(404, "not-found", "nothing has ever happened to it")
+        # The log is ahead of every view: who has seen this must not be shown less by one.
+        last = token(call.headers, events[-1]["position"])
+        return json_reply(events, 200, [(b"consistency-token", last)])
+
+    def _key(self, path: Mapping[str, str]) -> str:
+        try:
+            query = self._query.model_validate_strings(dict(path))
+        except ValidationError as error:
+            raise invalid(error, f"{self._query.name}: see errors") from error
+        return str(getattr(query, self._query.view.key))
+
+
+class HistoryRoutes:
+    """Finds the routes that answer with a single aggregate's row."""
+
+    def __init__(self, registry: Registry, histories: Histories) -> None:
+        self._found: dict[str, HistoryOf] = {}
+        for declared in registry.routes:
+            aggregate = aggregate_of(registry, declared)
+            if aggregate is not None:
+                self._found[declared.path] = HistoryOf(declared, aggregate, histories)
+
+    def of(self, declared: Route) -> HistoryOf | None:
+        """The past of what that route answers with; None if it has none."""
+        return self._found.get(declared.path) if declared.method == "GET" else None
+
+    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
+        """`…/history` for each."""
+        return [
+            gate.handler("GET", f"{path}/history", past.history)
+            for path, past in self._found.items()
+        ]
+
+
+def _moment(text: str) -> int | datetime:
+    """A revision, or an RFC 3339 time."""
+    if _REVISION.match(text):
+        return int(text)
+    # An unescaped + in a query string arrives as a space.
+    text = re.sub(r" (?=[0-9]{2}:[0-9]{2}\Z)", "+", text)
+    if _RFC3339.match(text):
+        try:
+            return datetime.fromisoformat(text.upper())
+        except ValueError as error:
+            raise invalid_field("as_of", str(error)) from error
+    raise invalid_field("as_of", "is a revision or an RFC 3339 time")

@@ -1,0 +1,199 @@
+"""Routes that answer queries: bytes from a store, as it made them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl
+
+from litestar.handlers import HTTPRouteHandler
+from pydantic import ValidationError
+
+from api.http import headers as read
+from api.http.endpoint import Answer as Answering
+from api.http.endpoint import Call, Endpoint
+from api.http.headers import Headers
+from api.http.problems import Problem, invalid, invalid_field, malformed
+from api.http.reply import JSON, Reply, json_bytes, json_reply
+from api.operators.metrics import Metrics
+from api.queries.history import HistoryRoutes
+from api.queries.minimal import minimal_reply, wants_minimal
+from projections.errors import Behind
+from projections.queries.bus import Answer
+from rayfold import Query, Registry, Route
+
+DEADLINE = 2.0
+"""Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
+otherwise: `Prefer: wait=N`."""
+
+
+class Queries(Protocol):
+    """See `projections.query_bus.QueryBus`."""
+
+    async def ask(
+        self,
+        query: Query,
+        *,
+        at_least: int | None = None,
+        deadline: float = 2.0,
+        store: str | None = None,
+    ) -> Answer:
+        """See `QueryBus.ask`."""
+        ...
+
+    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
+        """See `QueryBus.reached`."""
+        ...
+
+
+class QueryRoutes:
+    """Handlers for every query of a domain."""
+
+    def __init__(
+        self, registry: Registry, queries: Queries, past: HistoryRoutes, metrics: Metrics
+    ) -> None:
+        self._registry = registry
+        self._queries = queries
+        self._past = past
+        self._metrics = metrics
+
+    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
+        """One for each declared route, and one for all queries by name."""
+        declared = [
+            gate.handler("GET", declared.path, self._declared(declared))
+            for declared in self._registry.routes
+            if declared.method == "GET"
+        ]
+        return [*declared, gate.handler("GET", "/queries/{name}", self._by_name)]
+
+    def _declared(self, declared: Route) -> Answering:
+        query_type: Any = declared.message
+        minimal = declared.minimal
+        past = self._past.of(declared)
+
+        async def answer(call: Call) -> Reply:
+            fields = call.path
+            if call.query_string:
+                given = parameters(call.query_string)
+                if past is not None and "as_of" in given:
+                    return await past.as_of(fields, given, call.headers)
+                fields = merged(fields, given)
+            if minimal is not None and wants_minimal(call.headers):
+                reply = await self._answer(read_query(minimal, fields), call.headers)
+                return minimal_reply(reply, call.headers)
+            return await self._answer(read_query(query_type, fields), call.headers)
+
+        return answer
+
+    async def _by_name(self, call: Call) -> Reply:
+        name = call.path["name"]
+        query_type = self._registry.queries.get(name)
+        if query_type is None:
+            raise Problem(404, "unknown-query", f"no query is named {name!r}")
+        query = read_query(query_type, parameters(call.query_string))
+        return await self._answer(query, call.headers)
+
+    async def _answer(self, query: Query, headers: Headers) -> Reply:
+        self._metrics.asked(query.name)
+        at_least = read.at_least(headers)
+        store = read.store(headers)
+        deadline = DEADLINE
+        if at_least is not None and (wait := read.wait_seconds(headers)) is not None:
+            deadline = wait
+        try:
+            answer = await self._queries.ask(
+                query, at_least=at_least, deadline=deadline, store=store
+            )
+        except Behind as behind:
+            return processing(behind)
+        return respond(answer, headers)
+
+
+def parameters(query_string: bytes) -> dict[str, str]:
+    """The query string's parameters.
+
+    Raises:
+        Problem: 422 if one of them came twice or holds a NUL.
+    """
+    if not query_string:
+        return {}
+    try:
+        pairs = parse_qsl(
+            query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100
+        )
+    except ValueError as error:
+        raise malformed(f"the query string cannot be read: {error}") from error
+    given = dict(pairs)
+    if len(given) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise invalid_field(twice, "is given more than once")
+    for name, value in pairs:
+        if "\x00" in value or "\x00" in name:  # see api.intake: no store could hold it
+            raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
+    return given
+
+
+def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """A query's fields from both places.
+
+    Raises:
+        Problem: 422 for one that is in both.
+    """
+    for name in path:
+        if name in given:
+            raise invalid_field(name, "is given by the path, not as a parameter")
+    return path | given
+
+
+def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
+    """The query that these texts mean.
+
+    Raises:
+        Problem: 422 where they do not fit.
+    """
+    try:
+        query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
+    except ValidationError as error:
+        raise invalid(error, f"{query_type.name}: see errors") from error
+    return query
+
+
+def processing(behind: Behind) -> Reply:
+    """202: the view has not come as far as the client's token."""
+    body = {
+        "status": "processing",
+        "view": behind.view,
+        "position": behind.position,
+        "wanted": behind.wanted,
+        "detail": "the write stands; the view has not come so far yet",
+    }
+    return json_reply(body, 202, [(b"retry-after", b"1")])
+
+
+def respond(answer: Answer, headers: Headers) -> Reply:
+    """200 with the body as the store made it; 304, or 404."""
+    body, revision, position = answer
+    token = b"%d" % position
+    if body is None:
+        raise Problem(
+            404,
+            "not-found",
+            f"the view has no such row, as of position {position}",
+            headers={"Consistency-Token": str(position)},
+        )
+    if revision is None:
+        return json_bytes(body, 200, [(b"consistency-token", token)])
+    etag = b'"%d"' % revision
+    if b"if-none-match" in headers and read.matches(headers, etag):
+        return Reply(304, [(b"etag", etag), (b"consistency-token", token)], b"")
+    return Reply(
+        200,
+        [
+            JSON,
+            (b"content-length", b"%d" % len(body)),
+            (b"etag", etag),
+            (b"consistency-token", token),
+        ],
+        body,
+    )

@@ -1,0 +1,75 @@
+"""Events of the log, printed for people and pipes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+
+from deploy.errors import StartError
+from deploy.stack.folder import gateway_of
+from deploy.stack.settings import Settings
+from eventstore.errors import StoreError
+from eventstore.kurrentdb.log import EventLog
+from eventstore.records import RawRecord, metadata_of
+from rayfold import DomainError, Registry
+
+
+async def print_events(settings: Settings, stream: str | None, *, follow: bool) -> None:
+    """One JSON object a line, in order.
+
+    Raises:
+        StartError: the store is not known or does not answer.
+    """
+    uri = settings.eventstore or _store_of(settings)
+    try:
+        registry = Registry.load(settings.domain)
+    except DomainError as error:
+        raise StartError(str(error)) from error
+    log = EventLog(uri)
+    try:
+        async for raw in _records(log, registry.prefixes, stream, follow):
+            sys.stdout.write(json.dumps(_plain(raw)) + "\n")
+            sys.stdout.flush()
+    except (StoreError, ValueError) as error:
+        raise StartError(f"the event store at {uri} does not answer: {error}") from error
+    except BrokenPipeError:
+        return
+    finally:
+        await log.close()
+
+
+def _store_of(settings: Settings) -> str:
+    gateway_of(settings.data)  # says so when nothing runs
+    try:
+        return (settings.data / "eventstore.uri").read_text().strip()
+    except OSError as error:
+        raise StartError("give the store's --eventstore") from error
+
+
+async def _records(
+    log: EventLog, prefixes: list[str], stream: str | None, follow: bool
+) -> AsyncIterator[RawRecord]:
+    if follow:
+        async for batch in log.subscribe([stream] if stream else prefixes, None):
+            for raw in batch.records:
+                if stream is None or raw.stream == stream:
+                    yield raw
+    elif stream:
+        async for raw in log.read_stream(stream):
+            yield raw
+    else:
+        async for raw in log.read_all(prefixes):
+            yield raw
+
+
+def _plain(raw: RawRecord) -> dict[str, object]:
+    return {
+        "stream": raw.stream,
+        "revision": raw.revision,
+        "position": raw.position,
+        "type": raw.event_type,
+        "recorded_at": raw.recorded_at.isoformat() if raw.recorded_at else None,
+        "data": json.loads(raw.data),
+        "metadata": metadata_of(raw),
+    }

@@ -1,0 +1,43 @@
+"""Asking the gateway of a running stack."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import StartError
+from deploy.stack.folder import gateway_of
+
+PATIENCE = 600.0
+"""Seconds: scaling and verifying take their time."""
+
+
+def ask(data: Path, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The gateway's JSON answer.
+
+    Raises:
+        StartError: no gateway, or one that says no; the message is its problem's detail.
+    """
+    url = gateway_of(data) + path
+    request = urllib.request.Request(
+        url,
+        data=json.dumps(body).encode() if body is not None else None,
+        headers={"Accept": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise StartError(_detail(error)) from error
+    except OSError as error:
+        raise StartError(f"the gateway at {url} does not answer: {error}") from error
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the gateway answers {error.code}"

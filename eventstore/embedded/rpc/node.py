@@ -1,0 +1,67 @@
+"""What a node tells about itself: gossip and server features."""
+
+import re
+import time
+import uuid
+
+from kurrentdbclient.protos.v1 import gossip_pb2
+
+from eventstore.embedded.constants import SERVER_VERSION
+from eventstore.embedded.rpc.call import Call
+from eventstore.embedded.rpc.dynamic_messages import SupportedMethod, SupportedMethods
+
+_FEATURES = {
+    ("event_store.client.streams.streams", "read"): ["position", "events"],
+    ("event_store.client.streams.streams", "batchappend"): ["deadline_duration"],
+}
+_PORT = re.compile("[0-9]{1,5}")
+_GROUPS = "event_store.client.persistent_subscriptions.persistentsubscriptions"
+
+
+class NodeHandlers:
+    """Always the leader, always alive: there is one node."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._instance = str(uuid.uuid4())
+        self.port = 0
+        self._features = b""
+
+    def announce(self, port: int, paths: list[str]) -> None:
+        """Fix what is told, once port and methods are known."""
+        self.port = port
+        methods = []
+        for path in sorted(paths):
+            service, method = path[1:].lower().split("/")
+            features = ["stream", "all"] if service == _GROUPS else _FEATURES.get((service, method))
+            methods.append(
+                SupportedMethod(method_name=method, service_name=service, features=features or [])
+            )
+        told = SupportedMethods(methods=methods, event_store_server_version=SERVER_VERSION)
+        self._features = told.SerializeToString()
+
+    async def gossip(self, raw: bytes, call: Call) -> bytes:
+        """The cluster: this node."""
+        address, port = self._reached_at(call)
+        member = gossip_pb2.MemberInfo(
+            time_stamp=time.time_ns() // 100,
+            state=gossip_pb2.MemberInfo.Leader,
+            is_alive=True,
+            http_end_point=gossip_pb2.EndPoint(address=address, port=port),
+        )
+        member.instance_id.string = self._instance
+        return gossip_pb2.ClusterInfo(members=[member]).SerializeToString()
+
+    def _reached_at(self, call: Call) -> tuple[str, int]:
+        """The address that the caller dialled: clients (Node) dial what they are told here.
+
+        The bound one may lead nowhere from where they are: 0.0.0.0, or a container's port.
+        """
+        address, _, port = (call.header(":authority") or "").rpartition(":")
+        if address and _PORT.fullmatch(port) and int(port) < 1 << 16:
+            return address, int(port)
+        return self._host, self.port
+
+    async def supported_methods(self, raw: bytes, call: Call) -> bytes:
+        """What Node, .NET and Java ask before they choose an RPC."""
+        return self._features

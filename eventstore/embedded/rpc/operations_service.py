@@ -1,0 +1,44 @@
+"""``Operations``: what administrators call. One node has little to do, and says so politely."""
+
+import os
+import signal
+import uuid
+from typing import Any
+
+from eventstore.embedded.persistent.subsystem import Groups
+from eventstore.embedded.rpc.call import Call, parse
+from eventstore.embedded.rpc.dynamic_messages import ScavengeResp, StopScavengeReq
+from eventstore.embedded.rpc.errors import scavenge_not_found
+
+_STOPPED = 2
+
+
+class OperationsHandlers:
+    """Scavenges end at once (nothing is ever removed); a leader that is alone stays one."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+
+    async def restart_groups(self, raw: bytes, call: Call) -> bytes:
+        """As ``PersistentSubscriptions.RestartSubsystem``."""
+        await self._groups.restart()
+        return b""
+
+    async def scavenge(self, raw: bytes, call: Call) -> bytes:
+        """Started and over."""
+        answer = ScavengeResp(scavenge_id=str(uuid.uuid4()), scavenge_result=_STOPPED)
+        return answer.SerializeToString()
+
+    async def stop_scavenge(self, raw: bytes, call: Call) -> bytes:
+        """None is ever running."""
+        request: Any = parse(StopScavengeReq, raw)
+        raise scavenge_not_found(request.options.scavenge_id)
+
+    async def nothing(self, raw: bytes, call: Call) -> bytes:
+        """MergeIndexes, ResignNode, SetNodePriority."""
+        return b""
+
+    async def shutdown(self, raw: bytes, call: Call) -> bytes:
+        """As SIGTERM."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        return b""

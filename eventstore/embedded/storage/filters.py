@@ -1,0 +1,156 @@
+"""Server-side filters on ``$all``: a prefix list or a regular expression, on stream or type.
+
+Matches are remembered per name, and filters per expression, so that a thousand subscribers with
+the same filter ask the regular expression once a name. The default filter is SQL.
+"""
+
+import re
+from collections.abc import Callable
+
+from kurrentdbclient.protos.v1 import persistent_pb2, streams_pb2
+
+from eventstore.embedded.constants import FLAG_HIDDEN, FLAG_SYSTEM
+from eventstore.embedded.rpc.errors import index_not_found, invalid_argument, shown
+from eventstore.embedded.storage.event import Event
+from eventstore.embedded.storage.names import DEFAULT_EXCLUDE
+
+FilterOptions = (
+    streams_pb2.ReadReq.Options.FilterOptions | persistent_pb2.CreateReq.AllOptions.FilterOptions
+)
+
+INDEX_PREFIX = "$idx-"
+_REMEMBERED = 100_000
+_MAX_REGEX = 32_768
+
+
+class EventFilter:
+    """Decides whether ``$all`` shows an event to a reader."""
+
+    def __init__(self, on_stream: bool, accept: Callable[[str], bool], sql: str | None) -> None:
+        self._on_stream = on_stream
+        self._accept = accept
+        self._known: dict[str, bool] = {}
+        self.sql = sql
+        """The same condition in SQL, where there is one."""
+        self.is_default = False
+
+    def matches(self, stream: str, event_type: str) -> bool:
+        """For events that are not hidden."""
+        name = stream if self._on_stream else event_type
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[name] = self._accept(name)
+        return known
+
+    def shows(self, event: Event) -> bool:
+        """Whether a reader with this filter gets the event."""
+        return not event.flags & FLAG_HIDDEN and self.matches(event.stream, event.type)
+
+
+class _Everything(EventFilter):
+    def __init__(self) -> None:
+        super().__init__(False, lambda _: True, f"flags & {FLAG_HIDDEN} = 0")
+
+    def shows(self, event: Event) -> bool:
+        return not event.flags & FLAG_HIDDEN
+
+
+class _Default(EventFilter):
+    def __init__(self) -> None:
+        super().__init__(False, lambda _: True, "flags = 0")
+        self.is_default = True
+
+    def matches(self, stream: str, event_type: str) -> bool:
+        return re.search(DEFAULT_EXCLUDE, event_type) is not None
+
+    def shows(self, event: Event) -> bool:
+        return not event.flags & (FLAG_HIDDEN | FLAG_SYSTEM)
+
+
+EVERYTHING = _Everything()
+DEFAULT = _Default()
+
+
+class _Index(EventFilter):
+    """A secondary index: what users wrote, of one category or type, in the order of ``$all``."""
+
+    def matches(self, stream: str, event_type: str) -> bool:
+        return not event_type.startswith("$") and super().matches(stream, event_type)
+
+
+_filters: dict[tuple[bool, str, tuple[str, ...]], EventFilter] = {}
+
+
+def make_filter(on_stream: bool, regex: str, prefixes: tuple[str, ...]) -> EventFilter:
+    """The filter for an expression; a regex that isn't empty wins over the prefixes."""
+    if regex == DEFAULT_EXCLUDE and not on_stream:
+        return DEFAULT
+    key = (on_stream, regex, () if regex else prefixes)
+    found = _filters.get(key)
+    if found is None:
+        if len(_filters) >= 256:
+            _filters.clear()
+        found = _filters[key] = EventFilter(on_stream, _acceptor(regex, prefixes), None)
+    return found
+
+
+def index_filter(index: str) -> EventFilter:
+    """The filter behind ``$idx-all``, ``$idx-ce-<category>`` and ``$idx-et-<type>``: a scan of
+    ``$all``, which on one node needs no index of its own."""
+    if index == INDEX_PREFIX + "all":
+        return DEFAULT
+    kind, _, wanted = index.removeprefix(INDEX_PREFIX).partition("-")
+    if not wanted or kind not in ("ce", "et"):
+        raise index_not_found(index)
+    if kind == "et":
+        return _Index(False, lambda event_type: event_type == wanted, None)
+    # A category ends at the first dash, and so has none in it.
+    start = wanted + "-"
+    return _Index(True, lambda stream: "-" not in wanted and stream.startswith(start), None)
+
+
+def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
+    if not regex:
+        return lambda name: name.startswith(prefixes)
+    if len(regex) > _MAX_REGEX:
+        raise invalid_argument("The filter's regular expression is too long.")
+    check_backtracking(regex)
+    try:
+        # .NET writes named groups (?<n>…); Python writes (?P<n>…).
+        pattern = re.compile(re.sub(r"\(\?<(?![=!])", "(?P<", regex))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise invalid_argument(shown(f"Invalid pattern '{regex[:200]}': {error}")) from error
+    # Searched, not matched whole: "^a|b|c$" is anchored at its two ends only.
+    return lambda name: pattern.search(name) is not None
+
+
+_NESTED = re.compile(r"\((?:[^()\\]|\\.)*[+*](?:[^()\\]|\\.)*\)(?:[+*]|\{\d+,)")
+
+
+def check_backtracking(regex: str) -> None:
+    """Refuse a repeated group that itself repeats: ``(a+)+`` takes exponential time on a name that
+    almost matches, and would hold up every other client meanwhile."""
+    if _NESTED.search(regex):
+        raise invalid_argument(
+            "The filter's regular expression repeats a group that itself repeats; "
+            "that can take exponential time."
+        )
+
+
+def filter_of(options: FilterOptions) -> EventFilter:
+    """The filter in a request; raises ``INVALID_ARGUMENT`` where it makes no sense."""
+    kind = options.WhichOneof("filter")
+    if kind is None:
+        raise invalid_argument("'filter' is a required argument of FilterOptions")
+    on_stream = kind == "stream_identifier"
+    expression = options.stream_identifier if on_stream else options.event_type
+    prefixes = tuple(expression.prefix)
+    if not expression.regex and not prefixes:
+        raise invalid_argument("A filter needs a regular expression or prefixes.")
+    if on_stream and not expression.regex and any(p.startswith(INDEX_PREFIX) for p in prefixes):
+        if len(prefixes) > 1:
+            raise invalid_argument("An index is read alone: give one prefix.")
+        return index_filter(prefixes[0])
+    return make_filter(on_stream, expression.regex, prefixes)

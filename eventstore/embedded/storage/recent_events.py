@@ -1,0 +1,74 @@
+"""The newest events in memory, and the bell that rings when there are more.
+
+Live subscribers read from here, so that an event committed once is neither read from disk nor
+encoded again for any of them. The tail is bounded in events and bytes; whoever falls behind it
+reads from disk until level again, so no subscriber can make it grow.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from eventstore.embedded.storage.event import Event
+
+_EVENTS = 20_000
+_BYTES = 64 * 1024 * 1024
+
+
+class RecentEvents:
+    """Events in position order. Used on the event loop alone."""
+
+    def __init__(self, last_position: int) -> None:
+        self._events: list[Event] = []
+        self._positions: list[int] = []
+        self._bytes = 0
+        self._before = last_position
+        self._last = last_position
+        self._bell: asyncio.Future[None] | None = None
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest committed event; 0 in an empty store."""
+        return self._last
+
+    def publish(self, events: list[Event]) -> None:
+        """Add committed events and wake everyone who waits."""
+        self._events += events
+        self._positions += [event.position for event in events]
+        self._bytes += sum(len(event.resp) for event in events)
+        self._last = events[-1].position
+        if len(self._events) > 2 * _EVENTS or self._bytes > 2 * _BYTES:
+            self._shrink()
+        bell, self._bell = self._bell, None
+        if bell is not None and not bell.done():
+            bell.set_result(None)
+
+    def _shrink(self) -> None:
+        """Drop the oldest in one cut, so that the cost an event stays constant."""
+        drop = max(0, len(self._events) - _EVENTS)
+        kept = self._bytes - sum(len(event.resp) for event in self._events[:drop])
+        while kept > _BYTES and drop < len(self._events):
+            kept -= len(self._events[drop].resp)
+            drop += 1
+        if drop:
+            self._before = self._positions[drop - 1]
+            del self._events[:drop], self._positions[:drop]
+            self._bytes = kept
+
+    def covers(self, position: int) -> bool:
+        """Whether every event after this position is still here."""
+        return position >= self._before
+
+    def after(self, position: int, limit: int) -> Sequence[Event]:
+        """Up to ``limit`` events behind a position that the tail covers."""
+        if position >= self._last:
+            return ()
+        at = bisect_right(self._positions, position)
+        return self._events[at : at + limit]
+
+    async def wait(self) -> None:
+        """Return at the next publication. Check for news before waiting: nothing is remembered."""
+        if self._bell is None:
+            self._bell = asyncio.get_running_loop().create_future()
+        # One future for all; shielded, since one waiter's cancellation is not the others'.
+        await asyncio.shield(self._bell)

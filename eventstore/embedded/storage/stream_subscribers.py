@@ -1,0 +1,73 @@
+"""Live delivery to those who follow single streams.
+
+A follower gets the events of its stream pushed, up to a bound; beyond that it is told to read from
+disk. So a thousand followers of quiet streams cost nothing when another stream is busy, and a slow
+one holds no more than its bound.
+"""
+
+import asyncio
+
+from eventstore.embedded.storage.event import Event
+
+_BOUND = 512
+
+
+class Follower:
+    """One follower's events since it last looked."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self._events: list[Event] = []
+        self._overflown = False
+        self._rung = asyncio.Event()
+
+    def push(self, event: Event) -> None:
+        """Called by the publication of a commit."""
+        if len(self._events) >= _BOUND:
+            self._events.clear()
+            self._overflown = True
+        elif not self._overflown:
+            self._events.append(event)
+        self._rung.set()
+
+    async def take(self) -> list[Event] | None:
+        """Wait for news; None means there were too many: read on from disk."""
+        await self._rung.wait()
+        self._rung.clear()
+        if self._overflown:
+            self._overflown = False
+            self._events = []
+            return None
+        events, self._events = self._events, []
+        return events
+
+
+class StreamSubscribers:
+    """Followers by stream."""
+
+    def __init__(self) -> None:
+        self._followers: dict[str, set[Follower]] = {}
+
+    def follow(self, stream: str) -> Follower:
+        """Start to collect; call ``leave`` in the end."""
+        follower = Follower(stream)
+        self._followers.setdefault(stream, set()).add(follower)
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Stop to collect."""
+        followers = self._followers.get(follower.stream)
+        if followers is not None:
+            followers.discard(follower)
+            if not followers:
+                del self._followers[follower.stream]
+
+    def publish(self, events: list[Event]) -> None:
+        """Hand committed events to the followers of their streams."""
+        if not self._followers:
+            return
+        for event in events:
+            followers = self._followers.get(event.stream)
+            if followers:
+                for follower in followers:
+                    follower.push(event)

@@ -1,0 +1,96 @@
+"""The system projections ``$by_category``, ``$by_event_type`` and ``$streams``, as links.
+
+Rules: EventStoreDB docs, "System projections". ``$ce-<category>`` (the text before the first dash
+of the stream), ``$et-<type>``, and ``$streams`` get a link an event (a stream). They follow the log
+as a subscriber does; links and the position reached are one transaction, so each link is written
+once however often the server dies.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eventstore.embedded.constants import FLAG_SYSTEM, LINK_TYPE, MAX
+from eventstore.embedded.storage.event import Event, Proposed
+from eventstore.embedded.storage.filters import DEFAULT
+from eventstore.embedded.storage.store import Store
+from eventstore.embedded.storage.write_transaction import WriteTransaction
+
+_BATCH = 200
+_KEY = "system_projections"
+
+
+def links_of(event: Event) -> list[str]:
+    """Streams that get a link to this event. System streams and types are left out."""
+    stream = event.stream
+    if stream.startswith("$") or event.flags & FLAG_SYSTEM or event.revision == MAX:
+        return []
+    targets = [f"$et-{event.type}"]
+    category, dash, _ = stream.partition("-")
+    if dash and category:
+        targets.append(f"$ce-{category}")
+    if event.revision == 0:
+        targets.append("$streams")
+    return targets
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLinks:
+    """Links for some events, and the position up to which all have theirs."""
+
+    events: Sequence[Event]
+    position: int
+
+    def apply(self, ledger: WriteTransaction) -> None:
+        """Deleted link streams are skipped: somebody did not want them."""
+        for event in self.events:
+            data = f"{event.revision}@{event.stream}".encode()
+            metadata = json.dumps(
+                {"$o": event.stream, "$causedBy": str(uuid.UUID(bytes=event.id))}
+            ).encode()
+            for name in links_of(event):
+                state = ledger.stream(name)
+                if not state.tombstoned:
+                    link = Proposed(uuid.uuid4().bytes, LINK_TYPE, False, data, metadata)
+                    ledger.stage(state, link)
+        ledger.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(self.position)))
+
+
+class SystemProjections:
+    """Follows the log and writes links until stopped."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Go on where the last run ended; a store that never ran them is projected as a whole."""
+        rows = self._store.log.query(f"SELECT value FROM meta WHERE key = '{_KEY}'")
+        position = int(rows[0][0]) if rows else 0
+        self._task = asyncio.create_task(self._run(position))
+
+    async def stop(self) -> None:
+        """Finish the batch in hand."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _run(self, position: int) -> None:
+        log = self._store.log
+        while True:
+            if position >= log.tail.last_position:
+                await log.tail.wait()
+                continue
+            if log.tail.covers(position):
+                looked_at = log.tail.after(position, _BATCH)
+                events = [event for event in looked_at if links_of(event)]
+                position = looked_at[-1].position
+            else:
+                rows, position = log.scan_forwards(position, DEFAULT, _BATCH)
+                events = log.events_at([at for at, _ in rows]) if rows else []
+            if events:
+                await self._store.write(WriteLinks(events, position), type(None))
+            else:
+                await asyncio.sleep(0)

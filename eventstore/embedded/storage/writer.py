@@ -1,0 +1,219 @@
+"""The one thread that writes: everything queued goes into one transaction, one fsync.
+
+No timer forms the groups: while one is being committed the next queues up, so latency unloaded is
+one fsync and throughput grows with the load. A request crosses threads twice, and the way back is
+shared by its whole group.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from eventstore.embedded.rpc.errors import RpcError, unavailable
+from eventstore.embedded.storage.event import Event
+from eventstore.embedded.storage.operations import Operation
+from eventstore.embedded.storage.schema import connect
+from eventstore.embedded.storage.stream_names import StreamNames
+from eventstore.embedded.storage.write_transaction import WriteTransaction
+
+log = logging.getLogger(__name__)
+
+_FAILURES = (
+    sqlite3.Error, OSError, MemoryError, ValueError, TypeError, LookupError, AttributeError,
+    ArithmeticError, RuntimeError, AssertionError,
+)  # fmt: skip
+"""The disk's failures, and every kind of mistake of ours: a dead writer would hang all callers."""
+_GROUP_LIMIT = 2_000
+"""Operations a transaction: bounds the time until the first of them is answered."""
+_QUEUE_BYTES = 512 * 1024 * 1024
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
+_ROW_OVERHEAD = 300
+"""Index entries and page remainders an event, roughly."""
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    operation: Operation
+    future: "asyncio.Future[object]"
+    size: int
+    result: object = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Owns the writing connection and the ledger."""
+
+    def __init__(
+        self,
+        database: Path,
+        names: StreamNames,
+        loop: asyncio.AbstractEventLoop,
+        publish: Callable[[list[Event]], None],
+    ) -> None:
+        self._database = database
+        self._db = connect(database, writer=True)
+        self._ledger = WriteTransaction(self._db, names)
+        self._loop = loop
+        self._publish = publish
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queued = 0
+        self._broken: str | None = None
+        self._stopping = False
+        self._unchecked = 0
+        self._checkpointing = False
+        self._checkpointed = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._checkpointer: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to take operations."""
+        self._thread.start()
+
+    def submit(self, operation: Operation, size: int = 0) -> "asyncio.Future[object]":
+        """Queue an operation; the future holds its result once the group is on disk.
+
+        Cancelling the future does not undo the write. Raises ``UNAVAILABLE`` when more than half a
+        gigabyte waits, or when writing has failed for good.
+        """
+        if self._broken is not None:
+            raise unavailable(self._broken)
+        if self._stopping or self._queued > _QUEUE_BYTES:
+            raise unavailable("Server Is Too Busy")
+        self._queued += size
+        job = _Job(operation, self._loop.create_future(), size)
+        self._queue.put(job)
+        return job.future
+
+    async def stop(self) -> None:
+        """Commit and answer what is queued, then close the file."""
+        self._stopping = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        if self._checkpointer is not None:
+            await asyncio.to_thread(self._checkpointer.join)
+        if self._broken is None:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            job = self._queue.get()
+            jobs: list[_Job] = []
+            while True:
+                if job is None:
+                    running = False
+                    break
+                jobs.append(job)
+                if len(jobs) >= _GROUP_LIMIT:
+                    break
+                try:
+                    job = self._queue.get_nowait()
+                except Empty:
+                    break
+            if jobs:
+                events = self._commit(jobs)
+                self._loop.call_soon_threadsafe(self._finish, jobs, events)
+                self._keep_wal_short(events)
+
+    def _commit(self, jobs: list[_Job]) -> list[Event]:
+        """One transaction for all; on failure all fail, and nothing of it is remembered."""
+        ledger = self._ledger
+        if self._broken is not None:
+            self._fail(jobs, unavailable(self._broken))
+            return []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            ledger.begin()
+            for job in jobs:
+                try:
+                    job.result = job.operation.apply(ledger)
+                except RpcError as error:
+                    job.error = error
+            ledger.finish()
+            self._db.execute("COMMIT")
+        except _FAILURES as error:
+            log.exception("commit failed")
+            self._fail(jobs, unavailable(f"The write failed: {error}"))
+            self._recover(error)
+            return []
+        try:
+            ledger.settle()
+        except _FAILURES as error:
+            # It is on disk, and answered as such; memory no longer follows, so nothing else is.
+            log.exception("settling failed")
+            self._broken = f"Writing has stopped: {error}"
+        return ledger.staged
+
+    def _fail(self, jobs: list[_Job], error: RpcError) -> None:
+        for job in jobs:
+            job.error = error
+
+    def _recover(self, error: BaseException) -> None:
+        """Back to what is on disk. After a failed sync the kernel may have dropped dirty pages, so
+        an I/O error ends writing until a restart; a full disk or a refused statement doesn't."""
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._ledger.reset()
+        except sqlite3.Error as second:
+            self._broken = f"Writing has stopped: {second}"
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            self._broken = f"Writing has stopped: {error}"
+
+    def _finish(self, jobs: list[_Job], events: list[Event]) -> None:
+        """On the loop, once a group: publish first, so that who is answered reads its own write."""
+        if events:
+            self._publish(events)
+        for job in jobs:
+            self._queued -= job.size
+            future = job.future
+            if future.done():
+                continue
+            if job.error is not None:
+                future.set_exception(job.error)
+                # Whoever waited may be gone; an unawaited failure is not worth a log entry.
+                future.exception()
+            else:
+                future.set_result(job.result)
+
+    def _keep_wal_short(self, events: list[Event]) -> None:
+        """Copy the WAL back now and then, and begin it anew: the longer it is, the more every read
+        of a page costs. Its file keeps its size, so growth is counted by what was written.
+
+        Another thread does the work. What was committed meanwhile is little, so the writer copies
+        that itself; without this last step a steady load would keep the WAL growing for ever.
+        """
+        self._unchecked += sum(len(event.resp) + _ROW_OVERHEAD for event in events)
+        if self._checkpointing:
+            return
+        if self._checkpointed:
+            self._checkpointed = False
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            except sqlite3.Error:
+                log.warning("wal checkpoint failed", exc_info=True)
+        elif self._unchecked >= _CHECKPOINT_BYTES:
+            self._unchecked = 0
+            self._checkpointing = True
+            self._checkpointer = threading.Thread(target=self._checkpoint, daemon=True)
+            self._checkpointer.start()
+
+    def _checkpoint(self) -> None:
+        try:
+            db = connect(self._database, writer=True)
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                db.close()
+        except sqlite3.Error:
+            log.warning("wal checkpoint failed", exc_info=True)
+        finally:
+            self._checkpointed = True
+            self._checkpointing = False

@@ -1,0 +1,191 @@
+"""Persistent subscriptions: events that consumers share, and acknowledge one by one.
+
+The server remembers what a group has acknowledged and gives the rest to whoever is there.
+It promises each event at least once, to one consumer at a time, and *no order*: what was
+sent back, or was with a consumer that died, comes after later events of its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
+
+import grpc
+from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient.events import RecordedEvent
+from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError
+
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.streaming import raw_of
+from eventstore.records import RawRecord
+
+MESSAGE_TIMEOUT = 30.0
+"""Seconds that a consumer has for an event before another gets it."""
+
+MOST_RETRIES = 1000
+"""Deliveries of one event before the server parks it. We close gaps long before that."""
+
+IN_HAND = 200
+"""Events with one consumer at a time."""
+
+ACK_DELAY = 0.02
+"""Seconds in which acknowledgements are gathered."""
+
+_FAILURES = (KurrentDBClientError, grpc.RpcError, OSError)
+
+
+class Delivery(NamedTuple):
+    """An event in hand. `retries`: how often it was sent back, or timed out, before."""
+
+    raw: RawRecord
+    retries: int
+    event: RecordedEvent
+
+
+class Deliveries:
+    """What one consumer of a group is given."""
+
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
+        self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(IN_HAND)
+
+    async def pump(self) -> None:
+        """Takes in what the server sends, until it ends."""
+        end: BaseException | None = None
+        try:
+            async for event in self._subscription:
+                await self._arrived.put(Delivery(raw_of(event), event.retry_count or 0, event))
+        except Exception as error:  # whatever it was, who waits has to hear of it
+            end = error
+        await self._arrived.put(end)
+
+    async def take(self) -> list[Delivery]:
+        """All that has arrived, at least one.
+
+        Raises:
+            StoreUnavailable: the subscription ended; what was in hand is given to others.
+        """
+        taken: list[Delivery] = []
+        while not taken or not self._arrived.empty():
+            each = await self._arrived.get()
+            if not isinstance(each, Delivery):
+                raise StoreUnavailable(f"the persistent subscription ended: {each}")
+            taken.append(each)
+        return taken
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """They are done with: their effect is durable.
+
+        Raises:
+            StoreUnavailable: the subscription has ended; they will be delivered again.
+        """
+        try:
+            for each in deliveries:
+                await self._subscription.ack(each.event)
+        except _FAILURES as error:
+            raise StoreUnavailable(f"the persistent subscription ended: {error}") from error
+
+    async def retry(self, delivery: Delivery) -> None:
+        """Somebody should get it again, now or later.
+
+        Raises:
+            StoreUnavailable: the subscription has ended; it will be delivered again.
+        """
+        try:
+            await self._subscription.nack(delivery.event, "retry")
+        except _FAILURES as error:
+            raise StoreUnavailable(f"the persistent subscription ended: {error}") from error
+
+
+class Groups:
+    """Persistent subscriptions to `$all`. Connects on first use."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client: AsyncKurrentDBClient | None = None
+
+    async def create(self, group: str, prefixes: Sequence[str], after: int) -> None:
+        """A group that is given the events of these streams after position `after`.
+
+        One of that name that is there is replaced: it may have been told, by a database
+        that is gone, that it is further. What is delivered again is a repeat.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        client = self._connected()
+        start: dict[str, int] = {"commit_position": after} if after else {}
+        try:
+            with suppress(NotFoundError):
+                await client.delete_subscription(group)
+            await client.create_subscription_to_all(
+                group,
+                filter_include=tuple(f"{re.escape(prefix)}.*" for prefix in prefixes),
+                filter_by_stream_name=True,
+                consumer_strategy="Pinned",  # a stream stays with a consumer, as far as it can
+                message_timeout=MESSAGE_TIMEOUT,
+                max_retry_count=MOST_RETRIES,
+                min_checkpoint_count=1,
+                max_checkpoint_count=1,  # the checkpoint is what readers' tokens go by
+                checkpoint_after=0.1,
+                max_subscriber_count=1000,
+                **start,  # type: ignore[call-overload]
+            )
+        except _FAILURES as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    @asynccontextmanager
+    async def join(self, group: str) -> AsyncIterator[Deliveries]:
+        """Consumes with the others; on leaving, what is still in hand goes to them.
+
+        Raises:
+            StoreUnavailable: no answer, or no such group.
+        """
+        client = self._connected()
+        try:
+            subscription = await client.read_subscription_to_all(
+                group,
+                event_buffer_size=IN_HAND,
+                max_ack_batch_size=IN_HAND,
+                max_ack_delay=ACK_DELAY,
+            )
+        except _FAILURES as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        deliveries = Deliveries(subscription)
+        pump = asyncio.create_task(deliveries.pump())
+        try:
+            yield deliveries
+        finally:
+            with suppress(*_FAILURES, TimeoutError):
+                await subscription.stop(timeout=2)
+            pump.cancel()
+            with suppress(asyncio.CancelledError):
+                await pump
+
+    async def position(self, group: str) -> int:
+        """Every event of the group up to there is acknowledged; 0 if none is known to be.
+
+        Raises:
+            StoreUnavailable: no answer, or no such group.
+        """
+        try:
+            info = await self._connected().get_subscription_info(group)
+        except _FAILURES as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        found = re.match(r"C:(\d+)", info.last_checkpointed_event_position or "")
+        return int(found[1]) if found else 0
+
+    async def close(self) -> None:
+        """Leaves all groups and closes the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(*_FAILURES):
+                await client.close()
+
+    def _connected(self) -> AsyncKurrentDBClient:
+        if self._client is None:
+            self._client = AsyncKurrentDBClient(self._uri)
+        return self._client

@@ -1,0 +1,254 @@
+"""The event store over gRPC: a thin adapter over `kurrentdbclient`.
+
+The client's own words (`current_version`, `stream_position`) stay inside this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+import grpc
+from kurrentdbclient import NewEvent, StreamState
+from kurrentdbclient.events import RecordedEvent
+from kurrentdbclient.exceptions import (
+    ConsistencyChecksFailedError,
+    GrpcError,
+    KurrentDBClientError,
+    NotFoundError,
+    StreamIsDeletedError,
+    WrongCurrentVersionError,
+)
+from msgspec.json import encode
+
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.appending import Client, append_request
+from eventstore.kurrentdb.feed import feed
+from eventstore.kurrentdb.short_reads import LONGEST, ShortReads
+from eventstore.kurrentdb.streaming import raw_of
+from eventstore.port import ANY, Appended, Conflict, StreamAppend
+from eventstore.records import Batch, RawRecord
+
+T = TypeVar("T")
+
+APPEND_DEADLINE = 10.0
+"""Seconds. A longer silence is an outage, and the caller is told so."""
+
+
+class EventLog:
+    """See `eventstore.port.Log` for what each method promises.
+
+    Connects on first use, to the loop that runs then; reconnects by itself.
+    """
+
+    def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
+        """`atomic=False` does without `append_records` also where the server has it."""
+        self._uri = uri
+        self._client: Client | None = None
+        self._atomic = atomic
+        self._short_reads = ShortReads(uri)
+
+    async def connect(self) -> None:
+        """Raises `StoreUnavailable` if the store does not answer."""
+        await self._asked(lambda client: client.get_commit_position())
+
+    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        """See `Log.append`."""
+        if self._atomic is None:
+            self._atomic = await self._has_append_records()
+        if self._atomic:
+            return await self._append_together(appends)
+        # Each stream's batch is on its way before the first is answered: pipelined.
+        return list(await asyncio.gather(*(self._append_one(append) for append in appends)))
+
+    async def _has_append_records(self) -> bool:
+        client = await self._connected()
+        try:
+            await self._asked(lambda client: client.get_commit_position())
+            await client.append_records(records=[], timeout=APPEND_DEADLINE)
+        except (KurrentDBClientError, grpc.RpcError, ValueError) as error:
+            return "UNIMPLEMENTED" not in f"{error!r} {error.__cause__!r}".upper()
+        return True
+
+    async def _append_together(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+        """All in one transaction of the server; without those whose check fails."""
+        answers: list[Appended | Conflict | None] = [None] * len(appends)
+        while waiting := [index for index, answer in enumerate(answers) if answer is None]:
+            client = await self._connected()
+            checked = [index for index in waiting if appends[index].expected != ANY]
+            request = append_request([appends[index] for index in waiting])
+            try:
+                position = await client.append_request(request, APPEND_DEADLINE)
+            except ConsistencyChecksFailedError as error:
+                failed = {failure.check_index for failure in error.failures}
+                # A server that names no check would keep us here: then all have conflicts.
+                for place, index in enumerate(checked):
+                    if place in failed or not failed:
+                        answers[index] = Conflict("the stream has moved on")
+            except GrpcError as error:
+                raise StoreUnavailable(str(error)) from error
+            except (KurrentDBClientError, ValueError) as error:
+                # ValueError: so many failed checks that the trailers cannot be parsed.
+                for index in waiting:
+                    answers[index] = Conflict(f"{type(error).__name__}: {error}")
+            else:
+                for index in waiting:
+                    answers[index] = Appended(position)
+        return [answer for answer in answers if answer is not None]
+
+    async def _append_one(self, append: StreamAppend) -> Appended | Conflict:
+        client = await self._connected()
+        events = [
+            NewEvent(
+                type=record.event_type,
+                data=record.data,
+                metadata=encode(record.metadata),
+                id=UUID(record.id),
+            )
+            for record in append.records
+        ]
+        try:
+            position = await client.append_to_stream(
+                append.stream,
+                current_version=_expected(append.expected),
+                events=events,
+                timeout=APPEND_DEADLINE,
+            )
+        except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
+            return Conflict(str(error))
+        except (KurrentDBClientError, grpc.RpcError) as error:
+            raise StoreUnavailable(str(error)) from error
+        return Appended(position)
+
+    async def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_stream`."""
+        if backwards and after == 0:
+            return
+        if limit is not None and limit <= LONGEST:
+            short = self._short_reads
+            for record in await short.read(stream, after=after, backwards=backwards, limit=limit):
+                yield record
+            return
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        if after is not None:
+            options["stream_position"] = after - 1 if backwards else after + 1
+
+        def read(client: Client) -> Awaitable[Any]:
+            return client.read_stream(stream, backwards=backwards, **options)
+
+        async for event in self._events(read):
+            yield raw_of(event)
+
+    async def read_all(
+        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_all`."""
+        # A read begins with the event at `commit_position`, which is `after` itself: skip it.
+        if limit is None:
+            async with aclosing(feed(self._uri, prefixes, after, live=False)) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        if isinstance(record, RawRecord) and record.position > (after or 0):
+                            yield record
+            return
+        given = 0
+
+        def read(client: Client) -> Awaitable[Any]:
+            return client.read_all(commit_position=after, limit=limit + 1, **_filtered(prefixes))
+
+        async for event in self._events(read):
+            if after is not None and event.commit_position <= after:
+                continue
+            if given == limit:
+                return
+            given += 1
+            yield raw_of(event)
+
+    async def subscribe(
+        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
+    ) -> AsyncGenerator[Batch, None]:
+        """See `Log.subscribe`."""
+        position, live = after or 0, False
+        async with aclosing(feed(self._uri, prefixes, after, live=True, gather=gather)) as batches:
+            async for batch in batches:
+                records = []
+                for item in batch:
+                    position = max(position, item.position)
+                    if isinstance(item, RawRecord):
+                        records.append(item)
+                    elif item.live is not None:
+                        live = item.live
+                yield Batch(records, position, live)
+        raise StoreUnavailable("the subscription ended")
+
+    async def end_position(self, prefixes: Sequence[str]) -> int:
+        """See `Log.end_position`."""
+
+        def read(client: Client) -> Awaitable[Any]:
+            return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
+
+        async for event in self._events(read):
+            return event.commit_position
+        return 0
+
+    @property
+    def receipts_share_position(self) -> bool:
+        """See `Log.receipts_share_position`."""
+        return self._atomic is not False
+
+    async def close(self) -> None:
+        """See `Log.close`."""
+        self._short_reads.close()
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(KurrentDBClientError, grpc.RpcError):
+                await client.close()
+
+    async def _connected(self) -> Client:
+        if self._client is None:
+            self._client = Client(self._uri)
+        return self._client
+
+    async def _asked(self, ask: Callable[[Client], Awaitable[T]]) -> T:
+        client = await self._connected()
+        try:
+            return await ask(client)
+        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _events(
+        self, read: Callable[[Client], Awaitable[Any]]
+    ) -> AsyncIterator[RecordedEvent]:
+        client = await self._connected()
+        try:
+            async with await read(client) as events:
+                async for event in events:
+                    yield event
+        except (NotFoundError, StreamIsDeletedError):
+            return
+        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _expected(revision: int | None) -> Any:
+    if revision is None:
+        return StreamState.NO_STREAM
+    return StreamState.ANY if revision == ANY else revision
+
+
+def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:
+    return {
+        "filter_include": tuple(prefixes),
+        "filter_by_stream_name": True,
+        "filter_by_prefix": True,
+    }

@@ -1,0 +1,105 @@
+"""What readers see of baskets. Their events may be shared by competing consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Self
+
+from pydantic import Field
+
+from examples.shop.baskets import BasketBought, ItemPut
+from rayfold import (
+    ComposedQuery,
+    Composing,
+    Message,
+    PageQuery,
+    Query,
+    Route,
+    View,
+    on,
+)
+
+
+class Baskets(View, name="baskets", key="basket_id", stores=("postgres",), delivery="competing"):
+    """A basket: its rows follow one stream each."""
+
+    basket_id: str
+    items: Mapping[str, int] = Field(default_factory=dict)
+    bought_on: date | None = None
+
+    @on(ItemPut)
+    def put(self, event: ItemPut) -> Self:
+        quantity = self.items.get(event.sku, 0) + event.quantity
+        return self.replace(items={**self.items, event.sku: quantity})
+
+    @on(BasketBought)
+    def bought(self, event: BasketBought) -> Self:
+        return self.replace(bought_on=event.day)
+
+
+class Demand(
+    View,
+    name="demand",
+    key="sku",
+    stores=("postgres",),
+    indexes=("sku",),
+    delivery="competing",
+):
+    """How many of an item were put in, over all baskets: sums need no order."""
+
+    sku: str
+    quantity: int = 0
+
+    @on(ItemPut)
+    def put(self, event: ItemPut) -> Self:
+        return self.replace(quantity=self.quantity + event.quantity)
+
+
+class GetBasket(Query, name="get-basket", view=Baskets):
+    """One basket."""
+
+    basket_id: str
+
+
+class GetDemand(Query, name="get-demand", view=Demand):
+    """How much one item is wanted."""
+
+    sku: str
+
+
+class ListDemand(PageQuery, name="list-demand", view=Demand):
+    """How much each item is wanted."""
+
+
+class BasketAndDemand(Message):
+    """What is in a basket, and how much of each there is in all of them."""
+
+    basket_id: str
+    bought: bool
+    wanted: dict[str, int]
+
+
+class GetBasketAndDemand(ComposedQuery, name="get-basket-and-demand", result=BasketAndDemand):
+    """A basket, and how much its items are wanted elsewhere."""
+
+    basket_id: str
+
+    def handle(self) -> Composing[BasketAndDemand]:
+        basket = yield GetBasket(basket_id=self.basket_id)
+        if basket is None:
+            return None
+        rows = yield [GetDemand(sku=sku) for sku in basket.items]
+        return BasketAndDemand(
+            basket_id=basket.basket_id,
+            bought=basket.bought_on is not None,
+            wanted={row.sku: row.quantity for row in rows if row},
+        )
+
+
+ROUTES = [
+    Route("GET", "/baskets/{basket_id}", GetBasket),
+    Route("GET", "/demand", ListDemand),
+    Route("GET", "/demand/{sku}", GetDemand),
+    Route("GET", "/baskets/{basket_id}/demand", GetBasketAndDemand),
+]

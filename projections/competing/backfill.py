@@ -1,0 +1,75 @@
+"""Fills a new generation of a view that competing consumers keep, from the log in order."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+import asyncpg
+
+from eventstore.port import Log
+from projections.competing.deduplication import Deduplication
+from projections.errors import UnknownTarget
+from projections.folding import Parked
+from projections.postgres.runner import ProjectionRunner
+from rayfold import Registry, View
+
+MOST_EVENTS = 1_000
+"""In one transaction."""
+
+
+class Backfill:
+    """Follows the log by a catch-up subscription: many times as fast as event by event.
+
+    It keeps the streams' revisions as consumers do, so that they go on where it ends.
+    """
+
+    def __init__(
+        self, registry: Registry, store: Log, dsn: str, view: type[View], table: str
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._view = view
+        self._applier = Deduplication(registry, store, view, table)
+        self.following = ProjectionRunner(dsn)
+        self.progress = self.following.progress
+
+    async def run(self) -> None:
+        """Follows the log for ever; what breaks is tried again."""
+        await self.following.run(self._follow)
+
+    async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        table = self._applier.table
+        await self._applier.load_discards()
+        # A place that is behind the rows is no harm: what is folded again is a repeat.
+        after = await pool.fetchval(
+            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
+        )
+        subscription = self._store.subscribe(self._registry.prefixes, after or None)
+        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+            async for batch in batches:
+                if batch.records:
+                    await self._applier.apply(pool, batch.records, whole=True)
+                    self.following.events += len(batch.records)
+                await pool.execute(
+                    'UPDATE rayfold_checkpoint SET position = $2 WHERE "table" = $1',
+                    table,
+                    batch.position,
+                )
+                self.progress.advance(batch.position)
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Nobody mends what is not live yet.
+
+        Raises:
+            UnknownTarget: always.
+        """
+        raise UnknownTarget(f"nothing is parked under {key!r}: this generation is not live yet")
+
+    def parked(self) -> list[Parked]:
+        """Nor asks for it."""
+        return []
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        return self.following.status([self._view.name])

@@ -1,0 +1,78 @@
+"""A competing consumer in a process of its own: the Ray shell around `Consumer`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import psutil
+
+from eventstore.kurrentdb.groups import Groups
+from eventstore.kurrentdb.log import EventLog
+from projections.competing.consumer import Consumer
+from projections.postgres.projector_actor import NICENESS
+from rayfold import Registry
+from rayfold.runtime.garbage_collection import collect_rarely
+
+LOOK = 0.05
+"""Seconds between two looks at the table while somebody waits for it."""
+
+
+class ConsumerActor:
+    """Runs as a Ray actor. A restarted one joins its group again."""
+
+    def __init__(self, domain: str, eventstore: str, dsn: str, view: str) -> None:
+        os.nice(NICENESS)
+        collect_rarely()
+        self._store = EventLog(eventstore)
+        self._groups = Groups(eventstore)
+        registry = Registry.load(domain)
+        declared = registry.views[view]
+        self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
+        self._working: asyncio.Task[None] | None = None
+
+    async def reached(self, position: int, timeout: float) -> int:
+        """Where the table is, once it is at `position` or `timeout` seconds have passed."""
+        consumer = self._running()
+        until = time.monotonic() + timeout
+        # By its own acknowledgements it is told at once; of others' it has to look.
+        while await consumer.look() < position and time.monotonic() < until:
+            await consumer.progress.reached(position, LOOK)
+        return consumer.progress.position
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """What is parked in the table, as plain tuples."""
+        return [tuple(parked) for parked in await self._running().parked()]
+
+    async def replay(self, view: str, key: str) -> bool:
+        """See `Deduplication.replay`; `view` is the consumer's own."""
+        return await self._running().replay(key)
+
+    async def rejoin(self) -> None:
+        """See `Consumer.rejoin`."""
+        self._running().rejoin()
+
+    async def status(self) -> dict[str, Any]:
+        """For operators."""
+        await self._running().look()
+        return {
+            "pid": os.getpid(),
+            "memory_bytes": psutil.Process().memory_info().rss,
+            **self._running().status(),
+        }
+
+    async def stop(self) -> None:
+        """Leaves the group; what is in hand goes to the others."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working], timeout=4)
+        await self._groups.close()
+        await self._store.close()
+
+    def _running(self) -> Consumer:
+        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        if self._working is None:
+            self._working = asyncio.create_task(self._consumer.run())
+        return self._consumer

@@ -1,0 +1,263 @@
+"""Folding events that come in any order, again and again: each once, in its stream's order.
+
+Next to the rows Postgres keeps, for each stream, the revision that was folded last. An
+event at or below it is a repeat; one that is not the next leaves a gap, and has to wait.
+Rows and revisions are written in one transaction, under locks on both, so that consumers
+that share a view, or fight over it, cannot fold an event twice or lose one another's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from eventstore.port import Log
+from eventstore.records import RawRecord, recorded
+from projections import discarded_events as discards
+from projections.competing.locks import lock
+from projections.errors import UnknownTarget, named
+from projections.folding import Discarded, Held, Parked
+from projections.postgres import parked_events as parking
+from projections.postgres.rows import Rows
+from projections.sql.execution import is_poison
+from rayfold import RecordedEvent, Registry, UnknownEventType, UnreadableEvent, VersionedRow, View
+
+log = logging.getLogger(__name__)
+
+_Pool = asyncpg.Pool
+
+
+class _Step(NamedTuple):
+    """What one record means to the view: a fold onto a row, or nothing, or trouble."""
+
+    raw: RawRecord
+    key: str | None
+    event: RecordedEvent | None
+    trouble: str | None = None
+
+
+class Deduplication:
+    """One view in one table. All state is in Postgres: many appliers may work at once."""
+
+    def __init__(
+        self, registry: Registry, store: Log, view: type[View], table: str | None = None
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._view = view
+        self._rows = Rows(view, table)
+        self._discarded: frozenset[Discarded] = frozenset()
+        self.table = self._rows.table
+
+    async def load_discards(self) -> None:
+        """Learns what operators have discarded. Events that were not parked are not among it."""
+        self._discarded = await discards.load(self._store, [self._view.name])
+
+    async def apply(
+        self, pool: _Pool[asyncpg.Record], records: Sequence[RawRecord], *, whole: bool = False
+    ) -> list[RawRecord]:
+        """Folds what can be folded; gives those in front of which something is missing.
+
+        The others are done with, durably. `whole` says that nothing can be missing: these are
+        all that the log has of their streams behind what was folded.
+
+        Raises:
+            asyncpg.PostgresError, OSError: nothing has changed.
+        """
+        try:
+            return await self._apply(pool, records, whole, None)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not is_poison(error):
+                raise
+            if len(records) == 1:
+                return await self._apply(pool, records, whole, named(error))
+        # Postgres does not take one of the rows: which one is found by folding one by one.
+        missing = []
+        for raw in sorted(records, key=lambda raw: raw.position):
+            missing += await self.apply(pool, [raw], whole=whole)
+        return missing
+
+    async def _apply(
+        self,
+        pool: _Pool[asyncpg.Record],
+        records: Sequence[RawRecord],
+        whole: bool,
+        refused: str | None,
+    ) -> list[RawRecord]:
+        steps = [self._step(raw) for raw in sorted(records, key=lambda r: r.position)]
+        streams = {step.raw.stream for step in steps}
+        keys = {step.key for step in steps if step.key is not None}
+        names = [("stream", stream) for stream in streams] + [("row", key) for key in keys]
+        async with pool.acquire() as connection, connection.transaction():
+            await lock(connection, self.table, names)
+            # Every statement from here on sees what others have written under these locks.
+            applied = await self._applied(connection, streams)
+            parked = await self._parked(connection)
+            entries = await self._rows.load(connection, keys)
+            batch = _Batch(self._view, applied, parked, entries)
+            missing = [step.raw for step in steps if not batch.take(step, whole, refused)]
+            await self._rows.store(connection, batch.changed)
+            await self._save_applied(connection, applied)
+            tables = {self._view.name: self.table}
+            await parking.save(connection, tables, batch.newly_parked, batch.held)
+        return missing
+
+    def _step(self, raw: RawRecord) -> _Step:
+        known = self._registry.events.get(raw.event_type)
+        if known is not None and known not in self._view.folds:
+            return _Step(raw, None, None)
+        place = raw.stream, raw.revision
+        try:
+            event = recorded(self._registry, raw)
+            key = self._view.key_of(event.event)
+        except Exception as error:  # the domain is a user's code
+            if Discarded(self._view.name, "", *place) in self._discarded:
+                return _Step(raw, None, None)
+            ours = isinstance(error, UnknownEventType | UnreadableEvent)
+            return _Step(raw, None, None, str(error) if ours else repr(error))
+        if key is None or Discarded(self._view.name, str(key), *place) in self._discarded:
+            return _Step(raw, None, None)
+        return _Step(raw, str(key), event)
+
+    async def _applied(self, connection: Any, streams: set[str]) -> dict[str, int]:
+        records = await connection.fetch(
+            'SELECT stream, revision FROM rayfold_applied WHERE "table" = $1 AND stream = ANY($2)',
+            self.table,
+            list(streams),
+        )
+        return dict.fromkeys(streams, -1) | {each["stream"]: each["revision"] for each in records}
+
+    async def _save_applied(self, connection: Any, applied: dict[str, int]) -> None:
+        begun = {stream: revision for stream, revision in applied.items() if revision >= 0}
+        await connection.execute(
+            "INSERT INTO rayfold_applied SELECT $1, u.stream, u.revision"
+            " FROM unnest($2::text[], $3::bigint[]) AS u(stream, revision)"
+            ' ON CONFLICT ("table", stream) DO UPDATE SET revision = excluded.revision',
+            self.table,
+            list(begun),
+            list(begun.values()),
+        )
+
+    async def _parked(self, connection: Any) -> list[Parked]:
+        return await parking.load(connection, {self.table: self._view.name})
+
+    async def applied_of(self, pool: _Pool[asyncpg.Record], stream: str) -> int:
+        """The revision of the stream that was folded last; -1 before the first."""
+        async with pool.acquire() as connection:
+            return (await self._applied(connection, {stream}))[stream]
+
+    async def parked(self, pool: _Pool[asyncpg.Record]) -> list[Parked]:
+        """Rows and streams that stand still."""
+        async with pool.acquire() as connection:
+            return await self._parked(connection)
+
+    async def replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
+        """Folds a row's parked event again, unless discarded, and what waits behind it.
+
+        Gives False if it broke again.
+
+        Raises:
+            UnknownTarget: the row is not parked.
+            StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
+        """
+        await self.load_discards()
+        async with pool.acquire() as connection, connection.transaction():
+            await lock(connection, self.table, [("row", key)])
+            parked = next((p for p in await self._parked(connection) if p.key == key), None)
+            if parked is None:
+                raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")
+            held = await parking.release(connection, self.table, parked)
+            batch = _Batch(self._view, {}, [], await self._rows.load(connection, [key]))
+            async for raw in parking.events(self._store, [parked, *held]):
+                step = self._step(raw)
+                if step.key == key:
+                    batch.fold(step, None)
+            await self._rows.store(connection, batch.changed)
+            tables = {self._view.name: self.table}
+            await parking.save(connection, tables, batch.newly_parked, batch.held)
+        return not batch.newly_parked
+
+
+class _Batch:
+    """What one transaction changes."""
+
+    def __init__(
+        self,
+        view: type[View],
+        applied: dict[str, int],
+        parked: Sequence[Parked],
+        entries: dict[str, VersionedRow],
+    ) -> None:
+        self._view = view
+        self._applied = applied
+        self._entries: dict[str, VersionedRow | None] = dict(entries)
+        self._rows_parked = {each.key for each in parked if each.key}
+        self._streams_parked = {each.stream for each in parked if not each.key}
+        self.changed: dict[str, VersionedRow | None] = {}
+        self.newly_parked: list[Parked] = []
+        self.held: list[Held] = []
+
+    def take(self, step: _Step, whole: bool, refused: str | None) -> bool:
+        """Whether the record is done with; if not, one of its stream is missing before it."""
+        stream, revision = step.raw.stream, step.raw.revision
+        if revision <= self._applied[stream]:
+            return True
+        if revision > self._applied[stream] + 1 and not whole:
+            return False
+        self._applied[stream] = revision
+        if stream in self._streams_parked:
+            return True
+        if step.trouble is not None:
+            self._park(step, "", step.trouble)
+        elif step.key is not None:
+            self.fold(step, refused)
+        return True
+
+    def fold(self, step: _Step, refused: str | None) -> None:
+        """Folds onto the row, unless that stands still or Postgres has refused the outcome."""
+        assert step.key is not None
+        assert step.event is not None
+        key, event = step.key, step.event
+        if key in self._rows_parked:
+            place = event.stream, event.revision, event.position
+            self.held.append(Held(self._view.name, key, *place))
+            return
+        if refused is not None:
+            self._park(step, key, refused)
+            return
+        try:
+            after = fold_anywhere(self._view, self._entries.get(key), event)
+        except Exception as error:  # the domain is a user's code
+            self._park(step, key, repr(error))
+            return
+        if after is not self._entries.get(key):
+            self._entries[key] = self.changed[key] = after
+
+    def _park(self, step: _Step, key: str, error: str) -> None:
+        raw = step.raw
+        parked = Parked(self._view.name, key, raw.stream, raw.revision, raw.position, error)
+        log.error("parked: %s", parked)
+        self.newly_parked.append(parked)
+        if key:
+            self._rows_parked.add(key)
+        else:
+            self._streams_parked.add(raw.stream)
+
+
+def fold_anywhere(
+    view: type[View], entry: VersionedRow | None, event: RecordedEvent
+) -> VersionedRow | None:
+    """Folds an event that may stand before others that are folded in: streams interleave.
+
+    The row names the event that stands furthest in the log, as it does when folded in order.
+    """
+    before = entry if entry is None else entry._replace(position=-1)
+    after = view.fold(before, event)
+    if after is None or entry is None:
+        return after
+    if event.position >= entry.position:
+        return after
+    return VersionedRow(after.row, entry.revision, entry.position, entry.started)

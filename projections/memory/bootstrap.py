@@ -1,0 +1,117 @@
+"""Views as Postgres has them, for a memory replica that starts without a peer.
+
+Postgres folded the same events with the same code, so its rows are what the replica would
+come to. What it cannot give is folded from the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from projections.errors import PostgresUnavailable
+from projections.folding import Parked
+from projections.memory.table import Copied, Table
+from projections.partitions import AlreadyProjected
+from projections.postgres import generations
+from projections.postgres import parked_events as parking
+from projections.postgres.database import Database
+from projections.postgres.documents import writer_of
+from projections.postgres.generations import Pooled
+from projections.postgres.row_codec import RowCodec, fingerprint_of
+from projections.postgres.rows import Rows
+from rayfold import View
+
+log = logging.getLogger(__name__)
+
+PAGE = 1_000
+"""Rows that are read at once: some 10 milliseconds, 40 where they go through the model."""
+
+
+class Filled(NamedTuple):
+    """A view's rows, what they cover of the log, and what of it stands still."""
+
+    table: Table
+    covered: AlreadyProjected
+    parked: list[Parked]
+
+
+async def fill(dsn: str, views: Iterable[type[View]]) -> list[Filled]:
+    """Those views that Postgres can give, each as of a moment of its own.
+
+    Left out are views that it does not keep, or whose live table has another definition or
+    has not begun; and all that are left when it does not answer.
+    """
+    database = Database(dsn, "postgres-primary")
+    found = []
+    try:
+        for view in views:
+            if "postgres" in view.stores and (filled := await _fill(database, view)):
+                found.append(filled)
+    except (PostgresUnavailable, ValueError) as error:  # a row that the view does not accept
+        log.warning("the log is folded instead of reading Postgres: %s", error)
+    finally:
+        database.close()
+    return found
+
+
+async def _fill(database: Database, view: type[View]) -> Filled | None:
+    rows, table = Rows(view), Table(view)
+    copied = _copier(rows.codec)
+    async with database.snapshot() as connection:
+        checkpoints = await _checkpoints(connection, rows)
+        if not min(checkpoints, default=0):
+            return None
+        parked = await parking.load(connection, {rows.table: view.name})
+        cursor = await connection.cursor(rows.select_all)
+        while records := await cursor.fetch(PAGE):
+            table.fill(copied(records))
+    table.filled()
+    return Filled(table, AlreadyProjected(checkpoints), parked)
+
+
+def _copier(codec: RowCodec) -> Callable[[Sequence[Any]], Copied]:
+    """What makes records of `select_list` rows of a table in memory: by the shortest way."""
+    write, indexes = writer_of(codec), codec.view.indexes
+    columns = {column.field: column for column in codec.columns}
+    if write is None or any(columns[field].adapter for field in indexes):
+
+        def through_the_model(records: Sequence[Any]) -> Copied:
+            entries = [(record["_key"], codec.decode(record)) for record in records]
+            return Copied.of(codec.view, entries)
+
+        return through_the_model
+
+    def straight(records: Sequence[Any]) -> Copied:
+        return Copied(
+            [record["_key"] for record in records],
+            [record["_revision"] for record in records],
+            [record["_position"] for record in records],
+            [record["_started"] for record in records],
+            [write(record) for record in records],
+            [
+                tuple([None if (value := record[f]) is None else str(value) for f in indexes])
+                for record in records
+            ],
+        )
+
+    return straight
+
+
+async def _checkpoints(connection: Pooled, rows: Rows) -> list[int]:
+    """Of every partition; none if there is no table of this definition."""
+    try:
+        # The snapshot begins after this, with the first row that is read. A name is looked up
+        # as of now, though: without the lock a new generation could take it in between.
+        await connection.execute(f'LOCK TABLE "{rows.table}" IN ACCESS SHARE MODE')
+        made_by = await generations.fingerprint_of_live(connection, rows.view.name)
+        records = await connection.fetch(
+            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 ORDER BY partition',
+            rows.table,
+        )
+    except asyncpg.UndefinedTableError:  # nobody has made it yet
+        return []
+    return [each["position"] for each in records] if made_by == fingerprint_of(rows.view) else []

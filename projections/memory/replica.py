@@ -1,0 +1,270 @@
+"""A memory replica: whole views in memory, folded from the log as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from itertools import count
+from typing import Any, NamedTuple
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from projections import discarded_events as discards
+from projections.errors import BadCursor
+from projections.folding import Folding, Parked, Step
+from projections.memory.bootstrap import Filled
+from projections.memory.subscriptions import Subscriptions
+from projections.memory.table import Table
+from projections.supervision.progress import Progress
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+SLICE = 100
+"""Events folded before queries get their turn: about two milliseconds."""
+
+COOL = 5.0
+"""Seconds without a change, once or twice, after which a row is cold."""
+
+CHASES = 3
+"""Rounds in which a view that is folded anew tries to reach the one that serves, unhelped."""
+
+RETRY = 0.25
+"""Seconds before a broken subscription is tried again."""
+
+
+class Ask(NamedTuple):
+    """A query as it travels: one row by `key`, or a page where `key` is None."""
+
+    view: str
+    key: str | None
+    at_least: int
+    filters: dict[str, str]
+    limit: int
+    cursor: str | None
+
+
+class Found(NamedTuple):
+    """An answer. `late`: the replica has not come to `at_least`, so it says nothing else."""
+
+    body: bytes | None
+    revision: int | None
+    position: int
+    late: bool = False
+
+
+class Replica:
+    """Some views of a domain; plain asyncio, on any `Log`."""
+
+    def __init__(self, registry: Registry, views: Sequence[str], store: Log) -> None:
+        self._registry = registry
+        self._store = store
+        self._prefixes = registry.prefixes
+        types = [registry.views[name] for name in views]
+        self._folding = Folding(registry, types)
+        self.tables = {view.name: Table(view) for view in types}
+        self.progress = Progress()
+        self.caught_up = asyncio.Event()
+        self.watches = Subscriptions()
+        self.events = 0
+        self._filled: dict[str, int] = {}
+        """By view: the number of rows that came from Postgres."""
+        self._rebuilding: dict[str, tuple[int, int]] = {}
+        """By view: the position that it has come to, and the number of events."""
+        self._may_fold = asyncio.Event()
+        self._may_fold.set()
+
+    async def begin(self, filled: Sequence[Filled]) -> None:
+        """Before `run`: these views' rows came from Postgres, and are folded on from there.
+
+        A table that is further than the log is of another log, or of one that was restored to
+        an earlier moment: it is not taken. Where only its checkpoint is, it covers what the
+        log has: all that will be written from now on is folded.
+
+        Raises:
+            StoreUnavailable: the log's end is not known; nothing was taken.
+        """
+        end = await self._store.end_position(self._prefixes)
+        begun = dict.fromkeys(self.tables, 0)
+        for table, covered, parked in filled:
+            view = table.view.name
+            if max((row.position for row in table.rows.values()), default=0) > end:
+                log.warning("the table of %r in Postgres is of another log", view)
+                continue
+            self.tables[view] = table
+            covered = covered.within(end)
+            self._folding.cover(view, covered)
+            for each in parked:
+                self._folding.park(each)
+            self._filled[view] = len(table.rows)
+            begun[view] = covered.least
+        self.progress.advance(min(begun.values(), default=0))
+
+    async def run(self) -> None:
+        """Follows the log for ever; what breaks is tried again."""
+        while True:
+            try:
+                await self._follow()
+            except StoreUnavailable as error:
+                log.info("the subscription broke: %s", error)
+                await asyncio.sleep(RETRY)
+
+    async def freeze_cold(self) -> None:
+        """For ever: rows that rest become JSON only, a few at a time."""
+        while True:
+            await asyncio.sleep(COOL)
+            for table in list(self.tables.values()):
+                cold = table.cold()
+                for at in range(0, len(cold), SLICE):
+                    table.freeze(cold[at : at + SLICE])
+                    await asyncio.sleep(0)
+
+    async def _follow(self) -> None:
+        after = self.progress.position or None
+        self._folding.discarded = await discards.load(self._store, self.tables)
+        async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
+            async for batch in batches:
+                await self._may_fold.wait()
+                for at, raw in enumerate(batch.records, 1):
+                    for step in _fold(self.tables, self._folding, raw):
+                        self.watches.note(step.view.name, step.key)
+                    if at % SLICE == 0:
+                        self.progress.advance(raw.position)
+                        await asyncio.sleep(0)
+                self._folding.held.clear()  # a row that is parked here is folded anew with its view
+                self.events += len(batch.records)
+                self.progress.advance(batch.position)
+                if batch.caught_up:
+                    self.caught_up.set()
+
+    async def rebuild(self, view: str) -> None:
+        """Folds a view afresh from the log beside the one that serves, then takes its place.
+
+        Raises:
+            StoreUnavailable: the log cannot be read; what serves goes on to serve.
+        """
+        view_type = self.tables[view].view
+        folding, table = Folding(self._registry, [view_type]), Table(view_type)
+        folding.discarded = await discards.load(self._store, [view])
+        covered = 0
+        rounds = count()
+        try:
+            while covered < self.progress.position:
+                if next(rounds) == CHASES:
+                    self._may_fold.clear()  # or it would be chased for ever under load
+                covered = await self._refold(table, folding, covered)
+            # No await since the comparison: both tables are at one position.
+            self.tables[view] = table
+            self._folding.adopt(view, folding)
+        finally:
+            self._may_fold.set()
+            self._rebuilding.pop(view, None)
+
+    async def _refold(self, table: Table, folding: Folding, after: int) -> int:
+        """Folds what the log has after a position, as far as this replica; gives how far."""
+        there = self.progress.position  # the log has at least that
+        folded = 0
+        async for raw in self._store.read_all(self._prefixes, after=after or None):
+            if raw.position > self.progress.position:
+                return self.progress.position
+            _fold({table.view.name: table}, folding, raw)
+            folding.held.clear()
+            folded += 1
+            if folded % SLICE == 0:
+                _, before = self._rebuilding.get(table.view.name, (0, 0))
+                self._rebuilding[table.view.name] = raw.position, before + SLICE
+                await asyncio.sleep(0)
+            after = raw.position
+        return max(after, there)
+
+    def answer(self, asks: Sequence[Ask]) -> list[Found | BadCursor]:
+        """An answer for each, at once."""
+        return [self._answer(ask) for ask in asks]
+
+    def _answer(self, ask: Ask) -> Found | BadCursor:
+        position = self.progress.position
+        if ask.view in self._folding.stopped:
+            position = self._folding.stopped[ask.view].position - 1
+        if ask.at_least > position:
+            return Found(None, None, position, late=True)
+        table = self.tables[ask.view]
+        if ask.key is not None:
+            row = table.rows.get(ask.key)
+            if row is None:
+                return Found(None, None, position)
+            return Found(row.json(), row.revision, position)
+        try:
+            body, _ = table.page(ask.filters, ask.limit, ask.cursor)
+        except BadCursor as error:
+            return error
+        return Found(body, None, position)
+
+    def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked], list[Parked]]:
+        """Where a peer that copies these rows must go on, each view's keys, and what stands still.
+
+        The copy need not be of one moment: a row knows its own position, so what is
+        copied later than it was promised is not folded in twice.
+        """
+        keys = {name: list(table.rows) for name, table in self.tables.items()}
+        stopped = list(self._folding.stopped.values())
+        return self.progress.position, keys, list(self._folding.parked), stopped
+
+    def take_over(
+        self, position: int, parked: Sequence[Parked], stopped: Sequence[Parked] = ()
+    ) -> None:
+        """All rows of a peer are in the tables: goes on where `begin_copy` said."""
+        for table in self.tables.values():
+            table.filled()
+        for each in parked:
+            self._folding.park(each)
+        self._folding.stopped = {each.view: each for each in stopped}
+        self.progress.advance(position)
+
+    def parked(self) -> list[Parked]:
+        """Rows and streams that stand still, and views that stopped."""
+        return [*self._folding.parked, *self._folding.stopped.values()]
+
+    def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row."""
+        return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
+
+    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, Found]]:
+        """The newest state of every watched row that changed since the last answer."""
+        changed = await self.watches.changes(watcher, timeout)
+        answers = []
+        for view, key in changed:
+            found = self._answer(Ask(view, key, 0, {}, 0, None))
+            assert isinstance(found, Found)  # a question by key has no cursor to be wrong
+            answers.append((view, key, found))
+        return answers
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
+        return {
+            "views": list(self.tables),
+            "position": self.progress.position,
+            "ready": self.caught_up.is_set(),
+            "rows": {name: len(table.rows) for name, table in self.tables.items()},
+            "events": self.events,
+            "parked": len(self._folding.parked),
+            "left_out": self._folding.left_out,
+            **({"filled": self._filled} if self._filled else {}),
+            **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
+            **({"stopped": stopped} if stopped else {}),
+        }
+
+
+def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list[Step]:
+    """Takes in an event; gives the rows that it changed."""
+    changed = []
+    for step in folding.steps(raw):
+        try:
+            if tables[step.view.name].fold(step.key, step.event):
+                changed.append(step)
+        except Exception as error:  # the domain is a user's code
+            folding.broke(step, error)
+    return changed

@@ -1,0 +1,180 @@
+"""A memory replica in a process of its own: the Ray shell around `Replica`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import ray
+from ray.exceptions import RayError
+
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.log import EventLog
+from projections.folding import Parked
+from projections.memory import bootstrap as from_postgres
+from projections.memory.replica import Ask, Found, Replica
+from projections.memory.table import Copied
+from rayfold import Registry
+from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.rpc import Address, RpcServer
+
+log = logging.getLogger(__name__)
+
+COPIED = 10_000
+"""Rows that travel together to a new replica: some megabytes, through the object store."""
+
+COPIES = 8
+"""Peers that may copy at once; whoever was forgotten begins again."""
+
+
+class ReplicaActor:
+    """Runs as a Ray actor. A restarted one is empty until it is told to `start` again."""
+
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        views: list[str],
+        eventstore: str,
+        postgres: str | None = None,
+    ) -> None:
+        """`postgres` has some of the views too; without it they are folded from the log alone."""
+        self._views = views
+        self._incarnation = f"{name}:{uuid4().hex[:12]}"
+        self._store = EventLog(eventstore)
+        self._postgres = postgres
+        self._registry = Registry.load(domain)
+        self._replica = Replica(self._registry, views, self._store)
+        self._following: asyncio.Task[None] | None = None
+        self._copies: dict[str, dict[str, list[str]]] = {}
+        self._started = False
+        self._link = RpcServer(self._ask)
+        collect_rarely()
+
+    async def start(self, peer: Any | None) -> None:
+        """Follows the log: from where `peer`, another replica, is, else from where Postgres is.
+
+        Does not wait for it. When the peer goes away, `started` in the status is false again.
+        """
+        if not self._started:
+            self._started = True
+            self._following = asyncio.create_task(self._begin(peer))
+
+    async def _begin(self, peer: Any | None) -> None:
+        if peer is not None:
+            try:
+                await self._copy(peer)
+            except (RayError, KeyError) as error:  # it ended, or copies for somebody else
+                log.info("the peer went away: %r", error)
+                self._replica = Replica(self._registry, self._views, self._store)
+                self._started = False
+                return
+        elif self._postgres is not None:
+            await self._fill(self._postgres)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._replica.run())
+            tasks.create_task(self._replica.freeze_cold())
+
+    async def begin_copy(
+        self, copy: str, views: list[str]
+    ) -> tuple[int, dict[str, int], list[Any], list[Any]]:
+        """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
+        position, keys, parked, stopped = self._replica.begin_copy()
+        self._copies[copy] = {view: keys[view] for view in views}
+        while len(self._copies) > COPIES:
+            del self._copies[next(iter(self._copies))]
+        sizes = {view: len(keys[view]) for view in views}
+        return (
+            position,
+            sizes,
+            [tuple(each) for each in parked if each.view in sizes],
+            [tuple(each) for each in stopped if each.view in sizes],
+        )
+
+    async def copy(self, copy: str, view: str, start: int) -> list[Any]:
+        """The next rows of a copy, as the columns of `Copied`."""
+        keys = self._copies[copy][view][start : start + COPIED]
+        return list(self._replica.tables[view].export(keys))
+
+    async def _copy(self, peer: Any) -> None:
+        copy = uuid4().hex
+        position, sizes, parked, stopped = await peer.begin_copy.remote(copy, self._views)
+        for view, size in sizes.items():
+            # The next rows are made, and those after them asked for, while these are taken in.
+            asked = deque(peer.copy.remote(copy, view, start) for start in (0, COPIED))
+            for start in range(0, size, COPIED):
+                columns = await asked.popleft()
+                asked.append(peer.copy.remote(copy, view, start + 2 * COPIED))
+                self._replica.tables[view].fill(Copied(*columns))
+            await asyncio.gather(*asked)
+        self._replica.take_over(
+            position, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
+        )
+
+    async def _fill(self, postgres: str) -> None:
+        views = [self._registry.views[name] for name in self._views]
+        filled = await from_postgres.fill(postgres, views)
+        try:
+            await self._replica.begin(filled)
+        except StoreUnavailable as error:  # whoever follows it waits for it
+            log.warning("the log is folded instead of reading Postgres: %s", error)
+
+    async def rebuild(self, view: str) -> None:
+        """See `Replica.rebuild`."""
+        await self._replica.rebuild(view)
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """See `Replica.parked`; as plain tuples."""
+        return [tuple(parked) for parked in self._replica.parked()]
+
+    async def address(self) -> Address:
+        """Where queries are taken, in batches, an answer for each."""
+        return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+    async def _ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
+        if not self._replica.caught_up.is_set():
+            # Restarted, and asked by somebody who has not noticed: what it lacks is not missing.
+            return [tuple(Found(None, None, 0, late=True))] * len(asks)
+        found = self._replica.answer([Ask(*ask) for ask in asks])
+        return [tuple(each) if isinstance(each, tuple) else each for each in found]
+
+    async def watch(self, watcher: str, rows: list[tuple[str, str]]) -> None:
+        """See `Subscriptions.follow`."""
+        self._replica.watches.follow(watcher, rows)
+
+    async def changes(self, watcher: str, timeout: float) -> list[Any]:
+        """View, key and what was found, flat; see `Replica.changes`."""
+        changes = await self._replica.changes(watcher, timeout)
+        return [(view, key, *found) for view, key, found in changes]
+
+    async def reached(self, position: int, timeout: float) -> int:
+        """Where the replica is, once it is at `position` or `timeout` seconds have passed."""
+        progress = self._replica.progress
+        await progress.reached(position, timeout)
+        return progress.position
+
+    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row of a view."""
+        return self._replica.rows(view)
+
+    async def status(self) -> dict[str, Any]:
+        """For operators, and for whoever chooses a replica to ask."""
+        return {
+            "incarnation": self._incarnation,
+            "pid": os.getpid(),
+            "started": self._started,
+            "memory_bytes": psutil.Process().memory_info().rss,
+            **self._replica.status(),
+        }
+
+    async def stop(self) -> None:
+        """Ends the subscription."""
+        if self._following is not None:
+            self._following.cancel()
+        await self._link.close()
+        await self._store.close()

@@ -1,0 +1,65 @@
+"""Rows that somebody follows: the replica's side of a live query.
+
+A gateway says which rows it watches and asks for what has changed, one question at a time
+for all of its listeners. The answer is the newest state of each row that changed since
+the question before: a slow gateway gets fewer states, never a growing queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+Watched = tuple[str, str]
+"""View and key."""
+
+
+class Subscription:
+    """One gateway's interest."""
+
+    def __init__(self) -> None:
+        self.rows: set[Watched] = set()
+        self.changed: set[Watched] = set()
+        self.something = asyncio.Event()
+
+
+class Subscriptions:
+    """All gateways' interests, by name."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, Subscription] = {}
+        self._watched: set[Watched] = set()
+
+    def note(self, view: str, key: str) -> None:
+        """A row has changed."""
+        if (view, key) not in self._watched:
+            return
+        for watch in self._watches.values():
+            if (view, key) in watch.rows:
+                watch.changed.add((view, key))
+                watch.something.set()
+
+    def follow(self, watcher: str, rows: list[Watched]) -> None:
+        """From now on these rows, and no others, are what the watcher follows.
+
+        Rows that are new to it count as changed, so that nothing is missed in between.
+        """
+        watch = self._watches.setdefault(watcher, Subscription())
+        wanted: set[Watched] = {(view, key) for view, key in rows}
+        watch.changed |= wanted - watch.rows
+        watch.rows = wanted
+        watch.something.set()
+        if not wanted:
+            del self._watches[watcher]
+        self._watched = {row for each in self._watches.values() for row in each.rows}
+
+    async def changes(self, watcher: str, timeout: float) -> set[Watched]:
+        """The rows that have changed since the last answer; none after `timeout` seconds."""
+        watch = self._watches.get(watcher)
+        if watch is None:
+            return set()
+        waiting = asyncio.ensure_future(watch.something.wait())
+        await asyncio.wait([waiting], timeout=timeout)
+        waiting.cancel()
+        watch.something.clear()
+        changed, watch.changed = watch.changed & watch.rows, set()
+        return changed

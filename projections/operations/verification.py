@@ -1,0 +1,86 @@
+"""Whether every view in every store is what a fresh fold of the log says it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from eventstore.port import Log
+from projections import discarded_events as discards
+from projections.folding import Folding
+from projections.memory.table import Table
+from rayfold import Registry
+
+
+class StoredRow(NamedTuple):
+    """A row as a store has it: its document, and the position of its last event."""
+
+    body: bytes
+    position: int
+
+
+class Difference(NamedTuple):
+    """`expected` is what the log says; None on either side means no such row."""
+
+    store: str
+    view: str
+    key: str
+    expected: str | None
+    found: str | None
+
+
+async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dict[str, StoredRow]]:
+    """Every view's rows as of position `until`, from nothing but the log.
+
+    A row that stands still behind an event that cannot be folded stands still here too.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    views = list(registry.views.values())
+    folding = Folding(registry, views)
+    folding.discarded = await discards.load(log, registry.views)
+    tables = {view.name: Table(view) for view in views}
+    async for raw in log.read_all(registry.prefixes):
+        if raw.position > until:
+            break
+        for step in folding.steps(raw):
+            try:
+                tables[step.view.name].fold(step.key, step.event)
+            except Exception as error:  # the domain is a user's code; the row stands still here too
+                folding.broke(step, error)
+    return {
+        name: {key: StoredRow(row.json(), row.position) for key, row in table.rows.items()}
+        for name, table in tables.items()
+    }
+
+
+def compare(
+    store: str,
+    view: str,
+    expected: Mapping[str, StoredRow],
+    found: Mapping[str, StoredRow],
+    until: int,
+) -> list[Difference]:
+    """The rows that differ, leaving out those that have moved on since `until`."""
+    differences = []
+    for key in expected.keys() | found.keys():
+        wanted, kept = expected.get(key), found.get(key)
+        if kept is not None and kept.position > until:
+            continue
+        if wanted is None or kept is None or wanted.body != kept.body:
+            differences.append(
+                Difference(
+                    store,
+                    view,
+                    key,
+                    wanted.body.decode() if wanted else None,
+                    kept.body.decode() if kept else None,
+                )
+            )
+    return differences
+
+
+def plain(differences: list[Difference]) -> list[dict[str, Any]]:
+    """As JSON."""
+    return [difference._asdict() for difference in differences]

@@ -1,0 +1,91 @@
+"""What follows the log into Postgres, in a process of its own: the Ray shell around it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import psutil
+
+from eventstore.kurrentdb.log import EventLog
+from eventstore.port import Log
+from projections.folding import Parked
+from projections.supervision.progress import Progress
+from rayfold import Registry
+from rayfold.runtime.garbage_collection import collect_rarely
+
+NICENESS = 5
+"""On a machine where all parts share the cores, a projector lags before commands wait."""
+
+
+class LogProjector(Protocol):
+    """`Projector`, `SqlProjector`, or `Backfill`."""
+
+    progress: Progress
+
+    async def run(self) -> None:
+        """Follows the log for ever."""
+        ...
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Tries again what is parked of a view under a key."""
+        ...
+
+    def parked(self) -> Sequence[Parked]:
+        """What stands still."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Counts, for operators."""
+        ...
+
+
+Make: TypeAlias = Callable[..., LogProjector]
+"""Is given a registry, a log, a DSN, and what else `spawn` was given; travels by its name."""
+
+
+class ProjectorActor:
+    """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
+
+    def __init__(self, domain: str, eventstore: str, dsn: str, make: Make, *arguments: Any) -> None:
+        os.nice(NICENESS)
+        collect_rarely()
+        self._store: Log = EventLog(eventstore)
+        self._projector = make(Registry.load(domain), self._store, dsn, *arguments)
+        self._following: asyncio.Task[None] | None = None
+
+    async def reached(self, position: int, timeout: float) -> int:
+        """Where the projector is, once it is at `position` or `timeout` seconds have passed."""
+        progress = self._running().progress
+        await progress.reached(position, timeout)
+        return progress.position
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """What is parked, as plain tuples."""
+        return [tuple(parked) for parked in self._running().parked()]
+
+    async def replay(self, view: str, key: str) -> bool:
+        """See `ActorHandle.replay`."""
+        return await self._running().replay(view, key)
+
+    async def status(self) -> dict[str, Any]:
+        """For operators."""
+        return {
+            "pid": os.getpid(),
+            "memory_bytes": psutil.Process().memory_info().rss,
+            **self._running().status(),
+        }
+
+    async def stop(self) -> None:
+        """Ends the subscription; an open transaction is rolled back."""
+        if self._following is not None:
+            self._following.cancel()
+        await self._store.close()
+
+    def _running(self) -> LogProjector:
+        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        if self._following is None:
+            self._following = asyncio.create_task(self._projector.run())
+        return self._projector

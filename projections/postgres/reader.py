@@ -1,0 +1,169 @@
+"""Queries to Postgres: rows and how far they have come, in one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from projections.errors import Behind, PostgresUnavailable
+from projections.memory.replica import Ask, Found
+from projections.memory.table import decode_cursor, page_json
+from projections.partitions import hash_of
+from projections.postgres.database import Database
+from projections.postgres.rows import Rows
+from projections.supervision.actor_handle import ActorHandle
+from rayfold import Registry, document
+
+
+class PostgresReader:
+    """The databases that answer, and the projectors that fill the primary's tables."""
+
+    def __init__(self, registry: Registry, dsn: str, reads: Sequence[str] = ()) -> None:
+        self._rows = {
+            view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
+        }
+        self._competing = {
+            rows.table for rows in self._rows.values() if rows.view.delivery == "competing"
+        }
+        self.primary = Database(dsn, "postgres-primary")
+        self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
+        self.projectors: dict[str, list[ActorHandle]] = {view: [] for view in self._rows}
+
+    async def connect(self) -> None:
+        """Replicas may be away for now; they are looked for again and again.
+
+        Raises:
+            PostgresUnavailable: the primary does not answer.
+        """
+        await self.primary.connect()
+        await self.look()
+
+    async def look(self) -> None:
+        """Sees how far the replicas are."""
+        await asyncio.gather(*(replica.look() for replica in self.replicas))
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for database in (self.primary, *self.replicas):
+            database.close()
+
+    async def ask(self, ask: Ask, deadline: float) -> Found:
+        """An answer that is at `ask.at_least`; `deadline` is in `time.monotonic` seconds.
+
+        Raises:
+            Behind: the projectors did not come so far in time.
+            PostgresUnavailable: Postgres does not answer.
+            BadCursor: see `PageQuery`.
+        """
+        table = self._rows[ask.view].table
+        database = self.choose(table, ask.at_least)
+        while True:
+            try:
+                found, covered = await self._find(database, ask)
+            except PostgresUnavailable:
+                if database is self.primary:
+                    raise
+                database = self.choose(table, ask.at_least)
+                continue
+            if covered >= ask.at_least:
+                return found
+            if time.monotonic() >= deadline:
+                raise Behind(ask.view, covered, ask.at_least)
+            if database is self.primary:
+                await self._wait(ask, deadline)
+            database = self.primary  # whoever waits is there sooner than a copy of it
+
+    def choose(self, table: str, at_least: int) -> Database:
+        """The less loaded of two replicas that are there; without any, the primary.
+
+        A row that competing consumers fill may be ahead of the position that it is told
+        with, so replicas that have the position need not have the row: only the primary has.
+        """
+        if table in self._competing:
+            return self.primary
+        there = [
+            replica
+            for replica in self.replicas
+            if replica.ready and replica.positions.get(table, -1) >= at_least
+        ]
+        if not there:
+            return self.primary
+        return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
+
+    async def _wait(self, ask: Ask, deadline: float) -> None:
+        parts = self._parts(ask)
+        there = [part for part in parts if part.progress.position >= ask.at_least]
+        if len(there) == len(parts):  # none yet, or the view itself stands still
+            await asyncio.sleep(0.05)
+        for part in parts:
+            await part.reached(ask.at_least, deadline)
+
+    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Key, document and position of every row.
+
+        Raises:
+            PostgresUnavailable: Postgres does not answer.
+        """
+        rows = self._rows[view]
+        records = await self.primary.fetch(rows.select_all)
+        entries = [(record["_key"], rows.codec.decode(record)) for record in records]
+        return [(key, document(entry), entry.position) for key, entry in entries]
+
+    def _parts(self, ask: Ask) -> list[ActorHandle]:
+        parts = self.projectors[ask.view]
+        if ask.key is None or not parts:
+            return parts
+        return [parts[hash_of(ask.key) % len(parts)]]
+
+    async def _find(self, database: Database, ask: Ask) -> tuple[Found, int]:
+        """The answer, and the position that all of it has reached."""
+        if ask.key is not None:
+            found = await self._one(database, ask)
+            return found, found.position
+        return await self._page(database, ask)
+
+    async def _one(self, database: Database, ask: Ask) -> Found:
+        rows = self._rows[ask.view]
+        key = str(ask.key)
+        records = await database.fetch(
+            f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
+            f' LEFT JOIN "{rows.table}" t ON t._key = $1'
+            ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
+            key,
+            rows.table,
+            hash_of(key),
+        )
+        if not records:
+            return Found(None, None, 0)
+        if records[0]["_key"] is None:
+            return Found(None, None, records[0]["at"])
+        entry = rows.codec.decode(records[0])
+        return Found(document(entry), entry.revision, records[0]["at"])
+
+    async def _page(self, database: Database, ask: Ask) -> tuple[Found, int]:
+        rows = self._rows[ask.view]
+        after = decode_cursor(ask.cursor) if ask.cursor else -1
+        wheres = ["t._started > $2"]
+        parameters: list[Any] = [rows.table, after]
+        for field, value in ask.filters.items():
+            parameters.append(value)
+            wheres.append(f't."{field}"::text = ${len(parameters)}')
+        records = await database.fetch(
+            f"SELECT c.least, c.most, {rows.codec.select_list}"
+            " FROM (SELECT min(position) AS least, max(position) AS most"
+            ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
+            f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
+            f" WHERE {' AND '.join(wheres)} ORDER BY t._started LIMIT {ask.limit + 1}) t ON true"
+            " ORDER BY t._started",
+            *parameters,
+        )
+        entries = [rows.codec.decode(record) for record in records if record["_key"] is not None]
+        page = entries[: ask.limit]
+        last = page[-1].started if len(entries) > ask.limit else None
+        body = page_json([document(entry) for entry in page], last)
+        # Rows of the furthest partition are shown too: a token of less would let a client who
+        # sends it back see an older state of them, in another store.
+        return Found(body, None, records[0]["most"] or 0), records[0]["least"] or 0

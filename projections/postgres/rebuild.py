@@ -1,0 +1,94 @@
+"""Building a new generation beside the live one, up to the switch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from ray.exceptions import RayError
+
+from projections.errors import PostgresUnavailable, ProjectionError
+from projections.operations.rebuild import Rebuild
+from projections.postgres import generations
+from projections.postgres.generations import Connection, Live
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import READY, answering, end
+
+SWITCH = 30.0
+"""Seconds in which a build must reach the live one, while that one stands still."""
+
+Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
+Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """A connection for a few statements.
+
+    Raises:
+        PostgresUnavailable: it does not answer, or something is wrong with a statement.
+    """
+    try:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+    try:
+        yield connection
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise PostgresUnavailable(f"Postgres says: {error}") from error
+    finally:
+        await connection.close()
+
+
+async def build(
+    dsn: str,
+    live: Live,
+    built: str,
+    builder: ActorHandle,
+    rebuild: Rebuild,
+    changing: asyncio.Lock,
+    *,
+    finish: Finish | None = None,
+    hold: Hold | None = None,
+) -> None:
+    """Waits until `builder` has filled `built`, and switches. Either way the builder ends.
+
+    `finish` does what is quicker on full tables. `changing` is held while switching. For
+    `hold` see `generations.switch`.
+
+    Raises:
+        ProjectionError, PostgresUnavailable: not done; the live one is as it was.
+    """
+    try:
+        await answering([builder])
+        await builder.look()
+        while not builder.ready:
+            await asyncio.sleep(0.2)
+            await builder.look()
+            rebuild.moved(builder.progress.position, builder.seen.get("events", 0))
+        if "stopped" in builder.seen:
+            raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
+        async with connected(dsn) as connection:
+            if finish is not None:
+                await finish(connection)
+            furthest = await generations.position_of(connection, live.relation)
+        # What came while it was finished: before the live one has to wait for it.
+        await builder.reached(furthest, time.monotonic() + READY)
+        rebuild.state = "switching"
+
+        async def reached(position: int) -> bool:
+            return await builder.reached(position, time.monotonic() + SWITCH)
+
+        async with changing, connected(dsn) as connection:
+            holding = None if hold is None else lambda: hold(connection)
+            await generations.switch(connection, live, built, reached, hold=holding)
+    except RayError as error:
+        raise ProjectionError(f"the build of {live.name!r} broke: {error!r}") from error
+    finally:
+        await end(builder)
+        async with connected(dsn) as connection:
+            await generations.discard(connection, built, live.kind)

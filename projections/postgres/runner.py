@@ -1,0 +1,88 @@
+"""What all that fill Postgres have in common: they go on for ever, and say how they fare."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import asyncpg
+
+from eventstore.records import Batch
+from projections.errors import Fenced, named
+from projections.supervision.progress import Progress
+
+log = logging.getLogger(__name__)
+
+RETRY = 0.25
+"""Seconds before what broke is tried again."""
+
+_Pool = asyncpg.Pool
+
+_POOL: dict[str, Any] = {
+    "min_size": 1,
+    "max_size": 1,
+    # Rows and checkpoint are lost together, and folded again.
+    "server_settings": {"synchronous_commit": "off", "application_name": "rayfold"},
+}
+
+
+class ProjectionRunner:
+    """`options` are those of the pool of connections where they differ from ours."""
+
+    def __init__(self, dsn: str, **options: Any) -> None:
+        self._dsn = dsn
+        self._options = _POOL | options
+        self.progress = Progress()
+        self.ready = asyncio.Event()
+        """It has been at the log's end, or is among the consumers of its group."""
+        self.events = 0
+        self.trouble: str | None = None
+
+    async def run(self, work: Callable[[_Pool[asyncpg.Record]], Awaitable[None]]) -> None:
+        """Works for ever, with a fresh pool each time; what breaks is tried again."""
+        while True:
+            before = self.events
+            try:
+                async with asyncpg.create_pool(self._dsn, **self._options) as pool:
+                    await work(pool)
+            except Fenced as error:
+                # Once is how a new generation takes over. Again and again is a rival.
+                if self.events == before:
+                    self.trouble = named(error)
+                log.info("fenced: %s", error)
+            except Exception as error:  # a mistake of ours too is shown, not died of
+                self.trouble = named(error)
+                log.info("following broke: %s", self.trouble)
+            if self.trouble:
+                await asyncio.sleep(RETRY)
+
+    async def batches(
+        self, subscription: AsyncGenerator[Batch, None], most: int
+    ) -> AsyncGenerator[Batch, None]:
+        """What it delivers, in batches of at most `most` events; closes it in the end.
+
+        Whoever asks for the next one is done with the one before.
+        """
+        self.trouble = None
+        async with aclosing(subscription):
+            async for records, position, caught_up in subscription:
+                for at in range(0, max(len(records), 1), most):
+                    piece = records[at : at + most]
+                    last = at + most >= len(records)
+                    yield Batch(piece, position if last else piece[-1].position, caught_up)
+                if caught_up:
+                    self.ready.set()
+
+    def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
+        """Counts, for operators."""
+        return {
+            "views": list(views),
+            "position": self.progress.position,
+            "ready": self.ready.is_set() and self.trouble is None,
+            "events": self.events,
+            **more,
+            **({"error": self.trouble} if self.trouble else {}),
+        }

@@ -1,0 +1,116 @@
+"""The tables of the Postgres read side: one for each view, typed by its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from projections.postgres import generations
+from projections.postgres.generations import Live, discard, partition, position_of
+from projections.postgres.row_codec import RowCodec, fingerprint_of
+from rayfold import View
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+
+__all__ = [
+    "begin_generation",
+    "create",
+    "create_indexes",
+    "discard",
+    "live",
+    "partition",
+    "position_of",
+    "prepare",
+    "switch",
+    "table_of",
+]
+
+
+def table_of(view: type[View]) -> str:
+    """The live table, also for people's own SQL: `order_details`."""
+    return generations.relation_of(view.name)
+
+
+def live(view: type[View]) -> Live:
+    """What has the generations."""
+    return Live(view.name, table_of(view), "TABLE", fingerprint_of(view))
+
+
+async def prepare(
+    connection: _Connection, views: Sequence[type[View]], partitions: Mapping[str, int]
+) -> list[type[View]]:
+    """Makes what is missing; gives the views whose live table is of another definition.
+
+    Those keep their table until a new generation takes its place. What is left of builds
+    that nobody finished is removed.
+    """
+    async with connection.transaction():
+        await generations.lock_migrations(connection)
+        await _forget_first_layout(connection)
+        await connection.execute(generations.OWN)
+        await generations.remove_unfinished(connection, "TABLE")
+        stale = []
+        for view in views:
+            table = table_of(view)
+            known = await generations.fingerprint_of_live(connection, view.name)
+            if known is None:
+                await create(connection, view, table)
+                await create_indexes(connection, view, table)
+                await generations.become(connection, live(view))
+            elif known != fingerprint_of(view):
+                stale.append(view)
+            await partition(connection, table, partitions[view.name])
+    return stale
+
+
+async def create(connection: _Connection, view: type[View], table: str) -> None:
+    """An empty table for the view's rows."""
+    columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
+    await connection.execute(
+        f'CREATE TABLE "{table}" (_key text PRIMARY KEY, {columns},'
+        " _revision bigint NOT NULL, _position bigint NOT NULL, _started bigint NOT NULL)"
+        " WITH (fillfactor = 80)"  # room for updates in place: rows change a few times each
+    )
+
+
+async def create_indexes(connection: _Connection, view: type[View], table: str) -> None:
+    """What the view's queries need. On a full table this is quicker than row by row."""
+    # Postgres names them itself: it knows how to cut a long name and keep it unique.
+    for column in (*(f'"{field}", ' for field in view.indexes), ""):
+        await connection.execute(f'CREATE INDEX ON "{table}" ({column}_started)')
+
+
+async def begin_generation(connection: _Connection, view: type[View]) -> str:
+    """An empty table beside the live one, at position 0; gives its name."""
+    async with connection.transaction():
+        table = await generations.name_next(connection, table_of(view))
+        await create(connection, view, table)
+        await partition(connection, table, 1)
+    return table
+
+
+async def switch(
+    connection: _Connection,
+    view: type[View],
+    built: str,
+    reached: Callable[[int], Awaitable[bool]],
+) -> None:
+    """The built table takes the live one's place: see `generations.switch`."""
+    await generations.switch(connection, live(view), built, reached)
+
+
+async def _forget_first_layout(connection: _Connection) -> None:
+    """Version 0.1 named tables by their definition, with a SQL view before each.
+
+    Their rows are in the log: they are folded again.
+    """
+    if await connection.fetchval("SELECT to_regclass('rayfold_view') IS NOT NULL"):
+        return
+    if await connection.fetchval("SELECT to_regclass('rayfold_checkpoint') IS NULL"):
+        return
+    for record in await connection.fetch('SELECT DISTINCT "table" FROM rayfold_checkpoint'):
+        await connection.execute(f'DROP TABLE IF EXISTS "{record["table"]}" CASCADE')
+    await connection.execute("DROP TABLE rayfold_checkpoint, rayfold_parked")

@@ -1,0 +1,149 @@
+"""The Postgres projectors: partitioned by view, and the generations of the tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from eventstore.port import Log
+from projections.errors import ProjectionError
+from projections.operations.rebuild import Rebuild
+from projections.postgres import schema
+from projections.postgres.projector import Projector
+from projections.postgres.projector_actor import ProjectorActor
+from projections.postgres.reader import PostgresReader
+from projections.postgres.rebuild import build, connected
+from projections.settings import ReadSettings
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import answering, end, keeper
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+
+class PostgresSupervisor:
+    """Keeps `reads` supplied with projectors. Views with as many partitions share them."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings, reads: PostgresReader) -> None:
+        self._settings = settings
+        self._reads = reads
+        self._views = {
+            view.name: view
+            for view in registry.views.values()
+            if "postgres" in view.stores and view.delivery == "ordered"
+        }
+        self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
+        self._changing = asyncio.Lock()
+
+    @property
+    def parts(self) -> list[ActorHandle]:
+        """All projectors."""
+        unique: dict[str, ActorHandle] = {}
+        for parts in self._reads.projectors.values():
+            unique |= {part.name: part for part in parts if part.kind == "postgres"}
+        return list(unique.values())
+
+    async def start(self) -> None:
+        """Makes tables and projectors. A view whose definition has changed is built anew first.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+            ProjectionError: an actor does not come up.
+        """
+        async with connected(self._settings.postgres) as connection:
+            stale = await schema.prepare(connection, list(self._views.values()), self.wanted)
+        for view in stale:
+            log.warning("the definition of %r has changed: its table is built anew", view.name)
+            await self.rebuild(Rebuild(view.name, ["postgres"]))
+        await self._reads.connect()
+        new = await self._start_projectors(list(self._views))
+        self._reads.projectors = self._reads.projectors | new
+
+    async def scale(self, views: Sequence[str], number: int) -> None:
+        """Sets the number of partitions of these views.
+
+        New projectors wait in front of the fence while the old ones work; cutting the key
+        space anew lets those in and these out.
+
+        Raises:
+            ProjectionError: an actor does not come up; the old ones stay.
+            PostgresUnavailable: it does not answer.
+        """
+        async with self._changing:
+            before = self.wanted
+            after = before | dict.fromkeys(views, number)
+            # A projector of some views ends when one of them leaves or joins its group.
+            groups = {n for view in self._views for n in (before[view], after[view])}
+            moved = [n for n in groups if _group(before, n) != _group(after, n)]
+            concerned = [view for view in self._views if after[view] in moved]
+            leaving = [
+                part for part in self.parts if any(before[view] in moved for view in part.views)
+            ]
+            self.wanted = after
+            try:
+                new = await self._start_projectors(concerned)
+            except ProjectionError:
+                self.wanted = before
+                raise
+            async with connected(self._settings.postgres) as connection, connection.transaction():
+                for view in views:
+                    await schema.partition(connection, schema.table_of(self._views[view]), number)
+            self._reads.projectors = self._reads.projectors | new
+            await asyncio.gather(*(part.look() for part in self.parts))
+            await asyncio.gather(*(end(part) for part in leaving))
+
+    async def rebuild(self, rebuild: Rebuild) -> None:
+        """Builds a new generation of a view's table beside the live one, then switches.
+
+        Raises:
+            ProjectionError, PostgresUnavailable: not done; the live table is as it was.
+        """
+        view = self._views[rebuild.view]
+        async with connected(self._settings.postgres) as connection:
+            table = await schema.begin_generation(connection, view)
+        builder = self._projector([view.name], 0, 1, {view.name: table})
+        await build(
+            self._settings.postgres,
+            schema.live(view),
+            table,
+            builder,
+            rebuild,
+            self._changing,
+            finish=partial(schema.create_indexes, view=view, table=table),
+        )
+
+    async def stop(self) -> None:
+        """Ends all projectors."""
+        await asyncio.gather(*(end(part) for part in self.parts))
+
+    async def _start_projectors(self, views: Sequence[str]) -> dict[str, list[ActorHandle]]:
+        projectors: dict[str, list[ActorHandle]] = {}
+        for number in sorted({self.wanted[view] for view in views}):
+            group = _group(self.wanted, number)
+            parts = [self._projector(group, at, number, {}) for at in range(number)]
+            projectors |= dict.fromkeys(group, parts)
+            await answering(parts)
+            await asyncio.gather(*(part.look() for part in parts))
+        return projectors
+
+    def _projector(
+        self, views: list[str], partition: int, partitions: int, tables: dict[str, str]
+    ) -> ActorHandle:
+        of = "all" if len(views) == len(self._views) else "+".join(views)
+        name = f"postgres:{of}#{partition}of{partitions}"
+        arguments = _projector, views, partition, partitions, tables
+        return keeper(ProjectorActor, "postgres", name, self._settings, views, *arguments)
+
+
+def _projector(
+    registry: Registry, store: Log, dsn: str, views: Sequence[str], *where: Any
+) -> Projector:
+    """In the actor's process: classes do not travel, their names do."""
+    return Projector(registry, store, dsn, [registry.views[name] for name in views], *where)
+
+
+def _group(wanted: dict[str, int], number: int) -> list[str]:
+    return [view for view, partitions in wanted.items() if partitions == number]

@@ -1,0 +1,156 @@
+"""The way of every query to a store that can answer it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from projections.errors import NoSuchStore
+from projections.memory.reader import MemoryReader
+from projections.memory.replica import Ask
+from projections.postgres.reader import PostgresReader
+from projections.queries.composed import compose
+from projections.queries.live import Live
+from projections.sql.reader import SqlReader
+from projections.supervision.actor_handle import ActorHandle
+from rayfold import ComposedQuery, PageQuery, Query, Registry, SqlQuery
+
+
+class Answer(NamedTuple):
+    """What a query gives.
+
+    `body`: the row as JSON with its `revision`, a page `{"items": […], "next_cursor"}`, or
+    what `SqlQuery` and `ComposedQuery` say; None where there is no such row. `position`: how
+    far in `$all` the store had come.
+    """
+
+    body: bytes | None
+    revision: int | None
+    position: int
+
+
+class QueryBus:
+    """Sends queries to memory or to Postgres; sees views, never aggregates."""
+
+    def __init__(
+        self, registry: Registry, memory: MemoryReader, postgres: PostgresReader, sql: SqlReader
+    ) -> None:
+        self._registry = registry
+        self._memory = memory
+        self._postgres = postgres
+        self._sql = sql
+        self._live = Live(memory)
+
+    async def ask(
+        self,
+        query: Query,
+        *,
+        at_least: int | None = None,
+        deadline: float = 2.0,
+        store: str | None = None,
+    ) -> Answer:
+        """The answer of a store that has reached position `at_least`.
+
+        `store` is "memory" or "postgres"; by default the first that the view names.
+        `deadline` is in seconds.
+
+        Raises:
+            Behind: no store came so far in time.
+            ReplicaUnavailable, PostgresUnavailable: no answer.
+            BadCursor: see `PageQuery`.
+            NoSuchStore: the view is not kept there.
+            BadQuery, QueryFailed: see `SqlReader` and `compose`.
+        """
+        if isinstance(query, SqlQuery | ComposedQuery):
+            return await self._ask_more(query, at_least, deadline, store)
+        view = query.view
+        chosen = store or view.stores[0]
+        if chosen not in view.stores:
+            raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
+        if isinstance(query, PageQuery):
+            filters = {field: str(value) for field, value in query.filters().items()}
+            ask = Ask(view.name, None, at_least or 0, filters, query.limit, query.cursor)
+        else:
+            ask = Ask(view.name, str(getattr(query, view.key)), at_least or 0, {}, 0, None)
+        until = time.monotonic() + deadline
+        reads = self._memory if chosen == "memory" else self._postgres
+        found = await reads.ask(ask, until)
+        return Answer(found.body, found.revision, found.position)
+
+    async def _ask_more(
+        self,
+        query: SqlQuery | ComposedQuery,
+        at_least: int | None,
+        deadline: float,
+        store: str | None,
+    ) -> Answer:
+        until = time.monotonic() + deadline
+        if isinstance(query, SqlQuery):
+            if store == "memory":
+                raise NoSuchStore(f"projection {query.projection.name!r} is not kept in memory")
+            found = await self._sql.ask(query, at_least or 0, until)
+            return Answer(found.body, None, found.position)
+
+        async def ask(part: Query) -> tuple[bytes | None, int]:
+            left = max(until - time.monotonic(), 0)
+            answer = await self.ask(part, at_least=at_least, deadline=left, store=store)
+            return answer.body, answer.position
+
+        body, position = await compose(query, ask)
+        return Answer(body, None, max(position, at_least or 0))
+
+    async def live(
+        self, query: Query, *, after: int | None = None
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """The row that a query asks for, now and after each change, with positions.
+
+        Several changes in quick succession may come as their last state. `after` is the
+        last position that the caller has seen: it gets no state older than that.
+
+        Raises:
+            NoSuchStore: the view is not kept in memory.
+            ReplicaUnavailable: no replica answers.
+        """
+        if "memory" not in query.view.stores:
+            raise NoSuchStore(f"view {query.view.name!r} is not kept in memory: no live queries")
+        key = str(getattr(query, query.view.key))
+        async with aclosing(self._live.follow(query.view.name, key, after or 0)) as states:
+            async for state in states:
+                yield state
+
+    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
+        """The views that a store of theirs does not show at `position` after `deadline` seconds.
+
+        Custom SQL projections count as views.
+
+        Of memory replicas one is enough: a query with a token is led to that one.
+        """
+        until = time.monotonic() + deadline
+        there = await asyncio.gather(*(self._shows(view, position, until) for view in views))
+        return [view for view, is_there in zip(views, there, strict=True) if not is_there]
+
+    async def _shows(self, view: str, position: int, until: float) -> bool:
+        if view in self._registry.projections:
+            return await self._sql.projectors[view].reached(position, until)
+        stores = self._registry.views[view].stores
+        if "postgres" in stores:
+            for part in self._postgres.projectors[view]:
+                if not await part.reached(position, until):
+                    return False
+        if "memory" not in stores:
+            return True
+        replicas: list[ActorHandle] = [part for part in self._memory.of(view) if part.ready]
+        if any(part.progress.position >= position for part in replicas):
+            return True
+        waits = [asyncio.create_task(part.reached(position, until)) for part in replicas]
+        try:
+            for first in asyncio.as_completed(waits):
+                if await first:
+                    return True
+            return False
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -1,0 +1,67 @@
+"""The past, read from the log itself: the audit trail, and rows as they were."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from eventstore.port import Log
+from eventstore.records import metadata_of, recorded
+from rayfold import Aggregate, Registry, VersionedRow, View, document
+
+
+class History:
+    """Reads single streams; what concerns many is a view's business."""
+
+    def __init__(self, registry: Registry, log: Log) -> None:
+        self._registry = registry
+        self._log = log
+
+    async def events(
+        self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
+    ) -> list[dict[str, Any]]:
+        """An aggregate's events in order, as written; none if it is unknown.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        return [
+            {
+                "type": raw.event_type,
+                "revision": raw.revision,
+                "position": raw.position,
+                "recorded_at": _iso(raw.recorded_at),
+                "data": msgspec.Raw(raw.data),
+                "metadata": metadata_of(raw),
+            }
+            async for raw in self._log.read_stream(aggregate.stream(aggregate_id))
+        ]
+
+    async def as_of(
+        self, view: type[View], key: str, stream: str, at: int | datetime
+    ) -> tuple[bytes, int] | None:
+        """The view's row at that revision or time, and the position of its last event then.
+
+        From the one stream; None if it had not begun.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+            UnknownEventType, UnreadableEvent: nor can an event.
+        """
+        entry: VersionedRow | None = None
+        async for raw in self._log.read_stream(stream):
+            if isinstance(at, int):
+                if raw.revision > at:
+                    break
+            elif raw.recorded_at is not None and raw.recorded_at > at:
+                break
+            event = recorded(self._registry, raw)
+            if type(event.event) in view.folds and str(view.key_of(event.event)) == key:
+                entry = view.fold(entry, event)
+        return (document(entry), entry.position) if entry is not None else None
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None

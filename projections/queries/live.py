@@ -1,0 +1,143 @@
+"""Live queries: the gateway's side. One conversation with a replica for all listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from uuid import uuid4
+
+from ray.exceptions import RayError
+
+from projections.errors import Behind
+from projections.memory.reader import MemoryReader, ReplicaClient
+from projections.memory.replica import Ask, Found
+from projections.memory.subscriptions import Watched
+
+log = logging.getLogger(__name__)
+
+POLL = 10.0
+"""Seconds that a question stays with the replica when nothing changes."""
+
+PAUSE = 0.02
+"""Seconds between two answers: changes in between arrive as one."""
+
+RETRY = 0.2
+
+
+class Listener:
+    """Somebody who follows a row: the newest state that was not yet taken."""
+
+    def __init__(self) -> None:
+        self.found: Found | None = None
+        self.arrived = asyncio.Event()
+
+    def offer(self, found: Found) -> None:
+        """A new state; one that was not taken yet is replaced."""
+        self.found = found
+        self.arrived.set()
+
+
+class Live:
+    """The listeners of this process, by row."""
+
+    def __init__(self, memory: MemoryReader) -> None:
+        self._memory = memory
+        self._name = uuid4().hex
+        self._listeners: dict[Watched, set[Listener]] = {}
+        self._interest = asyncio.Event()
+        self._talking: asyncio.Task[None] | None = None
+
+    async def follow(
+        self, view: str, key: str, after: int
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """The row as it is, then each state that it comes to; several at once may be one.
+
+        With each state comes a position in `$all` that shows it; none is older than `after`,
+        nor than the state before, whichever replica tells of it. A row that is deleted is
+        not told of; when it begins again, its state is.
+
+        Raises:
+            ReplicaUnavailable: there is none to ask.
+        """
+        listener = Listener()
+        row = (view, key)
+        self._listeners.setdefault(row, set()).add(listener)
+        self._interest.set()
+        if self._talking is None or self._talking.done():
+            self._talking = asyncio.create_task(self._talk())
+        try:
+            # Others may follow the row already, so that nothing of it is news to the replica.
+            # Asked after joining them: a change in between comes from both sides.
+            with suppress(Behind):
+                ask = Ask(view, key, after, {}, 0, None)
+                listener.offer(await self._memory.ask(ask, time.monotonic() + POLL))
+            body, seen = None, after
+            while True:
+                await listener.arrived.wait()
+                listener.arrived.clear()
+                found, listener.found = listener.found, None
+                if found is None or found.body is None:
+                    continue
+                if found.position >= seen and found.body != body:
+                    body, seen = found.body, found.position
+                    yield found.position, body
+        finally:
+            listeners = self._listeners[row]
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[row]
+            self._interest.set()
+
+    async def _talk(self) -> None:
+        """Runs while anybody listens; with another replica when one goes away."""
+        while self._listeners:
+            replica = self._choose()
+            if replica is None:
+                await asyncio.sleep(RETRY)
+                continue
+            try:
+                await self._talk_to(replica)
+            except RayError as error:
+                log.info("%s went away from live queries: %r", replica.name, error)
+                replica.ready = False
+
+    async def _talk_to(self, replica: ReplicaClient) -> None:
+        self._interest.set()
+        interest: asyncio.Task[None] | None = None
+        try:
+            while self._listeners and replica.ready and replica in self._memory.replicas:
+                if interest is None:
+                    interest = asyncio.create_task(self._tell_interest(replica))
+                elif interest.done():
+                    interest.result()
+                    interest = None
+                    continue
+                for view, key, *found in await replica.actor.changes.remote(self._name, POLL):
+                    for listener in self._listeners.get((view, key), ()):
+                        listener.offer(Found(*found))
+                await asyncio.sleep(PAUSE)
+        finally:
+            if interest is not None:
+                interest.cancel()
+            with suppress(RayError):
+                await replica.actor.watch.remote(self._name, [])
+
+    async def _tell_interest(self, replica: ReplicaClient) -> None:
+        """Keeps the replica told of which rows are followed, while the other call waits."""
+        while True:
+            await self._interest.wait()
+            self._interest.clear()
+            await replica.actor.watch.remote(self._name, list(self._listeners))
+            await asyncio.sleep(PAUSE)
+
+    def _choose(self) -> ReplicaClient | None:
+        followed = {view for view, _ in self._listeners}
+        ready = [
+            replica
+            for replica in self._memory.replicas
+            if replica.ready and followed <= set(replica.views)
+        ]
+        return min(ready, key=lambda replica: replica.open, default=None)

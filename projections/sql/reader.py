@@ -1,0 +1,119 @@
+"""Queries in SQL: the rows and how far they have come, of one snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+
+from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed, named
+from projections.memory.replica import Found
+from projections.postgres.database import Database
+from projections.postgres.reader import PostgresReader
+from projections.sql.execution import is_poison
+from projections.sql.schema import live
+from projections.supervision.actor_handle import ActorHandle
+from rayfold import Registry, SqlQuery, Statement
+
+_WHERE = (
+    "SELECT n.oid::bigint AS schema, c.position FROM pg_namespace n, rayfold_checkpoint c"
+    ' WHERE n.nspname = $1 AND c."table" = $1'
+)
+
+_SWITCHES = 5
+"""Generations that may take over while one question is asked."""
+
+
+class SqlReader:
+    """Asks where `postgres` does: a streaming replica that is far enough, or the primary."""
+
+    def __init__(self, registry: Registry, postgres: PostgresReader) -> None:
+        self._postgres = postgres
+        self._schemas = {each.name: live(each).relation for each in registry.projections.values()}
+        self.projectors: dict[str, ActorHandle] = {}
+
+    async def ask(self, query: SqlQuery, at_least: int, deadline: float) -> Found:
+        """An answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
+
+        Raises:
+            Behind: the projector did not come so far in time.
+            PostgresUnavailable: Postgres does not answer.
+            BadQuery: the query's values are none that its statement takes.
+            QueryFailed: its statement is wrong, or its rows are none of its type.
+        """
+        name = query.projection.name
+        try:
+            statement = query.statement()
+        except Exception as error:  # the domain is a user's code
+            raise QueryFailed(f"{query.name!r} gives no statement: {named(error)}") from error
+        database = self._postgres.choose(self._schemas[name], at_least)
+        while True:
+            try:
+                found = await self._find(database, query, statement)
+            except PostgresUnavailable:
+                if database is self._postgres.primary:
+                    raise
+                database = self._postgres.primary
+                continue
+            if found.position >= at_least:
+                return found
+            if time.monotonic() >= deadline:
+                raise Behind(name, found.position, at_least)
+            if database is self._postgres.primary:
+                if self.projectors[name].progress.position >= at_least:
+                    await asyncio.sleep(0.05)  # it says so, but Postgres does not show it yet
+                await self.projectors[name].reached(at_least, deadline)
+            database = self._postgres.primary
+
+    async def _find(self, database: Database, query: SqlQuery, statement: Statement) -> Found:
+        for _ in range(_SWITCHES):
+            found = await self._in_one_generation(database, query, statement)
+            if found is not None:
+                return found
+        raise PostgresUnavailable(f"{query.projection.name!r} is replaced again and again")
+
+    async def _in_one_generation(
+        self, database: Database, query: SqlQuery, statement: Statement
+    ) -> Found | None:
+        """None if another generation took over meanwhile: then it may be half of each."""
+        schema = self._schemas[query.projection.name]
+        async with database.snapshot() as connection:
+            place = await connection.fetchrow(_WHERE, schema)
+            if place is None:
+                return Found(b'{"items":[],"more":false}', None, 0)
+            await connection.execute(f'SET LOCAL search_path = "{schema}"')
+            try:
+                prepared = await connection.prepare(statement.text)
+                cursor = await prepared.cursor(*statement.parameters)
+                records = await cursor.fetch(query.limit + 1)
+                failure = None
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if not is_poison(error):
+                    raise
+                records, failure = [], error
+        # By name the statement found the tables as of now, by snapshot their rows as of then.
+        now = await database.fetch("SELECT to_regnamespace($1)::oid::bigint AS schema", schema)
+        if now[0]["schema"] != place["schema"]:
+            return None
+        if failure is not None:
+            raise _told(query, failure)
+        return Found(_body(query, records), None, place["position"])
+
+
+def _body(query: SqlQuery, records: list[Any]) -> bytes:
+    try:
+        rows = [query.row.model_validate(dict(each)) for each in records[: query.limit]]
+    except ValueError as error:
+        raise QueryFailed(f"{query.name!r} gives rows that do not fit: {error}") from error
+    items = b",".join(row.__pydantic_serializer__.to_json(row) for row in rows)
+    more = b"true" if len(records) > query.limit else b"false"
+    return b'{"items":[%b],"more":%b}' % (items, more)
+
+
+def _told(query: SqlQuery, error: Exception) -> BadQuery | QueryFailed:
+    state = str(getattr(error, "sqlstate", None) or "22000")
+    if state.startswith("22"):
+        return BadQuery(f"{query.name!r} cannot be asked so: {error}")
+    return QueryFailed(f"the statement of {query.name!r} failed: {named(error)}")

@@ -1,0 +1,87 @@
+"""The SQL projectors: one for each custom SQL projection of the domain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from eventstore.port import Log
+from projections.operations.rebuild import Rebuild
+from projections.postgres.projector_actor import ProjectorActor
+from projections.postgres.rebuild import build, connected
+from projections.settings import ReadSettings
+from projections.sql import schema
+from projections.sql.projector import SqlProjector
+from projections.sql.reader import SqlReader
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import answering, end, keeper
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+
+class SqlSupervisor:
+    """Keeps `reads` supplied with projectors."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings, reads: SqlReader) -> None:
+        self._settings = settings
+        self._reads = reads
+        self._projections = registry.projections
+        self._changing = asyncio.Lock()
+
+    @property
+    def parts(self) -> list[ActorHandle]:
+        """All projectors."""
+        return list(self._reads.projectors.values())
+
+    async def start(self) -> None:
+        """Makes schemas and projectors. What has a changed definition is built anew first.
+
+        Raises:
+            PostgresUnavailable: it does not answer, or does not take a `schema`.
+            ProjectionError: an actor does not come up, or a build stopped.
+        """
+        if not self._projections:
+            return
+        async with connected(self._settings.postgres) as connection:
+            stale = await schema.prepare(connection, list(self._projections.values()))
+        for projection in stale:
+            log.warning("the definition of %r has changed: it is built anew", projection.name)
+            await self.rebuild(Rebuild(projection.name, ["postgres"]))
+        self._reads.projectors = {name: self._projector(name) for name in self._projections}
+        await answering(self.parts)
+        await asyncio.gather(*(part.look() for part in self.parts))
+
+    async def rebuild(self, rebuild: Rebuild) -> None:
+        """Builds a new generation of a projection's schema beside the live one, then switches.
+
+        Raises:
+            ProjectionError, PostgresUnavailable: not done; the live tables are as they were.
+        """
+        projection = self._projections[rebuild.view]
+        async with connected(self._settings.postgres) as connection:
+            built = await schema.begin_generation(connection, projection)
+        await build(
+            self._settings.postgres,
+            schema.live(projection),
+            built,
+            self._projector(projection.name, built),
+            rebuild,
+            self._changing,
+        )
+
+    async def stop(self) -> None:
+        """Ends all projectors."""
+        await asyncio.gather(*(end(part) for part in self.parts))
+
+    def _projector(self, name: str, built: str | None = None) -> ActorHandle:
+        of = f"sql:{name}" if built is None else f"sql:{built}"
+        arguments = _projector, name, built
+        return keeper(ProjectorActor, "sql", of, self._settings, [name], *arguments)
+
+
+def _projector(
+    registry: Registry, store: Log, dsn: str, name: str, built: str | None
+) -> SqlProjector:
+    """In the actor's process: classes do not travel, their names do."""
+    return SqlProjector(registry, store, dsn, registry.projections[name], built)

@@ -1,0 +1,280 @@
+"""A direct connection between two processes that trust each other: calls on one socket.
+
+Ray makes, places, restarts and finds actors, and what passes now and then goes by Ray's own
+calls. One of those costs two milliseconds and as much CPU, though, and on the way of every
+command and every query that is most of the cost. Those go straight from socket to socket,
+which takes a tenth of a millisecond: an actor listens, and says where when asked by Ray.
+
+Requests and answers are pickled, as Ray's are. Who does not send the key first, which only
+Ray gives away, is not listened to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import pickle
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from struct import Struct
+from typing import Any, NamedTuple, cast
+
+log = logging.getLogger(__name__)
+
+_HEAD = Struct("!IIB")
+"""Of each frame: the length of what follows, the call's number, and what kind it is of."""
+
+_REQUEST, _ANSWER, _ERROR = range(3)
+
+_KEY = 32
+"""Bytes that a caller sends before its first frame."""
+
+CONNECT = 5.0
+"""Seconds in which a listening process accepts."""
+
+
+class Address(NamedTuple):
+    """Where a process listens, and the key that opens the door."""
+
+    host: str
+    port: int
+    key: bytes
+
+
+class RpcDisconnected(ConnectionError):
+    """The connection ended; what was asked may have been done. Find the address again."""
+
+
+class RpcServerFailed(Exception):
+    """The far end's function raised, or its answer cannot be made again here; says which."""
+
+
+class RpcServer:
+    """The far end: answers every request by a function of the process's own."""
+
+    def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
+        self._answer = answer
+        self._key = secrets.token_bytes(_KEY)
+        self._server: asyncio.Server | None = None
+        self._closed = False
+        self._opening = asyncio.Lock()
+        self._connections: set[_Answering] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def address(self, host: str) -> Address:
+        """Listens, unless it does already, on a free port of this host.
+
+        Raises:
+            RpcDisconnected: it was closed.
+        """
+        async with self._opening:
+            if self._closed:
+                raise RpcDisconnected("this process takes no more calls")
+            if self._server is None:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(lambda: _Answering(self), host, 0)
+            return Address(host, self._server.sockets[0].getsockname()[1], self._key)
+
+    async def close(self) -> None:
+        """Listens no more, and answers what it was asked; then callers find the link broken."""
+        self._closed = True
+        if self._server is not None:
+            self._server.close()
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        self.cut()
+
+    def cut(self) -> None:
+        """Ends all connections once what was written is sent."""
+        for connection in list(self._connections):
+            connection.finish()
+
+    def opens(self, key: bytes) -> bool:
+        """Whether a caller may speak."""
+        return hmac.compare_digest(key, self._key)
+
+    def joined(self, connection: _Answering) -> None:
+        """A caller, who has not shown the key yet."""
+        self._connections.add(connection)
+
+    def left(self, connection: _Answering) -> None:
+        """A caller that went away; what it asked for is done all the same."""
+        self._connections.discard(connection)
+
+    def serve(self, connection: _Answering, number: int, payload: bytes) -> None:
+        """Answers one request, while others are answered too."""
+        task = asyncio.create_task(self._serve(connection, number, payload))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: _Answering, number: int, payload: bytes) -> None:
+        try:
+            kind, content = _ANSWER, pickle.dumps(await self._answer(pickle.loads(payload)))
+        except Exception as error:
+            # The caller is told, whatever it is; as text, since not every error can be pickled.
+            log.exception("a call failed")
+            kind, content = _ERROR, f"{type(error).__name__}: {error}".encode()
+        connection.send(number, kind, content)
+
+
+class RpcClient:
+    """The near end. Connects when it is first needed, and again when it has to."""
+
+    def __init__(self, find: Callable[[], Awaitable[Address]]) -> None:
+        """`find` asks where the other process listens now."""
+        self._find = find
+        self._connection: _Calling | None = None
+        self._connecting = asyncio.Lock()
+
+    async def call(self, request: Any) -> Any:
+        """The answer to a request.
+
+        Raises:
+            RpcDisconnected: there is none; the request may have been served.
+            RpcServerFailed: the far end's function raised.
+            Whatever `find` raises.
+        """
+        connection = self._connection
+        if connection is None or connection.lost:
+            connection = await self._connected()
+        return await connection.call(pickle.dumps(request))
+
+    def close(self) -> None:
+        """Whoever waits for an answer finds the link broken; the next call connects anew."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _connected(self) -> _Calling:
+        async with self._connecting:
+            if self._connection is None or self._connection.lost:
+                host, port, key = await self._find()
+                loop = asyncio.get_running_loop()
+                try:
+                    async with asyncio.timeout(CONNECT):
+                        _, self._connection = await loop.create_connection(_Calling, host, port)
+                except (OSError, TimeoutError) as error:
+                    raise RpcDisconnected(f"{host}:{port} does not accept: {error!r}") from error
+                self._connection.greet(key)
+            return self._connection
+
+
+class _Framed(asyncio.Protocol, ABC):
+    """Cuts what arrives into frames."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        at = 0
+        while len(received) - at >= _HEAD.size:
+            length, number, kind = _HEAD.unpack_from(received, at)
+            end = at + _HEAD.size + length
+            if len(received) < end:
+                break
+            self.frame(number, kind, bytes(received[at + _HEAD.size : end]))
+            at = end
+        if at:
+            del received[:at]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+
+    @abstractmethod
+    def frame(self, number: int, kind: int, content: bytes) -> None:
+        """One of them, whole."""
+
+    def send(self, number: int, kind: int, content: bytes) -> None:
+        """Sends one; nothing when the other end is gone."""
+        if self._transport is not None and not self.lost:
+            self._transport.write(_HEAD.pack(len(content), number, kind) + content)
+
+    def finish(self) -> None:
+        """Ends the connection once what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def close(self) -> None:
+        """Ends the connection at once."""
+        self.lost = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class _Answering(_Framed):
+    def __init__(self, server: RpcServer) -> None:
+        super().__init__()
+        self._owner = server
+        self._greeting: bytearray | None = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._owner.joined(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._greeting is not None:
+            self._greeting += data
+            if len(self._greeting) < _KEY:
+                return
+            data = bytes(self._greeting[_KEY:])
+            if not self._owner.opens(bytes(self._greeting[:_KEY])):
+                self.close()
+                return
+            self._greeting = None
+        super().data_received(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._owner.left(self)
+
+    def frame(self, number: int, kind: int, content: bytes) -> None:
+        self._owner.serve(self, number, content)
+
+
+class _Calling(_Framed):
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[int, asyncio.Future[Any]] = {}
+        self._next = 0
+
+    def greet(self, key: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(key)
+
+    async def call(self, payload: bytes) -> Any:
+        if self.lost:
+            raise RpcDisconnected("the other process went away")
+        number = self._next = (self._next + 1) & 0xFFFFFFFF
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._open[number] = answer
+        self.send(number, _REQUEST, payload)
+        try:
+            return await answer
+        finally:
+            self._open.pop(number, None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(RpcDisconnected("the other process went away"))
+
+    def frame(self, number: int, kind: int, content: bytes) -> None:
+        answer = self._open.get(number)
+        if answer is None or answer.done():  # who asked does not wait any more
+            return
+        if kind == _ERROR:
+            answer.set_exception(RpcServerFailed(content.decode()))
+            return
+        try:
+            answer.set_result(pickle.loads(content))
+        except Exception as error:  # what was pickled there and cannot be made again here
+            answer.set_exception(RpcServerFailed(f"an answer cannot be read: {error!r}"))

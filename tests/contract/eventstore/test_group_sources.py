@@ -1,0 +1,119 @@
+"""Where groups get their events from: streams that lose them, starts that nothing has had."""
+
+import queue
+
+import pytest
+from kurrentdbclient import KurrentDBClient, NewEvent, StreamState
+from kurrentdbclient.exceptions import InternalError
+from kurrentdbclient.protos.v1 import persistent_pb2, persistent_pb2_grpc
+
+from tests.contract.eventstore.making import event, events, take, until
+
+ANY = StreamState.ANY
+BYTES = "application/octet-stream"
+
+
+@pytest.mark.parametrize("metadata", [{"$tb": 10}, {"$maxAge": 1}], ids=["truncated", "expired"])
+def test_a_group_is_level_though_all_its_events_are_gone(
+    client: KurrentDBClient, name: str, metadata: dict[str, int]
+) -> None:
+    """It used to look for them for ever, with a whole processor."""
+    client.append_to_stream(name, current_version=ANY, events=events(10))
+    client.set_stream_metadata(name, metadata=metadata)
+    until(lambda: client.get_stream(name) == ())
+    client.create_subscription_to_stream("g", name, from_end=False)
+    with client.read_subscription_to_stream("g", name) as subscription:
+        until(lambda: client.get_subscription_info("g", name).status == "Live")
+        client.append_to_stream(name, current_version=9, events=events(2))
+        assert [e.stream_position for e in take(subscription, 2)] == [10, 11]
+    client.delete_subscription("g", name)
+
+
+def test_a_start_in_all_beyond_the_log_is_refused(client: KurrentDBClient, name: str) -> None:
+    last = client.append_to_stream(name, current_version=ANY, events=[event()])
+    with pytest.raises(InternalError, match="beyond the log"):
+        client.create_subscription_to_all(name, commit_position=last + 1_000_000)
+    client.create_subscription_to_all(name, commit_position=last)
+    with pytest.raises(InternalError, match="beyond the log"):
+        client.update_subscription_to_all(name, commit_position=last + 1_000_000)
+    assert client.get_subscription_info(name).start_from == f"C:{last}/P:{last}"
+    client.delete_subscription(name)
+
+
+def test_extra_statistics_have_a_highest_and_no_zeros(
+    groups: persistent_pb2_grpc.PersistentSubscriptionsStub,
+    client: KurrentDBClient,
+    name: str,
+) -> None:
+    options = persistent_pb2.CreateReq.Options(
+        group_name="g",
+        settings={"extra_statistics": True, "read_batch_size": 1, "history_buffer_size": 2},
+    )
+    options.stream.stream_identifier.stream_name = name.encode()
+    options.stream.start.SetInParent()
+    groups.Create(persistent_pb2.CreateReq(options=options))
+    client.append_to_stream(name, current_version=ANY, events=events(3))
+    asked = persistent_pb2.GetInfoReq()
+    asked.options.stream_identifier.stream_name = name.encode()
+    asked.options.group_name = "g"
+    with client.read_subscription_to_stream("g", name) as subscription:
+        for received in take(subscription, 3):
+            subscription.ack(received)
+
+        def told() -> dict[str, int]:
+            (connection,) = groups.GetInfo(asked).subscription_info.connections
+            return {one.key: one.value for one in connection.observed_measurements}
+
+        measured = until(told)
+    assert min(measured.values()) > 0
+    assert measured["Highest"] >= measured["99.9%"] >= measured["Median"] >= measured["Fastest"]
+    client.delete_subscription("g", name)
+
+
+def test_what_a_filter_leaves_out_moves_the_checkpoint(client: KurrentDBClient, name: str) -> None:
+    """Else a group that seldom matches would look through the whole log after each restart."""
+    client.create_subscription_to_all(
+        name,
+        from_end=True,
+        filter_include=(name + "-none",),
+        filter_by_stream_name=True,
+        min_checkpoint_count=1,
+        checkpoint_after=0.1,
+    )
+    with client.read_subscription_to_all(name):
+        last = client.append_to_stream(name, current_version=ANY, events=events(20))
+        until(
+            lambda: (
+                client.get_subscription_info(name).last_checkpointed_event_position
+                == f"C:{last}/P:{last}"
+            )
+        )
+    client.delete_subscription(name)
+
+
+def test_a_link_to_nothing_comes_without_its_event(
+    client: KurrentDBClient, groups: persistent_pb2_grpc.PersistentSubscriptionsStub, name: str
+) -> None:
+    link = NewEvent(type="$>", data=f"0@{name}-gone".encode(), content_type=BYTES)
+    client.append_to_stream(name, current_version=ANY, events=[link, event()])
+    client.create_subscription_to_stream("g", name, resolve_links=True)
+    requests = queue.SimpleQueue[persistent_pb2.ReadReq | None]()
+    first = persistent_pb2.ReadReq()
+    first.options.stream_identifier.stream_name = name.encode()
+    first.options.group_name = "g"
+    first.options.buffer_size = 10
+    first.options.uuid_option.string.SetInParent()
+    requests.put(first)
+    call = groups.Read(iter(requests.get, None))
+    next(call)
+    got = [next(call).event, next(call).event]
+    assert [(one.HasField("event"), one.HasField("link")) for one in got] == [
+        (False, True),
+        (True, False),
+    ]
+    assert got[0].commit_position == got[0].link.commit_position
+    requests.put(persistent_pb2.ReadReq(ack={"ids": [got[0].link.id, got[1].event.id]}))
+    until(lambda: not client.get_subscription_info("g", name).outstanding_messages_count)
+    requests.put(None)
+    call.cancel()
+    client.delete_subscription("g", name)

@@ -1,0 +1,68 @@
+"""The same write side in three places; Ray, store and all are started once a session."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from actors.local import LocalRuntime
+from actors.write_side import WriteSide
+from eventstore.kurrentdb.log import EventLog
+from rayfold import Placement, Registry
+from tests.contract.write_side.runtimes import Orders
+
+
+@pytest.fixture(params=["local", "local on a server", "sharded", "dedicated"])
+def place(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """Where it runs, with what that needs; so that the local one alone starts nothing."""
+    if request.param == "local":
+        return request.param, None
+    if request.param == "local on a server":
+        return request.param, request.getfixturevalue("eventstore")
+    return request.param, request.getfixturevalue("sides")["ray"]
+
+
+@pytest.fixture
+async def orders(
+    place: tuple[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Orders]:
+    """The write side, wherever it runs."""
+    kind, needs = place
+    if kind == "local":
+        runtime = LocalRuntime(registry)
+
+        async def again() -> Any:
+            return LocalRuntime(registry, runtime.log).bus
+
+        yield Orders(registry, runtime.bus, runtime.log, again)
+    elif kind == "local on a server":
+        # Without `append_records`, as on an older server.
+        pipelined = EventLog(needs, atomic=False)
+
+        async def another() -> Any:
+            return LocalRuntime(registry, pipelined).bus
+
+        yield Orders(registry, await another(), pipelined, another)
+        await pipelined.close()
+    else:
+        side: WriteSide = needs
+        log = EventLog(side.settings.eventstore)
+        placement = Placement.SHARDED if kind == "sharded" else Placement.DEDICATED
+        monkeypatch.setattr(registry.aggregates["order"], "placement", placement)
+
+        async def crashed() -> Any:
+            await kill_writers(side)
+            return side.bus
+
+        yield Orders(registry, side.bus, log, crashed)
+        await log.close()
+
+
+async def kill_writers(side: WriteSide) -> None:
+    """SIGKILL to every writer's process."""
+    for pid in await side.pids():
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,379 @@
+"""Competing consumers: in any order, with any repeats, each event counts once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import date
+from typing import Any, ClassVar, Self
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventstore.kurrentdb.groups import Groups
+from eventstore.kurrentdb.log import EventLog
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord, RawRecord, recorded
+from examples.shop.baskets import BasketBought, ItemPut
+from examples.shop.views import Baskets, Demand
+from projections import discarded_events as discards
+from projections.competing import consumer as consumer_module
+from projections.competing.backfill import Backfill
+from projections.competing.consumer import Consumer, group_of
+from projections.competing.deduplication import Deduplication
+from projections.competing.locks import lock_table
+from projections.errors import UnknownTarget
+from projections.postgres import generations, schema
+from projections.postgres import runner as following
+from projections.postgres.rows import Rows
+from rayfold import Event, Registry, VersionedRow, View, document, on
+from tests.conftest import ROOT
+from tests.integration.projections import small
+from tests.integration.projections.small import Added, add
+from tests.integration.projections.test_sql_projection import history_of, items, purchases
+
+DEADLINE = 60.0
+SHOP = Registry.load("examples.shop")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks is tried again at once."""
+    monkeypatch.setattr(following, "RETRY", 0.01)
+
+
+@asynccontextmanager
+async def database(dsn: str, *views: type[View], fresh: bool = True) -> AsyncIterator[Any]:
+    pool = await asyncpg.create_pool(dsn, min_size=1, max_size=8)
+    async with pool.acquire() as connection:
+        if fresh:
+            await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await schema.prepare(connection, views, {view.name: 1 for view in views})
+    yield pool
+    pool.terminate()
+
+
+async def rows_in(pool: Any, view: type[View]) -> dict[str, bytes]:
+    rows = Rows(view)
+    records = await pool.fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
+    return {each["_key"]: document(rows.codec.decode(each)) for each in records}
+
+
+def plainly(registry: Registry, view: type[View], history: Sequence[RawRecord]) -> dict[str, bytes]:
+    rows: dict[str, VersionedRow] = {}
+    for raw in history:
+        event = recorded(registry, raw)
+        key = view.key_of(event.event)
+        if key is not None and (entry := view.fold(rows.get(str(key)), event)) is not None:
+            rows[str(key)] = entry
+    return {key: document(entry) for key, entry in rows.items()}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    events=st.lists(items | purchases, max_size=25),
+    seed=st.integers(0, 2**32),
+    repeats=st.integers(0, 20),
+    appliers=st.integers(1, 3),
+)
+def test_any_order_with_any_repeats_gives_what_the_plain_fold_gives(
+    postgres: str, events: list[Event], seed: int, repeats: int, appliers: int
+) -> None:
+    history = history_of(events)
+    chance = random.Random(seed)
+
+    async def deliver() -> None:
+        async with database(postgres, Baskets, Demand) as pool:
+            for view in (Baskets, Demand):
+                queue = [*history, *(chance.choices(history, k=repeats) if history else [])]
+                chance.shuffle(queue)
+
+                async def consume(applier: Deduplication, queue: list[RawRecord] = queue) -> None:
+                    while queue:
+                        taken = [queue.pop() for _ in range(min(chance.randint(1, 6), len(queue)))]
+                        missing = await applier.apply(pool, taken)
+                        queue[:0] = missing  # sent back: they come again, after others
+
+                store = MemoryLog()
+                each = [Deduplication(SHOP, store, view) for _ in range(appliers)]
+                await asyncio.gather(*map(consume, each))
+                # Whoever ended first may have left a gap that another has filled meanwhile.
+                assert await each[0].apply(pool, history) == []
+                assert await rows_in(pool, view) == plainly(SHOP, view, history)
+
+    asyncio.run(deliver())
+
+
+async def test_an_event_waits_for_the_one_before_it_in_its_stream(postgres: str) -> None:
+    put = [ItemPut(basket_id="a", sku="tea", quantity=n) for n in (1, 2, 4)]
+    first, second, third = history_of(put)
+    async with database(postgres, Demand) as pool:
+        applier = Deduplication(SHOP, MemoryLog(), Demand)
+        assert await applier.apply(pool, [third, second]) == [second, third]
+        assert await rows_in(pool, Demand) == {}
+        assert await applier.apply(pool, [first, third]) == [third]
+        assert await applier.apply(pool, [third, second, first]) == []
+        assert json.loads((await rows_in(pool, Demand))["tea"])["quantity"] == 7
+
+
+class Sums(View, name="sums", key="counter", stores=("postgres",), delivery="competing"):
+    """A total for each counter; breaks on `broken` numbers, and Postgres does on others."""
+
+    broken: ClassVar[set[int]] = set()
+    counter: str
+    total: int = 0
+
+    @on(Added)
+    def added(self, event: Added) -> Self:
+        if event.number in Sums.broken:
+            raise ValueError(f"cannot add {event.number}")
+        return self.replace(total=self.total + event.number)
+
+
+SMALL = Registry([small])
+SMALL.views["sums"] = Sums
+
+
+@pytest.mark.parametrize("poison", [13, 2**70])
+async def test_a_poison_event_parks_its_row_and_no_other(
+    postgres: str, poison: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sums, "broken", {13})
+    log = MemoryLog()
+    await add(log, "a", 1, poison, 2)
+    await add(log, "b", 5)
+    everything = [raw async for raw in log.read_all(["counter-"])]
+    async with database(postgres, Sums) as pool:
+        applier = Deduplication(SMALL, log, Sums)
+        for _ in range(2):  # delivered twice
+            assert await applier.apply(pool, everything) == []
+            totals = {key: json.loads(row) for key, row in (await rows_in(pool, Sums)).items()}
+            assert {key: row["total"] for key, row in totals.items()} == {"a": 1, "b": 5}
+        [parked] = await applier.parked(pool)
+        assert (parked.key, parked.revision) == ("a", 1)
+        if poison == 13:
+            assert not await applier.replay(pool, "a")
+            Sums.broken.clear()
+        else:
+            await discards.record(log, parked)
+        assert await applier.replay(pool, "a")
+        expected = 1 + 2 + (poison if poison == 13 else 0)
+        assert json.loads((await rows_in(pool, Sums))["a"])["total"] == expected
+        with pytest.raises(UnknownTarget):
+            await applier.replay(pool, "a")
+
+
+async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "a", 2, event_type="Whatever")
+    await add(log, "a", 3)
+    everything = [raw async for raw in log.read_all(["counter-"])]
+    async with database(postgres, Sums) as pool:
+        applier = Deduplication(SMALL, log, Sums)
+        assert await applier.apply(pool, everything) == []
+        assert json.loads((await rows_in(pool, Sums))["a"])["total"] == 1
+        [parked] = await applier.parked(pool)
+        assert (parked.key, parked.stream) == ("", "counter-a")
+
+
+async def test_a_view_that_comes_to_be_shared_is_built_anew(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its rows would be there without the revisions that say what is folded in.
+    async with database(postgres, Sums) as pool, pool.acquire() as connection:
+        monkeypatch.setattr(Sums, "delivery", "ordered")
+        assert await schema.prepare(connection, [Sums], {"sums": 1}) == [Sums]
+
+
+async def write(log: Any, events: Sequence[Event], revisions: dict[str, int]) -> int:
+    """Appends, a stream at a time; gives the position of the last."""
+    position = 0
+    by_stream: dict[str, list[Event]] = {}
+    for event in events:
+        by_stream.setdefault(f"basket-{event.basket_id}", []).append(event)  # type: ignore[attr-defined]
+    for stream, those in by_stream.items():
+        records = [
+            NewRecord(event.name, event.model_dump_json().encode(), {}, str(uuid4()))
+            for event in those
+        ]
+        [done] = await log.append([StreamAppend(stream, revisions.get(stream), records)])
+        revisions[stream] = revisions.get(stream, -1) + len(records)
+        position = max(position, done.position)
+    return position
+
+
+@asynccontextmanager
+async def consuming(*consumers: Any) -> AsyncIterator[list[asyncio.Task[None]]]:
+    tasks = [asyncio.create_task(each.run()) for each in consumers]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def reached(consumer: Consumer, position: int) -> None:
+    """As the actor does it."""
+    async with asyncio.timeout(DEADLINE):
+        while await consumer.look() < position:
+            await consumer.progress.reached(position, 0.02)
+
+
+def purchases_of(name: str, many: int) -> list[Event]:
+    events: list[Event] = []
+    for number in range(many):
+        sku = ["tea", "jam", "cake"][number % 3]
+        events.append(ItemPut(basket_id=f"{name}{number % 7}", sku=sku, quantity=1 + number % 4))
+    return [*events, BasketBought(basket_id=f"{name}0", day=date(2026, 11, 24))]
+
+
+@pytest.mark.parametrize("view", [Baskets, Demand])
+async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
+    postgres: str, eventstore: str, view: type[View]
+) -> None:
+    log, groups = EventLog(eventstore), Groups(eventstore)
+    revisions: dict[str, int] = {}
+    name = uuid4().hex[:8] + "-"
+    async with database(postgres, view) as pool:
+        await write(log, purchases_of(name, 300), revisions)
+        await groups.create(group_of(view), SHOP.prefixes, 0)
+        here = Consumer(SHOP, log, groups, postgres, view)
+        arguments = [eventstore, postgres, view.name]
+        command = [sys.executable, "-m", "tests.integration.projections.one_consumer", *arguments]
+        other = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            # Alone at first, so that it is sure to have events in hand when it is killed.
+            assert other.stdout is not None
+            assert await other.stdout.readline() == b"consuming\n"
+            async with consuming(here):
+                await asyncio.wait_for(here.joined.wait(), DEADLINE)
+                writing = asyncio.create_task(write(log, purchases_of(name + "x", 400), revisions))
+                await other.stdout.readline()  # it has committed more
+                other.send_signal(signal.SIGKILL)
+                end = await writing
+                end = max(end, await write(log, purchases_of(name + "y", 100), revisions))
+                await reached(here, end)
+                history = [raw async for raw in log.read_all(SHOP.prefixes)]
+                assert await rows_in(pool, view) == plainly(SHOP, view, history)
+                assert here.status()["ready"]
+        finally:
+            with suppress(ProcessLookupError):
+                other.kill()
+            await other.wait()
+    await groups.close()
+    await log.close()
+
+
+async def test_who_comes_to_another_database_is_told_everything_again(
+    postgres: str, eventstore: str
+) -> None:
+    log, groups = EventLog(eventstore), Groups(eventstore)
+    end = await write(log, purchases_of(uuid4().hex, 20), {})
+    for _ in range(2):
+        async with database(postgres, Demand) as pool:  # an empty one each time
+            await groups.create(group_of(Demand), SHOP.prefixes, 0)
+            consumer = Consumer(SHOP, log, groups, postgres, Demand)
+            async with consuming(consumer):
+                await reached(consumer, end)
+                history = [raw async for raw in log.read_all(SHOP.prefixes)]
+                assert await rows_in(pool, Demand) == plainly(SHOP, Demand, history)
+    await groups.close()
+    await log.close()
+
+
+async def test_a_gap_that_waiting_does_not_close_is_closed_from_the_log(
+    postgres: str, eventstore: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "PAUSE", 0.001)
+    log, groups = EventLog(eventstore), Groups(eventstore)
+    revisions: dict[str, int] = {}
+    before = await write(log, purchases_of("gap-" + uuid4().hex, 10), revisions)
+    async with database(postgres, Demand) as pool:
+        # The group begins behind events that the table has never seen.
+        await groups.create(group_of(Demand), SHOP.prefixes, before)
+        streams = {stream.removeprefix("basket-") for stream in revisions}
+        more = [ItemPut(basket_id=each, sku="jam", quantity=1) for each in streams]
+        end = await write(log, more, revisions)
+        consumer = Consumer(SHOP, log, groups, postgres, Demand)
+        async with consuming(consumer):
+            await reached(consumer, end)
+        ours = [raw async for raw in log.read_all(SHOP.prefixes) if raw.stream in revisions]
+        found = {key: json.loads(row) for key, row in (await rows_in(pool, Demand)).items()}
+        expected = {k: json.loads(row) for k, row in plainly(SHOP, Demand, ours).items()}
+        assert found == expected
+        assert consumer.sent_back > 0
+    await groups.close()
+    await log.close()
+
+
+async def test_a_new_generation_takes_over_while_consumers_work(
+    postgres: str, eventstore: str
+) -> None:
+    log, groups = EventLog(eventstore), Groups(eventstore)
+    revisions: dict[str, int] = {}
+    name = uuid4().hex
+    async with database(postgres, Demand) as pool:
+        await write(log, purchases_of(name, 50), revisions)
+        await groups.create(group_of(Demand), SHOP.prefixes, 0)
+        consumers = [Consumer(SHOP, log, groups, postgres, Demand) for _ in "ab"]
+        async with consuming(*consumers):
+            stop = asyncio.Event()
+
+            async def keep_writing() -> int:
+                end = number = 0
+                while not stop.is_set():
+                    end = await write(log, purchases_of(f"{name}{number % 5}", 10), revisions)
+                    number += 1
+                return end
+
+            writing = asyncio.create_task(keep_writing())
+            for _ in range(2):
+                await _switch(postgres, log)
+            stop.set()
+            end = await writing
+            for each in consumers:
+                await reached(each, end)
+        history = [raw async for raw in log.read_all(SHOP.prefixes)]
+        assert await rows_in(pool, Demand) == plainly(SHOP, Demand, history)
+        assert await pool.fetchval("SELECT count(*) FROM pg_tables WHERE tablename ~ '__'") == 0
+    await groups.close()
+    await log.close()
+
+
+async def _switch(dsn: str, log: EventLog) -> None:
+    """Builds and switches, as `CompetingSupervisor.rebuild` does."""
+    connection = await asyncpg.connect(dsn)
+    table = await schema.begin_generation(connection, Demand)
+    builder = Backfill(SHOP, log, dsn, Demand, table)
+
+    async def hold() -> int:
+        await lock_table(connection, schema.table_of(Demand))
+        return await log.end_position(SHOP.prefixes)
+
+    try:
+        async with consuming(builder):
+            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
+            await generations.switch(
+                connection,
+                schema.live(Demand),
+                table,
+                lambda at: builder.progress.reached(at, DEADLINE),
+                hold=hold,
+            )
+    finally:
+        await generations.discard(connection, table)
+        await connection.close()

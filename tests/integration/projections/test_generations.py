@@ -1,0 +1,121 @@
+"""A new generation of a table takes the live one's place while projectors and readers run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.memory.replica import Ask
+from projections.postgres import schema
+from projections.postgres.projector import Projector
+from projections.postgres.reader import PostgresReader
+from rayfold import Registry
+from tests.integration.projections import small
+from tests.integration.projections.small import Totals, add
+from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
+
+REGISTRY = Registry([small])
+__all__ = ["dsn"]
+
+
+async def switch(dsn: str, log: MemoryLog) -> None:
+    """Builds and switches, as `PostgresSupervisor.rebuild` does."""
+    connection = await asyncpg.connect(dsn)
+    table = await schema.begin_generation(connection, Totals)
+    builder = Projector(REGISTRY, log, dsn, [Totals], tables={"totals": table})
+    task = asyncio.create_task(builder.run())
+    try:
+        await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
+        await schema.create_indexes(connection, Totals, table)
+        await schema.switch(
+            connection, Totals, table, lambda at: builder.progress.reached(at, DEADLINE)
+        )
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await schema.discard(connection, table)
+        await connection.close()
+
+
+async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, Totals) as [projector]:
+        reads = PostgresReader(REGISTRY, dsn)
+        await reads.connect()
+        stop = asyncio.Event()
+        seen = 0
+
+        async def write() -> None:
+            while not stop.is_set():
+                await add(log, "a", 1)
+                await asyncio.sleep(0.002)
+
+        async def read() -> None:
+            nonlocal seen
+            position = 0
+            while not stop.is_set():
+                ask = Ask("totals", "a", 0, {}, 0, None)
+                found = await reads.ask(ask, time.monotonic() + DEADLINE)
+                assert found.body is not None
+                assert found.position >= position
+                position = found.position
+                seen += 1
+
+        working = [asyncio.create_task(write()), *(asyncio.create_task(read()) for _ in range(4))]
+        for _ in range(3):
+            await switch(dsn, log)
+        stop.set()
+        await asyncio.gather(*working)
+        await there(log, [projector])
+        events = await log.end_position(["counter-"])
+        assert await totals(dsn) == {"a": events}
+        assert seen > 100
+        reads.close()
+        connection = await asyncpg.connect(dsn)
+        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='public'")
+        assert not [name for (name,) in names if "__" in name]
+        await connection.close()
+
+
+async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    async with running(log, dsn, Totals):
+        pass
+    connection = await asyncpg.connect(dsn)
+    assert await schema.prepare(connection, [Totals], {"totals": 1}) == []
+    monkeypatch.setattr(Totals, "version", 2)
+    left = await schema.begin_generation(connection, Totals)
+    assert await schema.prepare(connection, [Totals], {"totals": 1}) == [Totals]
+    assert await connection.fetchval("SELECT to_regclass($1)", f'"{left}"') is None
+    assert await totals(dsn) == {"a": 3}
+    await connection.close()
+    await switch(dsn, log)
+    connection = await asyncpg.connect(dsn)
+    assert await schema.prepare(connection, [Totals], {"totals": 1}) == []
+    await connection.close()
+
+
+async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, Totals):
+        connection = await asyncpg.connect(dsn)
+
+        async def not_there(position: int) -> bool:
+            return False
+
+        table = await schema.begin_generation(connection, Totals)
+        with pytest.raises(Exception, match="did not catch up"):
+            await schema.switch(connection, Totals, table, not_there)
+        await connection.close()
+        assert await totals(dsn) == {"a": 1}

@@ -1,5 +1,0 @@
-"""A small shop, as a user would bring one: `RAYFOLD_DOMAIN=tests.shop rayfold up`.
-
-It has what the reference domain does not need: a custom SQL projection, views whose events
-are shared by competing consumers, and a composed query. `docs/beyond-keyed-folds.md` shows it.
-"""

@@ -1,0 +1,54 @@
+"""A gateway over fakes, reached without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import create_app
+from rayfold import Registry
+from tests.unit.api.fakes import FakeCommands, FakeHistories, FakeOperations, FakeQueries
+
+
+@dataclass
+class Gateway:
+    """The application, its fakes, and a client."""
+
+    registry: Registry
+    commands: FakeCommands = field(default_factory=FakeCommands)
+    queries: FakeQueries = field(default_factory=FakeQueries)
+    histories: FakeHistories = field(default_factory=FakeHistories)
+    operations: FakeOperations = field(default_factory=FakeOperations)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.app = create_app(
+            self.registry,
+            self.commands,
+            self.queries,
+            self.histories,
+            self.operations,
+            **self.options,
+        )
+        transport = httpx.ASGITransport(app=self.app)  # type: ignore[arg-type]
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+        # httpx adds headers of its own, and a client need not send any.
+        self.http.headers.clear()
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    """The reference domain."""
+    return Registry.load("domain")
+
+
+@pytest.fixture
+async def gateway(registry: Registry) -> AsyncIterator[Gateway]:
+    """A gateway of its own for each test."""
+    made = Gateway(registry)
+    async with made.http:
+        yield made

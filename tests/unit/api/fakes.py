@@ -1,0 +1,130 @@
+"""The two sides as the gateway sees them, reduced to what HTTP semantics need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from actors.envelope import Envelope
+from projections.queries.bus import Answer
+from rayfold import Query, Receipt, View
+
+ORDER_ID = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
+ROW = b'{"order_id":"%b","lines":[],"revision":3}' % ORDER_ID.encode()
+
+
+class FakeCommands:
+    """Keeps the envelopes; answers with a receipt, or raises `error`."""
+
+    def __init__(self) -> None:
+        self.sent: list[Envelope] = []
+        self.error: Exception | None = None
+
+    async def send(self, envelope: Envelope) -> Receipt:
+        self.sent.append(envelope)
+        if self.error is not None:
+            raise self.error
+        return Receipt(
+            command_id=UUID(envelope.command_id),
+            stream=f"order-{envelope.aggregate_id}",
+            revision=7,
+            position=99,
+        )
+
+
+class FakeQueries:
+    """Keeps what was asked; answers with `answer`, or raises `error`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Query, int | None, str | None]] = []
+        self.answer = Answer(ROW, 3, 42)
+        self.error: Exception | None = None
+        self.behind: list[str] = []
+        self.waited: list[float] = []
+        self.deadlines: list[float] = []
+
+    async def ask(
+        self,
+        query: Query,
+        *,
+        at_least: int | None = None,
+        deadline: float = 2.0,
+        store: str | None = None,
+    ) -> Answer:
+        self.asked.append((query, at_least, store))
+        self.deadlines.append(deadline)
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
+        self.waited.append(deadline)
+        return [view for view in views if view in self.behind]
+
+
+class FakeHistories:
+    """Answers with `past`; keeps the moments that it was asked for."""
+
+    def __init__(self) -> None:
+        self.past: list[dict[str, Any]] = [{"type": "OrderCreated", "revision": 0, "position": 17}]
+        self.moments: list[int | datetime] = []
+        self.row: bytes | None = ROW
+
+    async def events(self, aggregate: Any, aggregate_id: str) -> list[dict[str, Any]]:
+        return self.past
+
+    async def as_of(
+        self, view: type[View], key: str, stream: str, at: int | datetime
+    ) -> tuple[bytes, int] | None:
+        assert stream.endswith(key)
+        self.moments.append(at)
+        return (self.row, 17) if self.row else None
+
+
+class FakeOperations:
+    """Parts, and what was asked to be scaled."""
+
+    def __init__(self) -> None:
+        self.known: list[dict[str, Any]] = [
+            {"part": "memory:all#0", "kind": "memory", "ready": True, "position": 5, "lag": 0}
+        ]
+        self.scaled: list[tuple[str, int]] = []
+        self.error: Exception | None = None
+
+    async def parts(self) -> list[dict[str, Any]]:
+        return self.known
+
+    async def scale(self, target: str, count: int) -> None:
+        if self.error is not None:
+            raise self.error
+        self.scaled.append((target, count))
+
+    async def verify(self) -> list[dict[str, Any]]:
+        return []
+
+    def moves(self) -> list[dict[str, Any]]:
+        return [{"target": "memory", "from": 1, "to": 2, "reason": "an operator", "at": "now"}]
+
+    def rebuild(self, view: str) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {"view": view, "state": "waiting"}
+
+    def rebuilds(self) -> list[dict[str, Any]]:
+        return []
+
+    async def parked(self) -> list[dict[str, Any]]:
+        return []
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        return None
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        return []
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        return [{"store": "postgres", "view": view, "key": key, "parked": False}]

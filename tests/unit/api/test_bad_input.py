@@ -1,0 +1,207 @@
+"""What clients get wrong, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.problems import fields_of, problem
+
+LINES = f"/orders/{ORDER_ID}/lines"
+LINE = {"sku": "sku-1", "quantity": 2, "unit_price_cents": 150}
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"nonsense",
+        b'{"a":1}x',
+        b"[]",
+        b"3",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"a":NaN}',
+        b"[" * 5000,
+        b'{"a":1e999}',
+        b'{"\\ud800":1}',
+    ],
+)
+async def test_what_is_no_json_object_is_malformed(gateway: Gateway, body: bytes) -> None:
+    problem(await gateway.http.post("/orders", content=body), 400, "malformed")
+    assert not gateway.commands.sent
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"quantity": "3"}, "quantity"),
+        ({"quantity": 1.5}, "quantity"),
+        ({"quantity": True}, "quantity"),
+        ({"quantity": None}, "quantity"),
+        ({"quantity": 0}, "quantity"),
+        ({"quantity": -1}, "quantity"),
+        ({"quantity": 10**40}, "quantity"),
+        ({"unit_price_cents": -1}, "unit_price_cents"),
+        ({"unit_price_cents": [1]}, "unit_price_cents"),
+        ({"sku": 7}, "sku"),
+        ({"sku": ""}, "sku"),
+        ({"sku": "a b"}, "sku"),
+        ({"color": "red"}, "color"),
+        ({"order_id": ORDER_ID}, "order_id"),
+    ],
+)
+async def test_a_field_that_does_not_fit_is_named(
+    gateway: Gateway, change: dict[str, Any], field: str
+) -> None:
+    assert fields_of(await gateway.http.post(LINES, json={**LINE, **change})) == {field}
+    assert not gateway.commands.sent
+
+
+async def test_every_field_that_does_not_fit_is_named(gateway: Gateway) -> None:
+    reply = await gateway.http.post(LINES, json={"sku": 1, "quantity": "x", "more": 1})
+    assert fields_of(reply) == {"sku", "quantity", "unit_price_cents", "more"}
+
+
+async def test_a_field_that_the_server_supplies_is_refused(gateway: Gateway) -> None:
+    body = {"customer_id": "c", "at": "2026-01-01T00:00:00Z"}
+    assert fields_of(await gateway.http.post("/orders", json=body)) == {"at"}
+
+
+@pytest.mark.parametrize("order_id", ["17", "not-a-uuid", ORDER_ID + "0", None, 5])
+async def test_an_id_in_the_body_must_be_a_uuid(gateway: Gateway, order_id: Any) -> None:
+    reply = await gateway.http.post("/orders", json={"order_id": order_id, "customer_id": "c"})
+    assert fields_of(reply) == {"order_id"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/orders/17", "/orders/17/history", "/orders/17/live", "/orders/17?as_of=1"]
+)
+async def test_an_id_in_the_path_of_a_query_must_be_a_uuid(gateway: Gateway, path: str) -> None:
+    assert fields_of(await gateway.http.get(path)) == {"order_id"}
+
+
+async def test_an_id_in_the_path_of_a_command_must_be_a_uuid(gateway: Gateway) -> None:
+    assert fields_of(await gateway.http.post("/orders/17/place")) == {"order_id"}
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x00"])
+async def test_a_nul_character_never_gets_into_an_event(gateway: Gateway, text: str) -> None:
+    reply = await gateway.http.post("/orders", json={"customer_id": text})
+    assert fields_of(reply) == {"customer_id"}
+    assert fields_of(await gateway.http.get("/orders", params={"customer_id": text})) == {
+        "customer_id"
+    }
+
+
+async def test_an_escaped_backslash_is_no_nul_character(gateway: Gateway) -> None:
+    reply = await gateway.http.post("/orders", json={"customer_id": "a\\u0000"})
+    assert reply.status_code == 202
+
+
+async def test_a_body_of_one_mebibyte_is_read(gateway: Gateway) -> None:
+    body = b'{"customer_id":"c"}'.ljust(MIB)
+    assert (await gateway.http.post("/orders", content=body)).status_code == 202
+
+
+async def test_a_larger_body_is_too_large(gateway: Gateway) -> None:
+    body = b'{"customer_id":"c"}'.ljust(MIB + 1)
+    problem(await gateway.http.post("/orders", content=body), 413, "too-large")
+
+
+async def test_a_chunked_body_is_not_read_to_its_end(gateway: Gateway) -> None:
+    taken = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(64):
+            taken += 1
+            yield b" " * (MIB // 8)
+
+    reply = await gateway.http.post("/orders", content=chunks())
+    problem(reply, 413, "too-large")
+    assert reply.headers["connection"] == "close"
+    assert taken < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("if-match", "7"),
+        ("if-match", '"x"'),
+        ("if-match", 'W/"7"'),
+        ("if-match", '"7'),
+        ("if-match", '"7", "8"'),
+        ("if-match", '"-1"'),
+        ("if-match", '"' + "9" * 40 + '"'),
+        ("idempotency-key", ""),
+        ("idempotency-key", "k" * 256),
+    ],
+)
+async def test_a_command_header_that_cannot_be_read(
+    gateway: Gateway, name: str, value: str
+) -> None:
+    reply = await gateway.http.post(f"/orders/{ORDER_ID}/place", headers={name: value})
+    problem(reply, 400, "malformed")
+    assert not gateway.commands.sent
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("consistency-token", "x", "malformed"),
+        ("consistency-token", "-1", "malformed"),
+        ("consistency-token", "9" * 40, "malformed"),
+        ("rayfold-store", "oracle", "no-such-store"),
+    ],
+)
+async def test_a_query_header_that_cannot_be_read(
+    gateway: Gateway, name: str, value: str, kind: str
+) -> None:
+    problem(await gateway.http.get(f"/orders/{ORDER_ID}", headers={name: value}), 400, kind)
+
+
+@pytest.mark.parametrize(
+    ("query_string", "field"),
+    [
+        ("limit=abc", "limit"),
+        ("limit=0", "limit"),
+        ("limit=100000", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("status=lost", "status"),
+        ("color=red", "color"),
+        ("customer_id=", "customer_id"),
+    ],
+)
+async def test_a_parameter_that_does_not_fit_is_named(
+    gateway: Gateway, query_string: str, field: str
+) -> None:
+    assert fields_of(await gateway.http.get(f"/orders?{query_string}")) == {field}
+
+
+async def test_a_parameter_cannot_repeat_the_path(gateway: Gateway) -> None:
+    assert fields_of(await gateway.http.get(f"/orders/{ORDER_ID}?order_id={ORDER_ID}")) == {
+        "order_id"
+    }
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/orders/1/2/3/4", "/%00", "/orders/%ff/x"])
+async def test_an_unknown_path_is_a_problem(gateway: Gateway, path: str) -> None:
+    problem(await gateway.http.get(path), 404, "not-found")
+
+
+async def test_a_method_that_is_not_allowed_is_a_problem(gateway: Gateway) -> None:
+    reply = await gateway.http.put("/orders", json={})
+    problem(reply, 405, "method-not-allowed")
+    assert "POST" in reply.headers["allow"]
+
+
+async def test_unknown_names_are_not_found(gateway: Gateway) -> None:
+    problem(await gateway.http.post("/commands/explode", json={}), 404, "unknown-command")
+    problem(await gateway.http.get("/queries/explode"), 404, "unknown-query")

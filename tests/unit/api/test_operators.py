@@ -1,0 +1,174 @@
+"""Health, metrics, schema, console, scaling, and who may call."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from actors.errors import BadScale, Overloaded
+from projections.errors import UnknownTarget
+from rayfold import Registry, Rejected
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.problems import fields_of, problem
+
+
+async def test_live_says_that_the_gateway_answers(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/health/live")).status_code == 200
+
+
+async def test_ready_names_the_parts_that_are_not(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/health/ready")).status_code == 200
+    gateway.operations.known.append({"part": "postgres#0", "ready": False})
+    reply = await gateway.http.get("/health/ready")
+    assert problem(reply, 503, "not-ready")["parts"] == ["postgres#0"]
+    assert "retry-after" in reply.headers
+
+
+async def test_metrics_count_and_measure(gateway: Gateway) -> None:
+    await gateway.http.post(f"/orders/{ORDER_ID}/place")
+    await gateway.http.get(f"/orders/{ORDER_ID}")
+    reply = await gateway.http.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = reply.text.splitlines()
+    assert 'rayfold_commands_total{command="place-order",outcome="accepted"} 1' in lines
+    assert 'rayfold_queries_total{query="get-order"} 1' in lines
+    assert (
+        'rayfold_http_replies_total{method="GET",route="/orders/{order_id}",status="200"} 1'
+        in lines
+    )
+    assert 'rayfold_position{part="memory:all#0"} 5' in lines
+    sample = re.compile(r'[a-z_]+\{([a-z]+="[^"]*",?)*\} -?[0-9.]+')
+    assert all(line.startswith("# ") or sample.fullmatch(line) for line in lines)
+
+
+async def test_the_schema_describes_every_route(gateway: Gateway, registry: Registry) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    for route in registry.routes:
+        operation = document["paths"][route.path][route.method.lower()]
+        answer = operation["responses"]["200" if route.method == "GET" else "202"]
+        assert answer["content"]["application/json"]["schema"]
+    body = document["paths"]["/orders/{order_id}/lines"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"sku", "quantity", "unit_price_cents"}
+    assert schema["properties"]["quantity"]["minimum"] == 1
+    text = (await gateway.http.get("/schema")).text
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert names <= set(document["components"]["schemas"])
+
+
+async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    for path, operations in document["paths"].items():
+        if path.endswith("/live"):
+            continue  # would go on for ever
+        for method in operations:
+            url = path.format(order_id=ORDER_ID, sku="nut", day="2026-01-01", name="get-stock")
+            reply = await gateway.http.request(method, url)
+            assert reply.status_code != 405, path
+            assert '"detail":"Not Found"' not in reply.text, path
+
+
+async def test_the_console_is_one_page_that_loads_nothing_else(gateway: Gateway) -> None:
+    page = (await gateway.http.get("/console")).text
+    assert "/operators/status" in page
+    assert not re.search(r"(src|href)\s*=|@import|https?://", page)
+
+
+async def test_status_lists_the_parts(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/operators/status")).json() == {
+        "parts": gateway.operations.known,
+        "scaling": gateway.operations.moves(),
+        "rebuilds": [],
+        "errors": [],
+    }
+
+
+async def test_status_lists_the_last_errors_that_were_ours(gateway: Gateway) -> None:
+    place = f"/orders/{ORDER_ID}/place"
+    for error in (Overloaded(), KeyError("secret"), Rejected("empty-order", "no")):
+        gateway.commands.error = error
+        await gateway.http.post(place)
+    errors = (await gateway.http.get("/operators/status")).json()["errors"]
+    assert [(error["path"], error["status"]) for error in errors] == [(place, 500), (place, 503)]
+
+
+async def test_verify_lists_the_differences(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/operators/verify")).json() == {"differences": []}
+
+
+async def test_scale_sets_a_number(gateway: Gateway) -> None:
+    reply = await gateway.http.post("/operators/scale", json={"target": "memory", "n": 2})
+    assert reply.status_code == 200
+    assert gateway.operations.scaled == [("memory", 2)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"target": "memory"},
+        {"target": 1, "n": 1},
+        {"target": "m", "n": "2"},
+        [],
+        {"target": "m", "n": 1, "x": 1},
+    ],
+)
+async def test_scale_takes_nothing_else(gateway: Gateway, body: object) -> None:
+    assert fields_of(await gateway.http.post("/operators/scale", json=body))
+    problem(await gateway.http.post("/operators/scale", content=b"{"), 400, "malformed")
+
+
+async def test_scale_says_what_cannot_be(gateway: Gateway) -> None:
+    gateway.operations.error = BadScale("no")
+    reply = await gateway.http.post("/operators/scale", json={"target": "write", "n": 0})
+    problem(reply, 422, "bad-scale")
+
+
+async def test_with_tokens_set_only_their_bearers_may_call(registry: Registry) -> None:
+    guarded = Gateway(registry, options={"tokens": {"s3cret": "shop"}})
+    place = f"/orders/{ORDER_ID}/place"
+    async with guarded.http as http:
+        for authorization in ("", "Bearer nope", "Basic s3cret", "Bearer"):
+            reply = await http.post(place, headers={"authorization": authorization})
+            problem(reply, 401, "unauthorized")
+            assert reply.headers["www-authenticate"] == "Bearer"
+        assert not guarded.commands.sent
+        reply = await http.post(place, headers={"authorization": "bearer s3cret"})
+        assert reply.status_code == 202
+        assert guarded.commands.sent[0].principal == "shop"
+        problem(await http.get("/operators/status"), 401)
+        assert (await http.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/operators/rebuild", b"{}"), ("/operators/replay", b"[]"), ("/operators/scale", b"nope")],
+)
+async def test_what_operators_get_wrong_is_named(gateway: Gateway, path: str, body: bytes) -> None:
+    answer = await gateway.http.post(path, content=body)
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/operators/rebuild", json={"view": "order-details"})
+    assert answer.status_code == 202
+    assert answer.json()["view"] == "order-details"
+    gateway.operations.error = UnknownTarget("no view is named 'x'")
+    answer = await gateway.http.post("/operators/rebuild", json={"view": "x"})
+    assert answer.status_code == 422
+    assert (await gateway.http.get("/operators/events/order-1/x")).status_code == 422
+    assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
+
+
+async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
+    parked = {"view": "order-details", "key": ORDER_ID}
+    answer = await gateway.http.post("/operators/discard", json=parked)
+    assert answer.status_code == 200
+    assert answer.json()["discarded"][0]["parked"] is False
+    assert fields_of(await gateway.http.post("/operators/discard", json={"view": "x"}))
+    gateway.operations.error = UnknownTarget("nothing is parked in 'x'")
+    answer = await gateway.http.post("/operators/discard", json={"view": "x", "key": "y"})
+    problem(answer, 422, "unknown-target")

@@ -1,0 +1,162 @@
+"""Queries: the bytes of a store, and the headers around them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from projections.errors import BadQuery, Behind, QueryFailed
+from projections.queries.bus import Answer
+from rayfold import Registry
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID, ROW
+from tests.unit.api.problems import problem
+
+ORDER = f"/orders/{ORDER_ID}"
+
+
+async def test_the_body_is_that_of_the_store(gateway: Gateway) -> None:
+    reply = await gateway.http.get(ORDER)
+    assert reply.status_code == 200
+    assert reply.content == ROW
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["etag"] == '"3"'
+    assert reply.headers["consistency-token"] == "42"
+
+
+@pytest.mark.parametrize("tag", ['"3"', 'W/"3"', '"1", "3"', "*"])
+async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, tag: str) -> None:
+    reply = await gateway.http.get(ORDER, headers={"if-none-match": tag})
+    assert reply.status_code == 304
+    assert reply.content == b""
+    assert reply.headers["etag"] == '"3"'
+
+
+async def test_what_has_changed_is_sent(gateway: Gateway) -> None:
+    reply = await gateway.http.get(ORDER, headers={"if-none-match": '"2"'})
+    assert reply.status_code == 200
+
+
+async def test_no_row_is_not_found(gateway: Gateway) -> None:
+    gateway.queries.answer = Answer(None, None, 42)
+    reply = await gateway.http.get(ORDER)
+    problem(reply, 404, "not-found")
+    assert reply.headers["consistency-token"] == "42"
+
+
+async def test_a_token_and_a_store_reach_the_bus(gateway: Gateway) -> None:
+    await gateway.http.get(ORDER, headers={"consistency-token": "0", "rayfold-store": "postgres"})
+    assert [asked[1:] for asked in gateway.queries.asked] == [(0, "postgres")]
+
+
+async def test_a_store_that_lags_answers_processing(gateway: Gateway) -> None:
+    gateway.queries.error = Behind("order-details", 40, 99)
+    reply = await gateway.http.get(ORDER, headers={"consistency-token": "99"})
+    assert reply.status_code == 202
+    assert reply.json()["status"] == "processing"
+    assert reply.json()["view"] == "order-details"
+    assert reply.headers["retry-after"] == "1"
+
+
+async def test_a_query_says_how_long_it_waits_for_its_token(gateway: Gateway) -> None:
+    await gateway.http.get(ORDER, headers={"consistency-token": "99", "prefer": "wait=7"})
+    await gateway.http.get(ORDER, headers={"consistency-token": "99"})
+    assert gateway.queries.deadlines == [7.0, 2.0]
+
+
+async def test_a_page_has_a_token_and_no_entity_tag(gateway: Gateway) -> None:
+    page = b'{"items":[],"next_cursor":null}'
+    gateway.queries.answer = Answer(page, None, 42)
+    reply = await gateway.http.get("/orders?customer_id=c&status=open&limit=5")
+    assert reply.content == page
+    assert "etag" not in reply.headers
+    assert reply.headers["consistency-token"] == "42"
+    query = gateway.queries.asked[0][0]
+    assert query.model_dump() == {
+        "customer_id": "c",
+        "status": "open",
+        "limit": 5,
+        "cursor": None,
+    }
+
+
+async def test_every_query_goes_by_its_name_too(gateway: Gateway) -> None:
+    reply = await gateway.http.get(f"/queries/get-order?order_id={ORDER_ID}")
+    assert reply.content == ROW
+
+
+async def test_head_is_get_without_a_body(gateway: Gateway) -> None:
+    reply = await gateway.http.head(ORDER)
+    assert reply.status_code == 200
+    assert reply.headers["etag"] == '"3"'
+
+
+MINIMAL = [{"prefer": "return=minimal"}, {"content-type": "application/json"}]
+
+
+@pytest.mark.parametrize("headers", MINIMAL)
+async def test_the_minimal_document_has_no_revision(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    reply = await gateway.http.get(ORDER, headers=headers)
+    assert reply.json() == {"order_id": ORDER_ID, "lines": []}
+    assert reply.headers["etag"] == '"3"'
+    assert "Prefer" in reply.headers["vary"]
+    assert gateway.queries.asked[0][0].name == "get-order-entries"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"accept": "*/*"}, {"content-type": "application/json", "accept": "*/*"}]
+)
+async def test_everybody_else_gets_the_whole_document(
+    gateway: Gateway, headers: dict[str, str]
+) -> None:
+    reply = await gateway.http.get(ORDER, headers=headers)
+    assert reply.content == ROW
+    assert gateway.queries.asked[0][0].name == "get-order"
+
+
+async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) -> None:
+    known = {**MINIMAL[0], "if-none-match": '"3"'}
+    assert (await gateway.http.get(ORDER, headers=known)).status_code == 304
+    gateway.queries.answer = Answer(None, None, 42)
+    problem(await gateway.http.get(ORDER, headers=MINIMAL[0]), 404)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Gateway]:
+    """A gateway of a domain with queries in SQL, and composed ones."""
+    made = Gateway(Registry.load("examples.shop"))
+    async with made.http:
+        yield made
+
+
+async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway) -> None:
+    body = b'{"items":[],"more":false}'
+    shop.queries.answer = Answer(body, None, 42)
+    for path in ("/queries/top-sellers?day=2026-11-24&limit=5", "/bestsellers/2026-11-24?limit=5"):
+        reply = await shop.http.get(path)
+        assert (reply.status_code, reply.content) == (200, body)
+        assert reply.headers["consistency-token"] == "42"
+    assert (await shop.http.get("/baskets/a/demand")).status_code == 200
+    names = [query.name for query, *_ in shop.queries.asked]
+    assert names == ["top-sellers", "top-sellers", "get-basket-and-demand"]
+    problem(await shop.http.get("/queries/top-sellers?day=2026-11-24&limit=500"), 422)
+    for error, status in ((BadQuery("no"), 422), (QueryFailed("no"), 500)):
+        shop.queries.error = error
+        problem(await shop.http.get("/bestsellers/2026-11-24"), status)
+
+
+async def test_their_answers_are_described(shop: Gateway) -> None:
+    schema_text = (await shop.http.get("/schema")).text
+    document = json.loads(schema_text)
+    described = document["paths"]["/bestsellers/{day}"]["get"]["responses"]["200"]
+    schema = described["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"items", "more"}
+    names = set(
+        re.findall(r'"#/components/schemas/([^"]+)"', (await shop.http.get("/schema")).text)
+    )
+    assert {"Seller", "BasketAndDemand"} <= names <= set(document["components"]["schemas"])

@@ -1,0 +1,128 @@
+"""What fills Postgres goes on for ever, in pieces, and says what troubles it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from itertools import pairwise
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore.records import Batch, RawRecord
+from projections.errors import Fenced
+from projections.postgres import runner as following
+from projections.postgres.runner import ProjectionRunner
+
+
+class Over(BaseException):
+    """Ends what would go on for ever."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Postgres; what breaks is tried again at once."""
+
+    @asynccontextmanager
+    async def pool(*_: Any, **__: Any) -> AsyncIterator[None]:
+        yield None
+
+    monkeypatch.setattr(asyncpg, "create_pool", pool)
+    monkeypatch.setattr(following, "RETRY", 0)
+
+
+def records(first: int, many: int) -> list[RawRecord]:
+    return [RawRecord("E", b"{}", b"{}", "s-1", at, at, 0) for at in range(first, first + many)]
+
+
+async def subscription(*batches: Batch) -> AsyncGenerator[Batch, None]:
+    for batch in batches:
+        yield batch
+
+
+async def run(subject: ProjectionRunner, *errors: Exception, events: int = 0) -> list[str | None]:
+    """What trouble it says it has at each attempt, of which each ends in an error."""
+    seen: list[str | None] = []
+    left = list(errors)
+
+    async def work(_: Any) -> None:
+        seen.append(subject.trouble)
+        if not left:
+            raise Over
+        subject.events += events
+        raise left.pop(0)
+
+    with suppress(Over):
+        await subject.run(work)
+    return seen
+
+
+@given(sizes=st.lists(st.integers(0, 9), max_size=4), most=st.integers(1, 4))
+def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
+    sizes: list[int], most: int
+) -> None:
+    batches, end = [], 0
+    for size in sizes:
+        batches.append(Batch(records(end + 1, size), end + size + 5, False))
+        end += size + 5
+
+    async def pieces() -> list[Batch]:
+        return [each async for each in ProjectionRunner("").batches(subscription(*batches), most)]
+
+    found = asyncio.run(pieces())
+    assert [raw for piece in found for raw in piece.records] == [
+        raw for batch in batches for raw in batch.records
+    ]
+    assert all(len(piece.records) <= most for piece in found)
+    # Nothing that a piece says is delivered comes after it, and nothing of a batch is forgotten.
+    for piece, after in pairwise(found):
+        assert all(raw.position <= piece.position for raw in piece.records)
+        assert all(raw.position > piece.position for raw in after.records)
+    assert {batch.position for batch in batches} <= {piece.position for piece in found}
+
+
+async def test_it_is_ready_when_the_last_piece_is_done_with() -> None:
+    subject = ProjectionRunner("")
+    ready = []
+    async for _ in subject.batches(subscription(Batch(records(1, 3), 3, True)), 2):
+        ready.append(subject.ready.is_set())
+    assert ready == [False, False]
+    assert subject.status(["a"])["ready"]
+
+
+async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready() -> None:
+    subject = ProjectionRunner("")
+    source = subscription(Batch(records(1, 3), 3, True))
+    async with aclosing(subject.batches(source, 1)) as batches:
+        async for _ in batches:
+            break
+    assert [each async for each in source] == []
+    assert not subject.ready.is_set()
+
+
+async def test_what_breaks_is_shown_until_it_follows_again() -> None:
+    subject = ProjectionRunner("")
+    assert await run(subject, ValueError("broke")) == [None, "ValueError: broke"]
+    assert subject.status(["a"], parked=1) == {
+        "views": ["a"],
+        "position": 0,
+        "ready": False,
+        "events": 0,
+        "parked": 1,
+        "error": "ValueError: broke",
+    }
+    async for _ in subject.batches(subscription(Batch([], 7, True)), 1):
+        assert subject.trouble is None
+    assert "error" not in subject.status(["a"])
+
+
+async def test_to_be_fenced_after_some_work_is_no_trouble() -> None:
+    assert await run(ProjectionRunner(""), Fenced("moved"), events=1) == [None, None]
+
+
+async def test_to_be_fenced_before_any_work_is() -> None:
+    assert await run(ProjectionRunner(""), Fenced("moved")) == [None, "Fenced: moved"]

@@ -1,0 +1,94 @@
+"""Composed queries: handlers see answers alone, and a test can play the stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from examples.shop.bestsellers import Seller, TopSellers
+from examples.shop.views import (
+    BasketAndDemand,
+    Baskets,
+    Demand,
+    GetBasket,
+    GetBasketAndDemand,
+    GetDemand,
+    ListDemand,
+)
+from projections.errors import QueryFailed
+from projections.queries.composed import compose, rows_of
+from rayfold import ComposedQuery, Composing, DomainError, Query
+
+ANSWERS: dict[Query, tuple[bytes | None, int]] = {
+    GetBasket(basket_id="a"): (b'{"basket_id":"a","items":{"tea":2,"jam":1},"revision":1}', 7),
+    GetBasket(basket_id="none"): (None, 8),
+    GetDemand(sku="tea"): (b'{"sku":"tea","quantity":9,"revision":4}', 12),
+    GetDemand(sku="jam"): (None, 5),
+}
+
+
+async def ask(query: Query) -> tuple[bytes | None, int]:
+    return ANSWERS[query]
+
+
+async def test_a_handler_is_sent_what_it_asks_for() -> None:
+    body, position = await compose(GetBasketAndDemand(basket_id="a"), ask)
+    assert body == b'{"basket_id":"a","bought":false,"wanted":{"tea":9}}'
+    assert position == 12  # the furthest: who sends it back never sees an older state of any
+
+
+async def test_there_may_be_no_such_thing() -> None:
+    assert await compose(GetBasketAndDemand(basket_id="none"), ask) == (None, 8)
+
+
+def test_a_handler_is_plain_python() -> None:
+    handler = GetBasketAndDemand(basket_id="a").handle()
+    assert next(handler) == GetBasket(basket_id="a")
+    assert handler.send(Baskets(basket_id="a", items={"tea": 2})) == [GetDemand(sku="tea")]
+    with pytest.raises(StopIteration) as end:
+        handler.send([Demand(sku="tea", quantity=2)])
+    assert end.value.value == BasketAndDemand(basket_id="a", bought=False, wanted={"tea": 2})
+
+
+def test_pages_and_sql_come_as_lists_of_rows() -> None:
+    page = b'{"items":[{"sku":"tea","quantity":9,"revision":4}],"next_cursor":null}'
+    assert rows_of(ListDemand(), page) == [Demand(sku="tea", quantity=9)]
+    rows = b'{"items":[{"sku":"tea","quantity":9}],"more":false}'
+    query = TopSellers.model_validate_strings({"day": "2026-11-24"})
+    assert rows_of(query, rows) == [Seller(sku="tea", quantity=9)]
+
+
+class Broken(ComposedQuery, name="broken", result=BasketAndDemand):
+    """Breaks in its own ways."""
+
+    how: str
+
+    def handle(self) -> Composing[Any]:
+        if self.how == "raises":
+            raise KeyError("x")
+        if self.how == "asks too much":
+            while True:
+                yield [GetDemand(sku="jam")] * 100
+        return Demand(sku="tea")
+
+
+@pytest.mark.parametrize("how", ["raises", "asks too much", "gives something else"])
+async def test_what_a_handler_gets_wrong_is_its_authors_to_mend(how: str) -> None:
+    with pytest.raises(QueryFailed, match="broken"):
+        await compose(Broken(how=how), ask)
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(DomainError, match="result"):
+
+        class NoResult(ComposedQuery, name="no-result"):
+            pass
+
+    with pytest.raises(DomainError, match="handle"):
+
+        class NoHandler(ComposedQuery, name="no-handler", result=Demand):
+            pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        ComposedQuery()  # type: ignore[abstract]
