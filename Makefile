@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check test bench bench-growth profile clean
+.PHONY: install up check test bench bench-growth profile lock
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -36,3 +36,10 @@ bench-growth: install
 # Where the CPU of a write goes, by process and package; half a minute.
 profile: install
 	$(BIN)/python -m loadtests.bench.profile
+
+# The hashed lock files, from pyproject.toml; versions stay where they may. UV is any `uv` at hand.
+UV ?= uv
+lock:
+	$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
+	$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header -c requirements.lock \
+		--extra dev --extra build -o requirements-dev.lock pyproject.toml
