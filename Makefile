@@ -39,7 +39,7 @@ profile: install
 
 # The hashed lock files, from pyproject.toml; versions stay where they may. UV is any `uv` at hand.
 UV ?= uv
+COMPILE = $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock:
-	$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
-	$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header -c requirements.lock \
-		--extra dev --extra build -o requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra build -o requirements.lock
+	$(COMPILE) --extra build --extra dev -c requirements.lock -o requirements-dev.lock
