@@ -32,8 +32,8 @@ from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
 from eventstore.embedded.http2.server import GrpcServer
-from eventstore.embedded.rpc.call import Call, Methods
-from eventstore.embedded.storage.schema import MIGRATIONS, connect
+from eventstore.embedded.protocol.call import Call, Methods
+from eventstore.embedded.storage.schema import connect
 
 BATCH = 128
 SECONDS = 4.0
@@ -113,11 +113,28 @@ def appending(uri: str, size: int, callers: int) -> float:
     return sum(rate for rate in rates if rate >= 0)
 
 
+_PLAIN_TABLES = """
+CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    type INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    resp BLOB NOT NULL
+);
+CREATE UNIQUE INDEX by_stream ON events (stream, revision, id);
+CREATE INDEX by_id ON events (stream, id) WHERE revision >= 256;
+"""
+
+
 def sqlite_alone(folder: Path) -> float:
-    """Events a second that SQLite commits: rows made beforehand, into the tables of schema 1, where
+    """Events a second that SQLite commits: rows made beforehand, into tables where
     every name and id that has to be found is in an index of its own at once."""
     db = connect(folder / "alone.sqlite", writer=True)
-    db.executescript(MIGRATIONS[0])
+    db.executescript(_PLAIN_TABLES)
     db.execute("PRAGMA wal_autocheckpoint=1000")
     resp = request(1)[:400].ljust(500, b"x")
     rows = [(n, n, 0, uuid.uuid4().bytes, 1, 0, 0, resp) for n in range(1, int(60_000 * SECONDS))]

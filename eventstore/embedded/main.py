@@ -10,10 +10,10 @@ from pathlib import Path
 
 import uvloop
 
+from eventstore.embedded.http2.tls import TlsError, tls_context
 from eventstore.embedded.server import EmbeddedServer
 from eventstore.embedded.storage.data_folder import FolderInUseError
-from eventstore.embedded.storage.schema import SchemaTooNewError
-from eventstore.embedded.tls import TlsError, tls_context
+from eventstore.embedded.storage.schema import SchemaMismatchError
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds. The writer thread and the event loop share the interpreter; at Python's default of 5 ms
@@ -21,7 +21,7 @@ either would wait longer for the other than a commit takes."""
 
 
 _GC_THRESHOLDS = (50_000, 20, 50)
-"""Events hold no cycles; at Python's defaults the collector walks over the tail again and again."""
+"""Events hold no cycles; at Python's defaults the collector walks over them again and again."""
 
 
 def run(
@@ -57,7 +57,7 @@ async def _serve(server: EmbeddedServer) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         await server.start()
-    except (FolderInUseError, SchemaTooNewError, OSError) as error:
+    except (FolderInUseError, SchemaMismatchError, OSError) as error:
         return _refuse(error)
     print(server.uri, flush=True)
     await stop.wait()

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Protocol
 
 from eventstore.embedded.http2.server import GrpcServer
+from eventstore.embedded.http2.tls import PASSWORD, USER
 from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.rpc.node import NodeHandlers
 from eventstore.embedded.rpc.services import build_methods
 from eventstore.embedded.storage.store import Store
 from eventstore.embedded.storage.system_projections import SystemProjections
-from eventstore.embedded.tls import PASSWORD, USER
 
 
 class _Part(Protocol):

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from grpc import StatusCode
 
 from eventstore.embedded.http2 import frames, hpack
-from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.protocol.errors import RpcError
 
 if TYPE_CHECKING:
     from eventstore.embedded.http2.connection import Connection
@@ -51,7 +51,7 @@ class Http2Call:
         self._partial = bytearray()
         self._messages: deque[bytes] = deque()
         self._unread = 0
-        self._owed = 0
+        self._unacknowledged = 0
         self._arrived: asyncio.Future[None] | None = None
         self._failure: RpcError | None = None
         self._started = False
@@ -81,9 +81,9 @@ class Http2Call:
             await self._arrived
         message = self._messages.popleft()
         self._unread -= len(message)
-        if self._owed and self._unread < _UNREAD:
-            self._connection.grant(self.stream, self._owed)
-            self._owed = 0
+        if self._unacknowledged and self._unread < _UNREAD:
+            self._connection.grant(self.stream, self._unacknowledged)
+            self._unacknowledged = 0
         return message
 
     async def write(self, message: bytes) -> None:
@@ -160,7 +160,7 @@ class Http2Call:
         if self._unread < _UNREAD:
             self._connection.grant(self.stream, len(data))
         else:
-            self._owed += len(data)
+            self._unacknowledged += len(data)
         self._wake()
 
     def _add(self, message: bytes, compressed: int) -> None:

@@ -25,7 +25,7 @@ Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], None]
 
 
 class Connection(asyncio.Protocol):
-    """Parses what arrives and keeps the books; ``dispatch`` starts the calls."""
+    """Parses what arrives and counts the windows; ``dispatch`` starts the calls."""
 
     def __init__(self, dispatch: Dispatch, registry: set["Connection"]) -> None:
         self._dispatch = dispatch
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._last_stream = 0
         self._send_window = frames.DEFAULT_WINDOW
         self._frame_size = frames.DEFAULT_FRAME
-        self._owed = 0
+        self._unacknowledged = 0
         self._blocked: dict[int, Http2Call] = {}
         self._paused: asyncio.Future[None] | None = None
         self._heard = True
@@ -199,10 +199,10 @@ class Connection(asyncio.Protocol):
     def _take_data(self, flags: int, stream: int, payload: bytes) -> None:
         if not stream or stream > self._last_stream:
             raise ProtocolError(frames.PROTOCOL_ERROR, "DATA on an idle stream")
-        self._owed += len(payload)
-        if self._owed > _CONNECTION_WINDOW // 4:
-            self.send(frames.window_update(0, self._owed))
-            self._owed = 0
+        self._unacknowledged += len(payload)
+        if self._unacknowledged > _CONNECTION_WINDOW // 4:
+            self.send(frames.window_update(0, self._unacknowledged))
+            self._unacknowledged = 0
         call = self.calls.get(stream)
         if call is None:
             return

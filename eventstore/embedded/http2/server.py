@@ -8,13 +8,13 @@ from functools import partial
 
 from grpc import StatusCode
 
-from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_V1_MESSAGE
 from eventstore.embedded.http2 import frames, hpack
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
-from eventstore.embedded.rpc.call import Call, Methods, Streaming, Unary, only_request
-from eventstore.embedded.rpc.errors import RpcError, handler_failed
-from eventstore.embedded.tls import check_credentials
+from eventstore.embedded.http2.tls import check_credentials
+from eventstore.embedded.protocol.call import Call, Methods, Streaming, Unary, only_request
+from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_V1_MESSAGE
+from eventstore.embedded.protocol.errors import RpcError, handler_failed
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from eventstore.embedded.persistent.message import Message
-from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.protocol.errors import RpcError
 
 _MEASURED = 1_000
 
@@ -24,7 +24,7 @@ class Consumer:
         self.latencies: deque[float] = deque(maxlen=_MEASURED)
         self._structured = structured
         self._outbox: list[tuple[Message, int]] = []
-        self._rung = asyncio.Event()
+        self._has_news = asyncio.Event()
         self._dropped: RpcError | None = None
 
     @property
@@ -39,7 +39,7 @@ class Consumer:
         self.in_flight += 1
         self.total += 1
         self._outbox.append((message, message.retries))
-        self._rung.set()
+        self._has_news.set()
 
     def done(self, message: Message) -> None:
         """The message is no longer this consumer's."""
@@ -50,13 +50,13 @@ class Consumer:
     def drop(self, reason: RpcError) -> None:
         """End the consumer's call."""
         self._dropped = reason
-        self._rung.set()
+        self._has_news.set()
 
     async def take(self) -> Iterator[bytes]:
         """Responses to send next, each made when it is asked for: a slow reader of large events
         has them waiting on disk. Raises when the consumer is dropped."""
-        await self._rung.wait()
-        self._rung.clear()
+        await self._has_news.wait()
+        self._has_news.clear()
         if self._dropped is not None:
             raise self._dropped
         outbox, self._outbox = self._outbox, []

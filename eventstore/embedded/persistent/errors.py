@@ -2,7 +2,7 @@
 
 from grpc import StatusCode
 
-from eventstore.embedded.rpc.errors import RpcError, shown, trailer_value
+from eventstore.embedded.protocol.errors import RpcError, shown, trailer_value
 
 
 def _error(

@@ -20,9 +20,9 @@ from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.source import make_source
 from eventstore.embedded.persistent.strategies import STRATEGIES
 from eventstore.embedded.persistent.writes import park, save_checkpoint
-from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.protocol.errors import RpcError
 from eventstore.embedded.storage.event import Event
-from eventstore.embedded.storage.log import Log
+from eventstore.embedded.storage.log_reader import LogReader
 from eventstore.embedded.storage.operations import Operation
 
 Submit = Callable[[Operation], "asyncio.Future[object]"]
@@ -32,7 +32,7 @@ class Group:
     """See the module."""
 
     def __init__(
-        self, log: Log, submit: Submit, settings: GroupSettings, checkpoint: int | None
+        self, log: LogReader, submit: Submit, settings: GroupSettings, checkpoint: int | None
     ) -> None:
         self.settings = settings
         self.consumers: list[Consumer] = []
@@ -100,7 +100,7 @@ class Group:
             if message is not None:
                 self._take_back(message)
                 self._finish(message)
-        self._settle()
+        self._update_progress()
 
     def nack_retry(self, ids: list[bytes]) -> None:
         """Deliver again, or park when that has been tried often enough."""
@@ -109,7 +109,7 @@ class Group:
             if message is not None:
                 self._take_back(message)
                 self._retry_or_park(message)
-        self._settle()
+        self._update_progress()
 
     def nack_park(self, ids: list[bytes], reason: str) -> None:
         """Put aside for an operator."""
@@ -118,9 +118,9 @@ class Group:
             if message is not None:
                 self._take_back(message)
                 self._park(message, f"Client explicitly NAK'ed message.\n{reason}")
-        self._settle()
+        self._update_progress()
 
-    def _settle(self) -> None:
+    def _update_progress(self) -> None:
         if self._handled >= max(self.settings.max_checkpoint_count, 1):
             self._save_checkpoint()
         self.pump()
@@ -183,7 +183,7 @@ class Group:
             else:
                 self._finish(message)
             if not self._closed:
-                self._settle()
+                self._update_progress()
 
         try:
             future = self._submit(park(self.settings, link, reason, message.order))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventstore.embedded.rpc import wire
+from eventstore.embedded.protocol import event_encoding
 from eventstore.embedded.storage.event import Event
 
 if TYPE_CHECKING:
     from eventstore.embedded.persistent.consumer import Consumer
-    from eventstore.embedded.storage.log import Log
+    from eventstore.embedded.storage.log_reader import LogReader
 
 _LARGE = 64 * 1024
 
@@ -19,7 +19,7 @@ class _OnDisk(Event):
 
     __slots__ = ("_log",)
 
-    def __init__(self, log: Log, event: Event) -> None:
+    def __init__(self, log: LogReader, event: Event) -> None:
         for name in Event.__slots__:
             if name != "resp":
                 setattr(self, name, getattr(event, name))
@@ -32,7 +32,7 @@ class _OnDisk(Event):
         return event.resp
 
 
-def held(log: Log, event: Event) -> Event:
+def held(log: LogReader, event: Event) -> Event:
     """An event as a group may keep it: hundreds are in flight, and each may have 16 MiB."""
     return _OnDisk(log, event) if len(event.resp) > _LARGE else event
 
@@ -75,13 +75,13 @@ class Message:
         """The response for a consumer."""
 
         def form(event: Event) -> bytes:
-            record = wire.record_of(event.resp)
-            return wire.structured_record(record) if structured else record
+            record = event_encoding.record_of(event.resp)
+            return event_encoding.structured_record(record) if structured else record
 
         original = form(self.original)
         position = self.original.position
         if self.dangling:
-            return wire.read_event(None, original, position, retries)
+            return event_encoding.read_event(None, original, position, retries)
         if self.target is None:
-            return wire.read_event(original, None, position, retries)
-        return wire.read_event(form(self.target), original, position, retries)
+            return event_encoding.read_event(original, None, position, retries)
+        return event_encoding.read_event(form(self.target), original, position, retries)

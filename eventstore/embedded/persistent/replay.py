@@ -12,9 +12,9 @@ from eventstore.embedded.persistent.errors import group_failed
 from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.writes import TruncateParked
-from eventstore.embedded.rpc.errors import RpcError
-from eventstore.embedded.rpc.resolve import target_of
-from eventstore.embedded.storage.log import Log
+from eventstore.embedded.protocol.errors import RpcError
+from eventstore.embedded.storage.links import target_of
+from eventstore.embedded.storage.log_reader import LogReader
 from eventstore.embedded.storage.operations import Operation
 
 _PAGE = 500
@@ -25,7 +25,7 @@ class Replay:
 
     def __init__(
         self,
-        log: Log,
+        log: LogReader,
         submit: Callable[[Operation], "asyncio.Future[object]"],
         settings: GroupSettings,
     ) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from kurrentdbclient.protos.v1 import persistent_pb2
 
-from eventstore.embedded.constants import MAX
 from eventstore.embedded.persistent.errors import group_failed
 from eventstore.embedded.persistent.strategies import STRATEGIES
+from eventstore.embedded.protocol.constants import MAX
 from eventstore.embedded.storage.filters import EVERYTHING, EventFilter, make_filter
 
 ALL = "$all"

@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
-from eventstore.embedded.constants import FLAG_HIDDEN, MAX
 from eventstore.embedded.persistent.message import Message, held
 from eventstore.embedded.persistent.settings import GroupSettings
-from eventstore.embedded.rpc.resolve import is_link, target_of
-from eventstore.embedded.rpc.wire import record_of
+from eventstore.embedded.protocol.constants import FLAG_HIDDEN, MAX
+from eventstore.embedded.protocol.event_encoding import record_of
 from eventstore.embedded.storage.event import Event, Record
-from eventstore.embedded.storage.log import Log
+from eventstore.embedded.storage.links import is_link, target_of
+from eventstore.embedded.storage.log_reader import LogReader
 
 
 class Source(Protocol):
@@ -31,7 +31,7 @@ class Source(Protocol):
         """The newest revision or position; -1 if there is none."""
 
 
-def _messages(log: Log, events: list[Event], resolve: bool, on_all: bool) -> list[Message]:
+def _messages(log: LogReader, events: list[Event], resolve: bool, on_all: bool) -> list[Message]:
     messages = []
     for event in events:
         order = event.position if on_all else event.revision
@@ -48,7 +48,7 @@ def _messages(log: Log, events: list[Event], resolve: bool, on_all: bool) -> lis
 class StreamSource:
     """One stream's readable events."""
 
-    def __init__(self, log: Log, settings: GroupSettings, start: int) -> None:
+    def __init__(self, log: LogReader, settings: GroupSettings, start: int) -> None:
         self._log = log
         self._stream = settings.stream
         self._resolve = settings.resolve_links
@@ -87,7 +87,7 @@ class StreamSource:
 class AllSource:
     """``$all`` behind the group's filter."""
 
-    def __init__(self, log: Log, settings: GroupSettings, start: int) -> None:
+    def __init__(self, log: LogReader, settings: GroupSettings, start: int) -> None:
         self._log = log
         self._match = settings.event_filter()
         self._resolve = settings.resolve_links
@@ -97,11 +97,11 @@ class AllSource:
     def read(self, limit: int) -> list[Message]:
         """One bounded step; events that don't match move the cursor all the same."""
         after = self.next - 1
-        tail = self._log.tail
-        if after >= tail.last_position:
+        recent = self._log.recent
+        if after >= recent.last_position:
             return []
-        if tail.covers(after):
-            looked_at = tail.after(after, limit)
+        if recent.covers(after):
+            looked_at = recent.after(after, limit)
             events = [event for event in looked_at if self._match.shows(event)]
             self.next = looked_at[-1].position + 1
             # Not the hidden ones: a checkpoint is one, and would be the reason for the next.
@@ -117,15 +117,15 @@ class AllSource:
     @property
     def level(self) -> bool:
         """Whether the cursor is behind the newest event."""
-        return self.next > self._log.tail.last_position
+        return self.next > self._log.recent.last_position
 
     @property
     def last_known(self) -> int:
         """Newest position."""
-        return self._log.tail.last_position or -1
+        return self._log.recent.last_position or -1
 
 
-def make_source(log: Log, settings: GroupSettings, start: int) -> Source:
+def make_source(log: LogReader, settings: GroupSettings, start: int) -> Source:
     """The source that settings ask for."""
     kind = AllSource if settings.on_all else StreamSource
     return kind(log, settings, start)

@@ -5,8 +5,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from eventstore.embedded.constants import ANY, LINK_TYPE, MAX
 from eventstore.embedded.persistent.settings import GroupSettings
+from eventstore.embedded.protocol.constants import ANY, LINK_TYPE, MAX
 from eventstore.embedded.storage.event import Proposed
 from eventstore.embedded.storage.operations import Append, stage_metadata
 from eventstore.embedded.storage.write_transaction import WriteTransaction
@@ -26,14 +26,14 @@ class SaveGroup:
 
     settings: GroupSettings
 
-    def apply(self, ledger: WriteTransaction) -> None:
+    def apply(self, transaction: WriteTransaction) -> None:
         """One row, one event."""
         settings = self.settings
-        ledger.execute(
+        transaction.execute(
             "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)",
             (settings.stream, settings.name, settings.to_json()),
         )
-        _stage_config(ledger)
+        _stage_config(transaction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,27 @@ class RemoveGroup:
 
     settings: GroupSettings
 
-    def apply(self, ledger: WriteTransaction) -> None:
+    def apply(self, transaction: WriteTransaction) -> None:
         """The row, two soft deletes, one event."""
         settings = self.settings
-        ledger.execute(
+        transaction.execute(
             "DELETE FROM groups WHERE stream = ? AND name = ?", (settings.stream, settings.name)
         )
         for name in (settings.checkpoint_stream, settings.parked_stream):
-            state = ledger.stream(name)
+            state = transaction.stream(name)
             if state.last >= 0 and not state.tombstoned and not state.soft_deleted:
-                stage_metadata(ledger, state, b'{"$tb":%d}' % MAX)
-        _stage_config(ledger)
+                stage_metadata(transaction, state, b'{"$tb":%d}' % MAX)
+        _stage_config(transaction)
 
 
-def _stage_config(ledger: WriteTransaction) -> None:
-    rows = ledger.query("SELECT settings FROM groups")
+def _stage_config(transaction: WriteTransaction) -> None:
+    rows = transaction.query("SELECT settings FROM groups")
     entries = [json.loads(text) for (text,) in rows]
     config = {"version": "2", "updated": _now(), "updatedBy": "anonymous", "entries": entries}
     event = Proposed(
         uuid.uuid4().bytes, "$PersistentConfig", True, json.dumps(config).encode(), b""
     )
-    ledger.stage(ledger.stream(CONFIG_STREAM), event)
+    transaction.stage(transaction.stream(CONFIG_STREAM), event)
 
 
 def save_checkpoint(settings: GroupSettings, value: int) -> Append:
@@ -88,8 +88,8 @@ class TruncateParked:
     stream: str
     revision: int
 
-    def apply(self, ledger: WriteTransaction) -> None:
+    def apply(self, transaction: WriteTransaction) -> None:
         """``$tb`` only ever moves forwards."""
-        state = ledger.stream(self.stream)
+        state = transaction.stream(self.stream)
         if not state.soft_deleted and state.metadata.truncate_before < self.revision:
-            stage_metadata(ledger, state, b'{"$tb":%d}' % self.revision)
+            stage_metadata(transaction, state, b'{"$tb":%d}' % self.revision)

@@ -2,15 +2,15 @@
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.constants import (
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.constants import (
     ANY,
     MAX_APPEND_SIZE,
     MAX_V1_MESSAGE,
     NO_STREAM,
     STREAM_EXISTS,
 )
-from eventstore.embedded.rpc.call import Call, parse
-from eventstore.embedded.rpc.errors import append_too_large, invalid_argument, stream_deleted
+from eventstore.embedded.protocol.errors import append_too_large, invalid_argument, stream_deleted
 from eventstore.embedded.rpc.requests import expected_revision, proposed_event
 from eventstore.embedded.storage.check import Decision, Verdict
 from eventstore.embedded.storage.event import Proposed
@@ -73,7 +73,7 @@ def _success(store: Store, verdict: Verdict) -> bytes:
     else:
         success.current_revision = verdict.revision
     # Zero events have no position of their own; the newest event's is as good and clients want one.
-    position = verdict.position or store.log.tail.last_position
+    position = verdict.position or store.log.recent.last_position
     success.position.commit_position = position
     success.position.prepare_position = position
     return Response(success=success).SerializeToString()

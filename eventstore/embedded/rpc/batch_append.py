@@ -14,14 +14,14 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from kurrentdbclient.protos.v1 import shared_pb2, status_pb2, streams_pb2
 
-from eventstore.embedded.constants import (
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.constants import (
     ANY,
     MAX_APPEND_SIZE,
     NO_STREAM,
     STREAM_EXISTS,
 )
-from eventstore.embedded.rpc.call import Call, parse
-from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.protocol.errors import RpcError
 from eventstore.embedded.rpc.requests import expected_revision, proposed_event
 from eventstore.embedded.storage.check import Decision, Verdict
 from eventstore.embedded.storage.event import Proposed
@@ -151,7 +151,7 @@ class _Batch:
                 answer.success.no_stream.SetInParent()
             else:
                 answer.success.current_revision = verdict.revision
-            position = verdict.position or self._store.log.tail.last_position
+            position = verdict.position or self._store.log.recent.last_position
             answer.success.position.commit_position = position
             answer.success.position.prepare_position = position
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.rpc.call import Call, parse
-from eventstore.embedded.rpc.errors import stream_deleted, wrong_expected_version
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.errors import stream_deleted, wrong_expected_version
 from eventstore.embedded.rpc.requests import expected_revision
 from eventstore.embedded.storage.check import Decision, Verdict
 from eventstore.embedded.storage.names import decode_stream_name

@@ -6,8 +6,8 @@ import uuid
 
 from kurrentdbclient.protos.v1 import gossip_pb2
 
-from eventstore.embedded.constants import SERVER_VERSION
-from eventstore.embedded.rpc.call import Call
+from eventstore.embedded.protocol.call import Call
+from eventstore.embedded.protocol.constants import SERVER_VERSION
 from eventstore.embedded.rpc.dynamic_messages import SupportedMethod, SupportedMethods
 
 _FEATURES = {

@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 from eventstore.embedded.persistent.subsystem import Groups
-from eventstore.embedded.rpc.call import Call, parse
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.errors import scavenge_not_found
 from eventstore.embedded.rpc.dynamic_messages import ScavengeResp, StopScavengeReq
-from eventstore.embedded.rpc.errors import scavenge_not_found
 
 _STOPPED = 2
 

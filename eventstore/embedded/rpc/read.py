@@ -2,7 +2,7 @@
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.rpc.call import Call, only_request, parse
+from eventstore.embedded.protocol.call import Call, only_request, parse
 from eventstore.embedded.rpc.read_pages import read_all, read_stream
 from eventstore.embedded.rpc.read_request import read_request
 from eventstore.embedded.rpc.subscribe import AllSubscription, StreamSubscription

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.constants import MAX
-from eventstore.embedded.rpc.call import Call
-from eventstore.embedded.rpc.errors import stream_deleted
+from eventstore.embedded.protocol.call import Call
+from eventstore.embedded.protocol.constants import MAX
+from eventstore.embedded.protocol.errors import stream_deleted
 from eventstore.embedded.rpc.read_request import Edge, ReadRequest
-from eventstore.embedded.rpc.resolve import Shape, shape
-from eventstore.embedded.storage.log import PAGE_BYTES, Log
+from eventstore.embedded.rpc.response_form import Shape, shape
+from eventstore.embedded.storage.log_reader import PAGE_BYTES, LogReader
 
 PAGE = 256
 
@@ -42,7 +42,7 @@ async def send_bounded(call: Call, messages: Iterable[bytes]) -> None:
         await call.write_many(portion)
 
 
-def check_readable(log: Log, stream: str) -> None:
+def check_readable(log: LogReader, stream: str) -> None:
     """Raise if the stream, or the stream whose metadata this is, has been tombstoned."""
     if log.info(stream).last == MAX:
         raise stream_deleted(stream)
@@ -50,7 +50,7 @@ def check_readable(log: Log, stream: str) -> None:
         raise stream_deleted(stream)
 
 
-async def read_stream(log: Log, request: ReadRequest, call: Call) -> None:
+async def read_stream(log: LogReader, request: ReadRequest, call: Call) -> None:
     """Events of one stream; ``stream_not_found`` if there never were any."""
     stream = request.stream
     assert stream is not None
@@ -73,7 +73,13 @@ async def read_stream(log: Log, request: ReadRequest, call: Call) -> None:
 
 
 async def _stream_forwards(
-    log: Log, request: ReadRequest, call: Call, sid: int, first: int, last: int, form: Shape | None
+    log: LogReader,
+    request: ReadRequest,
+    call: Call,
+    sid: int,
+    first: int,
+    last: int,
+    form: Shape | None,
 ) -> None:
     if request.start is Edge.END:
         return
@@ -94,7 +100,7 @@ async def _stream_forwards(
 
 
 async def _stream_backwards(
-    log: Log, request: ReadRequest, call: Call, sid: int, first: int, form: Shape | None
+    log: LogReader, request: ReadRequest, call: Call, sid: int, first: int, form: Shape | None
 ) -> None:
     if request.start is Edge.END:
         at = MAX
@@ -113,14 +119,14 @@ async def _stream_backwards(
         at = rows[-1][0] - 1
 
 
-async def read_all(log: Log, request: ReadRequest, call: Call) -> None:
+async def read_all(log: LogReader, request: ReadRequest, call: Call) -> None:
     """``$all``: forwards includes the given position, backwards excludes it."""
     form = shape(log, resolve_links=request.resolve_links, structured=request.structured)
     left = request.count or 0
     if request.backwards:
         if request.start is Edge.START:
             return
-        before = log.tail.last_position + 1
+        before = log.recent.last_position + 1
         if isinstance(request.start, int):
             before = min(before, request.start)
         while left > 0 and before > 0:
@@ -132,7 +138,7 @@ async def read_all(log: Log, request: ReadRequest, call: Call) -> None:
         return
     after = request.start - 1 if isinstance(request.start, int) else 0
     # The end as of now: on a busy log a read would otherwise never end.
-    end = log.tail.last_position
+    end = log.recent.last_position
     while left > 0 and after < end:
         rows, after = log.scan_forwards(after, request.match, min(left, PAGE))
         left -= len(rows)

@@ -5,8 +5,8 @@ from enum import Enum, auto
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.constants import MAX
-from eventstore.embedded.rpc.errors import invalid_argument
+from eventstore.embedded.protocol.constants import MAX
+from eventstore.embedded.protocol.errors import invalid_argument
 from eventstore.embedded.storage.filters import EVERYTHING, EventFilter, filter_of
 from eventstore.embedded.storage.names import decode_stream_name
 

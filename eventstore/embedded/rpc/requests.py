@@ -5,8 +5,14 @@ from uuid import UUID
 
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
 
-from eventstore.embedded.constants import ANY, MAX, MAX_EVENT_SIZE, NO_STREAM, STREAM_EXISTS
-from eventstore.embedded.rpc.errors import event_too_large, invalid_argument, metadata_missing
+from eventstore.embedded.protocol.constants import (
+    ANY,
+    MAX,
+    MAX_EVENT_SIZE,
+    NO_STREAM,
+    STREAM_EXISTS,
+)
+from eventstore.embedded.protocol.errors import event_too_large, invalid_argument, metadata_missing
 from eventstore.embedded.storage.event import Proposed
 
 ProposedMessage = streams_pb2.AppendReq.ProposedMessage | streams_pb2.BatchAppendReq.ProposedMessage

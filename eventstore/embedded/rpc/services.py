@@ -1,12 +1,12 @@
 """Every RPC that is served, by path."""
 
-from eventstore.embedded.persistent.rpc import GroupHandlers
-from eventstore.embedded.persistent.rpc_read import GroupReadHandler
 from eventstore.embedded.persistent.subsystem import Groups
+from eventstore.embedded.protocol.call import Methods
 from eventstore.embedded.rpc.append import AppendHandler
 from eventstore.embedded.rpc.batch_append import BatchAppendHandler
-from eventstore.embedded.rpc.call import Methods
 from eventstore.embedded.rpc.delete import DeleteHandlers
+from eventstore.embedded.rpc.group_read import GroupReadHandler
+from eventstore.embedded.rpc.groups import GroupHandlers
 from eventstore.embedded.rpc.node import NodeHandlers
 from eventstore.embedded.rpc.operations_service import OperationsHandlers
 from eventstore.embedded.rpc.read import ReadHandler

@@ -1,8 +1,8 @@
 """Catch-up subscriptions: the log after a point, then whatever is committed, for ever.
 
-A subscription is a cursor, not a queue: it reads from disk until level, then from the shared tail
-(or its stream's bell), and goes back to disk when it has fallen behind. Slow consumers thereby cost
-no memory and are never dropped.
+A subscription is a cursor, not a queue: it reads from disk until level, then from the shared recent
+events (or what is pushed to its stream's followers), and goes back to disk when it has fallen
+behind. Slow consumers thereby cost no memory and are never dropped.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ import uuid
 from google.protobuf.timestamp_pb2 import Timestamp
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.constants import MAX
-from eventstore.embedded.rpc.call import Call
-from eventstore.embedded.rpc.errors import invalid_argument, stream_deleted
+from eventstore.embedded.protocol.call import Call
+from eventstore.embedded.protocol.constants import MAX
+from eventstore.embedded.protocol.errors import invalid_argument, stream_deleted
 from eventstore.embedded.rpc.read_pages import PAGE, check_readable, send_page
 from eventstore.embedded.rpc.read_request import Edge, ReadRequest
-from eventstore.embedded.rpc.resolve import Shape, shape
-from eventstore.embedded.storage.log import SCAN_ROWS
+from eventstore.embedded.rpc.response_form import Shape, shape
+from eventstore.embedded.storage.log_reader import SCAN_ROWS
 from eventstore.embedded.storage.store import Store
 
 Response = streams_pb2.ReadResp
@@ -41,7 +41,7 @@ class StreamSubscription:
     def __init__(self, store: Store, request: ReadRequest, call: Call) -> None:
         assert request.stream is not None
         self._log = store.log
-        self._bells = store.bells
+        self._subscribers = store.subscribers
         self._call = call
         self._stream = request.stream
         self._form: Shape | None = shape(
@@ -61,7 +61,7 @@ class StreamSubscription:
         check_readable(self._log, self._stream)
         await _confirm(self._call)
         # Follow first, then read: nothing committed in between can be missed.
-        follower = self._bells.follow(self._stream)
+        follower = self._subscribers.follow(self._stream)
         try:
             while True:
                 await self._catch_up()
@@ -70,7 +70,7 @@ class StreamSubscription:
                     rows = [(e.revision, e.resp) for e in events if e.revision >= self._next]
                     await self._deliver(rows)
         finally:
-            self._bells.leave(follower)
+            self._subscribers.leave(follower)
 
     async def _catch_up(self) -> None:
         while True:
@@ -115,7 +115,7 @@ class AllSubscription:
         )
         self._interval = request.checkpoint_interval
         self._position = 0
-        last = store.log.tail.last_position
+        last = store.log.recent.last_position
         if request.start is Edge.END:
             self._position = last
         elif isinstance(request.start, int):
@@ -128,12 +128,12 @@ class AllSubscription:
     async def run(self) -> None:
         """Until the caller goes away."""
         await _confirm(self._call)
-        tail = self._log.tail
+        recent = self._log.recent
         level = False
         while True:
-            if self._position < tail.last_position:
-                if tail.covers(self._position):
-                    await self._from_tail()
+            if self._position < recent.last_position:
+                if recent.covers(self._position):
+                    await self._from_recent()
                 else:
                     level = False
                     await self._from_disk()
@@ -146,7 +146,7 @@ class AllSubscription:
                     await self._checkpoint()
                 await self._send_caught_up()
                 continue  # something may have been committed while these were sent
-            await tail.wait()
+            await recent.wait()
 
     def _room(self) -> int:
         """Events to look at in one step: never past the next checkpoint."""
@@ -154,8 +154,8 @@ class AllSubscription:
             return SCAN_ROWS
         return max(1, min(SCAN_ROWS, self._interval - (self._position - self._reported)))
 
-    async def _from_tail(self) -> None:
-        events = self._log.tail.after(self._position, min(PAGE, self._room()))
+    async def _from_recent(self) -> None:
+        events = self._log.recent.after(self._position, min(PAGE, self._room()))
         shows = self._match.shows
         rows = [(event.position, event.resp) for event in events if shows(event)]
         self._position = events[-1].position

@@ -11,8 +11,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 from kurrentdbclient.protos.v2.streams import errors_pb2
 
-from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_RECORD_SIZE
-from eventstore.embedded.rpc.errors import RpcError, shown
+from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_RECORD_SIZE
+from eventstore.embedded.protocol.errors import RpcError, shown
 from eventstore.embedded.storage.operations import Violation
 
 _DETAILS_BYTES = 5_000

@@ -9,7 +9,7 @@ import msgspec
 from google.protobuf import struct_pb2
 from kurrentdbclient.protos.v2.streams import streams_pb2
 
-from eventstore.embedded.constants import MAX_RECORD_SIZE
+from eventstore.embedded.protocol.constants import MAX_RECORD_SIZE
 from eventstore.embedded.rpc.requests import parse_uuid
 from eventstore.embedded.rpc.v2_errors import bad_request, record_too_large
 from eventstore.embedded.storage.event import Proposed

@@ -2,7 +2,8 @@
 
 from kurrentdbclient.protos.v2.streams import streams_pb2
 
-from eventstore.embedded.constants import (
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.constants import (
     ANY,
     MAX_APPEND_SIZE,
     NO_STREAM,
@@ -10,7 +11,6 @@ from eventstore.embedded.constants import (
     STREAM_EXISTS,
     TOMBSTONED,
 )
-from eventstore.embedded.rpc.call import Call, parse
 from eventstore.embedded.rpc.v2_errors import (
     bad_request,
     consistency_violation,

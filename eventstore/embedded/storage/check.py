@@ -7,7 +7,7 @@ not in a cache of recent ones, so that a retry after a crash is recognised too.
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from eventstore.embedded.constants import (
+from eventstore.embedded.protocol.constants import (
     ANY,
     MAX,
     NO_STREAM,
@@ -36,7 +36,9 @@ class Verdict:
     position: int = 0
 
 
-def check(ledger: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]) -> Verdict:
+def check(
+    transaction: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
+) -> Verdict:
     """Decide a write of events with these ids against everything written before it."""
     last = state.last
     if expected == last and last != MAX:
@@ -47,22 +49,24 @@ def check(ledger: WriteTransaction, state: StreamState, expected: int, ids: list
     if expected == STREAM_EXISTS:
         if state.soft_deleted:
             return Verdict(Decision.DELETED, last)
-        if last < 0 and ledger.stream("$$" + state.name).last < 0:
+        if last < 0 and transaction.stream("$$" + state.name).last < 0:
             return Verdict(Decision.WRONG, NO_STREAM)
     if expected in (ANY, STREAM_EXISTS, SOFT_DELETED):
-        return _weak(ledger, state, expected, ids)
+        return _weak(transaction, state, expected, ids)
     if expected < last:
-        return _strong(ledger, state, expected, ids)
+        return _strong(transaction, state, expected, ids)
     return Verdict(Decision.WRONG, last)
 
 
-def _weak(ledger: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]) -> Verdict:
+def _weak(
+    transaction: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
+) -> Verdict:
     """No revision is given, so only the ids can tell a retry from a new append."""
     last = state.last
     found: tuple[int, int] | None = None
     if last >= 0:
         for index, event_id in enumerate(ids):
-            seen = ledger.revision_of(state, event_id)
+            seen = transaction.revision_of(state, event_id)
             if seen is None:
                 if index:
                     return Verdict(Decision.WRONG, last)
@@ -76,14 +80,14 @@ def _weak(ledger: WriteTransaction, state: StreamState, expected: int, ids: list
 
 
 def _strong(
-    ledger: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
+    transaction: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
 ) -> Verdict:
     """A retry finds its own ids at exactly the revisions that it would have written."""
     last = state.last
     revives = expected == NO_STREAM and state.soft_deleted
     position = 0
     for index, event_id in enumerate(ids):
-        stored = ledger.event_at(state, expected + 1 + index)
+        stored = transaction.event_at(state, expected + 1 + index)
         if stored is None or stored[0] != event_id:
             return Verdict(Decision.OK if index == 0 and revives else Decision.WRONG, last)
         position = stored[1]

@@ -2,7 +2,7 @@
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.embedded.rpc.wire import record_of
+from eventstore.embedded.protocol.event_encoding import record_of
 
 Record = streams_pb2.ReadResp.ReadEvent.RecordedEvent
 
@@ -26,7 +26,7 @@ class Proposed:
 
 
 class Event:
-    """A recorded event, immutable, shared by the tail and everyone who sends it."""
+    """A recorded event, immutable, shared by the recent events and everyone who sends it."""
 
     __slots__ = ("created", "flags", "id", "position", "resp", "revision", "sid", "stream", "type")
 

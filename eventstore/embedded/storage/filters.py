@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from kurrentdbclient.protos.v1 import persistent_pb2, streams_pb2
 
-from eventstore.embedded.constants import FLAG_HIDDEN, FLAG_SYSTEM
-from eventstore.embedded.rpc.errors import index_not_found, invalid_argument, shown
+from eventstore.embedded.protocol.constants import FLAG_HIDDEN, FLAG_SYSTEM
+from eventstore.embedded.protocol.errors import index_not_found, invalid_argument, shown
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.names import DEFAULT_EXCLUDE
 

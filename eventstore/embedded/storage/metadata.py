@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from eventstore.embedded.constants import MAX, METADATA_TYPE
+from eventstore.embedded.protocol.constants import MAX, METADATA_TYPE
 
 
 @dataclass(frozen=True, slots=True)

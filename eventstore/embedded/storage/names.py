@@ -2,8 +2,8 @@
 
 import re
 
-from eventstore.embedded.constants import FLAG_HIDDEN, FLAG_SYSTEM, MAX_STREAM_NAME_BYTES
-from eventstore.embedded.rpc.errors import invalid_argument
+from eventstore.embedded.protocol.constants import FLAG_HIDDEN, FLAG_SYSTEM, MAX_STREAM_NAME_BYTES
+from eventstore.embedded.protocol.errors import invalid_argument
 
 DEFAULT_EXCLUDE = r"^(?!(\$.+$|PersistentConfig\d+$|Result$))"
 """The regular expression that Python's client sends unless told otherwise."""

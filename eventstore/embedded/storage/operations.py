@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Protocol
 
-from eventstore.embedded.constants import (
+from eventstore.embedded.protocol.constants import (
     MAX,
     METADATA_TYPE,
     NO_STREAM,
@@ -28,7 +28,7 @@ from eventstore.embedded.storage.write_transaction import StreamState, WriteTran
 class Operation(Protocol):
     """One atomic write."""
 
-    def apply(self, ledger: WriteTransaction) -> object:
+    def apply(self, transaction: WriteTransaction) -> object:
         """Decide and stage; the value returned is the answer once the group is on disk."""
 
 
@@ -36,7 +36,7 @@ class Operation(Protocol):
 class Nothing:
     """Writes nothing; is answered after everything that was queued before it."""
 
-    def apply(self, ledger: WriteTransaction) -> None:
+    def apply(self, transaction: WriteTransaction) -> None:
         """Nothing to do."""
 
 
@@ -48,24 +48,26 @@ class Append:
     expected: int
     events: list[Proposed]
 
-    def apply(self, ledger: WriteTransaction) -> Verdict:
+    def apply(self, transaction: WriteTransaction) -> Verdict:
         """Verdict with the stream's last revision and position after the append."""
-        state = ledger.stream(self.stream)
+        state = transaction.stream(self.stream)
         events = self.events
-        verdict = check(ledger, state, self.expected, [event.id for event in events])
+        verdict = check(transaction, state, self.expected, [event.id for event in events])
         if verdict.decision is not Decision.OK or not events:
             return verdict
-        revive = stage_revival(ledger, state)
+        revive = stage_revival(transaction, state)
         for event in events:
-            recorded = ledger.stage(state, event)
-        finish_revival(ledger, state, revive)
+            recorded = transaction.stage(state, event)
+        finish_revival(transaction, state, revive)
         return Verdict(Decision.OK, recorded.revision, recorded.position)
 
 
-def stage_revival(ledger: WriteTransaction, state: StreamState) -> tuple[StreamState, int] | None:
+def stage_revival(
+    transaction: WriteTransaction, state: StreamState
+) -> tuple[StreamState, int] | None:
     """Before an append: does it undelete a stream, and from which revision is that readable?"""
     if is_metastream(state.name):
-        base = ledger.stream(state.name[2:])
+        base = transaction.stream(state.name[2:])
         if base.soft_deleted:
             return base, base.last + 1
         return None
@@ -73,20 +75,20 @@ def stage_revival(ledger: WriteTransaction, state: StreamState) -> tuple[StreamS
 
 
 def finish_revival(
-    ledger: WriteTransaction, state: StreamState, revival: tuple[StreamState, int] | None
+    transaction: WriteTransaction, state: StreamState, revival: tuple[StreamState, int] | None
 ) -> None:
     """After an append: one more ``$metadata`` event with the present keys and the new ``$tb``."""
     if revival is None:
         return
     base, first = revival
-    present = ledger.latest_metadata(base.name) or b"{}"
-    stage_metadata(ledger, base, with_truncate_before(present, first))
+    present = transaction.latest_metadata(base.name) or b"{}"
+    stage_metadata(transaction, base, with_truncate_before(present, first))
 
 
-def stage_metadata(ledger: WriteTransaction, base: StreamState, data: bytes) -> Event:
+def stage_metadata(transaction: WriteTransaction, base: StreamState, data: bytes) -> Event:
     """Write a ``$metadata`` event for a stream, unchecked."""
     event = Proposed(uuid.uuid4().bytes, METADATA_TYPE, True, data, b"")
-    return ledger.stage(ledger.stream("$$" + base.name), event)
+    return transaction.stage(transaction.stream("$$" + base.name), event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +98,15 @@ class Delete:
     stream: str
     expected: int
 
-    def apply(self, ledger: WriteTransaction) -> Verdict:
+    def apply(self, transaction: WriteTransaction) -> Verdict:
         """Verdict with the position of the ``$metadata`` event."""
-        state = ledger.stream(self.stream)
-        if state.last == NO_STREAM and ledger.stream("$$" + self.stream).last == NO_STREAM:
+        state = transaction.stream(self.stream)
+        if state.last == NO_STREAM and transaction.stream("$$" + self.stream).last == NO_STREAM:
             return Verdict(Decision.WRONG, NO_STREAM)
-        verdict = check(ledger, state, self.expected, [uuid.uuid4().bytes])
+        verdict = check(transaction, state, self.expected, [uuid.uuid4().bytes])
         if verdict.decision is not Decision.OK:
             return verdict
-        recorded = stage_metadata(ledger, state, b'{"$tb":%d}' % MAX)
+        recorded = stage_metadata(transaction, state, b'{"$tb":%d}' % MAX)
         return Verdict(Decision.OK, recorded.revision, recorded.position)
 
 
@@ -115,15 +117,15 @@ class Tombstone:
     stream: str
     expected: int
 
-    def apply(self, ledger: WriteTransaction) -> Verdict:
+    def apply(self, transaction: WriteTransaction) -> Verdict:
         """Verdict with the position of the tombstone event."""
-        state = ledger.stream(self.stream)
+        state = transaction.stream(self.stream)
         event_id = uuid.uuid4().bytes
-        verdict = check(ledger, state, self.expected, [event_id])
+        verdict = check(transaction, state, self.expected, [event_id])
         if verdict.decision is not Decision.OK:
             return verdict
         event = Proposed(event_id, TOMBSTONE_TYPE, False, b"", b"")
-        recorded = ledger.stage(state, event, revision=MAX)
+        recorded = transaction.stage(state, event, revision=MAX)
         return Verdict(Decision.OK, MAX, recorded.position)
 
 
@@ -155,12 +157,12 @@ class MultiAppend:
     events: list[tuple[int, Proposed]]
     """Index into ``streams``, and the event."""
 
-    def apply(self, ledger: WriteTransaction) -> "MultiResult":
+    def apply(self, transaction: WriteTransaction) -> "MultiResult":
         """Revisions per written stream, or what stands in the way."""
-        ledger.prefetch([write.stream for write in self.streams])
-        states = [ledger.stream(write.stream) for write in self.streams]
+        transaction.prefetch([write.stream for write in self.streams])
+        states = [transaction.stream(write.stream) for write in self.streams]
         verdicts = [
-            _check_multi(ledger, state, write)
+            _check_multi(transaction, state, write)
             for state, write in zip(states, self.streams, strict=True)
         ]
         written = [
@@ -172,15 +174,15 @@ class MultiAppend:
                 return MultiResult([verdict.revision for verdict in verdicts], position, [])
             return MultiResult([], 0, self._violations(states, verdicts))
         revivals = [
-            stage_revival(ledger, state) if write.ids else None
+            stage_revival(transaction, state) if write.ids else None
             for state, write in zip(states, self.streams, strict=True)
         ]
         position = 0
         for index, event in self.events:
-            position = ledger.stage(states[index], event).position
+            position = transaction.stage(states[index], event).position
         revisions = [state.last for state in states]
         for state, revival in zip(states, revivals, strict=True):
-            finish_revival(ledger, state, revival)
+            finish_revival(transaction, state, revival)
         return MultiResult(revisions, position, [])
 
     def _violations(self, states: list[StreamState], verdicts: list[Verdict]) -> list[Violation]:
@@ -202,13 +204,13 @@ class MultiResult:
     violations: list[Violation]
 
 
-def _check_multi(ledger: WriteTransaction, state: StreamState, write: StreamWrite) -> Verdict:
+def _check_multi(transaction: WriteTransaction, state: StreamState, write: StreamWrite) -> Verdict:
     expected = write.expected
     if expected == TOMBSTONED:
         if state.tombstoned:
             return Verdict(Decision.DELETED if write.ids else Decision.OK, state.last)
         return Verdict(Decision.WRONG, state.last)
-    return check(ledger, state, expected, write.ids)
+    return check(transaction, state, expected, write.ids)
 
 
 def _actual(state: StreamState, write: StreamWrite, verdict: Verdict) -> int:

@@ -1,7 +1,7 @@
-"""The newest events in memory, and the bell that rings when there are more.
+"""The newest events in memory, and a future that ends when there are more.
 
 Live subscribers read from here, so that an event committed once is neither read from disk nor
-encoded again for any of them. The tail is bounded in events and bytes; whoever falls behind it
+encoded again for any of them. They are bounded in events and bytes; whoever falls behind
 reads from disk until level again, so no subscriber can make it grow.
 """
 
@@ -24,7 +24,7 @@ class RecentEvents:
         self._bytes = 0
         self._before = last_position
         self._last = last_position
-        self._bell: asyncio.Future[None] | None = None
+        self._next_publication: asyncio.Future[None] | None = None
 
     @property
     def last_position(self) -> int:
@@ -39,28 +39,28 @@ class RecentEvents:
         self._last = events[-1].position
         if len(self._events) > 2 * _EVENTS or self._bytes > 2 * _BYTES:
             self._shrink()
-        bell, self._bell = self._bell, None
-        if bell is not None and not bell.done():
-            bell.set_result(None)
+        published, self._next_publication = self._next_publication, None
+        if published is not None and not published.done():
+            published.set_result(None)
 
     def _shrink(self) -> None:
         """Drop the oldest in one cut, so that the cost an event stays constant."""
         drop = max(0, len(self._events) - _EVENTS)
-        kept = self._bytes - sum(len(event.resp) for event in self._events[:drop])
-        while kept > _BYTES and drop < len(self._events):
-            kept -= len(self._events[drop].resp)
+        bytes_left = self._bytes - sum(len(event.resp) for event in self._events[:drop])
+        while bytes_left > _BYTES and drop < len(self._events):
+            bytes_left -= len(self._events[drop].resp)
             drop += 1
         if drop:
             self._before = self._positions[drop - 1]
             del self._events[:drop], self._positions[:drop]
-            self._bytes = kept
+            self._bytes = bytes_left
 
     def covers(self, position: int) -> bool:
         """Whether every event after this position is still here."""
         return position >= self._before
 
     def after(self, position: int, limit: int) -> Sequence[Event]:
-        """Up to ``limit`` events behind a position that the tail covers."""
+        """Up to ``limit`` events behind a position that is covered."""
         if position >= self._last:
             return ()
         at = bisect_right(self._positions, position)
@@ -68,7 +68,7 @@ class RecentEvents:
 
     async def wait(self) -> None:
         """Return at the next publication. Check for news before waiting: nothing is remembered."""
-        if self._bell is None:
-            self._bell = asyncio.get_running_loop().create_future()
+        if self._next_publication is None:
+            self._next_publication = asyncio.get_running_loop().create_future()
         # One future for all; shielded, since one waiter's cancellation is not the others'.
-        await asyncio.shield(self._bell)
+        await asyncio.shield(self._next_publication)

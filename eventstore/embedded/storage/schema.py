@@ -9,16 +9,23 @@ an append to a short stream touches one index page less.
 import sqlite3
 from pathlib import Path
 
-from eventstore.embedded.storage.stream_names import name_hash
-
 INDEXED_FROM = 256
 """Ids of revisions at and above this one are found through ``by_id``."""
 
 IS_METASTREAM = "name >= '$$' AND name < '$%'"
 
-_V1 = f"""
+SCHEMA_VERSION = 3
+"""Of the first release; 1 and 2 never left development."""
+
+_SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE INDEX metastreams ON streams (id) WHERE {IS_METASTREAM};
+CREATE TABLE names (
+    hash INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    PRIMARY KEY (hash, id)
+) WITHOUT ROWID;
 CREATE TABLE types (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE events (
     position INTEGER PRIMARY KEY,
@@ -32,41 +39,19 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX by_stream ON events (stream, revision, id);
 CREATE INDEX by_id ON events (stream, id) WHERE revision >= {INDEXED_FROM};
-"""
-
-_V2 = """
 CREATE TABLE groups (
     stream TEXT NOT NULL,
     name TEXT NOT NULL,
     settings TEXT NOT NULL,
     PRIMARY KEY (stream, name)
 ) WITHOUT ROWID;
-"""
-
-_V3 = f"""
-CREATE TABLE streams_3 (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
-INSERT INTO streams_3 SELECT id, name FROM streams ORDER BY id;
-DROP TABLE streams;
-ALTER TABLE streams_3 RENAME TO streams;
-CREATE INDEX metastreams ON streams (id) WHERE {IS_METASTREAM};
-CREATE TABLE names (
-    hash INTEGER NOT NULL,
-    id INTEGER NOT NULL,
-    PRIMARY KEY (hash, id)
-) WITHOUT ROWID;
-INSERT INTO names SELECT name_hash(name), id FROM streams ORDER BY 1, 2;
-INSERT INTO meta SELECT 'names_merged', coalesce(max(id), 0) FROM streams;
+INSERT INTO meta VALUES ('names_merged', '0');
 """
 """Streams are found through ``names``, which lags behind: see ``stream_names.py``."""
 
-MIGRATIONS = (_V1, _V2, _V3)
-"""Step ``n`` leads from schema version ``n`` to ``n + 1``; steps are never edited once released."""
 
-SCHEMA_VERSION = len(MIGRATIONS)
-
-
-class SchemaTooNewError(Exception):
-    """The file was written by a later release. Start that release, or another data folder."""
+class SchemaMismatchError(Exception):
+    """The file is of another schema. Start the release that wrote it, or another data folder."""
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
@@ -91,16 +76,18 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     return connection
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file to this release's schema, one transaction a step."""
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables in a new file, in one transaction.
+
+    Raises ``SchemaMismatchError`` if the file is of another version.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise SchemaTooNewError(
-            f"the store has schema version {version}, this release knows {SCHEMA_VERSION}: "
-            "start a newer release"
+    if version not in (0, SCHEMA_VERSION):
+        raise SchemaMismatchError(
+            f"the store has schema version {version}, this release reads {SCHEMA_VERSION}: "
+            "start the release that wrote it, or give another data folder"
         )
-    connection.create_function("name_hash", 1, name_hash, deterministic=True)
-    for step in range(version, SCHEMA_VERSION):
+    if version == 0:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version={step + 1}; COMMIT;"
+            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
         )

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from eventstore.embedded.constants import METADATA_TYPE
-from eventstore.embedded.rpc.errors import timed_out
+from eventstore.embedded.protocol.constants import METADATA_TYPE
+from eventstore.embedded.protocol.errors import timed_out
 from eventstore.embedded.storage.data_folder import DataFolder
 from eventstore.embedded.storage.event import Event, Proposed
-from eventstore.embedded.storage.log import Log
+from eventstore.embedded.storage.log_reader import LogReader
 from eventstore.embedded.storage.operations import Append, Nothing, Operation
-from eventstore.embedded.storage.schema import connect, migrate
+from eventstore.embedded.storage.schema import connect, prepare
 from eventstore.embedded.storage.stream_names import StreamNames
 from eventstore.embedded.storage.stream_subscribers import StreamSubscribers
 from eventstore.embedded.storage.writer import Writer
@@ -30,14 +30,14 @@ class Store:
         self._folder = DataFolder(path)
         try:
             connection = connect(self._folder.database, writer=True)
-            migrate(connection)
+            prepare(connection)
             self._names = StreamNames(connection)
             connection.close()
-            self.log = Log(self._folder.database, self._names)
+            self.log = LogReader(self._folder.database, self._names)
         except BaseException:
             self._folder.close()
             raise
-        self.bells = StreamSubscribers()
+        self.subscribers = StreamSubscribers()
         self._listeners: list[Callable[[list[Event]], None]] = []
         self._writer: Writer | None = None
 
@@ -46,13 +46,13 @@ class Store:
         loop = asyncio.get_running_loop()
         self._writer = Writer(self._folder.database, self._names, loop, self._publish)
         self._writer.start()
-        if self.log.tail.last_position == 0:
+        if self.log.recent.last_position == 0:
             first = Proposed(uuid.uuid4().bytes, METADATA_TYPE, True, b'{"$maxAge":2592000}', b"")
             await self.submit(Append("$$$scavenges", -1, [first]))
 
     def _publish(self, events: list[Event]) -> None:
         self.log.publish(events)
-        self.bells.publish(events)
+        self.subscribers.publish(events)
         for listener in self._listeners:
             listener(events)
 

@@ -2,9 +2,10 @@
 
 An index on names that are as good as random, kept up to date with every append, dirties a page of
 its own for each new stream: at a million streams that is most of what a commit writes. So names
-wait here first. When ``_YOUNG`` of them have gathered they are merged into the table ``names``, in
-the table's own order and a few with each commit, so that many share a page and no commit is held
-up. Until then a restart finds them at the end of ``streams``: nothing is lost that was committed.
+wait here first. When ``_RECENT_NAMES`` of them have gathered they are merged into the table
+``names``, in the table's own order and a few with each commit, so that many share a page and no
+commit is held up. Until then a restart finds them at the end of ``streams``: nothing is lost that
+was committed.
 
 ``names`` holds a hash and the stream's number; two names with one hash are told apart in
 ``streams``. Written by the writer thread, read by all: tables are swapped, never emptied, and a
@@ -15,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable
 from hashlib import blake2b
 
-_YOUNG = 131_072
+_RECENT_NAMES = 131_072
 """Names that gather in memory; as many again are being merged. Some 40 MB at most."""
 _SLICES = 1024
 _SHIFT = 22
@@ -37,7 +38,7 @@ def _packed(key: int, number: int) -> int:
     return key << _NUMBER_BITS | number
 
 
-class _Young:
+class _RecentNames:
     """Names by which to look up, and the same in slices of the index's order, each row packed into
     one integer: a quarter of a million tuples would cost memory, and the collector's time."""
 
@@ -55,16 +56,16 @@ class _Young:
 
 
 class StreamNames:
-    """Finds streams by name. ``stage`` and ``settle`` belong to the writer."""
+    """Finds streams by name. ``stage`` and ``committed`` belong to the writer."""
 
-    def __init__(self, db: sqlite3.Connection, limit: int = _YOUNG) -> None:
+    def __init__(self, db: sqlite3.Connection, limit: int = _RECENT_NAMES) -> None:
         self._limit = limit
-        self._young = _Young()
-        self._merging: _Young | None = None
-        self._tables: tuple[_Young, ...] = (self._young,)
+        self._recent = _RecentNames()
+        self._merging: _RecentNames | None = None
+        self._tables: tuple[_RecentNames, ...] = (self._recent,)
         """Both, as others see them: replaced as one."""
         self._next = 0
-        self._owed = 0.0
+        self._merge_due = 0.0
         self._staged: list[int] = []
         self._staged_slices = 0
         self._open(db)
@@ -77,7 +78,7 @@ class StreamNames:
             "SELECT name, id FROM streams WHERE id > ? ORDER BY id", (int(merged),)
         ).fetchall()
         if len(waiting) < self._limit:
-            self.settle(waiting)
+            self.committed(waiting)
             return
         db.execute("BEGIN IMMEDIATE")
         self._insert(db, sorted(_packed(name_hash(name), number) for name, number in waiting))
@@ -126,34 +127,34 @@ class StreamNames:
                 return number
         return None
 
-    def stage(self, db: sqlite3.Connection, born: int) -> None:
+    def stage(self, db: sqlite3.Connection, new_streams: int) -> None:
         """Merge some more, in the transaction that makes so many new streams."""
         merging = self._merging
         self._staged, self._staged_slices = [], self._next
         if merging is None:
             return
-        owed = self._owed + born * _PACE
-        while self._staged_slices < _SLICES and len(self._staged) < owed:
+        due = self._merge_due + new_streams * _PACE
+        while self._staged_slices < _SLICES and len(self._staged) < due:
             self._staged += sorted(merging.slices[self._staged_slices])
             self._staged_slices += 1
         self._insert(db, self._staged)
         if self._staged_slices == _SLICES:
             self._mark(db, merging.newest)
 
-    def settle(self, born: Iterable[tuple[str, int]]) -> None:
+    def committed(self, new_streams: Iterable[tuple[str, int]]) -> None:
         """After the commit: let go of what the index has now, take in the new streams."""
         if self._merging is not None:
-            self._owed -= len(self._staged)
+            self._merge_due -= len(self._staged)
             self._next = self._staged_slices
             if self._next == _SLICES:
                 self._merging = None
-                self._tables = (self._young,)
+                self._tables = (self._recent,)
         self._staged = []
-        for name, number in born:
-            self._young.add(name, number)
-            self._owed += _PACE
-            if self._merging is None and len(self._young.numbers) >= self._limit:
-                self._merging, self._young = self._young, _Young()
-                self._tables = (self._young, self._merging)
+        for name, number in new_streams:
+            self._recent.add(name, number)
+            self._merge_due += _PACE
+            if self._merging is None and len(self._recent.numbers) >= self._limit:
+                self._merging, self._recent = self._recent, _RecentNames()
+                self._tables = (self._recent, self._merging)
                 self._next = self._staged_slices = 0
-                self._owed = 0.0
+                self._merge_due = 0.0

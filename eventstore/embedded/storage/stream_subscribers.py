@@ -19,7 +19,7 @@ class Follower:
         self.stream = stream
         self._events: list[Event] = []
         self._overflown = False
-        self._rung = asyncio.Event()
+        self._has_news = asyncio.Event()
 
     def push(self, event: Event) -> None:
         """Called by the publication of a commit."""
@@ -28,12 +28,12 @@ class Follower:
             self._overflown = True
         elif not self._overflown:
             self._events.append(event)
-        self._rung.set()
+        self._has_news.set()
 
     async def take(self) -> list[Event] | None:
         """Wait for news; None means there were too many: read on from disk."""
-        await self._rung.wait()
-        self._rung.clear()
+        await self._has_news.wait()
+        self._has_news.clear()
         if self._overflown:
             self._overflown = False
             self._events = []

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eventstore.embedded.constants import FLAG_SYSTEM, LINK_TYPE, MAX
+from eventstore.embedded.protocol.constants import FLAG_SYSTEM, LINK_TYPE, MAX
 from eventstore.embedded.storage.event import Event, Proposed
 from eventstore.embedded.storage.filters import DEFAULT
 from eventstore.embedded.storage.store import Store
@@ -43,7 +43,7 @@ class WriteLinks:
     events: Sequence[Event]
     position: int
 
-    def apply(self, ledger: WriteTransaction) -> None:
+    def apply(self, transaction: WriteTransaction) -> None:
         """Deleted link streams are skipped: somebody did not want them."""
         for event in self.events:
             data = f"{event.revision}@{event.stream}".encode()
@@ -51,11 +51,11 @@ class WriteLinks:
                 {"$o": event.stream, "$causedBy": str(uuid.UUID(bytes=event.id))}
             ).encode()
             for name in links_of(event):
-                state = ledger.stream(name)
+                state = transaction.stream(name)
                 if not state.tombstoned:
                     link = Proposed(uuid.uuid4().bytes, LINK_TYPE, False, data, metadata)
-                    ledger.stage(state, link)
-        ledger.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(self.position)))
+                    transaction.stage(state, link)
+        transaction.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(self.position)))
 
 
 class SystemProjections:
@@ -80,11 +80,11 @@ class SystemProjections:
     async def _run(self, position: int) -> None:
         log = self._store.log
         while True:
-            if position >= log.tail.last_position:
-                await log.tail.wait()
+            if position >= log.recent.last_position:
+                await log.recent.wait()
                 continue
-            if log.tail.covers(position):
-                looked_at = log.tail.after(position, _BATCH)
+            if log.recent.covers(position):
+                looked_at = log.recent.after(position, _BATCH)
                 events = [event for event in looked_at if links_of(event)]
                 position = looked_at[-1].position
             else:

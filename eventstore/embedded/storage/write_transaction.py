@@ -1,6 +1,6 @@
 """The writer's view of the streams, and the events staged for the running transaction.
 
-Only the writer thread touches a ledger. Requests of one group are decided one after the other,
+Only the writer thread touches a transaction. Requests of one group are decided one after the other,
 each against everything staged before it; the rows go to SQLite in few statements at the end.
 """
 
@@ -8,8 +8,8 @@ import sqlite3
 import time
 from functools import cache
 
-from eventstore.embedded.constants import MAX, METADATA_TYPE, NO_STREAM
-from eventstore.embedded.rpc import wire
+from eventstore.embedded.protocol import event_encoding
+from eventstore.embedded.protocol.constants import MAX, METADATA_TYPE, NO_STREAM
 from eventstore.embedded.storage.event import Event, Proposed
 from eventstore.embedded.storage.metadata import METASTREAM, NO_METADATA, StreamMetadata, interpret
 from eventstore.embedded.storage.names import is_metastream, stream_flags, type_flags
@@ -36,7 +36,7 @@ class StreamState:
         self.sid = sid
         self.last = last
         self.metadata = metadata
-        self.ident = wire.stream_identifier(name)
+        self.ident = event_encoding.stream_identifier(name)
         self.flags = stream_flags(name)
 
     @property
@@ -60,7 +60,7 @@ class WriteTransaction:
         self._types: dict[tuple[str, bool], tuple[int, int, bytes]] = {}
         self._rows: list[object] = []
         self._new_streams: list[object] = []
-        self._born: list[tuple[str, int]] = []
+        self._new_names: list[tuple[str, int]] = []
         """New streams of the whole transaction, flushed or not."""
         self._dirty: set[int] = set()
         self.staged: list[Event] = []
@@ -75,7 +75,7 @@ class WriteTransaction:
         self._types.clear()
         self._rows.clear()
         self._new_streams.clear()
-        self._born.clear()
+        self._new_names.clear()
         self._dirty.clear()
         self.staged = []
         row = self._db.execute(
@@ -102,7 +102,7 @@ class WriteTransaction:
     def begin(self) -> None:
         """Start a group: one clock reading for all of it, never earlier than the last one."""
         self._clock = max(self._clock, time.time_ns() // 100)
-        self._created = wire.created_entry(self._clock)
+        self._created = event_encoding.created_entry(self._clock)
         self.staged = []
 
     def stream(self, name: str) -> StreamState:
@@ -195,7 +195,7 @@ class WriteTransaction:
             state.sid = self._next_sid
             self._next_sid += 1
             self._new_streams += (state.sid, state.name)
-            self._born.append((state.name, state.sid))
+            self._new_names.append((state.name, state.sid))
             if self._metastreams is not None and is_metastream(state.name):
                 self._metastreams.add(state.name)
         if revision is None:
@@ -206,7 +206,7 @@ class WriteTransaction:
         type_id, flags, entries = kind
         self._position += 1
         position = self._position
-        resp = wire.encode_event(
+        resp = event_encoding.encode_event(
             event.id,
             state.ident,
             revision,
@@ -247,7 +247,7 @@ class WriteTransaction:
             self._type_ids[name] = number
         if len(self._types) > 10_000:
             self._types.clear()
-        kind = (number, type_flags(name), wire.type_entries(name, is_json))
+        kind = (number, type_flags(name), event_encoding.type_entries(name, is_json))
         self._types[name, is_json] = kind
         return kind
 
@@ -278,13 +278,13 @@ class WriteTransaction:
     def finish(self) -> None:
         """The last statements of the transaction."""
         self.flush()
-        self._names.stage(self._db, len(self._born))
+        self._names.stage(self._db, len(self._new_names))
 
-    def settle(self) -> None:
+    def committed(self) -> None:
         """After the commit: new names are found by all, and the cache is cut to its bound now that
         every state can be loaded again."""
-        self._names.settle(self._born)
-        self._born.clear()
+        self._names.committed(self._new_names)
+        self._new_names.clear()
         excess = len(self._streams) - _CACHED_STREAMS
         if excess > 0:
             for name in list(self._streams)[: excess + _CACHED_STREAMS // 10]:

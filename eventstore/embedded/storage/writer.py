@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from eventstore.embedded.rpc.errors import RpcError, unavailable
+from eventstore.embedded.protocol.errors import RpcError, unavailable
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.operations import Operation
 from eventstore.embedded.storage.schema import connect
@@ -46,7 +46,7 @@ class _Job:
 
 
 class Writer:
-    """Owns the writing connection and the ledger."""
+    """Owns the writing connection and the transaction."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Writer:
     ) -> None:
         self._database = database
         self._db = connect(database, writer=True)
-        self._ledger = WriteTransaction(self._db, names)
+        self._transaction = WriteTransaction(self._db, names)
         self._loop = loop
         self._publish = publish
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
@@ -123,19 +123,19 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> list[Event]:
         """One transaction for all; on failure all fail, and nothing of it is remembered."""
-        ledger = self._ledger
+        transaction = self._transaction
         if self._broken is not None:
             self._fail(jobs, unavailable(self._broken))
             return []
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            ledger.begin()
+            transaction.begin()
             for job in jobs:
                 try:
-                    job.result = job.operation.apply(ledger)
+                    job.result = job.operation.apply(transaction)
                 except RpcError as error:
                     job.error = error
-            ledger.finish()
+            transaction.finish()
             self._db.execute("COMMIT")
         except _FAILURES as error:
             log.exception("commit failed")
@@ -143,12 +143,12 @@ class Writer:
             self._recover(error)
             return []
         try:
-            ledger.settle()
+            transaction.committed()
         except _FAILURES as error:
             # It is on disk, and answered as such; memory no longer follows, so nothing else is.
-            log.exception("settling failed")
+            log.exception("following a commit failed")
             self._broken = f"Writing has stopped: {error}"
-        return ledger.staged
+        return transaction.staged
 
     def _fail(self, jobs: list[_Job], error: RpcError) -> None:
         for job in jobs:
@@ -160,7 +160,7 @@ class Writer:
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._ledger.reset()
+            self._transaction.reset()
         except sqlite3.Error as second:
             self._broken = f"Writing has stopped: {second}"
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

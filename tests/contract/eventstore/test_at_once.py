@@ -17,10 +17,10 @@ from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 from eventstore.embedded.http2 import frames, hpack
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
-from eventstore.embedded.storage import write_transaction as ledger
+from eventstore.embedded.storage import write_transaction
 from eventstore.embedded.storage.event import Proposed
 from eventstore.embedded.storage.operations import Append
-from eventstore.embedded.storage.schema import migrate
+from eventstore.embedded.storage.schema import prepare
 from eventstore.embedded.storage.stream_names import StreamNames
 from eventstore.embedded.storage.write_transaction import WriteTransaction
 from tests.contract.eventstore.making import event, events, until
@@ -174,19 +174,19 @@ def test_a_filter_that_looks_ahead(client: KurrentDBClient, name: str) -> None:
 def test_times_do_not_step_back_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor after a restart on a machine whose clock has been set back."""
     now = 2_000_000_000_000_000_000
-    monkeypatch.setattr(ledger.time, "time_ns", lambda: now)
+    monkeypatch.setattr(write_transaction.time, "time_ns", lambda: now)
     db = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(db)
-    books = WriteTransaction(db, StreamNames(db))
+    prepare(db)
+    transaction = WriteTransaction(db, StreamNames(db))
     created = []
     for step, restart in ((0, False), (-3_600_000_000_000, False), (1_000, True), (1_000, False)):
         now += step
         if restart:
-            books = WriteTransaction(db, StreamNames(db))
-        books.begin()
-        Append("s", -2, [Proposed(uuid.uuid4().bytes, "T", True, b"{}", b"")]).apply(books)
-        books.finish()
-        created.append(books.staged[0].created)
+            transaction = WriteTransaction(db, StreamNames(db))
+        transaction.begin()
+        Append("s", -2, [Proposed(uuid.uuid4().bytes, "T", True, b"{}", b"")]).apply(transaction)
+        transaction.finish()
+        created.append(transaction.staged[0].created)
     assert created == [20_000_000_000_000_000] * 4
 
 

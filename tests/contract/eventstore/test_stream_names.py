@@ -1,16 +1,14 @@
 """The index of stream names: every committed stream is found, whatever was merged or cut off."""
 
 import sqlite3
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore.embedded.storage import stream_names
-from eventstore.embedded.storage.schema import MIGRATIONS, SCHEMA_VERSION, connect, migrate
+from eventstore.embedded.storage.schema import prepare
 from eventstore.embedded.storage.stream_names import StreamNames
 
 LIMIT = 20
@@ -24,14 +22,14 @@ class Store:
 
     def __init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
-        migrate(self.db)
+        prepare(self.db)
         self.index = StreamNames(self.db, LIMIT)
         self.names: list[str] = []
 
     def commit(self, count: int) -> None:
         born = self._write(count)
         self.db.execute("COMMIT")
-        self.index.settle(born)
+        self.index.committed(born)
         self.names += [name for name, _ in born]
 
     def fail(self, count: int) -> None:
@@ -92,26 +90,3 @@ def test_names_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(LIMIT * 4):
         store.commit(1)
     store.check()
-
-
-@pytest.fixture(params=[1, 2])
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A file as an older release left it."""
-    db = connect(tmp_path / "old.sqlite", writer=True)
-    for at in range(request.param):
-        db.executescript(f"BEGIN; {MIGRATIONS[at]} PRAGMA user_version={at + 1}; COMMIT;")
-    names = ["a", "$$a", "ä" * 300, *(f"order-{number}" for number in range(2_000))]
-    db.executemany("INSERT INTO streams VALUES (?, ?)", enumerate(names, 1))
-    yield db
-    db.close()
-
-
-def test_names_of_an_older_release_are_found(old: sqlite3.Connection) -> None:
-    before = old.execute("SELECT id, name FROM streams ORDER BY id").fetchall()
-    migrate(old)
-    assert old.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    assert old.execute("SELECT id, name FROM streams ORDER BY id").fetchall() == before
-    index = StreamNames(old)
-    assert [(index.find(old, name), name) for _, name in before] == before
-    assert index.find(old, "b") == 0
-    migrate(old)

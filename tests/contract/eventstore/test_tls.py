@@ -21,7 +21,7 @@ from kurrentdbclient.exceptions import (
 )
 from kurrentdbclient.protos.v1 import gossip_pb2_grpc, shared_pb2
 
-from eventstore.embedded.tls import TlsError, tls_context
+from eventstore.embedded.http2.tls import TlsError, tls_context
 from tests.contract.eventstore.making import event, events, take
 from tests.contract.eventstore.process import ServerProcess
 from tests.stack import rayfold

@@ -1,8 +1,8 @@
 """Protobuf bytes made and cut by hand, where a message object per event would cost too much.
 
 An event is encoded once, when it is written, as the complete ``ReadResp`` that most clients ask
-for (id as text). That very value is stored, kept in the tail, and sent to every reader and
-subscriber. Other forms (structured ids, links, retry counts) are cut out of it.
+for (id as text). That very value is stored, kept among the recent events, and sent to every reader
+and subscriber. Other forms (structured ids, links, retry counts) are cut out of it.
 """
 
 from uuid import UUID
@@ -125,5 +125,5 @@ def structured_resp(resp: bytes) -> bytes:
     record = record_of(resp)
     outer, start = read_varint(resp, 1)
     size, at = read_varint(resp, start + 1)
-    tail = resp[at + size : start + outer]
-    return field(b"\x0a", field(b"\x0a", structured_record(record)) + tail)
+    rest = resp[at + size : start + outer]
+    return field(b"\x0a", field(b"\x0a", structured_record(record)) + rest)

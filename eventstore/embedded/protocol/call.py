@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from eventstore.embedded.rpc.errors import invalid_argument
+from eventstore.embedded.protocol.errors import invalid_argument
 
 
 class Call(Protocol):

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 from kurrentdbclient.protos.v1 import persistent_pb2, shared_pb2
 
-from eventstore.embedded.constants import MAX
 from eventstore.embedded.persistent.errors import group_failed, group_missing
-from eventstore.embedded.persistent.info import describe
 from eventstore.embedded.persistent.settings import (
     ALL,
     enumerated_strategy,
@@ -14,8 +12,10 @@ from eventstore.embedded.persistent.settings import (
     strategy_of,
 )
 from eventstore.embedded.persistent.subsystem import Groups
-from eventstore.embedded.rpc.call import Call, parse
-from eventstore.embedded.rpc.errors import handler_failed, invalid_argument
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.constants import MAX
+from eventstore.embedded.protocol.errors import handler_failed, invalid_argument
+from eventstore.embedded.rpc.group_info import describe
 from eventstore.embedded.storage.filters import filter_of
 from eventstore.embedded.storage.names import decode_stream_name
 from eventstore.embedded.storage.store import Store
@@ -82,7 +82,7 @@ class GroupHandlers:
         self, options: persistent_pb2.CreateReq.Options | persistent_pb2.UpdateReq.Options
     ) -> tuple[str, int]:
         stream, start = _source(options)
-        if stream == ALL and start > self._store.log.tail.last_position:
+        if stream == ALL and start > self._store.log.recent.last_position:
             # A position that no event has had comes from another store: its group would skip
             # what this one has. A stream's revision may lie ahead: it says what is wanted.
             raise group_failed(ALL, options.group_name, "The start position is beyond the log")
@@ -93,7 +93,7 @@ class GroupHandlers:
         if start != -1:
             return start
         if stream == ALL:
-            return self._store.log.tail.last_position + 1
+            return self._store.log.recent.last_position + 1
         last = self._store.log.info(stream).last
         return 0 if last == MAX else last + 1
 

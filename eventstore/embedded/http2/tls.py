@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grpc import StatusCode
 
-from eventstore.embedded.rpc.errors import RpcError
+from eventstore.embedded.protocol.errors import RpcError
 
 USER = "admin"
 PASSWORD = "changeit"

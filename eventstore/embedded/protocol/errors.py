@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from grpc import StatusCode
 
-from eventstore.embedded.constants import MAX_APPEND_SIZE, MAX_EVENT_SIZE
+from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_EVENT_SIZE
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 

@@ -6,10 +6,10 @@ from kurrentdbclient.protos.v1 import persistent_pb2
 
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.group import Group
-from eventstore.embedded.persistent.rpc import stream_of
 from eventstore.embedded.persistent.subsystem import Groups
-from eventstore.embedded.rpc.call import Call, parse
-from eventstore.embedded.rpc.errors import handler_failed
+from eventstore.embedded.protocol.call import Call, parse
+from eventstore.embedded.protocol.errors import handler_failed
+from eventstore.embedded.rpc.groups import stream_of
 from eventstore.embedded.rpc.read_pages import send_bounded
 from eventstore.embedded.rpc.requests import uuid_bytes
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventstore.embedded.constants import FLAG_SYSTEM, MAX, NO_STREAM
+from eventstore.embedded.protocol.constants import FLAG_SYSTEM, MAX, NO_STREAM
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.filters import EventFilter
 from eventstore.embedded.storage.metadata import METASTREAM, NO_METADATA, StreamMetadata, interpret
@@ -46,7 +46,7 @@ def _page(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, bytes]], bool]:
 
 
 class StreamInfo:
-    """What reads need to know of a stream, kept current by ``Log.publish``."""
+    """What reads need to know of a stream, kept current by ``LogReader.publish``."""
 
     __slots__ = ("last", "metadata", "sid")
 
@@ -61,7 +61,7 @@ class StreamInfo:
         return self.last != NO_STREAM and (self.last == MAX or not self.metadata.soft_deleted)
 
 
-class Log:
+class LogReader:
     """Reads; knows no protocol."""
 
     def __init__(self, database: Path, names: StreamNames) -> None:
@@ -71,7 +71,7 @@ class Log:
         self._names: dict[int, str] = {}
         self._types: dict[int, str] = {}
         row = self._db.execute("SELECT max(position) FROM events").fetchone()
-        self.tail = RecentEvents(row[0] or 0)
+        self.recent = RecentEvents(row[0] or 0)
         user = self._db.execute(
             f"SELECT position FROM events WHERE flags & {FLAG_SYSTEM} = 0"
             " ORDER BY position DESC LIMIT 1"
@@ -98,7 +98,7 @@ class Log:
                     base.metadata = interpret(event.type, event.record().data)
             if not event.flags & FLAG_SYSTEM:
                 self._last_user = event.position
-        self.tail.publish(events)
+        self.recent.publish(events)
 
     def info(self, name: str) -> StreamInfo:
         """State of a stream; ``last`` is -1 if it was never written."""
@@ -168,11 +168,11 @@ class Log:
             first = max(first, last - metadata.max_count + 1)
         first = max(first, 0)
         if metadata.max_age is not None and first <= last:
-            first = self._young_from(info.sid, first, last, metadata.max_age)
+            first = self._first_unexpired(info.sid, first, last, metadata.max_age)
         return first, last
 
-    def _young_from(self, sid: int, first: int, last: int, seconds: int) -> int:
-        """First revision that is young enough, by bisection: ``created`` never decreases."""
+    def _first_unexpired(self, sid: int, first: int, last: int, seconds: int) -> int:
+        """First revision that is not expired, by bisection: ``created`` never decreases."""
         oldest = time.time_ns() // 100 - seconds * 10_000_000
         low, high = first, last + 1
         while low < high:
@@ -245,7 +245,7 @@ class Log:
         self, after: int, match: EventFilter, limit: int, look_at: int = SCAN_ROWS
     ) -> tuple[list[tuple[int, bytes]], int]:
         """One step of ``$all`` forwards: matches behind a position, and how far it has looked."""
-        until = min(after + look_at, self.tail.last_position)
+        until = min(after + look_at, self.recent.last_position)
         rows, cut = self._matches(match, "> ? AND position <= ?", "ASC", (after, until), limit)
         return rows, rows[-1][0] if cut or len(rows) == limit else until
 
