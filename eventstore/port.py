@@ -43,7 +43,7 @@ class Log(Protocol):
     """An event store."""
 
     async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
-        """Appends to many streams; an answer for each, in order.
+        """Append to many streams; return an answer for each, in order.
 
         Each stream's records are appended whole or not at all, and only at `expected`.
         One stream's conflict does not hold up the others. Acknowledged means durable.
@@ -61,7 +61,7 @@ class Log(Protocol):
         backwards: bool = False,
         limit: int | None = None,
     ) -> AsyncIterator[RawRecord]:
-        """A stream's events after that revision (exclusive); none if it does not exist.
+        """Yield a stream's events after that revision (exclusive); none if it does not exist.
 
         Raises:
             StoreUnavailable: no answer.
@@ -71,7 +71,7 @@ class Log(Protocol):
     def read_all(
         self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
     ) -> AsyncIterator[RawRecord]:
-        """Events of streams whose names begin so, in `$all` order, after that position.
+        """Yield events of streams whose names begin so, in `$all` order, after that position.
 
         Raises:
             StoreUnavailable: no answer.
@@ -81,7 +81,7 @@ class Log(Protocol):
     def subscribe(
         self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
     ) -> AsyncGenerator[Batch, None]:
-        """The same without end: what is there, then what comes.
+        """Yield the same without end: what is there, then what comes.
 
         Batches may come as much as `gather` seconds apart, for whoever pays for each of them;
         the first event after a silence comes at once.
@@ -92,7 +92,7 @@ class Log(Protocol):
         ...
 
     async def end_position(self, prefixes: Sequence[str]) -> int:
-        """The position of the last event of streams whose names begin so; 0 without any.
+        """Return the position of the last event of streams whose names begin so; 0 without any.
 
         Raises:
             StoreUnavailable: no answer.
@@ -101,9 +101,9 @@ class Log(Protocol):
 
     @property
     def receipts_share_position(self) -> bool:
-        """Whether all that one `append` wrote was given one position, the last event's."""
+        """Tell whether all that one `append` wrote was given one position, the last event's."""
         ...
 
     async def close(self) -> None:
-        """Ends subscriptions and closes the connection."""
+        """End subscriptions and close the connection."""
         ...

@@ -41,12 +41,12 @@ class RawRecord(NamedTuple):
 
     @property
     def recorded_at(self) -> datetime | None:
-        """When it was written."""
+        """Return when it was written; None: not known."""
         return _EPOCH + timedelta(microseconds=self.created // 10) if self.created else None
 
 
 def ticks_of(moment: datetime) -> int:
-    """The moment as `RawRecord.created`."""
+    """Return the moment as `RawRecord.created`."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 10
 
 
@@ -105,12 +105,12 @@ class Metadata(Mapping[str, str]):
 
 
 def metadata_of(raw: RawRecord) -> dict[str, str]:
-    """The metadata, for JSON."""
+    """Return the metadata as a plain dict, for JSON."""
     return dict(Metadata(raw.metadata))
 
 
 def recorded(registry: Registry, raw: RawRecord) -> RecordedEvent:
-    """The event, decoded and in today's shape.
+    """Decode an event into today's shape.
 
     Raises:
         UnknownEventType: the domain has no such type.

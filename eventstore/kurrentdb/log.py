@@ -25,16 +25,16 @@ from kurrentdbclient.exceptions import (
 from msgspec.json import encode
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.appending import Client, append_request
-from eventstore.kurrentdb.feed import feed
-from eventstore.kurrentdb.short_reads import LONGEST, ShortReads
-from eventstore.kurrentdb.streaming import raw_of
+from eventstore.kurrentdb.append_request import AppendClient, append_request
+from eventstore.kurrentdb.stream_reader import LONGEST, StreamReader
+from eventstore.kurrentdb.sync_client import raw_of
+from eventstore.kurrentdb.threaded_reader import read_batches
 from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import Batch, RawRecord
 
 T = TypeVar("T")
 
-APPEND_DEADLINE = 10.0
+APPEND_TIMEOUT = 10.0
 """Seconds. A longer silence is an outage, and the caller is told so."""
 
 
@@ -47,12 +47,12 @@ class EventLog:
     def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
         """`atomic=False` does without `append_records` also where the server has it."""
         self._uri = uri
-        self._client: Client | None = None
+        self._client: AppendClient | None = None
         self._atomic = atomic
-        self._short_reads = ShortReads(uri)
+        self._stream_reader = StreamReader(uri)
 
     async def connect(self) -> None:
-        """Raises `StoreUnavailable` if the store does not answer."""
+        """Connect now; raise `StoreUnavailable` if the store does not answer."""
         await self._asked(lambda client: client.get_commit_position())
 
     async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
@@ -68,20 +68,20 @@ class EventLog:
         client = await self._connected()
         try:
             await self._asked(lambda client: client.get_commit_position())
-            await client.append_records(records=[], timeout=APPEND_DEADLINE)
+            await client.append_records(records=[], timeout=APPEND_TIMEOUT)
         except (KurrentDBClientError, grpc.RpcError, ValueError) as error:
             return "UNIMPLEMENTED" not in f"{error!r} {error.__cause__!r}".upper()
         return True
 
     async def _append_together(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
-        """All in one transaction of the server; without those whose check fails."""
+        """Append all in one transaction of the server, without those whose check fails."""
         answers: list[Appended | Conflict | None] = [None] * len(appends)
         while waiting := [index for index, answer in enumerate(answers) if answer is None]:
             client = await self._connected()
             checked = [index for index in waiting if appends[index].expected != ANY]
             request = append_request([appends[index] for index in waiting])
             try:
-                position = await client.append_request(request, APPEND_DEADLINE)
+                position = await client.append_request(request, APPEND_TIMEOUT)
             except ConsistencyChecksFailedError as error:
                 failed = {failure.check_index for failure in error.failures}
                 # A server that names no check would keep us here: then all have conflicts.
@@ -115,7 +115,7 @@ class EventLog:
                 append.stream,
                 current_version=_expected(append.expected),
                 events=events,
-                timeout=APPEND_DEADLINE,
+                timeout=APPEND_TIMEOUT,
             )
         except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
             return Conflict(str(error))
@@ -135,7 +135,7 @@ class EventLog:
         if backwards and after == 0:
             return
         if limit is not None and limit <= LONGEST:
-            short = self._short_reads
+            short = self._stream_reader
             for record in await short.read(stream, after=after, backwards=backwards, limit=limit):
                 yield record
             return
@@ -143,7 +143,7 @@ class EventLog:
         if after is not None:
             options["stream_position"] = after - 1 if backwards else after + 1
 
-        def read(client: Client) -> Awaitable[Any]:
+        def read(client: AppendClient) -> Awaitable[Any]:
             return client.read_stream(stream, backwards=backwards, **options)
 
         async for event in self._events(read):
@@ -155,7 +155,7 @@ class EventLog:
         """See `Log.read_all`."""
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
         if limit is None:
-            async with aclosing(feed(self._uri, prefixes, after, live=False)) as batches:
+            async with aclosing(read_batches(self._uri, prefixes, after, live=False)) as batches:
                 async for batch in batches:
                     for record in batch:
                         if isinstance(record, RawRecord) and record.position > (after or 0):
@@ -163,7 +163,7 @@ class EventLog:
             return
         given = 0
 
-        def read(client: Client) -> Awaitable[Any]:
+        def read(client: AppendClient) -> Awaitable[Any]:
             return client.read_all(commit_position=after, limit=limit + 1, **_filtered(prefixes))
 
         async for event in self._events(read):
@@ -179,7 +179,9 @@ class EventLog:
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position, live = after or 0, False
-        async with aclosing(feed(self._uri, prefixes, after, live=True, gather=gather)) as batches:
+        async with aclosing(
+            read_batches(self._uri, prefixes, after, live=True, gather=gather)
+        ) as batches:
             async for batch in batches:
                 records = []
                 for item in batch:
@@ -194,7 +196,7 @@ class EventLog:
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
 
-        def read(client: Client) -> Awaitable[Any]:
+        def read(client: AppendClient) -> Awaitable[Any]:
             return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
 
         async for event in self._events(read):
@@ -208,18 +210,18 @@ class EventLog:
 
     async def close(self) -> None:
         """See `Log.close`."""
-        self._short_reads.close()
+        self._stream_reader.close()
         client, self._client = self._client, None
         if client is not None:
             with suppress(KurrentDBClientError, grpc.RpcError):
                 await client.close()
 
-    async def _connected(self) -> Client:
+    async def _connected(self) -> AppendClient:
         if self._client is None:
-            self._client = Client(self._uri)
+            self._client = AppendClient(self._uri)
         return self._client
 
-    async def _asked(self, ask: Callable[[Client], Awaitable[T]]) -> T:
+    async def _asked(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
         client = await self._connected()
         try:
             return await ask(client)
@@ -227,7 +229,7 @@ class EventLog:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _events(
-        self, read: Callable[[Client], Awaitable[Any]]
+        self, read: Callable[[AppendClient], Awaitable[Any]]
     ) -> AsyncIterator[RecordedEvent]:
         client = await self._connected()
         try:

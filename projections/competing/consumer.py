@@ -17,7 +17,11 @@ from typing import Any
 import asyncpg
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.groups import Deliveries, Delivery, Groups
+from eventstore.kurrentdb.persistent_subscriptions import (
+    Deliveries,
+    Delivery,
+    PersistentSubscriptions,
+)
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
@@ -49,7 +53,12 @@ class Consumer:
     """One of those that share a view."""
 
     def __init__(
-        self, registry: Registry, store: Log, groups: Groups, dsn: str, view: type[View]
+        self,
+        registry: Registry,
+        store: Log,
+        groups: PersistentSubscriptions,
+        dsn: str,
+        view: type[View],
     ) -> None:
         self._store = store
         self._groups = groups

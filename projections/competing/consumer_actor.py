@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
-from eventstore.kurrentdb.groups import Groups
 from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.competing.consumer import Consumer
 from projections.postgres.projector_actor import NICENESS
 from rayfold import Registry
@@ -27,7 +27,7 @@ class ConsumerActor:
         os.nice(NICENESS)
         collect_rarely()
         self._store = EventLog(eventstore)
-        self._groups = Groups(eventstore)
+        self._groups = PersistentSubscriptions(eventstore)
         registry = Registry.load(domain)
         declared = registry.views[view]
         self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)

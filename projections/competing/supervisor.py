@@ -10,7 +10,7 @@ from itertools import count
 
 from ray.exceptions import RayError
 
-from eventstore.kurrentdb.groups import Groups
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.port import Log
 from projections.competing.backfill import Backfill
 from projections.competing.consumer import group_of
@@ -40,7 +40,7 @@ class CompetingSupervisor:
         self._settings = settings
         self._reads = reads
         self._store = store
-        self._groups = Groups(settings.eventstore)
+        self._groups = PersistentSubscriptions(settings.eventstore)
         self._numbers = count()
         self._views: dict[str, type[View]] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"

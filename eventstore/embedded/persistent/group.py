@@ -58,13 +58,13 @@ class Group:
     # Consumers
 
     def check_room(self) -> None:
-        """Raises if the group is full."""
+        """Raise if the group is full."""
         limit = self.settings.max_subscribers
         if limit and len(self.consumers) >= limit:
             raise too_many_consumers(self.settings.stream, self.settings.name)
 
     def join(self, consumer: Consumer) -> None:
-        """Raises if the group is full."""
+        """Add a consumer; raise if the group is full."""
         self.check_room()
         self.consumers.append(consumer)
         self.pump()

@@ -76,7 +76,7 @@ class Groups:
             group.close()
 
     def get(self, stream: str, name: str) -> Group:
-        """Raises NOT_FOUND if there is none."""
+        """Return a group; raise NOT_FOUND if there is none."""
         group = self._groups.get((stream, name))
         if group is None:
             raise group_missing(stream, name)

@@ -23,7 +23,7 @@ Response = streams_pb2.AppendResp
 
 
 class AppendHandler:
-    """Takes the options, then the events until the caller half-closes."""
+    """Take the options, then the events until the caller half-closes."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

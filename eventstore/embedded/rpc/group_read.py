@@ -18,7 +18,7 @@ Nack = Request.Nack
 
 
 class GroupReadHandler:
-    """Connects one consumer until it goes away or is dropped."""
+    """Connect one consumer until it goes away or is dropped."""
 
     def __init__(self, groups: Groups) -> None:
         self._groups = groups

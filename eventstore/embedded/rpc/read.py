@@ -10,7 +10,7 @@ from eventstore.embedded.storage.store import Store
 
 
 class ReadHandler:
-    """Sends a call to what its options ask for."""
+    """Send a call to what its options ask for."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -39,7 +39,7 @@ class ReadRequest:
 
 
 def read_request(options: Options) -> ReadRequest:
-    """Raises ``INVALID_ARGUMENT`` for what the protocol doesn't know."""
+    """Raise ``INVALID_ARGUMENT`` for what the protocol doesn't know."""
     source = options.WhichOneof("stream_option")
     count_option = options.WhichOneof("count_option")
     filter_option = options.WhichOneof("filter_option")

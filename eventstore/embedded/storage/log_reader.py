@@ -62,7 +62,7 @@ class StreamInfo:
 
 
 class LogReader:
-    """Reads; knows no protocol."""
+    """What reads see of the log: streams, pages, filters. Knows no protocol."""
 
     def __init__(self, database: Path, names: StreamNames) -> None:
         self._db = connect(database, writer=False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from eventstore.kurrentdb.groups import Groups
 from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.competing.consumer import Consumer
 from rayfold import Registry
 
@@ -26,7 +26,11 @@ class Talking(Consumer):
 async def main(eventstore: str, dsn: str, view: str) -> None:
     registry = Registry.load("examples.shop")
     consumer = Talking(
-        registry, EventLog(eventstore), Groups(eventstore), dsn, registry.views[view]
+        registry,
+        EventLog(eventstore),
+        PersistentSubscriptions(eventstore),
+        dsn,
+        registry.views[view],
     )
     running = asyncio.create_task(consumer.run())
     await consumer.joined.wait()

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventstore.kurrentdb.groups import Groups
 from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord, RawRecord, recorded
@@ -243,7 +243,7 @@ def purchases_of(name: str, many: int) -> list[Event]:
 async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
     postgres: str, eventstore: str, view: type[View]
 ) -> None:
-    log, groups = EventLog(eventstore), Groups(eventstore)
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     revisions: dict[str, int] = {}
     name = uuid4().hex[:8] + "-"
     async with database(postgres, view) as pool:
@@ -281,7 +281,7 @@ async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
 async def test_who_comes_to_another_database_is_told_everything_again(
     postgres: str, eventstore: str
 ) -> None:
-    log, groups = EventLog(eventstore), Groups(eventstore)
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     end = await write(log, purchases_of(uuid4().hex, 20), {})
     for _ in range(2):
         async with database(postgres, Demand) as pool:  # an empty one each time
@@ -299,7 +299,7 @@ async def test_a_gap_that_waiting_does_not_close_is_closed_from_the_log(
     postgres: str, eventstore: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "PAUSE", 0.001)
-    log, groups = EventLog(eventstore), Groups(eventstore)
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     revisions: dict[str, int] = {}
     before = await write(log, purchases_of("gap-" + uuid4().hex, 10), revisions)
     async with database(postgres, Demand) as pool:
@@ -323,7 +323,7 @@ async def test_a_gap_that_waiting_does_not_close_is_closed_from_the_log(
 async def test_a_new_generation_takes_over_while_consumers_work(
     postgres: str, eventstore: str
 ) -> None:
-    log, groups = EventLog(eventstore), Groups(eventstore)
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     revisions: dict[str, int] = {}
     name = uuid4().hex
     async with database(postgres, Demand) as pool:

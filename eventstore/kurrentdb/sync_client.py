@@ -28,25 +28,25 @@ class Responses(Protocol):
     """What the server sends, one after the other; `cancel`, by any thread, ends it."""
 
     def __iter__(self) -> Iterator[streams_pb2.ReadResp]:
-        """Raises `grpc.RpcError` when it breaks off."""
+        """Iterate; raise `grpc.RpcError` when the call breaks off."""
         ...
 
     def cancel(self) -> Any:
-        """Whoever iterates finds it broken off."""
+        """End the call: whoever iterates finds it broken off."""
         ...
 
 
-class Sign(NamedTuple):
+class Progress(NamedTuple):
     """What a subscription says between events: how far it has looked.
 
-    `live` says whether that is the log's end, where the sign says so at all.
+    `live` says whether that is the log's end, where the server says so at all.
     """
 
     position: int
     live: bool | None
 
 
-class StreamClient(KurrentDBClient):
+class SyncClient(KurrentDBClient):
     """The client, on channels that are read in one thread."""
 
     def _construct_grpc_channel(
@@ -56,7 +56,7 @@ class StreamClient(KurrentDBClient):
         return super()._construct_grpc_channel(grpc_target, grpc_options + single + KEEPALIVE)
 
     def responses(self, request: streams_pb2.ReadReq, timeout: float | None = None) -> Responses:
-        """Begins a read; `timeout` is in seconds, for all of it."""
+        """Begin a read; `timeout` is in seconds, for all of it."""
         streams = self.streams
         responses: Responses = streams._stub.Read(
             request,
@@ -67,32 +67,32 @@ class StreamClient(KurrentDBClient):
         return responses
 
 
-def decoded(response: streams_pb2.ReadResp) -> RawRecord | Sign | None:
-    """The event or the sign in a response; None for anything else."""
+def decoded(response: streams_pb2.ReadResp) -> RawRecord | Progress | None:
+    """Return the event or the progress in a response; None for anything else."""
     content = response.WhichOneof("content")
     if content == "event":
         event = response.event.event
-        kept = event.metadata
+        fields = event.metadata
         return RawRecord(
-            kept["type"],
+            fields["type"],
             event.data,
             event.custom_metadata,
             event.stream_identifier.stream_name.decode(),
             event.stream_revision,
             event.commit_position,
-            int(kept["created"]),
+            int(fields["created"]),
         )
     if content == "checkpoint":
-        return Sign(response.checkpoint.commit_position, None)
+        return Progress(response.checkpoint.commit_position, None)
     if content == "caught_up":
-        return Sign(response.caught_up.position.commit_position, True)
+        return Progress(response.caught_up.position.commit_position, True)
     if content == "fell_behind":
-        return Sign(response.fell_behind.position.commit_position, False)
+        return Progress(response.fell_behind.position.commit_position, False)
     return None
 
 
 def raw_of(event: RecordedEvent) -> RawRecord:
-    """The record in an event of the client's, where its own iterators are good enough."""
+    """Return the record in an event of the client's, where its own iterators are good enough."""
     return RawRecord(
         event.type,
         event.data,

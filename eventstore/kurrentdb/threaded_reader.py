@@ -10,7 +10,7 @@ from typing import Any
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.streaming import Sign, StreamClient, decoded
+from eventstore.kurrentdb.sync_client import Progress, SyncClient, decoded
 from eventstore.records import RawRecord
 
 MOST = 4_000
@@ -28,13 +28,13 @@ WINDOW = 30
 INTERVAL = 5
 """A filtered subscription says how far it has looked every `WINDOW * INTERVAL` records."""
 
-Items = list[RawRecord | Sign]
+Items = list[RawRecord | Progress]
 
 
-async def feed(
+async def read_batches(
     uri: str, prefixes: Sequence[str], after: int | None, *, live: bool, gather: float = 0.0
 ) -> AsyncGenerator[Items, None]:
-    """Events of streams whose names begin so, after that position, in batches.
+    """Yield events of streams whose names begin so, after that position, in batches.
 
     `live` goes on for ever, with signs in between. Without it the read ends at the log's
     end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`.
@@ -42,7 +42,7 @@ async def feed(
     Raises:
         StoreUnavailable: no answer, or the read broke off.
     """
-    reading = _Reading(uri, _request(prefixes, after, live=live), gather)
+    reading = _ReaderThread(uri, _request(prefixes, after, live=live), gather)
     try:
         while (batch := await reading.take()) is not None:
             yield batch
@@ -50,7 +50,7 @@ async def feed(
         reading.stop()
 
 
-class _Reading:
+class _ReaderThread:
     """The thread, and the buffer between it and the loop."""
 
     def __init__(self, uri: str, request: streams_pb2.ReadReq, gather: float) -> None:
@@ -65,7 +65,7 @@ class _Reading:
         self._room = threading.Condition(self._lock)
         # Under the lock, from here on.
         self._items: Items = []
-        self._told = False
+        self._notified = False
         self._ended = False
         self._error: Exception | None = None
         self._stopped = False
@@ -73,23 +73,23 @@ class _Reading:
         threading.Thread(target=self._run, name="feed", daemon=True).start()
 
     async def take(self) -> Items | None:
-        """All that has arrived, as soon as there is something; None at the end.
+        """Wait for items; return all that have arrived, None at the end.
 
         Raises:
-            StoreUnavailable: see `feed`.
+            StoreUnavailable: see `read_batches`.
         """
         while True:
             await self._filled.wait()
             with self._lock:
                 self._filled.clear()
-                self._told = False
+                self._notified = False
                 items, self._items = self._items, []
                 self._room.notify()
                 ended, error = self._ended, self._error
                 if ended and items:
                     self._filled.set()  # the end is said after the last of them
             if items:
-                self._breathe(len(items))
+                self._set_pause(len(items))
                 return items
             if error is not None:
                 raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
@@ -97,7 +97,7 @@ class _Reading:
                 return None
 
     def stop(self) -> None:
-        """Ends the read; the thread follows."""
+        """End the read; the thread follows."""
         with self._lock:
             self._stopped = True
             self._room.notify()
@@ -108,16 +108,16 @@ class _Reading:
     def _run(self) -> None:
         error: Exception | None = None
         try:
-            with StreamClient(self._uri) as client:
+            with SyncClient(self._uri) as client:
                 self._pump(client)
         except Exception as failure:
-            # Whatever it was: a reader that nobody hears of would stand still for ever.
+            # Whatever it was: a reader whose failure nobody hears of would be waited for without end.
             error = failure
         with self._lock:
             self._ended, self._error = True, error
-            self._tell()
+            self._notify()
 
-    def _pump(self, client: StreamClient) -> None:
+    def _pump(self, client: SyncClient) -> None:
         responses = client.responses(self._request)
         with self._lock:
             self._responses = responses
@@ -129,19 +129,19 @@ class _Reading:
                 continue
             with self._lock:
                 self._items.append(item)
-                if not self._told:
-                    self._tell()
+                if not self._notified:
+                    self._notify()
                 while len(self._items) >= MOST and not self._stopped:
                     self._room.wait()
                 if self._stopped:
                     return
 
-    def _tell(self) -> None:
-        self._told = True
+    def _notify(self) -> None:
+        self._notified = True
         if not self._stopped:  # the loop may be gone with the consumer
             self._loop.call_soon_threadsafe(self._wake)
 
-    def _breathe(self, events: int) -> None:
+    def _set_pause(self, events: int) -> None:
         now = self._loop.time()
         rate = events / max(now - self._taken_at, 1e-4)
         self._pause = max(min(rate * PAUSE_PER_RATE, LONGEST_PAUSE), self._gather)

@@ -22,13 +22,13 @@ _NO_STREAM = -1
 """As an expected state on the wire."""
 
 
-class Client(AsyncKurrentDBClient):
+class AppendClient(AsyncKurrentDBClient):
     """The client, which also takes an append that is a message already."""
 
     @retrygrpc
     @autoreconnect
     async def append_request(self, request: v2.AppendRecordsRequest, timeout: float) -> int:
-        """The position of the last record. `timeout` is in seconds.
+        """Append; return the position of the last record. `timeout` is in seconds.
 
         Raises:
             KurrentDBClientError: as `append_records` does.
@@ -47,7 +47,7 @@ class Client(AsyncKurrentDBClient):
 
 
 def append_request(appends: Sequence[StreamAppend]) -> v2.AppendRecordsRequest:
-    """All records in order, and a check for each stream that expects something."""
+    """Return all records in order, and a check for each stream that expects something."""
     request = v2.AppendRecordsRequest()
     add_record, add_check = request.records.add, request.checks.add
     for stream, expected, records in appends:

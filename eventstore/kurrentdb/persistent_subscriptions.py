@@ -19,7 +19,7 @@ from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.streaming import raw_of
+from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.records import RawRecord
 
 MESSAGE_TIMEOUT = 30.0
@@ -53,7 +53,7 @@ class Deliveries:
         self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(IN_HAND)
 
     async def pump(self) -> None:
-        """Takes in what the server sends, until it ends."""
+        """Take in what the server sends, until it ends."""
         end: BaseException | None = None
         try:
             async for event in self._subscription:
@@ -63,7 +63,7 @@ class Deliveries:
         await self._arrived.put(end)
 
     async def take(self) -> list[Delivery]:
-        """All that has arrived, at least one.
+        """Wait for deliveries; return all that have arrived, at least one.
 
         Raises:
             StoreUnavailable: the subscription ended; what was in hand is given to others.
@@ -77,7 +77,7 @@ class Deliveries:
         return taken
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
-        """They are done with: their effect is durable.
+        """Acknowledge deliveries whose effect is durable.
 
         Raises:
             StoreUnavailable: the subscription has ended; they will be delivered again.
@@ -89,7 +89,7 @@ class Deliveries:
             raise StoreUnavailable(f"the persistent subscription ended: {error}") from error
 
     async def retry(self, delivery: Delivery) -> None:
-        """Somebody should get it again, now or later.
+        """Send a delivery back, to whoever gets it next.
 
         Raises:
             StoreUnavailable: the subscription has ended; it will be delivered again.
@@ -100,7 +100,7 @@ class Deliveries:
             raise StoreUnavailable(f"the persistent subscription ended: {error}") from error
 
 
-class Groups:
+class PersistentSubscriptions:
     """Persistent subscriptions to `$all`. Connects on first use."""
 
     def __init__(self, uri: str) -> None:
@@ -108,9 +108,9 @@ class Groups:
         self._client: AsyncKurrentDBClient | None = None
 
     async def create(self, group: str, prefixes: Sequence[str], after: int) -> None:
-        """A group that is given the events of these streams after position `after`.
+        """Create a group that is given the events of these streams after position `after`.
 
-        One of that name that is there is replaced: it may have been told, by a database
+        Replace one of that name that is there: it may have been told, by a database
         that is gone, that it is further. What is delivered again is a repeat.
 
         Raises:
@@ -139,7 +139,7 @@ class Groups:
 
     @asynccontextmanager
     async def join(self, group: str) -> AsyncIterator[Deliveries]:
-        """Consumes with the others; on leaving, what is still in hand goes to them.
+        """Consume with the others; on leaving, what is still in hand goes to them.
 
         Raises:
             StoreUnavailable: no answer, or no such group.
@@ -166,7 +166,7 @@ class Groups:
                 await pump
 
     async def position(self, group: str) -> int:
-        """Every event of the group up to there is acknowledged; 0 if none is known to be.
+        """Return the position up to which every event of the group is acknowledged; 0: not known.
 
         Raises:
             StoreUnavailable: no answer, or no such group.
@@ -179,7 +179,7 @@ class Groups:
         return int(found[1]) if found else 0
 
     async def close(self) -> None:
-        """Leaves all groups and closes the connection."""
+        """Leave all groups and close the connection."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(*_FAILURES):

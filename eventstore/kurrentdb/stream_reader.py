@@ -10,7 +10,7 @@ from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.streaming import StreamClient, decoded
+from eventstore.kurrentdb.sync_client import SyncClient, decoded
 from eventstore.records import RawRecord
 
 LONGEST = 256
@@ -18,16 +18,16 @@ LONGEST = 256
 
 THREADS = 8
 
-DEADLINE = 10.0
+TIMEOUT = 10.0
 """Seconds for one read."""
 
 
-class ShortReads:
-    """Reads in a few threads, for less CPU than the asynchronous client takes."""
+class StreamReader:
+    """A few threads that read, for less CPU than the asynchronous client takes."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._client: StreamClient | None = None
+        self._client: SyncClient | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
 
     async def read(
@@ -38,7 +38,7 @@ class ShortReads:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, request)
 
     def close(self) -> None:
-        """Reads that are on their way break off."""
+        """Break off the reads that are on their way."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         client, self._client = self._client, None
         if client is not None:
@@ -48,12 +48,12 @@ class ShortReads:
         try:
             client = self._client
             if client is None:
-                client = self._client = StreamClient(self._uri)
-            found = [decoded(response) for response in client.responses(request, DEADLINE)]
+                client = self._client = SyncClient(self._uri)
+            found = [decoded(response) for response in client.responses(request, TIMEOUT)]
         except grpc.RpcError as error:
             if _is_deleted(error):
                 return []
-            self._client = None  # the next read finds out anew whom to ask
+            self._client = None  # the next read asks again who leads
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         except (KurrentDBClientError, OSError, ValueError) as error:
             self._client = None
