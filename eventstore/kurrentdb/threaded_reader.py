@@ -111,7 +111,7 @@ class _ReaderThread:
             with SyncClient(self._uri) as client:
                 self._pump(client)
         except Exception as failure:
-            # Whatever it was: a reader whose failure nobody hears of would be waited for without end.
+            # Whatever it was: who waits for this reader has to hear of it.
             error = failure
         with self._lock:
             self._ended, self._error = True, error
