@@ -41,8 +41,9 @@ class Dedicated:
         """Those that are there."""
         return list(self._writers.values())
 
-    async def send(self, stream: str, envelope: Envelope) -> Outcome:
-        """The outcome from the stream's own actor; `Overloaded` if all may not be ended now."""
+    async def send(self, envelope: Envelope) -> Outcome:
+        """Return the outcome from the stream's own actor; `Overloaded` if none may be ended now."""
+        stream = envelope.stream
         leaving = self._leaving.get(stream)
         if leaving is not None:
             await asyncio.wait([leaving])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+import math
+import time
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+from actors.entity import AggregateType
 from rayfold import Command, Registry
 
 
@@ -13,12 +16,14 @@ class Envelope(NamedTuple):
     """A command as bytes, with what the log shall know about it.
 
     A tuple of strings and bytes is dumped in microseconds, a pydantic model in half a
-    millisecond. `payload` is the command as JSON; `fingerprint` tells whether a repeated
-    `command_id` means the same command. `correlation_id` is the command id when empty.
+    millisecond. `payload` is the command as JSON, which was validated already; `stream` is its
+    aggregate's. `fingerprint` tells whether a repeated `command_id` means the same command.
+    `correlation_id` is the command id when empty. After `deadline`, by this process's monotonic
+    clock, nobody waits for the outcome any more.
     """
 
     command: str
-    aggregate_id: str
+    stream: str
     payload: bytes
     command_id: str
     fingerprint: str
@@ -27,6 +32,21 @@ class Envelope(NamedTuple):
     correlation_id: str = ""
     causation_id: str = ""
     traceparent: str = ""
+    deadline: float = math.inf
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline; None where there is none."""
+        return None if self.deadline == math.inf else self.deadline - time.monotonic()
+
+    def to_wire(self, now: float) -> tuple[Any, ...]:
+        """Return it for another process, whose clock is another: with the seconds that are left."""
+        return (*self[:-1], self.deadline - now)
+
+    @classmethod
+    def from_wire(cls, sent: tuple[Any, ...], now: float) -> Envelope:
+        """Return what `to_wire` gave, with a deadline by this process's clock."""
+        return cls._make((*sent[:-1], sent[-1] + now))
 
 
 class Done(NamedTuple):
@@ -47,15 +67,25 @@ def enclose(
     command_id: UUID | None = None,
     expected_revision: int | None = None,
     principal: str = "",
+    timeout: float = math.inf,
 ) -> Envelope:
-    """An envelope for a command at hand; a new command id unless one is given."""
+    """Return an envelope for a command at hand, with a new command id unless one is given.
+
+    `timeout` is in seconds; without one, the command has the time that it takes.
+    """
     given = command.model_dump_json(exclude=set(command.server_supplied))
     return Envelope(
         command.name,
-        str(getattr(command, registry.owner[type(command)].id_field)),
+        stream_of(registry.owner[type(command)], command),
         command.model_dump_json().encode(),
         str(command_id or uuid4()),
         hashlib.blake2b(f"{command.name} {given}".encode(), digest_size=16).hexdigest(),
         expected_revision,
         principal,
+        deadline=time.monotonic() + timeout,
     )
+
+
+def stream_of(aggregate: AggregateType, command: Command) -> str:
+    """Return the stream of the aggregate that a command is for."""
+    return aggregate.stream(getattr(command, aggregate.id_field))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Host:
             answer.set_result(InvalidCommand(str(error)))
             return answer
         owner = self._registry.owner[command_type]
-        stream = owner.stream(envelope.aggregate_id)
+        stream = envelope.stream
         mail = self._mail.get(stream)
         if mail is None:
             mail = self._mail[stream] = deque()
@@ -207,9 +208,7 @@ class Host:
             del self._ready[stream]
             mail = self._mail[stream]
             count = min(len(mail), max(self._limits.round_events - events, 1))
-            planned = plan(
-                self._residents.use(stream), [mail.popleft() for _ in range(count)], writer
-            )
+            planned = plan(self._residents.use(stream), self._take(mail, count), writer)
             self._away.add(stream)
             if planned.refuses_on_a_guess:
                 self._put_back(planned)
@@ -223,6 +222,15 @@ class Host:
                 self._conclude(planned, planned.entity.position)
                 self._return(stream)
         return plans
+
+    def _take(self, mail: deque[Waiting], count: int) -> list[Waiting]:
+        """Return the next in a mailbox, without those for whose outcome nobody waits any more."""
+        now = time.monotonic()
+        taken = [mail.popleft() for _ in range(count)]
+        expired = [each for each in taken if each.envelope.deadline < now]
+        for each in expired:
+            self._settle(each, Unavailable("its deadline passed while it waited for its turn"))
+        return [each for each in taken if each.envelope.deadline >= now] if expired else taken
 
     async def _write(self, plans: list[Plan]) -> None:
         appends = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -43,7 +44,8 @@ class HostActor:
         return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
-        outcomes = await self._running().handle([Envelope(*each) for each in envelopes])
+        now = time.monotonic()
+        outcomes = await self._running().handle([Envelope.from_wire(e, now) for e in envelopes])
         return [portable(outcome) for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:

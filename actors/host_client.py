@@ -17,8 +17,8 @@ from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFa
 
 log = logging.getLogger(__name__)
 
-DEADLINE = 15.0
-"""Seconds within which a command has an answer, if only that there is none."""
+ATTEMPT = 15.0
+"""Seconds that a batch of commands waits for an actor's answer at most."""
 
 BATCH = 256
 BATCHES = 1
@@ -79,13 +79,16 @@ class HostClient:
         return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome]:
-        """The actor's answers. One that died is asked again: the command ids make that safe."""
-        deadline = time.monotonic() + DEADLINE
-        plain = [tuple(envelope) for envelope in batch]
+        """Return the actor's answers; one that died is asked again, as command ids make that safe.
+
+        The command bus tells each caller when its own deadline has passed.
+        """
+        deadline = min(time.monotonic() + ATTEMPT, max(each.deadline for each in batch))
         while True:
+            now = time.monotonic()
             try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    outcomes = await self._link.call(plain)
+                async with asyncio.timeout(deadline - now):
+                    outcomes = await self._link.call([each.to_wire(now) for each in batch])
                 return [
                     Done(*outcome) if isinstance(outcome, tuple) else outcome
                     for outcome in outcomes

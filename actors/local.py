@@ -48,5 +48,5 @@ class LocalRuntime:
             )
         )
 
-    async def _route(self, owner: AggregateType, stream: str, envelope: Envelope) -> Outcome:
+    async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
         return (await self.host.handle([envelope]))[0]

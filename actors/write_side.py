@@ -118,10 +118,10 @@ class WriteSide:
         )
         self._hosts.clear()
 
-    async def _route(self, owner: AggregateType, stream: str, envelope: Envelope) -> Outcome:
+    async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
         if owner.placement is Placement.DEDICATED:
-            return await self._dedicated.send(stream, envelope)
-        return await self._hosts[self._table.host_of(stream)].send(envelope)
+            return await self._dedicated.send(envelope)
+        return await self._hosts[self._table.host_of(envelope.stream)].send(envelope)
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
         writers = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
@@ -10,7 +11,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from actors.envelope import Envelope
+from actors.envelope import Envelope, stream_of
 from api.http import headers as read
 from api.http.headers import Headers
 from api.http.problems import invalid, invalid_field, malformed
@@ -35,7 +36,6 @@ class CommandDecoder:
         self._validate = command.__pydantic_validator__.validate_json
         self._serialize = command.__pydantic_serializer__.to_json
         self.aggregate = registry.owner[command]
-        self._id_field = self.aggregate.id_field
         self._derived_id = derived_id
         self._path_fields = path_fields
         # A path holds text; fields of other types are read as pydantic reads text.
@@ -67,7 +67,7 @@ class CommandDecoder:
             raise invalid(error, f"{self.command.name}: see errors") from error
         return Envelope(
             self.command.name,
-            str(getattr(command, self._id_field)),
+            stream_of(self.aggregate, command),
             self._serialize(command),
             command_id,
             hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
@@ -76,6 +76,7 @@ class CommandDecoder:
             read.text(headers, b"x-correlation-id"),
             read.text(headers, b"x-causation-id"),
             read.traceparent(headers),
+            time.monotonic() + read.timeout(headers),
         )
 
     def _check_sources(self, fields: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
 
 Location = Callable[[str], bytes]
+"""The URL of the aggregate whose stream it is given."""
 
 
 class Commands(Protocol):
@@ -56,7 +57,7 @@ class CommandRoutes:
         for declared in registry.routes:
             aggregate = aggregate_of(registry, declared)
             if aggregate is not None:
-                self._locations.setdefault(aggregate, _location(declared, aggregate.id_field))
+                self._locations.setdefault(aggregate, _location(declared, aggregate))
 
     def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
         """One for each declared route, and one for all commands by name."""
@@ -154,7 +155,7 @@ class CommandRoutes:
         ]
         location = self._locations.get(aggregate)
         if location is not None:
-            headers.append((b"location", location(envelope.aggregate_id)))
+            headers.append((b"location", location(envelope.stream)))
         if waited is not None:
             headers += waited
         return json_bytes(body, 202, headers)
@@ -176,10 +177,10 @@ def _waited(seconds: float, behind: list[str]) -> Fields:
     return [(b"preference-applied", b"wait=%d" % seconds)]
 
 
-def _location(declared: Route, id_field: str) -> Location:
-    before, after = declared.path.encode().split(b"{%b}" % id_field.encode())
-    return partial(_joined, before, after)
+def _location(declared: Route, aggregate: AggregateType) -> Location:
+    before, after = declared.path.encode().split(b"{%b}" % aggregate.id_field.encode())
+    return partial(_joined, before, after, len(aggregate.stream("")))
 
 
-def _joined(before: bytes, after: bytes, aggregate_id: str) -> bytes:
-    return before + quote(aggregate_id, safe="").encode() + after
+def _joined(before: bytes, after: bytes, prefix: int, stream: str) -> bytes:
+    return before + quote(stream[prefix:], safe="").encode() + after

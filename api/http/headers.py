@@ -16,7 +16,10 @@ _KEYS = UUID("6f0e2a5e-6c0b-4f0e-9d64-0b7d6d0c3a11")
 
 MAX_KEY = 255
 MAX_WAIT = 30.0
+DEFAULT_TIMEOUT = 15.0
+MAX_TIMEOUT = 60.0
 
+_SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?\Z")
 _ETAG = re.compile(rb'"([0-9]{1,18})"\Z')
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
@@ -59,6 +62,20 @@ def _ids() -> Iterator[str]:
 
 
 _new_id = _ids().__next__
+
+
+def timeout(headers: Headers) -> float:
+    """Return the seconds that a command may take: `Rayfold-Timeout`, at most `MAX_TIMEOUT`.
+
+    Raises:
+        Problem: 400 if it is no number above 0.
+    """
+    raw = headers.get(b"rayfold-timeout")
+    if raw is None:
+        return DEFAULT_TIMEOUT
+    if _SECONDS.match(raw.strip()) is None or not (seconds := float(raw)):
+        raise malformed("Rayfold-Timeout is a number of seconds, like 2.5")
+    return min(seconds, MAX_TIMEOUT)
 
 
 def expected_revision(headers: Headers) -> int | None:

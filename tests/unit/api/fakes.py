@@ -28,7 +28,7 @@ class FakeCommands:
             raise self.error
         return Receipt(
             command_id=UUID(envelope.command_id),
-            stream=f"order-{envelope.aggregate_id}",
+            stream=envelope.stream,
             revision=7,
             position=99,
         )

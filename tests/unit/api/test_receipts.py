@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from uuid import UUID
 
 import pytest
@@ -32,7 +33,7 @@ async def test_path_and_body_make_one_command(gateway: Gateway) -> None:
     await gateway.http.post(f"/orders/{ORDER_ID}/lines", json=LINE)
     [envelope] = gateway.commands.sent
     assert envelope.command == "add-line"
-    assert envelope.aggregate_id == ORDER_ID
+    assert envelope.stream == f"order-{ORDER_ID}"
     assert json.loads(envelope.payload) == {"order_id": ORDER_ID, **LINE}
 
 
@@ -66,8 +67,8 @@ async def test_a_missing_id_derives_from_the_key_so_that_a_retry_means_the_same(
             "/orders", json={"customer_id": "c"}, headers={"idempotency-key": "order 17"}
         )
     first, second = gateway.commands.sent
-    assert UUID(first.aggregate_id)
-    assert first.aggregate_id == second.aggregate_id
+    assert UUID(first.stream.removeprefix("order-"))
+    assert first.stream == second.stream
     assert first.command_id == second.command_id
     assert first.fingerprint == second.fingerprint
 
@@ -114,6 +115,19 @@ async def test_headers_travel_with_the_command(gateway: Gateway) -> None:
 async def test_a_bad_trace_context_is_dropped(gateway: Gateway, trace: str) -> None:
     await gateway.http.post(f"/orders/{ORDER_ID}/place", headers={"traceparent": trace})
     assert gateway.commands.sent[0].traceparent == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [(None, 15.0), ("2.5", 2.5), ("0.001", 0.001), ("600", 60.0)]
+)
+async def test_a_command_has_the_time_that_the_client_gives(
+    gateway: Gateway, given: str | None, seconds: float
+) -> None:
+    headers = {"rayfold-timeout": given} if given else {}
+    began = time.monotonic()
+    await gateway.http.post(f"/orders/{ORDER_ID}/place", headers=headers)
+    ended = time.monotonic()
+    assert began + seconds <= gateway.commands.sent[0].deadline <= ended + seconds
 
 
 async def test_if_match_star_asks_for_no_revision(gateway: Gateway) -> None:
