@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from actors.entity import AggregateType
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import InvalidCommand, Unavailable
 from rayfold import Receipt, Registry
+from rayfold.registry import AggregateType
 
 Route = Callable[[AggregateType, Envelope], Awaitable[Outcome]]
 

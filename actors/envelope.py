@@ -8,8 +8,8 @@ import time
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from actors.entity import AggregateType
 from rayfold import Command, Registry
+from rayfold.registry import AggregateType
 
 
 class Envelope(NamedTuple):

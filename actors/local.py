@@ -12,12 +12,12 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from actors.command_bus import CommandBus
-from actors.entity import AggregateType
 from actors.envelope import Envelope, Outcome, enclose
-from actors.host import Host, HostLimits
+from actors.host.host import Host, HostLimits
 from eventstore.memory import MemoryLog
 from eventstore.port import Log
 from rayfold import Command, Receipt, Registry
+from rayfold.registry import AggregateType
 
 
 class LocalRuntime:

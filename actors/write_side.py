@@ -12,27 +12,27 @@ import ray
 from ray.exceptions import RayError
 
 from actors.command_bus import CommandBus
-from actors.dedicated import Dedicated
-from actors.entity import AggregateType
 from actors.envelope import Envelope, Outcome
 from actors.errors import BadScale, WriteSideError
-from actors.host import HostLimits
-from actors.host_actor import HostActor
-from actors.host_client import HostClient
-from actors.shards import ShardTable
+from actors.host.host import HostLimits
+from actors.host.host_actor import HostActor
+from actors.placement.dedicated import Dedicated
+from actors.placement.host_client import HostClient
+from actors.placement.shards import ShardTable
 from rayfold import Placement, Registry
+from rayfold.registry import AggregateType
 
 log = logging.getLogger(__name__)
 
-START = 60.0
+START_TIMEOUT = 60.0
 """Seconds for an actor to come up on a busy machine."""
 
-DRAIN = 10.0
+DRAIN_TIMEOUT = 10.0
 """Seconds that an actor has to finish what it accepted."""
 
-SWEEP = 5.0
+SWEEP_INTERVAL = 5.0
 
-MOST_HOSTS = 64
+MAX_HOSTS = 64
 
 
 @dataclass(frozen=True)
@@ -58,63 +58,63 @@ class WriteSide:
         self._table = ShardTable(settings.hosts)
         self._dedicated = Dedicated(
             lambda stream: self._actor(f"rayfold:aggregate:{stream}"),
-            self._end,
-            most=settings.dedicated,
-            idle=settings.dedicated_idle,
+            self._remove,
+            capacity=settings.dedicated,
+            idle_timeout=settings.dedicated_idle,
         )
         self._scaling = asyncio.Lock()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self.bus = CommandBus(registry, self._route)
 
     @classmethod
     async def start(cls, registry: Registry, settings: WriteSettings) -> WriteSide:
-        """Makes the hosts and waits until they answer.
+        """Make the hosts and wait until they answer.
 
         Raises:
             WriteSideError: one of them does not.
         """
         side = cls(registry, settings)
         side._hosts = await side._new_hosts(range(settings.hosts))
-        side._sweeping = asyncio.create_task(side._sweep())
+        side._sweeper = asyncio.create_task(side._sweep())
         return side
 
     async def scale(self, hosts: int) -> None:
-        """Adds or removes hosts while serving: moved aggregates fold where they land.
+        """Add or remove hosts while serving: moved aggregates are folded where they land.
 
         Raises:
             BadScale: there cannot be so many.
             WriteSideError: a new one does not come up.
         """
-        if not 1 <= hosts <= MOST_HOSTS:
-            raise BadScale(f"write hosts go from 1 to {MOST_HOSTS}, not {hosts}")
+        if not 1 <= hosts <= MAX_HOSTS:
+            raise BadScale(f"write hosts go from 1 to {MAX_HOSTS}, not {hosts}")
         async with self._scaling:
             have = len(self._hosts)
             self._hosts += await self._new_hosts(range(have, hosts))
             self._table.spread(hosts)
             leaving = self._hosts[hosts:]
             # From here on nothing new is sent to them; what was sent gets its answer first.
-            await asyncio.gather(*(self._retire(writer) for writer in leaving))
+            await asyncio.gather(*(self._retire(client) for client in leaving))
             del self._hosts[hosts:]
 
     async def status(self) -> list[dict[str, Any]]:
-        """Every host, and the dedicated actors."""
+        """Return the state of every host, and of the dedicated actors."""
         hosts = await asyncio.gather(
-            *(self._status(number, writer) for number, writer in enumerate(self._hosts))
+            *(self._status(number, client) for number, client in enumerate(self._hosts))
         )
         return [*hosts, *await self._dedicated.status()]
 
     async def pids(self) -> list[int]:
-        """The processes of all writers that answer: what a test of failure kills."""
-        writers = [*self._hosts, *self._dedicated.writers]
-        statuses = await asyncio.gather(*(self._status(0, writer) for writer in writers))
+        """Return the processes of all hosts that answer: what a test of failure kills."""
+        clients = [*self._hosts, *self._dedicated.clients]
+        statuses = await asyncio.gather(*(self._status(0, client) for client in clients))
         return [status["pid"] for status in statuses if status["ready"]]
 
     async def stop(self) -> None:
-        """Finishes what was accepted, then removes the actors."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        """Finish what was accepted, then remove the actors."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         await asyncio.gather(
-            self._dedicated.close(), *(self._retire(writer) for writer in self._hosts)
+            self._dedicated.close(), *(self._retire(client) for client in self._hosts)
         )
         self._hosts.clear()
 
@@ -124,15 +124,15 @@ class WriteSide:
         return await self._hosts[self._table.host_of(envelope.stream)].send(envelope)
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
-        writers = [
+        clients = [
             HostClient(partial(self._actor, f"rayfold:write#{number}")) for number in numbers
         ]
         try:
-            async with asyncio.timeout(START):
-                await asyncio.gather(*(writer.actor.status.remote() for writer in writers))
+            async with asyncio.timeout(START_TIMEOUT):
+                await asyncio.gather(*(client.actor.status.remote() for client in clients))
         except (TimeoutError, RayError) as error:
             raise WriteSideError(f"a write host does not come up: {error!r}") from error
-        return writers
+        return clients
 
     def _actor(self, name: str) -> Any:
         settings = self.settings
@@ -150,32 +150,34 @@ class WriteSide:
             .remote(name, settings.domain, settings.eventstore, settings.limits)
         )
 
-    async def _status(self, number: int, writer: HostClient) -> dict[str, Any]:
-        part = {"part": f"write#{number}", "kind": "write", "queued": writer.open}
+    async def _status(self, number: int, client: HostClient) -> dict[str, Any]:
+        part = {"part": f"write#{number}", "kind": "write", "queued": client.outstanding}
         try:
             async with asyncio.timeout(1.0):
-                return {**part, "ready": True, **await writer.actor.status.remote()}
+                return {**part, "ready": True, **await client.actor.status.remote()}
         except (TimeoutError, RayError) as error:
             return {**part, "ready": False, "error": type(error).__name__}
 
-    async def _retire(self, writer: HostClient) -> None:
+    async def _retire(self, client: HostClient) -> None:
         try:
-            async with asyncio.timeout(DRAIN):
-                await writer.idle()
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                await client.idle()
         except TimeoutError:
-            log.warning("a write host is removed with %d commands open", writer.open)
-        await self._end(writer.actor)
-        await writer.close()
+            log.warning(
+                "a write host is removed with commands open", extra={"commands": client.outstanding}
+            )
+        await self._remove(client.actor)
+        await client.close()
 
-    async def _end(self, actor: Any) -> None:
+    async def _remove(self, actor: Any) -> None:
         try:
-            async with asyncio.timeout(DRAIN):
+            async with asyncio.timeout(DRAIN_TIMEOUT):
                 await actor.drain.remote()
         except (TimeoutError, RayError) as error:
-            log.warning("an actor did not drain: %r", error)
+            log.warning("an actor did not drain", extra={"error": repr(error)})
         ray.kill(actor)
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP)
+            await asyncio.sleep(SWEEP_INTERVAL)
             self._dedicated.sweep()

@@ -20,7 +20,7 @@ from uuid import uuid4
 import psutil
 
 from actors.envelope import enclose
-from actors.host import Host, HostLimits
+from actors.host.host import Host, HostLimits
 from domain.orders.commands import AddLine, CreateOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog
@@ -45,7 +45,12 @@ def resident() -> int:
 async def measure(aggregates: int) -> None:
     """Prints bytes for an aggregate."""
     registry = Registry.load("domain")
-    host = Host(registry, Forgetful(), "memory", replace(HostLimits(), idle=0, residents=10**9))
+    host = Host(
+        registry,
+        Forgetful(),
+        "memory",
+        replace(HostLimits(), idle_timeout=0, cached_aggregates=10**9),
+    )
 
     def life() -> tuple[Any, ...]:
         order = uuid4()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.host import HostLimits
+from actors.host.host import HostLimits
 from actors.write_side import WriteSettings, WriteSide
 from deploy.stack.up import ray_runtime
 from rayfold import Registry
@@ -52,7 +52,11 @@ async def sides(
 ) -> AsyncIterator[dict[str, WriteSide]]:
     """A write side of each placement, for the same aggregates."""
     settings = WriteSettings(
-        "domain", eventstore, namespace="write-tests", dedicated=8, limits=HostLimits(idle=60)
+        "domain",
+        eventstore,
+        namespace="write-tests",
+        dedicated=8,
+        limits=HostLimits(idle_timeout=60),
     )
     side = await WriteSide.start(registry, settings)
     yield {"ray": side}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from actors.entity import AggregateType
 from rayfold import Receipt
+from rayfold.registry import AggregateType
 
 MOST = 20_000
 """As many are remembered, in this gateway, until it stops: some 10 MB."""

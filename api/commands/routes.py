@@ -10,7 +10,6 @@ from urllib.parse import quote
 from litestar.handlers import HTTPRouteHandler
 from msgspec.json import encode
 
-from actors.entity import AggregateType
 from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.commands.decoder import CommandDecoder
@@ -23,6 +22,7 @@ from api.operators.metrics import Metrics
 from api.queries.resources import aggregate_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
+from rayfold.registry import AggregateType
 
 Location = Callable[[str], bytes]
 """The URL of the aggregate whose stream it is given."""

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from litestar.handlers import HTTPRouteHandler
 
-from actors.entity import AggregateType
 from api.commands.outcomes import MOST, Outcome, Outcomes
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import id_of_key
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, json_reply
 from api.queries.routes import Queries
+from rayfold.registry import AggregateType
 
 
 class CommandStatus:

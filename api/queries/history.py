@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 
-from actors.entity import AggregateType
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, token
 from api.http.problems import Problem, invalid, invalid_field
 from api.http.reply import Reply, json_bytes, json_reply
 from api.queries.resources import aggregate_of
 from rayfold import Registry, Route, View
+from rayfold.registry import AggregateType
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.entity import AggregateType
 from rayfold import ComposedQuery, PageQuery, Registry, Route, SqlQuery
+from rayfold.registry import AggregateType
 
 
 def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:

@@ -13,7 +13,7 @@ import pytest
 from actors.command_bus import CommandBus
 from actors.envelope import Envelope, Outcome, enclose
 from actors.errors import Unavailable
-from actors.host import Host
+from actors.host.host import Host
 from domain.orders.commands import CreateOrder
 from eventstore.memory import MemoryLog
 from rayfold import Registry

@@ -13,9 +13,9 @@ import pytest
 
 from actors.envelope import Done, enclose
 from actors.errors import Overloaded, StreamUnreadable, Unavailable
-from actors.host import Host, HostLimits
-from actors.host_actor import portable
-from actors.snapshots import snapshot_stream
+from actors.host.host import Host, HostLimits
+from actors.host.host_actor import portable
+from actors.host.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog
@@ -63,15 +63,15 @@ def line(order: UUID, sku: str = "tea") -> AddLine:
     return AddLine(order_id=order, sku=sku, quantity=1, unit_price_cents=450)
 
 
-class Writer:
+class DomainHost:
     """A host, and the domain that it speaks."""
 
     def __init__(self, registry: Registry, log: MemoryLog, **limits: Any) -> None:
         self.registry = registry
-        self.host = Host(registry, log, "test", replace(HostLimits(), **limits))
+        self.inner = Host(registry, log, "test", replace(HostLimits(), **limits))
 
     async def send(self, *commands: Command) -> list[Any]:
-        return await self.host.handle([enclose(self.registry, command) for command in commands])
+        return await self.inner.handle([enclose(self.registry, command) for command in commands])
 
     async def order(self, lines: int = 0) -> UUID:
         order = uuid4()
@@ -83,9 +83,9 @@ class Writer:
 async def test_what_arrives_together_is_written_together(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
+    host = DomainHost(registry, log)
     creates = [CreateOrder(order_id=uuid4(), customer_id="ada") for _ in range(50)]
-    outcomes = await writer.send(*creates)
+    outcomes = await host.send(*creates)
     assert log.appends == [50]
     assert {outcome.position for outcome in outcomes} == {50}
 
@@ -93,9 +93,9 @@ async def test_what_arrives_together_is_written_together(
 async def test_a_hot_aggregate_is_decided_on_speculative_state(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
+    host = DomainHost(registry, log)
     order = uuid4()
-    outcomes = await writer.send(
+    outcomes = await host.send(
         PlaceOrder(order_id=order),
         CreateOrder(order_id=order, customer_id="ada"),
         line(order),
@@ -115,41 +115,41 @@ async def test_a_hot_aggregate_is_decided_on_speculative_state(
 async def test_a_store_that_is_down_gives_unavailable_and_comes_back(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order()
+    host = DomainHost(registry, log)
+    order = await host.order()
     log.down = True
-    [outcome] = await writer.send(line(order))
+    [outcome] = await host.send(line(order))
     assert isinstance(outcome, Unavailable)
-    [outcome] = await writer.send(CreateOrder(order_id=uuid4(), customer_id="ada"))
+    [outcome] = await host.send(CreateOrder(order_id=uuid4(), customer_id="ada"))
     assert isinstance(outcome, Unavailable)
     log.down = False
-    [outcome] = await writer.send(line(order))
+    [outcome] = await host.send(line(order))
     assert outcome == Done(1, 2)
 
 
 async def test_an_append_of_unknown_outcome_is_looked_up(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order()
+    host = DomainHost(registry, log)
+    order = await host.order()
     envelope = enclose(registry, line(order))
     log.loses_answers = True
-    assert await writer.host.handle([envelope]) == [Done(1, 2)]
-    assert await writer.host.handle([envelope]) == [Done(1, 2)]
+    assert await host.inner.handle([envelope]) == [Done(1, 2)]
+    assert await host.inner.handle([envelope]) == [Done(1, 2)]
     assert len([raw async for raw in log.read_stream(f"order-{order}")]) == 2
 
 
 async def test_past_the_bound_commands_are_refused_at_once(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log, waiting=5, rounds=1)
-    order = await writer.order()
+    host = DomainHost(registry, log, max_queued=5, concurrent_commits=1)
+    order = await host.order()
     log.open.clear()
     log.arrived.clear()
-    sending = writer.send(*(line(order) for _ in range(5)))
+    sending = host.send(*(line(order) for _ in range(5)))
     accepted = asyncio.create_task(sending)  # awaited below
     await log.arrived.wait()
-    refused = await writer.send(line(order))
+    refused = await host.send(line(order))
     assert [type(outcome) for outcome in refused] == [Overloaded]
     log.open.set()
     assert [outcome.revision for outcome in await accepted] == [1, 2, 3, 4, 5]
@@ -158,11 +158,11 @@ async def test_past_the_bound_commands_are_refused_at_once(
 async def test_a_long_stream_is_read_from_its_snapshot(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order(lines=2000)
-    await writer.host.drain()
+    host = DomainHost(registry, log)
+    order = await host.order(lines=2000)
+    await host.inner.drain()
     log.read = 0
-    [outcome] = await Writer(registry, log).send(line(order))
+    [outcome] = await DomainHost(registry, log).send(line(order))
     assert outcome.revision == 2001
     assert log.read < 200
 
@@ -170,14 +170,14 @@ async def test_a_long_stream_is_read_from_its_snapshot(
 async def test_a_snapshot_of_another_fold_is_passed_over(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order(lines=300)
-    await writer.host.drain()
+    host = DomainHost(registry, log)
+    order = await host.order(lines=300)
+    await host.inner.drain()
     [snapshot] = [raw async for raw in log.read_stream(snapshot_stream(f"order-{order}"))]
     lie = snapshot.data.replace(b'"fold":"1.', b'"fold":"0.').replace(b'"open"', b'"placed"')
     record = NewRecord("Snapshot", lie, {}, str(uuid4()))
     await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
-    [outcome] = await Writer(registry, log).send(line(order))
+    [outcome] = await DomainHost(registry, log).send(line(order))
     assert outcome.revision == 301
 
 
@@ -185,54 +185,54 @@ async def test_a_snapshot_of_another_fold_is_passed_over(
 async def test_a_snapshot_that_cannot_be_read_is_passed_over(
     registry: Registry, log: CountingLog, data: bytes
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order(lines=100)
+    host = DomainHost(registry, log)
+    order = await host.order(lines=100)
     record = NewRecord("Snapshot", data, {}, str(uuid4()))
     await log.append([StreamAppend(snapshot_stream(f"order-{order}"), ANY, [record])])
-    [outcome] = await Writer(registry, log).send(line(order))
+    [outcome] = await DomainHost(registry, log).send(line(order))
     assert outcome.revision == 101
 
 
 async def test_idle_aggregates_leave_memory_and_come_back(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log, idle=0.0)
-    orders = [await writer.order(lines=3) for _ in range(10)]
-    assert writer.host.status()["aggregates"] == 10
-    assert await writer.host.passivate() == 10
-    assert writer.host.status()["aggregates"] == 0
-    outcomes = await writer.send(*(line(order) for order in orders))
+    host = DomainHost(registry, log, idle_timeout=0.0)
+    orders = [await host.order(lines=3) for _ in range(10)]
+    assert host.inner.status()["aggregates"] == 10
+    assert await host.inner.passivate() == 10
+    assert host.inner.status()["aggregates"] == 0
+    outcomes = await host.send(*(line(order) for order in orders))
     assert {outcome.revision for outcome in outcomes} == {4}
 
 
 async def test_the_least_recently_used_leave_first(registry: Registry, log: CountingLog) -> None:
-    writer = Writer(registry, log, residents=3)
-    orders = [await writer.order() for _ in range(5)]
-    await writer.send(line(orders[0]))
-    await writer.host.passivate()
-    assert writer.host.status()["aggregates"] == 3
+    host = DomainHost(registry, log, cached_aggregates=3)
+    orders = [await host.order() for _ in range(5)]
+    await host.send(line(orders[0]))
+    await host.inner.passivate()
+    assert host.inner.status()["aggregates"] == 3
     log.read = 0
-    await writer.send(line(orders[0]), line(orders[3]), line(orders[4]))
+    await host.send(line(orders[0]), line(orders[3]), line(orders[4]))
     assert log.read == 0
 
 
 async def test_above_its_memory_a_quarter_leaves(registry: Registry, log: CountingLog) -> None:
-    writer = Writer(registry, log, memory=1000)
+    host = DomainHost(registry, log, memory_bytes=1000)
     for _ in range(8):
-        await writer.order()
-    assert await writer.host.passivate(resident_bytes=1000) == 0
-    assert await writer.host.passivate(resident_bytes=1001) == 2
-    assert writer.host.status()["aggregates"] == 6
+        await host.order()
+    assert await host.inner.passivate(resident_bytes=1000) == 0
+    assert await host.inner.passivate(resident_bytes=1001) == 2
+    assert host.inner.status()["aggregates"] == 6
 
 
 async def test_an_unknown_event_type_stops_its_own_aggregate(
     registry: Registry, log: CountingLog
 ) -> None:
-    writer = Writer(registry, log)
-    order, other = await writer.order(), await writer.order()
+    host = DomainHost(registry, log)
+    order, other = await host.order(), await host.order()
     record = NewRecord("OrderTeleported", b"{}", {}, str(uuid4()))
     await log.append([StreamAppend(f"order-{order}", 0, [record])])
-    fresh = Writer(registry, log)
+    fresh = DomainHost(registry, log)
     unreadable, fine = await fresh.send(line(order), line(other))
     assert isinstance(unreadable, StreamUnreadable)
     assert "'OrderTeleported'" in unreadable.detail
@@ -243,8 +243,8 @@ async def test_an_unknown_event_type_stops_its_own_aggregate(
 async def test_a_decision_that_breaks_fails_its_own_command(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Writer(registry, log)
-    order = await writer.order()
+    host = DomainHost(registry, log)
+    order = await host.order()
     decide = Order.decide
 
     def broken(state: Any, command: Any) -> Any:
@@ -253,7 +253,7 @@ async def test_a_decision_that_breaks_fails_its_own_command(
         return decide(state, command)
 
     monkeypatch.setattr(Order, "decide", staticmethod(broken))
-    outcomes = await writer.send(line(order), line(order, "bug"), line(order))
+    outcomes = await host.send(line(order), line(order, "bug"), line(order))
     assert [type(outcome).__name__ for outcome in outcomes] == ["Done", "DecisionFailed", "Done"]
     assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]
 

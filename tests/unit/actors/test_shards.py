@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.shards import SHARDS, ShardTable, shard_of
+from actors.placement.shards import SHARDS, ShardTable, shard_of
 
 
 @given(st.integers(1, 64), st.lists(st.integers(1, 64), max_size=6))

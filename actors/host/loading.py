@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.entity import AggregateType, Entity
-from actors.snapshots import WORTH, restore
+from actors.host.entity import Entity
+from actors.host.snapshots import WORTH, restore
 from eventstore.port import Log
 from rayfold import Registry
+from rayfold.registry import AggregateType
 
 SLICE = 200
 """Events folded before the loop may turn to others: about two milliseconds."""
 
 
 async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: str) -> Entity:
-    """The aggregate as the log has it now.
+    """Fold the aggregate as the log has it now.
 
     A short stream is one read. Only one that goes on behind `WORTH` events is asked for
     a snapshot, so that the many short-lived aggregates never pay for the few long ones.
@@ -41,15 +42,18 @@ async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None)
 
 
 async def receipt_position(log: Log, prefixes: list[str], stream: str, revision: int) -> int:
-    """The position that the receipt of the event at that revision gave.
+    """Return the position that the receipt of the event at that revision gave.
 
-    A round is written in one transaction and its receipts give the last position of all:
-    the events behind this one that the same writer wrote in the same round.
+    A group commit is one transaction of the store, and its receipts give the last position
+    of all: the events behind this one that the same writer wrote in the same commit.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
     """
     async for raw in log.read_stream(stream, after=revision - 1 if revision else None, limit=1):
         position = raw.position
         writer = _writer(raw.metadata)
-        async for other in log.read_all(prefixes, after=position, limit=ROUND):
+        async for other in log.read_all(prefixes, after=position, limit=_COMMIT_EVENTS):
             if _writer(other.metadata) != writer:
                 break
             position = other.position
@@ -57,8 +61,8 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
     return 0
 
 
-ROUND = 1024
-"""More events than a round holds."""
+_COMMIT_EVENTS = 1024
+"""More events than a group commit holds."""
 
 
 def _writer(metadata: bytes) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.recent import RecentCommands, Seen, now
+from actors.host.recent_commands import RecentCommands, Seen, now
 from eventstore.records import TICKS, RawRecord, recorded
 from rayfold import Aggregate, Registry
 
@@ -14,42 +14,42 @@ AggregateType = type[Aggregate[Any, Any, Any]]
 class Entity:
     """The state of one aggregate as of `revision` (-1: its stream does not exist).
 
-    `guessed`: nobody looked whether the stream exists. What is appended on a guess is
-    checked by the store; a refusal is not, so before one the stream is read. A store
-    that takes a repeated append for done also leaves the guess standing, until an append
-    at a later revision succeeds.
+    `optimistic`: a create is decided without a look whether the stream exists. What is then
+    appended is checked by the store; a refusal is not, so before one the stream is read. A
+    store that takes a repeated append for done leaves the aggregate optimistic, until an
+    append at a later revision succeeds.
     """
 
     __slots__ = (
         "aggregate",
-        "guessed",
+        "optimistic",
         "position",
         "recent",
         "revision",
         "snapshot_revision",
         "state",
         "stream",
-        "touched",
+        "used_at",
     )
 
-    def __init__(self, aggregate: AggregateType, stream: str, *, guessed: bool = False) -> None:
+    def __init__(self, aggregate: AggregateType, stream: str, *, optimistic: bool = False) -> None:
         self.aggregate = aggregate
         self.stream = stream
         self.state: Any = aggregate.initial
         self.revision = -1
         self.position = 0
         self.recent = RecentCommands()
-        self.guessed = guessed
+        self.optimistic = optimistic
         self.snapshot_revision = -1
-        self.touched = 0.0
+        self.used_at = 0.0
 
     @property
     def expected(self) -> int | None:
-        """What an append must find: the last revision, None for no stream."""
+        """Return what an append must find: the last revision, None for no stream."""
         return None if self.revision < 0 else self.revision
 
     def fold(self, registry: Registry, raw: RawRecord) -> None:
-        """Takes in the stream's next event, as read from the log.
+        """Fold the stream's next event, as read from the log.
 
         Raises:
             UnknownEventType, UnreadableEvent: see `Registry.decode`.

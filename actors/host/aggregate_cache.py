@@ -1,4 +1,4 @@
-"""The aggregates that are in memory: which stay, which go, and when they are snapshotted."""
+"""The aggregates that are in memory: which stay, which are evicted, when they are snapshotted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Container
 
-from actors.entity import AggregateType, Entity
-from actors.snapshots import WORTH, save
+from actors.host.entity import Entity
+from actors.host.snapshots import WORTH, save
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 class AggregateCache:
     """Entities by stream, the least recently used first."""
 
-    def __init__(self, store: Log, idle: float, most: int) -> None:
+    def __init__(self, store: Log, idle_timeout: float, capacity: int) -> None:
         self._store = store
-        self._idle = idle
-        self._most = most
+        self._idle_timeout = idle_timeout
+        self._capacity = capacity
         self._entities: OrderedDict[str, Entity] = OrderedDict()
         self._saving: set[asyncio.Task[None]] = set()
 
@@ -32,27 +32,23 @@ class AggregateCache:
     def __contains__(self, stream: str) -> bool:
         return stream in self._entities
 
-    def put(self, stream: str, aggregate: AggregateType) -> None:
-        """An aggregate of which is supposed that it has no stream yet."""
-        self._entities[stream] = Entity(aggregate, stream, guessed=True)
-
     def add(self, entity: Entity) -> None:
-        """An aggregate that was folded."""
+        """Take in an aggregate that was folded, or that is optimistic."""
         self._entities[entity.stream] = entity
 
     def drop(self, stream: str) -> None:
-        """Forgets one, as it cannot be relied on."""
+        """Forget an aggregate, as it cannot be relied on."""
         self._entities.pop(stream, None)
 
     def use(self, stream: str) -> Entity:
-        """An aggregate that is in memory; it is now the most recently used."""
+        """Return an aggregate that is in memory, now the most recently used."""
         entity = self._entities[stream]
         self._entities.move_to_end(stream)
-        entity.touched = time.monotonic()
+        entity.used_at = time.monotonic()
         return entity
 
     def changed(self, entity: Entity) -> None:
-        """Takes a snapshot in the background if it is due."""
+        """Take a snapshot in the background if it is due."""
         if entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every:
             # Encoded at once, before the entity changes again; only the writing waits.
             task = asyncio.create_task(self._save(entity))
@@ -60,31 +56,31 @@ class AggregateCache:
             task.add_done_callback(self._saving.discard)
 
     async def sweep(self, busy: Container[str], *, keep: float = 1.0) -> int:
-        """Lets those go that are idle or too many, except `busy` ones; gives their number.
+        """Evict those that are idle or too many, except `busy` ones; return their number.
 
-        Too many is more than the bound, or more than the share `keep` of what is there.
+        Too many is more than the capacity, or more than the share `keep` of what is there.
         """
-        oldest = time.monotonic() - self._idle
-        most = min(self._most, int(len(self._entities) * keep))
-        gone: list[Entity] = []
+        oldest = time.monotonic() - self._idle_timeout
+        most = min(self._capacity, int(len(self._entities) * keep))
+        evicted: list[Entity] = []
         for stream, entity in list(self._entities.items()):
-            if entity.touched > oldest and len(self._entities) <= most:
+            if entity.used_at > oldest and len(self._entities) <= most:
                 break
             if stream not in busy:
-                gone.append(self._entities.pop(stream))
-        await self._farewell(gone)
-        return len(gone)
+                evicted.append(self._entities.pop(stream))
+        await self._snapshot_evicted(evicted)
+        return len(evicted)
 
     async def evict_all(self) -> None:
-        """Lets all go."""
-        gone = list(self._entities.values())
+        """Evict all; return when their snapshots are written."""
+        evicted = list(self._entities.values())
         self._entities.clear()
-        await self._farewell(gone)
+        await self._snapshot_evicted(evicted)
         while self._saving:
             await asyncio.gather(*list(self._saving), return_exceptions=True)
 
-    async def _farewell(self, gone: list[Entity]) -> None:
-        for entity in gone:
+    async def _snapshot_evicted(self, evicted: list[Entity]) -> None:
+        for entity in evicted:
             if entity.revision - entity.snapshot_revision >= WORTH:
                 await self._save(entity)
 
@@ -93,4 +89,11 @@ class AggregateCache:
             await save(self._store, entity)
         except StoreUnavailable as error:
             # A cache: the next one will do.
-            log.warning("no snapshot of %s: %s", entity.stream, error)
+            log.warning(
+                "a snapshot was not written",
+                extra={
+                    "stream": entity.stream,
+                    "revision": entity.revision,
+                    "error": str(error),
+                },
+            )

@@ -12,18 +12,18 @@ import psutil
 import ray
 
 from actors.envelope import Envelope, Outcome
-from actors.host import Host, HostLimits
+from actors.host.host import Host, HostLimits
 from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Registry, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.rpc import Address, RpcServer
 
-SWEEP = 5.0
+SWEEP_INTERVAL = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
 
 
 class HostActor:
-    """Runs as a Ray actor, `num_cpus=0`, and restarts by itself: see `WriteSide`.
+    """A Ray actor of `num_cpus=0` that restarts by itself: see `WriteSide`.
 
     A restarted one is empty and folds from the log what it is asked for.
     """
@@ -36,12 +36,12 @@ class HostActor:
         self._limits = limits
         collect_rarely()
         self._host: Host | None = None
-        self._link = RpcServer(self._commands)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._rpc = RpcServer(self._commands)
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def address(self) -> Address:
-        """Where commands are taken, in batches, an outcome for each."""
-        return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        """Return where commands are taken: in batches, an outcome for each."""
+        return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
         now = time.monotonic()
@@ -49,7 +49,7 @@ class HostActor:
         return [portable(outcome) for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:
-        """For operators: counts, and the process."""
+        """Return counts and the process, for operators."""
         process = psutil.Process()
         return {
             "incarnation": self._incarnation,
@@ -59,28 +59,28 @@ class HostActor:
         }
 
     async def drain(self) -> None:
-        """Returns when everything accepted has its answer and snapshots are taken."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        """Wait until everything accepted has its answer and snapshots are taken; then close."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         await self._running().drain()
-        await self._link.close()
+        await self._rpc.close()
         await self._store.close()
 
     def _running(self) -> Host:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._host is None:
             self._host = Host(self._registry, self._store, self._incarnation, self._limits)
-            self._sweeping = asyncio.create_task(self._sweep(self._host))
+            self._sweeper = asyncio.create_task(self._sweep(self._host))
         return self._host
 
     async def _sweep(self, host: Host) -> None:
         while True:
-            await asyncio.sleep(SWEEP)
+            await asyncio.sleep(SWEEP_INTERVAL)
             await host.passivate(psutil.Process().memory_info().rss)
 
 
 def portable(outcome: Outcome) -> Any:
-    """The outcome as it travels: read at the other end whatever a domain makes of `Rejected`."""
+    """Return the outcome as it travels: readable whatever a domain makes of `Rejected`."""
     if isinstance(outcome, tuple):
         return tuple(outcome)  # a plain one is dumped fastest
     if isinstance(outcome, NotFound):

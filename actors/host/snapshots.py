@@ -13,10 +13,11 @@ from uuid import uuid4
 import msgspec
 from pydantic import ValidationError
 
-from actors.entity import AggregateType, Entity
-from actors.recent import KEPT, Seen
+from actors.host.entity import Entity
+from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen
 from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
+from rayfold.registry import AggregateType
 
 WORTH = 64
 """Events. Folding fewer costs less than looking for a snapshot."""
@@ -46,24 +47,25 @@ _encode = msgspec.json.Encoder().encode
 
 
 def snapshot_stream(stream: str) -> str:
-    """Where an aggregate's snapshots are."""
+    """Return the name of the stream where an aggregate's snapshots are."""
     return f"snapshot-{stream}"
 
 
 async def save(log: Log, entity: Entity) -> None:
-    """Writes a snapshot of the entity as it is now.
+    """Write a snapshot of the entity as it is now.
 
     Raises:
         StoreUnavailable: it may not have been written.
     """
     entity.snapshot_revision = entity.revision
+    recent = entity.recent.latest(ALWAYS_REMEMBERED)
     data = _encode(
         _Snapshot(
             _fold_id(entity.aggregate),
             entity.revision,
             entity.position,
             msgspec.Raw(entity.state.__pydantic_serializer__.to_json(entity.state)),
-            [_Command(command_id, *seen) for command_id, seen in entity.recent.latest(KEPT)],
+            [_Command(command_id, *seen) for command_id, seen in recent],
         )
     )
     record = NewRecord(_TYPE, data, {}, str(uuid4()))
@@ -71,7 +73,7 @@ async def save(log: Log, entity: Entity) -> None:
 
 
 async def restore(log: Log, aggregate: AggregateType, stream: str) -> Entity | None:
-    """The entity as of its latest snapshot; None where there is none that fits.
+    """Return the entity as of its latest snapshot; None where there is none that fits.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -88,7 +90,7 @@ async def restore(log: Log, aggregate: AggregateType, stream: str) -> Entity | N
         entity.state = state
         entity.revision = entity.snapshot_revision = snapshot.revision
         entity.position = snapshot.position
-        for command in islice(snapshot.recent, KEPT):
+        for command in islice(snapshot.recent, ALWAYS_REMEMBERED):
             entity.recent.add(
                 command.command_id,
                 Seen(
@@ -107,7 +109,7 @@ _fold_ids: dict[AggregateType, str] = {}
 
 
 def _fold_id(aggregate: AggregateType) -> str:
-    """Changes with the declared fold version and with the state's fields."""
+    """Return a text that changes with the declared fold version and the state's fields."""
     known = _fold_ids.get(aggregate)
     if known is None:
         schema = _encode(aggregate.state_type.model_json_schema())

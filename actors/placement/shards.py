@@ -9,7 +9,7 @@ SHARDS = 256
 
 
 def shard_of(stream: str) -> int:
-    """The stream's logical shard; the same on every machine."""
+    """Return the stream's logical shard: the same on every machine."""
     return crc32(stream.encode()) % SHARDS
 
 
@@ -20,23 +20,23 @@ class ShardTable:
         self._host = [shard % hosts for shard in range(SHARDS)]
 
     def host_of(self, stream: str) -> int:
-        """The number of the host that serves the stream."""
+        """Return the number of the host that serves the stream."""
         return self._host[shard_of(stream)]
 
     def spread(self, hosts: int) -> int:
-        """Maps the shards evenly to hosts 0 to `hosts` - 1; gives how many had to move.
+        """Map the shards evenly to hosts 0 to `hosts` - 1; return how many had to move.
 
         No more move than must: a host keeps its own up to its fair share.
         """
         share, rest = divmod(SHARDS, hosts)
         room = [share + (host < rest) for host in range(hosts)]
-        homeless = []
+        displaced = []
         for shard, host in enumerate(self._host):
             if host < hosts and room[host]:
                 room[host] -= 1
             else:
-                homeless.append(shard)
+                displaced.append(shard)
         free = (host for host in range(hosts) for _ in range(room[host]))
-        for shard, host in zip(homeless, free, strict=True):
+        for shard, host in zip(displaced, free, strict=True):
             self._host[shard] = host
-        return len(homeless)
+        return len(displaced)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-KEPT = 256
+ALWAYS_REMEMBERED = 256
 """As many of an aggregate's latest commands are remembered always, also after a crash."""
 
-KEPT_SECONDS = 600.0
-"""While its writer lives, so are all of this age."""
+RETENTION = 600.0
+"""Seconds. While the aggregate is in memory, so are all that are not older."""
 
-MOST = 20_000
+MAX_REMEMBERED = 20_000
 """But not more than these, however hot the aggregate: each costs about 300 bytes."""
 
 
@@ -20,7 +20,7 @@ class Seen(NamedTuple):
     """A command that stands in the log. `position` is its receipt's.
 
     Where the log was read to learn of the command, `exact` is false: then `position` is
-    the event's own, while the receipt gave that of the whole round it was written in.
+    the event's own, while the receipt gave that of the whole group commit it was written in.
     """
 
     fingerprint: str
@@ -42,26 +42,26 @@ class RecentCommands:
         return len(self._seen)
 
     def get(self, command_id: str) -> Seen | None:
-        """The command with that id, if it is still remembered."""
+        """Return the command with that id, if it is still remembered."""
         return self._seen.get(command_id)
 
     def add(self, command_id: str, seen: Seen) -> None:
-        """Remembers a command; forgets the oldest that are beyond the window."""
+        """Remember a command; forget the oldest that are beyond the window."""
         self._seen.pop(command_id, None)
         self._seen[command_id] = seen
-        while len(self._seen) > KEPT:
+        while len(self._seen) > ALWAYS_REMEMBERED:
             oldest = next(iter(self._seen))
-            young = seen.at - self._seen[oldest].at < KEPT_SECONDS
-            if young and len(self._seen) <= MOST:
+            recent = seen.at - self._seen[oldest].at < RETENTION
+            if recent and len(self._seen) <= MAX_REMEMBERED:
                 return
             del self._seen[oldest]
 
     def latest(self, count: int) -> Iterator[tuple[str, Seen]]:
-        """The last `count` of them, the oldest first."""
+        """Return the last `count` of them, the oldest first."""
         items = list(self._seen.items())
         return iter(items[-count:])
 
 
 def now() -> float:
-    """The clock of `Seen.at`, in seconds."""
+    """Return the clock of `Seen.at`, in seconds."""
     return time.time()

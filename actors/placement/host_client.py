@@ -1,4 +1,4 @@
-"""The near end of a host actor: single commands in, batches on the way."""
+"""The client of a host actor: single commands in, batches on the way."""
 
 from __future__ import annotations
 
@@ -17,62 +17,62 @@ from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFa
 
 log = logging.getLogger(__name__)
 
-ATTEMPT = 15.0
+ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
 
-BATCH = 256
-BATCHES = 1
+MAX_BATCH = 256
+CONCURRENT_BATCHES = 1
 """On their way to an actor at a time. More would overlap, but in smaller batches: slower."""
 
 PATIENCE = 0.5
 """Of a batch's time, for those it answered to send their next: 8 to 17 % less CPU a write."""
 
-QUEUE = 2048
+MAX_QUEUE = 2048
 """Commands that may wait for their turn to travel."""
 
 
 class HostClient:
-    """Sends commands to one host actor, which may die and come back meanwhile."""
+    """The way to one host actor, which may die and come back meanwhile."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         """`make` gives the actor's handle: makes the actor unless it is there already."""
         self._make = make
         self.actor = make()
-        self.used = time.monotonic()
-        self.open = 0
+        self.used_at = time.monotonic()
+        self.outstanding = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._link = RpcClient(self._address)
+        self._rpc = RpcClient(self._address)
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send,
-            max_batch=BATCH,
-            max_queue=QUEUE,
-            in_flight=BATCHES,
+            max_batch=MAX_BATCH,
+            max_queue=MAX_QUEUE,
+            in_flight=CONCURRENT_BATCHES,
             patience=PATIENCE,
         )
 
     async def send(self, envelope: Envelope) -> Outcome:
         """The command's outcome; `Overloaded` at once if too many wait already."""
-        self.used = time.monotonic()
-        self.open += 1
+        self.used_at = time.monotonic()
+        self.outstanding += 1
         self._idle.clear()
         try:
             return await self._batcher.call(envelope)
         except BatchFull:
             return Overloaded()
         finally:
-            self.open -= 1
-            if not self.open:
+            self.outstanding -= 1
+            if not self.outstanding:
                 self._idle.set()
 
     async def idle(self) -> None:
-        """Returns when every command that was sent has its answer."""
+        """Wait until every command that was sent has its answer."""
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Gives up what waits."""
+        """Give up what waits."""
         await self._batcher.close()
-        self._link.close()
+        self._rpc.close()
 
     async def _address(self) -> Address:
         address: Address = await self.actor.address.remote()
@@ -83,32 +83,32 @@ class HostClient:
 
         The command bus tells each caller when its own deadline has passed.
         """
-        deadline = min(time.monotonic() + ATTEMPT, max(each.deadline for each in batch))
+        deadline = min(time.monotonic() + ATTEMPT_TIMEOUT, max(each.deadline for each in batch))
         while True:
             now = time.monotonic()
             try:
                 async with asyncio.timeout(deadline - now):
-                    outcomes = await self._link.call([each.to_wire(now) for each in batch])
+                    outcomes = await self._rpc.call([each.to_wire(now) for each in batch])
                 return [
                     Done(*outcome) if isinstance(outcome, tuple) else outcome
                     for outcome in outcomes
                 ]
             except TimeoutError:
                 # It may be gone without a word: the next batch asks where it is now.
-                self._link.close()
-                return self._all(batch, "the writer does not answer")
+                self._rpc.close()
+                return self._all(batch, "the write host does not answer")
             except (RayActorError, RpcDisconnected) as error:
-                log.info("a writer went away: %s", type(error).__name__)
+                log.info("a write host went away", extra={"error": type(error).__name__})
                 if time.monotonic() + 0.5 > deadline:
-                    return self._all(batch, "the writer does not come back")
+                    return self._all(batch, "the write host does not come back")
                 await asyncio.sleep(0.2)
                 if isinstance(error, ActorDiedError):
                     # For good: no restart will bring this handle back to life. The name may
                     # still lead to the dead one for a while (ray#44083), then to a new one.
                     self.actor = self._make()
             except (RayError, RpcServerFailed) as error:
-                log.warning("a batch of commands failed: %r", error)
-                return self._all(batch, f"the writer failed: {type(error).__name__}")
+                log.warning("a batch of commands failed", extra={"error": repr(error)})
+                return self._all(batch, f"the write host failed: {type(error).__name__}")
 
     def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
         return [Unavailable(detail) for _ in batch]

@@ -1,4 +1,4 @@
-"""What a round would do to one aggregate: decided, not yet written."""
+"""What a group commit would do to one aggregate: decided, not yet written."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.entity import Entity
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
-from actors.recent import Seen, now
+from actors.host.entity import Entity
+from actors.host.recent_commands import Seen, now
 from eventstore.records import NewRecord
 from rayfold import Command, Event, Refused
 
@@ -21,7 +21,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @dataclass(slots=True)
-class Waiting:
+class PendingCommand:
     """A command in a mailbox."""
 
     envelope: Envelope
@@ -32,21 +32,21 @@ class Waiting:
 
 @dataclass(slots=True)
 class Written:
-    """Done once the round is durable, at this revision; the round's position comes with it."""
+    """Done once the commit is durable, at this revision; the commit's position comes with it."""
 
     revision: int
 
 
 @dataclass(slots=True)
 class Plan:
-    """Decisions of a round on one aggregate, one after the other on speculative state.
+    """Decisions on one aggregate, one after the other on speculative state.
 
-    `verdicts` has one for each of `waiting`. None of them holds until `records` are
-    durable: also a refusal may rest on what was decided before it in the round.
+    `verdicts` has one for each of `commands`. None of them holds until `records` are
+    durable: also a refusal may rest on what was decided before it in the same commit.
     """
 
     entity: Entity
-    waiting: list[Waiting]
+    commands: list[PendingCommand]
     state: Any
     revision: int
     verdicts: list[Written | Seen | Outcome] = field(default_factory=list)
@@ -54,17 +54,17 @@ class Plan:
     accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
-    def refuses_on_a_guess(self) -> bool:
-        """The stream must be read before anybody is told no."""
-        return self.entity.guessed and any(
+    def refuses_unread(self) -> bool:
+        """Tell whether somebody is told no while nobody has looked at the stream."""
+        return self.entity.optimistic and any(
             isinstance(verdict, Exception) for verdict in self.verdicts
         )
 
     def commit(self, position: int) -> None:
-        """The records are durable: the entity moves on."""
+        """Move the entity on: the records are durable, the last of them at `position`."""
         entity = self.entity
         if self.records:
-            entity.guessed = entity.guessed and entity.revision < 0
+            entity.optimistic = entity.optimistic and entity.revision < 0
             entity.state = self.state
             entity.revision = self.revision
             entity.position = position
@@ -73,16 +73,16 @@ class Plan:
                 entity.recent.add(command_id, Seen(fingerprint, revision, position, True, at))
 
 
-def plan(entity: Entity, waiting: list[Waiting], writer: str) -> Plan:
-    """Decides on all of `waiting`, in order. Pure: the entity is left as it is."""
-    planned = Plan(entity, waiting, entity.state, entity.revision)
-    for each in waiting:
+def plan(entity: Entity, commands: list[PendingCommand], writer: str) -> Plan:
+    """Decide on all of `commands`, in order. Pure: the entity is left as it is."""
+    planned = Plan(entity, commands, entity.state, entity.revision)
+    for each in commands:
         planned.verdicts.append(_decide(planned, each, writer))
     return planned
 
 
-def _decide(planned: Plan, waiting: Waiting, writer: str) -> Written | Seen | Outcome:
-    envelope = waiting.envelope
+def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Seen | Outcome:
+    envelope = pending.envelope
     seen = planned.entity.recent.get(envelope.command_id)
     if seen is not None:
         same = seen.fingerprint == envelope.fingerprint
@@ -96,14 +96,23 @@ def _decide(planned: Plan, waiting: Waiting, writer: str) -> Written | Seen | Ou
         return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
     aggregate = planned.entity.aggregate
     try:
-        events = list(aggregate.decide(planned.state, waiting.command))
+        events = list(aggregate.decide(planned.state, pending.command))
         state = aggregate.fold(events, planned.state)
         records = [_record(event, envelope, writer, index) for index, event in enumerate(events)]
     except Refused as refusal:
         return refusal
     except Exception as error:
-        # The domain is a user's code: what breaks there fails one command, not the round.
-        log.exception("deciding on %s of %s failed", envelope.command, planned.entity.stream)
+        # The domain is an author's code: what breaks there fails one command, not the commit.
+        log.exception(
+            "a decision failed",
+            extra={
+                "command": envelope.command,
+                "stream": planned.entity.stream,
+                "revision": planned.revision,
+                "command_id": envelope.command_id,
+                "correlation_id": envelope.correlation_id or envelope.command_id,
+            },
+        )
         return DecisionFailed(f"{envelope.command} failed: {type(error).__name__}: {error}")
     planned.state = state
     planned.revision += len(events)
@@ -136,7 +145,7 @@ def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRec
 
 
 def _event_id(envelope: Envelope, index: int) -> str:
-    """The same for a repeat of the command, so that the store too knows it for one.
+    """Return the same id for a repeat of the command, so that the store too knows it for one.
 
     The fingerprint is in it: the same command id with another payload is no repeat.
     """

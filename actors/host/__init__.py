@@ -1,0 +1,1 @@
+"""The single writer: mailboxes, decisions, group commits, and the cache of folded aggregates."""

@@ -1,0 +1,1 @@
+"""Which actor is the writer of a stream, and the way there."""

@@ -1,0 +1,102 @@
+"""Aggregates that have an actor each: made on first use, evicted when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from actors.envelope import Envelope, Outcome
+from actors.errors import Overloaded
+from actors.placement.host_client import HostClient
+
+log = logging.getLogger(__name__)
+
+
+class Dedicated:
+    """Host clients by stream, the least recently used first; at most `capacity` of them."""
+
+    def __init__(
+        self,
+        make: Callable[[str], Any],
+        remove: Callable[[Any], Awaitable[None]],
+        *,
+        capacity: int,
+        idle_timeout: float,
+    ) -> None:
+        """`make` gives a stream's actor, `remove` drains and removes one. Times in seconds."""
+        self._make = make
+        self._remove = remove
+        self._capacity = capacity
+        self._idle_timeout = idle_timeout
+        self._clients: OrderedDict[str, HostClient] = OrderedDict()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def clients(self) -> list[HostClient]:
+        """Return the clients of the actors that are there."""
+        return list(self._clients.values())
+
+    async def send(self, envelope: Envelope) -> Outcome:
+        """Return the outcome from the stream's own actor; `Overloaded` if none can be evicted."""
+        stream = envelope.stream
+        leaving = self._leaving.get(stream)
+        if leaving is not None:
+            await asyncio.wait([leaving])
+        client = self._clients.get(stream)
+        if client is None:
+            if len(self._clients) >= self._capacity and not self._evict_one():
+                return Overloaded()
+            client = self._clients[stream] = HostClient(partial(self._make, stream))
+        self._clients.move_to_end(stream)
+        return await client.send(envelope)
+
+    def sweep(self) -> None:
+        """Evict those that were idle for long."""
+        oldest = time.monotonic() - self._idle_timeout
+        for stream, client in list(self._clients.items()):
+            if client.used_at > oldest:
+                break
+            if not client.outstanding:
+                self._evict(stream)
+
+    async def close(self) -> None:
+        """Evict all."""
+        for stream in list(self._clients):
+            self._evict(stream)
+        while self._leaving:
+            await asyncio.wait(list(self._leaving.values()))
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Return one entry for all of them."""
+        return [
+            {
+                "part": "write:dedicated",
+                "kind": "write",
+                "ready": True,
+                "actors": len(self._clients),
+                "most": self._capacity,
+                "waiting": sum(client.outstanding for client in self._clients.values()),
+            }
+        ]
+
+    def _evict_one(self) -> bool:
+        for stream, client in self._clients.items():
+            if not client.outstanding:
+                self._evict(stream)
+                return True
+        return False
+
+    def _evict(self, stream: str) -> None:
+        client = self._clients.pop(stream)
+        task = asyncio.create_task(self._remove_actor(client))
+        self._leaving[stream] = task
+        task.add_done_callback(lambda _: self._leaving.pop(stream, None))
+
+    async def _remove_actor(self, client: HostClient) -> None:
+        await self._remove(client.actor)
+        await client.close()
