@@ -1,37 +1,53 @@
 """The minimal representation of a resource, for clients that keep to a fixed set of fields.
 
 A route can name a second query, on a leaner view of the same key. It answers a GET with
-`Prefer: return=minimal` (RFC 7240). For compatibility it also answers one that carries
-`Content-Type: application/json` and no `Accept`: a GET has no content that it could be
-the type of, and clients that send it so expect the bare document that they keyed in.
+`Prefer: return=minimal` (RFC 7240), or with the media type `MEDIA_TYPE` in `Accept`.
 """
 
 from __future__ import annotations
 
+import re
+
 from api.http.headers import Headers
-from api.http.reply import Reply, json_bytes
+from api.http.reply import JSON, Fields, Reply
+
+MEDIA_TYPE = b"application/vnd.rayfold.minimal+json"
+
+VARY = (b"vary", b"Accept, Prefer")
+"""Of every answer of a route that has a minimal representation."""
 
 _REVISION = b',"revision":'
 _PREFER = b"return=minimal"
+_PREFERRED = re.compile(rb'(?:^|[,;\s])return="?minimal"?(?:$|[,;\s])', re.IGNORECASE)
+_ACCEPTED = re.compile(rb"(?:^|[,\s])" + re.escape(MEDIA_TYPE) + rb"(?:$|[,;\s])", re.IGNORECASE)
 
 
 def wants_minimal(headers: Headers) -> bool:
-    """Whether the client asks for the minimal representation."""
-    if b"prefer" in headers and _PREFER in headers[b"prefer"]:
-        return True
-    return (
-        b"content-type" in headers
-        and b"accept" not in headers
-        and headers[b"content-type"].startswith(b"application/json")
-    )
+    """Tell whether the client asks for the minimal representation."""
+    return _prefers(headers) or _accepts(headers)
 
 
 def minimal_reply(reply: Reply, headers: Headers) -> Reply:
-    """A reply with a row's document, without its last member, the revision."""
+    """Return a reply with a row's document without its last member, the revision."""
     if reply.status != 200:
-        return reply
-    fields = [(name, value) for name, value in reply.headers if not name.startswith(b"content-")]
-    fields.append((b"vary", b"Accept, Content-Type, Prefer"))
-    if _PREFER in headers.get(b"prefer", b""):
+        return with_vary(reply)
+    body = reply.body[: reply.body.rindex(_REVISION)] + b"}"
+    fields: Fields = [(n, v) for n, v in reply.headers if not n.startswith(b"content-")]
+    fields.append((b"content-type", MEDIA_TYPE) if _accepts(headers) else JSON)
+    fields += [(b"content-length", b"%d" % len(body)), VARY]
+    if _prefers(headers):
         fields.append((b"preference-applied", _PREFER))
-    return json_bytes(reply.body[: reply.body.rindex(_REVISION)] + b"}", 200, fields)
+    return Reply(200, fields, body)
+
+
+def with_vary(reply: Reply) -> Reply:
+    """Return the reply, telling caches that there is another representation."""
+    return Reply(reply.status, [*reply.headers, VARY], reply.body)
+
+
+def _prefers(headers: Headers) -> bool:
+    return b"prefer" in headers and _PREFERRED.search(headers[b"prefer"]) is not None
+
+
+def _accepts(headers: Headers) -> bool:
+    return b"accept" in headers and _ACCEPTED.search(headers[b"accept"]) is not None

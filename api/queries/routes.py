@@ -17,7 +17,7 @@ from api.http.problems import Problem, invalid, invalid_field, malformed
 from api.http.reply import JSON, Reply, json_bytes, json_reply
 from api.operators.metrics import Metrics
 from api.queries.history import HistoryRoutes
-from api.queries.minimal import minimal_reply, wants_minimal
+from api.queries.minimal import minimal_reply, wants_minimal, with_vary
 from projections.errors import Behind
 from projections.queries.bus import Answer
 from rayfold import Query, Registry, Route
@@ -78,10 +78,12 @@ class QueryRoutes:
                 if past is not None and "as_of" in given:
                     return await past.as_of(fields, given, call.headers)
                 fields = merged(fields, given)
-            if minimal is not None and wants_minimal(call.headers):
+            if minimal is None:
+                return await self._answer(read_query(query_type, fields), call.headers)
+            if wants_minimal(call.headers):
                 reply = await self._answer(read_query(minimal, fields), call.headers)
                 return minimal_reply(reply, call.headers)
-            return await self._answer(read_query(query_type, fields), call.headers)
+            return with_vary(await self._answer(read_query(query_type, fields), call.headers))
 
         return answer
 

@@ -94,7 +94,13 @@ async def test_head_is_get_without_a_body(gateway: Gateway) -> None:
     assert reply.headers["etag"] == '"3"'
 
 
-MINIMAL = [{"prefer": "return=minimal"}, {"content-type": "application/json"}]
+MEDIA_TYPE = "application/vnd.rayfold.minimal+json"
+MINIMAL = [
+    {"prefer": "return=minimal"},
+    {"prefer": 'wait=5, Return="minimal"'},
+    {"accept": MEDIA_TYPE},
+    {"accept": f"{MEDIA_TYPE};q=0.9, application/json;q=0.5"},
+]
 
 
 @pytest.mark.parametrize("headers", MINIMAL)
@@ -104,18 +110,30 @@ async def test_the_minimal_document_has_no_revision(
     reply = await gateway.http.get(ORDER, headers=headers)
     assert reply.json() == {"order_id": ORDER_ID, "lines": []}
     assert reply.headers["etag"] == '"3"'
-    assert "Prefer" in reply.headers["vary"]
+    assert reply.headers["vary"] == "Accept, Prefer"
+    accepted = "accept" in headers
+    assert reply.headers["content-type"] == (MEDIA_TYPE if accepted else "application/json")
+    assert ("preference-applied" in reply.headers) != accepted
     assert gateway.queries.asked[0][0].name == "get-order-entries"
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, {"accept": "*/*"}, {"content-type": "application/json", "accept": "*/*"}]
+    "headers",
+    [
+        {},
+        {"accept": "*/*"},
+        {"accept": "application/json"},
+        {"content-type": "application/json"},
+        {"content-type": MEDIA_TYPE},
+        {"prefer": "return=representation"},
+    ],
 )
 async def test_everybody_else_gets_the_whole_document(
     gateway: Gateway, headers: dict[str, str]
 ) -> None:
     reply = await gateway.http.get(ORDER, headers=headers)
     assert reply.content == ROW
+    assert reply.headers["vary"] == "Accept, Prefer"
     assert gateway.queries.asked[0][0].name == "get-order"
 
 
