@@ -38,7 +38,7 @@ class LocalRuntime:
         command_id: UUID | None = None,
         expected_revision: int | None = None,
     ) -> Receipt:
-        """A receipt, or what `CommandBus.send` raises."""
+        """Return a receipt, or raise what `CommandBus.send` raises."""
         return await self.bus.send(
             enclose(
                 self._registry,

@@ -52,7 +52,7 @@ class HostClient:
         )
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """The command's outcome; `Overloaded` at once if too many wait already."""
+        """Return the command's outcome; `Overloaded` at once if too many wait already."""
         self.used_at = time.monotonic()
         self.outstanding += 1
         self._idle.clear()

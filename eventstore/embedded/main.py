@@ -66,7 +66,7 @@ async def _serve(server: EmbeddedServer) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m eventstore.embedded``."""
+    """Run ``python -m eventstore.embedded``."""
     parser = argparse.ArgumentParser(prog="eventstore", description="The embedded event store.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=2113)

@@ -74,7 +74,7 @@ class EmbeddedServer:
         self._parts = (transport, projections, groups, store)
 
     async def wait(self) -> None:
-        """Until somebody calls ``stop``."""
+        """Wait until somebody calls ``stop``."""
         await self._stopped.wait()
 
     async def stop(self) -> None:

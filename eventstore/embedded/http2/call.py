@@ -64,12 +64,12 @@ class Http2Call:
         return self._connection.peer
 
     def header(self, name: str) -> str | None:
-        """A value of the call's metadata."""
+        """Return a value of the call's metadata."""
         value = self._headers.get(name.encode())
         return None if value is None else value.decode(errors="replace")
 
     async def read(self) -> bytes | None:
-        """The next request message; None once the caller has half-closed."""
+        """Return the next request message; None once the caller has half-closed."""
         while not self._messages:
             if self._failure is not None:
                 raise self._failure
@@ -109,13 +109,13 @@ class Http2Call:
             self._connection.send_headers(self.stream, _HEADERS_BLOCK, end=False)
 
     def finish(self) -> None:
-        """Status OK."""
+        """End with status OK."""
         self._begin()
         self._connection.send_headers(self.stream, _OK_BLOCK, end=True)
         self._close()
 
     def fail(self, error: RpcError) -> None:
-        """Another status, its text, and its trailers."""
+        """End with another status, its text, and its trailers."""
         status: int = error.status.value[0]
         headers = [
             (b"grpc-status", b"%d" % status),
@@ -139,7 +139,7 @@ class Http2Call:
     # The connection's side
 
     def receive(self, data: bytes) -> None:
-        """DATA of the caller: complete messages are queued, and the window given back."""
+        """Take DATA of the caller: queue complete messages, and give the window back."""
         partial = self._partial
         partial += data
         at = 0
@@ -174,7 +174,7 @@ class Http2Call:
         self._unread += len(message)
 
     def _decompress(self, message: bytes) -> bytes | None:
-        """gzip and deflate, up to the limit on messages."""
+        """Decompress gzip and deflate, up to the limit on messages."""
         engine = zlib.decompressobj(wbits=47)
         try:
             unpacked = engine.decompress(message, self._limit)
@@ -189,7 +189,7 @@ class Http2Call:
         self._wake()
 
     def end(self) -> None:
-        """The caller has sent its last."""
+        """Note that the caller has sent its last."""
         self.half_closed = True
         self._wake()
 
@@ -198,7 +198,7 @@ class Http2Call:
             self._arrived.set_result(None)
 
     def sent(self) -> None:
-        """Everything written has gone out."""
+        """Wait until everything written has gone out."""
         if self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
 

@@ -83,12 +83,12 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """The socket's buffer is full."""
+        """Stop sending: the socket's buffer is full."""
         if self._paused is None:
             self._paused = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """The socket can take more."""
+        """Send again: the socket can take more."""
         paused, self._paused = self._paused, None
         if paused is not None and not paused.done():
             paused.set_result(None)
@@ -306,7 +306,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(out))
 
     def send_headers(self, stream: int, block: bytes, *, end: bool) -> None:
-        """Response headers or trailers."""
+        """Send response headers or trailers."""
         if stream in self.calls:
             flags = frames.END_HEADERS | (frames.END_STREAM if end else 0)
             self.send(frames.frame(frames.HEADERS, flags, stream, block))
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
     # Calls
 
     def forget(self, call: Http2Call) -> None:
-        """The call is over."""
+        """Forget a call that is over."""
         call.closed = True
         self.calls.pop(call.stream, None)
         self._blocked.pop(call.stream, None)
@@ -355,7 +355,7 @@ class Connection(asyncio.Protocol):
             call.task.cancel()
 
     def say_goodbye(self) -> None:
-        """No new calls; the peer opens another connection elsewhere. No stream is called too late:
+        """Take no new calls; the peer opens another connection elsewhere. No stream is too late:
         a call that crosses this frame is refused with a status, which says more."""
         self.send(frames.goaway(frames.MAX_WINDOW, frames.NO_ERROR))
 

@@ -45,17 +45,17 @@ class ProtocolError(Exception):
 
 
 def head(length: int, kind: int, flags: int, stream: int) -> bytes:
-    """A frame's nine bytes of header."""
+    """Return a frame's nine bytes of header."""
     return length.to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A whole frame."""
+    """Return a whole frame."""
     return head(len(payload), kind, flags, stream) + payload
 
 
 def settings(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Return a SETTINGS frame."""
     pairs = (key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in values.items())
     return frame(SETTINGS, 0, 0, b"".join(pairs))
 

@@ -42,7 +42,7 @@ class Decoder:
         self._limit = _MAX_TABLE
 
     def decode(self, block: bytes) -> list[Header]:
-        """All headers of a block, in order."""
+        """Return all headers of a block, in order."""
         try:
             return self._decode(block)
         except (IndexError, huffman.HuffmanError) as error:
@@ -124,7 +124,7 @@ def _text(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 def encode(headers: list[Header]) -> bytes:
-    """A block of literals that leaves the peer's table alone."""
+    """Return a block of literals that leaves the peer's table alone."""
     out = bytearray()
     for name, value in headers:
         out.append(0)

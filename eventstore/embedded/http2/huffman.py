@@ -29,7 +29,7 @@ def _lengths() -> list[int]:
 
 
 def _codes() -> dict[tuple[int, int], int]:
-    """Symbol by code length and code."""
+    """Return symbol by code length and code."""
     codes: dict[tuple[int, int], int] = {}
     code = previous = 0
     lengths = _lengths()
@@ -49,7 +49,7 @@ class HuffmanError(ValueError):
 
 
 def decode(data: bytes) -> bytes:
-    """The text behind Huffman-coded bytes."""
+    """Return the text behind Huffman-coded bytes."""
     out = bytearray()
     code = length = 0
     codes = _CODES

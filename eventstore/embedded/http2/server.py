@@ -116,7 +116,7 @@ class GrpcServer:
             task.add_done_callback(self._endless.discard)
 
     def _finished(self, call: Http2Call, task: asyncio.Task[None]) -> None:
-        """The end of every call. One that failed as no handler foresaw fails alone."""
+        """End a call. One that failed as no handler foresaw fails alone."""
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
@@ -137,7 +137,7 @@ class GrpcServer:
         await self._guard(handler, call)
 
     async def _guard(self, handler: Streaming, call: Http2Call) -> None:
-        """Every foreseen outcome of a handler becomes a status."""
+        """Turn every foreseen outcome of a handler into a status."""
         try:
             await handler(call)
         except RpcError as error:

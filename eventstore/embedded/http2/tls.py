@@ -19,7 +19,7 @@ class TlsError(Exception):
 
 
 def tls_context(certificate: Path | None, private_key: Path | None) -> ssl.SSLContext | None:
-    """What the listener needs; None if neither file is given."""
+    """Return what the listener needs; None if neither file is given."""
     if certificate is None and private_key is None:
         return None
     if certificate is None or private_key is None:
@@ -41,7 +41,7 @@ def tls_context(certificate: Path | None, private_key: Path | None) -> ssl.SSLCo
 
 
 def check_credentials(authorization: bytes | None) -> None:
-    """Whoever sends credentials sends the right ones; nobody has to, as there are no rights.
+    """Check credentials where some are sent; nobody has to, as there are no rights.
 
     Raises ``RpcError``, UNAUTHENTICATED.
     """

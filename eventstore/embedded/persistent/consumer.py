@@ -42,7 +42,7 @@ class Consumer:
         self._has_news.set()
 
     def done(self, message: Message) -> None:
-        """The message is no longer this consumer's."""
+        """Forget a message that is no longer this consumer's."""
         message.consumer = None
         self.in_flight -= 1
         self.latencies.append(time.monotonic() - message.pushed_at)
@@ -53,7 +53,7 @@ class Consumer:
         self._has_news.set()
 
     async def take(self) -> Iterator[bytes]:
-        """Responses to send next, each made when it is asked for: a slow reader of large events
+        """Yield responses to send, each made when it is asked for: a slow reader of large events
         has them waiting on disk. Raises when the consumer is dropped."""
         await self._has_news.wait()
         self._has_news.clear()

@@ -30,7 +30,7 @@ def group_failed(stream: str, group: str, reason: str) -> RpcError:
 
 
 def group_missing(stream: str, group: str) -> RpcError:
-    """There is no such group."""
+    """Say that there is no such group."""
     text = f"{_named(stream, group)} does not exist."
     kind = "persistent-subscription-does-not-exist"
     return _error(StatusCode.NOT_FOUND, text, kind, stream, group)
@@ -44,7 +44,7 @@ def group_exists(stream: str, group: str) -> RpcError:
 
 
 def too_many_consumers(stream: str, group: str) -> RpcError:
-    """The group's ``max_subscriber_count`` is reached."""
+    """Say that the group's ``max_subscriber_count`` is reached."""
     text = f"Maximum subscriptions reached for subscription group {shown(group)} on stream "
     text += f"{shown(stream)}."
     kind = "maximum-subscribers-reached"
@@ -52,7 +52,7 @@ def too_many_consumers(stream: str, group: str) -> RpcError:
 
 
 def dropped(stream: str, group: str) -> RpcError:
-    """The group was updated, deleted or restarted under its consumers."""
+    """Say that the group was updated, deleted or restarted under its consumers."""
     text = f"{_named(stream, group)} was dropped."
     kind = "persistent-subscription-dropped"
     return _error(StatusCode.CANCELLED, text, kind, stream, group)

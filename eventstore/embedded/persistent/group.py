@@ -70,7 +70,7 @@ class Group:
         self.pump()
 
     def leave(self, consumer: Consumer) -> None:
-        """Its messages go to others, in order; that alone never parks them."""
+        """Remove a consumer. Its messages go to others, in order; that alone never parks them."""
         if consumer not in self.consumers:
             return
         self.consumers.remove(consumer)
@@ -94,7 +94,7 @@ class Group:
     # Outcomes
 
     def ack(self, ids: list[bytes]) -> None:
-        """Handled. Unknown ids are ignored."""
+        """Note that messages are handled. Unknown ids are ignored."""
         for event_id in ids:
             message = self._find(event_id)
             if message is not None:
@@ -134,7 +134,7 @@ class Group:
             message.consumer.done(message)
 
     def _finish(self, message: Message) -> None:
-        """Nothing is left to do for the message."""
+        """Forget a message for which nothing is left to do."""
         self._forget(message)
         if message.replayed is None:
             self._handled += 1
@@ -249,14 +249,14 @@ class Group:
         consumer.push(message)
 
     def committed(self, events: list[Event]) -> None:
-        """New events; cheap for a group that has no room or no consumer."""
+        """Look at new events; cheap for a group that has no room or no consumer."""
         if self.consumers:
             self.pump()
 
     # Time
 
     def tick(self, now: float) -> None:
-        """Once a second: timeouts, and the checkpoint that is due by time."""
+        """Handle timeouts, and the checkpoint that is due by time; called once a second."""
         late = [
             message
             for message in self._all_outstanding()
@@ -282,7 +282,7 @@ class Group:
     # Progress
 
     def progress(self) -> int:
-        """The last revision or position up to which everything is handled."""
+        """Return the last revision or position up to which everything is handled."""
         waiting = [
             message.order
             for queue in (self._all_outstanding(), self.retries, self.buffer)

@@ -33,7 +33,7 @@ class _OnDisk(Event):
 
 
 def held(log: LogReader, event: Event) -> Event:
-    """An event as a group may keep it: hundreds are in flight, and each may have 16 MiB."""
+    """Return an event as a group may keep it: hundreds are in flight, and each may have 16 MiB."""
     return _OnDisk(log, event) if len(event.resp) > _LARGE else event
 
 
@@ -72,7 +72,7 @@ class Message:
         return self.target or self.original
 
     def encode(self, structured: bool, retries: int) -> bytes:
-        """The response for a consumer."""
+        """Return the response for a consumer."""
 
         def form(event: Event) -> bytes:
             record = event_encoding.record_of(event.resp)

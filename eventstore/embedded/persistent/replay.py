@@ -37,7 +37,7 @@ class Replay:
         self._until = 0
 
     def start(self, stop_at: int | None) -> list[Message]:
-        """Messages of the parked stream up to, excluding, a revision."""
+        """Replay messages of the parked stream up to, excluding, a revision."""
         if stop_at is not None and stop_at < 0:
             reason = "Cannot stop replaying parked message at a negative version."
             raise group_failed(self._settings.stream, self._settings.name, reason)
@@ -65,7 +65,7 @@ class Replay:
         return messages
 
     def finished(self, revision: int) -> None:
-        """A replayed message has been handled or parked anew."""
+        """Note that a replayed message has been handled, or parked again."""
         self._pending.discard(revision)
         if not self._pending or revision < min(self._pending):
             self._truncate()

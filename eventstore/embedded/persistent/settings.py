@@ -65,22 +65,22 @@ class GroupSettings:
         return f"$persistentsubscription-{self.key}-parked"
 
     def event_filter(self) -> EventFilter:
-        """What the group is shown of ``$all``."""
+        """Return what the group is shown of ``$all``."""
         if self.filter_on_stream is None:
             return EVERYTHING
         return make_filter(self.filter_on_stream, self.filter_regex, self.filter_prefixes)
 
     def position_text(self, value: int) -> str:
-        """A start or checkpoint as clients parse it."""
+        """Return a start or checkpoint as clients parse it."""
         return f"C:{value}/P:{value}" if self.on_all else str(value)
 
     def to_json(self) -> str:
-        """For the table."""
+        """Encode for the table."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> "GroupSettings":
-        """From the table; a filter's prefixes come back as a tuple."""
+        """Decode from the table; a filter's prefixes come back as a tuple."""
         values: dict[str, Any] = json.loads(text)
         values["filter_prefixes"] = tuple(values["filter_prefixes"])
         return GroupSettings(**values)
@@ -92,7 +92,7 @@ Wire = persistent_pb2.CreateReq.Settings | persistent_pb2.UpdateReq.Settings
 def settings_of(
     wire: Wire, stream: str, name: str, start: int, origin: int, strategy: str
 ) -> GroupSettings:
-    """Settings in a request, checked as the real server checks them."""
+    """Return settings in a request, checked as the real server checks them."""
     settings = GroupSettings(
         stream=stream,
         name=name,
@@ -126,12 +126,12 @@ def _milliseconds(kind: str | None, ms: int, ticks: int) -> int:
 
 
 def strategy_of(wire: persistent_pb2.CreateReq.Settings) -> str:
-    """The text wins over the older enumeration."""
+    """Return the strategy's name: the text wins over the older enumeration."""
     return wire.consumer_strategy or enumerated_strategy(wire.named_consumer_strategy)
 
 
 def enumerated_strategy(number: int) -> str:
-    """Name of a strategy in the older enumeration; unknown numbers keep their number."""
+    """Return the name of a strategy in the older enumeration; unknown numbers keep their number."""
     return _NAMES[number] if 0 <= number < len(_NAMES) else str(number)
 
 

@@ -20,7 +20,7 @@ class Source(Protocol):
     """Events looked at that the group has no use for, and progress all the same."""
 
     def read(self, limit: int) -> list[Message]:
-        """The next messages; may be empty though there are more to look at."""
+        """Return the next messages; may be empty though there are more to look at."""
 
     @property
     def level(self) -> bool:
@@ -56,7 +56,7 @@ class StreamSource:
         self.skipped = 0
 
     def read(self, limit: int) -> list[Message]:
-        """From the cursor to the end of the stream."""
+        """Read from the cursor to the end of the stream."""
         info = self._log.info(self._stream)
         if info.last == MAX or not info.exists:
             return []
@@ -95,7 +95,7 @@ class AllSource:
         self.skipped = 0
 
     def read(self, limit: int) -> list[Message]:
-        """One bounded step; events that don't match move the cursor all the same."""
+        """Read one bounded step; events that don't match move the cursor all the same."""
         after = self.next - 1
         recent = self._log.recent
         if after >= recent.last_position:
@@ -126,6 +126,6 @@ class AllSource:
 
 
 def make_source(log: LogReader, settings: GroupSettings, start: int) -> Source:
-    """The source that settings ask for."""
+    """Return the source that settings ask for."""
     kind = AllSource if settings.on_all else StreamSource
     return kind(log, settings, start)

@@ -21,10 +21,10 @@ class Strategy(Protocol):
     """Whether a message that must wait lets later ones pass."""
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
-        """None: the message has to wait."""
+        """Choose a consumer; None: the message has to wait."""
 
     def left(self, consumer: Consumer) -> None:
-        """A consumer is gone."""
+        """Note that a consumer is gone."""
 
 
 class DispatchToSingle:
@@ -33,11 +33,11 @@ class DispatchToSingle:
     blocks_alone = False
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
-        """The first with room."""
+        """Choose the first with room."""
         return next((consumer for consumer in consumers if consumer.free), None)
 
     def left(self, consumer: Consumer) -> None:
-        """Nothing is remembered."""
+        """Do nothing: nothing is remembered."""
 
 
 class RoundRobin:
@@ -49,7 +49,7 @@ class RoundRobin:
         self._turn = 0
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
-        """The next with room after the last one chosen."""
+        """Choose the next with room after the last one chosen."""
         count = len(consumers)
         for step in range(count):
             consumer = consumers[(self._turn + step) % count]
@@ -59,16 +59,16 @@ class RoundRobin:
         return None
 
     def left(self, consumer: Consumer) -> None:
-        """The turn is an index, and stays valid modulo the count."""
+        """Do nothing: the turn is an index, and stays valid modulo the count."""
 
 
 def by_stream(message: Message) -> str:
-    """Key of ``Pinned``: the stream the event was written to."""
+    """Return the key of ``Pinned``: the stream the event was written to."""
     return message.key_event.stream
 
 
 def by_correlation(message: Message) -> str:
-    """Key of ``PinnedByCorrelation``: ``$correlationId``, else the stream."""
+    """Return the key of ``PinnedByCorrelation``: ``$correlationId``, else the stream."""
     try:
         metadata = json.loads(message.key_event.record().custom_metadata)
     except (ValueError, RecursionError):
@@ -88,7 +88,7 @@ class Pinned:
         self._load: dict[Consumer, int] = {}
 
     def pick(self, consumers: list[Consumer], message: Message) -> Consumer | None:
-        """The bucket's consumer, or None while that is full."""
+        """Choose the bucket's consumer; None while that is full."""
         if message.bucket is None:
             message.bucket = zlib.crc32(self._key(message).encode()) % _BUCKETS
         bucket = message.bucket
@@ -103,7 +103,7 @@ class Pinned:
         return consumer if consumer.free else None
 
     def left(self, consumer: Consumer) -> None:
-        """Its buckets are bound anew at their next message."""
+        """Release its buckets: they are bound again at their next message."""
         self._load.pop(consumer, None)
         self._bound = {
             bucket: bound for bucket, bound in self._bound.items() if bound is not consumer

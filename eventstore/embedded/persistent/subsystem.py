@@ -83,11 +83,11 @@ class Groups:
         return group
 
     def all(self) -> list[Group]:
-        """Every group."""
+        """Return every group."""
         return list(self._groups.values())
 
     async def create(self, settings: GroupSettings) -> None:
-        """Answered when the configuration is on disk."""
+        """Create a group; answer when its configuration is on disk."""
         async with self._changes:
             if (settings.stream, settings.name) in self._groups:
                 raise group_exists(settings.stream, settings.name)
@@ -95,7 +95,7 @@ class Groups:
             self._open(settings)
 
     async def update(self, settings: GroupSettings) -> None:
-        """Replaces the settings; consumers are dropped and come back."""
+        """Replace the settings; consumers are dropped and come back."""
         async with self._changes:
             group = self.get(settings.stream, settings.name)
             group.flush()
@@ -104,7 +104,7 @@ class Groups:
             self._open(settings)
 
     async def delete(self, stream: str, name: str) -> None:
-        """Consumers are dropped; checkpoint and parked messages go too."""
+        """Delete a group, its checkpoint and its parked messages; its consumers are dropped."""
         async with self._changes:
             group = self.get(stream, name)
             del self._groups[stream, name]

@@ -27,7 +27,7 @@ class SaveGroup:
     settings: GroupSettings
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """One row, one event."""
+        """Write one row, one event."""
         settings = self.settings
         transaction.execute(
             "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)",
@@ -43,7 +43,7 @@ class RemoveGroup:
     settings: GroupSettings
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """The row, two soft deletes, one event."""
+        """Write the row, two soft deletes, one event."""
         settings = self.settings
         transaction.execute(
             "DELETE FROM groups WHERE stream = ? AND name = ?", (settings.stream, settings.name)
@@ -66,14 +66,14 @@ def _stage_config(transaction: WriteTransaction) -> None:
 
 
 def save_checkpoint(settings: GroupSettings, value: int) -> Append:
-    """Everything up to this revision or position has been handled."""
+    """Record that everything up to this revision or position has been handled."""
     data = json.dumps(settings.position_text(value)).encode()
     event = Proposed(uuid.uuid4().bytes, CHECKPOINT_TYPE, True, data, b"")
     return Append(settings.checkpoint_stream, ANY, [event])
 
 
 def park(settings: GroupSettings, link: bytes, reason: str, order: int) -> Append:
-    """A link to the original, with why and when."""
+    """Write a link to the original, with why and when."""
     metadata: dict[str, object] = {"added": _now(), "reason": reason}
     if order:
         metadata["subscriptionEventNumber"] = order
@@ -89,7 +89,7 @@ class TruncateParked:
     revision: int
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """``$tb`` only ever moves forwards."""
+        """Move ``$tb``, which only ever goes forwards."""
         state = transaction.stream(self.stream)
         if not state.soft_deleted and state.metadata.truncate_before < self.revision:
             stage_metadata(transaction, state, b'{"$tb":%d}' % self.revision)

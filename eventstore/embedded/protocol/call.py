@@ -21,10 +21,10 @@ class Call(Protocol):
         """Address of the caller."""
 
     def header(self, name: str) -> str | None:
-        """A value of the call's metadata."""
+        """Return a value of the call's metadata."""
 
     async def read(self) -> bytes | None:
-        """The next request message; None once the caller has sent its last."""
+        """Return the next request message; None once the caller has sent its last."""
 
     async def write(self, message: bytes) -> None:
         """Send a response message; returns when the transport can take more."""
@@ -57,7 +57,7 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 async def only_request(call: Call) -> bytes:
-    """The single request of a unary call, or of one that streams its answers.
+    """Return the single request of a unary call, or of one that streams its answers.
 
     Waits for the caller's end too, as the real server does: an answer that overtakes it would have
     to reset the stream, and Rust's (so also Node's) client takes such a reset for a broken server.

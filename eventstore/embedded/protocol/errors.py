@@ -27,7 +27,7 @@ class RpcError(Exception):
 
 
 def trailer_value(text: str) -> str:
-    """ASCII form of a name: anything else in a trailer turns the whole error into INTERNAL."""
+    """Return a name in ASCII: anything else in a trailer turns the whole error into INTERNAL."""
     safe = quote(text, safe="!#$&'()*+,/:;=?@[]{}|~^<>\" `\\")
     return safe[:_TRAILER_LIMIT]
 
@@ -39,7 +39,7 @@ def _trailers(kind: str, **values: str) -> Trailers:
 
 
 def shown(name: str) -> str:
-    """A name as it may stand in an error text: text is a trailer too, so it is cut as well, by
+    """Return a name as it may stand in an error text: that is a trailer too, so it is cut as well, by
     bytes, for each byte beyond ASCII takes three there."""
     raw = name.encode()
     if len(raw) <= _TRAILER_LIMIT:
@@ -48,7 +48,7 @@ def shown(name: str) -> str:
 
 
 def stream_deleted(stream: str) -> RpcError:
-    """The stream is tombstoned, or soft-deleted where the caller demanded that it exists."""
+    """Say that the stream is tombstoned, or soft-deleted where it was demanded to exist."""
     return RpcError(
         StatusCode.FAILED_PRECONDITION,
         f"Event stream '{shown(stream)}' is deleted.",
@@ -72,7 +72,7 @@ def wrong_expected_version(stream: str, expected: int, actual: int) -> RpcError:
 
 
 def index_not_found(index: str) -> RpcError:
-    """There is no secondary index of this name."""
+    """Say that there is no secondary index of this name."""
     return RpcError(
         StatusCode.NOT_FOUND,
         f"Index '{shown(index)}' not found.",
@@ -81,7 +81,7 @@ def index_not_found(index: str) -> RpcError:
 
 
 def scavenge_not_found(scavenge_id: str) -> RpcError:
-    """No scavenge of this id is running."""
+    """Say that no scavenge of this id is running."""
     return RpcError(
         StatusCode.NOT_FOUND,
         "Scavenge id was invalid.",
@@ -90,12 +90,12 @@ def scavenge_not_found(scavenge_id: str) -> RpcError:
 
 
 def invalid_argument(details: str) -> RpcError:
-    """The request makes no sense to the protocol."""
+    """Say that the request makes no sense to the protocol."""
     return RpcError(StatusCode.INVALID_ARGUMENT, details)
 
 
 def append_too_large() -> RpcError:
-    """The sum of an append's events exceeds the server's limit."""
+    """Say that the sum of an append's events exceeds the server's limit."""
     return RpcError(
         StatusCode.INVALID_ARGUMENT,
         f"Maximum Append Size of {MAX_APPEND_SIZE} Exceeded.",
@@ -104,7 +104,7 @@ def append_too_large() -> RpcError:
 
 
 def event_too_large(event_id: str, size: int) -> RpcError:
-    """One event exceeds the server's limit."""
+    """Say that one event exceeds the server's limit."""
     return RpcError(
         StatusCode.INVALID_ARGUMENT,
         f"Event with Id: {event_id}, Size: {size} exceeds Maximum Append Event Size of "
@@ -119,7 +119,7 @@ def event_too_large(event_id: str, size: int) -> RpcError:
 
 
 def metadata_missing(key: str) -> RpcError:
-    """A proposed event lacks ``type`` or ``content-type``."""
+    """Say that a proposed event lacks ``type`` or ``content-type``."""
     return RpcError(
         StatusCode.INVALID_ARGUMENT,
         f"Required Metadata Property '{key}' is missing",
@@ -130,15 +130,15 @@ def metadata_missing(key: str) -> RpcError:
 
 
 def handler_failed() -> RpcError:
-    """What the real server says of an exception that it did not foresee."""
+    """Return what the real server says of an exception that it did not foresee."""
     return RpcError(StatusCode.UNKNOWN, "Exception was thrown by handler.")
 
 
 def unavailable(details: str) -> RpcError:
-    """The server cannot take the request now; clients reconnect and try again."""
+    """Say that the server cannot take the request now; clients reconnect and try again."""
     return RpcError(StatusCode.UNAVAILABLE, details)
 
 
 def timed_out(detail: str) -> RpcError:
-    """A write did not finish within the server's patience; its outcome is unknown."""
+    """Say that a write did not finish within the server's patience; its outcome is unknown."""
     return RpcError(StatusCode.ABORTED, f"Operation timed out: {detail}")

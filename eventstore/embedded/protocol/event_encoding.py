@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 def varint(value: int) -> bytes:
-    """Base-128 encoding of a non-negative integer."""
+    """Return base-128 encoding of a non-negative integer."""
     if value < 0x4000:
         return _SMALL[value]
     out = bytearray()
@@ -25,7 +25,7 @@ _SMALL += [bytes((i & 0x7F | 0x80, i >> 7)) for i in range(0x80, 0x4000)]
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The integer at an offset, and the offset behind it."""
+    """Return the integer at an offset, and the offset behind it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -37,17 +37,17 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def field(tag: bytes, payload: bytes) -> bytes:
-    """A length-delimited field."""
+    """Return a length-delimited field."""
     return tag + varint(len(payload)) + payload
 
 
 def stream_identifier(name: str) -> bytes:
-    """Field 2 of ``RecordedEvent``: the same for all events of a stream, so callers keep it."""
+    """Return field 2 of ``RecordedEvent``: the same for a whole stream, so callers keep it."""
     return field(b"\x12", field(b"\x1a", name.encode()))
 
 
 def type_entries(name: str, is_json: bool) -> bytes:
-    """The ``type`` and ``content-type`` entries of the metadata map (field 6)."""
+    """Return the ``type`` and ``content-type`` entries of the metadata map (field 6)."""
     content = b"application/json" if is_json else b"application/octet-stream"
     return field(b"\x32", b"\x0a\x04type" + field(b"\x12", name.encode())) + field(
         b"\x32", b"\x0a\x0ccontent-type" + field(b"\x12", content)
@@ -55,12 +55,12 @@ def type_entries(name: str, is_json: bool) -> bytes:
 
 
 def created_entry(ticks: int) -> bytes:
-    """The ``created`` entry of the metadata map: 100 ns ticks since the Unix epoch."""
+    """Return the ``created`` entry of the metadata map: 100 ns ticks since the Unix epoch."""
     return field(b"\x32", b"\x0a\x07created" + field(b"\x12", b"%d" % ticks))
 
 
 def uuid_text(event_id: bytes) -> bytes:
-    """Canonical text of a 16-byte id."""
+    """Return canonical text of a 16-byte id."""
     h = event_id.hex().encode()
     return b"%b-%b-%b-%b-%b" % (h[:8], h[8:12], h[12:16], h[16:20], h[20:])
 
@@ -74,7 +74,7 @@ def encode_event(
     custom_metadata: bytes,
     data: bytes,
 ) -> bytes:
-    """The complete ``ReadResp`` of an event."""
+    """Return the complete ``ReadResp`` of an event."""
     at = varint(position)
     record = b"\x0a\x26\x12\x24%b%b\x18%b\x20%b\x28%b%b\x3a%b%b\x42%b%b" % (
         uuid_text(event_id),
@@ -94,21 +94,21 @@ def encode_event(
 
 
 def record_of(resp: bytes) -> bytes:
-    """The ``RecordedEvent`` inside a stored ``ReadResp``."""
+    """Return the ``RecordedEvent`` inside a stored ``ReadResp``."""
     _, at = read_varint(resp, 1)
     size, at = read_varint(resp, at + 1)
     return resp[at : at + size]
 
 
 def structured_record(record: bytes) -> bytes:
-    """The same record with its id as two signed 64-bit halves."""
+    """Return the same record with its id as two signed 64-bit halves."""
     number = UUID(record[4:40].decode()).int
     halves = field(b"\x0a", b"\x08" + varint(number >> 64) + b"\x10" + varint(number & 2**64 - 1))
     return field(b"\x0a", halves) + record[40:]
 
 
 def read_event(event: bytes | None, link: bytes | None, position: int, retry: int = -1) -> bytes:
-    """A ``ReadResp`` with one ``ReadEvent``; ``retry`` ≥ 0 adds a group's retry count."""
+    """Return a ``ReadResp`` with one ``ReadEvent``; ``retry`` ≥ 0 adds a group's retry count."""
     body = b""
     if event is not None:
         body += field(b"\x0a", event)
@@ -121,7 +121,7 @@ def read_event(event: bytes | None, link: bytes | None, position: int, retry: in
 
 
 def structured_resp(resp: bytes) -> bytes:
-    """A stored ``ReadResp`` with its id in the structured form."""
+    """Return a stored ``ReadResp`` with its id in the structured form."""
     record = record_of(resp)
     outer, start = read_varint(resp, 1)
     size, at = read_varint(resp, start + 1)

@@ -80,7 +80,7 @@ def _success(store: Store, verdict: Verdict) -> bytes:
 
 
 def _wrong(expected: int, actual: int) -> bytes:
-    """A normal response. Old and new fields both: every client generation reads its own."""
+    """Return a normal response with old and new fields: every client generation reads its own."""
     wrong = Response.WrongExpectedVersion()
     if actual == NO_STREAM:
         wrong.current_no_stream.SetInParent()

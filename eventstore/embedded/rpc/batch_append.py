@@ -70,7 +70,7 @@ class _Batch:
         self._sending = asyncio.Lock()
 
     async def take(self, request: Request) -> None:
-        """One chunk."""
+        """Take one chunk."""
         key = request.correlation_id.SerializeToString(deterministic=True)
         try:
             if request.HasField("options"):
@@ -104,7 +104,7 @@ class _Batch:
         self._open[key] = _Open(stream, expected, time.monotonic() + _patience(options))
 
     def _run(self, correlation_id: shared_pb2.UUID, append: _Open) -> None:
-        """Into the writer's queue now, so that final chunks keep their order; answer later."""
+        """Queue for the writer now, so that final chunks keep their order; answer later."""
         future: asyncio.Future[object] | None = None
         left = append.deadline - time.monotonic()
         if left > 0:
@@ -165,13 +165,13 @@ class _Batch:
             await asyncio.gather(*self._running)
 
     def abandon(self) -> None:
-        """The caller is gone: queued appends commit, their answers go nowhere."""
+        """Forget a caller that is gone: queued appends commit, their answers go nowhere."""
         for task in self._running:
             task.cancel()
 
 
 def _patience(options: Request.Options) -> float:
-    """Seconds until the append may no longer wait; clients send centuries for "no limit"."""
+    """Return seconds until the append may no longer wait; clients send centuries for "no limit"."""
     kind = options.WhichOneof("deadline_option")
     if kind == "deadline":
         left = options.deadline.seconds + options.deadline.nanos / 1e9
@@ -184,7 +184,7 @@ def _patience(options: Request.Options) -> float:
 
 
 def _fail(answer: Response, code: StatusCode, message: str, detail: Message) -> None:
-    """An error in the response. The one ``Any`` tells clients its kind, not the code."""
+    """Put an error into the response. The one ``Any`` tells clients its kind, not the code."""
     status = status_pb2.Status(code=code.value[0], message=message)
     status.details.Pack(detail)
     answer.error.CopyFrom(status)

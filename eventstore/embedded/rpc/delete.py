@@ -20,7 +20,7 @@ class DeleteHandlers:
         self._store = store
 
     async def delete(self, raw: bytes, call: Call) -> bytes:
-        """Soft delete: the next append continues the numbering."""
+        """Delete softly: the next append continues the numbering."""
         options = parse(streams_pb2.DeleteReq, raw).options
         position = await self._run(options, Delete)
         answer = streams_pb2.DeleteResp()
@@ -28,7 +28,7 @@ class DeleteHandlers:
         return answer.SerializeToString()
 
     async def tombstone(self, raw: bytes, call: Call) -> bytes:
-        """Hard delete: the name is gone for good."""
+        """Delete for good: the name can never be used again."""
         options = parse(streams_pb2.TombstoneReq, raw).options
         position = await self._run(options, Tombstone)
         answer = streams_pb2.TombstoneResp()

@@ -11,7 +11,7 @@ Info = persistent_pb2.SubscriptionInfo
 
 
 def describe(group: Group) -> Info:
-    """A snapshot."""
+    """Return a snapshot."""
     settings = group.settings
     last_known = group.source.last_known
     info = Info(
@@ -73,7 +73,7 @@ def _connection(group: Group, consumer: Consumer) -> Info.ConnectionInfo:
 
 
 def _measurements(consumer: Consumer) -> list[Info.Measurement]:
-    """Milliseconds begun between push and answer, over the last thousand messages; never 0."""
+    """Return milliseconds between push and answer, of the last thousand messages; never 0."""
     times = sorted(ceil(latency * 1000) for latency in consumer.latencies)
     if not times:
         return []

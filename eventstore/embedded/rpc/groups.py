@@ -31,7 +31,7 @@ class GroupHandlers:
         self._groups = groups
 
     async def create(self, raw: bytes, call: Call) -> bytes:
-        """A new group."""
+        """Create a group."""
         options = parse(persistent_pb2.CreateReq, raw).options
         stream, start = self._source(options)
         settings = settings_of(
@@ -57,7 +57,7 @@ class GroupHandlers:
         return persistent_pb2.CreateResp().SerializeToString()
 
     async def update(self, raw: bytes, call: Call) -> bytes:
-        """New settings for a group; its filter and its progress stay."""
+        """Give a group new settings; its filter and its progress stay."""
         options = parse(persistent_pb2.UpdateReq, raw).options
         stream, start = self._source(options)
         old = self._groups.get(stream, options.group_name).settings
@@ -89,7 +89,7 @@ class GroupHandlers:
         return stream, start
 
     def _origin(self, stream: str, start: int) -> int:
-        """The end is what it is now, also after a restart."""
+        """Return the start; the end is what it is now, also after a restart."""
         if start != -1:
             return start
         if stream == ALL:
@@ -98,19 +98,19 @@ class GroupHandlers:
         return 0 if last == MAX else last + 1
 
     async def delete(self, raw: bytes, call: Call) -> bytes:
-        """The group and all it kept."""
+        """Delete a group and all it stored."""
         options = parse(persistent_pb2.DeleteReq, raw).options
         await self._groups.delete(stream_of(options), options.group_name)
         return persistent_pb2.DeleteResp().SerializeToString()
 
     async def get_info(self, raw: bytes, call: Call) -> bytes:
-        """One group."""
+        """Return one group."""
         options = parse(persistent_pb2.GetInfoReq, raw).options
         group = self._groups.get(stream_of(options), options.group_name)
         return persistent_pb2.GetInfoResp(subscription_info=describe(group)).SerializeToString()
 
     async def list(self, raw: bytes, call: Call) -> bytes:
-        """All groups, or those of a stream, which must have some."""
+        """Return all groups, or those of a stream, which must have some."""
         options = parse(persistent_pb2.ListReq, raw).options
         groups = self._groups.all()
         if options.WhichOneof("list_option") == "list_for_stream":
@@ -124,7 +124,7 @@ class GroupHandlers:
         return answer.SerializeToString()
 
     async def replay_parked(self, raw: bytes, call: Call) -> bytes:
-        """Answered at once; messages follow as consumers have room."""
+        """Begin a replay: answered at once; messages follow as consumers have room."""
         options = parse(persistent_pb2.ReplayParkedReq, raw).options
         group = self._groups.get(stream_of(options), options.group_name)
         limit = options.WhichOneof("stop_at_option")
@@ -149,7 +149,7 @@ _Streamed = (
 
 
 def stream_of(options: _Streamed, name: str = "stream_identifier") -> str:
-    """The stream a request names; ``$all`` for all."""
+    """Return the stream a request names; ``$all`` for all."""
     kind = options.WhichOneof("stream_option")
     if kind == "all":
         return ALL
@@ -161,7 +161,7 @@ def stream_of(options: _Streamed, name: str = "stream_identifier") -> str:
 def _source(
     options: persistent_pb2.CreateReq.Options | persistent_pb2.UpdateReq.Options,
 ) -> tuple[str, int]:
-    """Stream and start (-1: the end). Node still uses the fields deprecated since 21.10."""
+    """Return stream and start (-1: the end). Node still uses the fields deprecated since 21.10."""
     kind = options.WhichOneof("stream_option")
     if kind == "all":
         if options.all.WhichOneof("all_option") == "position":

@@ -41,7 +41,7 @@ class NodeHandlers:
         self._features = told.SerializeToString()
 
     async def gossip(self, raw: bytes, call: Call) -> bytes:
-        """The cluster: this node."""
+        """Return the cluster: this node."""
         address, port = self._reached_at(call)
         member = gossip_pb2.MemberInfo(
             time_stamp=time.time_ns() // 100,
@@ -53,7 +53,7 @@ class NodeHandlers:
         return gossip_pb2.ClusterInfo(members=[member]).SerializeToString()
 
     def _reached_at(self, call: Call) -> tuple[str, int]:
-        """The address that the caller dialled: clients (Node) dial what they are told here.
+        """Return the address that the caller dialled: clients (Node) dial what they are told here.
 
         The bound one may lead nowhere from where they are: 0.0.0.0, or a container's port.
         """
@@ -63,5 +63,5 @@ class NodeHandlers:
         return self._host, self.port
 
     async def supported_methods(self, raw: bytes, call: Call) -> bytes:
-        """What Node, .NET and Java ask before they choose an RPC."""
+        """Answer what Node, .NET and Java ask before they choose an RPC."""
         return self._features

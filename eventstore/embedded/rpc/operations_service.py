@@ -20,25 +20,25 @@ class OperationsHandlers:
         self._groups = groups
 
     async def restart_groups(self, raw: bytes, call: Call) -> bytes:
-        """As ``PersistentSubscriptions.RestartSubsystem``."""
+        """Restart all groups, as ``PersistentSubscriptions.RestartSubsystem``."""
         await self._groups.restart()
         return b""
 
     async def scavenge(self, raw: bytes, call: Call) -> bytes:
-        """Started and over."""
+        """Answer that it started and is over."""
         answer = ScavengeResp(scavenge_id=str(uuid.uuid4()), scavenge_result=_STOPPED)
         return answer.SerializeToString()
 
     async def stop_scavenge(self, raw: bytes, call: Call) -> bytes:
-        """None is ever running."""
+        """Answer that none is running: none ever is."""
         request: Any = parse(StopScavengeReq, raw)
         raise scavenge_not_found(request.options.scavenge_id)
 
     async def nothing(self, raw: bytes, call: Call) -> bytes:
-        """MergeIndexes, ResignNode, SetNodePriority."""
+        """Do nothing, for MergeIndexes, ResignNode, SetNodePriority."""
         return b""
 
     async def shutdown(self, raw: bytes, call: Call) -> bytes:
-        """As SIGTERM."""
+        """Stop, as on SIGTERM."""
         os.kill(os.getpid(), signal.SIGTERM)
         return b""

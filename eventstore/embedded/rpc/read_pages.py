@@ -51,7 +51,7 @@ def check_readable(log: LogReader, stream: str) -> None:
 
 
 async def read_stream(log: LogReader, request: ReadRequest, call: Call) -> None:
-    """Events of one stream; ``stream_not_found`` if there never were any."""
+    """Send events of one stream; ``stream_not_found`` if there never were any."""
     stream = request.stream
     assert stream is not None
     assert request.count is not None
@@ -120,7 +120,7 @@ async def _stream_backwards(
 
 
 async def read_all(log: LogReader, request: ReadRequest, call: Call) -> None:
-    """``$all``: forwards includes the given position, backwards excludes it."""
+    """Send ``$all``: forwards includes the given position, backwards excludes it."""
     form = shape(log, resolve_links=request.resolve_links, structured=request.structured)
     left = request.count or 0
     if request.backwards:

@@ -14,7 +14,7 @@ Shape = Callable[[bytes], bytes]
 
 
 def shape(log: LogReader, *, resolve_links: bool, structured: bool) -> Shape | None:
-    """The transformation a reader needs; None if it takes stored responses as they are."""
+    """Return the transformation a reader needs; None if it takes stored responses as they are."""
     if not resolve_links:
         return event_encoding.structured_resp if structured else None
 

@@ -20,7 +20,7 @@ _V2 = "/kurrentdb.protocol.v2.streams.StreamsService"
 
 
 def build_methods(store: Store, groups: Groups, node: NodeHandlers) -> Methods:
-    """The handlers of one server."""
+    """Return the handlers of one server."""
     deletes = DeleteHandlers(store)
     group = GroupHandlers(store, groups)
     operations = OperationsHandlers(groups)

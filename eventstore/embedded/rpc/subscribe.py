@@ -57,7 +57,7 @@ class StreamSubscription:
             self._next = min(request.start + 1, MAX)
 
     async def run(self) -> None:
-        """Until the caller goes away or the stream is tombstoned."""
+        """Serve until the caller goes away or the stream is tombstoned."""
         check_readable(self._log, self._stream)
         await _confirm(self._call)
         # Follow first, then read: nothing committed in between can be missed.
@@ -126,7 +126,7 @@ class AllSubscription:
         """Position up to which checkpoints have been given."""
 
     async def run(self) -> None:
-        """Until the caller goes away."""
+        """Serve until the caller goes away."""
         await _confirm(self._call)
         recent = self._log.recent
         level = False
@@ -149,7 +149,7 @@ class AllSubscription:
             await recent.wait()
 
     def _room(self) -> int:
-        """Events to look at in one step: never past the next checkpoint."""
+        """Return how many events to look at in one step: never past the next checkpoint."""
         if not self._interval:
             return SCAN_ROWS
         return max(1, min(SCAN_ROWS, self._interval - (self._position - self._reported)))

@@ -35,7 +35,7 @@ def _rich(
 
 
 def consistency_violation(violations: list[Violation]) -> RpcError:
-    """AppendRecords: some streams are not in the demanded state; nothing was written."""
+    """Say that AppendRecords: some streams are not in the demanded state; nothing was written."""
     detail = errors_pb2.AppendConsistencyViolationErrorDetails()
     size = 0
     for violation in violations:
@@ -56,7 +56,7 @@ def consistency_violation(violations: list[Violation]) -> RpcError:
 
 
 def revision_conflict(stream: str, expected: int, actual: int) -> RpcError:
-    """AppendSession: a stream is at another revision."""
+    """Say that AppendSession: a stream is at another revision."""
     return _rich(
         StatusCode.FAILED_PRECONDITION,
         f"Append failed due to a revision conflict on stream '{shown(stream)}'. "
@@ -69,7 +69,7 @@ def revision_conflict(stream: str, expected: int, actual: int) -> RpcError:
 
 
 def stream_tombstoned(stream: str) -> RpcError:
-    """AppendSession: the stream is deleted for good."""
+    """Say that AppendSession: the stream is deleted for good."""
     return _rich(
         StatusCode.FAILED_PRECONDITION,
         f"Stream '{shown(stream)}' has been tombstoned.",
@@ -79,7 +79,7 @@ def stream_tombstoned(stream: str) -> RpcError:
 
 
 def record_too_large(stream: str, record_id: str, size: int) -> RpcError:
-    """One record exceeds the limit."""
+    """Say that one record exceeds the limit."""
     return _rich(
         StatusCode.INVALID_ARGUMENT,
         f"The size of record {record_id} ({size} bytes) exceeds the maximum allowed size of "
@@ -92,7 +92,7 @@ def record_too_large(stream: str, record_id: str, size: int) -> RpcError:
 
 
 def transaction_too_large(size: int) -> RpcError:
-    """All records together exceed the limit."""
+    """Say that all records together exceed the limit."""
     return _rich(
         StatusCode.ABORTED,
         f"The size of the transaction ({size} bytes) exceeds the maximum allowed size of "
@@ -105,7 +105,7 @@ def transaction_too_large(size: int) -> RpcError:
 
 
 def stream_twice(stream: str) -> RpcError:
-    """AppendSession takes each stream once."""
+    """Say that AppendSession takes each stream once."""
     return _rich(
         StatusCode.ABORTED,
         f"Stream '{shown(stream)}' is already part of this append session.",
@@ -115,7 +115,7 @@ def stream_twice(stream: str) -> RpcError:
 
 
 def no_requests() -> RpcError:
-    """An append session must append something."""
+    """Say that an append session must append something."""
     return _rich(
         StatusCode.FAILED_PRECONDITION,
         "The append session received no requests.",
@@ -125,7 +125,7 @@ def no_requests() -> RpcError:
 
 
 def bad_request(field: str, description: str) -> RpcError:
-    """A field has no valid value."""
+    """Say that a field has no valid value."""
     violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
     return _rich(
         StatusCode.INVALID_ARGUMENT,

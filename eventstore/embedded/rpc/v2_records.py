@@ -21,14 +21,14 @@ _ZERO = bytes(16)
 
 
 def valid_stream(stream: str) -> str:
-    """The name, if records can be written to it."""
+    """Return the name, if records can be written to it."""
     if not is_valid(stream):
         raise bad_request("stream", "must be a non-empty stream name other than '$$'")
     return stream
 
 
 def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Proposed, int]:
-    """The event to write and its size as the server counts it; refuses invalid records."""
+    """Return the event to write and its size as the server counts it; refuse invalid records."""
     record_id = _record_id(record)
     schema = record.schema
     form = _FORMATS.get(schema.format)
@@ -58,7 +58,7 @@ def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Prop
 
 @lru_cache(maxsize=4096)
 def _valid_name(name: str) -> bool:
-    """Event types are few and come again and again."""
+    """Tell whether a type is valid; types are few and come again and again."""
     return _NAME.fullmatch(name) is not None and unicodedata.is_normalized("NFC", name)
 
 
@@ -72,7 +72,7 @@ def _record_id(record: streams_pb2.AppendRecord) -> bytes:
 
 
 def _plain(value: struct_pb2.Value) -> object:
-    """A property as JSON knows it."""
+    """Return a property as JSON knows it."""
     kind = value.WhichOneof("kind")
     if kind == "string_value":
         return value.string_value

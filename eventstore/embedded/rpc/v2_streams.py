@@ -36,7 +36,7 @@ class V2StreamsHandlers:
         self._store = store
 
     async def append_records(self, raw: bytes, call: Call) -> bytes:
-        """Records of any streams in the order given, with checks on any streams."""
+        """Append records of any streams in the order given, with checks on any streams."""
         request = parse(streams_pb2.AppendRecordsRequest, raw)
         if not request.records:
             raise bad_request("records", "must hold at least one record")
@@ -76,7 +76,7 @@ class V2StreamsHandlers:
         return answer.SerializeToString()
 
     async def append_session(self, call: Call) -> None:
-        """Appends to several streams, one request each, written together at half-close."""
+        """Append to several streams, one request each, written together at half-close."""
         streams: list[StreamWrite] = []
         events: list[tuple[int, Proposed]] = []
         seen: set[str] = set()
@@ -128,7 +128,7 @@ def _session_expected(request: streams_pb2.AppendRequest) -> int:
 def _checks(
     request: streams_pb2.AppendRecordsRequest,
 ) -> tuple[list[StreamWrite], dict[str, int]]:
-    """Checked streams in order, and their numbers by name in lower case."""
+    """Return checked streams in order, and their numbers by name in lower case."""
     streams: list[StreamWrite] = []
     index: dict[str, int] = {}
     for check in request.checks:

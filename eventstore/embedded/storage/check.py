@@ -61,7 +61,7 @@ def check(
 def _weak(
     transaction: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
 ) -> Verdict:
-    """No revision is given, so only the ids can tell a retry from a new append."""
+    """Decide without a revision: only the ids can tell a retry from a new append."""
     last = state.last
     found: tuple[int, int] | None = None
     if last >= 0:
@@ -82,7 +82,7 @@ def _weak(
 def _strong(
     transaction: WriteTransaction, state: StreamState, expected: int, ids: list[bytes]
 ) -> Verdict:
-    """A retry finds its own ids at exactly the revisions that it would have written."""
+    """Decide on a retry: its own ids are at exactly the revisions that it would have written."""
     last = state.last
     revives = expected == NO_STREAM and state.soft_deleted
     position = 0

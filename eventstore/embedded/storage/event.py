@@ -53,5 +53,5 @@ class Event:
         self.resp = resp
 
     def record(self) -> Record:
-        """The decoded record, for the few that look inside (metadata, links)."""
+        """Return the decoded record, for the few that look inside (metadata, links)."""
         return Record.FromString(record_of(self.resp))

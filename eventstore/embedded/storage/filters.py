@@ -35,7 +35,7 @@ class EventFilter:
         self.is_default = False
 
     def matches(self, stream: str, event_type: str) -> bool:
-        """For events that are not hidden."""
+        """Tell whether a name matches; for events that are not hidden."""
         name = stream if self._on_stream else event_type
         known = self._known.get(name)
         if known is None:
@@ -45,7 +45,7 @@ class EventFilter:
         return known
 
     def shows(self, event: Event) -> bool:
-        """Whether a reader with this filter gets the event."""
+        """Tell whether a reader with this filter gets the event."""
         return not event.flags & FLAG_HIDDEN and self.matches(event.stream, event.type)
 
 
@@ -84,7 +84,7 @@ _filters: dict[tuple[bool, str, tuple[str, ...]], EventFilter] = {}
 
 
 def make_filter(on_stream: bool, regex: str, prefixes: tuple[str, ...]) -> EventFilter:
-    """The filter for an expression; a regex that isn't empty wins over the prefixes."""
+    """Return the filter for an expression; a regex that isn't empty wins over the prefixes."""
     if regex == DEFAULT_EXCLUDE and not on_stream:
         return DEFAULT
     key = (on_stream, regex, () if regex else prefixes)
@@ -97,7 +97,7 @@ def make_filter(on_stream: bool, regex: str, prefixes: tuple[str, ...]) -> Event
 
 
 def index_filter(index: str) -> EventFilter:
-    """The filter behind ``$idx-all``, ``$idx-ce-<category>`` and ``$idx-et-<type>``: a scan of
+    """Return the filter behind ``$idx-all``, ``$idx-ce-<category>``, ``$idx-et-<type>``: a scan of
     ``$all``, which on one node needs no index of its own."""
     if index == INDEX_PREFIX + "all":
         return DEFAULT
@@ -140,7 +140,7 @@ def check_backtracking(regex: str) -> None:
 
 
 def filter_of(options: FilterOptions) -> EventFilter:
-    """The filter in a request; raises ``INVALID_ARGUMENT`` where it makes no sense."""
+    """Return the filter in a request; raise ``INVALID_ARGUMENT`` where it makes no sense."""
     kind = options.WhichOneof("filter")
     if kind is None:
         raise invalid_argument("'filter' is a required argument of FilterOptions")

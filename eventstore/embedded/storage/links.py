@@ -8,7 +8,7 @@ _LINK_MARK = b"\x0a\x04type\x12\x02$>"
 
 
 def link_target(record: Record) -> tuple[int, str] | None:
-    """Revision and stream that a link names; None if the record is no well-formed link."""
+    """Return revision and stream that a link names; None if the record is no well-formed link."""
     if record.metadata["type"] != LINK_TYPE:
         return None
     revision, at, stream = record.data.partition(b"@")
@@ -21,12 +21,12 @@ def link_target(record: Record) -> tuple[int, str] | None:
 
 
 def is_link(resp: bytes) -> bool:
-    """A quick no for all that surely isn't one."""
+    """Say no quickly for all that surely isn't a link."""
     return _LINK_MARK in resp
 
 
 def target_of(log: LogReader, record: Record) -> tuple[bool, Event | None]:
-    """Whether a record is a link, and its target if that can still be read."""
+    """Tell whether a record is a link; return its target if that can still be read."""
     target = link_target(record)
     if target is None:
         return False, None

@@ -32,7 +32,7 @@ _EVENT = (
 
 
 def _page(cursor: sqlite3.Cursor) -> tuple[list[tuple[int, bytes]], bool]:
-    """Rows up to a number of bytes, and whether that cut some off: events may have 16 MiB each."""
+    """Return rows up to a number of bytes, and whether that cut some off: events may be large."""
     rows: list[tuple[int, bytes]] = []
     size = 0
     for row in cursor:
@@ -101,7 +101,7 @@ class LogReader:
         self.recent.publish(events)
 
     def info(self, name: str) -> StreamInfo:
-        """State of a stream; ``last`` is -1 if it was never written."""
+        """Return the state of a stream; ``last`` is -1 if it was never written."""
         info = self._streams.get(name)
         if info is None:
             if len(self._streams) >= _CACHED_STREAMS:
@@ -161,7 +161,7 @@ class LogReader:
         )  # fmt: skip
 
     def window(self, info: StreamInfo) -> tuple[int, int]:
-        """First and last readable revision; the first is behind the last if none is."""
+        """Return the first and last readable revision; the first is behind the last if none is."""
         last, metadata = info.last, info.metadata
         first = metadata.truncate_before
         if metadata.max_count is not None:
@@ -172,7 +172,7 @@ class LogReader:
         return first, last
 
     def _first_unexpired(self, sid: int, first: int, last: int, seconds: int) -> int:
-        """First revision that is not expired, by bisection: ``created`` never decreases."""
+        """Return the first revision that is not expired, by bisection: ``created`` never decreases."""
         oldest = time.time_ns() // 100 - seconds * 10_000_000
         low, high = first, last + 1
         while low < high:
@@ -189,7 +189,7 @@ class LogReader:
     def stream_forwards(
         self, sid: int, start: int, last: int, limit: int
     ) -> list[tuple[int, bytes]]:
-        """Revision and response of readable events from ``start`` up to ``last``."""
+        """Return revision and response of readable events from ``start`` up to ``last``."""
         rows, _ = _page(
             self._db.execute(
                 "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
@@ -202,7 +202,7 @@ class LogReader:
     def stream_backwards(
         self, sid: int, start: int, first: int, limit: int
     ) -> list[tuple[int, bytes]]:
-        """Revision and response of readable events from ``start`` down to ``first``."""
+        """Return revision and response of readable events from ``start`` down to ``first``."""
         rows, _ = _page(
             self._db.execute(
                 "SELECT revision, resp FROM events WHERE stream = ? AND revision BETWEEN ? AND ?"
@@ -213,7 +213,7 @@ class LogReader:
         return rows
 
     def stream_events(self, sid: int, start: int, last: int, limit: int) -> list[Event]:
-        """As ``stream_forwards``, with everything a consumer group needs; at least one, and no more
+        """Read as ``stream_forwards``, with all that a group needs; at least one, and no more
         than a page's bytes."""
         events: list[Event] = []
         size = 0
@@ -231,7 +231,7 @@ class LogReader:
         return events
 
     def event_at(self, stream: str, revision: int) -> Event | None:
-        """A readable event by stream and revision: the target of a link, say."""
+        """Return a readable event by stream and revision: the target of a link, say."""
         info = self.info(stream)
         if not info.exists or info.last == MAX:
             return None
@@ -244,7 +244,7 @@ class LogReader:
     def scan_forwards(
         self, after: int, match: EventFilter, limit: int, look_at: int = SCAN_ROWS
     ) -> tuple[list[tuple[int, bytes]], int]:
-        """One step of ``$all`` forwards: matches behind a position, and how far it has looked."""
+        """Take one step of ``$all`` forwards; return matches, and how far it has looked."""
         until = min(after + look_at, self.recent.last_position)
         rows, cut = self._matches(match, "> ? AND position <= ?", "ASC", (after, until), limit)
         return rows, rows[-1][0] if cut or len(rows) == limit else until
@@ -252,7 +252,7 @@ class LogReader:
     def scan_backwards(
         self, before: int, match: EventFilter, limit: int
     ) -> tuple[list[tuple[int, bytes]], int]:
-        """One step of ``$all`` backwards: matches before a position, and how far it has looked."""
+        """Take one step of ``$all`` backwards; return matches, and how far it has looked."""
         if match.is_default:
             before = min(before, self._last_user + 1)
         down_to = max(before - SCAN_ROWS, 0)
@@ -293,7 +293,7 @@ class LogReader:
         )
 
     def events_at(self, positions: Sequence[int]) -> list[Event]:
-        """Whole events by position, in position order."""
+        """Return whole events by position, in position order."""
         marks = ",".join("?" * len(positions))
         return self._select(f"WHERE e.position IN ({marks}) ORDER BY e.position", positions)
 

@@ -31,7 +31,7 @@ METASTREAM = StreamMetadata(max_count=1)
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
-    """The object in ``data``, or an empty one: what isn't JSON is stored but has no meaning."""
+    """Return the object in ``data``, or an empty one: other data is stored but has no meaning."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -44,7 +44,7 @@ def _positive(value: object) -> int | None:
 
 
 def interpret(event_type: str, data: bytes) -> StreamMetadata:
-    """Metadata in force after an event of a metastream."""
+    """Return metadata in force after an event of a metastream."""
     if event_type != METADATA_TYPE:
         return NO_METADATA
     values = parse_json_object(data)
@@ -58,5 +58,5 @@ def interpret(event_type: str, data: bytes) -> StreamMetadata:
 
 
 def with_truncate_before(data: bytes, revision: int) -> bytes:
-    """The same JSON object with another ``$tb``; other keys stay."""
+    """Return the same JSON object with another ``$tb``; other keys stay."""
     return json.dumps(parse_json_object(data) | {"$tb": revision}).encode()

@@ -13,7 +13,7 @@ _HIDDEN = re.compile(r"\$persistentsubscription-\$all::.*-(checkpoint|parked)", 
 
 
 def decode_stream_name(raw: bytes) -> str:
-    """The name in a ``StreamIdentifier``; empty, ``$$`` and non-UTF-8 names are refused."""
+    """Return the name in a ``StreamIdentifier``; empty, ``$$`` and non-UTF-8 names are refused."""
     try:
         name = raw.decode()
     except UnicodeDecodeError as error:
@@ -24,19 +24,19 @@ def decode_stream_name(raw: bytes) -> str:
 
 
 def is_valid(name: str) -> bool:
-    """Names that can hold events."""
+    """Tell whether a name can hold events."""
     if len(name) * 4 > MAX_STREAM_NAME_BYTES and len(name.encode()) > MAX_STREAM_NAME_BYTES:
         return False
     return bool(name) and name != "$$"
 
 
 def is_metastream(name: str) -> bool:
-    """``$$s`` holds the metadata of ``s``."""
+    """Tell whether it holds metadata: ``$$s`` holds that of ``s``."""
     return name.startswith("$$")
 
 
 def stream_flags(name: str) -> int:
-    """Groups on ``$all`` would feed on their own checkpoints if ``$all`` showed them."""
+    """Return flags: groups on ``$all`` would feed on their own checkpoints if it showed them."""
     if not name.startswith("$"):
         return 0
     hidden = name == "$epoch-information" or _HIDDEN.fullmatch(name)
@@ -44,5 +44,5 @@ def stream_flags(name: str) -> int:
 
 
 def type_flags(event_type: str) -> int:
-    """Whether the clients' default filter drops the type."""
+    """Tell whether the clients' default filter drops the type."""
     return 0 if _default.search(event_type) else FLAG_SYSTEM

@@ -37,7 +37,7 @@ class Nothing:
     """Writes nothing; is answered after everything that was queued before it."""
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Append:
     events: list[Proposed]
 
     def apply(self, transaction: WriteTransaction) -> Verdict:
-        """Verdict with the stream's last revision and position after the append."""
+        """Return the verdict with the stream's last revision and position after the append."""
         state = transaction.stream(self.stream)
         events = self.events
         verdict = check(transaction, state, self.expected, [event.id for event in events])
@@ -65,7 +65,7 @@ class Append:
 def stage_revival(
     transaction: WriteTransaction, state: StreamState
 ) -> tuple[StreamState, int] | None:
-    """Before an append: does it undelete a stream, and from which revision is that readable?"""
+    """Find out which stream an append undeletes, and from which revision that is readable."""
     if is_metastream(state.name):
         base = transaction.stream(state.name[2:])
         if base.soft_deleted:
@@ -77,7 +77,7 @@ def stage_revival(
 def finish_revival(
     transaction: WriteTransaction, state: StreamState, revival: tuple[StreamState, int] | None
 ) -> None:
-    """After an append: one more ``$metadata`` event with the present keys and the new ``$tb``."""
+    """Stage one more ``$metadata`` event, with the present keys and the new ``$tb``."""
     if revival is None:
         return
     base, first = revival
@@ -99,7 +99,7 @@ class Delete:
     expected: int
 
     def apply(self, transaction: WriteTransaction) -> Verdict:
-        """Verdict with the position of the ``$metadata`` event."""
+        """Return the verdict with the position of the ``$metadata`` event."""
         state = transaction.stream(self.stream)
         if state.last == NO_STREAM and transaction.stream("$$" + self.stream).last == NO_STREAM:
             return Verdict(Decision.WRONG, NO_STREAM)
@@ -118,7 +118,7 @@ class Tombstone:
     expected: int
 
     def apply(self, transaction: WriteTransaction) -> Verdict:
-        """Verdict with the position of the tombstone event."""
+        """Return the verdict with the position of the tombstone event."""
         state = transaction.stream(self.stream)
         event_id = uuid.uuid4().bytes
         verdict = check(transaction, state, self.expected, [event_id])
@@ -158,7 +158,7 @@ class MultiAppend:
     """Index into ``streams``, and the event."""
 
     def apply(self, transaction: WriteTransaction) -> "MultiResult":
-        """Revisions per written stream, or what stands in the way."""
+        """Return revisions per written stream, or what stands in the way."""
         transaction.prefetch([write.stream for write in self.streams])
         states = [transaction.stream(write.stream) for write in self.streams]
         verdicts = [
@@ -214,7 +214,7 @@ def _check_multi(transaction: WriteTransaction, state: StreamState, write: Strea
 
 
 def _actual(state: StreamState, write: StreamWrite, verdict: Verdict) -> int:
-    """The state as reported. "Soft-deleted" is known only to the check that looked for it."""
+    """Return the state to report. "Soft-deleted" is known only to the check that looked for it."""
     if state.tombstoned:
         return TOMBSTONED
     if state.soft_deleted and write.expected == STREAM_EXISTS:

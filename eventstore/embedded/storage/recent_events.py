@@ -56,11 +56,11 @@ class RecentEvents:
             self._bytes = bytes_left
 
     def covers(self, position: int) -> bool:
-        """Whether every event after this position is still here."""
+        """Tell whether every event after this position is still here."""
         return position >= self._before
 
     def after(self, position: int, limit: int) -> Sequence[Event]:
-        """Up to ``limit`` events behind a position that is covered."""
+        """Return up to ``limit`` events behind a position that is covered."""
         if position >= self._last:
             return ()
         at = bisect_right(self._positions, position)

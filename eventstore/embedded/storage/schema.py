@@ -55,7 +55,7 @@ class SchemaMismatchError(Exception):
 
 
 def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
-    """A connection in autocommit mode; transactions are begun and ended in so many words."""
+    """Open in autocommit mode; transactions are begun and ended in so many words."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=512
     )

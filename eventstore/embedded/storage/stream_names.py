@@ -30,7 +30,7 @@ _KEY = "names_merged"
 
 
 def name_hash(name: str) -> int:
-    """32 bits with a sign: SQLite stores these in four bytes. The file depends on it: frozen."""
+    """Return 32 signed bits: SQLite stores these in four bytes. The file depends on it: frozen."""
     return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big", signed=True)
 
 
@@ -111,7 +111,7 @@ class StreamNames:
         return int(row[0]) if row else 0
 
     def unknown(self, db: sqlite3.Connection, names: Iterable[str]) -> list[str]:
-        """Names that no stream has, found in one query; a few of them may be left out."""
+        """Return names that no stream has, found in one query; a few of them may be left out."""
         hashes = {name: name_hash(name) for name in names if self._in_memory(name) is None}
         if not hashes:
             return []
@@ -142,7 +142,7 @@ class StreamNames:
             self._mark(db, merging.newest)
 
     def committed(self, new_streams: Iterable[tuple[str, int]]) -> None:
-        """After the commit: let go of what the index has now, take in the new streams."""
+        """Let go of what the index has now, take in the new streams: the commit is done."""
         if self._merging is not None:
             self._merge_due -= len(self._staged)
             self._next = self._staged_slices

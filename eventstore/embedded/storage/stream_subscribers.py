@@ -22,7 +22,7 @@ class Follower:
         self._has_news = asyncio.Event()
 
     def push(self, event: Event) -> None:
-        """Called by the publication of a commit."""
+        """Take an event of a commit that is published."""
         if len(self._events) >= _BOUND:
             self._events.clear()
             self._overflown = True

@@ -23,7 +23,7 @@ _KEY = "system_projections"
 
 
 def links_of(event: Event) -> list[str]:
-    """Streams that get a link to this event. System streams and types are left out."""
+    """Return streams that get a link to this event. System streams and types are left out."""
     stream = event.stream
     if stream.startswith("$") or event.flags & FLAG_SYSTEM or event.revision == MAX:
         return []
@@ -44,7 +44,7 @@ class WriteLinks:
     position: int
 
     def apply(self, transaction: WriteTransaction) -> None:
-        """Deleted link streams are skipped: somebody did not want them."""
+        """Write the links. Deleted link streams are skipped: somebody did not want them."""
         for event in self.events:
             data = f"{event.revision}@{event.stream}".encode()
             metadata = json.dumps(

@@ -106,7 +106,7 @@ class WriteTransaction:
         self.staged = []
 
     def stream(self, name: str) -> StreamState:
-        """The state of a stream, loaded on first use."""
+        """Return the state of a stream, loaded on first use."""
         state = self._streams.get(name)
         if state is None:
             state = self._streams[name] = self._load(name)
@@ -143,7 +143,7 @@ class WriteTransaction:
         return int(row[0]) if row else NO_STREAM
 
     def latest_metadata(self, name: str) -> bytes | None:
-        """Data of the last ``$metadata`` event of a stream; None if it has none."""
+        """Return data of the last ``$metadata`` event of a stream; None if it has none."""
         state = self._streams.get("$$" + name)
         if state is not None:
             self.flush()
@@ -157,7 +157,7 @@ class WriteTransaction:
         return record.data if record.metadata["type"] == METADATA_TYPE else b"{}"
 
     def revision_of(self, state: StreamState, event_id: bytes) -> tuple[int, int] | None:
-        """Revision and position of the latest event with this id in this stream."""
+        """Return revision and position of the latest event with this id in this stream."""
         if not state.sid:
             return None
         if state.sid in self._dirty:
@@ -178,7 +178,7 @@ class WriteTransaction:
         return (row[0], row[1]) if row else None
 
     def event_at(self, state: StreamState, revision: int) -> tuple[bytes, int] | None:
-        """Id and position of a revision, readable or not."""
+        """Return id and position of a revision, readable or not."""
         if not state.sid:
             return None
         if state.sid in self._dirty:
@@ -276,12 +276,12 @@ class WriteTransaction:
         values.clear()
 
     def finish(self) -> None:
-        """The last statements of the transaction."""
+        """Execute the last statements of the transaction."""
         self.flush()
         self._names.stage(self._db, len(self._new_names))
 
     def committed(self) -> None:
-        """After the commit: new names are found by all, and the cache is cut to its bound now that
+        """Let all find the new names; cut the cache to its bound, now that
         every state can be loaded again."""
         self._names.committed(self._new_names)
         self._new_names.clear()

@@ -122,7 +122,7 @@ class Writer:
                 self._keep_wal_short(events)
 
     def _commit(self, jobs: list[_Job]) -> list[Event]:
-        """One transaction for all; on failure all fail, and nothing of it is remembered."""
+        """Commit all in one transaction; on failure all fail, and nothing of it is remembered."""
         transaction = self._transaction
         if self._broken is not None:
             self._fail(jobs, unavailable(self._broken))
@@ -155,7 +155,7 @@ class Writer:
             job.error = error
 
     def _recover(self, error: BaseException) -> None:
-        """Back to what is on disk. After a failed sync the kernel may have dropped dirty pages, so
+        """Go back to what is on disk. After a failed sync the kernel may have lost dirty pages, so
         an I/O error ends writing until a restart; a full disk or a refused statement doesn't."""
         try:
             if self._db.in_transaction:
@@ -168,7 +168,7 @@ class Writer:
             self._broken = f"Writing has stopped: {error}"
 
     def _finish(self, jobs: list[_Job], events: list[Event]) -> None:
-        """On the loop, once a group: publish first, so that who is answered reads its own write."""
+        """Publish, then answer a group: so who is answered reads its own write. On the loop."""
         if events:
             self._publish(events)
         for job in jobs:
