@@ -1,7 +1,7 @@
 """Replaying parked messages, at least once.
 
 The real server truncates the parked stream as soon as it has read it, and loses what is in flight
-in a crash. Here ``$tb`` moves only over messages whose outcome (handled, or parked anew) is on
+in a crash. Here ``$tb`` moves only over messages whose outcome (handled, or parked again) is on
 disk; a restart finds the others still parked.
 """
 

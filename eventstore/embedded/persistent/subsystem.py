@@ -112,7 +112,7 @@ class Groups:
             await self._store.write(RemoveGroup(group.settings), type(None))
 
     async def restart(self) -> None:
-        """Drop all consumers and load everything anew."""
+        """Drop all consumers and load everything again."""
         async with self._changes:
             for group in self._groups.values():
                 group.flush()

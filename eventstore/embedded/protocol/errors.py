@@ -39,7 +39,7 @@ def _trailers(kind: str, **values: str) -> Trailers:
 
 
 def shown(name: str) -> str:
-    """Return a name as it may stand in an error text: that is a trailer too, so it is cut as well, by
+    """Return a name fit for an error text: that is a trailer too, so it is cut as well, by
     bytes, for each byte beyond ASCII takes three there."""
     raw = name.encode()
     if len(raw) <= _TRAILER_LIMIT:

@@ -134,7 +134,7 @@ class GroupHandlers:
         return persistent_pb2.ReplayParkedResp().SerializeToString()
 
     async def restart(self, raw: bytes, call: Call) -> bytes:
-        """Drop all consumers, load all groups anew."""
+        """Drop all consumers, load all groups again."""
         await self._groups.restart()
         return shared_pb2.Empty().SerializeToString()
 

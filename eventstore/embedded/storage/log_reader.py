@@ -172,7 +172,7 @@ class LogReader:
         return first, last
 
     def _first_unexpired(self, sid: int, first: int, last: int, seconds: int) -> int:
-        """Return the first revision that is not expired, by bisection: ``created`` never decreases."""
+        """Return the first revision that has not expired. ``created`` never decreases."""
         oldest = time.time_ns() // 100 - seconds * 10_000_000
         low, high = first, last + 1
         while low < high:

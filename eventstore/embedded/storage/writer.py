@@ -184,7 +184,7 @@ class Writer:
                 future.set_result(job.result)
 
     def _keep_wal_short(self, events: list[Event]) -> None:
-        """Copy the WAL back now and then, and begin it anew: the longer it is, the more every read
+        """Copy the WAL back now and then, and start it over: the longer it is, the more every read
         of a page costs. Its file keeps its size, so growth is counted by what was written.
 
         Another thread does the work. What was committed meanwhile is little, so the writer copies
