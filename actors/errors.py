@@ -81,6 +81,20 @@ class StreamUnreadable(WriteSideError):
         self.detail = detail
 
 
+class AggregateDeleted(WriteSideError):
+    """The aggregate's stream is tombstoned: its id can never be used again; nothing was appended.
+
+    Over HTTP 410. A stream that is only soft-deleted takes commands, as if there never was one.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"{self.stream} was deleted for good; its id cannot be used again"
+
+
 class DecisionFailed(WriteSideError):
     """The domain's own code broke on this command; nothing was appended."""
 
