@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check test bench bench-growth profile lock
+.PHONY: install up check test clients bench bench-growth profile lock
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -22,8 +22,21 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+# Where there is npm, the types that TypeScript clients get are tested too.
+TYPESCRIPT := tests/contract/api/typescript
+NPM := $(shell command -v npm)
+CLIENT_TOOLS := $(if $(NPM),$(TYPESCRIPT)/node_modules/.package-lock.json)
+
+$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
+	npm ci --silent --no-audit --no-fund --prefix $(TYPESCRIPT)
+	touch $@
+
+test: check $(CLIENT_TOOLS)
 	$(BIN)/python -m pytest
+
+# Clients generated from the OpenAPI document, type-checked: Python, and TypeScript with npm.
+clients: install $(CLIENT_TOOLS)
+	$(BIN)/python -m pytest tests/contract/api -k client
 
 # Rayfold, plain CRUD and a no-op in interleaved rounds; results in loadtests/results/.
 bench: install

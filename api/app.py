@@ -12,7 +12,7 @@ from api.commands.status import CommandStatus
 from api.http.auth import Principals
 from api.http.endpoint import Endpoint
 from api.http.problems import HANDLERS
-from api.openapi.document import openapi_handler
+from api.openapi.routes import openapi_handlers
 from api.operators.metrics import Metrics
 from api.operators.routes import Operations, OperatorRoutes
 from api.queries.history import Histories, HistoryRoutes
@@ -50,7 +50,7 @@ def create_app(
             *past.handlers(gate),
             *live_handlers(registry, queries, gate),
             *OperatorRoutes(operations, metrics).handlers(gate),
-            openapi_handler(registry, gate),
+            *openapi_handlers(registry, gate, secured=bool(tokens)),
         ],
         exception_handlers=HANDLERS,
         openapi_config=None,

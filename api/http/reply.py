@@ -20,16 +20,17 @@ class Reply(NamedTuple):
 
 
 def json_bytes(body: bytes, status: int = 200, headers: Fields | None = None) -> Reply:
-    """A body that is JSON already."""
+    """Return a body that is JSON already."""
     fields = [JSON, (b"content-length", b"%d" % len(body))]
     return Reply(status, fields + headers if headers else fields, body)
 
 
 def json_reply(content: Any, status: int = 200, headers: Fields | None = None) -> Reply:
-    """JSON out of plain data."""
+    """Return JSON made of plain data."""
     return json_bytes(encode(content), status, headers)
 
 
-def content(body: bytes, media_type: bytes) -> Reply:
-    """A body of another type."""
-    return Reply(200, [(b"content-type", media_type), (b"content-length", b"%d" % len(body))], body)
+def content(body: bytes, media_type: bytes, headers: Fields | None = None) -> Reply:
+    """Return 200 with a body of another type."""
+    fields = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+    return Reply(200, fields + headers if headers else fields, body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
@@ -63,23 +63,35 @@ class Operations(Protocol):
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
-class _Rebuild(msgspec.Struct, forbid_unknown_fields=True):
+class Rebuild(msgspec.Struct, forbid_unknown_fields=True):
+    """Which view, or SQL projection, is folded again from the log."""
+
     view: str
 
 
-class _Replay(msgspec.Struct, forbid_unknown_fields=True):
+class Replay(msgspec.Struct, forbid_unknown_fields=True):
+    """Which key of a view is folded again; all that are parked in it where `key` is empty."""
+
     view: str
     key: str = ""
 
 
-class _Discard(msgspec.Struct, forbid_unknown_fields=True):
+class Discard(msgspec.Struct, forbid_unknown_fields=True):
+    """Which key of a view goes on without the event behind which it is parked."""
+
     view: str
     key: str
 
 
-class _Scale(msgspec.Struct, forbid_unknown_fields=True):
+class Scale(msgspec.Struct, forbid_unknown_fields=True):
+    """How many parts there are of `write`, `memory`, `postgres`, `memory:VIEW`, `postgres:VIEW`."""
+
     target: str
-    n: int
+    n: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 64})]
+
+
+REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale)
+"""The bodies that operators send."""
 
 
 class OperatorRoutes:
@@ -142,7 +154,7 @@ class OperatorRoutes:
         return json_reply({"differences": await self._operations.verify()})
 
     async def _scale(self, call: Call) -> Reply:
-        wanted = await _body(call, _Scale)
+        wanted = await _body(call, Scale)
         await self._operations.scale(wanted.target, wanted.n)
         return json_reply({"target": wanted.target, "n": wanted.n})
 
@@ -150,7 +162,7 @@ class OperatorRoutes:
         return json_reply({"rebuilds": self._operations.rebuilds()})
 
     async def _rebuild(self, call: Call) -> Reply:
-        wanted = await _body(call, _Rebuild)
+        wanted = await _body(call, Rebuild)
         return json_reply(self._operations.rebuild(wanted.view), 202)
 
     async def _parked(self, call: Call) -> Reply:
@@ -166,11 +178,11 @@ class OperatorRoutes:
         return json_reply(event)
 
     async def _replay(self, call: Call) -> Reply:
-        wanted = await _body(call, _Replay)
+        wanted = await _body(call, Replay)
         return json_reply({"replayed": await self._operations.replay(wanted.view, wanted.key)})
 
     async def _discard(self, call: Call) -> Reply:
-        wanted = await _body(call, _Discard)
+        wanted = await _body(call, Discard)
         return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
 
     async def _console(self, call: Call) -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from api.http.headers import Headers
-from api.http.reply import JSON, Fields, Reply
+from api.http.reply import Fields, Reply
 
 MEDIA_TYPE = b"application/vnd.rayfold.minimal+json"
 
@@ -33,8 +33,7 @@ def minimal_reply(reply: Reply, headers: Headers) -> Reply:
         return with_vary(reply)
     body = reply.body[: reply.body.rindex(_REVISION)] + b"}"
     fields: Fields = [(n, v) for n, v in reply.headers if not n.startswith(b"content-")]
-    fields.append((b"content-type", MEDIA_TYPE) if _accepts(headers) else JSON)
-    fields += [(b"content-length", b"%d" % len(body)), VARY]
+    fields += [(b"content-type", MEDIA_TYPE), (b"content-length", b"%d" % len(body)), VARY]
     if _prefers(headers):
         fields.append((b"preference-applied", _PREFER))
     return Reply(200, fields, body)

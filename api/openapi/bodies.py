@@ -1,0 +1,186 @@
+"""What the gateway itself answers with, as far as clients may rely on it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+
+class Store(Enum):
+    """Where a view is kept."""
+
+    MEMORY = "memory"
+    POSTGRES = "postgres"
+
+
+class FieldError(Struct):
+    """One field that does not fit."""
+
+    field: Annotated[str, Meta(description="Its place in the message, with dots")]
+    message: str
+    type: str
+
+
+class Problem(Struct):
+    """What went wrong (RFC 9457). Some kinds have members of their own beside these."""
+
+    type: Annotated[str, Meta(description="Stable; names the kind of problem")]
+    title: str
+    status: int
+    detail: str
+    code: Annotated[str, Meta(description="Of the rule that said no")] | UnsetType = UNSET
+    errors: list[FieldError] | UnsetType = UNSET
+
+
+class Processing(Struct):
+    """No store has come as far as the client's Consistency-Token; the write stands."""
+
+    status: Literal["processing"]
+    view: str
+    position: int
+    wanted: int
+    detail: str
+
+
+class RecordedEvent(Struct):
+    """An event, as the log has it."""
+
+    type: str
+    revision: int
+    position: int
+    recorded_at: datetime | None
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class LoggedEvent(Struct):
+    """An event, as operators look at it."""
+
+    type: str
+    stream: str
+    revision: int
+    position: int
+    data: Annotated[str, Meta(description="As it was written")]
+    metadata: dict[str, Any]
+
+
+class CommandStatus(Struct):
+    """What became of a command."""
+
+    command_id: UUID
+    status: Literal["processing", "projected", "rejected"]
+    behind: Annotated[list[str], Meta(description="Views without it yet")] | UnsetType = UNSET
+    stream: str | UnsetType = UNSET
+    revision: int | UnsetType = UNSET
+    position: int | UnsetType = UNSET
+    code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class Health(Struct):
+    """Whether it can serve."""
+
+    status: str
+
+
+class Part(Struct):
+    """One part of the stack, with what it counts."""
+
+    part: str
+    kind: str
+    ready: bool
+
+
+class StackStatus(Struct):
+    """Every part, and what happened to them lately."""
+
+    parts: list[Part]
+    scaling: list[dict[str, Any]]
+    rebuilds: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+
+
+class Difference(Struct):
+    """A row of a store that is not what the log says."""
+
+    store: str
+    view: str
+    key: str
+    expected: Annotated[str | None, Meta(description="What the log says")]
+    found: str | None
+
+
+class Verification(Struct):
+    """The differences between every view in every store and a fresh fold of the log."""
+
+    differences: list[Difference]
+
+
+class RebuildStatus(Struct):
+    """How far a view's rebuild has come."""
+
+    view: str
+    state: str
+
+
+class RebuildList(Struct):
+    """The last rebuild of each view."""
+
+    rebuilds: list[RebuildStatus]
+
+
+class ParkedEvent(Struct):
+    """A key that is parked, in one store."""
+
+    store: str
+    view: str
+    key: str
+
+
+class ParkedEvents(Struct):
+    """Every key that is parked."""
+
+    parked: list[ParkedEvent]
+
+
+class AfterReplay(Struct):
+    """A parked key after it was replayed, or went on without its event."""
+
+    store: str
+    view: str
+    key: str
+    parked: Annotated[bool, Meta(description="Whether it still is")]
+
+
+class ReplayAnswer(Struct):
+    """What was replayed."""
+
+    replayed: list[AfterReplay]
+
+
+class DiscardAnswer(Struct):
+    """What went on without its event."""
+
+    discarded: list[AfterReplay]
+
+
+BODIES: tuple[type[Struct | Enum], ...] = (
+    Store,
+    Problem,
+    Processing,
+    RecordedEvent,
+    LoggedEvent,
+    CommandStatus,
+    Health,
+    StackStatus,
+    Verification,
+    RebuildStatus,
+    RebuildList,
+    ParkedEvents,
+    ReplayAnswer,
+    DiscardAnswer,
+)

@@ -1,0 +1,117 @@
+"""The gateway's own operations: what became of a command, health, and what operators do."""
+
+from __future__ import annotations
+
+from litestar.openapi.spec import Operation, Parameter, PathItem
+
+from api.http.headers import MAX_KEY
+from api.openapi.names import OperationIds
+from api.openapi.operations import TEXT, answer, body, content, path_parameter, problems
+from api.openapi.schemas import Given
+
+_REVISION = Given(given={"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
+_COMMAND_ID = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY})
+_PUBLIC: list[dict[str, list[str]]] = [{}]
+
+
+class GatewayPaths:
+    """Describes the paths that every domain has."""
+
+    def __init__(self, ids: OperationIds) -> None:
+        self._ids = ids
+
+    def add_to(self, paths: dict[str, PathItem]) -> None:
+        """Add every path."""
+        paths["/commands/{command_id}"] = PathItem(
+            get=Operation(
+                tags=["commands"],
+                summary="What became of a recent command",
+                operation_id=self._ids.of("get", "command-status"),
+                parameters=[
+                    path_parameter(
+                        "command_id",
+                        _COMMAND_ID,
+                        "The command id, or the Idempotency-Key it was sent with",
+                    )
+                ],
+                responses={"200": answer("What is known", "CommandStatus"), **problems(404, 422)},
+            )
+        )
+        self._add_health(paths)
+        self._add_operators(paths)
+
+    def _add_health(self, paths: dict[str, PathItem]) -> None:
+        for path, name, summary in (
+            ("/health/live", "check-live", "The gateway answers"),
+            ("/health/ready", "check-ready", "It can serve"),
+        ):
+            paths[path] = PathItem(
+                get=Operation(
+                    tags=["health"],
+                    summary=summary,
+                    operation_id=self._ids.of("", name),
+                    responses={"200": answer("Yes", "Health"), **problems(503)},
+                    security=_PUBLIC,
+                )
+            )
+
+    def _add_operators(self, paths: dict[str, PathItem]) -> None:
+        def asks(
+            name: str, summary: str, schema: str, *parameters: Parameter, unknown: bool = False
+        ) -> PathItem:
+            return PathItem(
+                get=Operation(
+                    tags=["operators"],
+                    summary=summary,
+                    operation_id=self._ids.of("", name),
+                    parameters=list(parameters) or None,
+                    responses={"200": answer(summary, schema), **problems(*((404, 422) * unknown))},
+                )
+            )
+
+        def does(name: str, summary: str, takes: str, gives: str, status: str = "200") -> PathItem:
+            return PathItem(
+                post=Operation(
+                    tags=["operators"],
+                    summary=summary,
+                    operation_id=self._ids.of("", name),
+                    request_body=body(takes),
+                    responses={status: answer("Done", gives), **problems(413, 422)},
+                )
+            )
+
+        paths["/operators/status"] = asks("get-status", "Every part", "StackStatus")
+        paths["/operators/verify"] = asks(
+            "verify", "How stores differ from a fresh fold of the log", "Verification"
+        )
+        paths["/operators/scale"] = does("scale", "Set the number of parts", "Scale", "Scale")
+        paths["/operators/rebuild"] = does(
+            "rebuild", "Begin to fold a view again from the log", "Rebuild", "RebuildStatus", "202"
+        )
+        paths["/operators/rebuilds"] = asks(
+            "list-rebuilds", "The last rebuild of each view", "RebuildList"
+        )
+        paths["/operators/parked"] = asks("list-parked", "Every key that is parked", "ParkedEvents")
+        paths["/operators/events/{stream}/{revision}"] = asks(
+            "get-event",
+            "An event as the log has it",
+            "LoggedEvent",
+            path_parameter("stream"),
+            path_parameter("revision", _REVISION),
+            unknown=True,
+        )
+        paths["/operators/replay"] = does(
+            "replay", "Fold parked events again", "Replay", "ReplayAnswer"
+        )
+        paths["/operators/discard"] = does(
+            "discard", "Go on without a parked event, for good", "Discard", "DiscardAnswer"
+        )
+        metrics = content("Prometheus' text format", {"text/plain": TEXT})
+        paths["/metrics"] = PathItem(
+            get=Operation(
+                tags=["operators"],
+                summary="Counters and gauges",
+                operation_id=self._ids.of("get", "metrics"),
+                responses={"200": metrics, **problems()},
+            )
+        )

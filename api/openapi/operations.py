@@ -1,0 +1,133 @@
+"""What operations have in common: parameters in headers, answers, problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from litestar.openapi.spec import (
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Parameter,
+    Reference,
+    RequestBody,
+)
+
+from api.http.headers import MAX_KEY, MAX_TIMEOUT
+from api.openapi.schemas import Given, ref
+
+TEXT = Given(given={"type": "string"})
+JSON = "application/json"
+
+_TOKEN = Given(given={"type": "string", "pattern": "^[0-9]{1,18}$"})
+
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY}),
+    "The command id; a repeat gives the first receipt",
+)
+IF_MATCH = Parameter(
+    "If-Match",
+    "header",
+    Given(given={"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$'}),
+    'The revision that the aggregate must have: `"<revision>"`',
+)
+TIMEOUT = Parameter(
+    "Rayfold-Timeout",
+    "header",
+    Given(given={"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT}),
+    "Seconds that the command may take, over queues and attempts; 15 without it",
+)
+PREFER = Parameter(
+    "Prefer", "header", TEXT, "`wait=SECONDS`: answer when the views show the effect"
+)
+TRACEPARENT = Parameter("traceparent", "header", TEXT, "W3C trace context, kept with the events")
+CONSISTENCY_TOKEN = Parameter(
+    "Consistency-Token",
+    "header",
+    _TOKEN,
+    "Of a receipt or an answer: answer from a store that is there already",
+)
+STORE = Parameter("Rayfold-Store", "header", ref("Store"), "The store to answer from")
+IF_NONE_MATCH = Parameter("If-None-Match", "header", TEXT, "What the client has: 304 if it is that")
+LAST_EVENT_ID = Parameter("Last-Event-ID", "header", _TOKEN, "Where to go on")
+
+OF_COMMANDS = [IDEMPOTENCY_KEY, IF_MATCH, TIMEOUT, PREFER, CONSISTENCY_TOKEN, TRACEPARENT]
+OF_QUERIES = [
+    CONSISTENCY_TOKEN,
+    Parameter("Prefer", "header", TEXT, "`wait=SECONDS`: for the token's sake"),
+    STORE,
+    IF_NONE_MATCH,
+]
+
+RECEIPT_HEADERS = {
+    "Location": "Where the aggregate can be read",
+    "ETag": "The revision",
+    "Consistency-Token": "For queries that must see the effect",
+}
+TOKEN_HEADER = {"Consistency-Token": "How far the store has come"}
+
+_PROBLEMS = {
+    400: "Malformed",
+    401: "No known bearer token",
+    403: "The bearer may not do this, or the request comes from another site",
+    404: "Unknown",
+    408: "The request took too long to arrive",
+    409: "Rejected by a rule, whose code is in `code`",
+    410: "The stream was deleted for good",
+    412: "Not at the revision in If-Match",
+    413: "The body is too large",
+    422: "Invalid fields",
+    431: "Too many headers, or too large ones",
+    500: "The domain's own code broke",
+    503: "Overloaded, or a part is down; safe to send again with the same Idempotency-Key",
+}
+_ANYWHERE = (400, 401, 403, 408, 431, 503)
+
+
+def path_parameter(name: str, schema: Given = TEXT, description: str | None = None) -> Parameter:
+    """Return a parameter in the path."""
+    return Parameter(name, "path", schema, description, required=True)
+
+
+def query_parameter(name: str, schema: Given, description: str | None = None) -> Parameter:
+    """Return a parameter in the query string."""
+    return Parameter(name, "query", schema, description)
+
+
+def answer(
+    description: str, schema: str, headers: Mapping[str, str] | None = None
+) -> OpenAPIResponse:
+    """Return an answer in JSON, by the name of its schema."""
+    return content(description, {JSON: schema}, headers)
+
+
+def content(
+    description: str, schemas: Mapping[str, str | Given], headers: Mapping[str, str] | None = None
+) -> OpenAPIResponse:
+    """Return an answer with a schema, or the name of one, for each media type."""
+    described: dict[str, OpenAPIHeader | Reference] = {
+        name: OpenAPIHeader(TEXT, description=text) for name, text in (headers or {}).items()
+    }
+    return OpenAPIResponse(
+        description,
+        described or None,
+        {
+            media_type: OpenAPIMediaType(ref(schema) if isinstance(schema, str) else schema)
+            for media_type, schema in schemas.items()
+        },
+    )
+
+
+def body(schema: str, *, required: bool = True) -> RequestBody:
+    """Return a request's body in JSON, by the name of its schema."""
+    return RequestBody({JSON: OpenAPIMediaType(ref(schema))}, required=required)
+
+
+def problems(*statuses: int) -> dict[str, OpenAPIResponse]:
+    """Return the answers that are problems: of these statuses, and of those met anywhere."""
+    return {
+        str(status): content(_PROBLEMS[status], {"application/problem+json": "Problem"})
+        for status in sorted({*statuses, *_ANYWHERE})
+    }

@@ -1,0 +1,204 @@
+"""The OpenAPI document, and the page that shows it."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from importlib.resources import files
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from api.openapi.document import openapi
+from rayfold import Aggregate, Command, Event, Message, Query, Registry, Route, View
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+
+PUBLIC = {"checkLive", "checkReady"}
+
+
+def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for item in document["paths"].values() for each in item.values()]
+
+
+def _references(value: Any) -> set[str]:
+    return set(re.findall(r"'#/components/schemas/([^']+)'", repr(value)))
+
+
+async def test_the_schema_describes_every_route(gateway: Gateway, registry: Registry) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    for route in registry.routes:
+        operation = document["paths"][route.path][route.method.lower()]
+        answer = operation["responses"]["200" if route.method == "GET" else "202"]
+        assert answer["content"]["application/json"]["schema"]
+    body = document["paths"]["/orders/{order_id}/lines"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/AddLineBody"
+    }
+    schema = document["components"]["schemas"]["AddLineBody"]
+    assert set(schema["properties"]) == {"sku", "quantity", "unit_price_cents"}
+    assert schema["properties"]["quantity"]["minimum"] == 1
+    assert _references(document) <= set(document["components"]["schemas"])
+
+
+async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
+    document = (await gateway.http.get("/schema")).json()
+    for path, operations in document["paths"].items():
+        if path.endswith("/live"):
+            continue  # would go on for ever
+        for method in operations:
+            url = path.format(
+                order_id=ORDER_ID,
+                sku="nut",
+                day="2026-01-01",
+                command_id=ORDER_ID,
+                stream=f"order-{ORDER_ID}",
+                revision=1,
+            )
+            reply = await gateway.http.request(method, url)
+            assert reply.status_code != 405, path
+            assert '"detail":"Not Found"' not in reply.text, path
+
+
+@pytest.mark.parametrize("package", ["domain", "examples.shop"])
+def test_every_operation_has_a_name_a_tag_and_its_problems(package: str) -> None:
+    document = openapi(Registry.load(package))
+    operations = _operations(document)
+    names = [each["operationId"] for each in operations]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z][A-Za-z0-9]*", name) for name in names)
+    tags = {tag["name"] for tag in document["tags"]}
+    for operation in operations:
+        assert set(operation["tags"]) <= tags
+        assert operation["summary"]
+        problem = operation["responses"]["400"]["content"]
+        assert problem == {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        }
+    assert document["servers"] == [{"url": "/", "description": "This gateway"}]
+
+
+@pytest.mark.parametrize(
+    ("secured", "security"), [(False, [{}, {"bearer": []}]), (True, [{"bearer": []}])]
+)
+def test_a_bearer_token_is_asked_for_where_there_are_tokens(
+    registry: Registry, secured: bool, security: list[Any]
+) -> None:
+    document = openapi(registry, secured=secured)
+    assert document["security"] == security
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    public = {each["operationId"] for each in _operations(document) if each.get("security") == [{}]}
+    assert public == PUBLIC
+
+
+def test_a_stream_of_events_is_no_json(registry: Registry) -> None:
+    live = openapi(registry)["paths"]["/orders/{order_id}/live"]["get"]
+    assert live["operationId"] == "watchOrder"
+    [(media_type, described)] = live["responses"]["200"]["content"].items()
+    assert media_type == "text/event-stream"
+    assert described["schema"]["type"] == "string"
+
+
+def test_each_representation_has_a_schema_of_its_own(registry: Registry) -> None:
+    document = openapi(registry)
+    content = document["paths"]["/orders/{order_id}"]["get"]["responses"]["200"]["content"]
+    names = {name: each["schema"]["$ref"].rsplit("/")[-1] for name, each in content.items()}
+    assert names == {
+        "application/json": "OrderDetails",
+        "application/vnd.rayfold.minimal+json": "OrderEntriesMinimal",
+    }
+    schemas = document["components"]["schemas"]
+    assert "revision" in schemas["OrderDetails"]["required"]
+    assert "revision" not in schemas["OrderEntriesMinimal"]["properties"]
+
+
+def test_what_the_server_supplies_is_no_field_of_a_body(registry: Registry) -> None:
+    create = openapi(registry)["components"]["schemas"]["CreateOrder"]
+    assert "at" not in create["properties"]
+    assert create["required"] == ["customer_id"]
+
+
+def test_every_command_and_query_is_described_by_its_name_too(registry: Registry) -> None:
+    paths = openapi(registry)["paths"]
+    assert {f"/commands/{name}" for name in registry.commands} <= set(paths)
+    assert {f"/queries/{name}" for name in registry.queries} <= set(paths)
+
+
+def test_answers_of_sql_and_composed_queries_are_described() -> None:
+    document = openapi(Registry.load("examples.shop"))
+    answer = document["paths"]["/bestsellers/{day}"]["get"]["responses"]["200"]
+    assert _references(answer) == {"SellerRows"}
+    schemas = document["components"]["schemas"]
+    assert set(schemas["SellerRows"]["properties"]) == {"items", "more"}
+    assert {"Seller", "BasketAndDemand"} <= _references(document) <= set(schemas)
+
+
+def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
+    module = ModuleType("factory")
+
+    class Opened(Event, name="Opened"):
+        part_id: str
+
+    class Open(Command, name="scale"):
+        part_id: str
+
+    class Nothing(Message):
+        pass
+
+    class Factory(
+        Aggregate[Nothing, Open, Opened], category="part", id_field="part_id", initial=Nothing()
+    ):
+        @staticmethod
+        def decide(state: Nothing, command: Open) -> list[Opened]:
+            return [Opened(part_id=command.part_id)]
+
+        @staticmethod
+        def evolve(state: Nothing, event: Opened) -> Nothing:
+            return state
+
+    class Part(View, name="parts", key="part_id"):
+        part_id: str
+
+    class GetPart(Query, name="get-part", view=Part):
+        part_id: str
+
+    routes = [Route("GET", "/parts/{part_id}", GetPart), Route("POST", "/parts", Open)]
+    for member in (Factory, Part, GetPart):
+        member.__module__ = "factory"
+        setattr(module, member.__name__, member)
+    module.ROUTES = routes  # type: ignore[attr-defined]
+    document = openapi(Registry([module]))
+    schemas = document["components"]["schemas"]
+    assert set(schemas["DomainPart"]["properties"]) == {"part_id", "revision"}
+    assert "ready" in schemas["Part"]["properties"]
+    answer = document["paths"]["/parts/{part_id}"]["get"]["responses"]["200"]
+    assert _references(answer) == {"DomainPart"}
+    names = [each["operationId"] for each in _operations(document)]
+    assert {"scale", "scale2"} <= set(names)
+
+
+async def test_the_page_of_the_document_loads_nothing_from_elsewhere(gateway: Gateway) -> None:
+    page = await gateway.http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert sources
+    for source in sources:
+        assert source.startswith("/docs/")
+        reply = await gateway.http.get(source)
+        assert reply.headers["content-type"].startswith("text/javascript")
+        assert reply.content
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
+    assert "<script>" not in page.text
+
+
+def test_the_page_s_script_is_the_one_that_its_note_names() -> None:
+    folder = files("api.openapi").joinpath("page")
+    script = gzip.decompress(folder.joinpath("scalar.js.gz").read_bytes()).decode()
+    [version] = re.findall(r"@scalar/api-reference ([0-9.]+)\n", script[:1000])
+    note = folder.joinpath("scalar.LICENSE").read_text()
+    assert f"@scalar/api-reference {version}" in note
+    assert "MIT License" in note
