@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from litestar import Litestar
 
-from api.commands.outcomes import Outcomes
+from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, views_of
 from api.commands.status import CommandStatus
 from api.http.auth import Principals
@@ -34,23 +34,23 @@ def create_app(
     max_body: int = MAX_BODY,
     tokens: Mapping[str, str] | None = None,
 ) -> Litestar:
-    """The application over the two sides, whatever runs them.
+    """Return the application over the two sides, whatever runs them.
 
     `tokens` names callers by their bearer token; with none, everybody may call.
     """
     metrics = Metrics()
-    gate = Endpoint(metrics, Principals(tokens or {}), max_body)
+    endpoint = Endpoint(metrics, Principals(tokens or {}), max_body)
     past = HistoryRoutes(registry, histories)
-    outcomes = Outcomes()
+    records = CommandRecords()
     app = Litestar(
         [
-            *CommandRoutes(registry, commands, queries, metrics, outcomes).handlers(gate),
-            *CommandStatus(outcomes, queries, views_of(registry)).handlers(gate),
-            *QueryRoutes(registry, queries, past, metrics).handlers(gate),
-            *past.handlers(gate),
-            *live_handlers(registry, queries, gate),
-            *OperatorRoutes(operations, metrics).handlers(gate),
-            *openapi_handlers(registry, gate, secured=bool(tokens)),
+            *CommandRoutes(registry, commands, queries, metrics, records).handlers(endpoint),
+            *CommandStatus(records, queries, views_of(registry)).handlers(endpoint),
+            *QueryRoutes(registry, queries, past, metrics).handlers(endpoint),
+            *past.handlers(endpoint),
+            *live_handlers(registry, queries, endpoint),
+            *OperatorRoutes(operations, metrics).handlers(endpoint),
+            *openapi_handlers(registry, endpoint, secured=bool(tokens)),
         ],
         exception_handlers=HANDLERS,
         openapi_config=None,
@@ -58,6 +58,6 @@ def create_app(
         debug=False,  # or an environment variable could turn on pages with our source
         pdb_on_exception=False,
     )
-    app.state.closing = gate.closing
-    app.state.troubles = gate.troubles
+    app.state.closing = endpoint.closing
+    app.state.recent_errors = endpoint.recent_errors
     return app

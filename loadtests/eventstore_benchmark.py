@@ -46,7 +46,7 @@ READ = "/event_store.client.streams.Streams/Read"
 
 @contextmanager
 def server(data: Path) -> Iterator[str]:
-    """A server of its own; yields its connection string."""
+    """Run a server; yield its connection string."""
     command = [sys.executable, "-m", "eventstore.embedded", "--port", "0", "--data", str(data)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -58,12 +58,12 @@ def server(data: Path) -> Iterator[str]:
 
 
 def target(uri: str) -> str:
-    """Host and port of a connection string."""
+    """Return host and port of a connection string."""
     return uri.removeprefix("kdb://").split("?")[0]
 
 
 def request(count: int) -> bytes:
-    """An append of so many events, each to a stream of its own, with a check a stream."""
+    """Return an append of so many events, each to a stream of its own, with a check a stream."""
     message = v2.AppendRecordsRequest()
     for _ in range(count):
         stream = f"order-{uuid.uuid4()}"
@@ -80,7 +80,7 @@ def request(count: int) -> bytes:
 def append_for(
     uri: str, size: int, seconds: float, results: "multiprocessing.Queue[float]"
 ) -> None:
-    """One caller: one append after the other; reports events a second."""
+    """Append one after the other, as one caller; report events a second."""
     with grpc.insecure_channel(target(uri)) as channel:
         append = channel.unary_unary(APPEND_RECORDS)
         # Made beforehand: the store is measured, not the making of requests.
@@ -98,7 +98,7 @@ def append_for(
 
 
 def appending(uri: str, size: int, callers: int) -> float:
-    """Events a second with so many callers in processes of their own."""
+    """Return events a second with so many callers in processes of their own."""
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[float] = context.Queue()
     processes = [
@@ -131,7 +131,7 @@ CREATE INDEX by_id ON events (stream, id) WHERE revision >= 256;
 
 
 def sqlite_alone(folder: Path) -> float:
-    """Events a second that SQLite commits: rows made beforehand, into tables where
+    """Return events a second that SQLite commits: rows made beforehand, into tables where
     every name and id that has to be found is in an index of its own at once."""
     db = connect(folder / "alone.sqlite", writer=True)
     db.executescript(_PLAIN_TABLES)
@@ -153,7 +153,7 @@ def sqlite_alone(folder: Path) -> float:
 
 
 def read_all_raw(uri: str, limit: int) -> list[bytes]:
-    """Responses of a ``$all`` read as they come over the wire."""
+    """Return responses of a ``$all`` read as they come over the wire."""
     options = streams_pb2.ReadReq.Options(count=limit, no_filter=shared_pb2.Empty())
     options.all.start.SetInParent()
     options.uuid_option.string.SetInParent()
@@ -163,7 +163,7 @@ def read_all_raw(uri: str, limit: int) -> list[bytes]:
 
 
 def read_through_client(uri: str, limit: int) -> float:
-    """Events a second that the client reads of ``$all``."""
+    """Return events a second that the client reads of ``$all``."""
     with KurrentDBClient(uri) as client:
         sum(1 for _ in client.read_all(filter_exclude=(), limit=1))
         started = time.perf_counter()
@@ -172,7 +172,7 @@ def read_through_client(uri: str, limit: int) -> float:
 
 
 def serve_from_memory(responses: list[bytes], ports: "multiprocessing.Queue[int]") -> None:
-    """A server that only sends these responses: all of a read's cost but the store's own."""
+    """Return a server that only sends these responses: all of a read's cost but the store's own."""
 
     async def answer(call: Call) -> None:
         await call.read()
@@ -187,7 +187,7 @@ def serve_from_memory(responses: list[bytes], ports: "multiprocessing.Queue[int]
 
 
 def read_from_memory(uri: str, limit: int) -> float:
-    """Events a second that the client reads when the server has the responses in memory."""
+    """Return events a second that the client reads when the server has the responses in memory."""
     context = multiprocessing.get_context("spawn")
     ports: multiprocessing.Queue[int] = context.Queue()
     responses = read_all_raw(uri, limit)
@@ -200,7 +200,7 @@ def read_from_memory(uri: str, limit: int) -> float:
 
 
 def decode_from_memory(uri: str, limit: int) -> float:
-    """Events a second that the client decodes when the responses are there already."""
+    """Return events a second that the client decodes when the responses are there already."""
     raw = read_all_raw(uri, limit)
     started = time.perf_counter()
     for message in raw:
@@ -243,7 +243,7 @@ class Log:
         self._append(message.SerializeToString())
 
     def measure(self) -> None:
-        """One short round of each kind."""
+        """Run one short round of each kind."""
         requests = iter([request(BATCH) for _ in range(5)])
         self._time("append", 5, BATCH, lambda: self._append(next(requests)))
         self._time("stream read", 2, 500, lambda: self._client.get_stream(self._stream))

@@ -36,14 +36,14 @@ class Forgetful(MemoryLog):
 
 
 def resident() -> int:
-    """Bytes of this process, after the allocator gave back what it could."""
+    """Return the bytes of this process, after the allocator gave back what it could."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return psutil.Process().memory_info().rss
 
 
 async def measure(aggregates: int) -> None:
-    """Prints bytes for an aggregate."""
+    """Print bytes for an aggregate."""
     registry = Registry.load("domain")
     host = Host(
         registry,
@@ -87,7 +87,7 @@ async def measure(aggregates: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--aggregates", type=int, default=100_000)
     asyncio.run(measure(parser.parse_args().aggregates))

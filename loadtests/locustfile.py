@@ -41,20 +41,20 @@ class Customer(FastHttpUser):
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        """Everybody begins with one order."""
+        """Begin with one order."""
         self.seen: list[tuple[str, str]] = []
         self.steps = 0
         self.create()
 
     def create(self) -> None:
-        """A new order, which the next steps fill."""
+        """Begin a new order, which the next steps fill."""
         self.order = str(uuid4())
         self.added = 0
         body = {"order_id": self.order, "customer_id": f"customer-{random.randrange(1000)}"}
         self.command("/orders", body, "POST /orders")
 
     def step(self) -> None:
-        """The next command of an order's life: create, three lines, place, and again."""
+        """Send the next command of an order's life: create, three lines, place, and again."""
         if self.added < 3:
             line = {
                 "sku": SKUS[self.added],
@@ -69,7 +69,7 @@ class Customer(FastHttpUser):
             self.create()
 
     def look(self) -> None:
-        """Reads an order, at least as new as this user knows it."""
+        """Read an order, at least as new as this user knows it."""
         order, token = random.choice(self.seen) if self.seen else (self.order, "0")
         with self.client.get(
             f"/orders/{order}",
@@ -82,7 +82,7 @@ class Customer(FastHttpUser):
                 answer.success()
 
     def command(self, path: str, body: Any, name: str) -> bool:
-        """Sends a command; a 503 is retried with the same key, as it asks for."""
+        """Send a command; a 503 is retried with the same key, as it asks for."""
         headers = {"Idempotency-Key": str(uuid4())}
         for _ in range(5):
             with self.client.post(
@@ -134,12 +134,12 @@ class Shopper(Customer):
 
     @task(10)
     def query(self) -> None:
-        """A query."""
+        """Ask a query."""
         self.look()
 
     @task(1)
     def act(self) -> None:
-        """A command."""
+        """Send a command."""
         self.step()
 
 
@@ -150,12 +150,12 @@ class Browser(Customer):
 
     @task(100)
     def query(self) -> None:
-        """A query."""
+        """Ask a query."""
         self.look()
 
     @task(1)
     def act(self) -> None:
-        """A command."""
+        """Send a command."""
         self.step()
 
 
@@ -166,7 +166,7 @@ class Buyer(Customer):
 
     @task
     def act(self) -> None:
-        """A command."""
+        """Send a command."""
         self.step()
 
 
@@ -177,7 +177,7 @@ class Reader(Customer):
 
     @task
     def query(self) -> None:
-        """A query."""
+        """Ask a query."""
         self.look()
 
 
@@ -187,7 +187,7 @@ class HotOrder(Customer):
     abstract = "HotOrder" not in CHOSEN
 
     def create(self) -> None:
-        """The one order; whoever is not the first finds it there."""
+        """Begin the one order; whoever is not the first finds it there."""
         self.order, self.added = HOT, 0
         with self.client.post(
             "/orders",
@@ -200,7 +200,7 @@ class HotOrder(Customer):
 
     @task
     def act(self) -> None:
-        """A line more."""
+        """Add a line."""
         line = {"sku": random.choice(SKUS), "quantity": 1, "unit_price_cents": 100}
         self.command(f"/orders/{HOT}/lines", line, "POST /orders/{hot}/lines")
 
@@ -213,7 +213,7 @@ class FlashSale(FastHttpUser):
 
     @task
     def reserve(self) -> None:
-        """One piece, if there is one left."""
+        """Reserve one piece, if there is one left."""
         with self.client.post(
             f"/stock/{FLASH}/reserve",
             json={"quantity": 1},
@@ -231,7 +231,7 @@ SOLD: list[int] = []
 
 @events.test_start.add_listener
 def stock_up(environment: Any, **_: Any) -> None:
-    """Puts the flash sale's items on the shelf."""
+    """Put the flash sale's items on the shelf."""
     if "FlashSale" in CHOSEN:
         import httpx
 
@@ -242,7 +242,7 @@ def stock_up(environment: Any, **_: Any) -> None:
 
 @events.test_stop.add_listener
 def count_what_was_sold(environment: Any, **_: Any) -> None:
-    """More receipts than items would be overselling: the run then fails."""
+    """Fail the run if there are more receipts than items: that is overselling."""
     if "FlashSale" in CHOSEN and len(set(SOLD)) > FLASH_ITEMS:
         environment.process_exit_code = 1
         raise AssertionError(f"{len(set(SOLD))} of {FLASH_ITEMS} items were sold")

@@ -35,7 +35,7 @@ REST = 15.0
 
 
 def life() -> StreamAppend:
-    """An order's events: created, three lines, placed."""
+    """Return an order's events: created, three lines, placed."""
     order = uuid4()
     state = Order.initial
     events: list[Event] = []
@@ -53,7 +53,7 @@ def life() -> StreamAppend:
 
 
 async def measure(uri: str, events: int) -> None:
-    """Prints both times and their ratio."""
+    """Print both times and their ratio."""
     log = EventLog(uri)
     for _ in range(events // EVENTS // 100):
         await log.append([life() for _ in range(100)])
@@ -88,7 +88,7 @@ async def measure(uri: str, events: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     events = parser.parse_args().events

@@ -14,7 +14,7 @@ class Steps(LoadTestShape):
     stages: ClassVar[list[tuple[int, int, int]]] = []
 
     def tick(self) -> tuple[int, float] | None:
-        """The stage in force; None at the end."""
+        """Return the stage in force; None at the end."""
         now = self.get_run_time()
         for until, users, rate in self.stages:
             if now < until:

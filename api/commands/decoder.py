@@ -48,7 +48,7 @@ class CommandDecoder:
     def envelope(
         self, path: Mapping[str, Any], body: bytes, headers: Headers, principal: str
     ) -> Envelope:
-        """The command, valid and ready to be sent.
+        """Return the command, valid and ready to be sent.
 
         Raises:
             Problem: 400 for what cannot be read, 422 for fields that do not fit.
@@ -112,7 +112,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _refuse_nul(fields: dict[str, Any]) -> None:
-    """Postgres has no text with NUL: an event that held one could never be projected."""
+    """Refuse text with a NUL: Postgres has none, so that its event could never be projected."""
     for name, value in fields.items():
         if "\x00" in name or _holds_nul(value):
             raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")

@@ -13,8 +13,8 @@ from msgspec.json import encode
 from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.commands.decoder import CommandDecoder
-from api.commands.outcomes import Outcome, Outcomes, Rejection
-from api.http.endpoint import Answer, Call, Endpoint
+from api.commands.records import CommandRecord, CommandRecords, Rejection
+from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import at_least, token, wait_seconds
 from api.http.problems import Problem
 from api.http.reply import Fields, Reply, json_bytes
@@ -45,13 +45,13 @@ class CommandRoutes:
         commands: Commands,
         queries: Queries,
         metrics: Metrics,
-        outcomes: Outcomes,
+        records: CommandRecords,
     ) -> None:
         self._registry = registry
         self._commands = commands
         self._queries = queries
         self._metrics = metrics
-        self._outcomes = outcomes
+        self._records = records
         self._views = views_of(registry)
         self._locations: dict[AggregateType, Location] = {}
         for declared in registry.routes:
@@ -59,78 +59,78 @@ class CommandRoutes:
             if aggregate is not None:
                 self._locations.setdefault(aggregate, _location(declared, aggregate))
 
-    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
-        """One for each declared route, and one for all commands by name."""
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return one for each declared route, and one for all commands by name."""
         declared = [
-            gate.handler(declared.method, declared.path, self._declared(declared))
+            endpoint.handler(declared.method, declared.path, self._declared(declared))
             for declared in self._registry.routes
             if declared.method != "GET"
         ]
-        return [*declared, gate.handler("POST", "/commands/{name}", self._by_name())]
+        return [*declared, endpoint.handler("POST", "/commands/{name}", self._by_name())]
 
-    def _declared(self, declared: Route) -> Answer:
+    def _declared(self, declared: Route) -> Handler:
         command: Any = declared.message
-        intake = CommandDecoder(self._registry, command, declared.parameters, declared.derived_id)
+        decoder = CommandDecoder(self._registry, command, declared.parameters, declared.derived_id)
 
         async def take(call: Call) -> Reply:
-            return await self._take(intake, call, call.path)
+            return await self._take(decoder, call, call.path)
 
         return take
 
-    def _by_name(self) -> Answer:
+    def _by_name(self) -> Handler:
         derived = {route.message: route.derived_id for route in self._registry.routes}
-        intakes = {
+        decoders = {
             name: CommandDecoder(self._registry, command, (), derived.get(command))
             for name, command in self._registry.commands.items()
         }
 
         async def take(call: Call) -> Reply:
             name = call.path["name"]
-            intake = intakes.get(name)
-            if intake is None:
+            decoder = decoders.get(name)
+            if decoder is None:
                 raise Problem(404, "unknown-command", f"no command is named {name!r}")
-            return await self._take(intake, call, {})
+            return await self._take(decoder, call, {})
 
         return take
 
-    async def _take(self, intake: CommandDecoder, call: Call, path: Mapping[str, str]) -> Reply:
+    async def _take(self, decoder: CommandDecoder, call: Call, path: Mapping[str, str]) -> Reply:
         headers = call.headers
-        envelope = intake.envelope(path, await call.body(), headers, call.principal)
+        envelope = decoder.envelope(path, await call.body(), headers, call.principal)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
-        receipt = await self._send(envelope, intake.aggregate)
+        receipt = await self._send(envelope, decoder.aggregate)
         waited = None
         if seconds is not None:
-            views = self._views[intake.aggregate]
+            views = self._views[decoder.aggregate]
             waited = _waited(seconds, await self._queries.reached(views, receipt.position, seconds))
         return self._answer(
-            intake.aggregate, envelope, receipt, waited, token(headers, receipt.position)
+            decoder.aggregate, envelope, receipt, waited, token(headers, receipt.position)
         )
 
     async def _send(self, envelope: Envelope, aggregate: AggregateType) -> Receipt:
         command_id = envelope.command_id
-        self._outcomes.begin(command_id, aggregate)
+        self._records.begin(command_id, aggregate)
         try:
             receipt = await self._commands.send(envelope)
         except Refused as refusal:
             rejection = Rejection(refusal.rule, refusal.detail)
-            self._outcomes.settle(command_id, Outcome(aggregate, rejection=rejection))
+            self._records.settle(command_id, CommandRecord(aggregate, rejection=rejection))
             self._metrics.refused(envelope.command)
             raise
         except RevisionMismatch as mismatch:
             rejection = Rejection("revision-mismatch", str(mismatch))
-            self._outcomes.settle(command_id, Outcome(aggregate, rejection=rejection))
+            self._records.settle(command_id, CommandRecord(aggregate, rejection=rejection))
             self._metrics.refused(envelope.command)
             raise
         except (KeyReused, InvalidCommand, Overloaded):
-            self._outcomes.forget(command_id)
+            self._records.forget(command_id)
             self._metrics.failed(envelope.command)
             raise
         except WriteSideError as error:
-            self._outcomes.settle(command_id, Outcome(aggregate, trouble=str(error)))
+            self._records.settle(command_id, CommandRecord(aggregate, error=str(error)))
             self._metrics.failed(envelope.command)
             raise
-        self._outcomes.put(command_id, Outcome(aggregate, receipt))
+        self._records.put(command_id, CommandRecord(aggregate, receipt))
         self._metrics.accepted(envelope.command)
         return receipt
 
@@ -162,7 +162,7 @@ class CommandRoutes:
 
 
 def views_of(registry: Registry) -> dict[AggregateType, list[str]]:
-    """The names of the views that an aggregate's events change; SQL projections count too."""
+    """Return the names of the views and SQL projections that each aggregate's events change."""
     concerned = {view.name: set(view.folds) for view in registry.views.values()}
     concerned |= {each.name: set(each.handlers) for each in registry.projections.values()}
     return {

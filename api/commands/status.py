@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar.handlers import HTTPRouteHandler
 
-from api.commands.outcomes import MOST, Outcome, Outcomes
+from api.commands.records import CAPACITY, CommandRecord, CommandRecords
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import id_of_key
 from api.http.problems import Problem, invalid_field
@@ -17,23 +17,23 @@ from rayfold.registry import AggregateType
 
 
 class CommandStatus:
-    """Answers from the memory of this gateway: its last `MOST` commands."""
+    """Answers from the memory of this gateway: its last `CAPACITY` commands."""
 
     def __init__(
-        self, outcomes: Outcomes, queries: Queries, views: dict[AggregateType, list[str]]
+        self, records: CommandRecords, queries: Queries, views: dict[AggregateType, list[str]]
     ) -> None:
-        self._outcomes = outcomes
+        self._records = records
         self._queries = queries
         self._views = views
 
-    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
-        """The one handler."""
-        return [gate.handler("GET", "/commands/{command_id}", self._answer)]
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return the one handler."""
+        return [endpoint.handler("GET", "/commands/{command_id}", self._answer)]
 
     async def _answer(self, call: Call) -> Reply:
         given = call.path["command_id"]
         command_id = id_of_key(given)  # an Idempotency-Key is as good as the id it stands for
-        known = self._outcomes.get(command_id)
+        known = self._records.get(command_id)
         if known is not None:
             return json_reply({"command_id": command_id, **await self._describe(known)})
         try:
@@ -41,15 +41,15 @@ class CommandStatus:
         except ValueError as error:
             raise invalid_field("command_id", "is no UUID and no known Idempotency-Key") from error
         raise Problem(
-            404, "unknown-command-id", f"none of the last {MOST} commands of this gateway"
+            404, "unknown-command-id", f"none of the last {CAPACITY} commands of this gateway"
         )
 
-    async def _describe(self, known: Outcome) -> dict[str, Any]:
+    async def _describe(self, known: CommandRecord) -> dict[str, Any]:
         if known.rejection is not None:
             return {"status": "rejected", **known.rejection._asdict()}
         receipt = known.receipt
         if receipt is None:
-            return {"status": "processing", **({"detail": known.trouble} if known.trouble else {})}
+            return {"status": "processing", **({"detail": known.error} if known.error else {})}
         views = self._views[known.aggregate]
         behind = await self._queries.reached(views, receipt.position, 0)
         return {

@@ -18,7 +18,7 @@ class Principals:
         self._names = {_digest(token.encode()): name for token, name in tokens.items()}
 
     def of(self, headers: Mapping[bytes, bytes]) -> str:
-        """The caller's name.
+        """Return the caller's name.
 
         Raises:
             Problem: 401 without a known token, where tokens are asked for.

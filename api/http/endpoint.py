@@ -33,46 +33,51 @@ Method = Literal["GET", "POST", "DELETE"]
 class Call:
     """A request: what an answer may need, read only when it is needed."""
 
-    __slots__ = ("_most", "_receive", "headers", "path", "principal", "query_string", "scope")
+    __slots__ = ("_max_body", "_receive", "headers", "path", "principal", "query_string", "scope")
 
-    def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], most: int):
+    def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], max_body: int):
         self.scope = scope
         self.headers = headers
         self.path: dict[str, str] = scope["path_params"]
         self.query_string: bytes = scope["query_string"]
         self.principal = ""
         self._receive = receive
-        self._most = most
+        self._max_body = max_body
 
     async def body(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
         Raises:
             Problem: 413 as soon as it is known to be too large; the rest is not read.
         """
         length = self.headers.get(b"content-length")
-        if length is not None and len(length) > 6 and length.isdigit() and int(length) > self._most:
+        if (
+            length is not None
+            and len(length) > 6
+            and length.isdigit()
+            and int(length) > self._max_body
+        ):
             raise self._too_large()
         message: Any = await self._receive()
         body: bytes = message.get("body", b"")
         while message.get("more_body"):
-            if len(body) > self._most:
+            if len(body) > self._max_body:
                 raise self._too_large()
             message = await self._receive()
             body += message.get("body", b"")
         if message["type"] == "http.disconnect":
             raise malformed("the client went away before the body's end")
-        if len(body) > self._most:
+        if len(body) > self._max_body:
             raise self._too_large()
         return body
 
     async def gone(self) -> None:
-        """Returns when the client has gone away."""
+        """Return when the client has gone away."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     def _too_large(self) -> Problem:
-        detail = f"a body has at most {self._most} bytes"
+        detail = f"a body has at most {self._max_body} bytes"
         # Closing is what keeps the server from reading the rest.
         return Problem(413, "too-large", detail, headers={"Connection": "close"})
 
@@ -84,7 +89,7 @@ class Stream(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
-Answer = Callable[[Call], Awaitable[Reply | Stream]]
+Handler = Callable[[Call], Awaitable[Reply | Stream]]
 
 
 class Endpoint:
@@ -96,12 +101,12 @@ class Endpoint:
         self._max_body = max_body
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
-        self.troubles = RecentErrors()
+        self.recent_errors = RecentErrors()
 
     def handler(
-        self, method: Method, path: str, answer: Answer, *, public: bool = False
+        self, method: Method, path: str, handle: Handler, *, public: bool = False
     ) -> HTTPRouteHandler:
-        """A handler for a path like `/orders/{order_id}`; its parameters arrive as text.
+        """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text.
 
         One that is `public` asks for no credentials.
         """
@@ -114,7 +119,7 @@ class Endpoint:
                     raise malformed("a path has no NUL in it")
                 if not public:
                     call.principal = self._principals.of(headers)
-                reply = await answer(call)
+                reply = await handle(call)
             except Problem as problem:
                 reply = self._told(scope, problem)
             except RayfoldError as error:
@@ -137,7 +142,7 @@ class Endpoint:
 
     def _told(self, scope: Any, problem: Problem) -> Reply:
         if problem.status >= 500:
-            self.troubles.note(scope["method"], scope["path"], problem.status, problem.detail)
+            self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply()
 
     async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
@@ -165,9 +170,9 @@ class Endpoint:
 
 
 def typed(path: str) -> str:
-    """The path in Litestar's notation."""
+    """Return the path in Litestar's notation."""
     return path.replace("}", ":str}")
 
 
 async def _never() -> None:
-    """The middleware has answered."""
+    """Do nothing: the middleware has answered."""

@@ -28,7 +28,7 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?:$|[,;\s])")
 
 
 def command_id(headers: Headers) -> str:
-    """The `Idempotency-Key`, or a new id without one.
+    """Return the `Idempotency-Key`, or a new id without one.
 
     Raises:
         Problem: 400 for an empty or an overlong key.
@@ -43,7 +43,7 @@ def command_id(headers: Headers) -> str:
 
 
 def id_of_key(key: str) -> str:
-    """The command id that an `Idempotency-Key` stands for: itself, if it is a UUID."""
+    """Return the command id that an `Idempotency-Key` stands for: itself, if it is a UUID."""
     try:
         return str(UUID(key))
     except ValueError:
@@ -51,7 +51,7 @@ def id_of_key(key: str) -> str:
 
 
 def _ids() -> Iterator[str]:
-    """Version 4 UUIDs as text. `str(uuid4())` makes a system call for each: on the way of
+    """Yield version 4 UUIDs as text. `str(uuid4())` makes a system call for each: on the way of
     a command that was a twentieth of the gateway's time, against nearly nothing."""
     while True:
         drawn = os.urandom(256 * 16).hex()
@@ -79,7 +79,7 @@ def timeout(headers: Headers) -> float:
 
 
 def expected_revision(headers: Headers) -> int | None:
-    """The revision in `If-Match`; None without one, and for `*`.
+    """Return the revision in `If-Match`; None without one, and for `*`.
 
     Raises:
         Problem: 400 if it is neither.
@@ -94,7 +94,7 @@ def expected_revision(headers: Headers) -> int | None:
 
 
 def at_least(headers: Headers) -> int | None:
-    """The position in `Consistency-Token`.
+    """Return the position in `Consistency-Token`.
 
     Raises:
         Problem: 400 if the token is none of ours.
@@ -109,7 +109,7 @@ def at_least(headers: Headers) -> int | None:
 
 
 def token(headers: Headers, position: int) -> bytes:
-    """The `Consistency-Token` of an answer that is of `position`.
+    """Return the `Consistency-Token` of an answer that is of `position`.
 
     Never less than what the client has sent, so that one who always sends back the last
     that it got does not forget what it has seen: a repeat's receipt and the past are old.
@@ -120,14 +120,14 @@ def token(headers: Headers, position: int) -> bytes:
 
 
 def wait_seconds(headers: Headers) -> float | None:
-    """N of `Prefer: wait=N`, at most `MAX_WAIT`."""
+    """Return N of `Prefer: wait=N`, at most `MAX_WAIT`; None without it."""
     raw = headers.get(b"prefer")
     found = _WAIT.search(raw.decode("latin-1")) if raw else None
     return min(float(found[1]), MAX_WAIT) if found else None
 
 
 def store(headers: Headers) -> str | None:
-    """The store that `Rayfold-Store` asks for.
+    """Return the store that `Rayfold-Store` asks for.
 
     Raises:
         Problem: 400 if it is neither of the two.
@@ -142,19 +142,19 @@ def store(headers: Headers) -> str | None:
 
 
 def traceparent(headers: Headers) -> str:
-    """The W3C trace context; empty where there is none that is well formed."""
+    """Return the W3C trace context; empty where there is none that is well formed."""
     raw = headers.get(b"traceparent")
     return raw.decode() if raw is not None and _TRACEPARENT.match(raw) else ""
 
 
 def text(headers: Headers, name: bytes) -> str:
-    """A header that is passed on as it is, at most 255 characters of it."""
+    """Return a header that is passed on as it is, at most 255 characters of it."""
     raw = headers.get(name)
     return raw.decode("latin-1").strip()[:255] if raw is not None else ""
 
 
 def matches(headers: Headers, etag: bytes) -> bool:
-    """Whether `If-None-Match` names this entity tag."""
+    """Tell whether `If-None-Match` names this entity tag."""
     raw = headers.get(b"if-none-match")
     if raw is None:
         return False

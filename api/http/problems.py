@@ -61,7 +61,7 @@ class Problem(Exception):
         self.members = members
 
     def reply(self) -> Reply:
-        """The problem as it goes out."""
+        """Return the problem as it goes out."""
         body = msgspec.json.encode(
             {
                 "type": f"/problems/{self.kind}",
@@ -82,19 +82,19 @@ class Problem(Exception):
         return Reply(self.status, fields, body)
 
     def response(self) -> Response[bytes]:
-        """The same, for Litestar's exception handlers."""
+        """Return the same, for Litestar's exception handlers."""
         status, fields, body = self.reply()
         headers = {name.decode(): value.decode("latin-1") for name, value in fields}
         return Response(body, status_code=status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def malformed(detail: str) -> Problem:
-    """400: what was sent cannot even be read."""
+    """Return 400: what was sent cannot even be read."""
     return Problem(400, "malformed", detail)
 
 
 def invalid(error: ValidationError, detail: str) -> Problem:
-    """422, with the offending fields."""
+    """Return 422, with the offending fields."""
     return Problem(
         422,
         "invalid-fields",
@@ -111,18 +111,18 @@ def invalid(error: ValidationError, detail: str) -> Problem:
 
 
 def invalid_field(field: str, message: str) -> Problem:
-    """422 for one field, found without pydantic."""
+    """Return 422 for one field, found without pydantic."""
     errors = [{"field": field, "message": message, "type": "value_error"}]
     return Problem(422, "invalid-fields", f"{field}: {message}", errors=errors)
 
 
 def unavailable(kind: str, detail: str, retry_after: int = 1) -> Problem:
-    """503: come back in so many seconds."""
+    """Return 503: come back in so many seconds."""
     return Problem(503, kind, detail, headers={"Retry-After": str(retry_after)})
 
 
 def problem_of(error: RayfoldError) -> Problem:
-    """What a client is told of an error of ours."""
+    """Return what a client is told of an error of ours."""
     for kind, tell in _TELL.items():
         if isinstance(error, kind):
             return tell(error)
@@ -169,17 +169,17 @@ def _title(kind: str) -> str:
 
 
 def on_problem(_: Request[Any, Any, Any], error: Problem) -> Response[bytes]:
-    """Litestar's handler for `Problem`."""
+    """Answer Litestar when a `Problem` was raised."""
     return error.response()
 
 
 def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> Response[bytes]:
-    """Litestar's handler for our own errors."""
+    """Answer Litestar when an error of ours was raised."""
     return problem_of(error).response()
 
 
 def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Litestar's handler for what the router and the body reader raise."""
+    """Answer Litestar when the router raised."""
     status = error.status_code
     try:
         kind = HTTPStatus(status).phrase.lower().replace(" ", "-")
@@ -191,10 +191,10 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
 
 
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The last stop: told in the log, not to the client."""
+    """Answer what nobody foresaw: told in the log, not to the client."""
     log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     detail = f"{type(error).__name__}, see the log"
-    request.app.state.troubles.note(request.method, request.scope["path"], 500, detail)
+    request.app.state.recent_errors.note(request.method, request.scope["path"], 500, detail)
     return Problem(500, "internal-error", "this is our fault, and it is in the log").response()
 
 

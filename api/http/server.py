@@ -51,7 +51,7 @@ class _OneWrite:
 
 class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Uvicorn's, on a transport that joins small writes."""
+        """Begin as uvicorn does, on a transport that joins small writes."""
         super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]
 
 
@@ -62,11 +62,11 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the business of whoever runs the whole stack."""
+        """Leave signals to whoever runs the whole stack."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's, which then listens."""
+        """Start as uvicorn does, and tell when it listens."""
         await super().startup(sockets)
         self._on_ready()
 
@@ -74,7 +74,7 @@ class _Server(uvicorn.Server):
 async def serve(
     app: Any, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[], None]
 ) -> None:
-    """Serves until `stop` is set, or until it is cancelled; requests in flight are finished.
+    """Serve until `stop` is set, or until it is cancelled; requests in flight are finished.
 
     `port` 0 takes a free one; `on_ready` is called once connections are accepted.
 

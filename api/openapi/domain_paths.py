@@ -23,7 +23,7 @@ from api.openapi.operations import (
 )
 from api.openapi.schemas import Given, Schemas
 from api.queries.minimal import MEDIA_TYPE
-from api.queries.resources import aggregate_of
+from api.queries.resources import aggregate_of, is_live
 from rayfold import Command, Query, Registry, Route
 
 _AS_OF = query_parameter(
@@ -130,6 +130,8 @@ class DomainPaths:
                 },
             )
         )
+        if not is_live(self._registry, route):
+            return
         row = self._schemas.answer(query)
         stream = Given(
             given={

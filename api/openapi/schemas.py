@@ -68,7 +68,7 @@ class Schemas:
 
     @property
     def all(self) -> dict[str, Schema]:
-        """The schemas by name."""
+        """Return the schemas by name."""
         return {name: Given(given=schema) for name, schema in sorted(self._schemas.items())}
 
     def field(self, message: type[Command] | type[Query], name: str) -> Given:

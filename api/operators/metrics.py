@@ -26,27 +26,27 @@ class Metrics:
         self._replies: Counter[tuple[str, str, int]] = Counter()
 
     def accepted(self, command: str) -> None:
-        """A command got its receipt."""
+        """Count a command that got its receipt."""
         self._commands[command, "accepted"] += 1
 
     def refused(self, command: str) -> None:
-        """A rule said no, or the aggregate was at another revision."""
+        """Count a command that a rule refused, or whose aggregate was at another revision."""
         self._commands[command, "refused"] += 1
 
     def failed(self, command: str) -> None:
-        """No outcome, or a refusal for a reason that is not the domain's."""
+        """Count a command without an outcome, or refused for a reason that is not the domain's."""
         self._commands[command, "failed"] += 1
 
     def asked(self, query: str) -> None:
-        """A query came in."""
+        """Count a query."""
         self._queries[query] += 1
 
     def replied(self, method: str, route: str, status: int) -> None:
-        """A request was answered; `route` is the template, so that ids make no series."""
+        """Count an answer; `route` is the template, so that ids make no series."""
         self._replies[method, route, status] += 1
 
     def text(self, parts: Iterable[Mapping[str, Any]]) -> str:
-        """Everything, with the state of the parts as gauges."""
+        """Return everything, with the state of the parts as gauges."""
         known = list(parts)
         lines: list[str] = []
         commands = [

@@ -17,12 +17,12 @@ class RecentErrors:
         self._last: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def note(self, method: str, path: str, status: int, detail: str) -> None:
-        """One more."""
+        """Note one more."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._last.appendleft(
             {"at": at, "method": method, "path": path[:200], "status": status, "detail": detail}
         )
 
     def last(self) -> Iterable[dict[str, Any]]:
-        """The newest first."""
+        """Return them, the newest first."""
         return list(self._last)

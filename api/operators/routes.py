@@ -20,43 +20,43 @@ class Operations(Protocol):
     """What an operator can do to the parts."""
 
     async def parts(self) -> list[dict[str, Any]]:
-        """Every part: `part`, `kind`, `ready`, and counts."""
+        """Return every part: `part`, `kind`, `ready`, and counts."""
         ...
 
     async def scale(self, target: str, count: int) -> None:
-        """Sets the number of a target's parts; raises `RayfoldError` when it cannot."""
+        """Set the number of a target's parts; raise `RayfoldError` when it cannot."""
         ...
 
     async def verify(self) -> list[dict[str, Any]]:
-        """The differences between every view in every store and a fresh fold of the log."""
+        """Return the differences between every view in every store and a fresh fold of the log."""
         ...
 
     def moves(self) -> list[dict[str, Any]]:
-        """The last changes of scale with their reasons, the newest first."""
+        """Return the last changes of scale with their reasons, the newest first."""
         ...
 
     def rebuild(self, view: str) -> dict[str, Any]:
-        """Begins to fold a view anew; gives the rebuild's status. `RayfoldError` if it cannot."""
+        """Begin to rebuild a view; return the rebuild's status. `RayfoldError` if it cannot."""
         ...
 
     def rebuilds(self) -> list[dict[str, Any]]:
-        """The last rebuild of each view."""
+        """Return the last rebuild of each view."""
         ...
 
     async def parked(self) -> list[dict[str, Any]]:
-        """Rows and streams that stand still, with the event and the error."""
+        """Return the rows and streams that are parked, with the event and the error."""
         ...
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
-        """An event as the log has it."""
+        """Return an event as the log has it."""
         ...
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Folds parked events again; which, and whether each is still `parked`."""
+        """Fold parked events again; return which, and whether each is still `parked`."""
         ...
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Folds on without a parked event; as `replay`."""
+        """Fold on without a parked event; as `replay`."""
         ...
 
 
@@ -101,22 +101,24 @@ class OperatorRoutes:
         self._operations = operations
         self._metrics = metrics
 
-    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
-        """Health checks, the schema and the console's page ask for no credentials."""
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return them; health checks and the console's page ask for no credentials."""
         return [
-            gate.handler("GET", "/health/live", self._live, public=True),
-            gate.handler("GET", "/health/ready", self._ready, public=True),
-            gate.handler("GET", "/metrics", self._prometheus),
-            gate.handler("GET", "/operators/status", partial(self._status, gate.troubles)),
-            gate.handler("GET", "/operators/verify", self._verify),
-            gate.handler("POST", "/operators/scale", self._scale),
-            gate.handler("GET", "/operators/rebuilds", self._rebuilds),
-            gate.handler("POST", "/operators/rebuild", self._rebuild),
-            gate.handler("GET", "/operators/parked", self._parked),
-            gate.handler("GET", "/operators/events/{stream}/{revision}", self._event),
-            gate.handler("POST", "/operators/replay", self._replay),
-            gate.handler("POST", "/operators/discard", self._discard),
-            gate.handler("GET", "/console", self._console, public=True),
+            endpoint.handler("GET", "/health/live", self._live, public=True),
+            endpoint.handler("GET", "/health/ready", self._ready, public=True),
+            endpoint.handler("GET", "/metrics", self._prometheus),
+            endpoint.handler(
+                "GET", "/operators/status", partial(self._status, endpoint.recent_errors)
+            ),
+            endpoint.handler("GET", "/operators/verify", self._verify),
+            endpoint.handler("POST", "/operators/scale", self._scale),
+            endpoint.handler("GET", "/operators/rebuilds", self._rebuilds),
+            endpoint.handler("POST", "/operators/rebuild", self._rebuild),
+            endpoint.handler("GET", "/operators/parked", self._parked),
+            endpoint.handler("GET", "/operators/events/{stream}/{revision}", self._event),
+            endpoint.handler("POST", "/operators/replay", self._replay),
+            endpoint.handler("POST", "/operators/discard", self._discard),
+            endpoint.handler("GET", "/console", self._console, public=True),
         ]
 
     async def _live(self, call: Call) -> Reply:
@@ -139,14 +141,14 @@ class OperatorRoutes:
         text = self._metrics.text(await self._operations.parts())
         return content(text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
 
-    async def _status(self, troubles: RecentErrors, call: Call) -> Reply:
+    async def _status(self, recent_errors: RecentErrors, call: Call) -> Reply:
         parts = await self._operations.parts()
         return json_reply(
             {
                 "parts": parts,
                 "scaling": self._operations.moves(),
                 "rebuilds": self._operations.rebuilds(),
-                "errors": troubles.last(),
+                "errors": recent_errors.last(),
             }
         )
 

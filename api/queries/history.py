@@ -26,7 +26,7 @@ _REVISION = re.compile(r"[0-9]{1,18}\Z")
 
 
 class Histories(Protocol):
-    """See `projections.history.History`."""
+    """See `projections.queries.history.History`."""
 
     async def events(self, aggregate: AggregateType, aggregate_id: str) -> list[dict[str, Any]]:
         """See `History.events`."""
@@ -51,7 +51,7 @@ class HistoryOf:
     async def as_of(
         self, path: Mapping[str, str], given: Mapping[str, str], headers: Headers
     ) -> Reply:
-        """The resource at the revision or time `as_of`."""
+        """Return the resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
             raise invalid_field("as_of", "goes with no other parameter")
         key = self._key(path)
@@ -64,7 +64,7 @@ class HistoryOf:
         return json_bytes(body, 200, [(b"consistency-token", token(headers, position))])
 
     async def history(self, call: Call) -> Reply:
-        """Every event, in order."""
+        """Return every event, in order."""
         if call.query_string:
             raise invalid_field("history", "takes no parameters")
         events = await self._histories.events(self.aggregate, self._key(call.path))
@@ -93,19 +93,19 @@ class HistoryRoutes:
                 self._found[declared.path] = HistoryOf(declared, aggregate, histories)
 
     def of(self, declared: Route) -> HistoryOf | None:
-        """The past of what that route answers with; None if it has none."""
+        """Return the past of what that route answers with; None if it has none."""
         return self._found.get(declared.path) if declared.method == "GET" else None
 
-    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
-        """`…/history` for each."""
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return `…/history` for each."""
         return [
-            gate.handler("GET", f"{path}/history", past.history)
+            endpoint.handler("GET", f"{path}/history", past.history)
             for path, past in self._found.items()
         ]
 
 
 def _moment(text: str) -> int | datetime:
-    """A revision, or an RFC 3339 time."""
+    """Return a revision, or an RFC 3339 time."""
     if _REVISION.match(text):
         return int(text)
     # An unescaped + in a query string arrives as a space.

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 
-from api.http.endpoint import Answer, Call, Endpoint, Stream
+from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import malformed
 from api.http.reply import Reply
-from api.queries.resources import aggregate_of
-from api.queries.routes import DEADLINE, Queries, processing, read_query, respond
-from projections.errors import Behind, ProjectionError
-from rayfold import Query, Registry
+from api.queries.resources import is_live
+from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
+from projections.errors import Behind
+from rayfold import Registry
 
-PATIENCE = 15.0
+HEARTBEAT = 15.0
 """Seconds between two signs of life on a stream where nothing happens."""
-
-PACE = 0.05
-"""Seconds between two questions for one stream: a busy log must not make it spin."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -36,25 +33,18 @@ _HEADERS = [
 _SIGN_OF_LIFE = b": still here\n\n"
 
 
-@runtime_checkable
-class LiveRoute(Protocol):
-    """A query bus that tells of changes by itself."""
-
-    def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
-        """The row if it has changed since position `after`, then each change of it."""
-        ...
-
-
-def live_handlers(registry: Registry, queries: Queries, gate: Endpoint) -> list[HTTPRouteHandler]:
-    """One for each route that answers with a single aggregate's row."""
+def live_handlers(
+    registry: Registry, queries: Queries, endpoint: Endpoint
+) -> list[HTTPRouteHandler]:
+    """Return one for each route whose row can be followed."""
     return [
-        gate.handler("GET", f"{declared.path}/live", _live(declared.message, queries))
+        endpoint.handler("GET", f"{declared.path}/live", _live(declared.message, queries))
         for declared in registry.routes
-        if aggregate_of(registry, declared) is not None
+        if is_live(registry, declared)
     ]
 
 
-def _live(query_type: Any, queries: Queries) -> Answer:
+def _live(query_type: Any, queries: Queries) -> Handler:
     async def answer(call: Call) -> Stream | Reply:
         query = read_query(query_type, call.path)
         after = _after(call)
@@ -62,16 +52,12 @@ def _live(query_type: Any, queries: Queries) -> Answer:
         if after is None:
             # A stream of a row that is not there would stay empty: 404 is more help.
             try:
-                respond(await queries.ask(query, at_least=seen, deadline=DEADLINE), {})
+                respond(await queries.ask(query, at_least=seen, deadline=TIMEOUT), {})
             except Behind as behind:
                 return processing(behind)
         if seen is not None:
             after = max(after or 0, seen)
-        if isinstance(queries, LiveRoute):
-            changes = queries.live(query, after=after)
-        else:
-            changes = follow(queries, query, after)
-        return Stream(_HEADERS, _events(changes))
+        return Stream(_HEADERS, _events(queries.live(query, after=after)))
 
     return answer
 
@@ -86,13 +72,13 @@ def _after(call: Call) -> int | None:
 
 
 async def _events(changes: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
-    """Each change as an event; a comment where none comes for a while."""
-    following = aiter(changes)
+    """Yield each change as an event; a comment where none comes for a while."""
+    changing = aiter(changes)
     waiting: asyncio.Task[tuple[int, bytes]] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(following))
-            done, _ = await asyncio.wait([waiting], timeout=PATIENCE)
+            waiting = waiting or asyncio.ensure_future(anext(changing))
+            done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT)
             if not done:
                 yield _SIGN_OF_LIFE
                 continue
@@ -106,31 +92,3 @@ async def _events(changes: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[by
     finally:
         if waiting is not None:
             waiting.cancel()
-
-
-async def follow(
-    queries: Queries, query: Query, after: int | None
-) -> AsyncIterator[tuple[int, bytes]]:
-    """Changes by asking again whenever the view has moved on.
-
-    Several changes between two questions come as one: a reader sees the latest state.
-    """
-    seen: int | None = None
-    position = after
-    first = after is None
-    while True:
-        try:
-            answer = await queries.ask(
-                query, at_least=None if first else (position or 0) + 1, deadline=PATIENCE
-            )
-        except Behind:
-            continue  # nothing has happened anywhere
-        except ProjectionError:
-            await asyncio.sleep(PACE)  # a replica that restarts is back soon
-            continue
-        first = False
-        position = answer.position
-        if answer.body is not None and answer.revision != seen:
-            seen = answer.revision
-            yield position, answer.body
-        await asyncio.sleep(PACE)

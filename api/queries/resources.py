@@ -9,7 +9,7 @@ from rayfold.registry import AggregateType
 
 
 def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
-    """The aggregate that the route's row follows; None if it follows none, or many.
+    """Return the aggregate that the route's row follows; None if it follows none, or many.
 
     Such a row is keyed by the aggregate's id and folds that aggregate's events only: its
     revision is the aggregate's, and its past can be folded from the one stream.
@@ -25,3 +25,9 @@ def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
         ):
             return aggregate
     return None
+
+
+def is_live(registry: Registry, declared: Route) -> bool:
+    """Tell whether the route's row can be followed: memory replicas alone tell of changes."""
+    message: Any = declared.message
+    return aggregate_of(registry, declared) is not None and "memory" in message.view.stores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
@@ -10,8 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 
 from api.http import headers as read
-from api.http.endpoint import Answer as Answering
-from api.http.endpoint import Call, Endpoint
+from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
 from api.http.problems import Problem, invalid, invalid_field, malformed
 from api.http.reply import JSON, Reply, json_bytes, json_reply
@@ -22,13 +21,13 @@ from projections.errors import Behind
 from projections.queries.bus import Answer
 from rayfold import Query, Registry, Route
 
-DEADLINE = 2.0
+TIMEOUT = 2.0
 """Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
 otherwise: `Prefer: wait=N`."""
 
 
 class Queries(Protocol):
-    """See `projections.query_bus.QueryBus`."""
+    """See `projections.queries.bus.QueryBus`."""
 
     async def ask(
         self,
@@ -45,38 +44,42 @@ class Queries(Protocol):
         """See `QueryBus.reached`."""
         ...
 
+    def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+        """See `QueryBus.live`."""
+        ...
+
 
 class QueryRoutes:
     """Handlers for every query of a domain."""
 
     def __init__(
-        self, registry: Registry, queries: Queries, past: HistoryRoutes, metrics: Metrics
+        self, registry: Registry, queries: Queries, history: HistoryRoutes, metrics: Metrics
     ) -> None:
         self._registry = registry
         self._queries = queries
-        self._past = past
+        self._history = history
         self._metrics = metrics
 
-    def handlers(self, gate: Endpoint) -> list[HTTPRouteHandler]:
-        """One for each declared route, and one for all queries by name."""
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return one for each declared route, and one for all queries by name."""
         declared = [
-            gate.handler("GET", declared.path, self._declared(declared))
+            endpoint.handler("GET", declared.path, self._declared(declared))
             for declared in self._registry.routes
             if declared.method == "GET"
         ]
-        return [*declared, gate.handler("GET", "/queries/{name}", self._by_name)]
+        return [*declared, endpoint.handler("GET", "/queries/{name}", self._by_name)]
 
-    def _declared(self, declared: Route) -> Answering:
+    def _declared(self, declared: Route) -> Handler:
         query_type: Any = declared.message
         minimal = declared.minimal
-        past = self._past.of(declared)
+        history = self._history.of(declared)
 
         async def answer(call: Call) -> Reply:
             fields = call.path
             if call.query_string:
                 given = parameters(call.query_string)
-                if past is not None and "as_of" in given:
-                    return await past.as_of(fields, given, call.headers)
+                if history is not None and "as_of" in given:
+                    return await history.as_of(fields, given, call.headers)
                 fields = merged(fields, given)
             if minimal is None:
                 return await self._answer(read_query(query_type, fields), call.headers)
@@ -99,12 +102,12 @@ class QueryRoutes:
         self._metrics.asked(query.name)
         at_least = read.at_least(headers)
         store = read.store(headers)
-        deadline = DEADLINE
+        timeout = TIMEOUT
         if at_least is not None and (wait := read.wait_seconds(headers)) is not None:
-            deadline = wait
+            timeout = wait
         try:
             answer = await self._queries.ask(
-                query, at_least=at_least, deadline=deadline, store=store
+                query, at_least=at_least, deadline=timeout, store=store
             )
         except Behind as behind:
             return processing(behind)
@@ -112,7 +115,7 @@ class QueryRoutes:
 
 
 def parameters(query_string: bytes) -> dict[str, str]:
-    """The query string's parameters.
+    """Return the query string's parameters.
 
     Raises:
         Problem: 422 if one of them came twice or holds a NUL.
@@ -131,13 +134,13 @@ def parameters(query_string: bytes) -> dict[str, str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise invalid_field(twice, "is given more than once")
     for name, value in pairs:
-        if "\x00" in value or "\x00" in name:  # see api.intake: no store could hold it
+        if "\x00" in value or "\x00" in name:  # see api.commands.decoder: no store could hold it
             raise invalid_field(name.replace("\x00", "\\0"), "holds a NUL character")
     return given
 
 
 def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    """A query's fields from both places.
+    """Return a query's fields from both places.
 
     Raises:
         Problem: 422 for one that is in both.
@@ -149,7 +152,7 @@ def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
 
 
 def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
-    """The query that these texts mean.
+    """Return the query that these texts mean.
 
     Raises:
         Problem: 422 where they do not fit.
@@ -162,7 +165,7 @@ def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
 
 
 def processing(behind: Behind) -> Reply:
-    """202: the view has not come as far as the client's token."""
+    """Return 202: the view has not come as far as the client's token."""
     body = {
         "status": "processing",
         "view": behind.view,
@@ -174,7 +177,7 @@ def processing(behind: Behind) -> Reply:
 
 
 def respond(answer: Answer, headers: Headers) -> Reply:
-    """200 with the body as the store made it; 304, or 404."""
+    """Return 200 with the body as the store made it, 304, or raise 404."""
     body, revision, position = answer
     token = b"%d" % position
     if body is None:

@@ -38,7 +38,7 @@ async def _pool(app: Litestar) -> AsyncIterator[None]:
 
 @post("/orders", status_code=202)
 async def create(state: State, data: NewOrder) -> Response[None]:
-    """Inserts the order."""
+    """Insert the order."""
     done = await state.pool.execute(
         "INSERT INTO crud_order VALUES ($1, $2) ON CONFLICT DO NOTHING",
         data.order_id,
@@ -51,7 +51,7 @@ async def create(state: State, data: NewOrder) -> Response[None]:
 
 @post("/orders/{order_id:uuid}/lines", status_code=202)
 async def add_line(state: State, order_id: uuid.UUID, data: OrderLine) -> Response[None]:
-    """Locks the order, so that nobody places it meanwhile, and inserts the line."""
+    """Lock the order, so that nobody places it meanwhile, and insert the line."""
     async with state.pool.acquire() as connection, connection.transaction():
         status = await connection.fetchval(
             "SELECT status FROM crud_order WHERE id = $1 FOR UPDATE", order_id
@@ -73,7 +73,7 @@ async def add_line(state: State, order_id: uuid.UUID, data: OrderLine) -> Respon
 
 @get("/orders/{order_id:uuid}")
 async def show(state: State, order_id: uuid.UUID) -> ShownOrder:
-    """Reads the order with its lines."""
+    """Read the order with its lines."""
     rows = await state.pool.fetch(
         "SELECT customer_id, status, sku, quantity, unit_price_cents FROM crud_order o"
         " LEFT JOIN crud_line l ON l.order_id = o.id WHERE o.id = $1 ORDER BY l.id",

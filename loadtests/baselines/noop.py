@@ -42,19 +42,19 @@ _SOME = [OrderLine(f"sku-{number}", number + 1, 100) for number in range(3)]
 
 @post("/orders", status_code=202)
 async def create(data: NewOrder) -> Response[None]:
-    """Validates."""
+    """Validate."""
     return Response(None, status_code=202)
 
 
 @post("/orders/{order_id:uuid}/lines", status_code=202)
 async def add_line(order_id: uuid.UUID, data: OrderLine) -> Response[None]:
-    """Validates."""
+    """Validate."""
     return Response(None, status_code=202)
 
 
 @get("/orders/{order_id:uuid}")
 async def show(order_id: uuid.UUID) -> ShownOrder:
-    """Serializes."""
+    """Serialize."""
     return ShownOrder(order_id, "somebody", "open", _SOME, 600)
 
 

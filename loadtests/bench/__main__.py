@@ -19,7 +19,7 @@ REBUILT = 200_000
 
 
 def main() -> None:
-    """The command line."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def figure(module: str, pattern: str) -> float:
-    """The figure that another load test prints."""
+    """Return the figure that another load test prints."""
     done = subprocess.run([sys.executable, "-m", module], capture_output=True, text=True)
     found = re.search(pattern, done.stdout)
     if not found:
@@ -72,7 +72,7 @@ def figure(module: str, pattern: str) -> float:
 
 
 def say(line: str) -> None:
-    """On standard error: the table alone goes to standard output."""
+    """Say it on standard error: the table alone goes to standard output."""
     sys.stderr.write(f"{line}\n")
 
 

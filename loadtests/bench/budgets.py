@@ -20,7 +20,7 @@ class Budget(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`pass`, `short` or `not measured`."""
+        """Return `pass`, `short` or `not measured`."""
         if self.value is None:
             return "not measured"
         met = self.value >= self.bound if self.at_least else self.value <= self.bound
@@ -34,7 +34,7 @@ def budgets(
     copy: float | None,
     idle: float | None,
 ) -> list[Budget]:
-    """All of them."""
+    """Return all of them."""
     ours, crud, noop = medians["rayfold"], medians["crud"], medians["noop"]
 
     def rate(scenario: str, other: Mapping[str, Mapping[str, Any]]) -> float:

@@ -25,7 +25,7 @@ LATE = 10.0
 
 
 def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
-    """An HTTP/1.1 request; headers are given with underscores."""
+    """Return an HTTP/1.1 request; headers are given with underscores."""
     lines = [f"{method} {path} HTTP/1.1", "Host: bench"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body:
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
             self._waiting.set_exception(exc or ConnectionError("closed by the server"))
 
     def ask(self, text: bytes) -> asyncio.Future[tuple[int, bytes]]:
-        """Status, and the whole response with its head."""
+        """Return the status, and the whole response with its head."""
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(text)
         return self._waiting
@@ -71,12 +71,12 @@ class Connection(asyncio.Protocol):
             self._waiting.set_result((int(response[9:12]), response))
 
     def close(self) -> None:
-        """Closes it."""
+        """Close it."""
         self._transport.close()
 
 
 async def connect(port: int) -> Connection:
-    """A new connection to 127.0.0.1."""
+    """Return a new connection to 127.0.0.1."""
     _, connection = await asyncio.get_running_loop().create_connection(
         Connection, "127.0.0.1", port
     )
@@ -84,18 +84,18 @@ async def connect(port: int) -> Connection:
 
 
 def line_of(number: int) -> bytes:
-    """The body of an added line; SKUs repeat, so that an order does not grow without end."""
+    """Return the body of an added line; SKUs repeat, so that an order does not grow without end."""
     return b'{"sku":"sku-%d","quantity":1,"unit_price_cents":100}' % (number % 20)
 
 
 def header(response: bytes, name: bytes) -> str:
-    """A response header's value."""
+    """Return a response header's value."""
     at = response.lower().index(name + b":")
     return response[at + len(name) + 1 : response.index(b"\r", at)].strip().decode()
 
 
 async def seed(port: int, orders: int, lines: int) -> list[str]:
-    """Makes orders with lines; gives their ids."""
+    """Make orders with lines; return their ids."""
     ids = [str(uuid4()) for _ in range(orders)]
     waiting = list(ids)
 
@@ -117,7 +117,7 @@ async def seed(port: int, orders: int, lines: int) -> list[str]:
 
 
 async def closed(port: int, clients: int, seconds: float, make: Callable[[], bytes]) -> Any:
-    """So many clients, each with one request at a time."""
+    """Run so many clients, each with one request at a time."""
     latencies: list[float] = []
     statuses: Counter[str] = Counter()
     until = time.perf_counter() + seconds
@@ -144,7 +144,7 @@ async def closed(port: int, clients: int, seconds: float, make: Callable[[], byt
 
 
 async def lag(port: int, orders: list[str], rate: float, seconds: float, store: str) -> Any:
-    """Writes at a steady rate; every tenth is followed until it is visible in the store.
+    """Write at a steady rate; every tenth is followed until it is visible in the store.
 
     Visible: a query with the receipt's token answers. That query is part of the time.
     """
@@ -192,7 +192,7 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
 
 
 def summary(seconds: list[float], statuses: Counter[str]) -> dict[str, Any]:
-    """Percentiles in milliseconds."""
+    """Return percentiles in milliseconds."""
     ordered = sorted(seconds) or [0.0]
 
     def at(share: float) -> float:
@@ -207,7 +207,7 @@ def summary(seconds: list[float], statuses: Counter[str]) -> dict[str, Any]:
 
 
 async def run(task: dict[str, Any]) -> Any:
-    """What the command line asks for."""
+    """Return what the command line asks for."""
     port, work = task["port"], task["work"]
     if work == "seed":
         return await seed(port, task["orders"], task["lines"])

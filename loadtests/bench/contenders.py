@@ -36,7 +36,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving(name: str, data: Path | None = None) -> Iterator[Server]:
-    """Starts it, and stops it after. `data` is Rayfold's folder, if it is not to be empty."""
+    """Start it, and stop it after. `data` is Rayfold's folder, if it is not to be empty."""
     with tempfile.TemporaryDirectory(prefix="rf-bench-") as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)  # Postgres changes its user when it is started as root

@@ -48,7 +48,7 @@ COUNTS = [1, 2, 3]
 
 
 def measure_size(events: int, seconds: float) -> dict[str, Any]:
-    """Everything at one size of the log."""
+    """Measure everything at one size of the log."""
     with tempfile.TemporaryDirectory(prefix="rf-growth-") as temporary:
         Path(temporary).chmod(0o755)
         data = Path(temporary) / "data"
@@ -94,7 +94,7 @@ def _started(stack: Stack) -> dict[str, Any]:
 
 
 def measure_scale(seconds: float) -> list[dict[str, Any]]:
-    """Hosts, replicas, partitions: one of them more at a time, the others one."""
+    """Measure hosts, replicas, partitions: one of them more at a time, the others one."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rf-growth-") as temporary:
         Path(temporary).chmod(0o755)
@@ -130,12 +130,12 @@ def measure_scale(seconds: float) -> list[dict[str, Any]]:
 
 
 def say(line: str) -> None:
-    """On standard error: the tables alone go to standard output."""
+    """Say it on standard error: the tables alone go to standard output."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 def main() -> None:
-    """The command line."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

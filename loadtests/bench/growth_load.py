@@ -15,7 +15,7 @@ from loadtests.bench.growth_stack import Stack, caught_up, cpu
 
 
 def load(**task: Any) -> Any:
-    """The load client in a process of its own; tasks go by pickle, as orders may be many."""
+    """Run the load client in a process of its own; tasks go by pickle, as orders may be many."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_load, task).result()
@@ -26,7 +26,7 @@ def _load(task: dict[str, Any]) -> Any:
 
 
 def loaded(stack: Stack, **task: Any) -> dict[str, Any]:
-    """One measurement, with CPU milliseconds a request by part and the time to catch up after."""
+    """Return a measurement, with CPU ms a request by part, and the time to catch up after."""
     before = cpu(stack)
     found: dict[str, Any] = load(port=stack.port, **task)
     found["drained_s"] = caught_up(stack)
@@ -45,7 +45,7 @@ def _spin(_: int) -> float:
 
 
 def speed() -> float:
-    """Turns of a fixed loop in a microsecond, on two cores at once.
+    """Return the turns of a fixed loop in a microsecond, on two cores at once.
 
     A virtual machine is not as fast all day: rows of different speed cannot be compared as
     they are.

@@ -16,7 +16,7 @@ USUAL = 16.0
 
 
 def add_size(found: dict[str, Any]) -> None:
-    """Puts one size's results in the place of older ones."""
+    """Put one size's results in the place of older ones."""
     known = _known()
     kept = [size for size in known["sizes"] if size["events"] != found["events"]]
     sizes = [*kept, found | {"circumstances": circumstances()}]
@@ -25,7 +25,7 @@ def add_size(found: dict[str, Any]) -> None:
 
 
 def add_scale(rows: list[dict[str, Any]]) -> None:
-    """The same for hosts, replicas and partitions."""
+    """Do the same for hosts, replicas and partitions."""
     _keep(_known() | {"scale": {"rows": rows, "circumstances": circumstances()}})
 
 
@@ -42,7 +42,7 @@ def _keep(known: dict[str, Any]) -> None:
 
 
 def write() -> Path:
-    """Writes tables and curves of all that is known; gives the Markdown's path."""
+    """Write tables and curves of all that is known; return the Markdown's path."""
     known = _known()
     lines: list[str] = []
     if known["sizes"]:

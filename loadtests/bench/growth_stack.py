@@ -52,7 +52,7 @@ class Stack(NamedTuple):
 
 
 def open_order() -> tuple[str, StreamAppend]:
-    """An order that still takes lines, since writes are measured on it: its id and events."""
+    """Return the id and events of an order that still takes lines, as writes are measured."""
     order = uuid4()
     created = CreateOrder(order_id=order, customer_id=f"c-{order.int % 1000}", at=datetime.now(UTC))
     commands: list[OrderCommand] = [created]
@@ -71,7 +71,7 @@ def open_order() -> tuple[str, StreamAppend]:
 
 
 def fill(data: Path, events: int) -> tuple[list[str], float]:
-    """The embedded store in a data folder with so many events: order ids, and seconds it took."""
+    """Fill an embedded store with so many events; return order ids, and the seconds it took."""
     data.mkdir(parents=True)
     data.chmod(0o755)  # Postgres changes its user when it is started as root
     folder = str(data / "eventstore")
@@ -102,7 +102,7 @@ def fill(data: Path, events: int) -> tuple[list[str], float]:
 
 @contextmanager
 def running(data: Path) -> Iterator[Stack]:
-    """`rayfold up` until the end of the block. It serves when every view is at the log's end."""
+    """Run `rayfold up` until the end of the block. It serves when every view has caught up."""
     port = _free_port()
     command = "from deploy.cli import main; main()"
     arguments = ["up", "--port", str(port), "--data", str(data)]
@@ -144,14 +144,14 @@ def _free_port() -> int:
 
 
 def ask(stack: Stack, path: str, body: dict[str, Any] | None = None) -> Any:
-    """What the command line asks the gateway: a POST where there is a body."""
+    """Ask the gateway what the command line would: a POST where there is a body."""
     data = json.dumps(body).encode() if body else None
     with urllib.request.urlopen(f"http://127.0.0.1:{stack.port}{path}", data, 180) as answer:
         return json.load(answer)
 
 
 def caught_up(stack: Stack) -> float:
-    """Waits until no part is behind the log; the seconds that it took."""
+    """Wait until no part is behind the log; return the seconds that it took."""
     began = time.perf_counter()
     while True:
         parts = ask(stack, "/operators/status")["parts"]
@@ -161,7 +161,7 @@ def caught_up(stack: Stack) -> float:
 
 
 def of_part(stack: Stack) -> dict[str, list[psutil.Process]]:
-    """The stack's processes by what they are."""
+    """Return the stack's processes by what they are."""
     found: dict[str, list[psutil.Process]] = defaultdict(list)
     for process in processes(stack.pid, stack.data):
         try:
@@ -184,13 +184,13 @@ def _part(root: bool, name: str, command: str) -> str:
 
 
 def memory_mb(stack: Stack) -> dict[str, float]:
-    """PSS of each part in 10^6 bytes, and their sum."""
+    """Return the PSS of each part in 10^6 bytes, and their sum."""
     by_part = {part: memory_bytes(of) / 1e6 for part, of in of_part(stack).items()}
     return by_part | {"sum": sum(by_part.values())}
 
 
 def cpu(stack: Stack) -> dict[str, float]:
-    """CPU seconds of each part since it started; Postgres with its sessions that have ended."""
+    """Return CPU seconds of each part since it started; Postgres with its ended sessions."""
     by_part = of_part(stack)
     used = {part: cpu_seconds(of) for part, of in by_part.items()}
     for process in by_part.get("postgres", ()):
@@ -201,13 +201,13 @@ def cpu(stack: Stack) -> dict[str, float]:
 
 
 def disk_mb(folder: Path) -> float:
-    """Allocated 10^6 bytes below a folder."""
+    """Return the allocated 10^6 bytes below a folder."""
     blocks = (path.lstat().st_blocks for path in folder.rglob("*") if path.is_file())
     return sum(blocks) * 512 / 1e6
 
 
 def rested(stack: Stack, least: float = 13.0, most: float = 120.0) -> float:
-    """Waits until replicas made their cold rows to JSON, twice five seconds on: seconds waited."""
+    """Wait until replicas made their cold rows to JSON, twice five seconds on; return seconds."""
     began = time.perf_counter()
     while True:
         before = sum(cpu(stack).values())

@@ -55,7 +55,7 @@ _FRAME = re.compile(r"\(([\w.]+)(/|:|\))")
 
 
 def main() -> None:
-    """The command line."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", default="write", choices=["write", "hot", "read"])
     parser.add_argument("--clients", type=int, default=128)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def shares_of(samples: str) -> dict[str, float]:
-    """Of `py-spy`'s raw lines (`frame;frame;… count`): the share of each package."""
+    """Return the share of each package in `py-spy`'s raw lines (`frame;frame;… count`)."""
     counts: Counter[str] = Counter()
     for line in samples.splitlines():
         stack, _, count = line.rpartition(" ")
@@ -105,7 +105,7 @@ def table(
     rest: float,
     shares: dict[str, dict[str, float]],
 ) -> str:
-    """Markdown: a row for each package, a column for each process, µs a request."""
+    """Return Markdown: a row for each package, a column for each process, µs a request."""
     where = circumstances()
     roles = sorted(used, key=lambda role: -used[role])
     packages = {package for share in shares.values() for package in share}

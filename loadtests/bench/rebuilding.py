@@ -1,4 +1,4 @@
-"""How fast a Postgres view is built anew, against the bare client reading the same log."""
+"""How fast a Postgres view is rebuilt, against the bare client reading the same log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VIEW = "order-details"
 
 
 def measure(events: int) -> dict[str, float]:
-    """Events per second of both, and their ratio; so many events in the log."""
+    """Return events per second of both, and their ratio, with so many events in the log."""
     with tempfile.TemporaryDirectory(prefix="rf-bench-") as temporary:
         data = Path(temporary)
         data.chmod(0o755)
@@ -64,7 +64,7 @@ async def _fill(uri: str, events: int) -> None:
 
 
 def _read(uri: str) -> float:
-    """The whole log by the bare client as it comes, the synchronous one, which is the faster."""
+    """Read the whole log by the bare client, the synchronous one, which is the faster."""
     with KurrentDBClient(uri) as client:
         began, count = time.perf_counter(), 0
         for _ in client.read_all():

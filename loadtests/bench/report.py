@@ -22,7 +22,7 @@ Rounds = Mapping[str, Sequence[Mapping[str, Mapping[str, Any]]]]
 
 
 def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
-    """The median of each measure over the rounds; failures are summed."""
+    """Return the median of each measure over the rounds; failures are summed."""
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for name, found in rounds.items():
         result[name] = {}
@@ -36,7 +36,7 @@ def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Where and on what this ran."""
+    """Return where and on what this ran."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True)
     packages = ["ray", "litestar", "uvicorn", "kurrentdbclient", "grpcio", "asyncpg", "pydantic"]
@@ -53,7 +53,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any]) -> str:
-    """Markdown, for people."""
+    """Return Markdown, for people."""
     lines = [
         f"{where['cores']} cores, {where['memory_gb']} GB, Python {where['python']},"
         f" commit {where['commit'][:12]}, {where['at']}. Medians over the rounds.",
@@ -87,7 +87,7 @@ def write(
     budgets: Sequence[Budget],
     more: Mapping[str, Any],
 ) -> Path:
-    """Writes everything into `loadtests/results/`; gives the Markdown's path."""
+    """Write everything into `loadtests/results/`; return the Markdown's path."""
     RESULTS.mkdir(exist_ok=True)
     where = circumstances()
     found = {

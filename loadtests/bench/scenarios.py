@@ -34,7 +34,7 @@ SCENARIOS = [
 
 
 def ask_client(**task: Any) -> Any:
-    """Runs the load client; its CPU is not the server's."""
+    """Run the load client; its CPU is not the server's."""
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.bench.client", json.dumps(task)],
         capture_output=True,
@@ -46,7 +46,7 @@ def ask_client(**task: Any) -> Any:
 
 
 def run_all(server: Server, seconds: float) -> dict[str, dict[str, Any]]:
-    """Every scenario against one server, on orders of its own."""
+    """Run every scenario against one server, on orders of its own."""
     results = {}
     orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     hot = ask_client(port=server.port, work="seed", orders=1, lines=LINES)
@@ -61,7 +61,7 @@ def run_all(server: Server, seconds: float) -> dict[str, dict[str, Any]]:
 
 
 def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """One measurement, with CPU milliseconds for each request, and memory in bytes."""
+    """Return one measurement, with CPU milliseconds for each request, and memory in bytes."""
     of = processes(server.pid, server.folder)
     before = cpu_seconds(of)
     found: dict[str, Any] = ask_client(**task, seconds=seconds)
@@ -75,7 +75,7 @@ def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, 
 
 
 def lags(server: Server, rate: float, seconds: float) -> dict[str, Any]:
-    """From receipt to visible in each store, at a steady rate of writes."""
+    """Measure from receipt to visible in each store, at a steady rate of writes."""
     orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     task = {"port": server.port, "orders": orders, "work": "lag", "rate": rate}
     return {

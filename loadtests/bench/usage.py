@@ -9,7 +9,7 @@ import psutil
 
 
 def processes(pid: int, folder: Path) -> list[psutil.Process]:
-    """The tree under `pid`, and a Postgres that went its own way with its data in `folder`."""
+    """Return the tree under `pid`, and a Postgres of its own with its data in `folder`."""
     roots = [psutil.Process(pid)]
     for process in psutil.process_iter(["name", "cmdline"]):
         command = process.info["cmdline"] or []
@@ -23,7 +23,7 @@ def processes(pid: int, folder: Path) -> list[psutil.Process]:
 
 
 def cpu_seconds(of: list[psutil.Process]) -> float:
-    """User and system time so far."""
+    """Return user and system time so far."""
     total = 0.0
     for process in of:
         with suppress(psutil.NoSuchProcess):
@@ -33,7 +33,7 @@ def cpu_seconds(of: list[psutil.Process]) -> float:
 
 
 def memory_bytes(of: list[psutil.Process]) -> int:
-    """Proportional set size: what is shared counts once."""
+    """Return the proportional set size: what is shared counts once."""
     total = 0
     for process in of:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -17,7 +17,7 @@ collect_ignore = [] if (TYPESCRIPT / "node_modules").is_dir() else [str(TYPESCRI
 
 @pytest.fixture(params=["domain", "examples.shop"])
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The document of a domain, in a file of its own."""
+    """Return the document of a domain, in a file of its own."""
     path = tmp_path / "openapi.json"
     path.write_text(json.dumps(openapi(Registry.load(request.param))))
     return path

@@ -42,13 +42,13 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    """The reference domain."""
+    """Return the reference domain."""
     return Registry.load("domain")
 
 
 @pytest.fixture
 async def gateway(registry: Registry) -> AsyncIterator[Gateway]:
-    """A gateway of its own for each test."""
+    """Return a gateway of its own for each test."""
     made = Gateway(registry)
     async with made.http:
         yield made

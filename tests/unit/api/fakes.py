@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -42,6 +43,7 @@ class FakeQueries:
         self.answer = Answer(ROW, 3, 42)
         self.error: Exception | None = None
         self.behind: list[str] = []
+        self.followed: list[int | None] = []
         self.waited: list[float] = []
         self.deadlines: list[float] = []
 
@@ -62,6 +64,16 @@ class FakeQueries:
     async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
         self.waited.append(deadline)
         return [view for view in views if view in self.behind]
+
+    async def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+        self.followed.append(after)
+        seen = after
+        while True:
+            position, body = self.answer.position, self.answer.body
+            if body is not None and position != seen:
+                seen = position
+                yield position, body
+            await asyncio.sleep(0.01)
 
 
 class FakeHistories:

@@ -8,7 +8,7 @@ import httpx
 
 
 def problem(reply: httpx.Response, status: int, kind: str | None = None) -> dict[str, Any]:
-    """The problem document, after checking its form."""
+    """Return the problem document, after checking its form."""
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = reply.json()
@@ -22,7 +22,7 @@ def problem(reply: httpx.Response, status: int, kind: str | None = None) -> dict
 
 
 def fields_of(reply: httpx.Response) -> set[str]:
-    """The fields that a 422 names."""
+    """Return the fields that a 422 names."""
     errors = problem(reply, 422, "invalid-fields")["errors"]
     assert all(set(error) == {"field", "message", "type"} for error in errors)
     return {error["field"] for error in errors}

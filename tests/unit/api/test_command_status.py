@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import errors as write
-from api.commands import outcomes
+from api.commands import records
 from rayfold import Rejected
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -87,7 +87,7 @@ async def test_what_is_neither_is_no_id(gateway: Gateway) -> None:
 
 
 def test_the_oldest_outcome_is_forgotten_first() -> None:
-    kept = outcomes.Outcomes(most=2)
+    kept = records.CommandRecords(capacity=2)
     for name in ("a", "b", "c"):
         kept.begin(name, None)  # type: ignore[arg-type]
     assert [kept.get(name) is not None for name in ("a", "b", "c")] == [False, True, True]

@@ -94,7 +94,7 @@ async def test_no_parameter_breaks_it(gateway: Gateway, path: str, params: dict[
 
 
 async def _raw(gateway: Gateway, method: str, path: str, query_string: bytes) -> None:
-    """HistoryRoutes httpx, which would not send everything that a socket lets through."""
+    """Go past httpx, which would not send everything that a socket lets through."""
     sent: list[dict[str, Any]] = []
 
     incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])

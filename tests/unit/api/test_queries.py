@@ -141,9 +141,20 @@ async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) ->
     problem(await gateway.http.get(ORDER, headers=MINIMAL[0]), 404)
 
 
+async def test_a_row_that_memory_lacks_cannot_be_followed(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.views["order-details"], "stores", ("postgres",))
+    without = Gateway(registry)
+    async with without.http as http:
+        problem(await http.get(f"{ORDER}/live"), 404)
+        assert (await http.get(f"{ORDER}/history")).status_code == 200
+        assert "/orders/{order_id}/live" not in (await http.get("/schema")).json()["paths"]
+
+
 @pytest.fixture
 async def shop() -> AsyncIterator[Gateway]:
-    """A gateway of a domain with queries in SQL, and composed ones."""
+    """Return a gateway of a domain with queries in SQL, and composed ones."""
     made = Gateway(Registry.load("examples.shop"))
     async with made.http:
         yield made

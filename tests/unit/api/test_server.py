@@ -29,7 +29,7 @@ async def soon(what: Awaitable[object]) -> object:
 
 @asynccontextmanager
 async def serving(gateway: Gateway, port: int) -> AsyncIterator[asyncio.Event]:
-    """Serves within the block; the event stops it earlier."""
+    """Serve within the block; the event stops it earlier."""
     stop, ready = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(serve(gateway.app, "127.0.0.1", port, stop=stop, on_ready=ready.set))
     await soon(ready.wait())
@@ -48,7 +48,7 @@ def _free_port() -> int:
 
 @pytest.fixture
 def port() -> int:
-    """One that was free a moment ago."""
+    """Return one that was free a moment ago."""
     return _free_port()
 
 
@@ -117,7 +117,7 @@ async def test_bytes_that_are_no_http_are_refused(gateway: Gateway, port: int) -
 
 
 async def _event(lines: AsyncIterator[str]) -> dict[str, str]:
-    """The next event of a stream, without comments."""
+    """Return the next event of a stream, without comments."""
     event: dict[str, str] = {}
     async with asyncio.timeout(PATIENCE):
         async for line in lines:
@@ -151,7 +151,7 @@ async def test_a_live_stream_goes_on_where_it_was(gateway: Gateway, port: int) -
         url = f"http://127.0.0.1:{port}/orders/{ORDER_ID}/live"
         async with http.stream("GET", url, headers={"last-event-id": "41"}) as reply:
             assert (await _event(reply.aiter_lines()))["id"] == "42"
-        assert gateway.queries.asked[0][1] == 42
+        assert gateway.queries.followed == [41]
 
 
 async def test_head_of_a_live_stream_ends_at_once(gateway: Gateway) -> None:
