@@ -22,7 +22,7 @@ class CommandBus:
         """`route` takes an envelope to the writer of an aggregate of that class."""
         self._route = route
         self._owners: dict[str, AggregateType] = {
-            name: registry.owner[command] for name, command in registry.commands.items()
+            name: registry.owner[command.model] for name, command in registry.commands.items()
         }
 
     async def send(self, envelope: Envelope) -> Receipt:

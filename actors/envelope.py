@@ -73,13 +73,14 @@ def enclose(
 
     `timeout` is in seconds; without one, the command has the time that it takes.
     """
-    given = command.model_dump_json(exclude=set(command.server_supplied))
+    definition = type(command).__rayfold__
+    given = command.model_dump_json(exclude=set(definition.server_supplied))
     return Envelope(
-        command.name,
+        definition.name,
         stream_of(registry.owner[type(command)], command),
         command.model_dump_json().encode(),
         str(command_id or uuid4()),
-        hashlib.blake2b(f"{command.name} {given}".encode(), digest_size=16).hexdigest(),
+        hashlib.blake2b(f"{definition.name} {given}".encode(), digest_size=16).hexdigest(),
         expected_revision,
         principal,
         deadline=time.monotonic() + timeout,

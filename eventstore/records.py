@@ -109,8 +109,8 @@ def metadata_of(raw: RawRecord) -> dict[str, str]:
     return dict(Metadata(raw.metadata))
 
 
-def recorded(registry: Registry, raw: RawRecord) -> RecordedEvent:
-    """Decode an event into today's shape.
+def recorded(registry: Registry, raw: RawRecord) -> list[RecordedEvent]:
+    """Decode a record into today's event; upcasters may make several of it, or none.
 
     Raises:
         UnknownEventType: the domain has no such type.
@@ -121,5 +121,6 @@ def recorded(registry: Registry, raw: RawRecord) -> RecordedEvent:
     except (msgspec.DecodeError, ValueError):  # somebody else's metadata
         version = 1
     event_type, data, metadata, stream, revision, position, *_ = raw
-    event = registry.decode(event_type, data, version, stream, revision)
-    return RecordedEvent(event, stream, revision, position, Metadata(metadata))
+    events = registry.decode(event_type, data, version, stream, revision)
+    about = Metadata(metadata)
+    return [RecordedEvent(event, stream, revision, position, about) for event in events]

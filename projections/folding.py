@@ -9,12 +9,19 @@ lacks something. A view that is declared so stops as a whole instead.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.records import RawRecord, recorded
 from projections.partitions import AlreadyProjected
-from rayfold import RecordedEvent, Registry, UnknownEventType, UnreadableEvent, View
+from rayfold import (
+    RecordedEvent,
+    Registry,
+    UnknownEventType,
+    UnreadableEvent,
+    ViewDefinition,
+    key_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +59,19 @@ class Discarded(NamedTuple):
 class Step(NamedTuple):
     """An event that concerns a row of a view. Keys are text in every store."""
 
-    view: type[View]
+    view: ViewDefinition
     key: str
     event: RecordedEvent
+    value: Any
+    """The key as the event has it."""
+    more: bool = False
+    """Another event of the same record concerns the same row just before this one."""
 
 
 class Folding:
     """Which events concern which rows, for some views."""
 
-    def __init__(self, registry: Registry, views: Sequence[type[View]]) -> None:
+    def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
         self._registry = registry
         self._views = list(views)
         self.parked: list[Parked] = []
@@ -77,13 +88,18 @@ class Folding:
         self._covered_until = 0
         self.left_out = 0
         self._concerned = {
-            name: [view for view in views if event_type in view.folds]
-            for name, event_type in registry.events.items()
+            event.model: [view for view in views if event.model in view.folds]
+            for event in registry.events.values()
+        }
+        self._by_name = {
+            event.name: self._concerned[event.model]
+            for event in registry.events.values()
+            if not registry.is_upcast(event.name)  # else it may be another event today
         }
 
     def steps(self, raw: RawRecord) -> list[Step]:
         """The rows that the event concerns."""
-        views: Iterable[type[View]] = self._concerned.get(raw.event_type, self._views)
+        views: Iterable[ViewDefinition] = self._by_name.get(raw.event_type, self._views)
         if not views:
             return []
         if raw.position <= self._covered_until:
@@ -93,39 +109,46 @@ class Folding:
         if not views:
             return []
         try:
-            event = recorded(self._registry, raw)
+            events = recorded(self._registry, raw)
         except (UnknownEventType, UnreadableEvent) as error:
             for view in views:
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, str(error))
             return []
-        steps = []
+        steps = [step for event in events for step in self._steps_of(event, raw)]
+        if len(events) > 1:
+            steps = _in_turn(steps)
+        return steps
+
+    def _steps_of(self, event: RecordedEvent, raw: RawRecord) -> Iterator[Step]:
         seen: Any = None
         text = ""
-        for view in self._concerned.get(event.event.name, ()):
+        for view in self._concerned.get(type(event.event), ()):
             if view.name in self.stopped or self._is_parked(view, raw):
                 continue
             if raw.position <= self._covered_until and self._is_covered(view, None, raw):
                 continue
             try:
-                key = view.key_of(event.event)
-            except Exception as error:  # the domain is a user's code
+                keys = view.keys_of(event.event)
+                texts = []
+                for key in keys:
+                    if key is not seen:  # most views of an event have the same key
+                        seen, text = key, key_text(key)
+                    texts.append(text)
+            except Exception as error:  # the domain is an author's code
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, repr(error))
                 continue
-            if key is None:
-                continue
-            if key is not seen:  # most views of an event have the same key
-                seen, text = key, str(key)
-            if raw.position <= self._covered_until and self._is_covered(view, text, raw):
-                continue
-            if self.discarded and self._is_discarded(view, text, raw):
-                continue
-            if self.rows_parked and (view.name, text) in self.rows_parked:
-                self.hold(view, text, raw)
-            else:
-                steps.append(Step(view, text, event))
-        return steps
+            pairs = zip(texts, keys, strict=True)
+            for each, key in pairs if len(texts) == 1 else dict(pairs).items():
+                if raw.position <= self._covered_until and self._is_covered(view, each, raw):
+                    continue
+                if self.discarded and self._is_discarded(view, each, raw):
+                    continue
+                if self.rows_parked and (view.name, each) in self.rows_parked:
+                    self.hold(view, each, raw)
+                else:
+                    yield Step(view, each, event, key)
 
     def broke(self, step: Step, error: Exception) -> Parked:
         """The event broke the row's fold: parks the row, or stops the view."""
@@ -144,7 +167,7 @@ class Folding:
         self._covered[view] = covered
         self._covered_until = max(self._covered_until, covered.most)
 
-    def hold(self, view: type[View], key: str, at: RawRecord | RecordedEvent) -> None:
+    def hold(self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent) -> None:
         """The event waits behind its row's parked one."""
         self.left_out += 1
         self.held.append(Held(view.name, key, at.stream, at.revision, at.position))
@@ -165,11 +188,11 @@ class Folding:
         for parked in fresh.parked:
             self.park(parked)
 
-    def _is_discarded(self, view: type[View], key: str, raw: RawRecord) -> bool:
+    def _is_discarded(self, view: ViewDefinition, key: str, raw: RawRecord) -> bool:
         return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
 
     def _stop_at(
-        self, view: type[View], key: str, at: RawRecord | RecordedEvent, error: str
+        self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent, error: str
     ) -> Parked:
         parked = Parked(view.name, key, at.stream, at.revision, at.position, error)
         if view.on_poison == "stop":
@@ -180,7 +203,7 @@ class Folding:
             self.park(parked)
         return parked
 
-    def _stream_is_held(self, view: type[View], raw: RawRecord) -> bool:
+    def _stream_is_held(self, view: ViewDefinition, raw: RawRecord) -> bool:
         if view.name in self.stopped:
             return True
         if not self._is_parked(view, raw):
@@ -188,14 +211,25 @@ class Folding:
         self.left_out += 1
         return True
 
-    def _is_parked(self, view: type[View], raw: RawRecord) -> bool:
+    def _is_parked(self, view: ViewDefinition, raw: RawRecord) -> bool:
         # What is known to be parked later on, from a partition that is further, holds nothing yet.
         since = self._streams.get((view.name, raw.stream))
         return since is not None and raw.position >= since
 
-    def _is_covered(self, view: type[View], key: str | None, raw: RawRecord) -> bool:
+    def _is_covered(self, view: ViewDefinition, key: str | None, raw: RawRecord) -> bool:
         """Whether the row has the event already; without a key, whether every row has."""
         covered = self._covered.get(view.name)
         if covered is None:
             return False
         return raw.position <= covered.least if key is None else covered.has(key, raw.position)
+
+
+def _in_turn(steps: list[Step]) -> list[Step]:
+    """The steps of a record that is several events today: each row takes all of them in."""
+    seen: set[tuple[str, str]] = set()
+    marked = []
+    for step in steps:
+        row = step.view.name, step.key
+        marked.append(step._replace(more=row in seen))
+        seen.add(row)
+    return marked

@@ -32,7 +32,7 @@ from projections.settings import ReadSettings
 from projections.sql.reader import SqlReader
 from projections.sql.supervisor import SqlSupervisor
 from projections.supervision.actor_handle import ActorHandle
-from rayfold import RayfoldError, Registry, View
+from rayfold import RayfoldError, Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
 
@@ -300,7 +300,7 @@ class ReadSide:
                 differences += compare(store, view.name, expected[view.name], found, end)
         return plain(differences)
 
-    async def _stores_of(self, view: type[View]) -> dict[str, list[tuple[str, bytes, int]]]:
+    async def _stores_of(self, view: ViewDefinition) -> dict[str, list[tuple[str, bytes, int]]]:
         stores: dict[str, list[tuple[str, bytes, int]]] = {}
         for replica in self._memory_reads.of(view.name):
             try:

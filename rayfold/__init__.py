@@ -1,7 +1,7 @@
 """The vocabulary that a domain is written in: pure, without infrastructure."""
 
 from rayfold.aggregate import Aggregate, Placement
-from rayfold.composed import ComposedQuery, Composing
+from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
 from rayfold.errors import (
     DomainError,
     NotFound,
@@ -11,32 +11,39 @@ from rayfold.errors import (
     UnknownEventType,
     UnreadableEvent,
 )
-from rayfold.messages import Command, Event, Message
-from rayfold.query import PageQuery, Query
+from rayfold.failure import OnPoison
+from rayfold.keys import key_text
+from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.query import PageQuery, Query, QueryDefinition, ViewQueryDefinition, view_query_of
 from rayfold.receipt import Receipt
 from rayfold.recorded import RecordedEvent
 from rayfold.registry import Registry
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection, Statement, sql
-from rayfold.sql_query import SqlQuery
+from rayfold.sql_query import SqlQuery, SqlQueryDefinition
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import Cents, Now, UtcDatetime
-from rayfold.view import VersionedRow, View, document, on, starts
+from rayfold.view import VersionedRow, View, ViewDefinition, document, on, starts
 
 __all__ = [
     "Aggregate",
     "Cents",
     "Command",
+    "CommandDefinition",
     "ComposedQuery",
+    "ComposedQueryDefinition",
     "Composing",
     "DomainError",
     "Event",
+    "EventDefinition",
     "Message",
     "NotFound",
     "Now",
+    "OnPoison",
     "PageQuery",
     "Placement",
     "Query",
+    "QueryDefinition",
     "RayfoldError",
     "Receipt",
     "RecordedEvent",
@@ -46,6 +53,7 @@ __all__ = [
     "Route",
     "SqlProjection",
     "SqlQuery",
+    "SqlQueryDefinition",
     "Statement",
     "UnknownEventType",
     "UnreadableEvent",
@@ -53,9 +61,13 @@ __all__ = [
     "UtcDatetime",
     "VersionedRow",
     "View",
+    "ViewDefinition",
+    "ViewQueryDefinition",
     "document",
+    "key_text",
     "on",
     "sql",
     "starts",
     "upcaster",
+    "view_query_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from abc import ABC, abstractmethod
@@ -9,7 +10,9 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
-from rayfold.errors import DomainError
+from rayfold.field_types import mistakes_of_fields
+from rayfold.fingerprint import fingerprint_of
+from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 
 S = TypeVar("S", bound=Message)
@@ -17,6 +20,9 @@ C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+OUR_CATEGORIES = ("snapshot", "discarded", "process", "rayfold")
+"""Categories of streams that Rayfold keeps beside the domain's."""
 
 
 class Placement(StrEnum):
@@ -42,14 +48,15 @@ class Aggregate(ABC, Generic[S, C, E]):
     - `id_field`: the field of every command, and of every event, that holds the id.
     - `initial`: the state before the first event.
     - `placement`: see `Placement`.
-    - `fold_version`: raise it when `evolve` or the state changes meaning; snapshots of
-      another version are then ignored and taken again.
+    - `fold_version`: raise it when `evolve` changes meaning in code that Rayfold does not see,
+      in a library for instance; other changes are noticed without. Snapshots of another
+      meaning are ignored and taken again.
     - `snapshot_every`: events between two snapshots.
     """
 
     category: ClassVar[str]
     id_field: ClassVar[str]
-    initial: ClassVar[Message]
+    initial: ClassVar[Any]
     state_type: ClassVar[type[Message]]
     commands: ClassVar[tuple[type[Command], ...]]
     events: ClassVar[tuple[type[Event], ...]]
@@ -60,19 +67,15 @@ class Aggregate(ABC, Generic[S, C, E]):
     def __init_subclass__(
         cls,
         *,
-        category: str,
-        id_field: str,
-        initial: Message,
+        category: str = "",
+        id_field: str = "",
+        initial: Message | None = None,
         placement: Placement = Placement.SHARDED,
         fold_version: int = 1,
         snapshot_every: int = 500,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        if not _CATEGORY.match(category):
-            raise DomainError(
-                f"{cls.__qualname__}: a category is lower case without a dash; got {category!r}"
-            )
         cls.category = category
         cls.id_field = id_field
         cls.initial = initial
@@ -80,14 +83,11 @@ class Aggregate(ABC, Generic[S, C, E]):
         cls.fold_version = fold_version
         cls.snapshot_every = snapshot_every
         cls.state_type, cls.commands, cls.events = _type_arguments(cls)
-        for message in (*cls.commands, *cls.events):
-            if id_field not in message.model_fields:
-                raise DomainError(f"{message.__qualname__} has no field {id_field!r}, the id")
 
     @staticmethod
     @abstractmethod
-    def decide(state: Any, command: Any) -> Iterable[Event]:
-        """The events that the command leads to in this state.
+    def decide(state: S, command: C) -> Iterable[E]:
+        """Return the events that the command leads to in this state.
 
         Pure and synchronous: no clock, no randomness, no I/O. It may be run more than
         once for a command, on a later state, when another writer was faster.
@@ -99,21 +99,61 @@ class Aggregate(ABC, Generic[S, C, E]):
 
     @staticmethod
     @abstractmethod
-    def evolve(state: Any, event: Any) -> Any:
-        """The state after the event. Pure and total: an event is a fact, not a request."""
+    def evolve(state: S, event: E) -> S:
+        """Return the state after the event. Pure and total: an event is a fact, not a request."""
 
     @classmethod
     def stream(cls, aggregate_id: object) -> str:
-        """The name of an instance's stream: `order-<uuid>`."""
-        return f"{cls.category}-{aggregate_id}"
+        """Return the name of an instance's stream: `order-<uuid>`."""
+        return f"{cls.category}-{key_text(aggregate_id)}"
 
     @classmethod
-    def fold(cls, events: Iterable[Event], state: Any = None) -> Any:
-        """The state after all of `events`, from `state` (the initial one by default)."""
-        folded = cls.initial if state is None else state
+    def fold(cls, events: Iterable[E], state: S | None = None) -> S:
+        """Return the state after all of `events`, from `state` (the initial one by default)."""
+        folded: S = cls.initial if state is None else state
         for event in events:
             folded = cls.evolve(folded, event)
         return folded
+
+    @classmethod
+    def fold_fingerprint(cls) -> str:
+        """Return a text that changes when folding the same events may give another state."""
+        schema = json.dumps(cls.state_type.model_json_schema(mode="serialization"), sort_keys=True)
+        return f"{cls.fold_version} {fingerprint_of(cls.evolve)} {cls.initial!r} {schema}"
+
+    @classmethod
+    def mistakes(cls) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        name, found = cls.__qualname__, []
+        if not isinstance(cls.category, str) or not _CATEGORY.match(cls.category):
+            found.append(f"{name}: a category is lower case without a dash; got {cls.category!r}")
+        elif cls.category in OUR_CATEGORIES:
+            found.append(f"{name}: Rayfold keeps streams of its own in {cls.category!r}")
+        if not (cls.commands and cls.events):
+            found.append(f"{name} must derive from Aggregate[State, Commands, Events]")
+        elif not isinstance(cls.initial, cls.state_type):
+            found.append(f"{name} needs initial=…, a {cls.state_type.__qualname__}")
+        if cls.snapshot_every < 1:
+            found.append(f"{name}: snapshot_every is 1 or more, not {cls.snapshot_every}")
+        found += [
+            f"{name} needs a static method `{method}`"
+            for method in ("decide", "evolve")
+            if getattr(cls, method) is getattr(Aggregate, method)
+        ]
+        if not cls.id_field:
+            found.append(f'{name} needs id_field="…", the field of every message that holds the id')
+        found += mistakes_of_fields(cls.state_type)
+        messages: tuple[type[Command] | type[Event], ...] = (*cls.commands, *cls.events)
+        for message in messages:
+            found += message.__rayfold__.mistakes()
+            if not cls.id_field:
+                continue
+            info = message.model_fields.get(cls.id_field)
+            if info is None:
+                found.append(f"{message.__qualname__} has no field {cls.id_field!r}, the id")
+            elif scalar_of(info) is None:
+                found.append(f"{message.__qualname__}.{cls.id_field} cannot be an id: no scalar")
+        return found
 
 
 def _type_arguments(
@@ -122,8 +162,10 @@ def _type_arguments(
     for base in getattr(cls, "__orig_bases__", ()):
         if get_origin(base) is Aggregate:
             state, commands, events = get_args(base)
-            return state, _members(commands), _members(events)
-    raise DomainError(f"{cls.__qualname__} must derive from Aggregate[State, Commands, Events]")
+            found = state, _members(commands), _members(events)
+            if all(isinstance(each, type) for each in (state, *found[1], *found[2])):
+                return found
+    return Message, (), ()
 
 
 def _members(union: Any) -> tuple[Any, ...]:

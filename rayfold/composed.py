@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
-from rayfold.errors import DomainError
-from rayfold.messages import KEBAB, Message, checked_name
-from rayfold.query import Query
+from rayfold.messages import Message
+from rayfold.query import Query, QueryDefinition
 
 Result = TypeVar("Result", bound=Message)
 
@@ -34,7 +34,30 @@ MAX_ASKED = 200
 """Queries that one composed query may ask."""
 
 
-class ComposedQuery(Query, abstract=True):
+@dataclass(frozen=True, eq=False)
+class ComposedQueryDefinition(QueryDefinition):
+    """A query that asks others, and the model of its answer."""
+
+    model: type[ComposedQuery]
+    result_type: type[Message] | None
+
+    @property
+    def result(self) -> type[Message]:
+        """The model of the answer."""
+        assert self.result_type is not None, "the registry has refused a query without a result"
+        return self.result_type
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found = super().mistakes()
+        if self.result_type is None:
+            found.append(f"{self.model.__qualname__} needs result=…, the model of its answer")
+        if self.model.handle is ComposedQuery.handle:
+            found.append(f"{self.model.__qualname__} needs a method `handle`")
+        return found
+
+
+class ComposedQuery(Query):
     """Gives a `result`, or None where there is no such thing.
 
     All stores that it asks have reached the client's token; the answer's own token is the
@@ -42,27 +65,14 @@ class ComposedQuery(Query, abstract=True):
     older state of any of them. It does not show all of them at one and the same moment.
     """
 
-    result: ClassVar[type[Message]]
+    __rayfold__: ClassVar[ComposedQueryDefinition]
 
     def __init_subclass__(
         cls, *, name: str = "", result: type[Message] | None = None, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)  # see Command
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, name: str | None = None, result: type[Message] | None = None, **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(**{**kwargs, "abstract": True})
-        if kwargs.get("abstract"):
-            return
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'get-packing-list'")
-        if result is None:
-            raise DomainError(f"{cls.__qualname__} needs result=…")
-        if cls.handle is ComposedQuery.handle:
-            raise DomainError(f"{cls.__qualname__} needs a method `handle`")
-        cls.result = result
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = ComposedQueryDefinition(cls, name, result)
 
     @abstractmethod
     def handle(self) -> Composing[Any]:
-        """Yields queries, takes their answers, returns the result; pure."""
+        """Yield queries, take their answers, return the result; pure."""

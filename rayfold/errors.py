@@ -8,7 +8,17 @@ class RayfoldError(Exception):
 
 
 class DomainError(RayfoldError):
-    """A package that is to be run as a domain is not a valid one; the message says where."""
+    """A package that is to be run as a domain is not a valid one.
+
+    `mistakes` has a sentence for each thing that is wrong; the message is all of them.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__(*mistakes)
+        self.mistakes = mistakes
+
+    def __str__(self) -> str:
+        return "\n".join(self.mistakes)
 
 
 class Refused(RayfoldError):

@@ -1,17 +1,24 @@
-"""Commands, events and queries: frozen pydantic models with a stored name.
+"""Commands and events: frozen pydantic models with a stored name.
 
 The name is given explicitly, and never derived from the class path: it is what the
 log, the HTTP routes and other systems know, so that classes can be moved and renamed.
+
+What a class declares by keywords is kept in its *definition*, where no field can be in
+its way: an event may have a field called `name`. The runtime works with definitions.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from rayfold.errors import DomainError
+from rayfold.declarations import misnamed
+from rayfold.field_types import mistakes_of_fields
 from rayfold.values import ServerSupplied
 
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -22,15 +29,27 @@ _set = object.__setattr__
 
 
 class Message(BaseModel):
-    """What commands, events, queries, states and rows have in common: values, not objects."""
+    """What commands, events, queries, states and rows have in common: values, not objects.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64")
+    NaN and infinity are refused, since JSON has neither. Bytes are base64 in JSON.
+    """
 
-    def replace(self, **changes: Any) -> Self:
-        """This value with some fields changed; the changes are taken as valid.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,  # what is stored is stored under the fields' own names
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",  # so that what got around validation is seen, not lost
+    )
+
+    def replace(self, /, **changes: Any) -> Self:
+        """Return this value with some fields changed; the changes are taken as valid.
 
         Folds run millions of times over data that was validated on its way in, so this does
         not validate again. `model_copy(update=…)`, done by hand: that takes twice as long.
+        In a class with a field called `replace` say `Message.replace(value, …)`.
         """
         fresh = _new(self.__class__)
         _set(fresh, "__dict__", {**self.__dict__, **changes})
@@ -38,6 +57,29 @@ class Message(BaseModel):
         _set(fresh, "__pydantic_extra__", None)
         _set(fresh, "__pydantic_private__", None)
         return fresh
+
+
+@dataclass(frozen=True, eq=False)
+class CommandDefinition:
+    """What a command class declares."""
+
+    model: type[Command]
+    name: str
+    creates: bool
+
+    @cached_property
+    def server_supplied(self) -> frozenset[str]:
+        """The fields that the runtime fills."""
+        return frozenset(
+            field
+            for field, info in self.model.model_fields.items()
+            if any(isinstance(extra, ServerSupplied) for extra in info.metadata)
+        )
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
+        return found + mistakes_of_fields(self.model)
 
 
 class Command(Message):
@@ -48,27 +90,46 @@ class Command(Message):
     revision tell when the aggregate was there already, which saves a read.
     """
 
-    name: ClassVar[str] = ""
-    creates: ClassVar[bool] = False
-    server_supplied: ClassVar[frozenset[str]] = frozenset()
+    __rayfold__: ClassVar[CommandDefinition]
 
-    def __init_subclass__(cls, *, name: str, creates: bool = False, **kwargs: Any) -> None:
-        # The keywords are for pydantic's hook below, which runs when the fields are known;
-        # pydantic passes them here too, and this signature is what type checkers go by.
+    def __init_subclass__(cls, *, name: str = "", creates: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = CommandDefinition(cls, name, creates)
 
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, name: str | None = None, creates: bool = False, **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'add-line'")
-        cls.creates = creates
-        cls.server_supplied = frozenset(
-            field
-            for field, info in cls.model_fields.items()
-            if any(isinstance(extra, ServerSupplied) for extra in info.metadata)
-        )
+
+@dataclass(frozen=True, eq=False)
+class EventDefinition:
+    """What an event class declares, and how its events stand in the log."""
+
+    model: type[Event]
+    name: str
+    version: int
+
+    def encode(self, event: Event) -> bytes:
+        """Return the event as JSON that comes back as the same event.
+
+        The log is for ever, so what could not be read again is not written: a value that got
+        around validation (`model_construct`, `replace`), NaN, a type that JSON makes another
+        of. That costs some microseconds an event.
+
+        Raises:
+            ValueError: it would not come back.
+        """
+        data = event.__pydantic_serializer__.to_json(event, warnings="error")
+        if b"NaN" in data or b"Infinity" in data:
+            json.loads(data, parse_constant=_refuse_constant)
+        if event != self.model.__pydantic_validator__.validate_json(data):
+            raise ValueError(f"{self.name} does not come back from JSON as it was written")
+        return data
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found = misnamed(self.model, self.name, PASCAL, "PascalCase, like 'LineAdded'")
+        if self.version < 1:
+            found.append(
+                f"{self.model.__qualname__}: a schema version starts at 1, not {self.version}"
+            )
+        return found + mistakes_of_fields(self.model)
 
 
 class Event(Message):
@@ -82,29 +143,12 @@ class Event(Message):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: ClassVar[str] = ""
-    version: ClassVar[int] = 1
+    __rayfold__: ClassVar[EventDefinition]
 
-    def __init_subclass__(cls, *, name: str, version: int = 1, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)  # see Command
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, name: str | None = None, version: int = 1, **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        cls.name = checked_name(cls, name, PASCAL, "PascalCase, like 'LineAdded'")
-        if version < 1:
-            raise DomainError(f"{cls.__name__}: a schema version starts at 1, not {version}")
-        cls.version = version
+    def __init_subclass__(cls, *, name: str = "", version: int = 1, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = EventDefinition(cls, name, version)
 
 
-def checked_name(cls: type, name: str | None, form: re.Pattern[str], words: str) -> str:
-    """`name`, if it was given in this form.
-
-    Raises:
-        DomainError: it was not.
-    """
-    if name is None or not form.match(name):
-        raise DomainError(f'{cls.__qualname__} needs name="…" in {words}; got {name!r}')
-    return name
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

@@ -2,15 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from rayfold.errors import DomainError
-from rayfold.messages import KEBAB, Message, checked_name
-from rayfold.view import View
+from rayfold.declarations import misnamed
+from rayfold.field_types import mistakes_of_fields
+from rayfold.keys import scalar_of
+from rayfold.messages import KEBAB, Message
+from rayfold.view import View, ViewDefinition
 
 MAX_PAGE = 200
+
+
+@dataclass(frozen=True, eq=False)
+class QueryDefinition:
+    """What a query class declares; of a composed query, or one in SQL, its name alone."""
+
+    model: type[Query]
+    name: str
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'get-order'")
+        return found + mistakes_of_fields(self.model)
+
+
+@dataclass(frozen=True, eq=False)
+class ViewQueryDefinition(QueryDefinition):
+    """A query for one row of a view, or for a page of them."""
+
+    view_type: type[View] | None
+
+    @property
+    def view(self) -> ViewDefinition:
+        """The view that is asked."""
+        assert self.view_type is not None, "the registry has refused a query without a view"
+        return self.view_type.__rayfold__
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it asks for many rows."""
+        return issubclass(self.model, PageQuery)
+
+    @cached_property
+    def filter_fields(self) -> list[str]:
+        """The names of the fields that filter."""
+        own = PageQuery.model_fields
+        return [field for field in self.model.model_fields if field not in own]
+
+    def filters(self, query: Query) -> dict[str, Any]:
+        """Return the filters that were given, with their values."""
+        given = {field: getattr(query, field) for field in self.filter_fields}
+        return {field: value for field, value in given.items() if value is not None}
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found, name = super().mistakes(), self.model.__qualname__
+        if self.view_type is None:
+            return [*found, f"{name} needs view=…, the view that it asks"]
+        if self.is_page:
+            return found + self._mistakes_of_filters(self.view)
+        if set(self.model.model_fields) != {self.view.key}:
+            found.append(
+                f"{name} must have the field {self.view.key!r} and no other; "
+                "derive it from PageQuery to ask for many rows"
+            )
+        return found
+
+    def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:
+        name, found = self.model.__qualname__, []
+        for field in self.filter_fields:
+            if field not in view.indexes:
+                found.append(f"{name}.{field} is no index of {view.model.__qualname__}")
+                continue
+            own, indexed = self.model.model_fields[field], view.model.model_fields.get(field)
+            mine, its = scalar_of(own), scalar_of(indexed) if indexed else None
+            if its is not None and (mine is None or mine.kind is not its.kind):
+                found.append(f"{name}.{field} is of another type than {view.model.__qualname__}'s")
+        return found
 
 
 class Query(Message):
@@ -19,47 +91,16 @@ class Query(Message):
     The query has one field, named as the view's key.
     """
 
-    name: ClassVar[str] = ""
-    view: ClassVar[type[View]]
+    __rayfold__: ClassVar[QueryDefinition]
 
     def __init_subclass__(
-        cls,
-        *,
-        name: str = "",
-        view: type[View] | None = None,
-        abstract: bool = False,
-        **kwargs: Any,
+        cls, *, name: str = "", view: type[View] | None = None, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)  # see Command
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        view: type[View] | None = None,
-        abstract: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if abstract:
-            return
-        if view is None:
-            raise DomainError(f"{cls.__qualname__} names no view")
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'get-order'")
-        cls.view = view
-        cls._check_fields()
-
-    @classmethod
-    def _check_fields(cls) -> None:
-        if set(cls.model_fields) != {cls.view.key}:
-            raise DomainError(
-                f"{cls.__qualname__} must have the field {cls.view.key!r} and no other; "
-                "derive it from PageQuery to ask for many rows"
-            )
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = ViewQueryDefinition(cls, name, view)
 
 
-class PageQuery(Query, abstract=True):
+class PageQuery(Query):
     """Asks for rows in the order in which they began, a page at a time.
 
     Every field beside `limit` and `cursor` is an optional filter (equals), and must be
@@ -68,20 +109,16 @@ class PageQuery(Query, abstract=True):
     """
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
-    cursor: Annotated[str, Field(max_length=64)] | None = None
+    cursor: Annotated[str, Field(max_length=4096)] | None = None
 
-    @classmethod
-    def _check_fields(cls) -> None:
-        for field in cls.filter_fields():
-            if field not in cls.view.indexes:
-                raise DomainError(f"{cls.__qualname__}: {field!r} is no index of {cls.view.name!r}")
 
-    @classmethod
-    def filter_fields(cls) -> list[str]:
-        """The names of the fields that filter."""
-        return [field for field in cls.model_fields if field not in PageQuery.model_fields]
+def view_query_of(query: Query) -> ViewQueryDefinition:
+    """Return the definition of a query that asks a view.
 
-    def filters(self) -> dict[str, Any]:
-        """The filters that were given, with their values."""
-        given = {field: getattr(self, field) for field in self.filter_fields()}
-        return {field: value for field, value in given.items() if value is not None}
+    Raises:
+        TypeError: it asks something else.
+    """
+    definition = type(query).__rayfold__
+    if not isinstance(definition, ViewQueryDefinition):
+        raise TypeError(f"{type(query).__qualname__} asks no view")
+    return definition

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
-from rayfold.messages import Command, Event
-from rayfold.query import Query
+from rayfold.messages import Command, CommandDefinition, Event, EventDefinition
+from rayfold.query import Query, QueryDefinition
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection
-from rayfold.sql_query import SqlQuery
-from rayfold.upcasting import Upcaster
-from rayfold.view import View
+from rayfold.sql_query import SqlQueryDefinition
+from rayfold.upcasting import Data, Upcaster
+from rayfold.view import View, ViewDefinition
 
 AggregateType = type[Aggregate[Any, Any, Any]]
 
@@ -30,43 +30,54 @@ class Registry:
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
     SQL), `queries`; `routes` is a list; `owner` gives the aggregate of a command type.
+    Commands, events, views and queries are there as their definitions.
     """
 
-    def __init__(self, modules: Iterable[ModuleType]) -> None:
-        self.commands: dict[str, type[Command]] = {}
-        self.events: dict[str, type[Event]] = {}
+    def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
+        """Register what the modules declare. `mistakes` are those that importing them met.
+
+        Raises:
+            DomainError: something is wrong; it has a sentence for each thing that is.
+        """
+        self.commands: dict[str, CommandDefinition] = {}
+        self.events: dict[str, EventDefinition] = {}
         self.aggregates: dict[str, AggregateType] = {}
-        self.views: dict[str, type[View]] = {}
+        self.views: dict[str, ViewDefinition] = {}
         self.projections: dict[str, type[SqlProjection]] = {}
-        self.queries: dict[str, type[Query]] = {}
+        self.queries: dict[str, QueryDefinition] = {}
         self.owner: dict[type[Command], AggregateType] = {}
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self._mistakes = list(mistakes)
         for module in modules:
             for member in list(vars(module).values()):
                 self._add(member, module.__name__)
         for aggregate in self.aggregates.values():
             self._add_messages(aggregate)
-        self._check_names()
+        self._check_events_of_views()
+        self._check_queries()
+        self._check_routes()
+        self._check_upcasters()
+        self._upcast_names = {name for name, _ in self._upcasters}
+        if self._mistakes:
+            raise DomainError(*dict.fromkeys(self._mistakes))
 
     @classmethod
     def load(cls, package: str) -> Registry:
-        """Imports `package` and all of its modules.
+        """Import `package` and all of its modules.
 
         Raises:
-            DomainError: it cannot be imported, or declares nothing, or something twice.
+            DomainError: it cannot be imported, or something that it declares is wrong.
         """
-        try:
-            root = importlib.import_module(package)
-            modules = [root]
-            for info in pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}."):
-                modules.append(importlib.import_module(info.name))
-        except ImportError as error:
-            raise DomainError(f"cannot import the domain {package!r}: {error}") from error
-        registry = cls(modules)
+        modules, mistakes = _import_all(package)
+        registry = cls(modules, mistakes)
         if not registry.aggregates:
             raise DomainError(f"the domain {package!r} declares no aggregate")
         return registry
+
+    def is_upcast(self, event_type: str) -> bool:
+        """Return whether an old version of that event type may be another event today."""
+        return event_type in self._upcast_names
 
     @property
     def prefixes(self) -> list[str]:
@@ -75,8 +86,8 @@ class Registry:
 
     def decode(
         self, event_type: str, data: bytes, version: int, stream: str, revision: int
-    ) -> Event:
-        """An event from the log, in today's shape.
+    ) -> list[Event]:
+        """Return what an event from the log is today: one event, or what upcasters make of it.
 
         Raises:
             UnknownEventType: nobody declares that type.
@@ -85,60 +96,160 @@ class Registry:
         known = self.events.get(event_type)
         try:
             if known is not None and version == known.version:
-                return known.__pydantic_validator__.validate_json(data)  # type: ignore[no-any-return]
-            event_type, fields = self._upcast(event_type, json.loads(data), version)
-            known = self.events.get(event_type)
-            if known is None:
-                raise UnknownEventType(event_type, stream, revision)
-            return known.model_validate_json(json.dumps(fields))
-        except (ValidationError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).replace("\n", " ")
+                return [known.model.__pydantic_validator__.validate_json(data)]
+            return [
+                self._read(name, fields, stream, revision)
+                for name, fields in self._upcast(event_type, json.loads(data), version)
+            ]
+        except UnknownEventType:
+            raise
+        except Exception as error:  # an upcaster is a user's code
+            reason = str(error) if isinstance(error, ValidationError) else repr(error)
+            reason = reason.replace("\n", " ")
             raise UnreadableEvent(event_type, stream, revision, reason) from error
 
-    def _upcast(self, name: str, data: dict[str, Any], version: int) -> tuple[str, dict[str, Any]]:
-        while step := self._upcasters.get((name, version)):
-            result = step.upcast(data)
-            name, data = result if isinstance(result, tuple) else (name, result)
-            version += 1
-        return name, data
+    def _read(self, name: str, fields: Data, stream: str, revision: int) -> Event:
+        known = self.events.get(name)
+        if known is None:
+            raise UnknownEventType(name, stream, revision)
+        return known.model.model_validate_json(json.dumps(fields))
+
+    def _upcast(self, name: str, data: Data, version: int) -> list[tuple[str, Data]]:
+        step = self._upcasters.get((name, version))
+        if step is None:
+            return [(name, data)]
+        result = step.upcast(data)
+        if result is None:
+            return []
+        if isinstance(result, dict):
+            result = [(name, result)]
+        elif isinstance(result, tuple):
+            result = [result]
+        return [one for each in result for one in self._upcast(*each, version + 1)]
 
     def _add(self, member: Any, module: str) -> None:
         if isinstance(member, Upcaster):
-            self._upcasters[member.name, member.from_version] = member
+            other = self._upcasters.setdefault((member.name, member.from_version), member)
+            if other is not member:
+                self._mistakes.append(
+                    f"two upcasters read version {member.from_version} of {member.name!r}"
+                )
         elif isinstance(member, list) and member and isinstance(member[0], Route):
             self.routes += [route for route in member if route not in self.routes]
         elif not isinstance(member, type) or member.__module__ != module:
             return  # a class counts where it is defined, not wherever it is imported
         elif issubclass(member, Aggregate):
-            _register(self.aggregates, member.category, member, "category")
+            self._register(self.aggregates, member.category, member, "category")
+            self._mistakes += member.mistakes()
         elif issubclass(member, View):
-            _register(self.views, member.name, member, "view")
+            self._declare(self.views, member.__rayfold__, "view")
         elif issubclass(member, SqlProjection):
-            _register(self.projections, member.name, member, "projection")
+            self._register(self.projections, member.name, member, "projection")
+            self._mistakes += member.mistakes()
         elif issubclass(member, Query):
-            _register(self.queries, member.name, member, "query")
+            self._declare(self.queries, member.__rayfold__, "query")
 
-    def _check_names(self) -> None:
-        # Operators rebuild, scale and mend both by name, and Postgres keeps both by it.
-        for name in self.views.keys() & self.projections.keys():
-            raise DomainError(f"both a view and a projection are named {name!r}")
-        for query in self.queries.values():
-            if issubclass(query, SqlQuery) and query.projection.name not in self.projections:
-                raise DomainError(f"{query.name!r} asks a projection that the domain lacks")
+    def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
+        mistakes = definition.mistakes()
+        self._mistakes += mistakes
+        self._register(known, definition.name, definition, kind)
+
+    def _register(self, known: dict[str, Any], name: str, declared: Any, kind: str) -> None:
+        other = known.setdefault(name, declared)
+        if other is not declared and name:
+            one, two = getattr(other, "model", other), getattr(declared, "model", declared)
+            self._mistakes.append(
+                f"two declarations of the {kind} {name!r}: {one.__module__}.{one.__qualname__} "
+                f"and {two.__module__}.{two.__qualname__}"
+            )
 
     def _add_messages(self, aggregate: AggregateType) -> None:
         for command in aggregate.commands:
-            _register(self.commands, command.name, command, "command")
-            self.owner[command] = aggregate
+            definition = command.__rayfold__
+            self._register(self.commands, definition.name, definition, "command")
+            other = self.owner.setdefault(command, aggregate)
+            if other is not aggregate:
+                self._mistakes.append(
+                    f"{command.__qualname__} is a command of both {other.__qualname__} "
+                    f"and {aggregate.__qualname__}"
+                )
         for event in aggregate.events:
-            _register(self.events, event.name, event, "event")
+            self._register(self.events, event.__rayfold__.name, event.__rayfold__, "event")
+
+    def _check_events_of_views(self) -> None:
+        declared = {each.model for each in self.events.values()}
+        wanted: list[tuple[type, type[Event]]] = [
+            *((view.model, event) for view in self.views.values() for event in view.folds),
+            *((each, event) for each in self.projections.values() for event in each.handlers),
+        ]
+        self._mistakes += [
+            f"{cls.__qualname__} is for {event.__qualname__}, which no aggregate yields"
+            for cls, event in wanted
+            if isinstance(event, type) and event not in declared
+        ]
+        # Operators rebuild and scale both by name, and Postgres keeps both by it.
+        self._mistakes += [
+            f"both a view and a projection are named {name!r}"
+            for name in self.views.keys() & self.projections.keys()
+        ]
+
+    def _check_queries(self) -> None:
+        known: set[type] = {view.model for view in self.views.values()}
+        known |= {*self.projections.values()}
+        for query in self.queries.values():
+            asked = getattr(query, "view_type", None) or getattr(query, "projection_type", None)
+            if asked is not None and asked not in known:
+                self._mistakes.append(
+                    f"{query.model.__qualname__} asks {asked.__qualname__}, "
+                    f"a {'projection' if isinstance(query, SqlQueryDefinition) else 'view'} "
+                    "that the domain lacks"
+                )
+
+    def _check_routes(self) -> None:
+        seen: dict[tuple[str, str], Route] = {}
+        for route in self.routes:
+            message = route.message
+            owner = self.owner.get(message) if issubclass(message, Command) else None
+            if issubclass(message, Command) and owner is None:
+                self._mistakes.append(f"{message.__qualname__} has a route and no aggregate")
+            self._mistakes += route.mistakes(owner.id_field if owner else None)
+            other = seen.setdefault((route.method, route.shape), route)
+            if other is not route:
+                self._mistakes.append(f"two routes are {route.method} {route.shape}")
+
+    def _check_upcasters(self) -> None:
+        for name, version in self._upcasters:
+            event = self.events.get(name)
+            if event is None:
+                continue
+            if version >= event.version:
+                self._mistakes.append(
+                    f"an upcaster reads version {version} of {name!r}, which is at version "
+                    f"{event.version}: there is nothing to read"
+                )
+            elif version + 1 < event.version and (name, version + 1) not in self._upcasters:
+                self._mistakes.append(
+                    f"an upcaster reads version {version} of {name!r}, none reads {version + 1}"
+                )
 
 
-def _register(known: dict[str, Any], name: str, declared: Any, kind: str) -> None:
-    other = known.setdefault(name, declared)
-    if other is not declared:
-        raise DomainError(
-            f"two declarations of the {kind} {name!r}: "
-            f"{other.__module__}.{other.__qualname__} and "
-            f"{declared.__module__}.{declared.__qualname__}"
-        )
+def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:
+    """The package's modules, and a sentence for each that cannot be imported."""
+    try:
+        root = importlib.import_module(package)
+    except Exception as error:  # a user's code
+        return [], [f"cannot import the domain {package!r}: {_told(error)}"]
+    modules, mistakes = [root], []
+    broken: list[str] = []
+    found = pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}.", broken.append)
+    for info in found:
+        try:
+            modules.append(importlib.import_module(info.name))
+        except Exception as error:  # a user's code
+            mistakes.append(f"cannot import {info.name}: {_told(error)}")
+    return modules, mistakes
+
+
+def _told(error: Exception) -> str:
+    first = str(error).splitlines()[:1]
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -9,7 +9,11 @@ from typing import Literal
 from rayfold.messages import Command
 from rayfold.query import Query
 
-_PARAMETER = re.compile(r"{([a-z_]+)}")
+_PARAMETER = re.compile(r"{([^{}/]+)}")
+_PATH = re.compile(r"(/([A-Za-z0-9._~-]+|{[A-Za-z][A-Za-z0-9_]*}))+\Z")
+
+OUR_PATHS = ("commands", "queries", "health", "metrics", "schema", "docs", "console", "operators")
+"""First segments of the paths that the gateway has for itself."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,35 @@ class Route:
     def parameters(self) -> tuple[str, ...]:
         """The names of the path's parameters, in order."""
         return tuple(_PARAMETER.findall(self.path))
+
+    @property
+    def shape(self) -> str:
+        """The path without its parameters' names: two routes of one shape are one to a client."""
+        return _PARAMETER.sub("{}", self.path)
+
+    def mistakes(self, id_field: str | None) -> list[str]:
+        """Return what is wrong with the route, a sentence each.
+
+        `id_field` is that of the command's aggregate; None for a query.
+        """
+        where, message = f"the route {self.method} {self.path}", self.message
+        name, fields = message.__qualname__, message.model_fields
+        found = []
+        if not _PATH.match(self.path):
+            found.append(f"{where} is no path of segments and {{parameters}}")
+        elif self.path.split("/")[1] in OUR_PATHS:
+            found.append(f"{where} is the gateway's own: choose another first segment")
+        if issubclass(message, Query) != (self.method == "GET"):
+            found.append(f"{where}: GET is for queries, POST and DELETE are for commands")
+        found += [
+            f"{where} has the parameter {each!r}, which is no field of {name}"
+            for each in self.parameters
+            if each not in fields
+        ]
+        if id_field is not None and issubclass(message, Command):
+            creates = message.__rayfold__.creates
+            if id_field not in self.parameters and not self.derived_id and not creates:
+                found.append(f"{where} lacks {{{id_field}}}, the id of what {name} is for")
+        if self.derived_id is not None and self.derived_id not in fields:
+            found.append(f"{where} derives {self.derived_id!r}, which is no field of {name}")
+        return found

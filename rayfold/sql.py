@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from rayfold.errors import DomainError
-from rayfold.messages import KEBAB, Event, checked_name
-from rayfold.view import folds_of
-
-OnSqlPoison = Literal["stop", "skip"]
+from rayfold.declarations import misnamed, too_long
+from rayfold.failure import OnPoison
+from rayfold.messages import KEBAB, Event
+from rayfold.view import MAX_NAME, folds_of, mistakes_of_folds, policy
 
 
 class Statement(NamedTuple):
@@ -35,7 +34,7 @@ class Statement(NamedTuple):
 
 
 def sql(text: str, *parameters: Any) -> Statement:
-    """A statement. Values go into `parameters`, never into the text."""
+    """Return a statement. Values go into `parameters`, never into the text."""
     return Statement(text, parameters)
 
 
@@ -44,7 +43,7 @@ class SqlProjection:
 
     - `name`: in kebab-case; also, with underscores, the Postgres schema that the tables are in.
     - `version`: raise it when a handler changes meaning; a changed `schema`, or other events,
-      are noticed without. The tables are then built anew beside those that serve.
+      are noticed without. The tables are then rebuilt beside those that serve.
     - `on_poison`: what an event does whose handler or statements fail: "stop" the projection
       there, or "skip" the event with all of its statements, and keep it for operators.
 
@@ -53,30 +52,46 @@ class SqlProjection:
     """
 
     name: ClassVar[str]
-    schema: ClassVar[str]
+    schema: ClassVar[str] = ""
     version: ClassVar[int]
-    on_poison: ClassVar[OnSqlPoison]
+    on_poison: ClassVar[OnPoison]
     handlers: ClassVar[dict[type[Event], Callable[[Any], Iterable[Statement]]]]
 
     def __init_subclass__(
-        cls, *, name: str, version: int = 1, on_poison: OnSqlPoison = "stop", **kwargs: Any
+        cls,
+        *,
+        name: str = "",
+        version: int = 1,
+        on_poison: OnPoison | Literal["stop", "skip"] = OnPoison.STOP,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'bestsellers'")
+        cls.name = name
         cls.version = version
-        cls.on_poison = on_poison
-        if not getattr(cls, "schema", "").strip():
-            raise DomainError(f"{cls.__qualname__} needs a `schema` that creates its tables")
-        folds = folds_of(cls)
-        if any(fold.starts or fold.key_of for fold in folds):
-            raise DomainError(f"{cls.__qualname__} has no rows to start and no keys: use plain @on")
-        cls.handlers = {fold.event_type: fold.apply for fold in folds}
+        cls.on_poison = policy(on_poison)
+        cls.handlers = {fold.event_type: fold.apply for _, fold in folds_of(cls)}
+
+    @classmethod
+    def mistakes(cls) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found = misnamed(cls, cls.name, KEBAB, "kebab-case, like 'bestsellers'")
+        found += too_long(cls, "name", cls.name, MAX_NAME)
+        if not cls.schema.strip():
+            found.append(f"{cls.__qualname__} needs a `schema` that creates its tables")
+        if any(fold.starts or fold.key_of for _, fold in folds_of(cls)):
+            found.append(f"{cls.__qualname__} has no rows to start and no keys: use plain @on")
+        if cls.on_poison not in (OnPoison.STOP, OnPoison.SKIP):
+            found.append(
+                f'{cls.__qualname__}: on_poison is "stop" or "skip", not {str(cls.on_poison)!r}'
+            )
+        found += mistakes_of_folds(cls)
         if not cls.handlers:
-            raise DomainError(f"{cls.__qualname__} handles no event")
+            found.append(f"{cls.__qualname__} handles no event")
+        return found
 
     @classmethod
     def statements(cls, event: Event) -> list[Statement]:
-        """What the event leads to; nothing where it does not concern the projection."""
+        """Return what the event leads to; nothing where it does not concern the projection."""
         handler = cls.handlers.get(type(event))
         if handler is None:
             return []

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from rayfold.errors import DomainError
-from rayfold.messages import KEBAB, Message, checked_name
-from rayfold.query import MAX_PAGE, Query
+from rayfold.messages import Message
+from rayfold.query import MAX_PAGE, Query, QueryDefinition
 from rayfold.sql import SqlProjection, Statement
 
 
-class SqlQuery(Query, abstract=True):
+@dataclass(frozen=True, eq=False)
+class SqlQueryDefinition(QueryDefinition):
+    """A query in SQL: the projection whose tables it asks, and the model of a row."""
+
+    model: type[SqlQuery]
+    projection_type: type[SqlProjection] | None
+    row_type: type[Message] | None
+
+    @property
+    def projection(self) -> type[SqlProjection]:
+        """The projection that is asked."""
+        assert self.projection_type is not None, "the registry has refused it otherwise"
+        return self.projection_type
+
+    @property
+    def row(self) -> type[Message]:
+        """The model of a row of the answer."""
+        assert self.row_type is not None, "the registry has refused it otherwise"
+        return self.row_type
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        found, name = super().mistakes(), self.model.__qualname__
+        if self.projection_type is None:
+            found.append(f"{name} needs projection=…, whose tables it asks")
+        if self.row_type is None:
+            found.append(f"{name} needs row=…, the model of a row of its answer")
+        if self.model.statement is SqlQuery.statement:
+            found.append(f"{name} needs a method `statement`")
+        return found
+
+
+class SqlQuery(Query):
     """Asks a projection's tables:
 
         class TopSellers(SqlQuery, name="top-sellers", projection=Bestsellers, row=Seller):
@@ -27,8 +59,7 @@ class SqlQuery(Query, abstract=True):
     statement knows its order: one who pages makes the last row's place a field of the query.
     """
 
-    projection: ClassVar[type[SqlProjection]]
-    row: ClassVar[type[Message]]
+    __rayfold__: ClassVar[SqlQueryDefinition]
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
 
@@ -40,28 +71,9 @@ class SqlQuery(Query, abstract=True):
         row: type[Message] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)  # see Command
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        projection: type[SqlProjection] | None = None,
-        row: type[Message] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__pydantic_init_subclass__(**{**kwargs, "abstract": True})
-        if kwargs.get("abstract"):
-            return
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'top-sellers'")
-        if projection is None or row is None:
-            raise DomainError(f"{cls.__qualname__} needs projection=… and row=…")
-        if cls.statement is SqlQuery.statement:
-            raise DomainError(f"{cls.__qualname__} needs a method `statement`")
-        cls.projection = projection
-        cls.row = row
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = SqlQueryDefinition(cls, name, projection, row)
 
     @abstractmethod
     def statement(self) -> Statement:
-        """The SELECT; pure. Its columns are named as the row's fields."""
+        """Return the SELECT; pure. Its columns are named as the row's fields."""

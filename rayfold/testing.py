@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from rayfold.aggregate import Aggregate
-from rayfold.errors import NotFound, Refused, Rejected
+from rayfold.errors import DomainError, NotFound, Refused, Rejected
+from rayfold.keys import key_text
 from rayfold.messages import Command, Event
 from rayfold.recorded import RecordedEvent
 from rayfold.view import VersionedRow, View
+
+__all__ = ["Decision", "Given", "given", "rows_of"]
 
 
 class Decision:
@@ -47,11 +50,13 @@ class Given:
     """An aggregate's past."""
 
     def __init__(self, aggregate: type[Aggregate[Any, Any, Any]], events: tuple[Event, ...]):
+        if mistakes := aggregate.mistakes():
+            raise DomainError(*mistakes)
         self._aggregate = aggregate
         self._state = aggregate.fold(events)
 
     def when(self, command: Command) -> Decision:
-        """Decides on the command; folds what it led to."""
+        """Decide on the command; fold what it led to."""
         try:
             events = list(self._aggregate.decide(self._state, command))
         except Refused as refusal:
@@ -60,20 +65,23 @@ class Given:
 
 
 def given(aggregate: type[Aggregate[Any, Any, Any]], *events: Event) -> Given:
-    """An aggregate that these events have happened to."""
+    """Return an aggregate that these events have happened to."""
     return Given(aggregate, events)
 
 
 def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
-    """The view's rows by key after these events, as if they were the whole log."""
-    rows: dict[Any, VersionedRow] = {}
+    """Return the view's rows by key after these events, as if they were the whole log."""
+    definition = view.__rayfold__
+    rows: dict[str, VersionedRow] = {}
+    keys: dict[str, Any] = {}
     for position, event in enumerate(events):
-        key = view.key_of(event)
-        if key is None:
-            continue
-        entry = view.fold(rows.get(key), RecordedEvent(event, "", position, position, {}))
-        if entry is None:
-            rows.pop(key, None)
-        else:
-            rows[key] = entry
-    return {key: entry.row for key, entry in rows.items()}
+        for key in definition.keys_of(event):
+            text = key_text(key)
+            recorded = RecordedEvent(event, "", position, position, {})
+            row = definition.fold(rows.get(text), recorded, key)
+            keys.setdefault(text, key)
+            if row is None:
+                rows.pop(text, None)
+            else:
+                rows[text] = row
+    return {keys[text]: versioned.row for text, versioned in rows.items()}

@@ -5,7 +5,10 @@
         return data | {"currency": "EUR"}
 
 An upcaster goes from one schema version to the next; they are chained. It may give back
-`(name, data)` to say that the event now has another name.
+
+- `(name, data)`: the event now has another name,
+- `None`: nobody wants the event any more; it counts for nothing,
+- a list of `(name, data)`: one event became several, or none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Data = dict[str, Any]
-Upcast = Callable[[Data], "Data | tuple[str, Data]"]
+Upcast = Callable[[Data], "Data | tuple[str, Data] | list[tuple[str, Data]] | None"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Upcaster:
 
 
 def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
-    """Registers the decorated function, when its module belongs to the domain."""
+    """Register the decorated function, when its module belongs to the domain."""
 
     def register(function: Upcast) -> Upcaster:
         return Upcaster(name, from_version, function)

@@ -12,11 +12,12 @@ class ServerSupplied:
     """Marks a command's field that the runtime fills: a client that sends it is refused."""
 
 
-def _to_utc(value: datetime) -> datetime:
+def to_utc(value: datetime) -> datetime:
+    """Return the same instant in UTC."""
     return value.astimezone(UTC)
 
 
-UtcDatetime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]
 """An instant: a time with an offset on the way in, in UTC from then on."""
 
 Now = Annotated[UtcDatetime, Field(default_factory=lambda: datetime.now(UTC)), ServerSupplied()]

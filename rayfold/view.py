@@ -4,9 +4,10 @@
         sku: str
         on_hand: int = 0
 
+        @staticmethod
         @on(StockReceived)
-        def received(self, event: StockReceived) -> Self:
-            return self.replace(on_hand=self.on_hand + event.quantity)
+        def received(row: StockLevel, event: StockReceived) -> StockLevel:
+            return row.replace(on_hand=row.on_hand + event.quantity)
 
 A row begins with an event of a `@starts` fold, or, when every field but the key has a
 default, with any event. Events for a row that never began are ignored.
@@ -14,43 +15,75 @@ default, with any event. Events for a row that never began are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import inspect
+import json
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, get_args
 
-from rayfold.errors import DomainError
-from rayfold.messages import KEBAB, Event, Message, checked_name
+from rayfold.declarations import misnamed, too_long
+from rayfold.failure import OnPoison
+from rayfold.field_types import holds, mistakes_of_fields
+from rayfold.fingerprint import fingerprint_of
+from rayfold.keys import scalar_of
+from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
 
 Store = Literal["memory", "postgres"]
-OnPoison = Literal["park", "stop"]
 Delivery = Literal["ordered", "competing"]
 KeyOf = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLDS = "__rayfold_folds__"
 
+MAX_NAME = 48
+"""Bytes of a view's name: Postgres knows 63, and a generation's number comes behind it."""
+
+MAX_FIELD = 63
+
+_RESERVED = {
+    "revision": "every row's document has a `revision` of its own",
+    **dict.fromkeys(
+        ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
+        "Postgres has a system column of that name",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Fold:
-    """How one event type changes a row: `(event) -> row`, or `(row, event) -> row or None`."""
+    """How one event type changes a row.
+
+    `apply` is `(event) -> row` or `(event, key) -> row` where it starts one, and
+    `(row, event) -> row or None` elsewhere.
+    """
 
     event_type: type[Event]
     key_of: KeyOf | None
     starts: bool
     apply: Callable[..., Any]
+    wants_key: bool = False
 
 
 def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Marks a function `(event) -> row` that begins a row (or begins it again).
+    """Mark a static `(event) -> row` that begins a row (or begins it again).
 
-    `key` takes the row's key from the event; by default the event's field of that name.
+    `key` takes the row's key from the event; by default the event's field of that name. It
+    may give several keys, in a list: then the event begins a row under each, and the
+    function is `(event, key) -> row`.
     """
     return _marked(event_types, key, starts=True)
 
 
 def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Marks a method `(self, event) -> row` that folds an event; `None` deletes the row."""
+    """Mark a static `(row, event) -> row` that folds an event; `None` deletes the row.
+
+    `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
+    """
     return _marked(event_types, key, starts=False)
 
 
@@ -58,20 +91,42 @@ def _marked(
     event_types: tuple[type[Event], ...], key: KeyOf | None, *, starts: bool
 ) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        folds = [Fold(event_type, key, starts, function) for event_type in event_types]
-        setattr(function, _FOLDS, folds)
-        return staticmethod(function) if starts else function  # type: ignore[return-value]
+        plain = getattr(function, "__func__", function)
+        wants_key = starts and len(inspect.signature(plain).parameters) > 1
+        folds = [Fold(each, key, starts, plain, wants_key) for each in event_types]
+        setattr(plain, _FOLDS, folds)
+        return function
 
     return mark
 
 
-def folds_of(cls: type) -> list[Fold]:
-    """What the members of a class were marked with by `on` and `starts`."""
+def folds_of(cls: type) -> list[tuple[str, Fold]]:
+    """Return what the members of a class and its bases were marked with, with their names."""
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        members |= vars(base)
     return [
-        fold
-        for member in vars(cls).values()
+        (name, fold)
+        for name, member in members.items()
         for fold in getattr(getattr(member, "__func__", member), _FOLDS, ())
     ]
+
+
+def mistakes_of_folds(cls: type) -> list[str]:
+    """Return what is wrong with the members that `on` and `starts` have marked."""
+    found = []
+    first: dict[type[Event], str] = {}
+    for member, fold in folds_of(cls):
+        where, event = f"{cls.__qualname__}.{member}", fold.event_type
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            found.append(f"{where} is marked for {event!r}, which is no event")
+            continue
+        other = first.setdefault(event, member)
+        if other != member:
+            found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
+        if _returns_nothing(fold.apply):
+            found.append(f"{where} returns nothing: write `return None` where it deletes the row")
+    return found
 
 
 class VersionedRow(NamedTuple):
@@ -89,14 +144,159 @@ class VersionedRow(NamedTuple):
     started: int
 
 
+@dataclass(frozen=True, eq=False)
+class ViewDefinition:
+    """What a view class declares; see `View` for the keywords. `model` is that of a row."""
+
+    model: type[View]
+    name: str
+    key: str
+    stores: tuple[Store, ...]
+    indexes: tuple[str, ...]
+    version: int
+    on_poison: OnPoison
+    delivery: Delivery
+
+    @cached_property
+    def folds(self) -> dict[type[Event], Fold]:
+        """How each event type is folded."""
+        return {fold.event_type: fold for _, fold in folds_of(self.model)}
+
+    @cached_property
+    def begins_anywhere(self) -> bool:
+        """Whether any event may begin a row."""
+        fields = self.model.model_fields.items()
+        return all(not info.is_required() for field, info in fields if field != self.key)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with whatever changes what the rows are: fields, folds, keys, defaults."""
+        factories = [info.default_factory for info in self.model.model_fields.values()]
+        folds = sorted(self.folds.values(), key=lambda fold: fold.event_type.__rayfold__.name)
+        declared = (
+            self.version,
+            self.key,
+            sorted(self.indexes),
+            self.delivery,
+            [(fold.event_type.__rayfold__.name, fold.starts) for fold in folds],
+            json.dumps(self.model.model_json_schema(mode="serialization"), sort_keys=True),
+        )
+        code = fingerprint_of(
+            *factories, *(each for fold in folds for each in (fold.apply, fold.key_of))
+        )
+        return f"{declared} {code}"
+
+    def keys_of(self, event: Event) -> Sequence[Any]:
+        """Return the keys of the rows that `event` concerns; none when it concerns none."""
+        fold = self.folds.get(type(event))
+        if fold is None:
+            return ()
+        key = fold.key_of(event) if fold.key_of else getattr(event, self.key)
+        if key is None:
+            return ()
+        if isinstance(key, list | tuple | set | frozenset):
+            return [each for each in key if each is not None]
+        return (key,)
+
+    def fold(
+        self, before: VersionedRow | None, recorded: RecordedEvent, key: Any, *, more: bool = False
+    ) -> VersionedRow | None:
+        """Return the row after the event; the same object if it already has the event.
+
+        `before` is the row with that `key`, None where there is none. The answer is None when
+        there is no row afterwards. `more` says that another event of the same record was
+        folded just before.
+
+        Raises:
+            ValueError: the row holds NaN or infinity.
+            Exception: whatever the author's code raises.
+        """
+        event, _, revision, position, _ = recorded
+        if before is not None and before.position >= position and not more:
+            return before
+        fold = self.folds[type(event)]
+        if fold.starts:
+            row = fold.apply(event, key) if fold.wants_key else fold.apply(event)
+        elif before is not None:
+            row = fold.apply(before.row, event)
+        elif self.begins_anywhere:
+            row = fold.apply(self.model(**{self.key: key}), event)
+        else:
+            return None
+        if row is None:
+            return None
+        if self._is_inexact:
+            _refuse_not_finite(row)
+            row = self._plainly_written(row)
+        return VersionedRow(row, revision, position, position if before is None else before.started)
+
+    def _plainly_written(self, row: View) -> View:
+        """The row with decimals as every store writes them: `1E+3` is `1000`."""
+        changes = {
+            field: Decimal(format(value, "f"))
+            for field in self._decimals
+            if isinstance(value := getattr(row, field), Decimal)
+        }
+        return row.replace(**changes) if changes else row
+
+    @cached_property
+    def _decimals(self) -> list[str]:
+        scalars = {field: scalar_of(info) for field, info in self.model.model_fields.items()}
+        return [field for field, scalar in scalars.items() if scalar and scalar.kind is Decimal]
+
+    @cached_property
+    def _is_inexact(self) -> bool:
+        return holds(self.model, "float", "decimal", "any")
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        cls, name = self.model, self.model.__qualname__
+        found = misnamed(cls, self.name, KEBAB, "kebab-case, like 'order-details'")
+        found += too_long(cls, "name", self.name, MAX_NAME)
+        found += mistakes_of_fields(cls, utc_only=True)
+        fields = cls.model_fields
+        for field in fields:
+            found += too_long(cls, "field", field, MAX_FIELD)
+            if field.lower() in _RESERVED:
+                found.append(f"{name}.{field} needs another name: {_RESERVED[field.lower()]}")
+        if not self.key:
+            found.append(f'{name} needs key="…", the field that identifies a row')
+        for what, field in (("key", self.key), *(("index", field) for field in self.indexes)):
+            if field and field not in fields:
+                found.append(f"{name} has no field {field!r} for its {what}")
+            elif field and scalar_of(fields[field]) is None:
+                found.append(f"{name}.{field} cannot be a {what}: its type has no order")
+        found += self._mistakes_of_settings()
+        found += mistakes_of_folds(cls)
+        if not self.folds:
+            found.append(f"{name} folds no event: mark its functions with @on or @starts")
+        elif not self.begins_anywhere and not any(fold.starts for fold in self.folds.values()):
+            found.append(f"{name}: no row ever begins; mark a fold with @starts, or give defaults")
+        return found
+
+    def _mistakes_of_settings(self) -> list[str]:
+        name, found = self.model.__qualname__, []
+        known = get_args(Store)
+        if not self.stores or any(store not in known for store in self.stores):
+            found.append(f"{name}: stores are {known}, at least one; got {self.stores!r}")
+        if self.delivery not in get_args(Delivery):
+            found.append(f"{name}: delivery is one of {get_args(Delivery)}, not {self.delivery!r}")
+        if self.on_poison not in (OnPoison.PARK, OnPoison.STOP):
+            found.append(f'{name}: on_poison is "park" or "stop", not {str(self.on_poison)!r}')
+        competing = self.delivery == "competing"
+        if competing and (self.stores != ("postgres",) or self.on_poison != OnPoison.PARK):
+            found.append(f"{name}: competing consumers need stores=('postgres',) and to park")
+        return found
+
+
 class View(Message):
     """A read model. Class keywords:
 
     - `key`: the field that identifies a row.
     - `stores`: where it is kept; a query is answered by the first one that can.
     - `indexes`: fields that queries may filter by.
-    - `version`: raise it when a fold changes meaning while the fields do not; changed
-      fields are noticed without.
+    - `version`: raise it when a fold changes meaning in code that Rayfold does not see, in a
+      library for instance; other changes are noticed without.
     - `on_poison`: what an event does that cannot be folded: "park" its own row, while all
       others go on, or "stop" the view.
     - `delivery`: "ordered" folds events in the log's order. "competing" has many consumers
@@ -105,98 +305,56 @@ class View(Message):
       Every stream's own order is kept, and every event counts once, in both.
     """
 
-    name: ClassVar[str] = ""
-    key: ClassVar[str]
-    stores: ClassVar[tuple[Store, ...]]
-    indexes: ClassVar[tuple[str, ...]]
-    version: ClassVar[int]
-    on_poison: ClassVar[OnPoison]
-    delivery: ClassVar[Delivery]
-    folds: ClassVar[dict[type[Event], Fold]]
-    begins_anywhere: ClassVar[bool]
+    __rayfold__: ClassVar[ViewDefinition]
 
     def __init_subclass__(
         cls,
         *,
-        name: str,
-        key: str,
+        name: str = "",
+        key: str = "",
         stores: tuple[Store, ...] = ("memory", "postgres"),
         indexes: tuple[str, ...] = (),
         version: int = 1,
-        on_poison: OnPoison = "park",
+        on_poison: OnPoison | Literal["park", "stop"] = OnPoison.PARK,
         delivery: Delivery = "ordered",
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)  # see Command
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        key: str | None = None,
-        stores: tuple[Store, ...] = ("memory", "postgres"),
-        indexes: tuple[str, ...] = (),
-        version: int = 1,
-        on_poison: OnPoison = "park",
-        delivery: Delivery = "ordered",
-        **kwargs: Any,
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        cls.name = checked_name(cls, name, KEBAB, "kebab-case, like 'order-details'")
-        for field in (key, *indexes):
-            if field not in cls.model_fields:
-                raise DomainError(f"{cls.__qualname__} has no field {field!r} for a key or index")
-        cls.key = str(key)
-        cls.stores = stores
-        cls.indexes = indexes
-        cls.version = version
-        cls.on_poison = on_poison
-        cls.delivery = delivery
-        if delivery == "competing" and (stores != ("postgres",) or on_poison != "park"):
-            raise DomainError(
-                f"{cls.__qualname__}: competing consumers need stores=('postgres',) and to park"
-            )
-        cls.folds = {fold.event_type: fold for fold in folds_of(cls)}
-        cls.begins_anywhere = all(
-            not info.is_required() for field, info in cls.model_fields.items() if field != cls.key
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = ViewDefinition(
+            cls, name, key, tuple(stores), tuple(indexes), version, policy(on_poison), delivery
         )
 
-    @classmethod
-    def key_of(cls, event: Event) -> Any | None:
-        """The key of the row that `event` concerns; None when it concerns none."""
-        fold = cls.folds.get(type(event))
-        if fold is None:
-            return None
-        return fold.key_of(event) if fold.key_of else getattr(event, cls.key)
 
-    @classmethod
-    def fold(cls, entry: VersionedRow | None, recorded: RecordedEvent) -> VersionedRow | None:
-        """The row after the event; the entry unchanged if it already has the event.
-
-        `entry` is the row with the event's key, None where there is none. The answer is
-        None when there is no row afterwards.
-        """
-        event, _, revision, position, _ = recorded
-        if entry is not None and entry.position >= position:
-            return entry
-        fold = cls.folds[type(event)]
-        if fold.starts:
-            row = fold.apply(event)
-        elif entry is not None:
-            row = fold.apply(entry.row, event)
-        elif cls.begins_anywhere:
-            row = fold.apply(cls(**{cls.key: cls.key_of(event)}), event)
-        else:
-            return None
-        if row is None:
-            return None
-        return VersionedRow(row, revision, position, position if entry is None else entry.started)
+def policy(given: OnPoison | str) -> OnPoison:
+    """Return the policy of that name; one that there is not stays text, for the registry."""
+    return OnPoison(given) if given in list(OnPoison) else given  # type: ignore[return-value]
 
 
-def document(entry: VersionedRow) -> bytes:
-    """The row as JSON, with its `revision`."""
+def document(versioned: VersionedRow) -> bytes:
+    """Return the row as JSON, with its `revision`."""
     return b'%b,"revision":%d}' % (
-        entry.row.__pydantic_serializer__.to_json(entry.row)[:-1],
-        entry.revision,
+        versioned.row.__pydantic_serializer__.to_json(versioned.row)[:-1],
+        versioned.revision,
     )
+
+
+def _returns_nothing(function: Callable[..., Any]) -> bool:
+    """Whether the function's statements neither return, yield nor raise anything."""
+    if function.__name__ == "<lambda>":
+        return False
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):
+        return False
+    ends = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
+    return not any(isinstance(node, ends) for node in ast.walk(tree))
+
+
+def _refuse_not_finite(row: View) -> None:
+    data = row.__pydantic_serializer__.to_json(row)
+    if b"NaN" in data or b"Infinity" in data:
+        json.loads(data, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"a row cannot hold {constant}: JSON has no such number")

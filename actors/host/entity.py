@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.host.recent_commands import RecentCommands, Seen, now
-from eventstore.records import TICKS, RawRecord, recorded
+from eventstore.records import TICKS, Metadata, RawRecord, recorded
 from rayfold import Aggregate, Registry
 
 AggregateType = type[Aggregate[Any, Any, Any]]
@@ -54,10 +54,13 @@ class Entity:
         Raises:
             UnknownEventType, UnreadableEvent: see `Registry.decode`.
         """
-        event, _, revision, position, metadata = recorded(registry, raw)
-        self.state = self.aggregate.evolve(self.state, event)
-        self.revision = revision
-        self.position = position
+        state = self.state
+        for event, *_ in recorded(registry, raw):
+            state = self.aggregate.evolve(state, event)
+        self.state = state
+        self.revision = revision = raw.revision
+        self.position = position = raw.position
+        metadata = Metadata(raw.metadata)
         command_id = metadata.get("commandId")
         if command_id:
             at = raw.created / TICKS if raw.created else now()

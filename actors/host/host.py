@@ -116,19 +116,19 @@ class Host:
 
     def _accept(self, envelope: Envelope) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        command_type = self._registry.commands.get(envelope.command)
-        if command_type is None:
+        definition = self._registry.commands.get(envelope.command)
+        if definition is None:
             answer.set_result(InvalidCommand(f"no command is named {envelope.command!r}"))
             return answer
         if self._queued >= self._limits.max_queued:
             answer.set_result(Overloaded())
             return answer
         try:
-            command = command_type.__pydantic_validator__.validate_json(envelope.payload)
+            command = definition.model.__pydantic_validator__.validate_json(envelope.payload)
         except ValidationError as error:
             answer.set_result(InvalidCommand(str(error)))
             return answer
-        owner = self._registry.owner[command_type]
+        owner = self._registry.owner[definition.model]
         stream = envelope.stream
         mailbox = self._mailboxes.get(stream)
         if mailbox is None:
@@ -137,7 +137,7 @@ class Host:
         mailbox.append(PendingCommand(envelope, command, answer))
         self._queued += 1
         if stream not in self._busy:
-            self._make_ready(stream, optimistic=command_type.creates)
+            self._make_ready(stream, optimistic=definition.creates)
         return answer
 
     def _make_ready(self, stream: str, *, optimistic: bool) -> None:

@@ -125,6 +125,7 @@ def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Se
 
 
 def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRecord:
+    definition = type(event).__rayfold__
     metadata = {
         "$correlationId": envelope.correlation_id or envelope.command_id,
         "$causationId": envelope.causation_id or envelope.command_id,
@@ -132,13 +133,13 @@ def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRec
         "fingerprint": envelope.fingerprint,
         "principal": envelope.principal,
         "writer": writer,
-        "schemaVersion": str(event.version),
+        "schemaVersion": str(definition.version),
     }
     if envelope.traceparent:
         metadata["traceparent"] = envelope.traceparent
     return NewRecord(
-        event.name,
-        event.__pydantic_serializer__.to_json(event),
+        definition.name,
+        definition.encode(event),
         metadata,
         _event_id(envelope, index),
     )

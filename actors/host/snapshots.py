@@ -83,7 +83,7 @@ async def restore(log: Log, aggregate: AggregateType, stream: str) -> Entity | N
             snapshot = _decode(raw.data)
             if snapshot.fold != _fold_id(aggregate):
                 return None
-            state = aggregate.state_type.model_validate_json(bytes(snapshot.state))
+            state = aggregate.state_type.model_validate_json(bytes(snapshot.state), extra="ignore")
         except (msgspec.MsgspecError, ValidationError):
             return None
         entity = Entity(aggregate, stream)
@@ -109,11 +109,11 @@ _fold_ids: dict[AggregateType, str] = {}
 
 
 def _fold_id(aggregate: AggregateType) -> str:
-    """Return a text that changes with the declared fold version and the state's fields."""
+    """Return a text that changes when folding the same events may give another state."""
     known = _fold_ids.get(aggregate)
     if known is None:
-        schema = _encode(aggregate.state_type.model_json_schema())
-        digest = hashlib.blake2b(schema, digest_size=9).digest()
+        meaning = aggregate.fold_fingerprint().encode()
+        digest = hashlib.blake2b(meaning, digest_size=9).digest()
         known = f"{aggregate.fold_version}.{base64.urlsafe_b64encode(digest).decode()}"
         _fold_ids[aggregate] = known
     return known

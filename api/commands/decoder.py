@@ -15,7 +15,7 @@ from actors.envelope import Envelope, stream_of
 from api.http import headers as read
 from api.http.headers import Headers
 from api.http.problems import invalid, invalid_field, malformed
-from rayfold import Command, Registry
+from rayfold import CommandDefinition, Registry
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -27,21 +27,22 @@ class CommandDecoder:
     def __init__(
         self,
         registry: Registry,
-        command: type[Command],
+        command: CommandDefinition,
         path_fields: tuple[str, ...] = (),
         derived_id: str | None = None,
     ) -> None:
         self.command = command
         self._salt = f"{command.name} ".encode()
-        self._validate = command.__pydantic_validator__.validate_json
-        self._serialize = command.__pydantic_serializer__.to_json
-        self.aggregate = registry.owner[command]
+        model = command.model
+        self._validate = model.__pydantic_validator__.validate_json
+        self._serialize = model.__pydantic_serializer__.to_json
+        self.aggregate = registry.owner[model]
         self._derived_id = derived_id
         self._path_fields = path_fields
         # A path holds text; fields of other types are read as pydantic reads text.
         self._numbers: dict[str, TypeAdapter[Any]] = {}
         for field in path_fields:
-            annotation: Any = command.model_fields[field].annotation
+            annotation: Any = model.model_fields[field].annotation
             if annotation in (int, float, bool):
                 self._numbers[field] = TypeAdapter(annotation)
 

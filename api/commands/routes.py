@@ -70,7 +70,9 @@ class CommandRoutes:
 
     def _declared(self, declared: Route) -> Handler:
         command: Any = declared.message
-        decoder = CommandDecoder(self._registry, command, declared.parameters, declared.derived_id)
+        decoder = CommandDecoder(
+            self._registry, command.__rayfold__, declared.parameters, declared.derived_id
+        )
 
         async def take(call: Call) -> Reply:
             return await self._take(decoder, call, call.path)
@@ -80,7 +82,7 @@ class CommandRoutes:
     def _by_name(self) -> Handler:
         derived = {route.message: route.derived_id for route in self._registry.routes}
         decoders = {
-            name: CommandDecoder(self._registry, command, (), derived.get(command))
+            name: CommandDecoder(self._registry, command, (), derived.get(command.model))
             for name, command in self._registry.commands.items()
         }
 

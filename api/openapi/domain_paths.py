@@ -58,10 +58,10 @@ class DomainPaths:
                     self._add_past_and_present(paths, route, route.message)
         for name, command in self._registry.commands.items():
             item = paths.setdefault(f"/commands/{name}", PathItem())
-            item.post = self._command(command, (), "commands", "send")
+            item.post = self._command(command.model, (), "commands", "send")
         for name, query in self._registry.queries.items():
             item = paths.setdefault(f"/queries/{name}", PathItem())
-            item.get = self._query(query, (), "queries", verb="ask")
+            item.get = self._query(query.model, (), "queries", verb="ask")
 
     def _command(
         self, command: type[Command], in_path: tuple[str, ...], tag: str, verb: str = ""
@@ -71,7 +71,7 @@ class DomainPaths:
         return Operation(
             tags=[tag],
             summary=_summary(command),
-            operation_id=self._ids.of(verb, command.name),
+            operation_id=self._ids.of(verb, command.__rayfold__.name),
             parameters=[*self._in_path(command, in_path), *OF_COMMANDS],
             request_body=body(schema, required=required) if schema else None,
             responses={"202": receipt, **problems(404, 409, 410, 412, 413, 422, 500)},
@@ -100,7 +100,7 @@ class DomainPaths:
         return Operation(
             tags=[tag],
             summary=_summary(query),
-            operation_id=self._ids.of(verb, query.name),
+            operation_id=self._ids.of(verb, query.__rayfold__.name),
             parameters=parameters,
             responses={
                 "200": content("The answer", schemas, TOKEN_HEADER),
@@ -113,7 +113,7 @@ class DomainPaths:
     def _add_past_and_present(
         self, paths: dict[str, PathItem], route: Route, query: type[Query]
     ) -> None:
-        subject = query.name.removeprefix("get-")
+        subject = query.__rayfold__.name.removeprefix("get-")
         tags = [tag_of(route.path)]
         events = Given(
             given={"type": "array", "items": {"$ref": "#/components/schemas/RecordedEvent"}}
@@ -177,4 +177,4 @@ def _is_prefer(parameter: Parameter | Reference) -> bool:
 
 
 def _summary(message: type[Command] | type[Query]) -> str:
-    return (message.__doc__ or message.name).strip().split("\n")[0].rstrip(".")
+    return (message.__doc__ or message.__rayfold__.name).strip().split("\n")[0].rstrip(".")

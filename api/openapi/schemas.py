@@ -11,7 +11,16 @@ import msgspec
 from litestar.openapi.spec import Reference, Schema
 from pydantic.json_schema import models_json_schema
 
-from rayfold import Command, ComposedQuery, PageQuery, Query, Receipt, Registry, SqlQuery
+from rayfold import (
+    Command,
+    ComposedQuery,
+    PageQuery,
+    Query,
+    Receipt,
+    Registry,
+    SqlQuery,
+    ViewQueryDefinition,
+)
 
 _PLACE = "#/components/schemas/"
 _REVISION = {"type": "integer", "minimum": 0}
@@ -41,8 +50,10 @@ class Schemas:
 
     def __init__(self, registry: Registry, bodies: Iterable[type[msgspec.Struct | Enum]]) -> None:
         """Describe the domain's messages and answers, and the gateway's own `bodies`."""
-        commands, queries = registry.commands.values(), registry.queries.values()
-        answers = {*registry.views.values(), *(_answer_of(query) for query in queries)}
+        commands = [command.model for command in registry.commands.values()]
+        queries = [query.model for query in registry.queries.values()]
+        views = [view.model for view in registry.views.values()]
+        answers: set[Any] = {*views, *(_answer_of(query) for query in queries)}
         models: list[tuple[Any, _Mode]] = [(each, "validation") for each in (*commands, *queries)]
         models += [(each, "serialization") for each in (Receipt, *sorted(answers, key=_qualified))]
         _, own = msgspec.json.schema_components(bodies, ref_template=_PLACE + "{name}")
@@ -51,17 +62,17 @@ class Schemas:
         self._names = {key: each["$ref"].removeprefix(_PLACE) for key, each in names.items()}
         self._schemas: dict[str, _Json] = definitions["$defs"] | own
         # A query travels in the URL: its fields are parameters, it is no body of its own.
-        self._fields = {
-            query.name: self._schemas.pop(self._name(query, "validation")).get("properties", {})
-            for query in queries
-        }
+        self._fields: dict[str, _Json] = {}
+        for query in queries:
+            schema = self._schemas.pop(self._name(query, "validation"))
+            self._fields[query.__rayfold__.name] = schema.get("properties", {})
         derived = {route.message: route.derived_id for route in registry.routes}
         for command in commands:
             whole = self._schemas[self._name(command, "validation")]
-            self._fields[command.name] = whole["properties"]
-            _leave_out(whole, command.server_supplied)
+            self._fields[command.__rayfold__.name] = whole["properties"]
+            _leave_out(whole, command.__rayfold__.server_supplied)
             _leave_open(whole, derived.get(command))
-        for view in registry.views.values():
+        for view in views:
             row = self._schemas[self._name(view, "serialization")]
             row["properties"] = {**row["properties"], "revision": _REVISION}
             row["required"] = [*row.get("required", []), "revision"]
@@ -73,7 +84,7 @@ class Schemas:
 
     def field(self, message: type[Command] | type[Query], name: str) -> Given:
         """Return the schema of a field where it is a parameter: text, which is never null."""
-        schema: _Json = self._fields[message.name][name]
+        schema: _Json = self._fields[message.__rayfold__.name][name]
         values = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
         if len(values) == 1:
             kept = {key: value for key, value in schema.items() if key in ("title", "description")}
@@ -82,7 +93,7 @@ class Schemas:
 
     def fields(self, message: type[Command] | type[Query]) -> list[str]:
         """Return the names of a message's fields."""
-        return list(self._fields[message.name])
+        return list(self._fields[message.__rayfold__.name])
 
     def body(self, command: type[Command], elsewhere: Iterable[str] = ()) -> tuple[str, bool]:
         """Return the name of a command's body without the fields that are given `elsewhere`.
@@ -156,8 +167,12 @@ def _renamed(described: tuple[Any, _Json], taken: Iterable[str]) -> tuple[Any, _
 def _answer_of(query: type[Query]) -> Any:
     """Return the model of a query's answer, or of each of its items."""
     if issubclass(query, SqlQuery):
-        return query.row
-    return query.result if issubclass(query, ComposedQuery) else query.view
+        return query.__rayfold__.row
+    if issubclass(query, ComposedQuery):
+        return query.__rayfold__.result
+    definition = query.__rayfold__
+    assert isinstance(definition, ViewQueryDefinition)
+    return definition.view.model
 
 
 def _qualified(model: Any) -> str:

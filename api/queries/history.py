@@ -15,7 +15,7 @@ from api.http.headers import Headers, token
 from api.http.problems import Problem, invalid, invalid_field
 from api.http.reply import Reply, json_bytes, json_reply
 from api.queries.resources import aggregate_of
-from rayfold import Registry, Route, View
+from rayfold import Registry, Route, ViewDefinition, ViewQueryDefinition, key_text
 from rayfold.registry import AggregateType
 
 _RFC3339 = re.compile(
@@ -33,7 +33,7 @@ class Histories(Protocol):
         ...
 
     async def as_of(
-        self, view: type[View], key: str, stream: str, at: int | datetime
+        self, view: ViewDefinition, key: str, stream: str, at: int | datetime
     ) -> tuple[bytes, int] | None:
         """See `History.as_of`."""
         ...
@@ -45,7 +45,8 @@ class HistoryOf:
     def __init__(self, declared: Route, aggregate: AggregateType, histories: Histories) -> None:
         self.declared = declared
         self.aggregate = aggregate
-        self._query: Any = declared.message
+        message: Any = declared.message
+        self._query: ViewQueryDefinition = message.__rayfold__
         self._histories = histories
 
     async def as_of(
@@ -76,10 +77,10 @@ class HistoryOf:
 
     def _key(self, path: Mapping[str, str]) -> str:
         try:
-            query = self._query.model_validate_strings(dict(path))
+            query = self._query.model.model_validate_strings(dict(path))
         except ValidationError as error:
             raise invalid(error, f"{self._query.name}: see errors") from error
-        return str(getattr(query, self._query.view.key))
+        return key_text(getattr(query, self._query.view.key))
 
 
 class HistoryRoutes:

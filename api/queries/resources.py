@@ -17,11 +17,12 @@ def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
     message: Any = declared.message
     if declared.method != "GET" or issubclass(message, PageQuery | SqlQuery | ComposedQuery):
         return None
+    view = message.__rayfold__.view
     for aggregate in registry.aggregates.values():
         if (
             declared.parameters == (aggregate.id_field,)
-            and message.view.key == aggregate.id_field
-            and set(message.view.folds) <= set(aggregate.events)
+            and view.key == aggregate.id_field
+            and set(view.folds) <= set(aggregate.events)
         ):
             return aggregate
     return None
@@ -30,4 +31,6 @@ def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
 def is_live(registry: Registry, declared: Route) -> bool:
     """Tell whether the route's row can be followed: memory replicas alone tell of changes."""
     message: Any = declared.message
-    return aggregate_of(registry, declared) is not None and "memory" in message.view.stores
+    return (
+        aggregate_of(registry, declared) is not None and "memory" in message.__rayfold__.view.stores
+    )

@@ -92,14 +92,14 @@ class QueryRoutes:
 
     async def _by_name(self, call: Call) -> Reply:
         name = call.path["name"]
-        query_type = self._registry.queries.get(name)
-        if query_type is None:
+        definition = self._registry.queries.get(name)
+        if definition is None:
             raise Problem(404, "unknown-query", f"no query is named {name!r}")
-        query = read_query(query_type, parameters(call.query_string))
+        query = read_query(definition.model, parameters(call.query_string))
         return await self._answer(query, call.headers)
 
     async def _answer(self, query: Query, headers: Headers) -> Reply:
-        self._metrics.asked(query.name)
+        self._metrics.asked(type(query).__rayfold__.name)
         at_least = read.at_least(headers)
         store = read.store(headers)
         timeout = TIMEOUT
@@ -160,7 +160,7 @@ def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
     try:
         query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
     except ValidationError as error:
-        raise invalid(error, f"{query_type.name}: see errors") from error
+        raise invalid(error, f"{query_type.__rayfold__.name}: see errors") from error
     return query
 
 

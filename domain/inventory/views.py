@@ -16,17 +16,20 @@ class StockLevels(View, name="stock-levels", key="sku"):
     reserved: int = 0
     available: int = 0
 
+    @staticmethod
     @on(StockReceived)
-    def received(self, event: StockReceived) -> Self:
-        return self._changed(on_hand=event.quantity)
+    def received(item: StockLevels, event: StockReceived) -> StockLevels:
+        return item._changed(on_hand=event.quantity)
 
+    @staticmethod
     @on(StockReserved)
-    def kept(self, event: StockReserved) -> Self:
-        return self._changed(reserved=event.quantity)
+    def kept(item: StockLevels, event: StockReserved) -> StockLevels:
+        return item._changed(reserved=event.quantity)
 
+    @staticmethod
     @on(StockReleased)
-    def given_back(self, event: StockReleased) -> Self:
-        return self._changed(reserved=-event.quantity)
+    def given_back(item: StockLevels, event: StockReleased) -> StockLevels:
+        return item._changed(reserved=-event.quantity)
 
     def _changed(self, on_hand: int = 0, reserved: int = 0) -> Self:
         on_hand += self.on_hand

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
@@ -28,7 +27,7 @@ from domain.orders.events import (
     OrderShipped,
 )
 from domain.orders.lines import Line, Lines
-from rayfold import Aggregate, Message, NotFound, Rejected
+from rayfold import Aggregate, Message, NotFound, Rejected, UtcDatetime
 
 MAX_TOTAL_CENTS = 10**12
 
@@ -51,7 +50,7 @@ class OrderState(Message):
     currency: str = ""
     lines: Lines = Lines()
     total_cents: int = 0
-    placed_at: datetime | None = None
+    placed_at: UtcDatetime | None = None
 
 
 class Order(

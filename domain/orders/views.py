@@ -37,8 +37,9 @@ class OrderDetails(View, name="order-details", key="order_id"):
     shipped_at: UtcDatetime | None = None
     cancelled_at: UtcDatetime | None = None
 
+    @staticmethod
     @starts(OrderCreated)
-    def created(event: OrderCreated) -> OrderDetails:  # type: ignore[misc]  # made static
+    def created(event: OrderCreated) -> OrderDetails:
         return OrderDetails(
             order_id=event.order_id,
             customer_id=event.customer_id,
@@ -47,34 +48,42 @@ class OrderDetails(View, name="order-details", key="order_id"):
             created_at=event.at,
         )
 
+    @staticmethod
     @on(LineAdded)
-    def line_added(self, event: LineAdded) -> Self:
+    def line_added(order: OrderDetails, event: LineAdded) -> OrderDetails:
         line = line_of(event)
-        return self.replace(lines=self.lines.add(line), total_cents=self.total_cents + line.cents)
-
-    @on(LineRemoved)
-    def line_removed(self, event: LineRemoved) -> Self:
-        removed = self.lines.get(event.sku)
-        cents = removed.cents if removed else 0
-        return self.replace(
-            lines=self.lines.remove(event.sku), total_cents=self.total_cents - cents
+        return order.replace(
+            lines=order.lines.add(line), total_cents=order.total_cents + line.cents
         )
 
+    @staticmethod
+    @on(LineRemoved)
+    def line_removed(order: OrderDetails, event: LineRemoved) -> OrderDetails:
+        removed = order.lines.get(event.sku)
+        cents = removed.cents if removed else 0
+        return order.replace(
+            lines=order.lines.remove(event.sku), total_cents=order.total_cents - cents
+        )
+
+    @staticmethod
     @on(OrderPlaced)
-    def placed(self, event: OrderPlaced) -> Self:
-        return self.replace(status=Status.PLACED, placed_at=event.at)
+    def placed(order: OrderDetails, event: OrderPlaced) -> OrderDetails:
+        return order.replace(status=Status.PLACED, placed_at=event.at)
 
+    @staticmethod
     @on(OrderPaid)
-    def paid(self, event: OrderPaid) -> Self:
-        return self.replace(status=Status.PAID, paid_at=event.at)
+    def paid(order: OrderDetails, event: OrderPaid) -> OrderDetails:
+        return order.replace(status=Status.PAID, paid_at=event.at)
 
+    @staticmethod
     @on(OrderShipped)
-    def shipped(self, event: OrderShipped) -> Self:
-        return self.replace(status=Status.SHIPPED, shipped_at=event.at)
+    def shipped(order: OrderDetails, event: OrderShipped) -> OrderDetails:
+        return order.replace(status=Status.SHIPPED, shipped_at=event.at)
 
+    @staticmethod
     @on(OrderCancelled)
-    def cancelled(self, event: OrderCancelled) -> Self:
-        return self.replace(status=Status.CANCELLED, cancelled_at=event.at)
+    def cancelled(order: OrderDetails, event: OrderCancelled) -> OrderDetails:
+        return order.replace(status=Status.CANCELLED, cancelled_at=event.at)
 
 
 class OrderEntries(View, name="order-entries", key="order_id", stores=("memory",)):
@@ -86,25 +95,33 @@ class OrderEntries(View, name="order-entries", key="order_id", stores=("memory",
     lines: Entries = Entries()
     total_cents: int = 0
 
+    @staticmethod
     @starts(OrderCreated)
-    def created(event: OrderCreated) -> OrderEntries:  # type: ignore[misc]  # made static
+    def created(event: OrderCreated) -> OrderEntries:
         return OrderEntries(
             order_id=event.order_id, customer_id=event.customer_id, status=Status.OPEN
         )
 
+    @staticmethod
     @on(LineAdded)
-    def line_added(self, event: LineAdded) -> Self:
+    def line_added(order: OrderEntries, event: LineAdded) -> OrderEntries:
         line = line_of(event)
-        return self.replace(lines=self.lines.add(line), total_cents=self.total_cents + line.cents)
+        return order.replace(
+            lines=order.lines.add(line), total_cents=order.total_cents + line.cents
+        )
 
+    @staticmethod
     @on(LineRemoved)
-    def line_removed(self, event: LineRemoved) -> Self:
-        lines = self.lines.remove(event.sku)
-        return self.replace(lines=lines, total_cents=sum(line.cents for line in lines))
+    def line_removed(order: OrderEntries, event: LineRemoved) -> OrderEntries:
+        lines = order.lines.remove(event.sku)
+        return order.replace(lines=lines, total_cents=sum(line.cents for line in lines))
 
+    @staticmethod
     @on(OrderPlaced, OrderPaid, OrderShipped, OrderCancelled)
-    def moved_on(self, event: OrderPlaced | OrderPaid | OrderShipped | OrderCancelled) -> Self:
-        return self.replace(status=_STATUS_AFTER[type(event)])
+    def moved_on(
+        order: OrderEntries, event: OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
+    ) -> OrderEntries:
+        return order.replace(status=_STATUS_AFTER[type(event)])
 
 
 class OrderSummaries(
@@ -119,8 +136,9 @@ class OrderSummaries(
     currency: str
     created_at: UtcDatetime
 
+    @staticmethod
     @starts(OrderCreated)
-    def created(event: OrderCreated) -> OrderSummaries:  # type: ignore[misc]  # made static
+    def created(event: OrderCreated) -> OrderSummaries:
         return OrderSummaries(
             order_id=event.order_id,
             customer_id=event.customer_id,
@@ -129,13 +147,17 @@ class OrderSummaries(
             created_at=event.at,
         )
 
+    @staticmethod
     @on(OrderPlaced)
-    def placed(self, event: OrderPlaced) -> Self:
-        return self.replace(status=Status.PLACED, total_cents=event.total_cents)
+    def placed(order: OrderSummaries, event: OrderPlaced) -> OrderSummaries:
+        return order.replace(status=Status.PLACED, total_cents=event.total_cents)
 
+    @staticmethod
     @on(OrderPaid, OrderShipped, OrderCancelled)
-    def moved_on(self, event: OrderPaid | OrderShipped | OrderCancelled) -> Self:
-        return self.replace(status=_STATUS_AFTER[type(event)])
+    def moved_on(
+        order: OrderSummaries, event: OrderPaid | OrderShipped | OrderCancelled
+    ) -> OrderSummaries:
+        return order.replace(status=_STATUS_AFTER[type(event)])
 
 
 def _day_of_placing(event: OrderCancelled) -> date | None:
@@ -149,13 +171,15 @@ class SalesByDay(View, name="sales-by-day", key="day"):
     orders: int = 0
     total_cents: dict[str, int] = Field(default_factory=dict)
 
+    @staticmethod
     @on(OrderPlaced, key=lambda event: event.at.date())
-    def placed(self, event: OrderPlaced) -> Self:
-        return self._changed(1, event.currency, event.total_cents)
+    def placed(sales: SalesByDay, event: OrderPlaced) -> SalesByDay:
+        return sales._changed(1, event.currency, event.total_cents)
 
+    @staticmethod
     @on(OrderCancelled, key=_day_of_placing)
-    def cancelled(self, event: OrderCancelled) -> Self:
-        return self._changed(-1, event.currency, -event.total_cents)
+    def cancelled(sales: SalesByDay, event: OrderCancelled) -> SalesByDay:
+        return sales._changed(-1, event.currency, -event.total_cents)
 
     def _changed(self, orders: int, currency: str, cents: int) -> Self:
         total = self.total_cents.get(currency, 0) + cents

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Self
 
 from pydantic import Field
 
@@ -28,14 +27,16 @@ class Baskets(View, name="baskets", key="basket_id", stores=("postgres",), deliv
     items: Mapping[str, int] = Field(default_factory=dict)
     bought_on: date | None = None
 
+    @staticmethod
     @on(ItemPut)
-    def put(self, event: ItemPut) -> Self:
-        quantity = self.items.get(event.sku, 0) + event.quantity
-        return self.replace(items={**self.items, event.sku: quantity})
+    def put(basket: Baskets, event: ItemPut) -> Baskets:
+        quantity = basket.items.get(event.sku, 0) + event.quantity
+        return basket.replace(items={**basket.items, event.sku: quantity})
 
+    @staticmethod
     @on(BasketBought)
-    def bought(self, event: BasketBought) -> Self:
-        return self.replace(bought_on=event.day)
+    def bought(basket: Baskets, event: BasketBought) -> Baskets:
+        return basket.replace(bought_on=event.day)
 
 
 class Demand(
@@ -51,9 +52,10 @@ class Demand(
     sku: str
     quantity: int = 0
 
+    @staticmethod
     @on(ItemPut)
-    def put(self, event: ItemPut) -> Self:
-        return self.replace(quantity=self.quantity + event.quantity)
+    def put(demand: Demand, event: ItemPut) -> Demand:
+        return demand.replace(quantity=demand.quantity + event.quantity)
 
 
 class GetBasket(Query, name="get-basket", view=Baskets):

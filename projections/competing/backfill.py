@@ -12,7 +12,7 @@ from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
 from projections.folding import Parked
 from projections.postgres.runner import ProjectionRunner
-from rayfold import Registry, View
+from rayfold import Registry, ViewDefinition
 
 MOST_EVENTS = 1_000
 """In one transaction."""
@@ -25,7 +25,7 @@ class Backfill:
     """
 
     def __init__(
-        self, registry: Registry, store: Log, dsn: str, view: type[View], table: str
+        self, registry: Registry, store: Log, dsn: str, view: ViewDefinition, table: str
     ) -> None:
         self._registry = registry
         self._store = store

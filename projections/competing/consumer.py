@@ -27,7 +27,7 @@ from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
 from projections.folding import Parked
 from projections.postgres.runner import ProjectionRunner
-from rayfold import Registry, View
+from rayfold import Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ LOOK = 0.25
 """Seconds at most between two looks at how far the group is, while it is not there."""
 
 
-def group_of(view: type[View]) -> str:
+def group_of(view: ViewDefinition) -> str:
     """The name of the view's persistent subscription."""
     return f"rayfold-{view.name}"
 
@@ -58,7 +58,7 @@ class Consumer:
         store: Log,
         groups: PersistentSubscriptions,
         dsn: str,
-        view: type[View],
+        view: ViewDefinition,
     ) -> None:
         self._store = store
         self._groups = groups

@@ -23,19 +23,34 @@ from projections.folding import Discarded, Held, Parked
 from projections.postgres import parked_events as parking
 from projections.postgres.rows import Rows
 from projections.sql.execution import is_poison
-from rayfold import RecordedEvent, Registry, UnknownEventType, UnreadableEvent, VersionedRow, View
+from rayfold import (
+    RecordedEvent,
+    Registry,
+    UnknownEventType,
+    UnreadableEvent,
+    VersionedRow,
+    ViewDefinition,
+    key_text,
+)
 
 log = logging.getLogger(__name__)
 
 _Pool = asyncpg.Pool
 
 
+class _Change(NamedTuple):
+    """An event that is folded onto a row. `value` is the key as the event has it."""
+
+    key: str
+    value: Any
+    event: RecordedEvent
+
+
 class _Step(NamedTuple):
-    """What one record means to the view: a fold onto a row, or nothing, or trouble."""
+    """What one record means to the view: folds onto some rows, or none, or trouble."""
 
     raw: RawRecord
-    key: str | None
-    event: RecordedEvent | None
+    changes: list[_Change]
     trouble: str | None = None
 
 
@@ -43,7 +58,7 @@ class Deduplication:
     """One view in one table. All state is in Postgres: many appliers may work at once."""
 
     def __init__(
-        self, registry: Registry, store: Log, view: type[View], table: str | None = None
+        self, registry: Registry, store: Log, view: ViewDefinition, table: str | None = None
     ) -> None:
         self._registry = registry
         self._store = store
@@ -89,7 +104,7 @@ class Deduplication:
     ) -> list[RawRecord]:
         steps = [self._step(raw) for raw in sorted(records, key=lambda r: r.position)]
         streams = {step.raw.stream for step in steps}
-        keys = {step.key for step in steps if step.key is not None}
+        keys = {change.key for step in steps for change in step.changes}
         names = [("stream", stream) for stream in streams] + [("row", key) for key in keys]
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, names)
@@ -107,20 +122,25 @@ class Deduplication:
 
     def _step(self, raw: RawRecord) -> _Step:
         known = self._registry.events.get(raw.event_type)
-        if known is not None and known not in self._view.folds:
-            return _Step(raw, None, None)
-        place = raw.stream, raw.revision
+        is_upcast = self._registry.is_upcast(raw.event_type)
+        if known is not None and not is_upcast and known.model not in self._view.folds:
+            return _Step(raw, [])
+        name, place = self._view.name, (raw.stream, raw.revision)
         try:
-            event = recorded(self._registry, raw)
-            key = self._view.key_of(event.event)
-        except Exception as error:  # the domain is a user's code
-            if Discarded(self._view.name, "", *place) in self._discarded:
-                return _Step(raw, None, None)
+            changes = [
+                _Change(key_text(value), value, event)
+                for event in recorded(self._registry, raw)
+                for value in self._view.keys_of(event.event)
+            ]
+        except Exception as error:  # the domain is an author's code
+            if Discarded(name, "", *place) in self._discarded:
+                return _Step(raw, [])
             ours = isinstance(error, UnknownEventType | UnreadableEvent)
-            return _Step(raw, None, None, str(error) if ours else repr(error))
-        if key is None or Discarded(self._view.name, str(key), *place) in self._discarded:
-            return _Step(raw, None, None)
-        return _Step(raw, str(key), event)
+            return _Step(raw, [], str(error) if ours else repr(error))
+        wanted = [
+            each for each in changes if Discarded(name, each.key, *place) not in self._discarded
+        ]
+        return _Step(raw, wanted)
 
     async def _applied(self, connection: Any, streams: set[str]) -> dict[str, int]:
         records = await connection.fetch(
@@ -173,8 +193,9 @@ class Deduplication:
             batch = _Batch(self._view, {}, [], await self._rows.load(connection, [key]))
             async for raw in parking.events(self._store, [parked, *held]):
                 step = self._step(raw)
-                if step.key == key:
-                    batch.fold(step, None)
+                for change in step.changes:
+                    if change.key == key:
+                        batch.fold(step, change, None)
             await self._rows.store(connection, batch.changed)
             tables = {self._view.name: self.table}
             await parking.save(connection, tables, batch.newly_parked, batch.held)
@@ -186,7 +207,7 @@ class _Batch:
 
     def __init__(
         self,
-        view: type[View],
+        view: ViewDefinition,
         applied: dict[str, int],
         parked: Sequence[Parked],
         entries: dict[str, VersionedRow],
@@ -212,15 +233,13 @@ class _Batch:
             return True
         if step.trouble is not None:
             self._park(step, "", step.trouble)
-        elif step.key is not None:
-            self.fold(step, refused)
+        for change in step.changes:
+            self.fold(step, change, refused)
         return True
 
-    def fold(self, step: _Step, refused: str | None) -> None:
-        """Folds onto the row, unless that stands still or Postgres has refused the outcome."""
-        assert step.key is not None
-        assert step.event is not None
-        key, event = step.key, step.event
+    def fold(self, step: _Step, change: _Change, refused: str | None) -> None:
+        """Fold onto the row, unless that is parked or Postgres has refused the outcome."""
+        key, value, event = change
         if key in self._rows_parked:
             place = event.stream, event.revision, event.position
             self.held.append(Held(self._view.name, key, *place))
@@ -229,7 +248,7 @@ class _Batch:
             self._park(step, key, refused)
             return
         try:
-            after = fold_anywhere(self._view, self._entries.get(key), event)
+            after = fold_anywhere(self._view, self._entries.get(key), event, value)
         except Exception as error:  # the domain is a user's code
             self._park(step, key, repr(error))
             return
@@ -248,14 +267,14 @@ class _Batch:
 
 
 def fold_anywhere(
-    view: type[View], entry: VersionedRow | None, event: RecordedEvent
+    view: ViewDefinition, entry: VersionedRow | None, event: RecordedEvent, key: Any
 ) -> VersionedRow | None:
     """Folds an event that may stand before others that are folded in: streams interleave.
 
     The row names the event that stands furthest in the log, as it does when folded in order.
     """
     before = entry if entry is None else entry._replace(position=-1)
-    after = view.fold(before, event)
+    after = view.fold(before, event, key)
     if after is None or entry is None:
         return after
     if event.position >= entry.position:

@@ -25,7 +25,7 @@ from projections.postgres.rebuild import build, connected
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import answering, end, keeper
-from rayfold import Registry, View
+from rayfold import Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class CompetingSupervisor:
         self._store = store
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._numbers = count()
-        self._views: dict[str, type[View]] = {
+        self._views: dict[str, ViewDefinition] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"
         }
         self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)

@@ -23,7 +23,7 @@ from projections.postgres.documents import writer_of
 from projections.postgres.generations import Pooled
 from projections.postgres.row_codec import RowCodec, fingerprint_of
 from projections.postgres.rows import Rows
-from rayfold import View
+from rayfold import ViewDefinition, key_text
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Filled(NamedTuple):
     parked: list[Parked]
 
 
-async def fill(dsn: str, views: Iterable[type[View]]) -> list[Filled]:
+async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
     """Those views that Postgres can give, each as of a moment of its own.
 
     Left out are views that it does not keep, or whose live table has another definition or
@@ -58,7 +58,7 @@ async def fill(dsn: str, views: Iterable[type[View]]) -> list[Filled]:
     return found
 
 
-async def _fill(database: Database, view: type[View]) -> Filled | None:
+async def _fill(database: Database, view: ViewDefinition) -> Filled | None:
     rows, table = Rows(view), Table(view)
     copied = _copier(rows.codec)
     async with database.snapshot() as connection:
@@ -77,7 +77,8 @@ def _copier(codec: RowCodec) -> Callable[[Sequence[Any]], Copied]:
     """What makes records of `select_list` rows of a table in memory: by the shortest way."""
     write, indexes = writer_of(codec), codec.view.indexes
     columns = {column.field: column for column in codec.columns}
-    if write is None or any(columns[field].adapter for field in indexes):
+    readers = [(field, columns[field].from_sql) for field in indexes]
+    if write is None:
 
         def through_the_model(records: Sequence[Any]) -> Copied:
             entries = [(record["_key"], codec.decode(record)) for record in records]
@@ -93,12 +94,16 @@ def _copier(codec: RowCodec) -> Callable[[Sequence[Any]], Copied]:
             [record["_started"] for record in records],
             [write(record) for record in records],
             [
-                tuple([None if (value := record[f]) is None else str(value) for f in indexes])
+                tuple([_text(record[field], from_sql) for field, from_sql in readers])
                 for record in records
             ],
         )
 
     return straight
+
+
+def _text(value: Any, from_sql: Callable[[Any], Any] | None) -> str | None:
+    return None if value is None else key_text(from_sql(value) if from_sql else value)
 
 
 async def _checkpoints(connection: Pooled, rows: Rows) -> list[int]:

@@ -263,7 +263,7 @@ def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list
     changed = []
     for step in folding.steps(raw):
         try:
-            if tables[step.view.name].fold(step.key, step.event):
+            if tables[step.view.name].fold(step):
                 changed.append(step)
         except Exception as error:  # the domain is a user's code
             folding.broke(step, error)

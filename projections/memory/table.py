@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from projections.errors import BadCursor
-from rayfold import VersionedRow, View, document
-from rayfold.recorded import RecordedEvent
+from projections.folding import Step
+from projections.pages import Place, decode_cursor, page_json
+from rayfold import VersionedRow, View, ViewDefinition, document, key_text
 
 
 class Copied(NamedTuple):
@@ -26,7 +25,7 @@ class Copied(NamedTuple):
     indexed: list[tuple[str | None, ...]]
 
     @classmethod
-    def of(cls, view: type[View], entries: Sequence[tuple[str, VersionedRow]]) -> Copied:
+    def of(cls, view: ViewDefinition, entries: Sequence[tuple[str, VersionedRow]]) -> Copied:
         """These rows, by key."""
         return cls(
             [key for key, _ in entries],
@@ -49,7 +48,7 @@ class Row:
 
     __slots__ = ("_body", "_entry", "_view", "indexed", "position", "revision", "started")
 
-    def __init__(self, view: type[View]) -> None:
+    def __init__(self, view: ViewDefinition) -> None:
         self._view = view
         self._entry: VersionedRow | None = None
         self._body: bytes | None = None
@@ -62,7 +61,7 @@ class Row:
         if self._entry is None:
             assert self._body is not None
             fields = self._body[: self._body.rindex(b',"revision":')] + b"}"
-            row = self._view.__pydantic_validator__.validate_json(fields)
+            row = self._view.model.__pydantic_validator__.validate_json(fields, extra="ignore")
             self._entry = VersionedRow(row, self.revision, self.position, self.started)
         return self._entry
 
@@ -74,7 +73,7 @@ class Row:
     @classmethod
     def copied(
         cls,
-        view: type[View],
+        view: ViewDefinition,
         revision: int,
         position: int,
         started: int,
@@ -100,31 +99,31 @@ class Row:
 
 
 class Table:
-    """Rows by key. Lists of rows are kept in the order in which the rows began."""
+    """Rows by key. Lists of rows are kept in the order of pages."""
 
-    def __init__(self, view: type[View]) -> None:
+    def __init__(self, view: ViewDefinition) -> None:
         self.view = view
         self.rows: dict[str, Row] = {}
-        self._begun: dict[int, Row] = {}
-        self._all: list[int] = []
-        self._lists: dict[str, dict[str, list[int]]] = {field: {} for field in view.indexes}
+        self._all: list[Place] = []
+        self._lists: dict[str, dict[str, list[Place]]] = {field: {} for field in view.indexes}
         self._changed: set[str] = set()
         self._changed_before: set[str] = set()
 
-    def fold(self, key: str, event: RecordedEvent) -> bool:
-        """Takes in an event; says whether the row changed."""
+    def fold(self, step: Step) -> bool:
+        """Take in an event; return whether the row changed."""
+        _, key, event, value, more = step
         row = self.rows.get(key)
-        if row is not None and row.position >= event.position:
+        if row is not None and row.position >= event.position and not more:
             return False
         before = row.entry if row else None
-        after = self.view.fold(before, event)
+        after = self.view.fold(before, event, value, more=more)
         if after is before:
             return False
         self._put(key, row, after)
         return True
 
     def export(self, keys: Sequence[str]) -> Copied:
-        """These rows, as far as they are still there, for a peer."""
+        """Return these rows, as far as they are still there, for a peer."""
         there = [key for key in keys if key in self.rows]
         rows = [self.rows[key] for key in there]
         return Copied(
@@ -137,158 +136,124 @@ class Table:
         )
 
     def cold(self) -> list[str]:
-        """The rows that have not changed since the call before this one, but had before it."""
+        """Return the rows that have not changed since the last call, but had before it."""
         cold = self._changed_before - self._changed
         self._changed_before, self._changed = self._changed, set()
         return list(cold)
 
     def freeze(self, keys: Iterable[str]) -> None:
-        """Keeps these rows as JSON only, until something changes them."""
+        """Keep these rows as JSON only, until something changes them."""
         for key in keys:
             row = self.rows.get(key)
             if row is not None and key not in self._changed:
                 row.freeze()
 
     def fill(self, copied: Copied) -> None:
-        """Takes rows over that others have folded; this table had none of them."""
+        """Take rows over that others have folded; this table had none of them."""
         keys, *columns = copied
         view, make = self.view, Row.copied
         rows = [make(view, *values) for values in zip(*columns, strict=True)]
         self.rows.update(zip(keys, rows, strict=True))
-        self._begun.update(zip(copied.started, rows, strict=True))
-        self._all += copied.started
-        for place, lists in enumerate(self._lists.values()):
-            for started, indexed in zip(copied.started, copied.indexed, strict=True):
-                value = indexed[place]
+        places = list(map(Place, copied.started, keys))
+        self._all += places
+        for at, lists in enumerate(self._lists.values()):
+            for place, indexed in zip(places, copied.indexed, strict=True):
+                value = indexed[at]
                 if value is not None:
-                    lists.setdefault(value, []).append(started)
+                    lists.setdefault(value, []).append(place)
 
     def filled(self) -> None:
-        """All rows are there: puts the lists in order."""
+        """Put the lists in order: all rows are there."""
         self._all.sort()
         for lists in self._lists.values():
-            for begun in lists.values():
-                begun.sort()
+            for places in lists.values():
+                places.sort()
 
     def page(
-        self, filters: dict[str, str], limit: int, cursor: str | None
+        self, filters: Mapping[str, str], limit: int, cursor: str | None
     ) -> tuple[bytes, list[Row]]:
-        """Rows that match all filters, as JSON `{"items": […], "next_cursor": …}`.
+        """Return rows that match all filters, as JSON `{"items": […], "next_cursor": …}`.
 
         Raises:
             BadCursor: it is not one of ours.
         """
-        begun, others = self._smallest(filters)
-        at = bisect_right(begun, decode_cursor(cursor)) if cursor else 0
+        places, others = self._smallest(filters)
+        at = bisect_right(places, decode_cursor(cursor)) if cursor else 0
         rows: list[Row] = []
-        last = 0
+        last: Place | None = None
         more = False
-        while at < len(begun):
-            row = self._begun[begun[at]]
-            at += 1
-            if all(row.indexed[place] == value for place, value in others):
+        while at < len(places):
+            row = self.rows[places[at].key]
+            if all(row.indexed[index] == value for index, value in others):
                 if len(rows) == limit:
                     more = True
                     break
                 rows.append(row)
-                last = row.started
+                last = places[at]
+            at += 1
         return page_json([row.json() for row in rows], last if more else None), rows
 
-    def _smallest(self, filters: dict[str, str]) -> tuple[list[int], list[tuple[int, str]]]:
+    def _smallest(self, filters: Mapping[str, str]) -> tuple[list[Place], list[tuple[int, str]]]:
         """The shortest list that has all matches, and which indexed fields are left to check."""
         if not filters:
             return self._all, []
         lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
         best = min(lists, key=lambda field: len(lists[field]))
-        places = {field: place for place, field in enumerate(self.view.indexes)}
-        return lists[best], [(places[f], value) for f, value in filters.items() if f != best]
+        order = {field: at for at, field in enumerate(self.view.indexes)}
+        return lists[best], [(order[f], value) for f, value in filters.items() if f != best]
 
     def _put(self, key: str, row: Row | None, after: VersionedRow | None) -> None:
-        if row is not None and after is not None and after.started == row.started:
-            row.become(after)
-            self._changed.add(key)
-            if self.view.indexes:
-                was = row.indexed
-                row.indexed = _indexed(self.view, after.row)
-                self._move(was, row.started, row.indexed, row.started)
-            return
-        started, indexed = (row.started, row.indexed) if row else (None, ())
-        if row is not None and started is not None and (not after or after.started != started):
-            _remove(self._all, started)
-            self._begun.pop(started, None)
+        """The row after an event: it begins, changes, begins again, or goes."""
+        was, before = (row.indexed, Place(row.started, key)) if row else ((), None)
         if after is None:
             self.rows.pop(key, None)
             now: tuple[str | None, ...] = ()
+            place = None
         else:
+            place = Place(after.started, key)
             if row is None:
                 row = self.rows[key] = Row(self.view)
             row.become(after)
-            now = row.indexed = _indexed(self.view, after.row)
             self._changed.add(key)
-            if started != after.started:
-                insort(self._all, after.started)
-                self._begun[after.started] = row
-        self._move(indexed, started, now, after.started if after else None)
+            now = row.indexed = _indexed(self.view, after.row)
+        if before != place:
+            if before is not None:
+                _remove(self._all, before)
+            if place is not None:
+                insort(self._all, place)
+        if before != place or was != now:
+            self._move(was, before, now, place)
 
     def _move(
         self,
         was: tuple[str | None, ...],
-        from_started: int | None,
+        before: Place | None,
         now: tuple[str | None, ...],
-        to_started: int | None,
+        place: Place | None,
     ) -> None:
         """From the lists of the row's old fields to those of its new ones."""
-        if was == now and from_started == to_started:
-            return
-        for place, lists in enumerate(self._lists.values()):
-            before = was[place] if was else None
-            after = now[place] if now else None
-            if before == after and from_started == to_started:
+        for at, lists in enumerate(self._lists.values()):
+            old, new = was[at] if was else None, now[at] if now else None
+            if old == new and before == place:
                 continue
-            if before is not None and from_started is not None:
-                _remove(lists[before], from_started)
-                if not lists[before]:
-                    del lists[before]
-            if after is not None and to_started is not None:
-                insort(lists.setdefault(after, []), to_started)
+            if old is not None and before is not None:
+                _remove(lists[old], before)
+                if not lists[old]:
+                    del lists[old]
+            if new is not None and place is not None:
+                insort(lists.setdefault(new, []), place)
 
 
-def _remove(begun: list[int], started: int) -> None:
-    at = bisect_right(begun, started) - 1
-    if at >= 0 and begun[at] == started:
-        del begun[at]
+def _remove(places: list[Place], place: Place) -> None:
+    at = bisect_left(places, place)
+    if at < len(places) and places[at] == place:
+        del places[at]
 
 
-def _indexed(view: type[View], row: View) -> tuple[str | None, ...]:
+def _indexed(view: ViewDefinition, row: View) -> tuple[str | None, ...]:
     return tuple([_text(row, field) for field in view.indexes])
 
 
 def _text(row: View, field: str) -> str | None:
-    value: Any = getattr(row, field)
-    return None if value is None else str(value)
-
-
-def page_json(items: list[bytes], last: int | None) -> bytes:
-    """A page; `last` is where the next one goes on, None for the end."""
-    cursor = b"null" if last is None else b'"%b"' % encode_cursor(last)
-    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), cursor)
-
-
-def encode_cursor(started: int) -> bytes:
-    """An opaque cursor: the place behind which the next page begins."""
-    return base64.urlsafe_b64encode(b"s%d" % started).rstrip(b"=")
-
-
-def decode_cursor(cursor: str) -> int:
-    """The place that a cursor stands for.
-
-    Raises:
-        BadCursor: it is not one of ours.
-    """
-    try:
-        text = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4))
-        if text[:1] == b"s" and text[1:].isdigit() and len(text) < 20:
-            return int(text[1:])
-    except ValueError:
-        pass
-    raise BadCursor(f"no cursor of ours: {cursor!r}")
+    value = getattr(row, field)
+    return None if value is None else key_text(value)

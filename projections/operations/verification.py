@@ -46,7 +46,7 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dic
             break
         for step in folding.steps(raw):
             try:
-                tables[step.view.name].fold(step.key, step.event)
+                tables[step.view.name].fold(step)
             except Exception as error:  # the domain is a user's code; the row stands still here too
                 folding.broke(step, error)
     return {

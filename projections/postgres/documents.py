@@ -7,9 +7,7 @@ type is: a serializer of its own, an alias, a computed field are known to the mo
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
-from enum import StrEnum
-from functools import partial
+from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -28,7 +26,7 @@ def writer_of(codec: RowCodec) -> Write | None:
 
     None where that takes the view's model.
     """
-    view = codec.view
+    view = codec.view.model
     decorators = view.__pydantic_decorators__
     if (
         view.model_config != View.model_config
@@ -62,15 +60,11 @@ def _is_plain(info: FieldInfo) -> bool:
 
 
 def _writer_of_column(column: Column) -> Write | None:
-    if column.adapter is not None:
-        # It is kept as the JSON that the field's type makes of it, by itself. Bytes are what
-        # the model's settings write in another way.
-        return None if "'type': 'bytes'" in repr(column.adapter.core_schema) else str.encode
-    if column.kind is UUID:
+    if column.scalar is None:
+        return str.encode  # it is kept as the JSON that the field's type makes of it
+    kind = column.scalar.kind
+    if kind is UUID or kind is Decimal:
         return lambda value: b'"%b"' % str(value).encode()
-    if column.kind is float:
-        # As the model does: JSON knows neither of the two.
-        return partial(to_json, inf_nan_mode="null")
-    if column.kind in (str, int, bool, date, datetime) or issubclass(column.kind, StrEnum):
-        return to_json
-    return None
+    if kind is int:
+        return lambda value: b"%d" % value
+    return to_json

@@ -25,7 +25,7 @@ from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.rows import Rows
 from projections.postgres.runner import ProjectionRunner
-from rayfold import Registry, VersionedRow, View
+from rayfold import Registry, VersionedRow, ViewDefinition
 
 if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
@@ -53,7 +53,7 @@ class Projector:
         registry: Registry,
         store: Log,
         dsn: str,
-        views: Sequence[type[View]],
+        views: Sequence[ViewDefinition],
         partition: int = 0,
         partitions: int = 1,
         tables: Mapping[str, str] | None = None,
@@ -156,7 +156,8 @@ class Projector:
         changed: dict[str, dict[str, VersionedRow | None]] = {}
         new: dict[str, set[str]] = {}
         stopped, positions = self._folding.stopped, self._checkpoints.positions
-        for view, key, event in steps:
+        for step in steps:
+            view, key, event, value, more = step
             name = view.name
             if event.position <= positions[self._tables[name]] or name in stopped:
                 continue
@@ -171,9 +172,9 @@ class Projector:
                 self._folding.hold(view, key, event)
                 continue
             try:
-                after = view.fold(before, event)
+                after = view.fold(before, event, value, more=more)
             except Exception as error:  # the domain is a user's code
-                self._folding.broke(Step(view, key, event), error)
+                self._folding.broke(step, error)
                 continue
             if after is not before:
                 entries[key] = after
@@ -214,7 +215,7 @@ class Projector:
                         if step.key != key:
                             continue
                         try:
-                            entry = step.view.fold(entry, step.event)
+                            entry = step.view.fold(entry, step.event, step.value, more=step.more)
                         except Exception as error:  # the domain is a user's code
                             folding.broke(step, error)
                 await rows.store(connection, {key: entry})

@@ -10,7 +10,7 @@ from typing import Any
 
 from projections.errors import Behind, PostgresUnavailable
 from projections.memory.replica import Ask, Found
-from projections.memory.table import decode_cursor, page_json
+from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database
 from projections.postgres.rows import Rows
@@ -145,25 +145,27 @@ class PostgresReader:
 
     async def _page(self, database: Database, ask: Ask) -> tuple[Found, int]:
         rows = self._rows[ask.view]
-        after = decode_cursor(ask.cursor) if ask.cursor else -1
-        wheres = ["t._started > $2"]
-        parameters: list[Any] = [rows.table, after]
+        columns = {column.field: column for column in rows.codec.columns}
+        after = decode_cursor(ask.cursor) if ask.cursor else Place(-1, "")
+        wheres = ["(t._started, t._key) > ($2, $3)"]
+        parameters: list[Any] = [rows.table, *after]
         for field, value in ask.filters.items():
             parameters.append(value)
-            wheres.append(f't."{field}"::text = ${len(parameters)}')
+            wheres.append(columns[field].equals(f"${len(parameters)}"))
         records = await database.fetch(
             f"SELECT c.least, c.most, {rows.codec.select_list}"
             " FROM (SELECT min(position) AS least, max(position) AS most"
             ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
             f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
-            f" WHERE {' AND '.join(wheres)} ORDER BY t._started LIMIT {ask.limit + 1}) t ON true"
-            " ORDER BY t._started",
+            f" WHERE {' AND '.join(wheres)} ORDER BY t._started, t._key"
+            f" LIMIT {ask.limit + 1}) t ON true"
+            " ORDER BY t._started, t._key",
             *parameters,
         )
-        entries = [rows.codec.decode(record) for record in records if record["_key"] is not None]
-        page = entries[: ask.limit]
-        last = page[-1].started if len(entries) > ask.limit else None
-        body = page_json([document(entry) for entry in page], last)
+        found = [record for record in records if record["_key"] is not None]
+        page = found[: ask.limit]
+        last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > ask.limit else None
+        body = page_json([document(rows.codec.decode(record)) for record in page], last)
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
         return Found(body, None, records[0]["most"] or 0), records[0]["least"] or 0

@@ -3,98 +3,137 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from datetime import date, datetime
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.fields import FieldInfo
 
-from rayfold import VersionedRow, View
+from rayfold import VersionedRow, View, ViewDefinition
+from rayfold.keys import Scalar, scalar_of
 
-_SCHEMA_VERSION = 1
-"""Of the way rows are stored; raising it builds every table anew."""
+_LAYOUT = 2
+"""Of the way rows are stored; raising it builds every table again."""
 
-_PLAIN: list[tuple[type, str]] = [
-    (UUID, "uuid"),
-    (bool, "boolean"),
-    (int, "bigint"),
-    (float, "double precision"),
-    (datetime, "timestamptz"),
-    (date, "date"),
-    (str, "text"),
-]
+_MOST = 2**63 - 1
+
+_SQL_TYPES: dict[type, str] = {
+    UUID: "uuid",
+    bool: "boolean",
+    float: "double precision",
+    Decimal: "numeric",
+    datetime: "timestamptz",
+    date: "date",
+    timedelta: "interval",
+    str: "text",
+}
 
 
 class Column(NamedTuple):
-    """A field's column. `adapter` encodes what has no type of its own, as JSON.
+    """A field's column.
 
-    `kind` is the field's type, None left aside, where there is one in SQL too.
+    `scalar` is what the field holds where SQL has such a type. `adapter` encodes the others,
+    as JSON. `to_sql` and `from_sql` make the value that travels from the field's, and back.
     """
 
     field: str
     sql_type: str
-    kind: type
+    scalar: Scalar | None
     adapter: TypeAdapter[Any] | None
+    to_sql: Callable[[Any], Any] | None = None
+    from_sql: Callable[[Any], Any] | None = None
 
     @property
     def quoted(self) -> str:
         """The column's name in SQL."""
         return f'"{self.field}"'
 
+    def equals(self, parameter: str) -> str:
+        """Return SQL for rows whose value has the text of `parameter`: see `rayfold.key_text`."""
+        match self.sql_type:
+            case "interval":
+                value = f"({parameter}::text || ' microseconds')::interval"
+            case "bigint":
+                # A number that no row can have is no error, and the index is still used.
+                value = (
+                    f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
+                    f" THEN {parameter}::text::bigint END"
+                )
+            case _:
+                value = f"{parameter}::text::{self.sql_type}"
+        return f"t.{self.quoted} = {value}"
 
-def columns_of(view: type[View]) -> list[Column]:
-    """A column for each field, in the order of the fields."""
-    return [_column(name, info.annotation) for name, info in view.model_fields.items()]
+
+def columns_of(view: ViewDefinition) -> list[Column]:
+    """Return a column for each field, in the order of the fields."""
+    return [_column(name, info) for name, info in view.model.model_fields.items()]
 
 
-def _column(field: str, annotation: Any) -> Column:
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    kind = members[0] if len(members) == 1 and type(None) in get_args(annotation) else annotation
-    if isinstance(kind, type):
-        for python_type, sql_type in _PLAIN:
-            if issubclass(kind, python_type):
-                return Column(field, sql_type, kind, None)
-    return Column(field, "json", object, TypeAdapter(annotation))
+def _column(field: str, info: FieldInfo) -> Column:
+    scalar = scalar_of(info)
+    if scalar is None:
+        return Column(field, "json", None, _adapter(info.rebuild_annotation()))
+    to_sql = _value_of if scalar.enum is not None else None
+    if scalar.kind is not int:
+        return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql)
+    small = scalar.least is not None and scalar.most is not None
+    if small and -_MOST <= (scalar.least or 0) <= (scalar.most or 0) <= _MOST:
+        return Column(field, "bigint", scalar, None, to_sql)
+    return Column(field, "numeric", scalar, None, to_sql, int)
 
 
-def fingerprint_of(view: type[View]) -> str:
-    """Changes with whatever makes a table useless: fields, indexes, folds' version, delivery."""
-    schema = json.dumps(view.model_json_schema(), sort_keys=True)
-    folds = sorted(event.name for event in view.folds)
-    text = f"{_SCHEMA_VERSION} {view.version} {view.key} {view.indexes} {folds} {schema}"
-    if view.delivery == "competing":  # needs its streams' revisions, which others do not keep
-        text += " competing"
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=View.model_config)
+    except PydanticUserError:  # a model, which has settings of its own
+        return TypeAdapter(annotation)
+
+
+def _value_of(member: Any) -> Any:
+    return getattr(member, "value", member)
+
+
+def fingerprint_of(view: ViewDefinition) -> str:
+    """Return a text that changes with whatever makes a table useless."""
+    text = f"{_LAYOUT} {view.fingerprint}"
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 class RowCodec:
-    """Entries to parameters, and records to entries."""
+    """Rows to parameters, and records to rows."""
 
-    def __init__(self, view: type[View]) -> None:
+    def __init__(self, view: ViewDefinition) -> None:
         self.view = view
         self.columns = columns_of(view)
 
-    def encode(self, key: str, entry: VersionedRow) -> tuple[Any, ...]:
-        """The key, the columns' values, then revision, position and started."""
-        row = entry.row
-        values = [
-            getattr(row, column.field)
-            if column.adapter is None
-            else column.adapter.serializer.to_json(getattr(row, column.field)).decode()
-            for column in self.columns
-        ]
-        return (key, *values, entry.revision, entry.position, entry.started)
+    def encode(self, key: str, versioned: VersionedRow) -> tuple[Any, ...]:
+        """Return the key, the columns' values, then revision, position and started."""
+        row = versioned.row
+        values = []
+        for column in self.columns:
+            value = getattr(row, column.field)
+            if column.adapter is not None:
+                value = column.adapter.serializer.to_json(value).decode()
+            elif column.to_sql is not None and value is not None:
+                value = column.to_sql(value)
+            values.append(value)
+        return (key, *values, versioned.revision, versioned.position, versioned.started)
 
     def decode(self, record: Any) -> VersionedRow:
-        """The entry that a record of `select_list` holds."""
+        """Return the row that a record of `select_list` holds."""
         fields: dict[str, Any] = {}
         for column in self.columns:
             value = record[column.field]
-            if column.adapter is not None and value is not None:
-                value = column.adapter.validate_json(value)
+            if value is not None:
+                if column.adapter is not None:
+                    value = column.adapter.validate_json(value)
+                elif column.from_sql is not None:
+                    value = column.from_sql(value)
             fields[column.field] = value
-        row = self.view.model_validate(fields)
+        row = self.view.model.model_validate(fields)
         return VersionedRow(row, record["_revision"], record["_position"], record["_started"])
 
     @property

@@ -9,7 +9,7 @@ import asyncpg
 
 from projections.postgres.row_codec import RowCodec
 from projections.postgres.schema import table_of
-from rayfold import VersionedRow, View
+from rayfold import VersionedRow, ViewDefinition
 
 BULK = 100
 """New rows from which on COPY beats an upsert."""
@@ -18,7 +18,7 @@ BULK = 100
 class Rows:
     """The statements of one view's table."""
 
-    def __init__(self, view: type[View], table: str | None = None) -> None:
+    def __init__(self, view: ViewDefinition, table: str | None = None) -> None:
         """`table` is a generation in the making; by default the live one."""
         self.view = view
         self.table = table or table_of(view)

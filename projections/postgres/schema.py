@@ -10,7 +10,7 @@ import asyncpg
 from projections.postgres import generations
 from projections.postgres.generations import Live, discard, partition, position_of
 from projections.postgres.row_codec import RowCodec, fingerprint_of
-from rayfold import View
+from rayfold import ViewDefinition
 
 if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
@@ -29,19 +29,19 @@ __all__ = [
 ]
 
 
-def table_of(view: type[View]) -> str:
+def table_of(view: ViewDefinition) -> str:
     """The live table, also for people's own SQL: `order_details`."""
     return generations.relation_of(view.name)
 
 
-def live(view: type[View]) -> Live:
+def live(view: ViewDefinition) -> Live:
     """What has the generations."""
     return Live(view.name, table_of(view), "TABLE", fingerprint_of(view))
 
 
 async def prepare(
-    connection: _Connection, views: Sequence[type[View]], partitions: Mapping[str, int]
-) -> list[type[View]]:
+    connection: _Connection, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
+) -> list[ViewDefinition]:
     """Makes what is missing; gives the views whose live table is of another definition.
 
     Those keep their table until a new generation takes its place. What is left of builds
@@ -49,7 +49,6 @@ async def prepare(
     """
     async with connection.transaction():
         await generations.lock_migrations(connection)
-        await _forget_first_layout(connection)
         await connection.execute(generations.OWN)
         await generations.remove_unfinished(connection, "TABLE")
         stale = []
@@ -66,7 +65,7 @@ async def prepare(
     return stale
 
 
-async def create(connection: _Connection, view: type[View], table: str) -> None:
+async def create(connection: _Connection, view: ViewDefinition, table: str) -> None:
     """An empty table for the view's rows."""
     columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
     await connection.execute(
@@ -76,14 +75,14 @@ async def create(connection: _Connection, view: type[View], table: str) -> None:
     )
 
 
-async def create_indexes(connection: _Connection, view: type[View], table: str) -> None:
+async def create_indexes(connection: _Connection, view: ViewDefinition, table: str) -> None:
     """What the view's queries need. On a full table this is quicker than row by row."""
     # Postgres names them itself: it knows how to cut a long name and keep it unique.
     for column in (*(f'"{field}", ' for field in view.indexes), ""):
-        await connection.execute(f'CREATE INDEX ON "{table}" ({column}_started)')
+        await connection.execute(f'CREATE INDEX ON "{table}" ({column}_started, _key)')
 
 
-async def begin_generation(connection: _Connection, view: type[View]) -> str:
+async def begin_generation(connection: _Connection, view: ViewDefinition) -> str:
     """An empty table beside the live one, at position 0; gives its name."""
     async with connection.transaction():
         table = await generations.name_next(connection, table_of(view))
@@ -94,23 +93,9 @@ async def begin_generation(connection: _Connection, view: type[View]) -> str:
 
 async def switch(
     connection: _Connection,
-    view: type[View],
+    view: ViewDefinition,
     built: str,
     reached: Callable[[int], Awaitable[bool]],
 ) -> None:
     """The built table takes the live one's place: see `generations.switch`."""
     await generations.switch(connection, live(view), built, reached)
-
-
-async def _forget_first_layout(connection: _Connection) -> None:
-    """Version 0.1 named tables by their definition, with a SQL view before each.
-
-    Their rows are in the log: they are folded again.
-    """
-    if await connection.fetchval("SELECT to_regclass('rayfold_view') IS NOT NULL"):
-        return
-    if await connection.fetchval("SELECT to_regclass('rayfold_checkpoint') IS NULL"):
-        return
-    for record in await connection.fetch('SELECT DISTINCT "table" FROM rayfold_checkpoint'):
-        await connection.execute(f'DROP TABLE IF EXISTS "{record["table"]}" CASCADE')
-    await connection.execute("DROP TABLE rayfold_checkpoint, rayfold_parked")

@@ -16,7 +16,15 @@ from projections.queries.composed import compose
 from projections.queries.live import Live
 from projections.sql.reader import SqlReader
 from projections.supervision.actor_handle import ActorHandle
-from rayfold import ComposedQuery, PageQuery, Query, Registry, SqlQuery
+from rayfold import (
+    ComposedQuery,
+    PageQuery,
+    Query,
+    Registry,
+    SqlQuery,
+    key_text,
+    view_query_of,
+)
 
 
 class Answer(NamedTuple):
@@ -66,15 +74,16 @@ class QueryBus:
         """
         if isinstance(query, SqlQuery | ComposedQuery):
             return await self._ask_more(query, at_least, deadline, store)
-        view = query.view
+        asked = view_query_of(query)
+        view = asked.view
         chosen = store or view.stores[0]
         if chosen not in view.stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
         if isinstance(query, PageQuery):
-            filters = {field: str(value) for field, value in query.filters().items()}
+            filters = {field: key_text(value) for field, value in asked.filters(query).items()}
             ask = Ask(view.name, None, at_least or 0, filters, query.limit, query.cursor)
         else:
-            ask = Ask(view.name, str(getattr(query, view.key)), at_least or 0, {}, 0, None)
+            ask = Ask(view.name, key_text(getattr(query, view.key)), at_least or 0, {}, 0, None)
         until = time.monotonic() + deadline
         reads = self._memory if chosen == "memory" else self._postgres
         found = await reads.ask(ask, until)
@@ -90,7 +99,8 @@ class QueryBus:
         until = time.monotonic() + deadline
         if isinstance(query, SqlQuery):
             if store == "memory":
-                raise NoSuchStore(f"projection {query.projection.name!r} is not kept in memory")
+                name = type(query).__rayfold__.projection.name
+                raise NoSuchStore(f"projection {name!r} is not kept in memory")
             found = await self._sql.ask(query, at_least or 0, until)
             return Answer(found.body, None, found.position)
 
@@ -114,10 +124,11 @@ class QueryBus:
             NoSuchStore: the view is not kept in memory.
             ReplicaUnavailable: no replica answers.
         """
-        if "memory" not in query.view.stores:
-            raise NoSuchStore(f"view {query.view.name!r} is not kept in memory: no live queries")
-        key = str(getattr(query, query.view.key))
-        async with aclosing(self._live.follow(query.view.name, key, after or 0)) as states:
+        view = view_query_of(query).view
+        if "memory" not in view.stores:
+            raise NoSuchStore(f"view {view.name!r} is not kept in memory: no live queries")
+        key = key_text(getattr(query, view.key))
+        async with aclosing(self._live.follow(view.name, key, after or 0)) as states:
             async for state in states:
                 yield state
 

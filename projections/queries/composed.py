@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from projections.errors import QueryFailed
-from rayfold import ComposedQuery, PageQuery, Query, SqlQuery
+from rayfold import ComposedQuery, Message, PageQuery, Query, SqlQuery, view_query_of
 from rayfold.composed import MAX_ASKED
 
 Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
@@ -35,11 +35,11 @@ async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
         except StopIteration as end:
             return _body(query, end.value), furthest
         except Exception as error:  # the domain is a user's code
-            raise QueryFailed(f"{query.name!r} broke: {type(error).__name__}: {error}") from error
+            raise QueryFailed(f"{_name(query)!r} broke: {type(error).__name__}: {error}") from error
         together = [wanted] if isinstance(wanted, Query) else list(wanted)
         asked += len(together)
         if asked > MAX_ASKED:
-            raise QueryFailed(f"{query.name!r} asks more than {MAX_ASKED} queries")
+            raise QueryFailed(f"{_name(query)!r} asks more than {MAX_ASKED} queries")
         answers = await _all(together, ask)
         furthest = max([furthest, *(position for _, position in answers)])
         rows = [rows_of(each, body) for each, (body, _) in zip(together, answers, strict=True)]
@@ -49,21 +49,26 @@ async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
 def rows_of(query: Query, body: bytes | None) -> Any:
     """What a handler is sent for an answer: a row or None, or a list of rows, typed."""
     if isinstance(query, ComposedQuery):
-        return None if body is None else query.result.model_validate_json(body)
+        return None if body is None else type(query).__rayfold__.result.model_validate_json(body)
     if body is None:
         return None
     if isinstance(query, PageQuery | SqlQuery):
-        row_type = query.row if isinstance(query, SqlQuery) else query.view
+        row_type: type[Message] = (
+            type(query).__rayfold__.row
+            if isinstance(query, SqlQuery)
+            else view_query_of(query).view.model
+        )
         items = _items.decode(_document.decode(body)["items"])
         return [_row(row_type, bytes(item)) for item in items]
-    return _row(query.view, body)
+    return _row(view_query_of(query).view.model, body)
 
 
 def _row(row_type: Any, body: bytes) -> Any:
     fields = _document.decode(body)
     if "revision" not in row_type.model_fields:  # the store's own
         fields.pop("revision", None)
-    return row_type.model_validate_json(msgspec.json.encode(fields))
+    # What the model computes is in the document too.
+    return row_type.model_validate_json(msgspec.json.encode(fields), extra="ignore")
 
 
 async def _all(queries: Sequence[Query], ask: Ask) -> list[tuple[bytes | None, int]]:
@@ -80,6 +85,13 @@ async def _all(queries: Sequence[Query], ask: Ask) -> list[tuple[bytes | None, i
 def _body(query: ComposedQuery, result: Any) -> bytes | None:
     if result is None:
         return None
-    if not isinstance(result, query.result):
-        raise QueryFailed(f"{query.name!r} gives a {type(result).__name__}, no result of its type")
-    return result.__pydantic_serializer__.to_json(result)
+    if not isinstance(result, type(query).__rayfold__.result):
+        raise QueryFailed(
+            f"{_name(query)!r} gives a {type(result).__name__}, no result of its type"
+        )
+    body: bytes = result.__pydantic_serializer__.to_json(result)
+    return body
+
+
+def _name(query: Query) -> str:
+    return type(query).__rayfold__.name

@@ -9,7 +9,7 @@ import msgspec
 
 from eventstore.port import Log
 from eventstore.records import metadata_of, recorded
-from rayfold import Aggregate, Registry, VersionedRow, View, document
+from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document, key_text
 
 
 class History:
@@ -40,7 +40,7 @@ class History:
         ]
 
     async def as_of(
-        self, view: type[View], key: str, stream: str, at: int | datetime
+        self, view: ViewDefinition, key: str, stream: str, at: int | datetime
     ) -> tuple[bytes, int] | None:
         """The view's row at that revision or time, and the position of its last event then.
 
@@ -57,9 +57,12 @@ class History:
                     break
             elif raw.recorded_at is not None and raw.recorded_at > at:
                 break
-            event = recorded(self._registry, raw)
-            if type(event.event) in view.folds and str(view.key_of(event.event)) == key:
-                entry = view.fold(entry, event)
+            more = False
+            for event in recorded(self._registry, raw):
+                for value in view.keys_of(event.event):
+                    if key_text(value) == key:
+                        entry = view.fold(entry, event, value, more=more)
+                        more = True
         return (document(entry), entry.position) if entry is not None else None
 
 

@@ -143,11 +143,13 @@ class SqlProjector:
 
     def _work_of(self, raw: RawRecord) -> Work | None:
         known = self._registry.events.get(raw.event_type)
-        if known is not None and known not in self._projection.handlers:
+        is_upcast = self._registry.is_upcast(raw.event_type)
+        if known is not None and not is_upcast and known.model not in self._projection.handlers:
             return None
         if Discarded(self._projection.name, _key(raw), raw.stream, raw.revision) in self._discarded:
             return None
-        return Work(raw, self._projection.statements(recorded(self._registry, raw).event))
+        events = [event for event, *_ in recorded(self._registry, raw)]
+        return Work(raw, [said for event in events for said in self._projection.statements(event)])
 
     async def _execute(
         self, connection: Connection, work: list[Work], skipped: list[Parked]

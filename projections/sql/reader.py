@@ -43,11 +43,11 @@ class SqlReader:
             BadQuery: the query's values are none that its statement takes.
             QueryFailed: its statement is wrong, or its rows are none of its type.
         """
-        name = query.projection.name
+        name = type(query).__rayfold__.projection.name
         try:
             statement = query.statement()
         except Exception as error:  # the domain is a user's code
-            raise QueryFailed(f"{query.name!r} gives no statement: {named(error)}") from error
+            raise QueryFailed(f"{_name(query)!r} gives no statement: {named(error)}") from error
         database = self._postgres.choose(self._schemas[name], at_least)
         while True:
             try:
@@ -72,13 +72,13 @@ class SqlReader:
             found = await self._in_one_generation(database, query, statement)
             if found is not None:
                 return found
-        raise PostgresUnavailable(f"{query.projection.name!r} is replaced again and again")
+        raise PostgresUnavailable(f"{_name(query)!r} is replaced again and again")
 
     async def _in_one_generation(
         self, database: Database, query: SqlQuery, statement: Statement
     ) -> Found | None:
         """None if another generation took over meanwhile: then it may be half of each."""
-        schema = self._schemas[query.projection.name]
+        schema = self._schemas[type(query).__rayfold__.projection.name]
         async with database.snapshot() as connection:
             place = await connection.fetchrow(_WHERE, schema)
             if place is None:
@@ -104,9 +104,12 @@ class SqlReader:
 
 def _body(query: SqlQuery, records: list[Any]) -> bytes:
     try:
-        rows = [query.row.model_validate(dict(each)) for each in records[: query.limit]]
+        rows = [
+            type(query).__rayfold__.row.model_validate(dict(each))
+            for each in records[: query.limit]
+        ]
     except ValueError as error:
-        raise QueryFailed(f"{query.name!r} gives rows that do not fit: {error}") from error
+        raise QueryFailed(f"{_name(query)!r} gives rows that do not fit: {error}") from error
     items = b",".join(row.__pydantic_serializer__.to_json(row) for row in rows)
     more = b"true" if len(records) > query.limit else b"false"
     return b'{"items":[%b],"more":%b}' % (items, more)
@@ -115,5 +118,9 @@ def _body(query: SqlQuery, records: list[Any]) -> bytes:
 def _told(query: SqlQuery, error: Exception) -> BadQuery | QueryFailed:
     state = str(getattr(error, "sqlstate", None) or "22000")
     if state.startswith("22"):
-        return BadQuery(f"{query.name!r} cannot be asked so: {error}")
-    return QueryFailed(f"the statement of {query.name!r} failed: {named(error)}")
+        return BadQuery(f"{_name(query)!r} cannot be asked so: {error}")
+    return QueryFailed(f"the statement of {_name(query)!r} failed: {named(error)}")
+
+
+def _name(query: SqlQuery) -> str:
+    return type(query).__rayfold__.name

@@ -20,7 +20,7 @@ def live(projection: Projection) -> Live:
 
 def fingerprint_of(projection: Projection) -> str:
     """Changes with whatever makes old tables useless. Handlers say so by `version`."""
-    events = sorted(event.name for event in projection.handlers)
+    events = sorted(event.__rayfold__.name for event in projection.handlers)
     text = f"sql 1 {projection.version} {events} {projection.schema}"
     return blake2b(text.encode(), digest_size=5).hexdigest()
 

@@ -120,7 +120,7 @@ async def test_every_effect_is_on_the_log_once(
             command_id = metadata_of(raw)["commandId"]
             written[command_id] += 1
             places[command_id] = (stream, raw.revision)
-            event = recorded(registry, raw).event
+            [(event, *_)] = recorded(registry, raw)
             assert_allowed(aggregate, state, event)
             state = aggregate.evolve(state, event)
     await log.close()

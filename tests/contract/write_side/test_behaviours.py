@@ -132,7 +132,7 @@ async def test_a_long_stream_goes_on_after_a_crash(orders: Orders) -> None:
     receipt = await orders.send(line(order, "last"))
     assert receipt.revision == 701
     events = await orders.events(f"order-{order}")
-    state = Order.fold(recorded(orders.registry, raw).event for raw in events)
+    state = Order.fold(each.event for raw in events for each in recorded(orders.registry, raw))
     assert state.total_cents == 701 * 450
 
 

@@ -65,7 +65,7 @@ def history_of(done: Sequence[Any]) -> list[RawRecord]:
         for event in new:
             log.append(
                 RawRecord(
-                    event.name,
+                    type(event).__rayfold__.name,
                     event.model_dump_json().encode(),
                     b"{}",
                     stream,

@@ -51,11 +51,12 @@ class Totals(View, name="totals", key="counter"):
     counter: str
     total: int = 0
 
+    @staticmethod
     @on(Added)
-    def added(self, event: Added) -> Self:
+    def added(row: Totals, event: Added) -> Totals:
         if event.number in Totals.broken:
             raise ValueError(f"cannot add {event.number}")
-        return self.replace(total=self.total + event.number)
+        return row.replace(total=row.total + event.number)
 
 
 class Balances(View, name="balances", key="counter", indexes=("total",)):
@@ -64,10 +65,11 @@ class Balances(View, name="balances", key="counter", indexes=("total",)):
     counter: str
     total: int = 0
 
+    @staticmethod
     @on(Added)
-    def added(self, event: Added) -> Self | None:
-        total = self.total + event.number
-        return self.replace(total=total) if total else None
+    def added(row: Balances, event: Added) -> Self | None:
+        total = row.total + event.number
+        return row.replace(total=total) if total else None
 
 
 class Strict(View, name="strict", key="counter", on_poison="stop"):
@@ -76,11 +78,12 @@ class Strict(View, name="strict", key="counter", on_poison="stop"):
     counter: str
     total: int = 0
 
+    @staticmethod
     @on(Added)
-    def added(self, event: Added) -> Self:
+    def added(row: Strict, event: Added) -> Strict:
         if event.number in Totals.broken:
             raise ValueError(f"cannot add {event.number}")
-        return self.replace(total=self.total + event.number)
+        return row.replace(total=row.total + event.number)
 
 
 async def add(log: MemoryLog, counter: str, *numbers: int, event_type: str = "Added") -> None:
@@ -97,3 +100,8 @@ async def add(log: MemoryLog, counter: str, *numbers: int, event_type: str = "Ad
     ]
     expected = at[0].revision if at else None
     await log.append([StreamAppend(f"counter-{counter}", expected, records)])
+
+
+TOTALS = Totals.__rayfold__
+BALANCES = Balances.__rayfold__
+STRICT = Strict.__rayfold__

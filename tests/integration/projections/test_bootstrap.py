@@ -25,15 +25,15 @@ from projections.postgres import parked_events as parking
 from projections.postgres import runner as following
 from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
-from rayfold import Registry, View
+from rayfold import Registry, ViewDefinition
 from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, commands, history_of
-from tests.integration.projections.small import Balances, Strict, Totals, add
+from tests.integration.projections.small import BALANCES, STRICT, TOTALS, add
 from tests.integration.projections.test_deliveries import plainly, until
 from tests.integration.projections.test_poison import DEADLINE, broken, dsn, running, there
 
 REGISTRY = Registry([small])
-VIEWS: list[type[View]] = [Totals, Balances, Strict]
+VIEWS: list[ViewDefinition] = [TOTALS, BALANCES, STRICT]
 A = next(key for key in "abcdefgh" if hash_of(key) % 2 == 0)
 B = next(key for key in "abcdefgh" if hash_of(key) % 2 == 1)
 
@@ -49,7 +49,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def project(
-    registry: Registry, log: Any, dsn: str, views: Sequence[type[View]], place: tuple[int, int]
+    registry: Registry, log: Any, dsn: str, views: Sequence[ViewDefinition], place: tuple[int, int]
 ) -> None:
     """One partition comes to the log's end, and stops there."""
     projector = Projector(registry, log, dsn, views, *place)
@@ -62,7 +62,7 @@ async def project(
             await task
 
 
-async def tables(dsn: str, views: Sequence[type[View]], partitions: int) -> None:
+async def tables(dsn: str, views: Sequence[ViewDefinition], partitions: int) -> None:
     connection = await asyncpg.connect(dsn)
     await prepare(connection, views, {view.name: partitions for view in views})
     await connection.close()
@@ -172,8 +172,8 @@ async def test_with_one_view_missing_the_log_is_read_but_others_are_not_folded(
 ) -> None:
     log = MemoryLog()
     await add(log, A, 1, 2)
-    await tables(dsn, [Totals], 1)
-    await project(REGISTRY, log, dsn, [Totals], (0, 1))
+    await tables(dsn, [TOTALS], 1)
+    await project(REGISTRY, log, dsn, [TOTALS], (0, 1))
     broken.add(2)  # whoever folds it now parks it
     filled = await fill(dsn, VIEWS)
     replica = Replica(REGISTRY, ["totals", "strict"], log)
@@ -233,7 +233,7 @@ async def test_what_is_written_meanwhile_is_not_half_seen(
             return await load(*arguments)
 
         monkeypatch.setattr(parking, "load", write_first)
-        filled = await fill(dsn, [Balances])
+        filled = await fill(dsn, [BALANCES])
     [(table, covered, _)] = filled
     assert (list(table.rows), covered.most) == ([A], 1)
     replica = await begun(log, filled)
@@ -257,9 +257,9 @@ async def test_no_generation_takes_the_tables_name_between_checkpoint_and_rows(
         return await load(*arguments)
 
     monkeypatch.setattr(parking, "load", rename_first)
-    assert len(await fill(dsn, [Totals])) == 1
+    assert len(await fill(dsn, [TOTALS])) == 1
     await connection.execute("ALTER TABLE totals RENAME TO totals__1_old")
-    assert await fill(dsn, [Totals]) == []
+    assert await fill(dsn, [TOTALS]) == []
     await connection.close()
 
 
@@ -272,12 +272,12 @@ async def test_what_is_parked_is_so_in_both_stores(dsn: str, broken: set[int]) -
     await project(REGISTRY, log, dsn, VIEWS, (0, 1))
     broken.clear()  # or it would be found again by folding, too
     replica = Replica(REGISTRY, ["totals"], log)
-    await replica.begin([each for each in await fill(dsn, VIEWS) if each.table.view is Totals])
+    await replica.begin([each for each in await fill(dsn, VIEWS) if each.table.view is TOTALS])
     await add(log, A, 3)
     await add(log, B, 7)
     await follow(replica)
     assert totals(replica) == {A: 1, B: 5}
-    projector = Projector(REGISTRY, log, dsn, [Totals])
+    projector = Projector(REGISTRY, log, dsn, [TOTALS])
     await until(projector.progress, 7, [asyncio.create_task(projector.run())])
     assert len(projector.parked()) == 2
     assert set(replica.parked()) == set(projector.parked())
@@ -292,17 +292,17 @@ async def test_a_stream_that_is_parked_further_on_holds_nothing_of_before(
     log = MemoryLog()
     await tables(dsn, VIEWS, 2)
     await add(log, B, 1)
-    await project(REGISTRY, log, dsn, [Totals], (1, 2))
+    await project(REGISTRY, log, dsn, [TOTALS], (1, 2))
     await add(log, B, 2)
     await add(log, B, 3, event_type="Whatever")
     await add(log, B, 4)
-    await project(REGISTRY, log, dsn, [Totals], (0, 2))
-    replica = await begun(log, await fill(dsn, [Totals]))
+    await project(REGISTRY, log, dsn, [TOTALS], (0, 2))
+    replica = await begun(log, await fill(dsn, [TOTALS]))
     assert totals(replica) == {B: 3}
     assert len([each for each in replica.parked() if each.view == "totals"]) == 1
     # Nor for the projector that was behind, when it starts again.
-    await project(REGISTRY, log, dsn, [Totals], (1, 2))
-    [filled] = await fill(dsn, [Totals])
+    await project(REGISTRY, log, dsn, [TOTALS], (1, 2))
+    [filled] = await fill(dsn, [TOTALS])
     assert totals(await begun(log, [filled])) == {B: 3}
     assert [json.loads(row.json())["total"] for row in filled.table.rows.values()] == [3]
 
@@ -321,10 +321,10 @@ async def test_a_view_that_stopped_stops_again(dsn: str, broken: set[int]) -> No
 async def test_a_view_that_is_folded_anew_meanwhile_lacks_nothing(dsn: str) -> None:
     log = MemoryLog()
     await add(log, A, 1, 2)
-    await tables(dsn, [Totals], 1)
-    await project(REGISTRY, log, dsn, [Totals], (0, 1))
+    await tables(dsn, [TOTALS], 1)
+    await project(REGISTRY, log, dsn, [TOTALS], (0, 1))
     replica = Replica(REGISTRY, [view.name for view in VIEWS], log)
-    await replica.begin(await fill(dsn, [Totals]))
+    await replica.begin(await fill(dsn, [TOTALS]))
     replica.progress.advance(1)  # where it was when it was told to
     await replica.rebuild("totals")
     assert totals(replica) == {A: 1}
@@ -359,10 +359,10 @@ async def test_what_is_not_the_views_table_is_left_alone(
     await project(REGISTRY, log, dsn, VIEWS, (0, 2))
     assert await fill(dsn, VIEWS) == []  # a partition has not begun
     await project(REGISTRY, log, dsn, VIEWS, (1, 2))
-    monkeypatch.setattr(Totals, "version", 2)
-    assert [each.table.view for each in await fill(dsn, VIEWS)] == [Balances, Strict]
-    monkeypatch.setattr(Balances, "stores", ("memory",))
-    assert [each.table.view for each in await fill(dsn, VIEWS)] == [Strict]
+    monkeypatch.setattr(TOTALS, "version", 2)
+    assert [each.table.view for each in await fill(dsn, VIEWS)] == [BALANCES, STRICT]
+    monkeypatch.setattr(BALANCES, "stores", ("memory",))
+    assert [each.table.view for each in await fill(dsn, VIEWS)] == [STRICT]
 
 
 async def test_a_row_that_the_view_does_not_accept_leaves_the_others(
@@ -377,7 +377,7 @@ async def test_a_row_that_the_view_does_not_accept_leaves_the_others(
     await connection.execute("UPDATE balances SET total = NULL")
     await connection.close()
     filled = await fill(dsn, VIEWS)
-    assert [each.table.view for each in filled] == [Totals]
+    assert [each.table.view for each in filled] == [TOTALS]
     assert totals(await begun(log, filled), "balances") == {A: 1}
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import asyncpg
@@ -35,7 +35,7 @@ from projections.errors import UnknownTarget
 from projections.postgres import generations, schema
 from projections.postgres import runner as following
 from projections.postgres.rows import Rows
-from rayfold import Event, Registry, VersionedRow, View, document, on
+from rayfold import Event, Registry, VersionedRow, View, ViewDefinition, document, key_text, on
 from tests.conftest import ROOT
 from tests.integration.projections import small
 from tests.integration.projections.small import Added, add
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def database(dsn: str, *views: type[View], fresh: bool = True) -> AsyncIterator[Any]:
+async def database(dsn: str, *views: ViewDefinition, fresh: bool = True) -> AsyncIterator[Any]:
     pool = await asyncpg.create_pool(dsn, min_size=1, max_size=8)
     async with pool.acquire() as connection:
         if fresh:
@@ -62,19 +62,22 @@ async def database(dsn: str, *views: type[View], fresh: bool = True) -> AsyncIte
     pool.terminate()
 
 
-async def rows_in(pool: Any, view: type[View]) -> dict[str, bytes]:
+async def rows_in(pool: Any, view: ViewDefinition) -> dict[str, bytes]:
     rows = Rows(view)
     records = await pool.fetch(f'SELECT {rows.codec.select_list} FROM "{rows.table}" t')
     return {each["_key"]: document(rows.codec.decode(each)) for each in records}
 
 
-def plainly(registry: Registry, view: type[View], history: Sequence[RawRecord]) -> dict[str, bytes]:
+def plainly(
+    registry: Registry, view: ViewDefinition, history: Sequence[RawRecord]
+) -> dict[str, bytes]:
     rows: dict[str, VersionedRow] = {}
     for raw in history:
-        event = recorded(registry, raw)
-        key = view.key_of(event.event)
-        if key is not None and (entry := view.fold(rows.get(str(key)), event)) is not None:
-            rows[str(key)] = entry
+        for event in recorded(registry, raw):
+            for key in view.keys_of(event.event):
+                row = view.fold(rows.get(key_text(key)), event, key)
+                if row is not None:
+                    rows[key_text(key)] = row
     return {key: document(entry) for key, entry in rows.items()}
 
 
@@ -132,15 +135,16 @@ class Sums(View, name="sums", key="counter", stores=("postgres",), delivery="com
     counter: str
     total: int = 0
 
+    @staticmethod
     @on(Added)
-    def added(self, event: Added) -> Self:
+    def added(row: Sums, event: Added) -> Sums:
         if event.number in Sums.broken:
             raise ValueError(f"cannot add {event.number}")
-        return self.replace(total=self.total + event.number)
+        return row.replace(total=row.total + event.number)
 
 
 SMALL = Registry([small])
-SMALL.views["sums"] = Sums
+SMALL.views["sums"] = Sums.__rayfold__
 
 
 @pytest.mark.parametrize("poison", [13, 2**70])
@@ -203,7 +207,9 @@ async def write(log: Any, events: Sequence[Event], revisions: dict[str, int]) ->
         by_stream.setdefault(f"basket-{event.basket_id}", []).append(event)  # type: ignore[attr-defined]
     for stream, those in by_stream.items():
         records = [
-            NewRecord(event.name, event.model_dump_json().encode(), {}, str(uuid4()))
+            NewRecord(
+                type(event).__rayfold__.name, event.model_dump_json().encode(), {}, str(uuid4())
+            )
             for event in those
         ]
         [done] = await log.append([StreamAppend(stream, revisions.get(stream), records)])
@@ -241,7 +247,7 @@ def purchases_of(name: str, many: int) -> list[Event]:
 
 @pytest.mark.parametrize("view", [Baskets, Demand])
 async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
-    postgres: str, eventstore: str, view: type[View]
+    postgres: str, eventstore: str, view: ViewDefinition
 ) -> None:
     log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
     revisions: dict[str, int] = {}
@@ -377,3 +383,7 @@ async def _switch(dsn: str, log: EventLog) -> None:
     finally:
         await generations.discard(connection, table)
         await connection.close()
+
+
+def type_of(event: Event) -> str:
+    return type(event).__rayfold__.name

@@ -21,7 +21,7 @@ from projections.postgres import runner as following
 from projections.postgres.projector import Projector
 from projections.postgres.rows import Rows
 from projections.postgres.schema import prepare
-from rayfold import Registry, VersionedRow, document
+from rayfold import Registry, VersionedRow, document, key_text
 from tests.integration.projections.histories import BadLog, commands, cuts, history_of
 
 DEADLINE = 30.0
@@ -38,16 +38,14 @@ def plainly(registry: Registry, view: Any, history: list[RawRecord]) -> dict[str
     """The fold as one would write it on a whiteboard."""
     rows: dict[str, VersionedRow] = {}
     for raw in history:
-        event = recorded(registry, raw)
-        key = view.key_of(event.event)
-        if key is None:
-            continue
-        entry = view.fold(rows.get(str(key)), event)
-        if entry is None:
-            rows.pop(str(key), None)
-        else:
-            rows[str(key)] = entry
-    return {key: document(entry) for key, entry in rows.items()}
+        for event in recorded(registry, raw):
+            for key in view.keys_of(event.event):
+                row = view.fold(rows.get(key_text(key)), event, key)
+                if row is None:
+                    rows.pop(key_text(key), None)
+                else:
+                    rows[key_text(key)] = row
+    return {key: document(row) for key, row in rows.items()}
 
 
 async def until(progress: Any, position: int, running: list[asyncio.Task[None]]) -> None:

@@ -57,7 +57,7 @@ rows = st.builds(
     uuid=st.none() | st.uuids(),
     yes=st.booleans(),
     number=st.integers(-(2**63), 2**63 - 1),
-    real=st.floats(),
+    real=st.floats(allow_nan=False, allow_infinity=False),
     day=st.none() | st.dates(),
     at=times,
     utc=st.none() | times,
@@ -70,9 +70,9 @@ rows = st.builds(
 @given(row=rows)
 async def test_of_every_kind_of_column(dsn: str, row: Wide) -> None:
     connection = await asyncpg.connect(dsn)
-    kept = Rows(Wide)
+    kept = Rows(Wide.__rayfold__)
     await connection.execute(f'DROP TABLE IF EXISTS "{kept.table}"')
-    await schema.create(connection, Wide, kept.table)
+    await schema.create(connection, Wide.__rayfold__, kept.table)
     await kept.store(connection, {row.id: VersionedRow(row, 4, 3, 1)})  # type: ignore[arg-type]
     [record] = await connection.fetch(kept.select_all)
     await connection.close()
@@ -116,21 +116,9 @@ class Set(View, name="set", key="id"):
     id: str
 
 
-class Raw(View, name="raw", key="id"):
-    id: str
-    raw: list[bytes] = Field(default_factory=list)
-
-
-class Enumerated(View, name="enumerated", key="id"):
-    id: str
-    old: Old = Old.SHADE
-
-
-@pytest.mark.parametrize(
-    "view", [Serialized, Annotated_, Computed, Aliased, LeftOut, Set, Raw, Enumerated]
-)
+@pytest.mark.parametrize("view", [Serialized, Annotated_, Computed, Aliased, LeftOut, Set])
 def test_what_only_the_model_can_write_is_left_to_it(view: type[View]) -> None:
-    assert writer_of(RowCodec(view)) is None
+    assert writer_of(RowCodec(view.__rayfold__)) is None
 
 
 def test_the_reference_domain_needs_no_model(registry: Registry) -> None:

@@ -16,7 +16,7 @@ from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from rayfold import Registry
 from tests.integration.projections import small
-from tests.integration.projections.small import Totals, add
+from tests.integration.projections.small import TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
 
 REGISTRY = Registry([small])
@@ -26,14 +26,14 @@ __all__ = ["dsn"]
 async def switch(dsn: str, log: MemoryLog) -> None:
     """Builds and switches, as `PostgresSupervisor.rebuild` does."""
     connection = await asyncpg.connect(dsn)
-    table = await schema.begin_generation(connection, Totals)
-    builder = Projector(REGISTRY, log, dsn, [Totals], tables={"totals": table})
+    table = await schema.begin_generation(connection, TOTALS)
+    builder = Projector(REGISTRY, log, dsn, [TOTALS], tables={"totals": table})
     task = asyncio.create_task(builder.run())
     try:
         await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
-        await schema.create_indexes(connection, Totals, table)
+        await schema.create_indexes(connection, TOTALS, table)
         await schema.switch(
-            connection, Totals, table, lambda at: builder.progress.reached(at, DEADLINE)
+            connection, TOTALS, table, lambda at: builder.progress.reached(at, DEADLINE)
         )
     finally:
         task.cancel()
@@ -46,7 +46,7 @@ async def switch(dsn: str, log: MemoryLog) -> None:
 async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         reads = PostgresReader(REGISTRY, dsn)
         await reads.connect()
         stop = asyncio.Event()
@@ -89,33 +89,33 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(
 ) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
-    async with running(log, dsn, Totals):
+    async with running(log, dsn, TOTALS):
         pass
     connection = await asyncpg.connect(dsn)
-    assert await schema.prepare(connection, [Totals], {"totals": 1}) == []
-    monkeypatch.setattr(Totals, "version", 2)
-    left = await schema.begin_generation(connection, Totals)
-    assert await schema.prepare(connection, [Totals], {"totals": 1}) == [Totals]
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    monkeypatch.setattr(TOTALS, "version", 2)
+    left = await schema.begin_generation(connection, TOTALS)
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == [TOTALS]
     assert await connection.fetchval("SELECT to_regclass($1)", f'"{left}"') is None
     assert await totals(dsn) == {"a": 3}
     await connection.close()
     await switch(dsn, log)
     connection = await asyncpg.connect(dsn)
-    assert await schema.prepare(connection, [Totals], {"totals": 1}) == []
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
     await connection.close()
 
 
 async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
-    async with running(log, dsn, Totals):
+    async with running(log, dsn, TOTALS):
         connection = await asyncpg.connect(dsn)
 
         async def not_there(position: int) -> bool:
             return False
 
-        table = await schema.begin_generation(connection, Totals)
+        table = await schema.begin_generation(connection, TOTALS)
         with pytest.raises(Exception, match="did not catch up"):
-            await schema.switch(connection, Totals, table, not_there)
+            await schema.switch(connection, TOTALS, table, not_there)
         await connection.close()
         assert await totals(dsn) == {"a": 1}

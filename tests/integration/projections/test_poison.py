@@ -19,7 +19,7 @@ from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
 from rayfold import Registry
 from tests.integration.projections import small
-from tests.integration.projections.small import Strict, Totals, add
+from tests.integration.projections.small import STRICT, TOTALS, Totals, add
 
 DEADLINE = 20.0
 REGISTRY = Registry([small])
@@ -29,7 +29,7 @@ REGISTRY = Registry([small])
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The numbers that break the folds."""
     monkeypatch.setattr(following, "RETRY", 0.01)
-    monkeypatch.setattr(Totals, "broken", {13})
+    monkeypatch.setattr(TOTALS, "broken", {13})
     return Totals.broken
 
 
@@ -84,7 +84,7 @@ async def test_a_row_is_parked_with_what_comes_after_and_replayed_in_order(
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     await add(log, "b", 5)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         await add(log, "a", 4)
         await there(log, [projector])
         assert await totals(dsn) == {"a": 1, "b": 5}
@@ -110,10 +110,10 @@ async def test_what_is_parked_survives_a_restart_and_a_new_partitioning(
 ) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
-    async with running(log, dsn, Totals):
+    async with running(log, dsn, TOTALS):
         pass
     await add(log, "a", 3)
-    async with running(log, dsn, Totals, partitions=2) as projectors:
+    async with running(log, dsn, TOTALS, partitions=2) as projectors:
         broken.clear()
         [at] = [each for each in projectors if each.parked()]
         assert await at.replay("totals", "a")
@@ -126,7 +126,7 @@ async def test_a_second_poison_parks_again_with_the_rest_behind_it(
     log = MemoryLog()
     broken.add(14)
     await add(log, "a", 1, 13, 2, 14, 3)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         broken.remove(13)
         assert not await projector.replay("totals", "a")
         assert await totals(dsn) == {"a": 16}
@@ -141,12 +141,12 @@ async def test_a_view_that_says_so_stops_as_a_whole_and_goes_on_when_mended(
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     await add(log, "b", 5)
-    async with running(log, dsn, Totals, Strict) as [projector]:
+    async with running(log, dsn, TOTALS, STRICT) as [projector]:
         assert await totals(dsn, "strict") == {"a": 1}
         assert await totals(dsn) == {"a": 1, "b": 5}
         assert "cannot add 13" in projector.status()["stopped"]["strict"]
     broken.clear()
-    async with running(log, dsn, Totals, Strict):
+    async with running(log, dsn, TOTALS, STRICT):
         assert await totals(dsn, "strict") == {"a": 16, "b": 5}
 
 
@@ -156,7 +156,7 @@ async def test_an_unreadable_event_parks_its_stream(dsn: str) -> None:
     await add(log, "a", 2, event_type="Whatever")
     await add(log, "a", 3)
     await add(log, "b", 5)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         assert await totals(dsn) == {"a": 1, "b": 5}
         [parked] = projector.parked()
         assert (parked.key, parked.stream) == ("", "counter-a")
@@ -192,7 +192,7 @@ async def test_memory_folds_a_view_afresh_beside_the_one_that_serves(broken: set
 async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         await add(log, "a", 4)
         await there(log, [projector])
         assert await totals(dsn) == {"a": 1}
@@ -209,7 +209,7 @@ async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(d
     connection = await asyncpg.connect(dsn)
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await connection.close()
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         assert await totals(dsn) == {"a": 107}
         assert projector.parked() == []
     afresh = await fold_afresh(REGISTRY, log, await log.end_position(["counter-"]))
@@ -219,7 +219,7 @@ async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(d
 async def test_of_two_poisons_the_second_is_parked_when_the_first_is_discarded(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2, 13, 3)
-    async with running(log, dsn, Totals) as [projector]:
+    async with running(log, dsn, TOTALS) as [projector]:
         for total, done in ((3, False), (6, True)):
             await discards.record(log, projector.parked()[0])
             assert await projector.replay("totals", "a") == done
@@ -256,6 +256,6 @@ async def test_memory_and_views_that_stopped_go_on_without_a_discarded_event(dsn
 async def test_a_row_that_stands_still_is_no_difference(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
-    async with running(log, dsn, Totals):
+    async with running(log, dsn, TOTALS):
         afresh = await fold_afresh(REGISTRY, log, await log.end_position(["counter-"]))
         assert afresh["totals"]["a"].body == b'{"counter":"a","total":1,"revision":0}'

@@ -89,7 +89,7 @@ def history_of(events: Iterable[Event]) -> list[RawRecord]:
         stream = f"basket-{event.basket_id}"  # type: ignore[attr-defined]
         data = event.model_dump_json().encode()
         place = stream, at[stream], 7 * number
-        log.append(RawRecord(event.name, data, b"{}", *place, 0))
+        log.append(RawRecord(type(event).__rayfold__.name, data, b"{}", *place, 0))
         at[stream] += 1
     return log
 

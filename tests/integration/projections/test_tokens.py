@@ -15,7 +15,7 @@ from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
 from rayfold import Registry
 from tests.integration.projections import small
-from tests.integration.projections.small import Totals
+from tests.integration.projections.small import TOTALS
 from tests.integration.projections.test_poison import dsn
 
 REGISTRY = Registry([small])
@@ -28,7 +28,7 @@ BEHIND, AHEAD = 50, 100
 async def reads(dsn: str) -> AsyncIterator[PostgresReader]:
     """Totals in two partitions, of which the first lags."""
     connection = await asyncpg.connect(dsn)
-    await prepare(connection, [Totals], {"totals": 2})
+    await prepare(connection, [TOTALS], {"totals": 2})
     await connection.execute(
         "UPDATE rayfold_checkpoint SET position = CASE partition WHEN 0 THEN $1::int ELSE $2 END",
         BEHIND,

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from actors.envelope import Envelope
 from projections.queries.bus import Answer
-from rayfold import Query, Receipt, View
+from rayfold import Query, Receipt, ViewDefinition
 
 ORDER_ID = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
 ROW = b'{"order_id":"%b","lines":[],"revision":3}' % ORDER_ID.encode()
@@ -88,7 +88,7 @@ class FakeHistories:
         return self.past
 
     async def as_of(
-        self, view: type[View], key: str, stream: str, at: int | datetime
+        self, view: ViewDefinition, key: str, stream: str, at: int | datetime
     ) -> tuple[bytes, int] | None:
         assert stream.endswith(key)
         self.moments.append(at)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from api.openapi.document import openapi
-from rayfold import Aggregate, Command, Event, Message, Query, Registry, Route, View
+from rayfold import Aggregate, Command, Event, Message, Query, Registry, Route, View, on
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
 
@@ -140,7 +140,7 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
     class Opened(Event, name="Opened"):
         part_id: str
 
-    class Open(Command, name="scale"):
+    class Open(Command, name="scale", creates=True):
         part_id: str
 
     class Nothing(Message):
@@ -159,6 +159,11 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
 
     class Part(View, name="parts", key="part_id"):
         part_id: str
+
+        @staticmethod
+        @on(Opened)
+        def opened(part: Part, event: Opened) -> Part:
+            return part
 
     class GetPart(Query, name="get-part", view=Part):
         part_id: str

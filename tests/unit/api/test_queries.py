@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from domain.orders.views import OrderDetails
 from projections.errors import BadQuery, Behind, QueryFailed
 from projections.queries.bus import Answer
 from rayfold import Registry
@@ -111,7 +113,7 @@ async def test_the_minimal_document_has_no_revision(
     assert reply.headers["vary"] == "Accept, Prefer"
     assert reply.headers["content-type"] == MEDIA_TYPE
     assert ("preference-applied" in reply.headers) == ("prefer" in headers)
-    assert gateway.queries.asked[0][0].name == "get-order-entries"
+    assert gateway.queries.asked[0][0].__rayfold__.name == "get-order-entries"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ async def test_everybody_else_gets_the_whole_document(
     reply = await gateway.http.get(ORDER, headers=headers)
     assert reply.content == ROW
     assert reply.headers["vary"] == "Accept, Prefer"
-    assert gateway.queries.asked[0][0].name == "get-order"
+    assert gateway.queries.asked[0][0].__rayfold__.name == "get-order"
 
 
 async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) -> None:
@@ -144,7 +146,8 @@ async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) ->
 async def test_a_row_that_memory_lacks_cannot_be_followed(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.views["order-details"], "stores", ("postgres",))
+    in_postgres = replace(OrderDetails.__rayfold__, stores=("postgres",))
+    monkeypatch.setattr(OrderDetails, "__rayfold__", in_postgres)
     without = Gateway(registry)
     async with without.http as http:
         problem(await http.get(f"{ORDER}/live"), 404)
@@ -168,7 +171,7 @@ async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway)
         assert (reply.status_code, reply.content) == (200, body)
         assert reply.headers["consistency-token"] == "42"
     assert (await shop.http.get("/baskets/a/demand")).status_code == 200
-    names = [query.name for query, *_ in shop.queries.asked]
+    names = [query.__rayfold__.name for query, *_ in shop.queries.asked]
     assert names == ["top-sellers", "top-sellers", "get-basket-and-demand"]
     problem(await shop.http.get("/queries/top-sellers?day=2026-11-24&limit=500"), 422)
     for error, status in ((BadQuery("no"), 422), (QueryFailed("no"), 500)):

@@ -67,7 +67,7 @@ def test_an_order_is_created_once() -> None:
         ShipOrder(order_id=ID, at=AT),
         CancelOrder(order_id=ID, at=AT),
     ],
-    ids=lambda command: command.name,
+    ids=lambda command: type(command).__rayfold__.name,
 )
 def test_nothing_can_be_done_to_an_unknown_order(command: Any) -> None:
     given(Order).when(command).then_not_found()
@@ -130,7 +130,7 @@ def test_an_empty_order_is_not_placed(past: tuple[Event, ...]) -> None:
 @pytest.mark.parametrize(
     "command",
     [add(), RemoveLine(order_id=ID, sku="tea"), PlaceOrder(order_id=ID, at=AT)],
-    ids=lambda command: command.name,
+    ids=lambda command: type(command).__rayfold__.name,
 )
 def test_only_an_open_order_changes(past: tuple[Event, ...], command: Any) -> None:
     given(Order, CREATED, TEA, *past).when(command).then_rejected("order-not-open")

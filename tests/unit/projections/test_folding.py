@@ -34,22 +34,25 @@ class Thing(
 class Whole(View, name="whole", key="thing"):
     thing: str
 
+    @staticmethod
     @starts(Began)
-    def began(event: Began) -> Whole:  # type: ignore[misc]
+    def began(event: Began) -> Whole:
         return Whole(thing=event.thing)
 
+    @staticmethod
     @on(Grew)
-    def grew(self, event: Grew) -> Whole:
-        return self
+    def grew(row: Whole, event: Grew) -> Whole:
+        return row
 
 
 class Growth(View, name="growth", key="thing"):
     thing: str
     times: int = 0
 
+    @staticmethod
     @on(Grew)
-    def grew(self, event: Grew) -> Growth:
-        return self.replace(times=self.times + 1)
+    def grew(row: Growth, event: Grew) -> Growth:
+        return row.replace(times=row.times + 1)
 
 
 def raw(event_type: str, data: bytes, revision: int) -> RawRecord:
@@ -58,20 +61,20 @@ def raw(event_type: str, data: bytes, revision: int) -> RawRecord:
 
 def test_a_stream_that_is_parked_for_one_view_goes_on_for_the_others() -> None:
     registry = Registry.load("domain")
-    registry.events.update({"ThingBegan": Began, "ThingGrew": Grew})
-    folding = Folding(registry, [Whole, Growth])
+    registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
+    folding = Folding(registry, [Whole.__rayfold__, Growth.__rayfold__])
     assert folding.steps(raw("ThingBegan", b"no JSON", 0)) == []
     assert [parked.view for parked in folding.parked] == ["whole"]
     steps = folding.steps(raw("ThingGrew", b'{"thing":"a"}', 1))
-    assert [step.view for step in steps] == [Growth]
+    assert [step.view for step in steps] == [Growth.__rayfold__]
 
 
 def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() -> None:
     registry = Registry.load("domain")
-    registry.events.update({"ThingBegan": Began, "ThingGrew": Grew})
-    folding = Folding(registry, [Whole, Growth])
+    registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
+    folding = Folding(registry, [Whole.__rayfold__, Growth.__rayfold__])
     folding.cover("whole", AlreadyProjected([2]))
     assert folding.steps(raw("Forgotten", b"{}", 1)) == []
     assert [parked.view for parked in folding.parked] == ["growth"]
     [step] = folding.steps(raw("ThingBegan", b'{"thing":"a"}', 2))
-    assert step.view is Whole
+    assert step.view is Whole.__rayfold__

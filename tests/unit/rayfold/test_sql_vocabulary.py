@@ -10,7 +10,7 @@ import pytest
 
 from examples.shop import baskets, bestsellers
 from examples.shop.baskets import BasketBought, ItemPut, PutIn
-from examples.shop.bestsellers import Bestsellers, Seller, TopSellers
+from examples.shop.bestsellers import Bestsellers, TopSellers
 from rayfold import DomainError, Message, Registry, SqlProjection, SqlQuery, View, on, sql
 from rayfold.view import starts
 
@@ -27,8 +27,9 @@ def test_a_handler_that_returns_a_statement_is_told_to_yield() -> None:
     class Returns(SqlProjection, name="returns"):
         schema = "CREATE TABLE t ()"
 
+        @staticmethod
         @on(ItemPut)
-        def put(event: ItemPut) -> Any:  # type: ignore[misc]
+        def put(event: ItemPut) -> Any:
             return sql("DELETE FROM t")
 
     with pytest.raises(TypeError, match="yields statements"):
@@ -45,7 +46,7 @@ def test_a_query_in_sql_has_a_limit() -> None:
 def test_they_are_found_in_a_package() -> None:
     registry = Registry.load("examples.shop")
     assert registry.projections == {"bestsellers": Bestsellers}
-    assert registry.queries["top-sellers"] is TopSellers
+    assert registry.queries["top-sellers"].model is TopSellers
 
 
 def declared(**members: Any) -> Any:
@@ -69,20 +70,15 @@ def declared(**members: Any) -> Any:
     ],
 )
 def test_half_a_projection_is_refused(members: dict[str, Any], said: str) -> None:
-    with pytest.raises(DomainError, match=said):
-        declared(**members)
+    assert any(said in mistake for mistake in declared(**members).mistakes())
 
 
 def test_half_a_query_is_refused() -> None:
-    with pytest.raises(DomainError, match="projection="):
+    class Nothing(SqlQuery, name="bad"):
+        pass
 
-        class NoProjection(SqlQuery, name="bad", row=Seller):
-            pass
-
-    with pytest.raises(DomainError, match="statement"):
-
-        class NoStatement(SqlQuery, name="bad", projection=Bestsellers, row=Seller):
-            pass
+    said = "\n".join(Nothing.__rayfold__.mistakes())
+    assert all(missing in said for missing in ("projection=", "row=", "statement"))
 
     with pytest.raises(TypeError, match="abstract"):
         SqlQuery()  # type: ignore[abstract]
@@ -119,11 +115,12 @@ def test_a_query_needs_its_projection_in_the_domain() -> None:
 def test_competing_consumers_are_for_postgres_alone() -> None:
     for wrong in ({"stores": ("memory", "postgres")}, {"on_poison": "stop"}):
         options: Any = {"stores": ("postgres",), **wrong}
-        with pytest.raises(DomainError, match="competing"):
 
-            class Bad(View, name="bad", key="sku", delivery="competing", **options):
-                sku: str
+        class Bad(View, name="bad", key="sku", delivery="competing", **options):
+            sku: str
+
+        assert any("competing" in mistake for mistake in Bad.__rayfold__.mistakes())
 
 
 def test_commands_keep_their_places() -> None:
-    assert Registry.load("examples.shop").commands["put-in"] is PutIn
+    assert Registry.load("examples.shop").commands["put-in"].model is PutIn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -67,12 +68,22 @@ def had_another_name(data: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "Renamed", {"thing_id": data["thing_id"], "title": data["name"]}
 
 
+class Things(View, name="things", key="thing_id"):
+    thing_id: str
+    label: str = ""
+
+    @staticmethod
+    @on(Renamed)
+    def renamed(row: Things, event: Renamed) -> Things:
+        return row.replace(label=event.label)
+
+
 def registry() -> Registry:
     return Registry([sys.modules[__name__]])
 
 
 def test_an_event_of_today_is_read() -> None:
-    event = registry().decode("Renamed", b'{"thing_id":"1","label":"x"}', 3, "thing-1", 0)
+    [event] = registry().decode("Renamed", b'{"thing_id":"1","label":"x"}', 3, "thing-1", 0)
     assert event == Renamed(thing_id="1", label="x")
 
 
@@ -85,7 +96,9 @@ def test_an_event_of_today_is_read() -> None:
     ],
 )
 def test_an_old_event_is_read_as_todays(name: str, version: int, data: bytes) -> None:
-    assert registry().decode(name, data, version, "thing-1", 0) == Renamed(thing_id="1", label="x")
+    assert registry().decode(name, data, version, "thing-1", 0) == [
+        Renamed(thing_id="1", label="x")
+    ]
 
 
 def test_an_unknown_event_type_is_named_with_its_place() -> None:
@@ -101,48 +114,77 @@ def test_an_unreadable_event_is_named_with_its_place(data: bytes) -> None:
 
 def test_a_field_that_nobody_knows_does_not_make_an_event_unreadable() -> None:
     data = b'{"thing_id":"1","label":"x","from":"the future"}'
-    assert registry().decode("Renamed", data, 3, "thing-1", 0) == Renamed(thing_id="1", label="x")
+    assert registry().decode("Renamed", data, 3, "thing-1", 0) == [Renamed(thing_id="1", label="x")]
 
 
 def test_names_are_given_and_checked() -> None:
-    with pytest.raises(DomainError, match="kebab-case"):
-        type("Bad", (Command,), {"__module__": __name__}, name="NotKebab")
-    with pytest.raises(DomainError, match="PascalCase"):
-        type("Bad", (Event,), {"__module__": __name__}, name="not-pascal")
+    class NotKebab(Command, name="NotKebab"):
+        pass
+
+    class NotPascal(Event, name="not-pascal"):
+        pass
+
+    class Nameless(Event):
+        pass
+
+    assert "kebab-case" in mistakes_of(NotKebab)
+    assert "PascalCase" in mistakes_of(NotPascal)
+    assert "it has none" in mistakes_of(Nameless)
 
 
 def test_a_category_has_no_dash() -> None:
-    with pytest.raises(DomainError, match="without a dash"):
+    class Bad(
+        Aggregate[ThingState, Rename, Renamed],
+        category="two-words",
+        id_field="thing_id",
+        initial=ThingState(),
+    ):
+        pass
 
-        class Bad(
-            Aggregate[ThingState, Rename, Renamed],
-            category="two-words",
-            id_field="thing_id",
-            initial=ThingState(),
-        ):
-            pass
+    assert any("without a dash" in each for each in Bad.mistakes())
+
+
+def test_a_category_is_none_of_ours() -> None:
+    class Bad(
+        Aggregate[ThingState, Rename, Renamed],
+        category="snapshot",
+        id_field="thing_id",
+        initial=ThingState(),
+    ):
+        pass
+
+    assert any("of its own in 'snapshot'" in each for each in Bad.mistakes())
 
 
 def test_a_view_has_the_fields_it_names() -> None:
-    with pytest.raises(DomainError, match="no field 'colour'"):
+    class Bad(View, name="bad", key="thing_id", indexes=("colour",)):
+        thing_id: str
 
-        class Bad(View, name="bad", key="thing_id", indexes=("colour",)):
-            thing_id: str
+    assert "no field 'colour'" in mistakes_of(Bad)
 
 
 def test_a_query_asks_by_the_views_key() -> None:
-    class Things(View, name="things", key="thing_id"):
-        thing_id: str
-        label: str = ""
+    class Bad(Query, name="bad", view=Things):
+        label: str
 
-        @on(Renamed)
-        def renamed(self, event: Renamed) -> Any:
-            return self.replace(label=event.label)
+    assert "must have the field 'thing_id'" in mistakes_of(Bad)
 
-    with pytest.raises(DomainError, match="must have the field 'thing_id'"):
 
-        class Bad(Query, name="bad", view=Things):
-            label: str
+def test_all_mistakes_are_told_at_once() -> None:
+    module = ModuleType("mistaken")
+    for name, made in (
+        ("One", type("One", (View,), {"__module__": "mistaken"}, name="Not kebab")),
+        ("Two", type("Two", (Query,), {"__module__": "mistaken"}, name="two")),
+    ):
+        setattr(module, name, made)
+    with pytest.raises(DomainError) as caught:
+        Registry([module])
+    assert len(caught.value.mistakes) == 4
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def mistakes_of(declared: Any) -> str:
+    return "\n".join(declared.__rayfold__.mistakes())
 
 
 def test_a_package_that_cannot_be_imported_is_named() -> None:

@@ -1,0 +1,47 @@
+"""Pages of rows: what all stores answer alike, and where the next page goes on.
+
+Rows are listed in the order in which they began. One event may begin several rows of a
+view: those follow each other by key, in the order of its UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+from projections.errors import BadCursor
+
+
+class Place(NamedTuple):
+    """A row's place in the list of all: the position at which it began, and its key."""
+
+    started: int
+    key: str
+
+
+def page_json(items: list[bytes], last: Place | None) -> bytes:
+    """Return a page; `last` is the place behind which the next one begins, None at the end."""
+    cursor = b"null" if last is None else b'"%b"' % encode_cursor(last)
+    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), cursor)
+
+
+def encode_cursor(place: Place) -> bytes:
+    """Return an opaque cursor for the place."""
+    return base64.urlsafe_b64encode(b"%d %b" % (place.started, place.key.encode())).rstrip(b"=")
+
+
+def decode_cursor(cursor: str) -> Place:
+    """Return the place that a cursor stands for.
+
+    Raises:
+        BadCursor: it is not one of ours.
+    """
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        started, space, key = text.partition(b" ")
+        if space and started.isdigit() and len(started) < 20:
+            return Place(int(started), key.decode())
+    except (binascii.Error, ValueError):
+        pass
+    raise BadCursor(f"no cursor of ours: {cursor!r}")

@@ -1,0 +1,25 @@
+"""How a domain's declarations are checked: sentences are collected, and told all at once.
+
+A class statement never fails for what Rayfold asks of it. Each definition says what is
+wrong with it, and the registry tells an author everything together.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:
+    """Return a sentence if `name` was not given in this form, else none."""
+    if isinstance(name, str) and form.match(name):
+        return []
+    given = f"got {name!r}" if name else "it has none"
+    return [f'{cls.__qualname__} needs name="…" in {words}; {given}']
+
+
+def too_long(cls: type, what: str, name: str, most: int) -> list[str]:
+    """Return a sentence if Postgres could not keep a relation or column of this name."""
+    size = len(name.encode())
+    if size <= most:
+        return []
+    return [f"{cls.__qualname__}: the {what} {name!r} is {size} bytes long, at most {most} fit"]

@@ -1,0 +1,108 @@
+"""Keys of rows and values of indexes as text: equal values have the same text.
+
+It is what all stores find rows by, and what stream names are made of.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from uuid import UUID
+
+from pydantic.fields import FieldInfo
+
+_SCALARS = (str, bool, int, float, Decimal, UUID, datetime, date, timedelta)
+
+
+class Scalar(NamedTuple):
+    """A field's one scalar type, None left aside. Of an enum it is the type of its values."""
+
+    kind: type
+    enum: type[Enum] | None
+    least: int | None
+    most: int | None
+    """Bounds of an integer, where it is declared with such."""
+
+
+def scalar_of(info: FieldInfo) -> Scalar | None:
+    """Return what a field holds if it can be a key or an index; None if it has no such type."""
+    return _scalar(info.annotation, [*info.metadata])
+
+
+def _scalar(annotation: Any, metadata: list[Any]) -> Scalar | None:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        for each in arguments[1:]:
+            metadata += each.metadata if isinstance(each, FieldInfo) else [each]
+        return _scalar(arguments[0], metadata)
+    if origin in (Union, UnionType):
+        members = [each for each in arguments if each is not NoneType]
+        return _scalar(members[0], metadata) if len(members) == 1 else None
+    if origin is Literal:
+        return _of_values(list(arguments), None)
+    if hasattr(annotation, "__supertype__"):  # typing.NewType
+        return _scalar(annotation.__supertype__, metadata)
+    if not isinstance(annotation, type):
+        return None
+    if issubclass(annotation, Enum):
+        return _of_values([each.value for each in annotation], annotation)
+    kind = next((kind for kind in _SCALARS if issubclass(annotation, kind)), None)
+    if kind is None:
+        return None
+    if kind is date and issubclass(annotation, datetime):
+        kind = datetime
+    if kind is not int:
+        return Scalar(kind, None, None, None)
+    least = [getattr(each, "ge", getattr(each, "gt", None)) for each in metadata]
+    most = [getattr(each, "le", getattr(each, "lt", None)) for each in metadata]
+    return Scalar(
+        int,
+        None,
+        max((each for each in least if each is not None), default=None),
+        min((each for each in most if each is not None), default=None),
+    )
+
+
+def _of_values(values: list[Any], enum: type[Enum] | None) -> Scalar | None:
+    for kind in (str, bool, int):
+        if values and all(isinstance(each, kind) for each in values):
+            bounds = (min(values), max(values)) if kind is int else (None, None)
+            return Scalar(kind, enum, *bounds)
+    return None
+
+
+def key_text(value: Any) -> str:
+    """Return the value's one text: `1.0` and `1.00` are one decimal, a `StrEnum` is its value."""
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is UUID or kind is int:
+        return str(value)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case Enum():
+            return key_text(value.value)
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            in_utc = value.astimezone(UTC) if value.tzinfo else value
+            return in_utc.isoformat().replace("+00:00", "Z")
+        case Decimal():
+            return format(value.normalize(), "f") if value else "0"
+        case float():
+            return repr(value + 0.0)  # -0.0 is 0.0
+        case date() | time():
+            return value.isoformat()
+        case timedelta():
+            return str(value // timedelta(microseconds=1))
+        case bytes():
+            return base64.urlsafe_b64encode(value).decode()
+        case _:
+            return str(value)
