@@ -9,5 +9,16 @@ class StoreError(RayfoldError):
     """The root of the store's errors."""
 
 
+class StreamTombstoned(StoreError):
+    """The stream was deleted for good: it has no events, and never will have any again."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"the stream {self.stream} was deleted for good"
+
+
 class StoreUnavailable(StoreError):
     """The store does not answer. What was asked may or may not have happened: fold again."""

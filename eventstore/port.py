@@ -24,9 +24,20 @@ class StreamAppend(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """Durable, from revision `expected + 1` on; `position` is at or after the last of them."""
+    """Durable, from revision `expected + 1` on; `position` is at or after the last of them.
+
+    A stream that was deleted counts on where it ended: then `last_revision` says where the
+    last record is. None: where it was expected.
+    """
 
     position: int
+    last_revision: int | None = None
+
+
+class InvalidAppend(NamedTuple):
+    """Never to be appended: too large, or with a name that the store does not allow."""
+
+    reason: str
 
 
 class Conflict(NamedTuple):
@@ -39,14 +50,18 @@ class Conflict(NamedTuple):
     reason: str
 
 
+AppendResult = Appended | Conflict | InvalidAppend
+
+
 class Log(Protocol):
     """An event store."""
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         """Append to many streams; return an answer for each, in order.
 
         Each stream's records are appended whole or not at all, and only at `expected`.
-        One stream's conflict does not hold up the others. Acknowledged means durable.
+        One stream's conflict, or invalid records, do not hold up the others. Acknowledged
+        means durable. A deleted stream does not exist, a tombstoned one has conflicts only.
 
         Raises:
             StoreUnavailable: no answer; any of them may have been appended.
@@ -64,6 +79,7 @@ class Log(Protocol):
         """Yield a stream's events after that revision (exclusive); none if it does not exist.
 
         Raises:
+            StreamTombstoned: it was deleted for good.
             StoreUnavailable: no answer.
         """
         ...
@@ -88,6 +104,20 @@ class Log(Protocol):
 
         Raises:
             StoreUnavailable: the connection broke; subscribe again after the last position.
+        """
+        ...
+
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+        """Delete a stream: it reads as if it did not exist, and its events are gone in time.
+
+        Appended to again, it begins anew at a later revision; with `tombstone` its name can
+        never be used again. Deleting what is not there is no error.
+
+        Readers of `$all` see a `$metadata` event in `$$<stream>` (`{"$tb": 2**63 - 1}`), or a
+        `$streamDeleted` event in the stream itself.
+
+        Raises:
+            StoreUnavailable: no answer; it may have been deleted.
         """
         ...
 

@@ -76,6 +76,10 @@ class AggregateCache:
         evicted = list(self._entities.values())
         self._entities.clear()
         await self._snapshot_evicted(evicted)
+        await self.saved()
+
+    async def saved(self) -> None:
+        """Wait until the snapshots that are being taken are written."""
         while self._saving:
             await asyncio.gather(*list(self._saving), return_exceptions=True)
 

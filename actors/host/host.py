@@ -20,14 +20,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import InvalidCommand, Overloaded, StreamUnreadable, Unavailable
+from actors.errors import (
+    AggregateDeleted,
+    DecisionFailed,
+    InvalidCommand,
+    Overloaded,
+    StreamUnreadable,
+    Unavailable,
+)
 from actors.host.aggregate_cache import AggregateCache
 from actors.host.entity import Entity
 from actors.host.loading import load, receipt_position
 from actors.host.plan import PendingCommand, Plan, Written, plan
 from actors.host.recent_commands import Seen
-from eventstore.errors import StoreUnavailable
-from eventstore.port import Appended, Conflict, Log, StreamAppend
+from actors.host.snapshots import snapshot_stream
+from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 
@@ -74,6 +82,7 @@ class Host:
         self._owners: dict[str, AggregateType] = {}
         self._ready: dict[str, None] = {}
         self._busy: set[str] = set()  # streams being loaded, or in a commit
+        self._deletions: dict[str, deque[asyncio.Event]] = {}  # each waits for its turn
         self._queued = 0
         self._commits = 0
         self._open_commits = 0
@@ -111,6 +120,30 @@ class Host:
         """
         keep = 0.75 if resident_bytes > self._limits.memory_bytes else 1.0
         return await self._cache.sweep(self._mailboxes, keep=keep)
+
+    async def delete(self, stream: str, *, tombstone: bool) -> None:
+        """Delete a stream and its snapshots, between two commands; see `Log.delete_stream`.
+
+        Raises:
+            StoreUnavailable: it may have been deleted, or its snapshots alone.
+        """
+        if stream in self._busy:
+            turn = asyncio.Event()
+            self._deletions.setdefault(stream, deque()).append(turn)
+            await turn.wait()
+        self._busy.add(stream)
+        self._ready.pop(stream, None)
+        try:
+            self._cache.drop(stream)
+            await self._cache.saved()  # none may be written behind the deletion
+            await self._store.delete_stream(snapshot_stream(stream), tombstone=tombstone)
+            await self._store.delete_stream(stream, tombstone=tombstone)
+        finally:
+            self._cache.drop(stream)
+            if not self._deletions.get(stream):
+                self._deletions.pop(stream, None)
+            self._return(stream)
+            self._start_commits()
 
     # Arrival
 
@@ -165,6 +198,8 @@ class Host:
                 entity = await load(self._store, self._registry, self._owners[stream], stream)
         except StoreUnavailable as error:
             self._fail(stream, Unavailable(f"the event store does not answer: {error}"))
+        except StreamTombstoned:
+            self._fail(stream, AggregateDeleted(stream))
         except (UnknownEventType, UnreadableEvent) as error:
             self._fail(stream, StreamUnreadable(str(error)))
         except Exception as error:
@@ -185,6 +220,10 @@ class Host:
 
     def _return(self, stream: str) -> None:
         """Take the stream back: it is neither being loaded nor in a commit any more."""
+        deletions = self._deletions.get(stream)
+        if deletions:
+            deletions.popleft().set()  # the stream stays busy
+            return
         self._busy.discard(stream)
         mailbox = self._mailboxes.get(stream)
         if mailbox:
@@ -233,7 +272,7 @@ class Host:
     def _take(self, mailbox: deque[PendingCommand], count: int) -> list[PendingCommand]:
         """Return the next in a mailbox, without those for whose outcome nobody waits any more."""
         now = time.monotonic()
-        taken = [mailbox.popleft() for _ in range(count)]
+        taken = [mailbox.popleft() for _ in range(1 if mailbox[0].alone else count)]
         expired = [each for each in taken if each.envelope.deadline < now]
         for each in expired:
             self._answer(each, Unavailable("its deadline passed while it waited for its turn"))
@@ -243,7 +282,7 @@ class Host:
         appends = [
             StreamAppend(each.entity.stream, each.entity.expected, each.records) for each in plans
         ]
-        answers: Sequence[Appended | Conflict] = ()
+        answers: Sequence[AppendResult] = ()
         failure: Exception | None = None
         try:
             answers = await self._store.append(appends)
@@ -260,9 +299,11 @@ class Host:
                 self._fail(each.entity.stream, failure)
         for each, answer in zip(plans, answers, strict=False):
             if isinstance(answer, Appended):
-                each.commit(answer.position)
+                each.commit(answer.position, answer.last_revision)
                 self._answer_all(each, answer.position)
                 self._cache.changed(each.entity)
+            elif isinstance(answer, InvalidAppend):
+                self._refuse_invalid(each, answer)
             else:
                 self.conflicts += 1
                 self._retry_after_conflict(each, answer)
@@ -280,6 +321,18 @@ class Host:
         while mailbox and mailbox[0].attempts >= self._limits.attempts:
             detail = f"another writer of {stream} was faster each time: {conflict.reason}"
             self._answer(mailbox.popleft(), Unavailable(detail))
+
+    def _refuse_invalid(self, planned: Plan, answer: InvalidAppend) -> None:
+        """Refuse the command whose events the store never takes; of several, find out which."""
+        if len(planned.commands) > 1:
+            for pending in planned.commands:
+                pending.alone = True
+            self._put_back(planned)
+            return
+        [pending] = planned.commands
+        command = pending.envelope.command
+        detail = f"{command}: the event store never takes what was decided: {answer.reason}"
+        self._answer(pending, DecisionFailed(detail))
 
     def _put_back(self, planned: Plan) -> None:
         self._mailboxes[planned.entity.stream].extendleft(reversed(planned.commands))

@@ -22,23 +22,27 @@ async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: s
 
     Raises:
         StoreUnavailable: the log cannot be read.
+        StreamTombstoned: it was deleted for good.
         UnknownEventType, UnreadableEvent: nor can an event.
     """
     entity = Entity(aggregate, stream)
-    await _fold(log, registry, entity, limit=WORTH)
-    if entity.revision + 1 >= WORTH:
-        entity = await restore(log, aggregate, stream) or entity
+    folded = await _fold(log, registry, entity, limit=WORTH)
+    if folded >= WORTH:
+        first = entity.revision + 1 - folded
+        entity = await restore(log, aggregate, stream, not_before=first) or entity
         await _fold(log, registry, entity, limit=None)
     return entity
 
 
-async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None) -> None:
+async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None) -> int:
+    """Fold what comes after the entity's revision; return how many events that were."""
     folded = 0
     async for raw in log.read_stream(entity.stream, after=entity.expected, limit=limit):
         entity.fold(registry, raw)
         folded += 1
         if folded % SLICE == 0:
             await asyncio.sleep(0)
+    return folded
 
 
 async def receipt_position(log: Log, prefixes: list[str], stream: str, revision: int) -> int:
@@ -51,18 +55,25 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
         StoreUnavailable: the log cannot be read.
     """
     async for raw in log.read_stream(stream, after=revision - 1 if revision else None, limit=1):
-        position = raw.position
         writer = _writer(raw.metadata)
-        async for other in log.read_all(prefixes, after=position, limit=_COMMIT_EVENTS):
-            if _writer(other.metadata) != writer:
-                break
-            position = other.position
-        return position
+        last = raw.position
+        while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
+            last = position
+        return last
     return 0
 
 
-_COMMIT_EVENTS = 1024
-"""More events than a group commit holds."""
+_PAGE = 1024
+"""Events looked at together; few group commits hold more."""
+
+
+async def _last_of_commit(log: Log, prefixes: list[str], writer: str | None, after: int) -> int:
+    last = after
+    async for other in log.read_all(prefixes, after=after, limit=_PAGE):
+        if _writer(other.metadata) != writer:
+            break
+        last = other.position
+    return last
 
 
 def _writer(metadata: bytes) -> str | None:

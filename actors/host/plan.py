@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import logging
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
 from actors.host.entity import Entity
+from actors.host.event_checks import MAX_EVENTS, check_events
 from actors.host.recent_commands import Seen, now
 from eventstore.records import NewRecord
 from rayfold import Command, Event, Refused
@@ -28,6 +30,8 @@ class PendingCommand:
     command: Command
     answer: asyncio.Future[Outcome]
     attempts: int = 0
+    alone: bool = False
+    """Whether it is decided without others of its stream: one of them was invalid."""
 
 
 @dataclass(slots=True)
@@ -60,10 +64,15 @@ class Plan:
             isinstance(verdict, Exception) for verdict in self.verdicts
         )
 
-    def commit(self, position: int) -> None:
-        """Move the entity on: the records are durable, the last of them at `position`."""
+    def commit(self, position: int, last_revision: int | None = None) -> None:
+        """Move the entity on: the records are durable, the last of them at `position`.
+
+        `last_revision`: see `Appended`.
+        """
         entity = self.entity
         if self.records:
+            if last_revision is not None and last_revision != self.revision:
+                self._renumber(last_revision - self.revision)
             entity.optimistic = entity.optimistic and entity.revision < 0
             entity.state = self.state
             entity.revision = self.revision
@@ -71,6 +80,16 @@ class Plan:
             at = now()
             for command_id, (fingerprint, revision) in self.accepted.items():
                 entity.recent.add(command_id, Seen(fingerprint, revision, position, True, at))
+
+    def _renumber(self, shift: int) -> None:
+        self.revision += shift
+        for verdict in self.verdicts:
+            if isinstance(verdict, Written):
+                verdict.revision += shift
+        self.accepted = {
+            command_id: (fingerprint, revision + shift)
+            for command_id, (fingerprint, revision) in self.accepted.items()
+        }
 
 
 def plan(entity: Entity, commands: list[PendingCommand], writer: str) -> Plan:
@@ -96,7 +115,8 @@ def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Se
         return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
     aggregate = planned.entity.aggregate
     try:
-        events = list(aggregate.decide(planned.state, pending.command))
+        events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
+        check_events(events, aggregate, pending.command)
         state = aggregate.fold(events, planned.state)
         records = [_record(event, envelope, writer, index) for index, event in enumerate(events)]
     except Refused as refusal:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from itertools import islice
 from uuid import uuid4
 
@@ -18,6 +19,8 @@ from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen
 from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold.registry import AggregateType
+
+log = logging.getLogger(__name__)
 
 WORTH = 64
 """Events. Folding fewer costs less than looking for a snapshot."""
@@ -51,37 +54,58 @@ def snapshot_stream(stream: str) -> str:
     return f"snapshot-{stream}"
 
 
-async def save(log: Log, entity: Entity) -> None:
+async def save(store: Log, entity: Entity) -> None:
     """Write a snapshot of the entity as it is now.
+
+    One that would read back as another state is not written.
 
     Raises:
         StoreUnavailable: it may not have been written.
     """
     entity.snapshot_revision = entity.revision
+    state = entity.state.__pydantic_serializer__.to_json(entity.state)
+    if not _reads_back(entity, state):
+        log.error(
+            "a snapshot was not written: the state reads back from JSON as another",
+            extra={"stream": entity.stream, "revision": entity.revision},
+        )
+        return
     recent = entity.recent.latest(ALWAYS_REMEMBERED)
     data = _encode(
         _Snapshot(
             _fold_id(entity.aggregate),
             entity.revision,
             entity.position,
-            msgspec.Raw(entity.state.__pydantic_serializer__.to_json(entity.state)),
+            msgspec.Raw(state),
             [_Command(command_id, *seen) for command_id, seen in recent],
         )
     )
     record = NewRecord(_TYPE, data, {}, str(uuid4()))
-    await log.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
+    await store.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
 
 
-async def restore(log: Log, aggregate: AggregateType, stream: str) -> Entity | None:
+def _reads_back(entity: Entity, data: bytes) -> bool:
+    try:
+        return bool(entity.aggregate.state_type.model_validate_json(data) == entity.state)
+    except ValidationError:
+        return False
+
+
+async def restore(
+    store: Log, aggregate: AggregateType, stream: str, *, not_before: int
+) -> Entity | None:
     """Return the entity as of its latest snapshot; None where there is none that fits.
+
+    `not_before` is the first revision that the stream has: a snapshot of an earlier one is
+    of a life that ended, as the stream was deleted since.
 
     Raises:
         StoreUnavailable: the log cannot be read.
     """
-    async for raw in log.read_stream(snapshot_stream(stream), backwards=True, limit=1):
+    async for raw in store.read_stream(snapshot_stream(stream), backwards=True, limit=1):
         try:
             snapshot = _decode(raw.data)
-            if snapshot.fold != _fold_id(aggregate):
+            if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
                 return None
             state = aggregate.state_type.model_validate_json(bytes(snapshot.state), extra="ignore")
         except (msgspec.MsgspecError, ValidationError):

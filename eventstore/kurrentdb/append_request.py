@@ -27,8 +27,12 @@ class AppendClient(AsyncKurrentDBClient):
 
     @retrygrpc
     @autoreconnect
-    async def append_request(self, request: v2.AppendRecordsRequest, timeout: float) -> int:
-        """Append; return the position of the last record. `timeout` is in seconds.
+    async def append_request(
+        self, request: v2.AppendRecordsRequest, timeout: float
+    ) -> v2.AppendRecordsResponse:
+        """Append; return the last revision of each stream, and the last record's position.
+
+        `timeout` is in seconds.
 
         Raises:
             KurrentDBClientError: as `append_records` does.
@@ -43,7 +47,7 @@ class AppendClient(AsyncKurrentDBClient):
             )
         except grpc.RpcError as error:
             raise handle_rpc_error(error) from error
-        return response.position
+        return response
 
 
 def append_request(appends: Sequence[StreamAppend]) -> v2.AppendRecordsRequest:

@@ -15,21 +15,26 @@ import grpc
 from kurrentdbclient import NewEvent, StreamState
 from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import (
+    BadRequestError,
     ConsistencyChecksFailedError,
-    GrpcError,
+    InvalidArgumentError,
     KurrentDBClientError,
+    MaximumAppendSizeExceededError,
     NotFoundError,
+    RecordMaxSizeExceededError,
     StreamIsDeletedError,
+    TransactionMaxSizeExceededError,
     WrongCurrentVersionError,
 )
+from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 from msgspec.json import encode
 
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.kurrentdb.append_request import AppendClient, append_request
 from eventstore.kurrentdb.stream_reader import LONGEST, StreamReader
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.kurrentdb.threaded_reader import read_batches
-from eventstore.port import ANY, Appended, Conflict, StreamAppend
+from eventstore.port import ANY, Appended, AppendResult, Conflict, InvalidAppend, StreamAppend
 from eventstore.records import Batch, RawRecord
 
 T = TypeVar("T")
@@ -55,7 +60,7 @@ class EventLog:
         """Connect now; raise `StoreUnavailable` if the store does not answer."""
         await self._asked(lambda client: client.get_commit_position())
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         """See `Log.append`."""
         if self._atomic is None:
             self._atomic = await self._has_append_records()
@@ -73,33 +78,40 @@ class EventLog:
             return "UNIMPLEMENTED" not in f"{error!r} {error.__cause__!r}".upper()
         return True
 
-    async def _append_together(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+    async def _append_together(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         """Append all in one transaction of the server, without those whose check fails."""
-        answers: list[Appended | Conflict | None] = [None] * len(appends)
-        while waiting := [index for index, answer in enumerate(answers) if answer is None]:
+        answers: list[AppendResult | None] = [None] * len(appends)
+        most = len(appends)
+        while unanswered := [index for index, answer in enumerate(answers) if answer is None]:
             client = await self._connected()
-            checked = [index for index in waiting if appends[index].expected != ANY]
-            request = append_request([appends[index] for index in waiting])
+            waiting = _distinct(appends, unanswered)[:most]
             try:
-                position = await client.append_request(request, APPEND_TIMEOUT)
+                request = append_request([appends[index] for index in waiting])
+                response = await client.append_request(request, APPEND_TIMEOUT)
             except ConsistencyChecksFailedError as error:
+                # Counted are the checks, then streams without one (which may be tombstoned).
+                order = sorted(waiting, key=lambda index: appends[index].expected == ANY)
                 failed = {failure.check_index for failure in error.failures}
-                # A server that names no check would keep us here: then all have conflicts.
-                for place, index in enumerate(checked):
-                    if place in failed or not failed:
-                        answers[index] = Conflict("the stream has moved on")
-            except GrpcError as error:
-                raise StoreUnavailable(str(error)) from error
+                named = [index for place, index in enumerate(order) if place in failed]
+                # A server that names none of them would keep us here: then all have conflicts.
+                for index in named or waiting:
+                    answers[index] = Conflict("the stream has moved on")
             except (KurrentDBClientError, ValueError) as error:
-                # ValueError: so many failed checks that the trailers cannot be parsed.
-                for index in waiting:
-                    answers[index] = Conflict(f"{type(error).__name__}: {error}")
+                if not _is_invalid(error):
+                    raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+                # Which of them, the server doesn't say: try fewer at a time, down to one.
+                if len(waiting) == 1:
+                    answers[waiting[0]] = InvalidAppend(str(error))
+                most = max(len(waiting) // 2, 1)
             else:
+                most *= 2
+                revisions = _revisions(response)
                 for index in waiting:
-                    answers[index] = Appended(position)
+                    last = revisions.get(appends[index].stream)
+                    answers[index] = Appended(response.position, last)
         return [answer for answer in answers if answer is not None]
 
-    async def _append_one(self, append: StreamAppend) -> Appended | Conflict:
+    async def _append_one(self, append: StreamAppend) -> AppendResult:
         client = await self._connected()
         events = [
             NewEvent(
@@ -119,9 +131,21 @@ class EventLog:
             )
         except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
             return Conflict(str(error))
+        except (MaximumAppendSizeExceededError, BadRequestError, InvalidArgumentError) as error:
+            return InvalidAppend(str(error))
         except (KurrentDBClientError, grpc.RpcError) as error:
             raise StoreUnavailable(str(error)) from error
         return Appended(position)
+
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+        """See `Log.delete_stream`."""
+
+        async def delete(client: AppendClient) -> None:
+            ask = client.tombstone_stream if tombstone else client.delete_stream
+            with suppress(NotFoundError, StreamIsDeletedError, WrongCurrentVersionError):
+                await ask(stream, current_version=StreamState.ANY, timeout=APPEND_TIMEOUT)
+
+        await self._asked(delete)
 
     async def read_stream(
         self,
@@ -146,8 +170,11 @@ class EventLog:
         def read(client: AppendClient) -> Awaitable[Any]:
             return client.read_stream(stream, backwards=backwards, **options)
 
-        async for event in self._events(read):
-            yield raw_of(event)
+        try:
+            async for event in self._events(read):
+                yield raw_of(event)
+        except StreamIsDeletedError as error:
+            raise StreamTombstoned(stream) from error
 
     async def read_all(
         self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
@@ -236,8 +263,10 @@ class EventLog:
             async with await read(client) as events:
                 async for event in events:
                     yield event
-        except (NotFoundError, StreamIsDeletedError):
+        except NotFoundError:
             return
+        except StreamIsDeletedError:
+            raise  # the caller knows which
         except (KurrentDBClientError, grpc.RpcError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -246,6 +275,30 @@ def _expected(revision: int | None) -> Any:
     if revision is None:
         return StreamState.NO_STREAM
     return StreamState.ANY if revision == ANY else revision
+
+
+def _distinct(appends: Sequence[StreamAppend], indexes: list[int]) -> list[int]:
+    """Return those that may be in one call: the server tells names apart without their case."""
+    first: dict[str, int] = {}
+    for index in indexes:
+        first.setdefault(appends[index].stream.lower(), index)
+    return list(first.values())
+
+
+def _is_invalid(error: Exception) -> bool:
+    """Tell whether the server will never take what it was sent, or not all of it at once."""
+    if isinstance(error, ValueError | RecordMaxSizeExceededError | TransactionMaxSizeExceededError):
+        # ValueError: so many failed checks that the trailers cannot be parsed; or no UTF-8.
+        return True
+    cause = error.__cause__
+    return isinstance(cause, grpc.RpcError) and (
+        cause.code() is grpc.StatusCode.INVALID_ARGUMENT
+        or (cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "message" in str(cause).lower())
+    )
+
+
+def _revisions(response: v2.AppendRecordsResponse) -> dict[str, int]:
+    return {each.stream: each.revision for each in response.revisions}
 
 
 def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:

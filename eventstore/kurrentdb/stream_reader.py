@@ -9,7 +9,7 @@ import grpc
 from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.kurrentdb.sync_client import SyncClient, decoded
 from eventstore.records import RawRecord
 
@@ -52,7 +52,7 @@ class StreamReader:
             found = [decoded(response) for response in client.responses(request, TIMEOUT)]
         except grpc.RpcError as error:
             if _is_deleted(error):
-                return []
+                raise StreamTombstoned(_stream_of(request)) from error
             self._client = None  # the next read asks again who leads
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
         except (KurrentDBClientError, OSError, ValueError) as error:
@@ -67,6 +67,11 @@ def _is_deleted(error: grpc.RpcError) -> bool:
         and error.code() is grpc.StatusCode.FAILED_PRECONDITION
         and "is deleted" in (error.details() or "")
     )
+
+
+def _stream_of(request: streams_pb2.ReadReq) -> str:
+    name: bytes = request.options.stream.stream_identifier.stream_name
+    return name.decode()
 
 
 def _request(stream: str, after: int | None, *, backwards: bool, limit: int) -> streams_pb2.ReadReq:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import metadata_of, recorded
+from eventstore.records import RawRecord, metadata_of, recorded
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document, key_text
 
 
@@ -36,8 +39,14 @@ class History:
                 "data": msgspec.Raw(raw.data),
                 "metadata": metadata_of(raw),
             }
-            async for raw in self._log.read_stream(aggregate.stream(aggregate_id))
+            async for raw in self._readable(aggregate.stream(aggregate_id))
         ]
+
+    async def _readable(self, stream: str) -> AsyncIterator[RawRecord]:
+        """Yield a stream's events; none of one that was deleted, for now or for good."""
+        with suppress(StreamTombstoned):
+            async for raw in self._log.read_stream(stream):
+                yield raw
 
     async def as_of(
         self, view: ViewDefinition, key: str, stream: str, at: int | datetime
@@ -51,7 +60,7 @@ class History:
             UnknownEventType, UnreadableEvent: nor can an event.
         """
         entry: VersionedRow | None = None
-        async for raw in self._log.read_stream(stream):
+        async for raw in self._readable(stream):
             if isinstance(at, int):
                 if raw.revision > at:
                     break

@@ -12,16 +12,22 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.envelope import Done, enclose
-from actors.errors import Overloaded, StreamUnreadable, Unavailable
+from actors.errors import (
+    AggregateDeleted,
+    DecisionFailed,
+    Overloaded,
+    StreamUnreadable,
+    Unavailable,
+)
 from actors.host.host import Host, HostLimits
 from actors.host.host_actor import portable
 from actors.host.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog
-from eventstore.port import ANY, Appended, Conflict, StreamAppend
+from eventstore.port import ANY, AppendResult, Conflict, InvalidAppend, StreamAppend
 from eventstore.records import NewRecord, RawRecord
-from rayfold import Command, Registry, Rejected
+from rayfold import Command, NotFound, Registry, Rejected
 
 
 class CountingLog(MemoryLog):
@@ -36,7 +42,7 @@ class CountingLog(MemoryLog):
         self.arrived = asyncio.Event()
         self.loses_answers = False
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         self.appends.append(len(appends))
         self.arrived.set()
         await self.open.wait()
@@ -270,3 +276,98 @@ def test_a_refusal_travels_whatever_class_a_domain_makes_of_it() -> None:
     assert type(found) is Rejected
     assert (found.rule, found.detail) == ("out-of-stock", "no tea left")
     assert portable(Done(3, 4)) == (3, 4)
+
+
+async def test_a_tombstoned_aggregate_takes_no_command(
+    registry: Registry, log: CountingLog
+) -> None:
+    host = DomainHost(registry, log)
+    order = await host.order(lines=3)
+    await log.delete_stream(f"order-{order}", tombstone=True)
+    create = CreateOrder(order_id=order, customer_id="ada")
+    for each in (host, DomainHost(registry, log)):
+        outcomes = [*await each.send(line(order)), *await each.send(create)]
+        assert [type(outcome) for outcome in outcomes] == [AggregateDeleted] * 2
+        assert f"order-{order}" in str(outcomes[0])
+
+
+@pytest.mark.parametrize("lines", [3, 300])
+async def test_a_deleted_aggregate_begins_anew(
+    registry: Registry, log: CountingLog, lines: int
+) -> None:
+    host = DomainHost(registry, log)
+    order = await host.order()
+    first = enclose(registry, line(order))
+    await host.inner.handle([first])
+    await host.send(*(line(order, f"sku-{n}") for n in range(lines)))
+    await host.send(PlaceOrder(order_id=order))
+    await host.inner.delete(f"order-{order}", tombstone=False)
+    [unknown] = await host.send(line(order))
+    assert isinstance(unknown, NotFound)
+    create = CreateOrder(order_id=order, customer_id="grace")
+    [created, added, repeated] = await host.inner.handle(
+        [enclose(registry, create), enclose(registry, line(order)), first]
+    )
+    ended = lines + 2
+    assert [created.revision, added.revision, repeated.revision] == [ended + n for n in (1, 2, 3)]
+    other = DomainHost(registry, log)
+    await other.send(*(line(order, f"sku-{n}") for n in range(70)))
+    [outcome] = await DomainHost(registry, log).send(PlaceOrder(order_id=order))
+    assert outcome.revision == ended + 74
+
+
+async def test_a_snapshot_of_a_life_that_ended_is_passed_over(
+    registry: Registry, log: CountingLog
+) -> None:
+    host = DomainHost(registry, log)
+    order = await host.order(lines=300)
+    await host.send(PlaceOrder(order_id=order))
+    await host.inner.drain()
+    await log.delete_stream(f"order-{order}")  # by somebody else, who leaves the snapshot
+    host = DomainHost(registry, log)
+    await host.send(CreateOrder(order_id=order, customer_id="ada"))
+    await host.send(*(line(order) for _ in range(70)))
+    [outcome] = await DomainHost(registry, log).send(line(order))
+    assert outcome.revision == 302 + 71
+
+
+async def test_a_deletion_waits_for_the_commands_before_it_and_holds_up_those_behind(
+    registry: Registry, log: CountingLog
+) -> None:
+    host = DomainHost(registry, log)
+    order = await host.order()
+    log.open.clear()
+    log.arrived.clear()
+    before = asyncio.create_task(host.send(line(order)))  # awaited below
+    await log.arrived.wait()
+    deletions = [
+        asyncio.create_task(host.inner.delete(f"order-{order}", tombstone=tombstone))
+        for tombstone in (False, True)
+    ]
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(host.send(line(order)))  # awaited below
+    await asyncio.sleep(0)
+    log.open.set()
+    assert [outcome.revision for outcome in await before] == [1]
+    await asyncio.gather(*deletions)
+    assert [type(outcome) for outcome in await behind] == [AggregateDeleted]
+
+
+async def test_what_the_store_never_takes_fails_its_own_command(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = DomainHost(registry, log)
+    order, other = await host.order(), await host.order()
+    append = log.append
+
+    async def strict(appends: Sequence[StreamAppend]) -> list[AppendResult]:
+        bad = [any(b"large" in record.data for record in each.records) for each in appends]
+        good = [each for each, is_bad in zip(appends, bad, strict=True) if not is_bad]
+        answers = iter(await append(good))
+        return [InvalidAppend("too large") if is_bad else next(answers) for is_bad in bad]
+
+    monkeypatch.setattr(log, "append", strict)
+    outcomes = await host.send(line(order), line(order, "large"), line(order), line(other))
+    assert [type(outcome) for outcome in outcomes] == [Done, DecisionFailed, Done, Done]
+    assert "too large" in outcomes[1].detail
+    assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]

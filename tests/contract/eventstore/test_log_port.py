@@ -1,0 +1,161 @@
+"""What the log port promises, of every log behind it: in memory, on a server, on an older one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from eventstore.errors import StreamTombstoned
+from eventstore.kurrentdb.log import EventLog
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, Appended, Conflict, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+from tests.contract.eventstore.process import ServerProcess
+
+DELETED = b'{"$tb":9223372036854775807}'
+
+
+@pytest.fixture(params=["memory", "server", "server without append_records"])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    server: ServerProcess = request.getfixturevalue("server")
+    connected = EventLog(server.uri, atomic=False if "without" in request.param else None)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+def stream() -> str:
+    return f"order-{uuid4()}"
+
+
+def records(count: int = 1, event_type: str = "Placed", data: bytes = b"{}") -> list[NewRecord]:
+    return [NewRecord(event_type, data, {"by": "me"}, str(uuid4())) for _ in range(count)]
+
+
+async def read(log: Log, stream: str, **options: object) -> list[int]:
+    return [raw.revision async for raw in log.read_stream(stream, **options)]  # type: ignore[arg-type]
+
+
+async def append(log: Log, stream: str, expected: int | None, count: int = 1) -> object:
+    [answer] = await log.append([StreamAppend(stream, expected, records(count))])
+    return answer
+
+
+async def everything(log: Log, stream: str) -> list[RawRecord]:
+    return [raw async for raw in log.read_all([stream, f"$${stream}"])]
+
+
+async def test_records_are_appended_where_they_are_expected(log: Log, stream: str) -> None:
+    assert isinstance(await append(log, stream, None, 2), Appended)
+    assert isinstance(await append(log, stream, 1), Appended)
+    assert isinstance(await append(log, stream, ANY), Appended)
+    for expected in (None, 0, 7):
+        assert isinstance(await append(log, stream, expected), Conflict)
+    assert await read(log, stream) == [0, 1, 2, 3]
+    assert await read(log, stream, after=1) == [2, 3]
+    assert await read(log, stream, backwards=True, limit=2) == [3, 2]
+    assert await read(log, stream, backwards=True, after=2) == [1, 0]
+
+
+async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) -> None:
+    await append(log, stream, None, 3)
+    await log.delete_stream(stream)
+    assert await read(log, stream) == []
+    assert await read(log, stream, limit=10) == []
+    assert await read(log, stream, backwards=True, limit=1) == []
+    await log.delete_stream(stream)
+
+
+async def test_a_deleted_stream_begins_anew_behind_its_end(log: Log, stream: str) -> None:
+    await append(log, stream, None, 3)
+    await log.delete_stream(stream)
+    answer = await append(log, stream, None, 2)
+    assert isinstance(answer, Appended)
+    assert answer.last_revision in (4, None)
+    assert await read(log, stream) == [3, 4]
+    assert await read(log, stream, limit=10) == [3, 4]
+    assert await read(log, stream, backwards=True, limit=10) == [4, 3]
+    assert isinstance(await append(log, stream, None), Conflict)
+    assert isinstance(await append(log, stream, 4), Appended)
+
+
+async def test_an_append_says_where_a_deleted_stream_went_on(
+    stream: str, server: ServerProcess
+) -> None:
+    log = EventLog(server.uri)
+    await append(log, stream, None, 3)
+    await log.delete_stream(stream)
+    answer = await append(log, stream, None, 2)
+    assert isinstance(answer, Appended)
+    assert answer.last_revision == 4
+    await log.close()
+
+
+async def test_a_tombstoned_stream_is_gone_for_good(log: Log, stream: str) -> None:
+    await append(log, stream, None, 3)
+    await log.delete_stream(stream, tombstone=True)
+    for options in ({}, {"limit": 10}, {"backwards": True, "limit": 1}):
+        with pytest.raises(StreamTombstoned, match=stream):
+            await read(log, stream, **options)
+    for expected in (None, 2, ANY):
+        assert isinstance(await append(log, stream, expected), Conflict)
+    await log.delete_stream(stream, tombstone=True)
+    await log.delete_stream(stream)
+
+
+async def test_what_is_not_there_can_be_deleted(log: Log, stream: str) -> None:
+    await log.delete_stream(stream)
+    assert isinstance(await append(log, stream, None), Appended)
+    await log.delete_stream(f"{stream}-2", tombstone=True)
+    assert isinstance(await append(log, f"{stream}-2", None), Conflict)
+
+
+async def test_readers_of_all_are_told_what_was_deleted(log: Log, stream: str) -> None:
+    await append(log, stream, None, 2)
+    await log.delete_stream(stream)
+    await append(log, stream, None)
+    await log.delete_stream(stream, tombstone=True)
+    told = await everything(log, stream)
+    assert [(raw.stream, raw.event_type) for raw in told] == [
+        (stream, "Placed"),
+        (stream, "Placed"),
+        (f"$${stream}", "$metadata"),
+        (stream, "Placed"),
+        (f"$${stream}", "$metadata"),
+        (stream, "$streamDeleted"),
+    ]
+    assert told[2].data == DELETED
+    assert told[4].data.replace(b" ", b"") == b'{"$tb":2}'
+    assert [raw.revision for raw in told] == [0, 1, 0, 2, 1, 2**63 - 1]
+
+
+async def test_streams_whose_names_differ_in_case_alone_are_two(log: Log) -> None:
+    name = f"stock-{uuid4()}"
+    streams = [f"{name}-tea", f"{name}-TEA", f"{name}-Tea"]
+    answers = await log.append([StreamAppend(each, None, records()) for each in streams])
+    assert [type(answer) for answer in answers] == [Appended] * 3
+    for each in streams:
+        assert await read(log, each) == [0]
+
+
+async def test_an_invalid_append_harms_no_other(stream: str, server: ServerProcess) -> None:
+    log = EventLog(server.uri)
+    bad = [
+        StreamAppend(f"{stream}-bad", None, records(event_type="white space")),
+        StreamAppend(f"{stream}-large", None, records(data=b"x" * 17_000_000)),
+        StreamAppend(f"{stream}-\ud800", None, records()),
+        StreamAppend("order-" + "x" * 70_000, None, records()),
+    ]
+    good = [StreamAppend(f"{stream}-{n}", None, records()) for n in range(9)]
+    taken = StreamAppend(f"{stream}-0", 5, records())
+    answers = await log.append([*good[:4], *bad, taken._replace(stream=f"{stream}-x"), *good[4:]])
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [Appended] * 4 + [InvalidAppend] * 4 + [Conflict] + [Appended] * 5
+    for each in good:
+        assert await read(log, each.stream) == [0]
+    await log.close()

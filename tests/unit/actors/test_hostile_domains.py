@@ -1,0 +1,139 @@
+"""What an author's code may do to the log: nothing. On a log in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.envelope import Done, enclose
+from actors.errors import DecisionFailed
+from actors.host.event_checks import MAX_EVENTS
+from actors.host.host import Host
+from eventstore.memory import MemoryLog
+from rayfold import Aggregate, Command, Event, Message, Registry
+
+
+class Poured(Event, name="Poured"):
+    cup: UUID
+    litres: float = 1.0
+
+
+class Spilt(Event, name="Spilt"):
+    cup: UUID
+
+
+class Elsewhere(Event, name="Elsewhere"):
+    cup: UUID
+
+
+class Pour(Command, name="pour", creates=True):
+    cup: UUID
+    how: str
+    count: int = 1
+
+
+class Cup(Message):
+    poured: int = 0
+
+
+class CupAggregate(
+    Aggregate[Cup, Pour, Poured | Spilt], category="cup", id_field="cup", initial=Cup()
+):
+    @staticmethod
+    def decide(state: Cup, command: Pour) -> Iterator[Event]:
+        cup = command.cup
+        match command.how:
+            case "well":
+                for _ in range(command.count):
+                    yield Poured(cup=cup)
+            case "another":
+                yield Poured(cup=cup)
+                yield Poured(cup=OTHER)
+            case "undeclared":
+                yield Elsewhere(cup=cup)
+            case "nan":
+                yield Poured.model_construct(cup=cup, litres=float("nan"))
+            case "infinity":
+                yield Poured(cup=cup).replace(litres=float("inf"))
+            case "without end":
+                while True:
+                    yield Poured(cup=cup)
+            case "midway":
+                yield Poured(cup=cup)
+                raise ZeroDivisionError
+            case "bad fold":
+                yield Poured(cup=cup)
+                yield Spilt(cup=cup)
+            case "no event":
+                yield "poured"  # type: ignore[misc]
+
+    @staticmethod
+    def evolve(state: Cup, event: Poured | Spilt) -> Cup:
+        if isinstance(event, Spilt):
+            raise LookupError("spilt")
+        return state.replace(poured=state.poured + 1)
+
+
+OTHER = uuid4()
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry([sys.modules[__name__]])
+
+
+async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int = 1) -> list[Any]:
+    commands = [Pour(cup=cup, how=how, count=count) for how in hows]
+    return await host.handle([enclose(registry, command) for command in commands])
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("another", f"Poured.cup is '{OTHER}', another aggregate's id"),
+        ("undeclared", "Elsewhere, which is not among the events of CupAggregate"),
+        ("nan", "NaN"),
+        ("infinity", "Infinity"),
+        ("without end", f"more than {MAX_EVENTS} events"),
+        ("midway", "ZeroDivisionError"),
+        ("bad fold", "LookupError"),
+        ("no event", "str, which is not among the events"),
+    ],
+)
+async def test_events_that_may_not_be_on_the_log_fail_their_own_command(
+    registry: Registry, how: str, says: str
+) -> None:
+    log, cup = MemoryLog(), uuid4()
+    host = Host(registry, log, "test")
+    first, bad, last = await pour(host, registry, cup, "well", how, "well")
+    assert isinstance(bad, DecisionFailed)
+    assert says in bad.detail
+    assert [first.revision, last.revision] == [0, 1]
+    assert [raw.event_type async for raw in log.read_stream(f"cup-{cup}")] == ["Poured"] * 2
+    [again] = await pour(Host(registry, log, "another"), registry, cup, "well")
+    assert again == Done(2, 3)
+
+
+async def test_one_command_may_yield_ten_thousand_events(registry: Registry) -> None:
+    log, cup = MemoryLog(), uuid4()
+    host = Host(registry, log, "test")
+    [outcome] = await pour(host, registry, cup, "well", count=10_000)
+    assert outcome == Done(9_999, 10_000)
+
+
+async def test_a_repeat_of_a_command_of_many_events_gets_the_first_receipt(
+    registry: Registry,
+) -> None:
+    log, cup = MemoryLog(), uuid4()
+    envelopes = [
+        enclose(registry, Pour(cup=cup, how="well")),
+        enclose(registry, Pour(cup=cup, how="well", count=5_000)),
+    ]
+    first = await Host(registry, log, "test").handle(envelopes)
+    assert [outcome.position for outcome in first] == [5_001, 5_001]
+    again = await Host(registry, log, "another").handle(envelopes)
+    assert again == first
