@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -140,7 +141,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
         afresh = Table(view)
         for raw in history:
             for step in replica_module.Folding(registry, [view]).steps(raw):
-                afresh.fold(step.key, step.event)
+                afresh.fold(step)
         rows = [json.loads(body) for body in expected.values()]
         filters = [{field: str(row[field])} for field in view.indexes for row in rows]
         for wanted in [{}, *filters]:
@@ -349,9 +350,7 @@ async def test_verification_finds_a_wrong_row_of_postgres_in_memory_too(dsn: str
     assert difference.key == A
 
 
-async def test_what_is_not_the_views_table_is_left_alone(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_not_the_views_table_is_left_alone(dsn: str) -> None:
     log = MemoryLog()
     assert await fill(dsn, VIEWS) == []  # nothing is there
     await tables(dsn, VIEWS, 2)
@@ -359,10 +358,10 @@ async def test_what_is_not_the_views_table_is_left_alone(
     await project(REGISTRY, log, dsn, VIEWS, (0, 2))
     assert await fill(dsn, VIEWS) == []  # a partition has not begun
     await project(REGISTRY, log, dsn, VIEWS, (1, 2))
-    monkeypatch.setattr(TOTALS, "version", 2)
-    assert [each.table.view for each in await fill(dsn, VIEWS)] == [BALANCES, STRICT]
-    monkeypatch.setattr(BALANCES, "stores", ("memory",))
-    assert [each.table.view for each in await fill(dsn, VIEWS)] == [STRICT]
+    views = [replace(TOTALS, version=2), BALANCES, STRICT]
+    assert [each.table.view for each in await fill(dsn, views)] == [BALANCES, STRICT]
+    views = [replace(TOTALS, version=2), replace(BALANCES, stores=("memory",)), STRICT]
+    assert [each.table.view for each in await fill(dsn, views)] == [STRICT]
 
 
 async def test_a_row_that_the_view_does_not_accept_leaves_the_others(

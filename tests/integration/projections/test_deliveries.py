@@ -88,7 +88,7 @@ def test_in_memory_with_rows_that_are_json_only_in_between(
         table = Table(view)
         for at, raw in enumerate(history):
             for step in Folding(registry, [view]).steps(raw):
-                table.fold(step.key, step.event)
+                table.fold(step)
             if at % rests == 0:
                 table.cold()
                 table.freeze(table.cold())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -14,7 +15,7 @@ from projections.memory.replica import Ask
 from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
-from rayfold import Registry
+from rayfold import Registry, ViewDefinition
 from tests.integration.projections import small
 from tests.integration.projections.small import TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
@@ -23,17 +24,17 @@ REGISTRY = Registry([small])
 __all__ = ["dsn"]
 
 
-async def switch(dsn: str, log: MemoryLog) -> None:
+async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> None:
     """Builds and switches, as `PostgresSupervisor.rebuild` does."""
     connection = await asyncpg.connect(dsn)
-    table = await schema.begin_generation(connection, TOTALS)
-    builder = Projector(REGISTRY, log, dsn, [TOTALS], tables={"totals": table})
+    table = await schema.begin_generation(connection, view)
+    builder = Projector(REGISTRY, log, dsn, [view], tables={"totals": table})
     task = asyncio.create_task(builder.run())
     try:
         await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
-        await schema.create_indexes(connection, TOTALS, table)
+        await schema.create_indexes(connection, view, table)
         await schema.switch(
-            connection, TOTALS, table, lambda at: builder.progress.reached(at, DEADLINE)
+            connection, view, table, lambda at: builder.progress.reached(at, DEADLINE)
         )
     finally:
         task.cancel()
@@ -84,24 +85,22 @@ async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
         await connection.close()
 
 
-async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
     async with running(log, dsn, TOTALS):
         pass
     connection = await asyncpg.connect(dsn)
     assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
-    monkeypatch.setattr(TOTALS, "version", 2)
-    left = await schema.begin_generation(connection, TOTALS)
-    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == [TOTALS]
+    changed = replace(TOTALS, version=2)
+    left = await schema.begin_generation(connection, changed)
+    assert await schema.prepare(connection, [changed], {"totals": 1}) == [changed]
     assert await connection.fetchval("SELECT to_regclass($1)", f'"{left}"') is None
     assert await totals(dsn) == {"a": 3}
     await connection.close()
-    await switch(dsn, log)
+    await switch(dsn, log, changed)
     connection = await asyncpg.connect(dsn)
-    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    assert await schema.prepare(connection, [changed], {"totals": 1}) == []
     await connection.close()
 
 

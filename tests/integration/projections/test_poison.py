@@ -29,7 +29,7 @@ REGISTRY = Registry([small])
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The numbers that break the folds."""
     monkeypatch.setattr(following, "RETRY", 0.01)
-    monkeypatch.setattr(TOTALS, "broken", {13})
+    monkeypatch.setattr(small.Totals, "broken", {13})
     return Totals.broken
 
 
