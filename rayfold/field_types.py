@@ -7,6 +7,7 @@ how deep in a union, a list or another model they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError
@@ -21,6 +22,26 @@ _UNWRITABLE = {
     "is-subclass": "a class",
     "generator": "a generator, which is gone once it was read",
 }
+
+_TEXTS = (
+    "str",
+    "bytes",
+    "decimal",
+    "uuid",
+    "date",
+    "time",
+    "datetime",
+    "timedelta",
+    "url",
+    "opaque",
+)
+"""Schemas whose values are text in JSON; "opaque" are addresses and paths."""
+
+_OPAQUE = "lax-or-strict"
+"""The schema that pydantic makes for addresses and paths, with a text for each value."""
+
+_TOLD_APART = ({"str"}, {"uuid", "date", "datetime"})
+"""Texts that are told apart by their form, or are equal where they are not."""
 
 
 def mistakes_of_fields(model: type[BaseModel], *, utc_only: bool = False) -> list[str]:
@@ -62,6 +83,53 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield "is a datetime that is not one instant everywhere: use rayfold.UtcDatetime"
         elif kind in _UNWRITABLE and "serialization" not in each:
             yield f"is {_UNWRITABLE[kind]}: that cannot be written as JSON"
+        elif kind == "dict" and _form_of(each.get("keys_schema"), definitions) == "mixed":
+            yield "has keys that are not text: JSON would make text of them for good"
+        elif kind == "union" and _look_alike(each["choices"], definitions):
+            yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
+
+
+def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
+    """Whether JSON of one member could be read as another's: a date that is a text, say."""
+    forms = [
+        _form_of(each[0] if isinstance(each, tuple) else each, definitions) for each in choices
+    ]
+    texts = {form for form in forms if form in _TEXTS}
+    if "mixed" in forms and any(form in (*_TEXTS, "number", "int-enum") for form in forms):
+        return True
+    if "int-enum" in forms and texts - {"str"}:
+        return True
+    return len([form for form in forms if form in _TEXTS]) > 1 and not any(
+        texts <= apart for apart in _TOLD_APART
+    )
+
+
+def _form_of(node: Any, definitions: dict[str, Any]) -> str:
+    """What a value of the schema is in JSON: a name of `_TEXTS`, "number", "mixed", or other."""
+    while isinstance(node, dict):
+        kind = str(node.get("type"))
+        if kind == "definition-ref":
+            node = definitions.get(node["schema_ref"])
+        elif kind == "literal":
+            return _form_of_values(node["expected"])
+        elif kind == "enum":
+            return {"str": "str", "int": "int-enum"}.get(str(node.get("sub_type")), "mixed")
+        elif kind in ("int", "float"):
+            return "number"
+        elif kind in _TEXTS:
+            return kind
+        elif kind == _OPAQUE:
+            return "opaque"
+        else:
+            node = node.get("schema", node.get("json_schema"))
+    return ""
+
+
+def _form_of_values(values: list[Any]) -> str:
+    kinds = {type(getattr(each, "value", each)) for each in values} - {type(None)}
+    if kinds <= {str} and not any(isinstance(each, Enum) for each in values):
+        return "str"
+    return "number" if kinds <= {int} else "mixed"
 
 
 def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[dict[str, Any]]:
@@ -71,6 +139,8 @@ def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[d
     if not isinstance(node, dict):
         return
     kind = node.get("type")
+    if kind == _OPAQUE:
+        return
     if kind == "definition-ref":
         ref = node["schema_ref"]
         if ref not in seen and ref in definitions:

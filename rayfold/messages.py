@@ -76,6 +76,15 @@ class CommandDefinition:
             if any(isinstance(extra, ServerSupplied) for extra in info.metadata)
         )
 
+    def decode(self, data: bytes) -> Command:
+        """Return the command that was valid JSON before: computed fields in it are passed over.
+
+        Raises:
+            ValidationError: it does not fit.
+        """
+        command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
+        return command
+
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
@@ -118,7 +127,7 @@ class EventDefinition:
         data = event.__pydantic_serializer__.to_json(event, warnings="error")
         if b"NaN" in data or b"Infinity" in data:
             json.loads(data, parse_constant=_refuse_constant)
-        if event != self.model.__pydantic_validator__.validate_json(data):
+        if event != self.model.__pydantic_validator__.validate_json(data, extra="ignore"):
             raise ValueError(f"{self.name} does not come back from JSON as it was written")
         return data
 

@@ -65,7 +65,7 @@ class ViewQueryDefinition(QueryDefinition):
             return [*found, f"{name} needs view=…, the view that it asks"]
         if self.is_page:
             return found + self._mistakes_of_filters(self.view)
-        if set(self.model.model_fields) != {self.view.key}:
+        if self.view.key and set(self.model.model_fields) != {self.view.key}:
             found.append(
                 f"{name} must have the field {self.view.key!r} and no other; "
                 "derive it from PageQuery to ask for many rows"
@@ -73,7 +73,12 @@ class ViewQueryDefinition(QueryDefinition):
         return found
 
     def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:
-        name, found = self.model.__qualname__, []
+        name = self.model.__qualname__
+        found = [
+            f"{name}.{field} needs another name: it is a page's own"
+            for field, info in PageQuery.model_fields.items()
+            if self.model.model_fields[field].annotation != info.annotation
+        ]
         for field in self.filter_fields:
             if field not in view.indexes:
                 found.append(f"{name}.{field} is no index of {view.model.__qualname__}")

@@ -96,7 +96,7 @@ class Registry:
         known = self.events.get(event_type)
         try:
             if known is not None and version == known.version:
-                return [known.model.__pydantic_validator__.validate_json(data)]
+                return [known.model.__pydantic_validator__.validate_json(data, extra="ignore")]
             return [
                 self._read(name, fields, stream, revision)
                 for name, fields in self._upcast(event_type, json.loads(data), version)
@@ -112,7 +112,7 @@ class Registry:
         known = self.events.get(name)
         if known is None:
             raise UnknownEventType(name, stream, revision)
-        return known.model.model_validate_json(json.dumps(fields))
+        return known.model.model_validate_json(json.dumps(fields), extra="ignore")
 
     def _upcast(self, name: str, data: Data, version: int) -> list[tuple[str, Data]]:
         step = self._upcasters.get((name, version))

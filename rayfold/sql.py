@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.messages import KEBAB, Event
-from rayfold.view import MAX_NAME, folds_of, mistakes_of_folds, policy
+from rayfold.view import MAX_NAME, OURS, folds_of, mistakes_of_folds, policy
 
 
 class Statement(NamedTuple):
@@ -76,6 +76,8 @@ class SqlProjection:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(cls, cls.name, KEBAB, "kebab-case, like 'bestsellers'")
         found += too_long(cls, "name", cls.name, MAX_NAME)
+        if cls.name.startswith(OURS) or cls.name in ("public", "information-schema"):
+            found.append(f"{cls.__qualname__}: {cls.name!r} is taken in Postgres: choose another")
         if not cls.schema.strip():
             found.append(f"{cls.__qualname__} needs a `schema` that creates its tables")
         if any(fold.starts or fold.key_of for _, fold in folds_of(cls)):

@@ -45,6 +45,9 @@ MAX_NAME = 48
 
 MAX_FIELD = 63
 
+OURS = ("rayfold-", "pg-")
+"""What names begin with in Postgres that are not the domain's."""
+
 _RESERVED = {
     "revision": "every row's document has a `revision` of its own",
     **dict.fromkeys(
@@ -253,6 +256,8 @@ class ViewDefinition:
         cls, name = self.model, self.model.__qualname__
         found = misnamed(cls, self.name, KEBAB, "kebab-case, like 'order-details'")
         found += too_long(cls, "name", self.name, MAX_NAME)
+        if self.name.startswith(OURS) or self.name.endswith("-pkey"):
+            found.append(f"{name}: {self.name!r} is taken in Postgres: choose another name")
         found += mistakes_of_fields(cls, utc_only=True)
         fields = cls.model_fields
         for field in fields:
@@ -265,14 +270,17 @@ class ViewDefinition:
             if field and field not in fields:
                 found.append(f"{name} has no field {field!r} for its {what}")
             elif field and scalar_of(fields[field]) is None:
-                found.append(f"{name}.{field} cannot be a {what}: its type has no order")
+                found.append(f"{name}.{field} cannot be its {what}: the type has no order")
         found += self._mistakes_of_settings()
         found += mistakes_of_folds(cls)
         if not self.folds:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
-        elif not self.begins_anywhere and not any(fold.starts for fold in self.folds.values()):
+        elif self.key and not self._begins():
             found.append(f"{name}: no row ever begins; mark a fold with @starts, or give defaults")
         return found
+
+    def _begins(self) -> bool:
+        return self.begins_anywhere or any(fold.starts for fold in self.folds.values())
 
     def _mistakes_of_settings(self) -> list[str]:
         name, found = self.model.__qualname__, []

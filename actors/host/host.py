@@ -157,7 +157,7 @@ class Host:
             answer.set_result(Overloaded())
             return answer
         try:
-            command = definition.model.__pydantic_validator__.validate_json(envelope.payload)
+            command = definition.decode(envelope.payload)
         except ValidationError as error:
             answer.set_result(InvalidCommand(str(error)))
             return answer

@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import create_model
 from pydantic.fields import FieldInfo
 
-from rayfold import VersionedRow, View, ViewDefinition
+from rayfold import Message, VersionedRow, ViewDefinition
 from rayfold.keys import Scalar, scalar_of
 
 _LAYOUT = 2
@@ -32,6 +32,27 @@ _SQL_TYPES: dict[type, str] = {
 }
 
 
+class JsonAdapter:
+    """A field's value as JSON, written and read by the rules that hold inside a model."""
+
+    _BEFORE, _BEHIND = b'{"value":', b"}"
+
+    def __init__(self, info: FieldInfo) -> None:
+        value: Any = (info.rebuild_annotation(), ...)
+        self._model: Any = create_model("Value", __base__=Message, value=value)
+
+    def encode(self, value: Any) -> str:
+        """Return the value as JSON."""
+        held = self._model.model_construct(value=value)
+        data: bytes = held.__pydantic_serializer__.to_json(held)
+        return data[len(self._BEFORE) : -len(self._BEHIND)].decode()
+
+    def decode(self, data: str) -> Any:
+        """Return the value that was encoded."""
+        held = self._BEFORE + data.encode() + self._BEHIND
+        return self._model.__pydantic_validator__.validate_json(held, extra="ignore").value
+
+
 class Column(NamedTuple):
     """A field's column.
 
@@ -42,7 +63,7 @@ class Column(NamedTuple):
     field: str
     sql_type: str
     scalar: Scalar | None
-    adapter: TypeAdapter[Any] | None
+    adapter: JsonAdapter | None
     to_sql: Callable[[Any], Any] | None = None
     from_sql: Callable[[Any], Any] | None = None
 
@@ -75,7 +96,7 @@ def columns_of(view: ViewDefinition) -> list[Column]:
 def _column(field: str, info: FieldInfo) -> Column:
     scalar = scalar_of(info)
     if scalar is None:
-        return Column(field, "json", None, _adapter(info.rebuild_annotation()))
+        return Column(field, "json", None, JsonAdapter(info))
     to_sql = _value_of if scalar.enum is not None else None
     if scalar.kind is not int:
         return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql)
@@ -83,13 +104,6 @@ def _column(field: str, info: FieldInfo) -> Column:
     if small and -_MOST <= (scalar.least or 0) <= (scalar.most or 0) <= _MOST:
         return Column(field, "bigint", scalar, None, to_sql)
     return Column(field, "numeric", scalar, None, to_sql, int)
-
-
-def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(annotation, config=View.model_config)
-    except PydanticUserError:  # a model, which has settings of its own
-        return TypeAdapter(annotation)
 
 
 def _value_of(member: Any) -> Any:
@@ -116,7 +130,7 @@ class RowCodec:
         for column in self.columns:
             value = getattr(row, column.field)
             if column.adapter is not None:
-                value = column.adapter.serializer.to_json(value).decode()
+                value = column.adapter.encode(value)
             elif column.to_sql is not None and value is not None:
                 value = column.to_sql(value)
             values.append(value)
@@ -129,7 +143,7 @@ class RowCodec:
             value = record[column.field]
             if value is not None:
                 if column.adapter is not None:
-                    value = column.adapter.validate_json(value)
+                    value = column.adapter.decode(value)
                 elif column.from_sql is not None:
                     value = column.from_sql(value)
             fields[column.field] = value

@@ -1,0 +1,131 @@
+"""Messages and aggregates, each with something wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from typing import Any
+
+from pydantic import Field
+
+from rayfold import Aggregate, Command, Event, Message, Route, upcaster
+
+
+class NotKebab(Command, name="NotKebab"):
+    thing_id: str
+
+
+class LacksId(Command, name="lacks-id"):
+    label: str
+
+
+class ListId(Command, name="list-id"):
+    thing_id: list[str]
+
+
+class Twice(Command, name="twice"):
+    thing_id: str
+
+
+class TwiceAgain(Command, name="twice"):
+    thing_id: str
+
+
+class lower(Event, name="lower"):
+    thing_id: str
+
+
+class NoZone(Event, name="NoZone"):
+    thing_id: str
+    at: datetime
+
+
+class Uncallable(Event, name="Uncallable"):
+    thing_id: str
+    call: Callable[[], None]
+
+
+class LookAlike(Event, name="LookAlike"):
+    thing_id: str
+    when: list[date | str]
+
+
+class LeftOut(Event, name="LeftOut"):
+    thing_id: str
+    secret: str = Field(exclude=True)
+
+
+class Versioned(Event, name="Versioned", version=3):
+    thing_id: str
+
+
+class VersionZero(Event, name="VersionZero", version=0):
+    thing_id: str
+
+
+class State(Message):
+    label: str = ""
+
+
+class Thing(
+    Aggregate[
+        State,
+        NotKebab | LacksId | ListId | Twice | TwiceAgain,
+        lower | NoZone | Uncallable | LookAlike | LeftOut | Versioned | VersionZero,
+    ],
+    category="two-words",
+    id_field="thing_id",
+    initial=State(),
+):
+    @staticmethod
+    def decide(state: Any, command: Any) -> Iterable[Any]:
+        return []
+
+    @staticmethod
+    def evolve(state: Any, event: Any) -> Any:
+        return state
+
+
+class Snapshots(
+    Aggregate[State, Twice, Versioned], category="snapshot", id_field="", initial=State()
+):
+    """Its category is ours, it has no id, and it decides nothing."""
+
+
+class NoTypes(Aggregate, category="untyped", id_field="thing_id"):  # type: ignore[type-arg]
+    @staticmethod
+    def decide(state: Any, command: Any) -> Iterable[Any]:
+        return []
+
+    @staticmethod
+    def evolve(state: Any, event: Any) -> Any:
+        return state
+
+
+@upcaster("Versioned", from_version=3)
+def for_nothing(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+@upcaster("Versioned", from_version=1)
+def into_a_gap(data: dict[str, Any]) -> dict[str, Any]:
+    return data
+
+
+@upcaster("Gone", from_version=1)
+def one(data: dict[str, Any]) -> None:
+    return None
+
+
+@upcaster("Gone", from_version=1)
+def another(data: dict[str, Any]) -> None:
+    return None
+
+
+ROUTES = [
+    Route("POST", "/things/relabel", Twice),
+    Route("POST", "/things/{what}/again", TwiceAgain),
+    Route("POST", "/commands/{thing_id}", Twice),
+    Route("GET", "/things/{thing_id}", Twice),
+    Route("POST", "things", Twice),
+]

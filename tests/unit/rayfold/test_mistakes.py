@@ -1,0 +1,97 @@
+"""An author's mistakes: each has a sentence, and all are told at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rayfold import DomainError, Registry
+from tests.stack import rayfold
+
+MISTAKEN = "tests.unit.rayfold.mistaken"
+ROOT = Path(__file__).resolve().parents[3]
+
+SENTENCES = """
+cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken
+Thing: a category is lower case without a dash; got 'two-words'
+NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
+LacksId has no field 'thing_id', the id
+ListId.thing_id cannot be an id: no scalar
+lower needs name="…" in PascalCase, like 'LineAdded'; got 'lower'
+NoZone.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+Uncallable.call is a callable: that cannot be written as JSON
+LookAlike.when is a union whose members look alike in JSON: keep one, or wrap them in models
+LeftOut.secret is excluded from JSON, so it would be lost
+VersionZero: a schema version starts at 1, not 0
+Snapshots: Rayfold keeps streams of its own in 'snapshot'
+Snapshots needs a static method `decide`
+Snapshots needs a static method `evolve`
+Snapshots needs id_field="…", the field of every message that holds the id
+NoTypes must derive from Aggregate[State, Commands, Events]
+two upcasters read version 1 of 'Gone'
+Keyless needs key="…", the field that identifies a row
+TwoForOne.two and one are both for Versioned: one has to go
+ReturnsNothing.versioned returns nothing: write `return None` where it deletes the row
+Unordered.tags cannot be its index: the type has no order
+Unordered has no field 'colour' for its index
+SystemColumn.xmin needs another name: Postgres has a system column of that name
+SystemColumn.revision needs another name: every row's document has a `revision` of its own
+NeverBegins: no row ever begins; mark a fold with @starts, or give defaults
+FoldsNothing folds no event: mark its functions with @on or @starts
+WhereTo: stores are ('memory', 'postgres'), at least one; got ('redis',)
+Competing: competing consumers need stores=('postgres',) and to park
+Long: the name 'long-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' is 65 \
+bytes long, at most 48 fit
+OurTables: 'rayfold-checkpoint' is taken in Postgres: choose another name
+AnIndex: 'things-pkey' is taken in Postgres: choose another name
+Public: 'public' is taken in Postgres: choose another
+NoTables needs a `schema` that creates its tables
+NoTables handles no event
+NoView needs view=…, the view that it asks
+WrongField must have the field 'thing_id' and no other; derive it from PageQuery to ask for many \
+rows
+NoIndex.thing_id is no index of TwoForOne
+OwnLimit.limit needs another name: it is a page's own
+NoHandle needs result=…, the model of its answer
+NoHandle needs a method `handle`
+NoStatement needs projection=…, whose tables it asks
+NoStatement needs row=…, the model of a row of its answer
+NoStatement needs a method `statement`
+two declarations of the command 'twice': tests.unit.rayfold.mistaken.things.Twice and \
+tests.unit.rayfold.mistaken.things.TwiceAgain
+Twice is a command of both Thing and Snapshots
+OfNobody is for NobodyYields, which no aggregate yields
+the route POST /things/relabel lacks {thing_id}, the id of what Twice is for
+the route POST /things/{what}/again has the parameter 'what', which is no field of TwiceAgain
+the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for
+the route POST /commands/{thing_id} is the gateway's own: choose another first segment
+the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
+the route POST things is no path of segments and {parameters}
+the route POST things lacks {thing_id}, the id of what Twice is for
+an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
+an upcaster reads version 1 of 'Versioned', none reads 2
+""".strip().split("\n")
+
+
+def test_all_are_told_at_once() -> None:
+    with pytest.raises(DomainError) as caught:
+        Registry.load(MISTAKEN)
+    assert sorted(caught.value.mistakes) == sorted(SENTENCES)
+
+
+def test_rayfold_up_tells_them_all_and_exits_with_2(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [*rayfold(), "up", "--domain", MISTAKEN, "--data", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    told = result.stderr.splitlines()
+    assert [each for each in SENTENCES if not any(each in line for line in told)] == []
