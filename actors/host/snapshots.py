@@ -18,6 +18,7 @@ from actors.host.entity import Entity
 from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen
 from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
+from rayfold import Message
 from rayfold.registry import AggregateType
 
 log = logging.getLogger(__name__)
@@ -86,9 +87,14 @@ async def save(store: Log, entity: Entity) -> None:
 
 def _reads_back(entity: Entity, data: bytes) -> bool:
     try:
-        return bool(entity.aggregate.state_type.model_validate_json(data) == entity.state)
+        return bool(_state(entity.aggregate, data) == entity.state)
     except ValidationError:
         return False
+
+
+def _state(aggregate: AggregateType, data: bytes) -> Message:
+    # What a model computes from its fields is in its JSON too, and is no field.
+    return aggregate.state_type.model_validate_json(data, extra="ignore")
 
 
 async def restore(
@@ -107,7 +113,7 @@ async def restore(
             snapshot = _decode(raw.data)
             if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
                 return None
-            state = aggregate.state_type.model_validate_json(bytes(snapshot.state), extra="ignore")
+            state = _state(aggregate, bytes(snapshot.state))
         except (msgspec.MsgspecError, ValidationError):
             return None
         entity = Entity(aggregate, stream)
