@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from actors.command_bus import CommandBus
 from actors.envelope import Envelope, Outcome
-from actors.errors import BadScale, WriteSideError
+from actors.errors import BadScale, InvalidCommand, WriteSideError
 from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
 from actors.placement.dedicated import Dedicated
@@ -54,6 +54,7 @@ class WriteSide:
 
     def __init__(self, registry: Registry, settings: WriteSettings) -> None:
         self.settings = settings
+        self._aggregates = registry.aggregates
         self._hosts: list[HostClient] = []
         self._table = ShardTable(settings.hosts)
         self._dedicated = Dedicated(
@@ -95,6 +96,23 @@ class WriteSide:
             # From here on nothing new is sent to them; what was sent gets its answer first.
             await asyncio.gather(*(self._retire(client) for client in leaving))
             del self._hosts[hosts:]
+
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+        """Delete an aggregate's stream, between two of its commands; see `Log.delete_stream`.
+
+        Raises:
+            InvalidCommand: no aggregate of the domain has such a stream.
+            Overloaded, Unavailable: it was not deleted, or may not have been; try again.
+        """
+        category, dash, aggregate_id = stream.partition("-")
+        owner = self._aggregates.get(category)
+        if owner is None or not dash or not aggregate_id:
+            raise InvalidCommand(f"no aggregate has the stream {stream!r}")
+        if owner.placement is Placement.DEDICATED:
+            client = await self._dedicated.client_of(stream)
+        else:
+            client = self._hosts[self._table.host_of(stream)]
+        await client.delete_stream(stream, tombstone=tombstone)
 
     async def status(self) -> list[dict[str, Any]]:
         """Return the state of every host, and of the dedicated actors."""

@@ -58,6 +58,10 @@ class HostActor:
             **self._running().status(),
         }
 
+    async def delete_stream(self, stream: str, tombstone: bool) -> None:
+        """Delete a stream of which this host is the writer; see `Host.delete`."""
+        await self._running().delete(stream, tombstone=tombstone)
+
     async def drain(self) -> None:
         """Wait until everything accepted has its answer and snapshots are taken; then close."""
         if self._sweeper is not None:

@@ -43,17 +43,28 @@ class Dedicated:
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Return the outcome from the stream's own actor; `Overloaded` if none can be evicted."""
-        stream = envelope.stream
+        try:
+            client = await self.client_of(envelope.stream)
+        except Overloaded as error:
+            return error
+        return await client.send(envelope)
+
+    async def client_of(self, stream: str) -> HostClient:
+        """Return the client of the stream's own actor, which is made if need be.
+
+        Raises:
+            Overloaded: there are too many, and none can be evicted.
+        """
         leaving = self._leaving.get(stream)
         if leaving is not None:
             await asyncio.wait([leaving])
         client = self._clients.get(stream)
         if client is None:
             if len(self._clients) >= self._capacity and not self._evict_one():
-                return Overloaded()
+                raise Overloaded
             client = self._clients[stream] = HostClient(partial(self._make, stream))
         self._clients.move_to_end(stream)
-        return await client.send(envelope)
+        return client
 
     def sweep(self) -> None:
         """Evict those that were idle for long."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable
+from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed
 
@@ -53,17 +55,24 @@ class HostClient:
 
     async def send(self, envelope: Envelope) -> Outcome:
         """Return the command's outcome; `Overloaded` at once if too many wait already."""
-        self.used_at = time.monotonic()
-        self.outstanding += 1
-        self._idle.clear()
-        try:
-            return await self._batcher.call(envelope)
-        except BatchFull:
-            return Overloaded()
-        finally:
-            self.outstanding -= 1
-            if not self.outstanding:
-                self._idle.set()
+        with self._counted():
+            try:
+                return await self._batcher.call(envelope)
+            except BatchFull:
+                return Overloaded()
+
+    async def delete_stream(self, stream: str, *, tombstone: bool) -> None:
+        """Delete a stream of which the host is the writer; see `Host.delete`.
+
+        Raises:
+            Unavailable: no answer; it may have been deleted.
+        """
+        with self._counted():
+            try:
+                async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                    await self.actor.delete_stream.remote(stream, tombstone)
+            except (RayError, StoreUnavailable, TimeoutError) as error:
+                raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
 
     async def idle(self) -> None:
         """Wait until every command that was sent has its answer."""
@@ -73,6 +82,18 @@ class HostClient:
         """Give up what waits."""
         await self._batcher.close()
         self._rpc.close()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.used_at = time.monotonic()
+        self.outstanding += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.outstanding -= 1
+            if not self.outstanding:
+                self._idle.set()
 
     async def _address(self) -> Address:
         address: Address = await self.actor.address.remote()

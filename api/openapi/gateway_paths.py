@@ -106,6 +106,9 @@ class GatewayPaths:
         paths["/operators/discard"] = does(
             "discard", "Go on without a parked event, for good", "Discard", "DiscardAnswer"
         )
+        paths["/operators/delete"] = does(
+            "delete-stream", "Delete an aggregate's stream", "Delete", "Delete"
+        )
         metrics = content("Prometheus' text format", {"text/plain": TEXT})
         paths["/metrics"] = PathItem(
             get=Operation(

@@ -55,6 +55,10 @@ class Operations(Protocol):
         """Fold parked events again; return which, and whether each is still `parked`."""
         ...
 
+    async def delete(self, stream: str, *, tombstone: bool) -> None:
+        """Delete an aggregate's stream; raise `RayfoldError` when it cannot."""
+        ...
+
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """Fold on without a parked event; as `replay`."""
         ...
@@ -83,6 +87,13 @@ class Discard(msgspec.Struct, forbid_unknown_fields=True):
     key: str
 
 
+class Delete(msgspec.Struct, forbid_unknown_fields=True):
+    """Which stream is deleted; with `tombstone` its name can never be used again."""
+
+    stream: str
+    tombstone: bool = False
+
+
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
     """How many parts there are of `write`, `memory`, `postgres`, `memory:VIEW`, `postgres:VIEW`."""
 
@@ -90,7 +101,7 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True):
     n: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 64})]
 
 
-REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale)
+REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale, Delete)
 """The bodies that operators send."""
 
 
@@ -118,6 +129,7 @@ class OperatorRoutes:
             endpoint.handler("GET", "/operators/events/{stream}/{revision}", self._event),
             endpoint.handler("POST", "/operators/replay", self._replay),
             endpoint.handler("POST", "/operators/discard", self._discard),
+            endpoint.handler("POST", "/operators/delete", self._delete),
             endpoint.handler("GET", "/console", self._console, public=True),
         ]
 
@@ -186,6 +198,11 @@ class OperatorRoutes:
     async def _discard(self, call: Call) -> Reply:
         wanted = await _body(call, Discard)
         return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
+
+    async def _delete(self, call: Call) -> Reply:
+        wanted = await _body(call, Delete)
+        await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
+        return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone})
 
     async def _console(self, call: Call) -> Reply:
         return content(PAGE, b"text/html; charset=utf-8")

@@ -184,6 +184,23 @@ def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
 
 
 @app.command()
+def delete(
+    stream: str,
+    tombstone: Annotated[
+        bool, typer.Option("--tombstone", help="For good: the id can never be used again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+) -> None:
+    """Delete an aggregate's stream, with its snapshots and its rows in all views."""
+    if not yes:
+        how = "for good" if tombstone else "so that its id begins anew"
+        typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
+    _ask(data, "/operators/delete", {"stream": stream, "tombstone": tombstone})
+    typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
+
+
+@app.command()
 def verify(data: Data = None, as_json: Json = False) -> None:
     """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
     differences = _ask(data, "/operators/verify")["differences"]

@@ -56,6 +56,10 @@ class StackOperations:
         """See `Operations.replay`."""
         return await self._reads.replay(view, key)
 
+    async def delete(self, stream: str, *, tombstone: bool) -> None:
+        """See `Operations.delete`."""
+        await self._writes.delete_stream(stream, tombstone=tombstone)
+
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""
         return await self._reads.discard(view, key)

@@ -9,11 +9,13 @@ its retries, its reconnects and its errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import uuid4
 
 import grpc
-from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient import AsyncKurrentDBClient, NewEvent, StreamState
 from kurrentdbclient.asyncio_client import autoreconnect, retrygrpc
 from kurrentdbclient.common import handle_rpc_error
+from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
 from eventstore.port import ANY, StreamAppend
@@ -48,6 +50,45 @@ class AppendClient(AsyncKurrentDBClient):
         except grpc.RpcError as error:
             raise handle_rpc_error(error) from error
         return response
+
+    @retrygrpc
+    @autoreconnect
+    async def append_batch(
+        self,
+        stream: str,
+        expected: int | StreamState,
+        events: Sequence[NewEvent],
+        timeout: float,
+    ) -> tuple[int, int]:
+        """Append to one stream of an older server; return its last revision, and the position.
+
+        As `append_to_stream`, which keeps the revision to itself. `timeout` is in seconds.
+
+        Raises:
+            KurrentDBClientError: as `append_to_stream` does.
+        """
+        service = self.connection.streams
+        request = service._construct_batch_append_req(
+            stream_name=stream,
+            current_version=expected,
+            events=events,
+            timeout=timeout,
+            correlation_id=uuid4(),
+        )
+        call = service._stub.BatchAppend(
+            iter([request]),
+            timeout=timeout,
+            metadata=service._metadata(self._call_metadata, requires_leader=True),
+            credentials=self._call_credentials,
+        )
+        try:
+            async for response in call:
+                position = service._convert_batch_append_resp(response, stream, expected)
+                call.cancel()
+                return response.success.current_revision, position
+        except grpc.RpcError as error:
+            raise handle_rpc_error(error) from error
+        raise KurrentDBClientError("the append has no answer")
 
 
 def append_request(appends: Sequence[StreamAppend]) -> v2.AppendRecordsRequest:

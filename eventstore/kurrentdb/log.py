@@ -123,11 +123,8 @@ class EventLog:
             for record in append.records
         ]
         try:
-            position = await client.append_to_stream(
-                append.stream,
-                current_version=_expected(append.expected),
-                events=events,
-                timeout=APPEND_TIMEOUT,
+            last_revision, position = await client.append_batch(
+                append.stream, _expected(append.expected), events, APPEND_TIMEOUT
             )
         except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
             return Conflict(str(error))
@@ -135,7 +132,7 @@ class EventLog:
             return InvalidAppend(str(error))
         except (KurrentDBClientError, grpc.RpcError) as error:
             raise StoreUnavailable(str(error)) from error
-        return Appended(position)
+        return Appended(position, last_revision)
 
     async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
         """See `Log.delete_stream`."""

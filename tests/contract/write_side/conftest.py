@@ -38,15 +38,17 @@ async def orders(
         async def again() -> Any:
             return LocalRuntime(registry, runtime.log).bus
 
-        yield Orders(registry, runtime.bus, runtime.log, again)
+        yield Orders(registry, runtime.bus, runtime.log, again, runtime.host.delete)
     elif kind == "local on a server":
         # Without `append_records`, as on an older server.
         pipelined = EventLog(needs, atomic=False)
 
+        here = LocalRuntime(registry, pipelined)
+
         async def another() -> Any:
             return LocalRuntime(registry, pipelined).bus
 
-        yield Orders(registry, await another(), pipelined, another)
+        yield Orders(registry, here.bus, pipelined, another, here.host.delete)
         await pipelined.close()
     else:
         side: WriteSide = needs
@@ -58,7 +60,7 @@ async def orders(
             await kill_writers(side)
             return side.bus
 
-        yield Orders(registry, side.bus, log, crashed)
+        yield Orders(registry, side.bus, log, crashed, side.delete_stream)
         await log.close()
 
 

@@ -15,11 +15,15 @@ from rayfold import Command, Receipt, Registry
 class Orders:
     """Speaks to a runtime in terms of one domain; the same for all of them."""
 
-    def __init__(self, registry: Registry, bus: CommandBus, log: Log, fresh_bus: Any) -> None:
+    def __init__(
+        self, registry: Registry, bus: CommandBus, log: Log, fresh_bus: Any, delete: Any
+    ) -> None:
         self.registry = registry
         self.bus = bus
         self.log = log
         self._fresh_bus = fresh_bus
+        self.delete = delete
+        """Deletes a stream: `await delete(stream, tombstone=…)`."""
 
     async def send(
         self, command: Command, *, key: UUID | None = None, expected: int | None = None

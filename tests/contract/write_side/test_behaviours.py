@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors.errors import KeyReused, RevisionMismatch, Unavailable
+from actors.errors import AggregateDeleted, KeyReused, RevisionMismatch, Unavailable
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
 from eventstore.records import recorded
@@ -71,7 +71,7 @@ async def test_a_repeat_after_a_crash_gives_the_first_receipt(orders: Orders) ->
     order, key = uuid4(), uuid4()
     create = CreateOrder(order_id=order, customer_id="ada")
     first = await orders.send(create, key=uuid4())
-    # In a round of many, whose receipts share a position.
+    # In a group commit of many, whose receipts share a position.
     receipts = await asyncio.gather(
         orders.send(line(order), key=key),
         *(orders.send(line(order, f"sku-{number}")) for number in range(20)),
@@ -153,3 +153,30 @@ async def test_two_writers_of_one_stream_take_turns(orders: Orders) -> None:
     assert all(isinstance(answer, Receipt | Unavailable) for answer in answers)
     assert len({receipt.revision for receipt in receipts}) == len(receipts)
     assert len(await orders.events(f"order-{order}")) == len(receipts) + 1
+
+
+async def test_a_deleted_aggregate_begins_anew(orders: Orders) -> None:
+    order, key = uuid4(), uuid4()
+    await orders.send(CreateOrder(order_id=order, customer_id="ada"))
+    await orders.send(line(order), key=key)
+    await orders.delete(f"order-{order}", tombstone=False)
+    with pytest.raises(NotFound):
+        await orders.send(line(order), key=key)
+    await orders.send(CreateOrder(order_id=order, customer_id="grace"))
+    await orders.send(line(order), key=key)
+    events = await orders.events(f"order-{order}")
+    assert [event.revision for event in events] == [2, 3]
+    await orders.after_a_crash()
+    assert (await orders.send(PlaceOrder(order_id=order))).revision == 4
+
+
+async def test_a_tombstoned_aggregate_takes_no_command(orders: Orders) -> None:
+    order = uuid4()
+    await orders.send(CreateOrder(order_id=order, customer_id="ada"))
+    await orders.delete(f"order-{order}", tombstone=True)
+    for _ in range(2):
+        with pytest.raises(AggregateDeleted, match=str(order)):
+            await orders.send(line(order))
+        with pytest.raises(AggregateDeleted, match=str(order)):
+            await orders.send(CreateOrder(order_id=order, customer_id="grace"))
+        await orders.after_a_crash()

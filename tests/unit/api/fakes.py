@@ -136,6 +136,10 @@ class FakeOperations:
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         return []
 
+    async def delete(self, stream: str, *, tombstone: bool) -> None:
+        if self.error is not None:
+            raise self.error
+
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         if self.error is not None:
             raise self.error

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from actors.errors import BadScale, Overloaded
+from actors.errors import BadScale, InvalidCommand, Overloaded
 from projections.errors import UnknownTarget
 from rayfold import Registry, Rejected
 from tests.unit.api.conftest import Gateway
@@ -134,6 +134,16 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
     assert answer.status_code == 422
     assert (await gateway.http.get("/operators/events/order-1/x")).status_code == 422
     assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
+
+
+async def test_a_stream_is_deleted(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/operators/delete", json={"stream": "order-1"})
+    assert answer.status_code == 200
+    assert answer.json() == {"stream": "order-1", "tombstone": False}
+    assert fields_of(await gateway.http.post("/operators/delete", json={"tombstone": True}))
+    gateway.operations.error = InvalidCommand("no aggregate has the stream 'x'")
+    answer = await gateway.http.post("/operators/delete", json={"stream": "x"})
+    problem(answer, 422, "invalid-command")
 
 
 async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
