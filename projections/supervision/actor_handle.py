@@ -1,4 +1,4 @@
-"""The near end of an actor of the read side: where it is, and whether it answers."""
+"""An actor of the read side as its callers see it: where it is, and whether it answers."""
 
 from __future__ import annotations
 

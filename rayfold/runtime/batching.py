@@ -66,11 +66,11 @@ class Batcher(Generic[Item, Answer]):
         self._all_came = asyncio.Event()
 
     def __len__(self) -> int:
-        """Items that wait, not counting those on their way."""
+        """Return the number of items that wait, not counting those on their way."""
         return len(self._queue)
 
     async def call(self, item: Item) -> Answer:
-        """The answer to one item.
+        """Return the answer to one item.
 
         Raises:
             BatchFull: too many items wait already.
@@ -91,7 +91,7 @@ class Batcher(Generic[Item, Answer]):
         return await answer
 
     async def close(self) -> None:
-        """Cancels what is on its way; items that wait are cancelled too."""
+        """Cancel what is on its way; items that wait are cancelled too."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -137,7 +137,7 @@ class Batcher(Generic[Item, Answer]):
                         future.set_result(answer)
 
     async def _gather(self, seconds: float) -> None:
-        """Waits until as many are there as are expected, but not for longer than that."""
+        """Wait until as many are there as are expected, but not for longer than that."""
         if seconds > 0 and len(self._queue) < self._expected:
             self._all_came.clear()
             with contextlib.suppress(TimeoutError):

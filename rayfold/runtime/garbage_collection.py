@@ -14,7 +14,7 @@ YOUNG = 50_000
 
 
 def collect_rarely() -> None:
-    """What is alive now is never looked at again, and the rest seldom."""
+    """Never look again at what is alive now, and seldom at the rest."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)

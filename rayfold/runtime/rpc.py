@@ -34,6 +34,12 @@ _KEY = 32
 CONNECT = 5.0
 """Seconds in which a listening process accepts."""
 
+GREETING = 5.0
+"""Seconds in which a caller must show the key."""
+
+STRANGERS = 64
+"""Connections whose caller has not shown the key yet; one more, and the oldest is ended."""
+
 
 class Address(NamedTuple):
     """Where a process listens, and the key that opens the door."""
@@ -48,11 +54,11 @@ class RpcDisconnected(ConnectionError):
 
 
 class RpcServerFailed(Exception):
-    """The far end's function raised, or its answer cannot be made again here; says which."""
+    """The server's function raised, or its answer cannot be made again here; says which."""
 
 
 class RpcServer:
-    """The far end: answers every request by a function of the process's own."""
+    """Answers every request by a function of the process's own."""
 
     def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
         self._answer = answer
@@ -61,10 +67,11 @@ class RpcServer:
         self._closed = False
         self._opening = asyncio.Lock()
         self._connections: set[_Answering] = set()
+        self._strangers: dict[_Answering, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def address(self, host: str) -> Address:
-        """Listens, unless it does already, on a free port of this host.
+        """Listen, unless it does already, on a free port of this host; return the address.
 
         Raises:
             RpcDisconnected: it was closed.
@@ -78,7 +85,7 @@ class RpcServer:
             return Address(host, self._server.sockets[0].getsockname()[1], self._key)
 
     async def close(self) -> None:
-        """Listens no more, and answers what it was asked; then callers find the link broken."""
+        """Listen no more, and answer what was asked; then callers are disconnected."""
         self._closed = True
         if self._server is not None:
             self._server.close()
@@ -87,24 +94,32 @@ class RpcServer:
         self.cut()
 
     def cut(self) -> None:
-        """Ends all connections once what was written is sent."""
+        """End all connections once what was written is sent."""
         for connection in list(self._connections):
             connection.finish()
 
     def opens(self, key: bytes) -> bool:
-        """Whether a caller may speak."""
+        """Return whether a caller may speak."""
         return hmac.compare_digest(key, self._key)
 
     def joined(self, connection: _Answering) -> None:
-        """A caller, who has not shown the key yet."""
+        """Take note of a caller, who has not shown the key yet."""
         self._connections.add(connection)
+        self._strangers[connection] = None
+        if len(self._strangers) > STRANGERS:
+            next(iter(self._strangers)).close()
+
+    def known(self, connection: _Answering) -> None:
+        """Take note that the caller has shown the key."""
+        self._strangers.pop(connection, None)
 
     def left(self, connection: _Answering) -> None:
-        """A caller that went away; what it asked for is done all the same."""
+        """Take note that a caller went away; what it asked for is done all the same."""
         self._connections.discard(connection)
+        self._strangers.pop(connection, None)
 
     def serve(self, connection: _Answering, number: int, payload: bytes) -> None:
-        """Answers one request, while others are answered too."""
+        """Answer one request, while others are answered too."""
         task = asyncio.create_task(self._serve(connection, number, payload))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -120,20 +135,20 @@ class RpcServer:
 
 
 class RpcClient:
-    """The near end. Connects when it is first needed, and again when it has to."""
+    """Calls a server. Connects when it is first needed, and again when it has to."""
 
     def __init__(self, find: Callable[[], Awaitable[Address]]) -> None:
-        """`find` asks where the other process listens now."""
+        """`find` asks where the server listens now."""
         self._find = find
         self._connection: _Calling | None = None
         self._connecting = asyncio.Lock()
 
     async def call(self, request: Any) -> Any:
-        """The answer to a request.
+        """Return the answer to a request.
 
         Raises:
             RpcDisconnected: there is none; the request may have been served.
-            RpcServerFailed: the far end's function raised.
+            RpcServerFailed: the server's function raised.
             Whatever `find` raises.
         """
         connection = self._connection
@@ -142,7 +157,7 @@ class RpcClient:
         return await connection.call(pickle.dumps(request))
 
     def close(self) -> None:
-        """Whoever waits for an answer finds the link broken; the next call connects anew."""
+        """Disconnect: whoever waits for an answer is told so. The next call connects again."""
         if self._connection is not None:
             self._connection.close()
 
@@ -190,20 +205,20 @@ class _Framed(asyncio.Protocol, ABC):
 
     @abstractmethod
     def frame(self, number: int, kind: int, content: bytes) -> None:
-        """One of them, whole."""
+        """Take one of them, whole."""
 
     def send(self, number: int, kind: int, content: bytes) -> None:
-        """Sends one; nothing when the other end is gone."""
+        """Send one; nothing when the other process is gone."""
         if self._transport is not None and not self.lost:
             self._transport.write(_HEAD.pack(len(content), number, kind) + content)
 
     def finish(self) -> None:
-        """Ends the connection once what was written is sent."""
+        """End the connection once what was written is sent."""
         if self._transport is not None:
             self._transport.close()
 
     def close(self) -> None:
-        """Ends the connection at once."""
+        """End the connection at once."""
         self.lost = True
         if self._transport is not None:
             self._transport.abort()
@@ -217,6 +232,7 @@ class _Answering(_Framed):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._impatient = asyncio.get_running_loop().call_later(GREETING, self.close)
         self._owner.joined(self)
 
     def data_received(self, data: bytes) -> None:
@@ -229,10 +245,13 @@ class _Answering(_Framed):
                 self.close()
                 return
             self._greeting = None
+            self._impatient.cancel()
+            self._owner.known(self)
         super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        self._impatient.cancel()
         self._owner.left(self)
 
     def frame(self, number: int, kind: int, content: bytes) -> None:

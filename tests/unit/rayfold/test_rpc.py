@@ -1,13 +1,15 @@
-"""The direct connection between two processes, here both ends in one."""
+"""Calls from socket to socket, here both ends in one process."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from rayfold.runtime import rpc
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
 
 HOST = "127.0.0.1"
@@ -21,18 +23,18 @@ class Stubborn(Exception):
         super().__init__(f"{one} and {other}")
 
 
-class Far:
-    """A far end that does as it is asked."""
+class Server:
+    """A server that does as it is asked."""
 
     def __init__(self) -> None:
-        self.server = RpcServer(self.answer)
+        self.rpc = RpcServer(self.answer)
         self.hold = asyncio.Event()
         self.asked = asyncio.Event()
         self.found = 0
 
     async def find(self) -> Address:
         self.found += 1
-        return await self.server.address(HOST)
+        return await self.rpc.address(HOST)
 
     async def answer(self, request: Any) -> Any:
         if request == "wait":
@@ -46,98 +48,102 @@ class Far:
 
 
 @pytest.fixture
-async def far() -> AsyncIterator[Far]:
-    far = Far()
-    yield far
-    far.hold.set()
-    await far.server.close()
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    yield server
+    server.hold.set()
+    await server.rpc.close()
 
 
 @pytest.fixture
-async def link(far: Far) -> AsyncIterator[RpcClient]:
-    link = RpcClient(far.find)
+async def client(server: Server) -> AsyncIterator[RpcClient]:
+    client = RpcClient(server.find)
     async with asyncio.timeout(DEADLINE):
-        yield link
-    link.close()
+        yield client
+    client.close()
 
 
-async def test_many_calls_share_one_connection(far: Far, link: RpcClient) -> None:
-    waiting = asyncio.create_task(link.call("wait"))
-    await far.asked.wait()
-    answers = await asyncio.gather(*(link.call(number) for number in range(100)))
+async def test_many_calls_share_one_connection(server: Server, client: RpcClient) -> None:
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
+    answers = await asyncio.gather(*(client.call(number) for number in range(100)))
     assert answers == [[number] for number in range(100)]
     assert not waiting.done()  # a slow one does not hold up the others
-    far.hold.set()
+    server.hold.set()
     assert await waiting == ["wait"]
-    assert far.found == 1
+    assert server.found == 1
 
 
-async def test_large_requests_and_answers_arrive_whole(link: RpcClient) -> None:
+async def test_large_requests_and_answers_arrive_whole(client: RpcClient) -> None:
     large = bytes(range(256)) * 40_000
-    assert await link.call(large) == [large]
+    assert await client.call(large) == [large]
 
 
-async def test_what_the_far_end_raises_is_raised_here(link: RpcClient) -> None:
+async def test_what_the_server_raises_is_raised_here(client: RpcClient) -> None:
     with pytest.raises(RpcServerFailed, match="KeyError: 'refused'"):
-        await link.call("refuse")
-    assert await link.call(1) == [1]
+        await client.call("refuse")
+    assert await client.call(1) == [1]
 
 
 async def test_an_answer_that_cannot_be_read_fails_one_call_alone(
-    far: Far, link: RpcClient
+    server: Server, client: RpcClient
 ) -> None:
-    waiting = asyncio.create_task(link.call("wait"))
-    await far.asked.wait()
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
     with pytest.raises(RpcServerFailed, match="Stubborn"):
-        await link.call("stubborn")
-    far.hold.set()
+        await client.call("stubborn")
+    server.hold.set()
     assert await waiting == ["wait"]
-    assert far.found == 1
+    assert server.found == 1
 
 
-async def test_what_was_asked_is_answered_before_the_far_end_closes(
-    far: Far, link: RpcClient
+async def test_what_was_asked_is_answered_before_the_server_closes(
+    server: Server, client: RpcClient
 ) -> None:
-    waiting = asyncio.create_task(link.call("wait"))
-    await far.asked.wait()
-    closing = asyncio.create_task(far.server.close())
-    far.hold.set()
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
+    closing = asyncio.create_task(server.rpc.close())
+    server.hold.set()
     assert await waiting == ["wait"]
     await closing
 
 
-async def test_whoever_waits_is_told_that_the_far_end_went_away(far: Far, link: RpcClient) -> None:
-    waiting = asyncio.create_task(link.call("wait"))
-    await far.asked.wait()
-    far.server.cut()
+async def test_whoever_waits_is_told_that_the_server_went_away(
+    server: Server, client: RpcClient
+) -> None:
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
+    server.rpc.cut()
     with pytest.raises(RpcDisconnected):
         await waiting
 
 
-async def test_a_far_end_that_came_back_is_found_again(far: Far, link: RpcClient) -> None:
-    assert await link.call(1) == [1]
-    await far.server.close()
-    far.server = RpcServer(far.answer)
-    while far.found == 1:
+async def test_a_server_that_came_back_is_found_again(server: Server, client: RpcClient) -> None:
+    assert await client.call(1) == [1]
+    await server.rpc.close()
+    server.rpc = RpcServer(server.answer)
+    while server.found == 1:
         try:
-            assert await link.call(2) == [2]
+            assert await client.call(2) == [2]
         except RpcDisconnected:
             continue  # the news had not arrived yet
-    assert far.found == 2
+    assert server.found == 2
 
 
-async def test_a_caller_that_gave_up_does_not_disturb_the_next(far: Far, link: RpcClient) -> None:
-    waiting = asyncio.create_task(link.call("wait"))
-    await far.asked.wait()
+async def test_a_caller_that_gave_up_does_not_disturb_the_next(
+    server: Server, client: RpcClient
+) -> None:
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    far.hold.set()
-    assert await link.call(1) == [1]
+    server.hold.set()
+    assert await client.call(1) == [1]
 
 
-async def test_nobody_listens_to_whoever_has_no_key(far: Far) -> None:
-    address = await far.find()
+async def test_nobody_listens_to_whoever_has_no_key(server: Server) -> None:
+    address = await server.find()
 
     async def wrong() -> Address:
         return address._replace(key=b"x" * len(address.key))
@@ -146,12 +152,40 @@ async def test_nobody_listens_to_whoever_has_no_key(far: Far) -> None:
         await RpcClient(wrong).call(1)
 
 
-async def test_an_address_where_nobody_listens_breaks_the_link(far: Far) -> None:
-    address = await far.find()
-    await far.server.close()
+async def test_an_address_where_nobody_listens_disconnects(server: Server) -> None:
+    address = await server.find()
+    await server.rpc.close()
 
     async def gone() -> Address:
         return address
 
     with pytest.raises(RpcDisconnected):
         await RpcClient(gone).call(1)
+
+
+async def test_whoever_shows_no_key_is_ended(
+    server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "GREETING", 0.01)
+    assert await client.call(1) == [1]
+    address = await server.find()
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(address.key[:-1])
+    assert await reader.read() == b""
+    writer.close()
+    assert await client.call(2) == [2]
+    assert server.found == 2  # the client's own connection has stayed
+
+
+async def test_strangers_keep_nobody_out(
+    server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "STRANGERS", 3)
+    address = await server.find()
+    strangers = [await asyncio.open_connection(address.host, address.port) for _ in range(9)]
+    assert await client.call(1) == [1]
+    for reader, _ in strangers[:6]:
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    for _, writer in strangers:
+        writer.close()
