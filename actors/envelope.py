@@ -6,10 +6,17 @@ import hashlib
 import math
 import time
 from typing import Any, NamedTuple
+from unicodedata import category
 from uuid import UUID, uuid4
 
+from actors.errors import InvalidCommand
 from rayfold import Command, Registry
 from rayfold.registry import AggregateType
+
+MAX_ID_BYTES = 1024
+"""Of an aggregate's id as text; a row's key in Postgres may have some more."""
+
+_SURELY_SHORT = MAX_ID_BYTES // 4
 
 
 class Envelope(NamedTuple):
@@ -88,5 +95,24 @@ def enclose(
 
 
 def stream_of(aggregate: AggregateType, command: Command) -> str:
-    """Return the stream of the aggregate that a command is for."""
-    return aggregate.stream(getattr(command, aggregate.id_field))
+    """Return the stream of the aggregate that a command is for.
+
+    Raises:
+        InvalidCommand: the id is empty, has control characters, or is longer than
+            `MAX_ID_BYTES`: no store keeps rows under such a key.
+    """
+    stream = aggregate.stream(getattr(command, aggregate.id_field))
+    if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] == "-":
+        _check_id(aggregate, stream)
+    return stream
+
+
+def _check_id(aggregate: AggregateType, stream: str) -> None:
+    aggregate_id = stream[len(aggregate.category) + 1 :]
+    if not aggregate_id:
+        raise InvalidCommand(f"{aggregate.id_field} is empty")
+    if any(category(character) in ("Cc", "Cs") for character in aggregate_id):
+        raise InvalidCommand(f"{aggregate.id_field} has control characters: {aggregate_id[:80]!r}")
+    size = len(aggregate_id.encode())
+    if size > MAX_ID_BYTES:
+        raise InvalidCommand(f"{aggregate.id_field} has {size} bytes; at most {MAX_ID_BYTES}")

@@ -1,0 +1,70 @@
+"""Which ids an aggregate can have: all that every store can keep rows under."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from actors.envelope import MAX_ID_BYTES, enclose, stream_of
+from actors.errors import InvalidCommand
+from actors.host.host import Host
+from eventstore.memory import MemoryLog
+from rayfold import Aggregate, Command, Event, Message, Registry
+
+
+class Labelled(Event, name="Labelled"):
+    text: str
+
+
+class AddLabel(Command, name="add-label", creates=True):
+    text: str
+
+
+class Label(Message):
+    pass
+
+
+class LabelAggregate(
+    Aggregate[Label, AddLabel, Labelled], category="label", id_field="text", initial=Label()
+):
+    @staticmethod
+    def decide(state: Label, command: AddLabel) -> list[Labelled]:
+        return [Labelled(text=command.text)]
+
+    @staticmethod
+    def evolve(state: Label, event: Labelled) -> Label:
+        return state
+
+
+LONGEST = "x" * MAX_ID_BYTES
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-", "a-b", "$all", "$$x", " x ", "a/b", "..", "'; --", "茶", "e\u0301", "🍵" * 99, LONGEST],
+)
+async def test_an_id_may_have_any_character_that_can_be_shown(text: str) -> None:
+    log, registry = MemoryLog(), Registry([sys.modules[__name__]])
+    envelope = enclose(registry, AddLabel(text=text))
+    assert envelope.stream == f"label-{text}"
+    [outcome] = await Host(registry, log, "test").handle([envelope])
+    assert not isinstance(outcome, Exception)
+    assert len([raw async for raw in log.read_stream(f"label-{text}")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "text is empty"),
+        ("a\0b", "control characters"),
+        ("a\nb", "control characters"),
+        ("\x7f", "control characters"),
+        ("a\ud800", "control characters"),
+        ("x" * (MAX_ID_BYTES + 1), "has 1025 bytes; at most 1024"),
+        ("茶" * 400, "has 1200 bytes"),
+    ],
+)
+def test_an_id_that_no_store_can_keep_is_refused(text: str, says: str) -> None:
+    with pytest.raises(InvalidCommand, match=says):
+        stream_of(LabelAggregate, AddLabel.model_construct(text=text))
