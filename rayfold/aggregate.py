@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import types
 from abc import ABC, abstractmethod
@@ -11,7 +10,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 from rayfold.field_types import mistakes_of_fields
-from rayfold.fingerprint import fingerprint_of
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 
@@ -118,8 +117,8 @@ class Aggregate(ABC, Generic[S, C, E]):
     @classmethod
     def fold_fingerprint(cls) -> str:
         """Return a text that changes when folding the same events may give another state."""
-        schema = json.dumps(cls.state_type.model_json_schema(mode="serialization"), sort_keys=True)
-        return f"{cls.fold_version} {fingerprint_of(cls.evolve)} {cls.initial!r} {schema}"
+        code = fingerprint_of(cls.evolve, cls.initial)
+        return f"{cls.fold_version} {code} {fingerprint_of_model(cls.state_type)}"
 
     @classmethod
     def mistakes(cls) -> list[str]:

@@ -2,9 +2,9 @@
 
 A table that a fold has filled is stale when the fold changes, whether or not anybody
 thought of raising a version. Comments, docstrings, annotations and line breaks do not
-count. Functions and constants of the same package that a function names are followed;
-methods of values that it is given are not, since nobody knows which they will be: for
-those there is `version=…` (a view's) and `fold_version=…` (an aggregate's).
+count. What a function names of its own package is followed: functions, constants, modules, and
+classes with all their methods. Other packages are not, nor what only a value knows: for those
+there is `version=…` (a view's) and `fold_version=…` (an aggregate's).
 """
 
 from __future__ import annotations
@@ -12,43 +12,135 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import json
+import re
 import textwrap
-from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
-from typing import Any
+from collections.abc import Iterator
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, get_args
+from uuid import UUID
+
+from pydantic import BaseModel
+
+_PLAIN = (str, bytes, int, float, complex, Decimal, UUID, date, time, timedelta, range, re.Pattern)
+"""Types whose `repr` says what the value is, in every process alike."""
 
 
-def fingerprint_of(*functions: Callable[..., Any] | None) -> str:
-    """Return a short text that is another one when one of the functions means another thing."""
+def fingerprint_of(*values: Any) -> str:
+    """Return a short text that is another one when one of the values means another thing.
+
+    They are functions and classes; None counts for nothing.
+    """
     seen: set[int] = set()
-    parts = [part for function in functions for part in _meaning(function, seen)]
+    parts = [part for value in values for part in _meaning(value, seen)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()
+
+
+def fingerprint_of_model(model: type[BaseModel]) -> str:
+    """Return a short text that is another one when the model has other fields or defaults.
+
+    What its classes of the same package do counts too, as a fold may call it.
+    """
+    schema = json.dumps(_settled(model.model_json_schema(mode="serialization")), sort_keys=True)
+    fields = model.model_fields.values()
+    code = fingerprint_of(
+        model,
+        *(info.default_factory for info in fields),
+        *(each for info in fields for each in _classes_in(info.annotation, model.__module__)),
+    )
+    return hashlib.blake2b(f"{schema} {code}".encode(), digest_size=9).hexdigest()
+
+
+def _settled(node: Any) -> Any:
+    """The schema with defaults in one order: those that are sets have another in each process."""
+    if isinstance(node, dict):
+        return {
+            name: sorted(each, key=repr)
+            if name == "default" and isinstance(each, list)
+            else _settled(each)
+            for name, each in node.items()
+        }
+    return [_settled(each) for each in node] if isinstance(node, list) else node
+
+
+def _classes_in(annotation: Any, module: str) -> Iterator[type]:
+    """The classes that an annotation names, of the same package as the module."""
+    if isinstance(annotation, type) and _package_of(annotation.__module__) == _package_of(module):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _classes_in(each, module)
 
 
 def _meaning(value: Any, seen: set[int]) -> Iterator[str]:
     value = getattr(value, "__func__", value)
-    if not isinstance(value, FunctionType):
-        yield repr(value) if value is None or isinstance(value, type) else type(value).__name__
-        return
     if id(value) in seen:
         return
-    seen.add(id(value))
-    yield _source(value) or _bytecode(value.__code__)
-    yield repr(value.__defaults__) if _is_plain(value.__defaults__) else ""
-    package = value.__module__.partition(".")[0]
-    for name in sorted(_names(value.__code__)):
-        if name not in value.__globals__:
+    if isinstance(value, FunctionType):
+        seen.add(id(value))
+        yield from _meaning_of_function(value, seen)
+    elif isinstance(value, type) and value.__module__ != "builtins":
+        seen.add(id(value))
+        yield from _meaning_of_class(value, seen)
+    else:
+        yield _said(value) or type(value).__name__
+
+
+def _meaning_of_function(function: FunctionType, seen: set[int]) -> Iterator[str]:
+    yield _source(function) or _bytecode(function.__code__)
+    yield _said([function.__defaults__, function.__kwdefaults__]) or ""
+    package = _package_of(function.__module__)
+    names = sorted(_names(function.__code__))
+    for name in names:
+        if name in function.__globals__:
+            yield from _meaning_of_name(name, function.__globals__[name], names, package, seen)
+    for cell in function.__closure__ or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:  # not set yet: a class that names itself
             continue
-        named = value.__globals__[name]
-        if isinstance(named, FunctionType) and named.__module__.partition(".")[0] == package:
-            yield from _meaning(named, seen)
-        elif _is_plain(named):
-            yield f"{name}={named!r}"
-    for cell in value.__closure__ or ():
-        if isinstance(cell.cell_contents, FunctionType):
-            yield from _meaning(cell.cell_contents, seen)
-        elif _is_plain(cell.cell_contents):
-            yield repr(cell.cell_contents)
+        if isinstance(held, FunctionType):
+            yield from _meaning(held, seen)
+        else:
+            yield _said(held) or ""
+
+
+def _meaning_of_name(
+    name: str, value: Any, names: list[str], package: str, seen: set[int]
+) -> Iterator[str]:
+    if not isinstance(value, FunctionType):
+        value = getattr(value, "__wrapped__", value)  # by functools.cache
+    if isinstance(value, ModuleType):
+        if _package_of(value.__name__) == package and id(value) not in seen:
+            for inner in names:
+                if inner in vars(value) and not isinstance(vars(value)[inner], ModuleType):
+                    yield from _meaning_of_name(inner, vars(value)[inner], names, package, seen)
+    elif isinstance(value, FunctionType | type):
+        if _package_of(value.__module__) == package:
+            yield from _meaning(value, seen)
+    elif (said := _said(value)) is not None:
+        yield f"{name}={said}"
+
+
+def _meaning_of_class(cls: type, seen: set[int]) -> Iterator[str]:
+    if issubclass(cls, Enum):
+        yield _said([(each.name, each.value) for each in cls]) or ""
+    package = _package_of(cls.__module__)
+    for base in cls.__mro__:
+        if _package_of(base.__module__) != package:
+            continue
+        for name, member in sorted(vars(base).items()):
+            member = getattr(member, "fget", None) or getattr(member, "func", member)
+            member = getattr(member, "__func__", member)
+            if isinstance(member, FunctionType) and member.__module__ == base.__module__:
+                yield name
+                yield from _meaning(member, seen)
+
+
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _source(function: FunctionType) -> str | None:
@@ -75,7 +167,9 @@ def _bytecode(code: CodeType) -> str:
 def _constant(value: Any) -> str:
     if isinstance(value, CodeType):
         return _bytecode(value)
-    # What a set looks like is another thing in each process.
+    if isinstance(value, tuple):
+        return repr([_constant(each) for each in value])
+    # In which order a set is gone through is another in each process.
     return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
 
 
@@ -87,10 +181,21 @@ def _names(code: CodeType) -> set[str]:
     return names
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether the value's `repr` says what it is, in every process alike."""
+def _said(value: Any) -> str | None:
+    """What a constant is, in every process alike; None if nobody can say."""
     if isinstance(value, dict):
-        return all(_is_plain(each) for pair in value.items() for each in pair)
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | bytes | int | float | type)
+        pairs = [(_said(key), _said(each)) for key, each in value.items()]
+        return None if any(None in pair for pair in pairs) else repr(pairs)
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [_said(each) for each in value]
+        if None in parts:
+            return None
+        in_order = parts if isinstance(value, list | tuple) else sorted(map(str, parts))
+        return f"{type(value).__name__}{in_order}"
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}={_said(value.value)}"
+    if isinstance(value, BaseModel):
+        return f"{type(value).__name__}{_said(value.__dict__)}"
+    if value is None or isinstance(value, (*_PLAIN, type)):
+        return repr(value)
+    return None

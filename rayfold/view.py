@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, get_ar
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.field_types import holds, mistakes_of_fields
-from rayfold.fingerprint import fingerprint_of
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.keys import scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
@@ -174,7 +174,6 @@ class ViewDefinition:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with whatever changes what the rows are: fields, folds, keys, defaults."""
-        factories = [info.default_factory for info in self.model.model_fields.values()]
         folds = sorted(self.folds.values(), key=lambda fold: fold.event_type.__rayfold__.name)
         declared = (
             self.version,
@@ -182,10 +181,10 @@ class ViewDefinition:
             sorted(self.indexes),
             self.delivery,
             [(fold.event_type.__rayfold__.name, fold.starts) for fold in folds],
-            json.dumps(self.model.model_json_schema(mode="serialization"), sort_keys=True),
+            fingerprint_of_model(self.model),
         )
         code = fingerprint_of(
-            *factories, *(each for fold in folds for each in (fold.apply, fold.key_of))
+            *(each for fold in folds for each in (fold.apply, fold.key_of, fold.event_type))
         )
         return f"{declared} {code}"
 
@@ -304,7 +303,7 @@ class View(Message):
     - `stores`: where it is kept; a query is answered by the first one that can.
     - `indexes`: fields that queries may filter by.
     - `version`: raise it when a fold changes meaning in code that Rayfold does not see, in a
-      library for instance; other changes are noticed without.
+      library for instance; what changes in the domain's own package is noticed without.
     - `on_poison`: what an event does that cannot be folded: "park" its own row, while all
       others go on, or "stop" the view.
     - `delivery`: "ordered" folds events in the log's order. "competing" has many consumers

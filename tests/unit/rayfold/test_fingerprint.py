@@ -1,0 +1,193 @@
+"""What a view means is noticed by its code: a change of meaning, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfold import Registry
+
+ROOT = Path(__file__).resolve().parents[3]
+
+DOMAIN = '''
+from __future__ import annotations
+import functools
+from decimal import Decimal
+from pydantic import Field
+from rayfold import *
+from {package} import prices
+
+COUNTED = {{"tea", "cake", "bread"}}
+RATE = Decimal("1.10")
+
+def net(event):
+    """In cents."""
+    return event.cents
+
+@functools.cache
+def rounded(cents):
+    return cents
+
+class Put(Command, name="put"):
+    id: str
+    cents: int
+
+class WasPut(Event, name="WasPut"):
+    id: str
+    cents: int
+
+    @property
+    def doubled(self):
+        return self.cents * 2
+
+class Money(Message):
+    cents: int = 0
+
+    def plus(self, cents):
+        return Money(cents=self.cents + cents)
+
+class State(Message):
+    total: Money = Money()
+
+class Thing(Aggregate[State, Put, WasPut], category="thing", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state, command):
+        return [WasPut(id=command.id, cents=command.cents)]
+
+    @staticmethod
+    def evolve(state, event):
+        return state.replace(total=state.total.plus(event.cents))
+
+class Totals(View, name="totals", key="id"):
+    id: str
+    money: Money = Money()
+    seen: frozenset[str] = frozenset({{"a", "b", "c", "d"}})
+    extra: int = Field(default_factory=lambda: 0)
+
+    @staticmethod
+    @on(WasPut, key=lambda event: event.id)
+    def was_put(row, event):
+        # A comment.
+        if row.id in COUNTED:
+            return row.replace(extra=rounded(net(event)) + prices.of(event) + RATE)
+        return row.replace(money=row.money.plus(event.doubled))
+'''
+
+PRICES = "def of(event):\n    return 1\n"
+
+CHANGES = {
+    "a fold": ("row.money.plus(event.doubled)", "row.money.plus(-event.doubled)"),
+    "a key": ("key=lambda event: event.id", "key=lambda event: event.id.upper()"),
+    "a default factory": ("default_factory=lambda: 0", "default_factory=lambda: 1"),
+    "a default": ("money: Money = Money()", "money: Money = Money(cents=1)"),
+    "a function that a fold calls": ("return event.cents", "return -event.cents"),
+    "one behind a cache": ("return cents\n", "return cents + 1\n"),
+    "a constant": ('Decimal("1.10")', 'Decimal("1.20")'),
+    "a constant set": ('"bread"', '"butter"'),
+    "a method of a value": ("self.cents + cents", "self.cents - cents"),
+    "a property of the event": ("self.cents * 2", "self.cents * 3"),
+    "which events": ("@on(WasPut, key", "@starts(WasPut, key"),
+}
+
+NO_CHANGES = {
+    "a comment": ("# A comment.", "# Another."),
+    "a docstring": ("In cents.", "In pence."),
+    "a line break": ("return row.replace(extra=", "return row.replace(\n                extra="),
+    "what decide does": ("return [WasPut(id=command.id", "return 2 * [WasPut(id=command.id"),
+}
+
+COUNT = iter(range(10_000))
+
+
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, prices: str) -> Registry:
+    package = f"fingerprinted_{next(COUNT)}"
+    folder = tmp_path / package
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "prices.py").write_text(prices)
+    (folder / "things.py").write_text(source.format(package=package))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return Registry.load(package)
+
+
+def fingerprints(registry: Registry) -> tuple[str, str]:
+    thing: Any = registry.aggregates["thing"]
+    return registry.views["totals"].fingerprint, thing.fold_fingerprint()
+
+
+@pytest.fixture
+def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    return fingerprints(load(tmp_path, monkeypatch, DOMAIN, PRICES))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_view_that_means_another_thing_is_noticed(
+    what: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CHANGES[what][0] in DOMAIN
+    after = load(tmp_path, monkeypatch, DOMAIN.replace(*CHANGES[what]), PRICES)
+    assert fingerprints(after)[0] != before[0]
+
+
+def test_a_module_that_a_fold_names_is_followed(
+    before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = load(tmp_path, monkeypatch, DOMAIN, PRICES.replace("1", "2"))
+    assert fingerprints(after)[0] != before[0]
+
+
+@pytest.mark.parametrize("what", NO_CHANGES)
+def test_what_changes_nothing_builds_nothing_again(
+    what: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert NO_CHANGES[what][0] in DOMAIN
+    after = load(tmp_path, monkeypatch, DOMAIN.replace(*NO_CHANGES[what]), PRICES)
+    assert fingerprints(after) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("state.total.plus(event.cents)", "state.total.plus(2 * event.cents)"),
+        ("self.cents + cents", "self.cents - cents"),
+        ("initial=State()", "initial=State(total=Money(cents=1))"),
+    ],
+)
+def test_an_evolve_that_means_another_thing_is_noticed(
+    change: tuple[str, str],
+    before: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    after = load(tmp_path, monkeypatch, DOMAIN.replace(*change), PRICES)
+    assert fingerprints(after)[1] != before[1]
+
+
+def test_every_process_finds_the_same(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "__init__.py").write_text("")
+    (tmp_path / "made" / "prices.py").write_text(PRICES)
+    (tmp_path / "made" / "things.py").write_text(DOMAIN.format(package="made"))
+    script = textwrap.dedent("""
+        from rayfold import Registry
+        for package in ("made", "domain", "examples.shop"):
+            registry = Registry.load(package)
+            print([view.fingerprint for view in registry.views.values()])
+            print([each.fold_fingerprint() for each in registry.aggregates.values()])
+    """)
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(told) == 1
