@@ -6,7 +6,7 @@ from rayfold import RayfoldError
 
 
 def named(error: BaseException) -> str:
-    """The error for operators."""
+    """Return the error for operators."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -25,6 +25,10 @@ class Behind(ProjectionError):
 
     def __str__(self) -> str:
         return f"view {self.view!r} is at position {self.position}, not yet at {self.wanted}"
+
+
+class ActorUnavailable(ProjectionError):
+    """An actor of the read side does not answer, or what it was asked to do broke."""
 
 
 class ReplicaUnavailable(ProjectionError):

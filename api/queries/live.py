@@ -52,7 +52,7 @@ def _live(query_type: Any, queries: Queries) -> Handler:
         if after is None:
             # A stream of a row that is not there would stay empty: 404 is more help.
             try:
-                respond(await queries.ask(query, at_least=seen, deadline=TIMEOUT), {})
+                respond(await queries.ask(query, at_least=seen, timeout=TIMEOUT), {})
             except Behind as behind:
                 return processing(behind)
         if seen is not None:

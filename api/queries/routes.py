@@ -34,7 +34,7 @@ class Queries(Protocol):
         query: Query,
         *,
         at_least: int | None = None,
-        deadline: float = 2.0,
+        timeout: float = 2.0,
         store: str | None = None,
     ) -> Answer:
         """See `QueryBus.ask`."""
@@ -106,9 +106,7 @@ class QueryRoutes:
         if at_least is not None and (wait := read.wait_seconds(headers)) is not None:
             timeout = wait
         try:
-            answer = await self._queries.ask(
-                query, at_least=at_least, deadline=timeout, store=store
-            )
+            answer = await self._queries.ask(query, at_least=at_least, timeout=timeout, store=store)
         except Behind as behind:
             return processing(behind)
         return respond(answer, headers)

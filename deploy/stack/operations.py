@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from actors.write_side import WriteSide
@@ -18,43 +17,42 @@ class StackOperations:
 
     async def parts(self) -> list[dict[str, Any]]:
         """See `Operations.parts`."""
-        write_parts, read_parts = await asyncio.gather(self._writes.status(), self._reads.status())
-        return [*write_parts, *read_parts]
+        return [*await self._writes.status(), *self._reads.monitor.status()]
 
     async def scale(self, target: str, count: int) -> None:
         """See `Operations.scale`."""
         if target == "write":
             await self._writes.scale(count)
         else:
-            await self._reads.scale(target, count)
+            await self._reads.scaling.scale(target, count)
 
     async def verify(self) -> list[dict[str, Any]]:
         """See `Operations.verify`."""
-        return await self._reads.verify()
+        return await self._reads.verification.verify()
 
     def moves(self) -> list[dict[str, Any]]:
         """See `Operations.moves`."""
-        return self._reads.moves()
+        return self._reads.scaling.moves()
 
     def rebuild(self, view: str) -> dict[str, Any]:
         """See `Operations.rebuild`."""
-        return self._reads.rebuild(view)
+        return self._reads.rebuilds.begin(view)
 
     def rebuilds(self) -> list[dict[str, Any]]:
         """See `Operations.rebuilds`."""
-        return self._reads.rebuilds()
+        return self._reads.rebuilds.status()
 
     async def parked(self) -> list[dict[str, Any]]:
         """See `Operations.parked`."""
-        return await self._reads.parked()
+        return await self._reads.parked_events.parked()
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """See `Operations.parked_event`."""
-        return await self._reads.parked_event(stream, revision)
+        return await self._reads.parked_events.event(stream, revision)
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.replay`."""
-        return await self._reads.replay(view, key)
+        return await self._reads.parked_events.replay(view, key)
 
     async def delete(self, stream: str, *, tombstone: bool) -> None:
         """See `Operations.delete`."""
@@ -62,4 +60,4 @@ class StackOperations:
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""
-        return await self._reads.discard(view, key)
+        return await self._reads.parked_events.discard(view, key)

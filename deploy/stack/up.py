@@ -140,7 +140,7 @@ async def _run(
         try:
             writes, reads = await _together(write_side(), read_side())
             with display.part("views"):
-                await reads.caught_up(CATCH_UP)
+                await reads.monitor.caught_up(CATCH_UP)
         except RayfoldError as error:
             raise StartError(str(error)) from error
     from api.app import create_app

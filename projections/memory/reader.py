@@ -1,4 +1,4 @@
-"""Queries to memory replicas: the less loaded of two that are ready, in batches."""
+"""Queries to memory replicas: the less loaded of two that are ready, hedged by another."""
 
 from __future__ import annotations
 
@@ -6,146 +6,101 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
-from ray.exceptions import RayActorError, RayError
+from projections.errors import ActorUnavailable, Behind, ReplicaUnavailable
+from projections.memory.replica_handle import ReplicaHandle
+from projections.row_query import RowQuery, RowResult
+from projections.supervision.placements import Placements
+from rayfold.runtime.batching import BatchFull
+from rayfold.runtime.rpc import RpcDisconnected, RpcServerFailed
 
-from projections.errors import Behind, ReplicaUnavailable
-from projections.memory.replica import Ask, Found
-from projections.supervision.actor_handle import SILENCE, ActorHandle
-from rayfold.runtime.batching import Batcher, BatchFull
-from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed
+HEDGE = 0.2
+"""Seconds without an answer after which another replica is asked instead."""
 
-BATCH = 256
-BATCHES = 2
-QUEUE = 8192
-
-
-class ReplicaClient(ActorHandle):
-    """A memory replica, with the queries that are on their way to it."""
-
-    def __init__(self, name: str, views: Sequence[str], actor: Any) -> None:
-        super().__init__(name, "memory", actor, views)
-        self.batcher: Batcher[Ask, Found | Exception] = Batcher(
-            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
-        )
-        self._link = RpcClient(self._address)
-        self.open = 0
-        self._drained = asyncio.Event()
-
-    async def ask(self, ask: Ask) -> Found:
-        """The replica's answer.
-
-        Raises:
-            BadCursor: the replica says so.
-            RayError, RpcDisconnected, RpcServerFailed: it does not answer.
-            BatchFull: too many queries wait for it.
-        """
-        self.open += 1
-        try:
-            found = await self.batcher.call(ask)
-        finally:
-            self.open -= 1
-            if not self.open:
-                self._drained.set()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def idle(self) -> None:
-        """Returns when no query is on its way to it."""
-        while self.open:
-            self._drained.clear()
-            await self._drained.wait()
-
-    def close(self) -> None:
-        """See `ActorHandle.close`."""
-        super().close()
-        self._link.close()
-
-    async def _address(self) -> Address:
-        address: Address = await self.actor.address.remote()
-        return address
-
-    async def _send(self, asks: list[Ask]) -> list[Found | Exception]:
-        try:
-            async with asyncio.timeout(SILENCE):
-                answers = await self._link.call([tuple(ask) for ask in asks])
-        except TimeoutError as error:
-            self._link.close()  # it may be gone without a word: the next batch asks where it is
-            raise RpcDisconnected(f"{self.name} does not answer") from error
-        found = [Found(*each) if isinstance(each, tuple) else each for each in answers]
-        for each in found:
-            if isinstance(each, Found):
-                self.progress.advance(each.position)
-                break
-        return found
+PAUSE = 0.05
+"""Seconds before a replica is looked for again, where none is ready."""
 
 
 class MemoryReader:
-    """The replicas of each view."""
+    """Asks the replicas of each view."""
 
-    def __init__(self) -> None:
-        self.replicas: list[ReplicaClient] = []
+    def __init__(self, placements: Placements) -> None:
+        self._placements = placements
         self.in_flight: Counter[str] = Counter()
         """Queries by view, also those that wait for a replica."""
 
-    def of(self, view: str) -> list[ReplicaClient]:
-        """The replicas that hold the view."""
-        return [replica for replica in self.replicas if view in replica.views]
-
-    async def ask(self, ask: Ask, deadline: float) -> Found:
-        """An answer that is at `ask.at_least`; `deadline` is in `time.monotonic` seconds.
+    async def ask(self, query: RowQuery, deadline: float) -> RowResult:
+        """Return an answer that is at `query.at_least`, by `deadline` (`time.monotonic`).
 
         Raises:
             Behind: no replica came so far in time.
             ReplicaUnavailable: none answers.
             BadCursor: see `PageQuery`.
         """
-        self.in_flight[ask.view] += 1
+        self.in_flight[query.view] += 1
         try:
-            return await self._ask(ask, deadline)
+            return await self._ask(query, deadline)
         finally:
-            self.in_flight[ask.view] -= 1
+            self.in_flight[query.view] -= 1
 
-    async def _ask(self, ask: Ask, deadline: float) -> Found:
-        late: Found | None = None
+    async def _ask(self, query: RowQuery, deadline: float) -> RowResult:
+        late: RowResult | None = None
         while True:
-            replica = self._choose(ask)
+            replica = self._choose(query)
             if replica is not None:
                 try:
-                    found = await replica.ask(ask)
-                    if not found.late:
-                        return found
-                    late = found
-                    nearest = self._nearest(ask.view)
-                    if nearest.progress.position >= ask.at_least:  # the view itself stands still
-                        await asyncio.sleep(0.05)
-                    await nearest.reached(ask.at_least, deadline)
+                    result = await self._hedged(replica, query)
+                    if not result.late:
+                        return result
+                    late = result
+                    nearest = self._nearest(query.view)
+                    if nearest.progress.position >= query.at_least:  # the view itself has stopped
+                        await asyncio.sleep(PAUSE)
+                    await nearest.reached(query.at_least, deadline)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
-                except (RayActorError, RpcDisconnected):
-                    replica.ready = False
-                except (RayError, RpcServerFailed) as error:
-                    raise ReplicaUnavailable(f"{replica.name}: {type(error).__name__}") from error
+                except (ActorUnavailable, RpcDisconnected):
+                    pass  # `_one` has marked it
+                except RpcServerFailed as error:
+                    raise ReplicaUnavailable(f"{replica.name}: {error}") from error
             else:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(PAUSE)
             if time.monotonic() >= deadline:
                 if late is not None:
-                    raise Behind(ask.view, late.position, ask.at_least)
-                raise ReplicaUnavailable(f"no replica of {ask.view!r} is ready")
+                    raise Behind(query.view, late.position, query.at_least)
+                raise ReplicaUnavailable(f"no replica of {query.view!r} is ready")
 
-    def _choose(self, ask: Ask) -> ReplicaClient | None:
-        ready = [replica for replica in self.of(ask.view) if replica.ready]
-        if not ready:
-            return None
-        there = [replica for replica in ready if replica.progress.position >= ask.at_least]
-        pool = there or ready
-        if len(pool) == 1:
-            return pool[0]
-        one, other = random.sample(pool, 2)
+    async def _hedged(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
+        """Ask the replica; where it is slow and there is another, ask that one instead."""
+        others = [other for other in self._there(query) if other is not replica]
+        if not others:
+            return await self._one(replica, query)
+        try:
+            async with asyncio.timeout(HEDGE):
+                return await self._one(replica, query)
+        except TimeoutError:
+            return await self._one(random.choice(others), query)
+
+    async def _one(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
+        try:
+            return await replica.ask(query)
+        except (ActorUnavailable, RpcDisconnected):
+            replica.ready = False
+            raise
+
+    def _choose(self, query: RowQuery) -> ReplicaHandle | None:
+        there = self._there(query)
+        if len(there) < 2:
+            return there[0] if there else None
+        one, other = random.sample(there, 2)
         return one if one.open <= other.open else other
 
-    def _nearest(self, view: str) -> ReplicaClient:
-        return max(self.of(view), key=lambda replica: (replica.ready, replica.progress.position))
+    def _there(self, query: RowQuery) -> list[ReplicaHandle]:
+        """Those that have come so far; all that are ready where none has."""
+        ready = [each for each in self._placements.replicas_of(query.view) if each.ready]
+        there = [each for each in ready if each.progress.position >= query.at_least]
+        return there or ready
+
+    def _nearest(self, view: str) -> ReplicaHandle:
+        replicas = self._placements.replicas_of(view)
+        return max(replicas, key=lambda replica: (replica.ready, replica.progress.position))

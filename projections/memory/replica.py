@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
@@ -18,6 +18,7 @@ from projections.folding import Folding, Parked, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
+from projections.row_query import RowQuery, RowResult
 from projections.supervision.progress import Progress
 from rayfold import Registry
 
@@ -36,26 +37,6 @@ RETRY = 0.25
 """Seconds before a broken subscription is tried again."""
 
 
-class Ask(NamedTuple):
-    """A query as it travels: one row by `key`, or a page where `key` is None."""
-
-    view: str
-    key: str | None
-    at_least: int
-    filters: dict[str, str]
-    limit: int
-    cursor: str | None
-
-
-class Found(NamedTuple):
-    """An answer. `late`: the replica has not come to `at_least`, so it says nothing else."""
-
-    body: bytes | None
-    revision: int | None
-    position: int
-    late: bool = False
-
-
 class Replica:
     """Some views of a domain; plain asyncio, on any `Log`."""
 
@@ -68,7 +49,7 @@ class Replica:
         self.tables = {view.name: Table(view) for view in types}
         self.progress = Progress()
         self.caught_up = asyncio.Event()
-        self.watches = Subscriptions()
+        self.subscriptions = Subscriptions()
         self.events = 0
         self._filled: dict[str, int] = {}
         """By view: the number of rows that came from Postgres."""
@@ -130,7 +111,7 @@ class Replica:
                 await self._may_fold.wait()
                 for at, raw in enumerate(batch.records, 1):
                     for step in _fold(self.tables, self._folding, raw):
-                        self.watches.note(step.view.name, step.key)
+                        self.subscriptions.note(step.view.name, step.key)
                     if at % SLICE == 0:
                         self.progress.advance(raw.position)
                         await asyncio.sleep(0)
@@ -180,27 +161,27 @@ class Replica:
             after = raw.position
         return max(after, there)
 
-    def answer(self, asks: Sequence[Ask]) -> list[Found | BadCursor]:
+    def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor]:
         """An answer for each, at once."""
-        return [self._answer(ask) for ask in asks]
+        return [self._answer(query) for query in queries]
 
-    def _answer(self, ask: Ask) -> Found | BadCursor:
+    def _answer(self, query: RowQuery) -> RowResult | BadCursor:
         position = self.progress.position
-        if ask.view in self._folding.stopped:
-            position = self._folding.stopped[ask.view].position - 1
-        if ask.at_least > position:
-            return Found(None, None, position, late=True)
-        table = self.tables[ask.view]
-        if ask.key is not None:
-            row = table.rows.get(ask.key)
+        if query.view in self._folding.stopped:
+            position = self._folding.stopped[query.view].position - 1
+        if query.at_least > position:
+            return RowResult(None, None, position, late=True)
+        table = self.tables[query.view]
+        if query.key is not None:
+            row = table.rows.get(query.key)
             if row is None:
-                return Found(None, None, position)
-            return Found(row.json(), row.revision, position)
+                return RowResult(None, None, position)
+            return RowResult(row.json(), row.revision, position)
         try:
-            body, _ = table.page(ask.filters, ask.limit, ask.cursor)
+            body, _ = table.page(query.filters, query.limit, query.cursor)
         except BadCursor as error:
             return error
-        return Found(body, None, position)
+        return RowResult(body, None, position)
 
     def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked], list[Parked]]:
         """Where a peer that copies these rows must go on, each view's keys, and what stands still.
@@ -231,14 +212,14 @@ class Replica:
         """Key, document and position of every row."""
         return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
 
-    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, Found]]:
+    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
         """The newest state of every watched row that changed since the last answer."""
-        changed = await self.watches.changes(watcher, timeout)
+        changed = await self.subscriptions.changes(watcher, timeout)
         answers = []
         for view, key in changed:
-            found = self._answer(Ask(view, key, 0, {}, 0, None))
-            assert isinstance(found, Found)  # a question by key has no cursor to be wrong
-            answers.append((view, key, found))
+            result = self._answer(RowQuery(view, key, 0, {}, 0, None))
+            assert isinstance(result, RowResult)  # one by key has no cursor to be wrong
+            answers.append((view, key, result))
         return answers
 
     def status(self) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from projections.folding import Parked
 from projections.memory import bootstrap as from_postgres
-from projections.memory.replica import Ask, Found, Replica
+from projections.memory.replica import Replica
 from projections.memory.table import Copied
+from projections.row_query import RowQuery, RowResult
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.rpc import Address, RpcServer
@@ -53,7 +54,7 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}
         self._started = False
-        self._link = RpcServer(self._ask)
+        self._server = RpcServer(self._ask)
         collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
@@ -134,18 +135,18 @@ class ReplicaActor:
 
     async def address(self) -> Address:
         """Where queries are taken, in batches, an answer for each."""
-        return await self._link.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return await self._server.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
-    async def _ask(self, asks: list[tuple[Any, ...]]) -> list[Any]:
+    async def _ask(self, queries: list[tuple[Any, ...]]) -> list[Any]:
         if not self._replica.caught_up.is_set():
             # Restarted, and asked by somebody who has not noticed: what it lacks is not missing.
-            return [tuple(Found(None, None, 0, late=True))] * len(asks)
-        found = self._replica.answer([Ask(*ask) for ask in asks])
-        return [tuple(each) if isinstance(each, tuple) else each for each in found]
+            return [tuple(RowResult(None, None, 0, late=True))] * len(queries)
+        results = self._replica.answer([RowQuery(*query) for query in queries])
+        return [tuple(each) if isinstance(each, tuple) else each for each in results]
 
     async def watch(self, watcher: str, rows: list[tuple[str, str]]) -> None:
         """See `Subscriptions.follow`."""
-        self._replica.watches.follow(watcher, rows)
+        self._replica.subscriptions.follow(watcher, rows)
 
     async def changes(self, watcher: str, timeout: float) -> list[Any]:
         """View, key and what was found, flat; see `Replica.changes`."""
@@ -176,5 +177,5 @@ class ReplicaActor:
         """Ends the subscription."""
         if self._following is not None:
             self._following.cancel()
-        await self._link.close()
+        await self._server.close()
         await self._store.close()

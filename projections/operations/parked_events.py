@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ray.exceptions import RayError
-
 from eventstore.port import Log
+from eventstore.records import metadata_of
 from projections import discarded_events as discards
-from projections.errors import ProjectionError, UnknownTarget
+from projections.errors import UnknownTarget
 from projections.folding import Parked
 from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
@@ -29,44 +28,71 @@ class _Found(NamedTuple):
         return {"store": self.store, **self.parked._asdict()}
 
 
-class Stores(Protocol):
-    """The ways to fold again: see `ReadSide`."""
+class Placed(Protocol):
+    """Where folds go on: see `Placements`."""
 
     @property
-    def parts(self) -> Sequence[ActorHandle]:
+    def all(self) -> Sequence[ActorHandle]:
         """All actors of the read side."""
         ...
 
-    async def rebuilt(self, view: str) -> None:
-        """Folds a view anew; returns when that is done."""
+    def filling(self, view: str, key: str) -> Sequence[ActorHandle]:
+        """Return what keeps the key's row in Postgres."""
         ...
 
-    async def fold_on(self, view: str, key: str) -> bool:
-        """Tries again what Postgres keeps parked under a key."""
+    @property
+    def sql_projectors(self) -> Mapping[str, ActorHandle]:
+        """By custom SQL projection."""
         ...
 
 
 class ParkedEventOperations:
     """Over all stores."""
 
-    def __init__(self, registry: Registry, log: Log, stores: Stores) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        log: Log,
+        placements: Placed,
+        rebuild: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`rebuild` folds a view again in all of its stores, and returns when that is done."""
         self._registry = registry
         self._log = log
-        self._stores = stores
+        self._placements = placements
+        self._rebuild = rebuild
 
     async def parked(self) -> list[dict[str, Any]]:
-        """What stands still, in every store.
+        """Return what is parked, in every store.
 
         Raises:
-            ProjectionError: a part does not answer.
+            ActorUnavailable: a store does not answer.
         """
         return [each.plain() for each in await self._all()]
 
+    async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """Return an event on which something is parked, as the log has it.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        after = revision - 1 if revision else None
+        async for raw in self._log.read_stream(stream, after=after, limit=1):
+            return {
+                "type": raw.event_type,
+                "stream": raw.stream,
+                "revision": raw.revision,
+                "position": raw.position,
+                "data": raw.data.decode(errors="replace"),
+                "metadata": metadata_of(raw),
+            }
+        return None
+
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Folds what is parked in a view under `key` again; all of it where `key` is empty.
+        """Fold what is parked in a view under `key` again; all of it where `key` is empty.
 
         What Postgres has parked by a key is folded on from where it stands. What has no key,
-        what is in memory, and a view that stopped, is found again by folding the view anew,
+        what is in memory, and a view that stopped, is found again by rebuilding the view,
         while the present one serves.
 
         Raises:
@@ -75,7 +101,7 @@ class ParkedEventOperations:
         return await self._again(view, await self._find(view, key))
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
-        """Decides to do without the event that is parked under `key`, and folds on behind it.
+        """Decide to do without the event that is parked under `key`, and fold on behind it.
 
         `key` may be that of a row, or the name of a stream that is parked as a whole. The
         decision is on the log, so that every store and every rebuild keep to it. What waited
@@ -93,11 +119,17 @@ class ParkedEventOperations:
     async def _again(self, view: str, found: list[_Found]) -> list[dict[str, Any]]:
         if all(self._can_fold_on(each) for each in found):
             for each in found:
-                await self._stores.fold_on(view, each.parked.key)
+                await self._fold_on(view, each.parked.key)
         else:
-            await self._stores.rebuilt(view)
+            await self._rebuild(view)
         still = {each.place for each in await self._all()}
         return [{**each.plain(), "parked": each.place in still} for each in found]
+
+    async def _fold_on(self, view: str, key: str) -> None:
+        if view in self._registry.projections:
+            await self._placements.sql_projectors[view].replay(view, key)
+        else:
+            await self._placements.filling(view, key)[0].replay(view, key)
 
     def _can_fold_on(self, found: _Found) -> bool:
         if found.parked.view in self._registry.projections:
@@ -122,11 +154,7 @@ class ParkedEventOperations:
 
     async def _all(self) -> list[_Found]:
         found: dict[_Found, None] = {}
-        for part in self._stores.parts:
-            try:
-                answers = await part.actor.parked.remote()
-            except RayError as error:
-                raise ProjectionError(f"{part.name} does not answer: {error!r}") from error
-            store = "memory" if part.kind == "memory" else "postgres"
-            found |= {_Found(store, Parked(*fields)): None for fields in answers}
+        for handle in self._placements.all:
+            store = "memory" if handle.kind == "memory" else "postgres"
+            found |= {_Found(store, parked): None for parked in await handle.parked()}
         return sorted(found, key=lambda each: (each.parked.position, each.store))

@@ -9,7 +9,10 @@ from eventstore.port import Log
 from projections import discarded_events as discards
 from projections.folding import Folding
 from projections.memory.table import Table
-from rayfold import Registry
+from projections.operations.monitor import Monitor
+from projections.postgres.reader import PostgresReader
+from projections.supervision.placements import Placements
+from rayfold import Registry, ViewDefinition
 
 
 class StoredRow(NamedTuple):
@@ -17,6 +20,49 @@ class StoredRow(NamedTuple):
 
     body: bytes
     position: int
+
+
+class Verification:
+    """Compares what the stores have with the log."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        log: Log,
+        placements: Placements,
+        postgres: PostgresReader,
+        monitor: Monitor,
+    ) -> None:
+        self._registry = registry
+        self._log = log
+        self._placements = placements
+        self._postgres = postgres
+        self._monitor = monitor
+
+    async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
+        """Return where a view in a store differs from a fresh fold of the log; none, one hopes.
+
+        Raises:
+            Behind: a part did not come to the log's end in `timeout` seconds.
+            StoreUnavailable, PostgresUnavailable, ActorUnavailable: no answer.
+        """
+        end = await self._log.end_position(self._registry.prefixes)
+        await self._monitor.caught_up(timeout)
+        expected = await fold_afresh(self._registry, self._log, end)
+        differences: list[Difference] = []
+        for view in self._registry.views.values():
+            for store, rows in (await self._stores_of(view)).items():
+                found = {key: StoredRow(body, position) for key, body, position in rows}
+                differences += compare(store, view.name, expected[view.name], found, end)
+        return plain(differences)
+
+    async def _stores_of(self, view: ViewDefinition) -> dict[str, list[tuple[str, bytes, int]]]:
+        stores: dict[str, list[tuple[str, bytes, int]]] = {}
+        for replica in self._placements.replicas_of(view.name):
+            stores[replica.name] = await replica.rows(view.name)
+        if "postgres" in view.stores:
+            stores["postgres"] = await self._postgres.rows(view.name)
+        return stores
 
 
 class Difference(NamedTuple):
@@ -32,7 +78,7 @@ class Difference(NamedTuple):
 async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dict[str, StoredRow]]:
     """Every view's rows as of position `until`, from nothing but the log.
 
-    A row that stands still behind an event that cannot be folded stands still here too.
+    A row that is parked behind an event that cannot be folded is parked here too.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -47,7 +93,7 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dic
         for step in folding.steps(raw):
             try:
                 tables[step.view.name].fold(step)
-            except Exception as error:  # the domain is a user's code; the row stands still here too
+            except Exception as error:  # the domain is an author's code
                 folding.broke(step, error)
     return {
         name: {key: StoredRow(row.json(), row.position) for key, row in table.rows.items()}

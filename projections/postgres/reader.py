@@ -9,19 +9,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from projections.errors import Behind, PostgresUnavailable
-from projections.memory.replica import Ask, Found
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database
 from projections.postgres.rows import Rows
-from projections.supervision.actor_handle import ActorHandle
+from projections.row_query import RowQuery, RowResult
+from projections.supervision.placements import Placements
 from rayfold import Registry, document
 
 
 class PostgresReader:
     """The databases that answer, and the projectors that fill the primary's tables."""
 
-    def __init__(self, registry: Registry, dsn: str, reads: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        placements: Placements,
+        dsn: str,
+        streaming: Sequence[str] = (),
+    ) -> None:
+        """`streaming` are DSNs of replicas of the database that `dsn` leads to."""
+        self._placements = placements
         self._rows = {
             view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
         }
@@ -29,8 +37,7 @@ class PostgresReader:
             rows.table for rows in self._rows.values() if rows.view.delivery == "competing"
         }
         self.primary = Database(dsn, "postgres-primary")
-        self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(reads)]
-        self.projectors: dict[str, list[ActorHandle]] = {view: [] for view in self._rows}
+        self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(streaming)]
 
     async def connect(self) -> None:
         """Replicas may be away for now; they are looked for again and again.
@@ -50,30 +57,30 @@ class PostgresReader:
         for database in (self.primary, *self.replicas):
             database.close()
 
-    async def ask(self, ask: Ask, deadline: float) -> Found:
-        """An answer that is at `ask.at_least`; `deadline` is in `time.monotonic` seconds.
+    async def ask(self, query: RowQuery, deadline: float) -> RowResult:
+        """An answer that is at `query.at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
             Behind: the projectors did not come so far in time.
             PostgresUnavailable: Postgres does not answer.
             BadCursor: see `PageQuery`.
         """
-        table = self._rows[ask.view].table
-        database = self.choose(table, ask.at_least)
+        table = self._rows[query.view].table
+        database = self.choose(table, query.at_least)
         while True:
             try:
-                found, covered = await self._find(database, ask)
+                found, covered = await self._find(database, query)
             except PostgresUnavailable:
                 if database is self.primary:
                     raise
-                database = self.choose(table, ask.at_least)
+                database = self.choose(table, query.at_least)
                 continue
-            if covered >= ask.at_least:
+            if covered >= query.at_least:
                 return found
             if time.monotonic() >= deadline:
-                raise Behind(ask.view, covered, ask.at_least)
+                raise Behind(query.view, covered, query.at_least)
             if database is self.primary:
-                await self._wait(ask, deadline)
+                await self._wait(query, deadline)
             database = self.primary  # whoever waits is there sooner than a copy of it
 
     def choose(self, table: str, at_least: int) -> Database:
@@ -93,13 +100,13 @@ class PostgresReader:
             return self.primary
         return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
 
-    async def _wait(self, ask: Ask, deadline: float) -> None:
-        parts = self._parts(ask)
-        there = [part for part in parts if part.progress.position >= ask.at_least]
-        if len(there) == len(parts):  # none yet, or the view itself stands still
+    async def _wait(self, query: RowQuery, deadline: float) -> None:
+        filling = self._placements.filling(query.view, query.key)
+        there = [each for each in filling if each.progress.position >= query.at_least]
+        if len(there) == len(filling):  # none yet, or the view itself has stopped
             await asyncio.sleep(0.05)
-        for part in parts:
-            await part.reached(ask.at_least, deadline)
+        for each in filling:
+            await each.reached(query.at_least, deadline)
 
     async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row.
@@ -112,22 +119,16 @@ class PostgresReader:
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
         return [(key, document(entry), entry.position) for key, entry in entries]
 
-    def _parts(self, ask: Ask) -> list[ActorHandle]:
-        parts = self.projectors[ask.view]
-        if ask.key is None or not parts:
-            return parts
-        return [parts[hash_of(ask.key) % len(parts)]]
-
-    async def _find(self, database: Database, ask: Ask) -> tuple[Found, int]:
+    async def _find(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
         """The answer, and the position that all of it has reached."""
-        if ask.key is not None:
-            found = await self._one(database, ask)
+        if query.key is not None:
+            found = await self._one(database, query)
             return found, found.position
-        return await self._page(database, ask)
+        return await self._page(database, query)
 
-    async def _one(self, database: Database, ask: Ask) -> Found:
-        rows = self._rows[ask.view]
-        key = str(ask.key)
+    async def _one(self, database: Database, query: RowQuery) -> RowResult:
+        rows = self._rows[query.view]
+        key = str(query.key)
         records = await database.fetch(
             f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
@@ -137,19 +138,19 @@ class PostgresReader:
             hash_of(key),
         )
         if not records:
-            return Found(None, None, 0)
+            return RowResult(None, None, 0)
         if records[0]["_key"] is None:
-            return Found(None, None, records[0]["at"])
+            return RowResult(None, None, records[0]["at"])
         entry = rows.codec.decode(records[0])
-        return Found(document(entry), entry.revision, records[0]["at"])
+        return RowResult(document(entry), entry.revision, records[0]["at"])
 
-    async def _page(self, database: Database, ask: Ask) -> tuple[Found, int]:
-        rows = self._rows[ask.view]
+    async def _page(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
+        rows = self._rows[query.view]
         columns = {column.field: column for column in rows.codec.columns}
-        after = decode_cursor(ask.cursor) if ask.cursor else Place(-1, "")
+        after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
         wheres = ["(t._started, t._key) > ($2, $3)"]
         parameters: list[Any] = [rows.table, *after]
-        for field, value in ask.filters.items():
+        for field, value in query.filters.items():
             parameters.append(value)
             wheres.append(columns[field].equals(f"${len(parameters)}"))
         records = await database.fetch(
@@ -158,14 +159,14 @@ class PostgresReader:
             ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
             f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
             f" WHERE {' AND '.join(wheres)} ORDER BY t._started, t._key"
-            f" LIMIT {ask.limit + 1}) t ON true"
+            f" LIMIT {query.limit + 1}) t ON true"
             " ORDER BY t._started, t._key",
             *parameters,
         )
         found = [record for record in records if record["_key"] is not None]
-        page = found[: ask.limit]
-        last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > ask.limit else None
+        page = found[: query.limit]
+        last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
         body = page_json([document(rows.codec.decode(record)) for record in page], last)
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
-        return Found(body, None, records[0]["most"] or 0), records[0]["least"] or 0
+        return RowResult(body, None, records[0]["most"] or 0), records[0]["least"] or 0

@@ -9,14 +9,12 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
-from ray.exceptions import RayError
 
 from projections.errors import PostgresUnavailable, ProjectionError
 from projections.operations.rebuild import Rebuild
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
-from projections.supervision.actor_handle import ActorHandle
-from projections.supervision.spawning import READY, answering, end
+from projections.supervision.actor_handle import READY, ActorHandle, answering
 
 SWITCH = 30.0
 """Seconds in which a build must reach the live one, while that one stands still."""
@@ -65,7 +63,6 @@ async def build(
     """
     try:
         await answering([builder])
-        await builder.look()
         while not builder.ready:
             await asyncio.sleep(0.2)
             await builder.look()
@@ -86,9 +83,7 @@ async def build(
         async with changing, connected(dsn) as connection:
             holding = None if hold is None else lambda: hold(connection)
             await generations.switch(connection, live, built, reached, hold=holding)
-    except RayError as error:
-        raise ProjectionError(f"the build of {live.name!r} broke: {error!r}") from error
     finally:
-        await end(builder)
+        await builder.end()
         async with connected(dsn) as connection:
             await generations.discard(connection, built, live.kind)

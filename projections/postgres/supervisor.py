@@ -14,22 +14,22 @@ from projections.operations.rebuild import Rebuild
 from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.projector_actor import ProjectorActor
-from projections.postgres.reader import PostgresReader
 from projections.postgres.rebuild import build, connected
 from projections.settings import ReadSettings
-from projections.supervision.actor_handle import ActorHandle
-from projections.supervision.spawning import answering, end, keeper
+from projections.supervision.actor_handle import ActorHandle, answering
+from projections.supervision.placements import Placements
+from projections.supervision.spawning import postgres_actor
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
 
 
 class PostgresSupervisor:
-    """Keeps `reads` supplied with projectors. Views with as many partitions share them."""
+    """Keeps the projectors that are wanted. Views with as many partitions share them."""
 
-    def __init__(self, registry: Registry, settings: ReadSettings, reads: PostgresReader) -> None:
+    def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
         self._settings = settings
-        self._reads = reads
+        self._placements = placements
         self._views = {
             view.name: view
             for view in registry.views.values()
@@ -38,16 +38,8 @@ class PostgresSupervisor:
         self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
         self._changing = asyncio.Lock()
 
-    @property
-    def parts(self) -> list[ActorHandle]:
-        """All projectors."""
-        unique: dict[str, ActorHandle] = {}
-        for parts in self._reads.projectors.values():
-            unique |= {part.name: part for part in parts if part.kind == "postgres"}
-        return list(unique.values())
-
     async def start(self) -> None:
-        """Makes tables and projectors. A view whose definition has changed is built anew first.
+        """Makes tables and projectors. A view whose definition has changed is rebuilt first.
 
         Raises:
             PostgresUnavailable: it does not answer.
@@ -56,11 +48,9 @@ class PostgresSupervisor:
         async with connected(self._settings.postgres) as connection:
             stale = await schema.prepare(connection, list(self._views.values()), self.wanted)
         for view in stale:
-            log.warning("the definition of %r has changed: its table is built anew", view.name)
+            log.warning("the definition of %r has changed: its table is rebuilt", view.name)
             await self.rebuild(Rebuild(view.name, ["postgres"]))
-        await self._reads.connect()
-        new = await self._start_projectors(list(self._views))
-        self._reads.projectors = self._reads.projectors | new
+        self._placements.projectors = await self._start_projectors(list(self._views))
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Sets the number of partitions of these views.
@@ -80,7 +70,9 @@ class PostgresSupervisor:
             moved = [n for n in groups if _group(before, n) != _group(after, n)]
             concerned = [view for view in self._views if after[view] in moved]
             leaving = [
-                part for part in self.parts if any(before[view] in moved for view in part.views)
+                projector
+                for projector in self._placements.all_projectors
+                if any(before[view] in moved for view in projector.views)
             ]
             self.wanted = after
             try:
@@ -91,9 +83,9 @@ class PostgresSupervisor:
             async with connected(self._settings.postgres) as connection, connection.transaction():
                 for view in views:
                     await schema.partition(connection, schema.table_of(self._views[view]), number)
-            self._reads.projectors = self._reads.projectors | new
-            await asyncio.gather(*(part.look() for part in self.parts))
-            await asyncio.gather(*(end(part) for part in leaving))
+            self._placements.projectors = self._placements.projectors | new
+            await asyncio.gather(*(each.look() for each in self._placements.all_projectors))
+            await asyncio.gather(*(projector.end() for projector in leaving))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Builds a new generation of a view's table beside the live one, then switches.
@@ -117,16 +109,15 @@ class PostgresSupervisor:
 
     async def stop(self) -> None:
         """Ends all projectors."""
-        await asyncio.gather(*(end(part) for part in self.parts))
+        await asyncio.gather(*(each.end() for each in self._placements.all_projectors))
 
     async def _start_projectors(self, views: Sequence[str]) -> dict[str, list[ActorHandle]]:
         projectors: dict[str, list[ActorHandle]] = {}
         for number in sorted({self.wanted[view] for view in views}):
             group = _group(self.wanted, number)
-            parts = [self._projector(group, at, number, {}) for at in range(number)]
-            projectors |= dict.fromkeys(group, parts)
-            await answering(parts)
-            await asyncio.gather(*(part.look() for part in parts))
+            handles = [self._projector(group, at, number, {}) for at in range(number)]
+            projectors |= dict.fromkeys(group, handles)
+            await answering(handles)
         return projectors
 
     def _projector(
@@ -135,7 +126,7 @@ class PostgresSupervisor:
         of = "all" if len(views) == len(self._views) else "+".join(views)
         name = f"postgres:{of}#{partition}of{partitions}"
         arguments = _projector, views, partition, partitions, tables
-        return keeper(ProjectorActor, "postgres", name, self._settings, views, *arguments)
+        return postgres_actor(ProjectorActor, "postgres", name, self._settings, views, *arguments)
 
 
 def _projector(

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from projections.errors import NoSuchStore
 from projections.memory.reader import MemoryReader
-from projections.memory.replica import Ask
 from projections.postgres.reader import PostgresReader
 from projections.queries.composed import compose
-from projections.queries.live import Live
+from projections.queries.live import LiveQueries
+from projections.row_query import RowQuery
 from projections.sql.reader import SqlReader
 from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.placements import Placements
 from rayfold import (
     ComposedQuery,
     PageQuery,
@@ -44,26 +45,32 @@ class QueryBus:
     """Sends queries to memory or to Postgres; sees views, never aggregates."""
 
     def __init__(
-        self, registry: Registry, memory: MemoryReader, postgres: PostgresReader, sql: SqlReader
+        self,
+        registry: Registry,
+        placements: Placements,
+        memory: MemoryReader,
+        postgres: PostgresReader,
+        sql: SqlReader,
     ) -> None:
         self._registry = registry
+        self._placements = placements
         self._memory = memory
         self._postgres = postgres
         self._sql = sql
-        self._live = Live(memory)
+        self._live = LiveQueries(placements, memory)
 
     async def ask(
         self,
         query: Query,
         *,
         at_least: int | None = None,
-        deadline: float = 2.0,
+        timeout: float = 2.0,
         store: str | None = None,
     ) -> Answer:
         """The answer of a store that has reached position `at_least`.
 
         `store` is "memory" or "postgres"; by default the first that the view names.
-        `deadline` is in seconds.
+        `timeout` is in seconds.
 
         Raises:
             Behind: no store came so far in time.
@@ -73,7 +80,7 @@ class QueryBus:
             BadQuery, QueryFailed: see `SqlReader` and `compose`.
         """
         if isinstance(query, SqlQuery | ComposedQuery):
-            return await self._ask_more(query, at_least, deadline, store)
+            return await self._ask_more(query, at_least, timeout, store)
         asked = view_query_of(query)
         view = asked.view
         chosen = store or view.stores[0]
@@ -81,32 +88,33 @@ class QueryBus:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
         if isinstance(query, PageQuery):
             filters = {field: key_text(value) for field, value in asked.filters(query).items()}
-            ask = Ask(view.name, None, at_least or 0, filters, query.limit, query.cursor)
+            wanted = RowQuery(view.name, None, at_least or 0, filters, query.limit, query.cursor)
         else:
-            ask = Ask(view.name, key_text(getattr(query, view.key)), at_least or 0, {}, 0, None)
-        until = time.monotonic() + deadline
-        reads = self._memory if chosen == "memory" else self._postgres
-        found = await reads.ask(ask, until)
-        return Answer(found.body, found.revision, found.position)
+            key = key_text(getattr(query, view.key))
+            wanted = RowQuery(view.name, key, at_least or 0, {}, 0, None)
+        deadline = time.monotonic() + timeout
+        reader = self._memory if chosen == "memory" else self._postgres
+        result = await reader.ask(wanted, deadline)
+        return Answer(result.body, result.revision, result.position)
 
     async def _ask_more(
         self,
         query: SqlQuery | ComposedQuery,
         at_least: int | None,
-        deadline: float,
+        timeout: float,
         store: str | None,
     ) -> Answer:
-        until = time.monotonic() + deadline
+        deadline = time.monotonic() + timeout
         if isinstance(query, SqlQuery):
             if store == "memory":
                 name = type(query).__rayfold__.projection.name
                 raise NoSuchStore(f"projection {name!r} is not kept in memory")
-            found = await self._sql.ask(query, at_least or 0, until)
+            found = await self._sql.ask(query, at_least or 0, deadline)
             return Answer(found.body, None, found.position)
 
         async def ask(part: Query) -> tuple[bytes | None, int]:
-            left = max(until - time.monotonic(), 0)
-            answer = await self.ask(part, at_least=at_least, deadline=left, store=store)
+            left = max(deadline - time.monotonic(), 0)
+            answer = await self.ask(part, at_least=at_least, timeout=left, store=store)
             return answer.body, answer.position
 
         body, position = await compose(query, ask)
@@ -132,31 +140,33 @@ class QueryBus:
             async for state in states:
                 yield state
 
-    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
-        """The views that a store of theirs does not show at `position` after `deadline` seconds.
+    async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
+        """The views that a store of theirs does not show at `position` after `timeout` seconds.
 
         Custom SQL projections count as views.
 
         Of memory replicas one is enough: a query with a token is led to that one.
         """
-        until = time.monotonic() + deadline
-        there = await asyncio.gather(*(self._shows(view, position, until) for view in views))
+        deadline = time.monotonic() + timeout
+        there = await asyncio.gather(*(self._shows(view, position, deadline) for view in views))
         return [view for view, is_there in zip(views, there, strict=True) if not is_there]
 
-    async def _shows(self, view: str, position: int, until: float) -> bool:
+    async def _shows(self, view: str, position: int, deadline: float) -> bool:
         if view in self._registry.projections:
-            return await self._sql.projectors[view].reached(position, until)
+            return await self._placements.sql_projectors[view].reached(position, deadline)
         stores = self._registry.views[view].stores
         if "postgres" in stores:
-            for part in self._postgres.projectors[view]:
-                if not await part.reached(position, until):
+            for each in self._placements.filling(view):
+                if not await each.reached(position, deadline):
                     return False
         if "memory" not in stores:
             return True
-        replicas: list[ActorHandle] = [part for part in self._memory.of(view) if part.ready]
-        if any(part.progress.position >= position for part in replicas):
+        replicas: list[ActorHandle] = [
+            each for each in self._placements.replicas_of(view) if each.ready
+        ]
+        if any(each.progress.position >= position for each in replicas):
             return True
-        waits = [asyncio.create_task(part.reached(position, until)) for part in replicas]
+        waits = [asyncio.create_task(each.reached(position, deadline)) for each in replicas]
         try:
             for first in asyncio.as_completed(waits):
                 if await first:

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from uuid import uuid4
 
-from ray.exceptions import RayError
-
-from projections.errors import Behind
-from projections.memory.reader import MemoryReader, ReplicaClient
-from projections.memory.replica import Ask, Found
+from projections.errors import ActorUnavailable, Behind
+from projections.memory.reader import MemoryReader
+from projections.memory.replica_handle import ReplicaHandle
 from projections.memory.subscriptions import Watched
+from projections.row_query import RowQuery, RowResult
+from projections.supervision.placements import Placements
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +31,20 @@ class Listener:
     """Somebody who follows a row: the newest state that was not yet taken."""
 
     def __init__(self) -> None:
-        self.found: Found | None = None
+        self.newest: RowResult | None = None
         self.arrived = asyncio.Event()
 
-    def offer(self, found: Found) -> None:
+    def offer(self, result: RowResult) -> None:
         """A new state; one that was not taken yet is replaced."""
-        self.found = found
+        self.newest = result
         self.arrived.set()
 
 
-class Live:
+class LiveQueries:
     """The listeners of this process, by row."""
 
-    def __init__(self, memory: MemoryReader) -> None:
+    def __init__(self, placements: Placements, memory: MemoryReader) -> None:
+        self._placements = placements
         self._memory = memory
         self._name = uuid4().hex
         self._listeners: dict[Watched, set[Listener]] = {}
@@ -72,18 +73,18 @@ class Live:
             # Others may follow the row already, so that nothing of it is news to the replica.
             # Asked after joining them: a change in between comes from both sides.
             with suppress(Behind):
-                ask = Ask(view, key, after, {}, 0, None)
-                listener.offer(await self._memory.ask(ask, time.monotonic() + POLL))
+                wanted = RowQuery(view, key, after, {}, 0, None)
+                listener.offer(await self._memory.ask(wanted, time.monotonic() + POLL))
             body, seen = None, after
             while True:
                 await listener.arrived.wait()
                 listener.arrived.clear()
-                found, listener.found = listener.found, None
-                if found is None or found.body is None:
+                result, listener.newest = listener.newest, None
+                if result is None or result.body is None:
                     continue
-                if found.position >= seen and found.body != body:
-                    body, seen = found.body, found.position
-                    yield found.position, body
+                if result.position >= seen and result.body != body:
+                    body, seen = result.body, result.position
+                    yield result.position, body
         finally:
             listeners = self._listeners[row]
             listeners.discard(listener)
@@ -100,44 +101,44 @@ class Live:
                 continue
             try:
                 await self._talk_to(replica)
-            except RayError as error:
-                log.info("%s went away from live queries: %r", replica.name, error)
+            except ActorUnavailable as error:
+                log.info("live queries lost a replica", extra={"error": error})
                 replica.ready = False
 
-    async def _talk_to(self, replica: ReplicaClient) -> None:
+    async def _talk_to(self, replica: ReplicaHandle) -> None:
         self._interest.set()
         interest: asyncio.Task[None] | None = None
         try:
-            while self._listeners and replica.ready and replica in self._memory.replicas:
+            while self._listeners and replica.ready and replica in self._placements.replicas:
                 if interest is None:
                     interest = asyncio.create_task(self._tell_interest(replica))
                 elif interest.done():
                     interest.result()
                     interest = None
                     continue
-                for view, key, *found in await replica.actor.changes.remote(self._name, POLL):
+                for view, key, result in await replica.changes(self._name, POLL):
                     for listener in self._listeners.get((view, key), ()):
-                        listener.offer(Found(*found))
+                        listener.offer(result)
                 await asyncio.sleep(PAUSE)
         finally:
             if interest is not None:
                 interest.cancel()
-            with suppress(RayError):
-                await replica.actor.watch.remote(self._name, [])
+            with suppress(ActorUnavailable):
+                await replica.watch(self._name, [])
 
-    async def _tell_interest(self, replica: ReplicaClient) -> None:
+    async def _tell_interest(self, replica: ReplicaHandle) -> None:
         """Keeps the replica told of which rows are followed, while the other call waits."""
         while True:
             await self._interest.wait()
             self._interest.clear()
-            await replica.actor.watch.remote(self._name, list(self._listeners))
+            await replica.watch(self._name, list(self._listeners))
             await asyncio.sleep(PAUSE)
 
-    def _choose(self) -> ReplicaClient | None:
+    def _choose(self) -> ReplicaHandle | None:
         followed = {view for view, _ in self._listeners}
         ready = [
             replica
-            for replica in self._memory.replicas
+            for replica in self._placements.replicas
             if replica.ready and followed <= set(replica.views)
         ]
         return min(ready, key=lambda replica: replica.open, default=None)

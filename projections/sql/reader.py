@@ -9,12 +9,12 @@ from typing import Any
 import asyncpg
 
 from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed, named
-from projections.memory.replica import Found
 from projections.postgres.database import Database
 from projections.postgres.reader import PostgresReader
+from projections.row_query import RowResult
 from projections.sql.execution import is_poison
 from projections.sql.schema import live
-from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.placements import Placements
 from rayfold import Registry, SqlQuery, Statement
 
 _WHERE = (
@@ -29,12 +29,14 @@ _SWITCHES = 5
 class SqlReader:
     """Asks where `postgres` does: a streaming replica that is far enough, or the primary."""
 
-    def __init__(self, registry: Registry, postgres: PostgresReader) -> None:
+    def __init__(
+        self, registry: Registry, placements: Placements, postgres: PostgresReader
+    ) -> None:
+        self._placements = placements
         self._postgres = postgres
         self._schemas = {each.name: live(each).relation for each in registry.projections.values()}
-        self.projectors: dict[str, ActorHandle] = {}
 
-    async def ask(self, query: SqlQuery, at_least: int, deadline: float) -> Found:
+    async def ask(self, query: SqlQuery, at_least: int, deadline: float) -> RowResult:
         """An answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
@@ -62,12 +64,13 @@ class SqlReader:
             if time.monotonic() >= deadline:
                 raise Behind(name, found.position, at_least)
             if database is self._postgres.primary:
-                if self.projectors[name].progress.position >= at_least:
+                projector = self._placements.sql_projectors[name]
+                if projector.progress.position >= at_least:
                     await asyncio.sleep(0.05)  # it says so, but Postgres does not show it yet
-                await self.projectors[name].reached(at_least, deadline)
+                await projector.reached(at_least, deadline)
             database = self._postgres.primary
 
-    async def _find(self, database: Database, query: SqlQuery, statement: Statement) -> Found:
+    async def _find(self, database: Database, query: SqlQuery, statement: Statement) -> RowResult:
         for _ in range(_SWITCHES):
             found = await self._in_one_generation(database, query, statement)
             if found is not None:
@@ -76,13 +79,13 @@ class SqlReader:
 
     async def _in_one_generation(
         self, database: Database, query: SqlQuery, statement: Statement
-    ) -> Found | None:
+    ) -> RowResult | None:
         """None if another generation took over meanwhile: then it may be half of each."""
         schema = self._schemas[type(query).__rayfold__.projection.name]
         async with database.snapshot() as connection:
             place = await connection.fetchrow(_WHERE, schema)
             if place is None:
-                return Found(b'{"items":[],"more":false}', None, 0)
+                return RowResult(b'{"items":[],"more":false}', None, 0)
             await connection.execute(f'SET LOCAL search_path = "{schema}"')
             try:
                 prepared = await connection.prepare(statement.text)
@@ -99,7 +102,7 @@ class SqlReader:
             return None
         if failure is not None:
             raise _told(query, failure)
-        return Found(_body(query, records), None, place["position"])
+        return RowResult(_body(query, records), None, place["position"])
 
 
 def _body(query: SqlQuery, records: list[Any]) -> bytes:

@@ -12,30 +12,25 @@ from projections.postgres.rebuild import build, connected
 from projections.settings import ReadSettings
 from projections.sql import schema
 from projections.sql.projector import SqlProjector
-from projections.sql.reader import SqlReader
-from projections.supervision.actor_handle import ActorHandle
-from projections.supervision.spawning import answering, end, keeper
+from projections.supervision.actor_handle import ActorHandle, answering
+from projections.supervision.placements import Placements
+from projections.supervision.spawning import postgres_actor
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
 
 
 class SqlSupervisor:
-    """Keeps `reads` supplied with projectors."""
+    """Keeps a projector for each projection."""
 
-    def __init__(self, registry: Registry, settings: ReadSettings, reads: SqlReader) -> None:
+    def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
         self._settings = settings
-        self._reads = reads
+        self._placements = placements
         self._projections = registry.projections
         self._changing = asyncio.Lock()
 
-    @property
-    def parts(self) -> list[ActorHandle]:
-        """All projectors."""
-        return list(self._reads.projectors.values())
-
     async def start(self) -> None:
-        """Makes schemas and projectors. What has a changed definition is built anew first.
+        """Makes schemas and projectors. What has a changed definition is rebuilt first.
 
         Raises:
             PostgresUnavailable: it does not answer, or does not take a `schema`.
@@ -46,11 +41,12 @@ class SqlSupervisor:
         async with connected(self._settings.postgres) as connection:
             stale = await schema.prepare(connection, list(self._projections.values()))
         for projection in stale:
-            log.warning("the definition of %r has changed: it is built anew", projection.name)
+            log.warning("the definition of %r has changed: it is rebuilt", projection.name)
             await self.rebuild(Rebuild(projection.name, ["postgres"]))
-        self._reads.projectors = {name: self._projector(name) for name in self._projections}
-        await answering(self.parts)
-        await asyncio.gather(*(part.look() for part in self.parts))
+        self._placements.sql_projectors = {
+            name: self._projector(name) for name in self._projections
+        }
+        await answering(self._placements.all_sql)
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Builds a new generation of a projection's schema beside the live one, then switches.
@@ -72,12 +68,12 @@ class SqlSupervisor:
 
     async def stop(self) -> None:
         """Ends all projectors."""
-        await asyncio.gather(*(end(part) for part in self.parts))
+        await asyncio.gather(*(each.end() for each in self._placements.all_sql))
 
     def _projector(self, name: str, built: str | None = None) -> ActorHandle:
         of = f"sql:{name}" if built is None else f"sql:{built}"
         arguments = _projector, name, built
-        return keeper(ProjectorActor, "sql", of, self._settings, [name], *arguments)
+        return postgres_actor(ProjectorActor, "sql", of, self._settings, [name], *arguments)
 
 
 def _projector(

@@ -1,16 +1,22 @@
-"""An actor of the read side as its callers see it: where it is, and whether it answers."""
+"""An actor of the read side as its users in this process see it: all calls to it go this way."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from ray.exceptions import RayError
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from projections.errors import ProjectionError
+from projections.errors import ActorUnavailable, named
+from projections.folding import Parked
 from projections.supervision.progress import Progress
+from rayfold import RayfoldError
+
+log = logging.getLogger(__name__)
 
 POLL = 5.0
 """Seconds that a question for a position stays with the actor, if nothing happens."""
@@ -18,42 +24,56 @@ POLL = 5.0
 SILENCE = 3.0
 """Seconds without an answer after which an actor counts as not ready."""
 
+START = 60.0
+"""Seconds for an actor to come up on a busy machine."""
+
+READY = 3600.0
+"""Seconds for a new actor to come to the log's end."""
+
+STOP = 5.0
+"""Seconds for an actor to end in order."""
+
+Spawn = Callable[[], Any]
+Handle = TypeVar("Handle", bound="ActorHandle")
+
 
 class ActorHandle:
-    """A replica or a projector, as its users in this process see it."""
+    """A replica, a projector or a consumer, which may die and come back meanwhile."""
 
-    def __init__(self, name: str, kind: str, actor: Any, views: Sequence[str]) -> None:
+    def __init__(self, name: str, kind: str, views: Sequence[str], spawn: Spawn) -> None:
+        """`spawn` starts the actor, and gives Ray's handle of it."""
         self.name = name
         self.kind = kind
-        self.actor = actor
         self.views = list(views)
         self.progress = Progress()
         self.ready = False
         self.restarts = -1
         self.seen: dict[str, Any] = {}
+        self._spawn = spawn
+        self._actor = spawn()
         self._pid = 0
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
-        """Asks the actor for its status; one that does not answer is not ready."""
+        """Ask the actor for its status; one that does not answer is not ready."""
         try:
             async with asyncio.timeout(SILENCE):
-                self.seen = await self.actor.status.remote()
-        except (TimeoutError, RayError) as error:
+                self.seen = await self._call("status")
+        except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
             self.seen = {"error": type(error).__name__}
             return
         if self.seen["pid"] != self._pid:
             self.restarts += 1
             self._pid = self.seen["pid"]
-            # A restarted one begins anew: what it had reached counts no more.
+            # A restarted one begins again: what it had reached counts no more.
             self.progress.position = 0
         self.ready = bool(self.seen["ready"])
         self.progress.advance(self.seen["position"])
 
     async def reached(self, position: int, deadline: float) -> bool:
-        """Waits until the part has come so far; `deadline` is in `time.monotonic` seconds."""
+        """Wait until the actor has come so far; `deadline` is in `time.monotonic` seconds."""
         if self.progress.position >= position:
             return True
         self._wanted.append(position)
@@ -64,22 +84,52 @@ class ActorHandle:
         finally:
             self._wanted.remove(position)
 
+    async def until_ready(self) -> None:
+        """Wait until it can serve.
+
+        Raises:
+            ActorUnavailable: it does not come to the log's end.
+        """
+        deadline = time.monotonic() + READY
+        while not self.ready:
+            if time.monotonic() > deadline:
+                raise ActorUnavailable(f"{self.name} does not come to the log's end")
+            await asyncio.sleep(0.05)
+            await self.look()
+
+    async def parked(self) -> list[Parked]:
+        """Return what is parked there.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        return [Parked(*fields) for fields in await self._call("parked")]
+
     async def replay(self, view: str, key: str) -> bool:
-        """Tries again what is parked of a view under `key`; False if it broke again.
+        """Try again what is parked of a view under `key`; return False if it broke again.
 
         Raises:
             UnknownTarget: nothing is.
-            ProjectionError: the actor does not answer.
+            ActorUnavailable: it does not answer.
         """
+        return bool(await self._call("replay", view, key))
+
+    async def end(self) -> None:
+        """End it for good; whoever waits for it is told that it did not come so far."""
+        self.close()
         try:
-            return bool(await self.actor.replay.remote(view, key))
-        except ProjectionError as error:
-            raise type(error)(*error.args) from error
-        except RayError as error:
-            raise ProjectionError(f"{self.name}: {error!r}") from error
+            async with asyncio.timeout(STOP):
+                await self._call("stop", respawn=False)
+        except (TimeoutError, ActorUnavailable) as error:
+            log.info("an actor did not stop by itself", extra={"actor": self.name, "error": error})
+        ray.kill(self._actor)
+
+    def respawn(self) -> None:
+        """Start the actor again: Ray has lost it, and everything it knew."""
+        self._actor = self._spawn()
 
     def close(self) -> None:
-        """Stops watching; whoever waits is told that it did not come so far."""
+        """Stop watching it."""
         if self._watching is not None:
             self._watching.cancel()
         self.progress.release()
@@ -89,13 +139,35 @@ class ActorHandle:
         while self._wanted:
             wanted = min(self._wanted)
             try:
-                self.progress.advance(await self.actor.reached.remote(wanted, POLL))
-            except RayError:
+                self.progress.advance(await self._call("reached", wanted, POLL))
+            except ActorUnavailable:
                 self.ready = False
                 await asyncio.sleep(0.1)
 
+    async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
+        """Call the actor; one that Ray will not bring back is started again.
+
+        Raises:
+            ActorUnavailable: it does not answer, or what it did broke.
+            RayfoldError: as the actor raised it.
+        """
+        try:
+            return await getattr(self._actor, method).remote(*arguments)
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, RayfoldError):
+                raise type(cause)(*cause.args) from error
+            raise ActorUnavailable(f"{self.name}: {named(cause)}") from error
+        except ActorDiedError as error:
+            if respawn:
+                log.warning("an actor is started again", extra={"actor": self.name})
+                self.respawn()
+            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
+        except RayError as error:
+            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
+
     def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
-        """For operators; `lag` is in positions behind the log's end."""
+        """Return it for operators; `lag` is in positions behind the log's end."""
         position = self.seen.get("position", 0)
         return {
             "part": self.name,
@@ -106,3 +178,18 @@ class ActorHandle:
             "lag": max(end - position, 0),
             "lag_seconds": round(lag_seconds, 3),
         }
+
+
+async def answering(handles: Sequence[ActorHandle]) -> None:
+    """Wait until all of them answer.
+
+    Raises:
+        ActorUnavailable: one does not come up; all are ended.
+    """
+    try:
+        async with asyncio.timeout(START):
+            await asyncio.gather(*(handle._call("status") for handle in handles))
+    except (TimeoutError, ActorUnavailable) as error:
+        await asyncio.gather(*(handle.end() for handle in handles))
+        raise ActorUnavailable(f"an actor does not come up: {named(error)}") from error
+    await asyncio.gather(*(handle.look() for handle in handles))

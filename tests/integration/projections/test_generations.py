@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 
 from eventstore.memory import MemoryLog
-from projections.memory.replica import Ask
 from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
+from projections.row_query import RowQuery
+from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
 from tests.integration.projections import small
 from tests.integration.projections.small import TOTALS, add
@@ -48,7 +49,7 @@ async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
     async with running(log, dsn, TOTALS) as [projector]:
-        reads = PostgresReader(REGISTRY, dsn)
+        reads = PostgresReader(REGISTRY, Placements(), dsn)
         await reads.connect()
         stop = asyncio.Event()
         seen = 0
@@ -62,7 +63,7 @@ async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
             nonlocal seen
             position = 0
             while not stop.is_set():
-                ask = Ask("totals", "a", 0, {}, 0, None)
+                ask = RowQuery("totals", "a", 0, {}, 0, None)
                 found = await reads.ask(ask, time.monotonic() + DEADLINE)
                 assert found.body is not None
                 assert found.position >= position

@@ -11,7 +11,6 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.folding import Discarded, Parked
 from projections.operations.parked_events import ParkedEventOperations
-from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
 from tests.integration.projections import small
 from tests.integration.projections.test_sql_projection import Lenient
@@ -25,44 +24,49 @@ STRICT = Parked("strict", "a", "counter-a", 1, 2, "broke")
 SKIPPED = Parked("lenient-sum", "1@counter-a", "counter-a", 1, 2, "refused")
 
 
-class Stores:
-    """Parts that keep these parked; whatever is folded again is mended."""
+class Placed:
+    """Actors that keep these parked; whatever is folded again is mended."""
 
     def __init__(self, **parked: list[Parked]) -> None:
         self.kept = {kind: list(each) for kind, each in parked.items()}
-        self.parts = [ActorHandle(kind, kind, _Actor(self, kind), []) for kind in parked]
+        handles: list[Any] = [_Handle(self, kind) for kind in parked]
+        self.all = handles
+        self.sql_projectors = {"lenient-sum": handles[0]}
         self.did: list[tuple[str, ...]] = []
 
-    async def rebuilt(self, view: str) -> None:
+    def filling(self, view: str, key: str) -> list[Any]:
+        return self.all
+
+    async def rebuild(self, view: str) -> None:
         self.did.append(("rebuilt", view))
-        self._mend(lambda each: each.view == view)
+        self.mend(lambda each: each.view == view)
 
-    async def fold_on(self, view: str, key: str) -> bool:
-        self.did.append(("fold on", view, key))
-        self._mend(lambda each: (each.view, each.key) == (view, key))
-        return True
-
-    def _mend(self, mended: Any) -> None:
+    def mend(self, mended: Any) -> None:
         for parked in self.kept.values():
             parked[:] = [each for each in parked if not mended(each)]
 
 
-class _Actor:
-    def __init__(self, stores: Stores, kind: str) -> None:
-        self._stores, self._kind = stores, kind
+class _Handle:
+    def __init__(self, placed: Placed, kind: str) -> None:
+        self._placed, self.kind = placed, kind
 
-    @property
-    def parked(self) -> Any:
-        return self
+    async def parked(self) -> list[Parked]:
+        return list(self._placed.kept[self.kind])
 
-    async def remote(self) -> list[tuple[Any, ...]]:
-        return [tuple(each) for each in self._stores.kept[self._kind]]
+    async def replay(self, view: str, key: str) -> bool:
+        self._placed.did.append(("fold on", view, key))
+        self._placed.mend(lambda each: (each.view, each.key) == (view, key))
+        return True
+
+
+def operations(log: MemoryLog, placed: Placed) -> ParkedEventOperations:
+    return ParkedEventOperations(REGISTRY, log, placed, placed.rebuild)
 
 
 async def test_a_row_in_postgres_is_folded_on() -> None:
-    stores = Stores(postgres=[ROW])
-    [done] = await ParkedEventOperations(REGISTRY, MemoryLog(), stores).replay("totals", "a")
-    assert stores.did == [("fold on", "totals", "a")]
+    placed = Placed(postgres=[ROW])
+    [done] = await operations(MemoryLog(), placed).replay("totals", "a")
+    assert placed.did == [("fold on", "totals", "a")]
     assert (done["store"], done["key"], done["parked"]) == ("postgres", "a", False)
 
 
@@ -74,12 +78,12 @@ async def test_a_row_in_postgres_is_folded_on() -> None:
         ({"postgres": [STRICT]}, "a"),
     ],
 )
-async def test_what_cannot_be_folded_on_is_folded_anew(parked: Any, key: str) -> None:
-    stores, log = Stores(**parked), MemoryLog()
-    mending = ParkedEventOperations(REGISTRY, log, stores)
+async def test_what_cannot_be_folded_on_is_rebuilt(parked: Any, key: str) -> None:
+    placed, log = Placed(**parked), MemoryLog()
+    parked_events = operations(log, placed)
     view = parked["postgres"][0].view
-    done = await mending.discard(view, key)
-    assert stores.did == [("rebuilt", view)]
+    done = await parked_events.discard(view, key)
+    assert placed.did == [("rebuilt", view)]
     assert [each["parked"] for each in done] == [False] * len(done)
     one = parked["postgres"][0]
     assert await discards.load(log, [view]) == {
@@ -88,15 +92,15 @@ async def test_what_cannot_be_folded_on_is_folded_anew(parked: Any, key: str) ->
 
 
 async def test_an_event_of_a_projection_is_executed_again() -> None:
-    stores = Stores(sql=[SKIPPED])
-    await ParkedEventOperations(REGISTRY, MemoryLog(), stores).discard("lenient-sum", "1@counter-a")
-    assert stores.did == [("fold on", "lenient-sum", "1@counter-a")]
+    placed = Placed(sql=[SKIPPED])
+    await operations(MemoryLog(), placed).discard("lenient-sum", "1@counter-a")
+    assert placed.did == [("fold on", "lenient-sum", "1@counter-a")]
 
 
 async def test_nothing_is_decided_about_what_is_not_parked() -> None:
     log = MemoryLog()
-    mending = ParkedEventOperations(REGISTRY, log, Stores(postgres=[ROW, STREAM]))
+    parked_events = operations(log, Placed(postgres=[ROW, STREAM]))
     for view, key in (("totals", "b"), ("strict", "a"), ("totals", "")):
         with pytest.raises(UnknownTarget):
-            await mending.discard(view, key)
+            await parked_events.discard(view, key)
     assert await discards.load(log, ["totals", "strict"]) == frozenset()

@@ -12,11 +12,12 @@ import pytest
 from eventstore.memory import MemoryLog
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.memory.replica import Ask, Found, Replica
+from projections.memory.replica import Replica
 from projections.operations.verification import fold_afresh
 from projections.postgres import runner as following
 from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
+from projections.row_query import RowQuery, RowResult
 from rayfold import Registry
 from tests.integration.projections import small
 from tests.integration.projections.small import STRICT, TOTALS, Totals, add
@@ -170,14 +171,14 @@ async def test_memory_folds_a_view_afresh_beside_the_one_that_serves(broken: set
     task = asyncio.create_task(replica.run())
 
     def total(view: str) -> object:
-        [found] = replica.answer([Ask(view, "a", 0, {}, 0, None)])
-        assert isinstance(found, Found)
+        [found] = replica.answer([RowQuery(view, "a", 0, {}, 0, None)])
+        assert isinstance(found, RowResult)
         return found.body
 
     await replica.progress.reached(await log.end_position(["counter-"]), DEADLINE)
     assert total("totals") == b'{"counter":"a","total":1,"revision":0}'
-    late = Ask("strict", "a", replica.progress.position, {}, 0, None)
-    assert replica.answer([late]) == [Found(None, None, 1, late=True)]
+    late = RowQuery("strict", "a", replica.progress.position, {}, 0, None)
+    assert replica.answer([late]) == [RowResult(None, None, 1, late=True)]
     broken.clear()
     for view in ("totals", "strict"):
         await replica.rebuild(view)

@@ -29,6 +29,7 @@ from projections.sql.projector import SqlProjector
 from projections.sql.reader import SqlReader
 from projections.sql.schema import begin_generation, live, prepare
 from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.placements import Placements
 from rayfold import Event, Message, Registry, SqlProjection, SqlQuery, Statement, on, sql
 from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, cuts
@@ -276,11 +277,11 @@ class _Here:
 
 @asynccontextmanager
 async def reads(dsn: str, projector: SqlProjector) -> AsyncIterator[SqlReader]:
-    postgres = PostgresReader(SMALL, dsn)
-    found = SqlReader(SMALL, postgres)
-    part: Any = _Here(projector)
-    found.projectors = {"lenient-sum": part}
-    yield found
+    placements = Placements()
+    postgres = PostgresReader(SMALL, placements, dsn)
+    here: Any = _Here(projector)
+    placements.sql_projectors = {"lenient-sum": here}
+    yield SqlReader(SMALL, placements, postgres)
     postgres.close()
 
 
@@ -365,5 +366,5 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
 def test_a_part_is_what_the_reads_expect() -> None:
     assert {"progress", "reached"} <= {
         *dir(ActorHandle),
-        *ActorHandle("n", "sql", None, []).__dict__,
+        *ActorHandle("n", "sql", [], lambda: None).__dict__,
     }

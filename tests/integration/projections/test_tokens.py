@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 
 from projections.errors import Behind
-from projections.memory.replica import Ask
 from projections.postgres.projector import hash_of
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
+from projections.row_query import RowQuery
+from projections.supervision.placements import Placements
 from rayfold import Registry
 from tests.integration.projections import small
 from tests.integration.projections.small import TOTALS
@@ -35,13 +36,13 @@ async def reads(dsn: str) -> AsyncIterator[PostgresReader]:
         AHEAD,
     )
     await connection.close()
-    found = PostgresReader(REGISTRY, dsn)
+    found = PostgresReader(REGISTRY, Placements(), dsn)
     yield found
     found.close()
 
 
-def ask(at_least: int, key: str | None = None) -> Ask:
-    return Ask("totals", key, at_least, {}, 10, None)
+def ask(at_least: int, key: str | None = None) -> RowQuery:
+    return RowQuery("totals", key, at_least, {}, 10, None)
 
 
 async def test_a_page_needs_all_partitions_and_has_seen_the_furthest(reads: PostgresReader) -> None:

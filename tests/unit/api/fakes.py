@@ -45,24 +45,24 @@ class FakeQueries:
         self.behind: list[str] = []
         self.followed: list[int | None] = []
         self.waited: list[float] = []
-        self.deadlines: list[float] = []
+        self.timeouts: list[float] = []
 
     async def ask(
         self,
         query: Query,
         *,
         at_least: int | None = None,
-        deadline: float = 2.0,
+        timeout: float = 2.0,
         store: str | None = None,
     ) -> Answer:
         self.asked.append((query, at_least, store))
-        self.deadlines.append(deadline)
+        self.timeouts.append(timeout)
         if self.error is not None:
             raise self.error
         return self.answer
 
-    async def reached(self, views: Sequence[str], position: int, deadline: float) -> list[str]:
-        self.waited.append(deadline)
+    async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
+        self.waited.append(timeout)
         return [view for view in views if view in self.behind]
 
     async def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:

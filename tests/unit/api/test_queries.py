@@ -64,7 +64,7 @@ async def test_a_store_that_lags_answers_processing(gateway: Gateway) -> None:
 async def test_a_query_says_how_long_it_waits_for_its_token(gateway: Gateway) -> None:
     await gateway.http.get(ORDER, headers={"consistency-token": "99", "prefer": "wait=7"})
     await gateway.http.get(ORDER, headers={"consistency-token": "99"})
-    assert gateway.queries.deadlines == [7.0, 2.0]
+    assert gateway.queries.timeouts == [7.0, 2.0]
 
 
 async def test_a_page_has_a_token_and_no_entity_tag(gateway: Gateway) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
-from projections.errors import ProjectionError, UnknownTarget
+from projections.errors import ActorUnavailable, UnknownTarget
 from projections.supervision.actor_handle import ActorHandle
 
 
@@ -26,7 +26,8 @@ class _Actor:
 
 
 async def replayed(outcome: Any) -> bool:
-    return await ActorHandle("postgres:v", "postgres", _Actor(outcome), ["v"]).replay("v", "k")
+    handle = ActorHandle("postgres:v", "postgres", ["v"], lambda: _Actor(outcome))
+    return await handle.replay("v", "k")
 
 
 @pytest.mark.parametrize("outcome", [True, False])
@@ -36,6 +37,22 @@ async def test_a_part_says_whether_it_came_over_the_event(outcome: bool) -> None
 
 async def test_what_is_not_parked_is_told_from_an_actor_that_does_not_answer() -> None:
     with pytest.raises(UnknownTarget, match="not parked"):
-        await replayed(UnknownTarget("not parked"))
-    with pytest.raises(ProjectionError, match="postgres:v"):
+        await replayed(RayTaskError("replay", "", UnknownTarget("not parked")))
+    with pytest.raises(ActorUnavailable, match="postgres:v"):
+        await replayed(RayTaskError("replay", "", ValueError("broke")))
+    with pytest.raises(ActorUnavailable, match="postgres:v"):
         await replayed(RayActorError())
+
+
+async def test_an_actor_that_ray_has_given_up_is_started_again() -> None:
+    spawned = []
+
+    def spawn() -> _Actor:
+        spawned.append(_Actor(ActorDiedError() if not spawned else True))
+        return spawned[-1]
+
+    handle = ActorHandle("postgres:v", "postgres", ["v"], spawn)
+    with pytest.raises(ActorUnavailable):
+        await handle.replay("v", "k")
+    assert await handle.replay("v", "k")
+    assert len(spawned) == 2

@@ -1,0 +1,125 @@
+"""A memory replica as its users in this process see it, with the queries on their way to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from projections.row_query import RowQuery, RowResult
+from projections.supervision.actor_handle import SILENCE, ActorHandle, Spawn
+from rayfold.runtime.batching import Batcher
+from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected
+
+BATCH = 256
+BATCHES = 2
+QUEUE = 8192
+
+
+class ReplicaHandle(ActorHandle):
+    """Queries go to it in batches, on a connection of their own."""
+
+    def __init__(self, name: str, views: Sequence[str], spawn: Spawn) -> None:
+        super().__init__(name, "memory", views, spawn)
+        self._batcher: Batcher[RowQuery, RowResult | Exception] = Batcher(
+            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
+        )
+        self._client = RpcClient(self._address)
+        self.open = 0
+        self._drained = asyncio.Event()
+
+    async def ask(self, query: RowQuery) -> RowResult:
+        """Return the replica's answer.
+
+        Raises:
+            BadCursor: the replica says so.
+            ActorUnavailable, RpcDisconnected, RpcServerFailed: it does not answer.
+            BatchFull: too many queries wait for it.
+        """
+        self.open += 1
+        try:
+            result = await self._batcher.call(query)
+        finally:
+            self.open -= 1
+            if not self.open:
+                self._drained.set()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def idle(self) -> None:
+        """Wait until no query is on its way to it."""
+        while self.open:
+            self._drained.clear()
+            await self._drained.wait()
+
+    async def start(self, peer: ReplicaHandle | None) -> None:
+        """Let it follow the log, from where `peer` is if there is one.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        await self._call("start", peer._actor if peer else None)
+
+    async def rebuild(self, view: str) -> None:
+        """Fold a view from the log again, beside the one that serves, and put it in its place.
+
+        Raises:
+            ActorUnavailable: it broke; what serves is as it was.
+        """
+        await self._call("rebuild", view)
+
+    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
+        """Return key, document and position of every row of a view.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        rows: list[tuple[str, bytes, int]] = await self._call("rows", view)
+        return rows
+
+    async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Say which rows, by view and key, the watcher follows from now on.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        await self._call("watch", watcher, list(rows))
+
+    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
+        """Return the watched rows that changed since the last call, by view and key.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        changed = await self._call("changes", watcher, timeout)
+        return [(view, key, RowResult(*result)) for view, key, *result in changed]
+
+    def respawn(self) -> None:
+        """See `ActorHandle.respawn`."""
+        super().respawn()
+        self._client.close()
+
+    def close(self) -> None:
+        """See `ActorHandle.close`."""
+        super().close()
+        self._client.close()
+
+    async def _address(self) -> Address:
+        address: Address = await self._call("address")
+        return address
+
+    async def _send(self, queries: list[RowQuery]) -> list[RowResult | Exception]:
+        try:
+            async with asyncio.timeout(SILENCE):
+                answers: list[Any] = await self._client.call([tuple(query) for query in queries])
+        except TimeoutError as error:
+            # It may be gone without a word: the next batch asks where it is.
+            self._client.close()
+            raise RpcDisconnected(f"{self.name} does not answer") from error
+        results = [RowResult(*each) if isinstance(each, tuple) else each for each in answers]
+        for each in results:
+            if isinstance(each, RowResult):
+                self.progress.advance(each.position)
+                break
+        return results

@@ -1,0 +1,86 @@
+"""What every actor of the read side is at: looked at again and again, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from projections.errors import Behind
+from projections.operations.lag import Lag
+from projections.postgres.reader import PostgresReader
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.placements import Placements
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks at every actor."""
+
+
+class Monitor:
+    """Knows how far everything is, and for how long it has been behind."""
+
+    def __init__(
+        self, placements: Placements, postgres: PostgresReader, store: Log, prefixes: Sequence[str]
+    ) -> None:
+        self._placements = placements
+        self._postgres = postgres
+        self._log = store
+        self._prefixes = list(prefixes)
+        self._lag = Lag()
+
+    async def look(self) -> None:
+        """Look once: calling a restarted actor sets it going."""
+        handles = self._placements.all
+        await asyncio.gather(*(handle.look() for handle in handles), self._postgres.look())
+        try:
+            end = await self._log.end_position(self._prefixes)
+        except StoreUnavailable as error:
+            log.info("the log's end is not known", extra={"error": error})
+        else:
+            self._lag.saw(time.monotonic(), end)
+
+    def lag_of(self, handles: Sequence[ActorHandle], now: float) -> float:
+        """Return for how many seconds the last of them has been behind."""
+        lags = [self._lag.of(handle.progress.position, now) for handle in handles]
+        return max(lags, default=0.0)
+
+    async def caught_up(self, timeout: float) -> None:
+        """Wait until every actor has reached the log's end as of this call, or has stopped.
+
+        Raises:
+            Behind: one has not, after `timeout` seconds.
+            StoreUnavailable: the log's end is not known.
+        """
+        deadline = time.monotonic() + timeout
+        end = await self._log.end_position(self._prefixes)
+        while behind := [handle for handle in self._placements.all if _lags(handle, end)]:
+            if time.monotonic() > deadline:
+                raise Behind(behind[0].name, behind[0].progress.position, end)
+            soon = min(deadline, time.monotonic() + LOOK)
+            await asyncio.gather(*(handle.reached(end, soon) for handle in behind))
+            await asyncio.gather(*(handle.look() for handle in behind))
+        while not all(handle.ready for handle in self._placements.all):
+            if time.monotonic() > deadline:
+                raise Behind("a part is not ready", 0, end)
+            await asyncio.gather(*(handle.look() for handle in self._placements.all))
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return every actor's state, position, and lag in positions and in seconds."""
+        now, end = time.monotonic(), self._lag.end
+        actors = [
+            handle.status(end, self._lag.of(handle.seen.get("position", 0), now))
+            for handle in self._placements.all
+        ]
+        return [*actors, *(each.status(end) for each in self._postgres.replicas)]
+
+
+def _lags(handle: ActorHandle, end: int) -> bool:
+    """Whether the actor has to come further; a projection that stopped needs an operator."""
+    stopped = handle.kind == "sql" and "stopped" in handle.seen
+    return handle.progress.position < end and not stopped

@@ -1,0 +1,86 @@
+"""Rebuilds of views: one at a time for each, in every store that keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from eventstore.port import Log
+from projections.errors import ProjectionError, UnknownTarget
+from projections.operations.rebuild import Rebuild
+from rayfold import RayfoldError, Registry
+
+log = logging.getLogger(__name__)
+
+Rebuilder = Callable[[Rebuild], Awaitable[None]]
+"""Rebuilds in one store; raises `ProjectionError` where it fails, what serves is as it was."""
+
+
+class Rebuilds:
+    """The last rebuild of each view, and those that are going on."""
+
+    def __init__(
+        self, registry: Registry, store: Log, rebuilders: Callable[[str, str], Rebuilder]
+    ) -> None:
+        """`rebuilders` gives what rebuilds a view, or a SQL projection, in a store."""
+        self._registry = registry
+        self._log = store
+        self._rebuilders = rebuilders
+        self._rebuilds: dict[str, Rebuild] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, view: str) -> dict[str, Any]:
+        """Begin to rebuild a view in every store that keeps it; return the rebuild's status.
+
+        Custom SQL projections count as views.
+
+        Raises:
+            UnknownTarget: there is no such view.
+        """
+        known = self._registry.views.get(view)
+        if known is None and view not in self._registry.projections:
+            raise UnknownTarget(f"no view is named {view!r}")
+        running = self._rebuilds.get(view)
+        if running is None or not running.running:
+            stores = known.stores if known is not None else ("postgres",)
+            running = self._rebuilds[view] = Rebuild(view, stores)
+            task = asyncio.create_task(self._run(running))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return running.status()
+
+    async def done(self, view: str) -> None:
+        """Rebuild a view, and wait until that is done.
+
+        Raises:
+            ProjectionError: it failed; what serves is as it was.
+        """
+        self.begin(view)
+        await self._rebuilds[view].finished.wait()
+        if error := self._rebuilds[view].error:
+            raise ProjectionError(error)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return the last rebuild of each view."""
+        return [rebuild.status() for rebuild in self._rebuilds.values()]
+
+    async def stop(self) -> None:
+        """Break off those that are going on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, rebuild: Rebuild) -> None:
+        try:
+            for store in rebuild.stores:
+                rebuild.begin(store, await self._log.end_position(self._registry.prefixes))
+                await self._rebuilders(rebuild.view, store)(rebuild)
+            rebuild.over(None)
+        except RayfoldError as error:
+            log.warning("a rebuild failed", extra={"view": rebuild.view, "error": error})
+            rebuild.over(str(error))
+        except BaseException as error:
+            rebuild.over(repr(error))
+            raise

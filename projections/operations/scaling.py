@@ -1,0 +1,134 @@
+"""How many actors there are for each view: set by operators, or by load."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from projections.competing.supervisor import CompetingSupervisor
+from projections.errors import UnknownTarget
+from projections.memory.reader import MemoryReader
+from projections.memory.supervisor import MemorySupervisor
+from projections.operations.autoscaler import LAG, QUERIES, Autoscaler
+from projections.operations.monitor import LOOK, Monitor
+from projections.postgres.supervisor import PostgresSupervisor
+from projections.supervision.placements import Placements
+from rayfold import RayfoldError
+
+log = logging.getLogger(__name__)
+
+MOST = 64
+"""Actors of a kind for a view."""
+
+REMEMBERED = 20
+"""Changes of scale that the status remembers."""
+
+
+class Scaling:
+    """Targets are `memory` and `postgres`, or one view of those: `memory:order-details`."""
+
+    def __init__(
+        self,
+        memory: MemorySupervisor,
+        postgres: PostgresSupervisor,
+        competing: CompetingSupervisor,
+        placements: Placements,
+        reader: MemoryReader,
+        monitor: Monitor,
+        bounds: Mapping[str, tuple[int, int]],
+    ) -> None:
+        """`bounds` are the least and the most that the autoscaler may set, by target.
+
+        Raises:
+            UnknownTarget: there is nothing of the kind to scale by itself.
+        """
+        self._memory = memory
+        self._postgres = postgres
+        self._competing = competing
+        self._placements = placements
+        self._reader = reader
+        self._monitor = monitor
+        self._scaling = asyncio.Lock()
+        self._moves: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self._autoscalers = {
+            target: Autoscaler(QUERIES if target.startswith("memory") else LAG, *each)
+            for target, each in bounds.items()
+        }
+        for target, each in bounds.items():
+            for number in each:
+                self._views_of(target, number)
+
+    async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
+        """Set how many memory replicas or Postgres partitions serve, for all views or one.
+
+        Of a view that competing consumers keep it is their number.
+
+        Raises:
+            UnknownTarget: there is no such target, or not so many of it.
+            ProjectionError: new actors do not come up; the old ones stay.
+        """
+        kind, views = self._views_of(target, number)
+        async with self._scaling:
+            before = self._count(target)
+            if kind == "memory":
+                await self._memory.scale(views, number)
+            else:
+                competing = [view for view in views if view in self._competing.wanted]
+                if len(competing) < len(views):
+                    await self._postgres.scale([v for v in views if v not in competing], number)
+                await self._competing.scale(competing, number)
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._moves.appendleft(
+            {"target": target, "from": before, "to": number, "reason": reason, "at": now}
+        )
+
+    def moves(self) -> list[dict[str, Any]]:
+        """Return the last changes of scale with their reasons, the newest first."""
+        return list(self._moves)
+
+    async def by_load(self) -> None:
+        """Change what the autoscalers say, for ever."""
+        while self._autoscalers:
+            await asyncio.sleep(LOOK)
+            for target, autoscaler in self._autoscalers.items():
+                now, count = time.monotonic(), self._count(target)
+                move = autoscaler.look(now, count, self._load(target, count, now))
+                if move is None:
+                    continue
+                try:
+                    await self.scale(target, move.parts, f"autoscaler: {move.reason}")
+                except RayfoldError as error:
+                    log.warning(
+                        "the autoscaler could not scale", extra={"target": target, "error": error}
+                    )
+
+    def _load(self, target: str, count: int, now: float) -> float:
+        kind, views = self._views_of(target, count)
+        if kind == "memory":
+            return sum(self._reader.in_flight[view] for view in views) / count
+        filling = [*self._placements.all_projectors, *self._placements.all_consumers]
+        return self._monitor.lag_of([each for each in filling if set(each.views) & set(views)], now)
+
+    def _views_of(self, target: str, number: int) -> tuple[str, list[str]]:
+        kind, _, view = target.partition(":")
+        wanted = self._wanted(kind)
+        if wanted is None or (view and view not in wanted):
+            raise UnknownTarget(f"nothing to scale is named {target!r}")
+        if not 1 <= number <= MOST:
+            raise UnknownTarget(f"{target} goes from 1 to {MOST}, not {number}")
+        return kind, [view] if view else list(wanted)
+
+    def _count(self, target: str) -> int:
+        kind, _, view = target.partition(":")
+        wanted = self._wanted(kind) or {}
+        return wanted[view] if view else max(wanted.values(), default=1)
+
+    def _wanted(self, kind: str) -> dict[str, int] | None:
+        if kind == "memory":
+            return self._memory.wanted
+        return self._postgres.wanted | self._competing.wanted if kind == "postgres" else None

@@ -1,0 +1,29 @@
+"""Questions for rows as they travel to a store, and what comes back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class RowQuery(NamedTuple):
+    """One row by `key`, or a page where `key` is None.
+
+    `at_least` is the position that the answer must have reached. Key and filters are as
+    `rayfold.key_text` writes them.
+    """
+
+    view: str
+    key: str | None
+    at_least: int
+    filters: dict[str, str]
+    limit: int
+    cursor: str | None
+
+
+class RowResult(NamedTuple):
+    """What was found. `late`: the replica has not come to `at_least`, so it says nothing else."""
+
+    body: bytes | None
+    revision: int | None
+    position: int
+    late: bool = False
