@@ -16,6 +16,7 @@ from actors.host.host import Host, HostLimits
 from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Registry, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.rpc import Address, RpcServer
 
 SWEEP_INTERVAL = 5.0
@@ -35,6 +36,7 @@ class HostActor:
         self._registry = Registry.load(domain)
         self._limits = limits
         collect_rarely()
+        log_to_stderr()
         self._host: Host | None = None
         self._rpc = RpcServer(self._commands)
         self._sweeper: asyncio.Task[None] | None = None

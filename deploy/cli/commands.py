@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -46,8 +45,9 @@ def up(
 
     from deploy.stack.settings import load
     from deploy.stack.up import up as run
+    from rayfold.runtime.log_format import log_to_stderr
 
-    _log_to_stderr()
+    log_to_stderr()
     settings = load(
         host=host,
         port=port,
@@ -235,12 +235,6 @@ def _ask(data: Path | None, path: str, body: dict[str, Any] | None = None) -> An
     from deploy.stack.settings import load
 
     return ask(load(data=data).data, path, body)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import argparse
 import asyncio
 import gc
-import logging
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from eventstore.embedded.http2.tls import TlsError, tls_context
 from eventstore.embedded.server import EmbeddedServer
 from eventstore.embedded.storage.data_folder import FolderInUseError
 from eventstore.embedded.storage.schema import SchemaMismatchError
+from rayfold.runtime.log_format import log_to_stderr
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds. The writer thread and the event loop share the interpreter; at Python's default of 5 ms
@@ -32,7 +33,10 @@ def run(
     tls_certificate: Path | None = None,
     tls_private_key: Path | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; returns the process's exit code (2: cannot start)."""
+    """Serve until SIGTERM or SIGINT; return the process's exit code.
+
+    1: the disk failed so that only a new process can go on; 2: it cannot start.
+    """
     try:
         tls = tls_context(tls_certificate, tls_private_key)
     except TlsError as error:
@@ -51,17 +55,23 @@ def _refuse(error: Exception) -> int:
 
 
 async def _serve(server: EmbeddedServer) -> int:
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked.set)
     try:
         await server.start()
-    except (FolderInUseError, SchemaMismatchError, OSError) as error:
+    except (FolderInUseError, SchemaMismatchError, OSError, sqlite3.Error) as error:
         return _refuse(error)
     print(server.uri, flush=True)
-    await stop.wait()
+    waiting = [asyncio.create_task(asked.wait()), failed := asyncio.create_task(server.wait())]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
+    for task in waiting:
+        task.cancel()
+    if failed.done() and not failed.cancelled() and (reason := failed.result()):
+        print(f"eventstore: {reason}", file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
@@ -75,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE")
     parser.add_argument("--tls-private-key", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    log_to_stderr()
     return run(
         given.host,
         given.port,

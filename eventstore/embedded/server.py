@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from eventstore.embedded.http2.server import GrpcServer
 from eventstore.embedded.http2.tls import PASSWORD, USER
@@ -41,6 +41,7 @@ class EmbeddedServer:
         self._tls = tls
         self._parts: tuple[_Part, ...] = ()
         self._stopped = asyncio.Event()
+        self._failure: asyncio.Future[str] | None = None
         self.port = 0
 
     @property
@@ -72,10 +73,21 @@ class EmbeddedServer:
             await store.stop()
             raise
         self._parts = (transport, projections, groups, store)
+        self._failure = store.failure
 
-    async def wait(self) -> None:
-        """Wait until somebody calls ``stop``."""
-        await self._stopped.wait()
+    async def wait(self) -> str | None:
+        """Wait until somebody calls ``stop``; or return why nothing can be written any more.
+
+        Whoever runs the server then ends it: a new process sees what is on the disk.
+        """
+        stopped = asyncio.create_task(self._stopped.wait())
+        waiting: set[asyncio.Future[Any]] = {stopped}
+        if self._failure is not None:
+            waiting.add(self._failure)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        failed = self._failure is not None and self._failure.done()
+        return self._failure.result() if failed and self._failure is not None else None
 
     async def stop(self) -> None:
         """Answer what was taken, end all calls, close the store. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""The data folder: created on demand, and owned by one process at a time."""
+"""The data folder: made on demand, its owner's alone, and one process's at a time."""
 
 import fcntl
 import os
@@ -15,12 +15,17 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path.chmod(0o700)
+        self._fd = _private(path / "lock")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._fd)
             raise FolderInUseError(f"the data folder {path} is in use by another server") from error
+        # Before SQLite makes it: its WAL takes over the file's mode.
+        os.close(_private(self.database))
+        for file in path.glob(f"{self.database.name}-*"):
+            file.chmod(0o600)
 
     @property
     def database(self) -> Path:
@@ -30,3 +35,10 @@ class DataFolder:
     def close(self) -> None:
         """Let go of the lock."""
         os.close(self._fd)
+
+
+def _private(file: Path) -> int:
+    """Open a file, made if need be, that nobody else may read."""
+    opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(opened, 0o600)
+    return opened

@@ -40,15 +40,24 @@ class Store:
         self.subscribers = StreamSubscribers()
         self._listeners: list[Callable[[list[Event]], None]] = []
         self._writer: Writer | None = None
+        self.failure: asyncio.Future[str] | None = None
+        """Done, with the reason, when nothing can be written until the process starts again."""
 
     async def start(self) -> None:
         """Start writing. A new store gets one system event, as a real node has at first boot."""
         loop = asyncio.get_running_loop()
-        self._writer = Writer(self._folder.database, self._names, loop, self._publish)
+        self.failure = loop.create_future()
+        self._writer = Writer(
+            self._folder.database, self._names, loop, self._publish, self._note_failure
+        )
         self._writer.start()
         if self.log.recent.last_position == 0:
             first = Proposed(uuid.uuid4().bytes, METADATA_TYPE, True, b'{"$maxAge":2592000}', b"")
             await self.submit(Append("$$$scavenges", -1, [first]))
+
+    def _note_failure(self, reason: str) -> None:
+        if self.failure is not None and not self.failure.done():
+            self.failure.set_result(reason)
 
     def _publish(self, events: list[Event]) -> None:
         self.log.publish(events)

@@ -54,15 +54,19 @@ class Writer:
         names: StreamNames,
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[list[Event]], None],
+        give_up: Callable[[str], None],
     ) -> None:
+        """`give_up` is called on the loop, with the reason, when nothing can be written again."""
         self._database = database
         self._db = connect(database, writer=True)
         self._transaction = WriteTransaction(self._db, names)
         self._loop = loop
         self._publish = publish
+        self._give_up = give_up
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._queued = 0
         self._broken: str | None = None
+        self._failing: str | None = None
         self._stopping = False
         self._unchecked = 0
         self._checkpointing = False
@@ -97,7 +101,10 @@ class Writer:
         if self._checkpointer is not None:
             await asyncio.to_thread(self._checkpointer.join)
         if self._broken is None:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as error:  # a full disk: all stays in the WAL
+                log.warning("wal checkpoint failed", extra={"error": str(error)})
         self._db.close()
 
     def _run(self) -> None:
@@ -138,17 +145,33 @@ class Writer:
             transaction.finish()
             self._db.execute("COMMIT")
         except _FAILURES as error:
-            log.exception("commit failed")
+            self._note_failure(error)
             self._fail(jobs, unavailable(f"The write failed: {error}"))
             self._recover(error)
             return []
+        if self._failing is not None:
+            log.warning("commits succeed again")
+            self._failing = None
         try:
             transaction.committed()
         except _FAILURES as error:
             # It is on disk, and answered as such; memory no longer follows, so nothing else is.
             log.exception("following a commit failed")
-            self._broken = f"Writing has stopped: {error}"
+            self._stop_writing(error)
         return transaction.staged
+
+    def _note_failure(self, error: BaseException) -> None:
+        """Log the first of a row of failures alone: a full disk may last for hours."""
+        if str(error) != self._failing:
+            known = isinstance(error, sqlite3.OperationalError | OSError)
+            log.error(
+                "commits fail", extra={"error": str(error)}, exc_info=None if known else error
+            )
+            self._failing = str(error)
+
+    def _stop_writing(self, error: BaseException) -> None:
+        self._broken = f"Writing has stopped: {error}"
+        self._loop.call_soon_threadsafe(self._give_up, self._broken)
 
     def _fail(self, jobs: list[_Job], error: RpcError) -> None:
         for job in jobs:
@@ -162,10 +185,10 @@ class Writer:
                 self._db.execute("ROLLBACK")
             self._transaction.reset()
         except sqlite3.Error as second:
-            self._broken = f"Writing has stopped: {second}"
+            self._stop_writing(second)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            self._broken = f"Writing has stopped: {error}"
+            self._stop_writing(error)
 
     def _finish(self, jobs: list[_Job], events: list[Event]) -> None:
         """Publish, then answer a group: so who is answered reads its own write. On the loop."""
@@ -197,8 +220,8 @@ class Writer:
             self._checkpointed = False
             try:
                 self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-            except sqlite3.Error:
-                log.warning("wal checkpoint failed", exc_info=True)
+            except sqlite3.Error as error:
+                log.warning("wal checkpoint failed", extra={"error": str(error)})
         elif self._unchecked >= _CHECKPOINT_BYTES:
             self._unchecked = 0
             self._checkpointing = True
@@ -212,8 +235,8 @@ class Writer:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             finally:
                 db.close()
-        except sqlite3.Error:
-            log.warning("wal checkpoint failed", exc_info=True)
+        except sqlite3.Error as error:
+            log.warning("wal checkpoint failed", extra={"error": str(error)})
         finally:
             self._checkpointed = True
             self._checkpointing = False
