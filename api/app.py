@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Collection
 
 from litestar import Litestar
+from litestar.types import Receive, Scope, Send
 
 from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, views_of
 from api.commands.status import CommandStatus
-from api.http.auth import Principals
+from api.http.auth import Principals, Token
 from api.http.endpoint import Endpoint
+from api.http.limits import Limits
+from api.http.origin import Origins
+from api.http.paths import HoldSlashes
 from api.http.problems import HANDLERS
 from api.openapi.routes import openapi_handlers
+from api.operators.health import Health
 from api.operators.metrics import Metrics
 from api.operators.routes import Operations, OperatorRoutes
 from api.queries.history import Histories, HistoryRoutes
@@ -20,8 +26,17 @@ from api.queries.live import live_handlers
 from api.queries.routes import Queries, QueryRoutes
 from rayfold import Registry
 
-MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+
+class Gateway:
+    """The ASGI application; setting `closing` ends its streams."""
+
+    def __init__(self, app: Litestar, closing: asyncio.Event) -> None:
+        self._serve = HoldSlashes(app)
+        self.closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self._serve(scope, receive, send)
 
 
 def create_app(
@@ -31,33 +46,37 @@ def create_app(
     histories: Histories,
     operations: Operations,
     *,
-    max_body: int = MAX_BODY,
-    tokens: Mapping[str, str] | None = None,
-) -> Litestar:
+    tokens: Collection[Token] = (),
+    hosts: Collection[str] = (),
+    limits: Limits | None = None,
+) -> Gateway:
     """Return the application over the two sides, whatever runs them.
 
-    `tokens` names callers by their bearer token; with none, everybody may call.
+    With no `tokens` everybody may call, and operators from this machine alone. `hosts` are the
+    names under which browsers reach the gateway, beside loopback ones and addresses.
     """
     metrics = Metrics()
-    endpoint = Endpoint(metrics, Principals(tokens or {}), max_body)
-    past = HistoryRoutes(registry, histories)
+    origins = Origins(hosts, open_to_all=not tokens)
+    endpoint = Endpoint(metrics, Principals(tokens), origins, limits or Limits.of_process())
+    history = HistoryRoutes(registry, histories)
     records = CommandRecords()
+    handlers = [
+        *CommandRoutes(registry, commands, queries, metrics, records).handlers(endpoint),
+        *CommandStatus(records, queries, views_of(registry)).handlers(endpoint),
+        *QueryRoutes(registry, queries, history, metrics).handlers(endpoint),
+        *history.handlers(endpoint),
+        *live_handlers(registry, queries, endpoint),
+        *Health(operations.parts).handlers(endpoint),
+        *OperatorRoutes(operations, metrics).handlers(endpoint),
+        *openapi_handlers(registry, endpoint, secured=bool(tokens)),
+    ]
     app = Litestar(
-        [
-            *CommandRoutes(registry, commands, queries, metrics, records).handlers(endpoint),
-            *CommandStatus(records, queries, views_of(registry)).handlers(endpoint),
-            *QueryRoutes(registry, queries, past, metrics).handlers(endpoint),
-            *past.handlers(endpoint),
-            *live_handlers(registry, queries, endpoint),
-            *OperatorRoutes(operations, metrics).handlers(endpoint),
-            *openapi_handlers(registry, endpoint, secured=bool(tokens)),
-        ],
+        [*endpoint.options(), *handlers],  # OPTIONS first, or Litestar adds its own
         exception_handlers=HANDLERS,
         openapi_config=None,
         logging_config=None,
         debug=False,  # or an environment variable could turn on pages with our source
         pdb_on_exception=False,
     )
-    app.state.closing = endpoint.closing
     app.state.recent_errors = endpoint.recent_errors
-    return app
+    return Gateway(app, endpoint.closing)

@@ -14,6 +14,7 @@ from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.commands.decoder import CommandDecoder
 from api.commands.records import CommandRecord, CommandRecords, Rejection
+from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import at_least, token, wait_seconds
 from api.http.problems import Problem
@@ -62,11 +63,14 @@ class CommandRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all commands by name."""
         declared = [
-            endpoint.handler(declared.method, declared.path, self._declared(declared))
+            endpoint.handler(declared.method, declared.path, self._declared(declared), Role.WRITER)
             for declared in self._registry.routes
             if declared.method != "GET"
         ]
-        return [*declared, endpoint.handler("POST", "/commands/{name}", self._by_name())]
+        return [
+            *declared,
+            endpoint.handler("POST", "/commands/{name}", self._by_name(), Role.WRITER),
+        ]
 
     def _declared(self, declared: Route) -> Handler:
         command: Any = declared.message

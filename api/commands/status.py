@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar.handlers import HTTPRouteHandler
 
 from api.commands.records import CAPACITY, CommandRecord, CommandRecords
+from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import id_of_key
 from api.http.problems import Problem, invalid_field
@@ -28,7 +29,7 @@ class CommandStatus:
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the one handler."""
-        return [endpoint.handler("GET", "/commands/{command_id}", self._answer)]
+        return [endpoint.handler("GET", "/commands/{command_id}", self._answer, Role.READER)]
 
     async def _answer(self, call: Call) -> Reply:
         given = call.path["command_id"]

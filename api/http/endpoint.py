@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
@@ -18,14 +19,20 @@ from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
-from api.http.auth import Principals
-from api.http.problems import Problem, malformed, problem_of
+from api.http.auth import Principals, Role
+from api.http.headers import joined
+from api.http.limits import Limits
+from api.http.origin import Origins
+from api.http.paths import HELD_SLASH, with_slashes
+from api.http.problems import Problem, allowed, malformed, problem_of, unavailable
 from api.http.reply import Reply
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
 from rayfold import RayfoldError
 
 log = logging.getLogger(__name__)
+
+_PARAMETER = re.compile(r"{[^}]*}")
 
 Method = Literal["GET", "POST", "DELETE"]
 
@@ -60,16 +67,23 @@ class Call:
             raise self._too_large()
         message: Any = await self._receive()
         body: bytes = message.get("body", b"")
-        while message.get("more_body"):
-            if len(body) > self._max_body:
-                raise self._too_large()
-            message = await self._receive()
-            body += message.get("body", b"")
+        if message.get("more_body"):
+            body, message = await self._rest(body)
         if message["type"] == "http.disconnect":
             raise malformed("the client went away before the body's end")
         if len(body) > self._max_body:
             raise self._too_large()
         return body
+
+    async def _rest(self, begun: bytes) -> tuple[bytes, Any]:
+        body = bytearray(begun)
+        message: Any = None
+        while message is None or message.get("more_body"):
+            if len(body) > self._max_body:
+                raise self._too_large()
+            message = await self._receive()
+            body += message.get("body", b"")
+        return bytes(body), message
 
     async def gone(self) -> None:
         """Return when the client has gone away."""
@@ -78,7 +92,7 @@ class Call:
 
     def _too_large(self) -> Problem:
         detail = f"a body has at most {self._max_body} bytes"
-        # Closing is what keeps the server from reading the rest.
+        # Nothing more is read of it than makes the client come to read this: see `Limits.linger`.
         return Problem(413, "too-large", detail, headers={"Connection": "close"})
 
 
@@ -93,33 +107,46 @@ Handler = Callable[[Call], Awaitable[Reply | Stream]]
 
 
 class Endpoint:
-    """Makes Litestar handlers out of answers."""
+    """Makes Litestar handlers out of our own."""
 
-    def __init__(self, metrics: Metrics, principals: Principals, max_body: int) -> None:
+    def __init__(
+        self, metrics: Metrics, principals: Principals, origins: Origins, limits: Limits
+    ) -> None:
         self._metrics = metrics
         self._principals = principals
-        self._max_body = max_body
+        self._origins = origins
+        self._limits = limits
+        self._methods: dict[str, set[str]] = {}
+        self._paths: dict[str, str] = {}
+        self._streams = 0
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
         self.recent_errors = RecentErrors()
 
-    def handler(
-        self, method: Method, path: str, handle: Handler, *, public: bool = False
-    ) -> HTTPRouteHandler:
-        """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text.
-
-        One that is `public` asks for no credentials.
-        """
+    def handler(self, method: Method, path: str, handle: Handler, needs: Role) -> HTTPRouteHandler:
+        """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text."""
+        changes = method != "GET"
+        check_change = self._origins.check_change
+        check_operator = self._origins.check_operator if needs is Role.OPERATOR else None
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
-            headers = dict(scope["headers"])
+            pairs = scope["headers"]
+            headers = dict(pairs)
             try:
-                call = Call(scope, receive, headers, self._max_body)
-                if "\x00" in scope["path"]:
-                    raise malformed("a path has no NUL in it")
-                if not public:
-                    call.principal = self._principals.of(headers)
+                if len(headers) != len(pairs):
+                    headers = joined(pairs)
+                call = Call(scope, receive, headers, self._limits.body_bytes)
+                if HELD_SLASH in scope["path"]:
+                    call.path = with_slashes(scope)
+                if changes:
+                    check_change(headers)
+                if check_operator is not None:
+                    check_operator(headers, scope)
+                if needs is not Role.PUBLIC:
+                    call.principal = self._principals.of(headers, needs)
                 reply = await handle(call)
+                if isinstance(reply, Stream):
+                    reply = self._admitted(reply)
             except Problem as problem:
                 reply = self._told(scope, problem)
             except RayfoldError as error:
@@ -133,24 +160,39 @@ class Endpoint:
                 await send({"type": "http.response.start", "status": status, "headers": fields})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 
-        def answering(app: ASGIApp) -> ASGIApp:
-            return serve
-
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
-        declare = route(typed(path), http_method=methods, middleware=[answering], status_code=200)
-        return declare(_never)
+        shape = _PARAMETER.sub("{}", path)
+        self._paths[path] = shape
+        self._methods.setdefault(shape, {"OPTIONS"}).update(each.value for each in methods)
+        return _declared(path, methods, serve)
+
+    def options(self) -> list[HTTPRouteHandler]:
+        """Return handlers of OPTIONS for all paths that have handlers."""
+        return [
+            _declared(path, [HttpMethod.OPTIONS], _Options(self._methods[shape]))
+            for path, shape in self._paths.items()
+        ]
 
     def _told(self, scope: Any, problem: Problem) -> Reply:
         if problem.status >= 500:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply()
 
+    def _admitted(self, stream: Stream) -> Stream:
+        if self._streams >= self._limits.streams:
+            raise unavailable("too-many-streams", "as many rows are followed as may be", 5)
+        return stream
+
     async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
-        if call.scope["method"] != "HEAD":
-            await self._until_an_end(call, stream, send)
-        with contextlib.suppress(OSError):  # whoever went away needs no proper end
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._streams += 1
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
+            if call.scope["method"] != "HEAD":
+                await self._until_an_end(call, stream, send)
+            with contextlib.suppress(OSError):  # whoever went away needs no proper end
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._streams -= 1
 
     async def _until_an_end(self, call: Call, stream: Stream, send: Send) -> None:
         pump = asyncio.create_task(self._pump(stream.chunks, send))
@@ -167,6 +209,26 @@ class Endpoint:
     async def _pump(self, chunks: AsyncIterator[bytes], send: Send) -> None:
         async for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _declared(path: str, methods: list[HttpMethod], serve: ASGIApp) -> HTTPRouteHandler:
+    def answering(app: ASGIApp) -> ASGIApp:
+        return serve
+
+    declare = route(typed(path), http_method=methods, middleware=[answering], status_code=200)
+    return declare(_never)
+
+
+class _Options:
+    """Tells which methods a path has, as a 405 does."""
+
+    def __init__(self, methods: set[str]) -> None:
+        self._methods = methods  # of all handlers of the path, also of those that come later
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        fields = [(b"allow", allowed(self._methods).encode())]
+        await send({"type": "http.response.start", "status": 204, "headers": fields})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def typed(path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID, uuid5
 
 from api.http.problems import Problem, malformed
@@ -25,6 +25,43 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 )
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?:$|[,;\s])")
+
+
+_SINGLE = {
+    b"authorization",
+    b"consistency-token",
+    b"content-length",
+    b"content-type",
+    b"host",
+    b"idempotency-key",
+    b"if-match",
+    b"last-event-id",
+    b"origin",
+    b"rayfold-store",
+    b"rayfold-timeout",
+    b"sec-fetch-site",
+    b"traceparent",
+    b"x-causation-id",
+    b"x-correlation-id",
+}
+"""Headers that mean one thing: two of them contradict each other."""
+
+
+def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers of which some came more than once, with their values as one list.
+
+    Raises:
+        Problem: 400 if such a header can have but one value.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name not in headers:
+            headers[name] = value
+        elif name in _SINGLE:
+            raise malformed(f"the header {name.decode('latin-1')} is given more than once")
+        else:
+            headers[name] += b", " + value
+    return headers
 
 
 def command_id(headers: Headers) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException
 from pydantic import ValidationError
 
 from actors.errors import (
+    AggregateDeleted,
     BadScale,
     DecisionFailed,
     InvalidCommand,
@@ -135,6 +136,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     RevisionMismatch: lambda e: Problem(
         412, "revision-mismatch", str(e), expected=e.expected, actual=e.actual
     ),
+    AggregateDeleted: lambda e: Problem(410, "aggregate-deleted", str(e), stream=e.stream),
     KeyReused: lambda e: Problem(422, "idempotency-key-reused", str(e)),
     InvalidCommand: lambda e: Problem(422, "invalid-command", e.detail),
     Overloaded: lambda e: unavailable("overloaded", str(e), e.retry_after),
@@ -178,6 +180,11 @@ def on_ours(_: Request[Any, Any, Any], error: RayfoldError) -> Response[bytes]:
     return problem_of(error).response()
 
 
+def allowed(methods: Iterable[str]) -> str:
+    """Return the value of `Allow`, the same wherever it is said."""
+    return ", ".join(sorted(methods))
+
+
 def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer Litestar when the router raised."""
     status = error.status_code
@@ -185,7 +192,10 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         kind = HTTPStatus(status).phrase.lower().replace(" ", "-")
     except ValueError:
         kind = "error"
-    headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
+    headers = {}
+    for name, value in (error.headers or {}).items():
+        if name.lower() == "allow":
+            headers["Allow"] = allowed(value.split(", "))
     detail = error.detail if status < 500 else "see the log"
     return Problem(status, kind, detail, headers=headers).response()
 

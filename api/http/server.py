@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.http.connections import Connections
+from api.http.limits import Limits
+from api.http.protocol import GatewayProtocol
 
 GRACE = 5
 """Seconds that requests in flight have to end when the server stops."""
@@ -17,42 +21,14 @@ GRACE = 5
 BACKLOG = 2048
 
 
-class _OneWrite:
-    """A transport that sends what is written in one turn of the loop by one system call.
+class Application(Protocol):
+    """An ASGI application with streams that end when `closing` is set."""
 
-    Uvicorn writes a response's head and its body apart. Each was a packet of its own, for
-    which the client was woken: a tenth of what a small response costs here.
-    """
+    closing: asyncio.Event
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._written: list[bytes] = []
-        self._call_soon = asyncio.get_running_loop().call_soon
-
-    def write(self, data: bytes) -> None:
-        """See `asyncio.Transport`."""
-        if not self._written:
-            self._call_soon(self._send)
-        self._written.append(data)
-
-    def close(self) -> None:
-        """See `asyncio.Transport`."""
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
-        data, self._written = b"".join(self._written), []
-        if data and not self._transport.is_closing():  # who went away meanwhile gets nothing
-            self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Protocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin as uvicorn does, on a transport that joins small writes."""
-        super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        ...
 
 
 class _Server(uvicorn.Server):
@@ -72,21 +48,30 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: Any, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[], None]
+    app: Application,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
+    limits: Limits | None = None,
 ) -> None:
     """Serve until `stop` is set, or until it is cancelled; requests in flight are finished.
 
-    `port` 0 takes a free one; `on_ready` is called once connections are accepted.
+    `port` 0 takes a free one; `on_ready` is called once connections are accepted. `limits` are
+    those of this process, unless others are given.
 
     Raises:
         OSError: the address cannot be bound.
     """
     # Bound here: uvicorn leaves the process when it cannot bind.
     listening = _bound(host, port)
+    connections = Connections(limits or Limits.of_process())
     config = uvicorn.Config(
         app,
         loop="none",
-        http=_Protocol,
+        http=partial(GatewayProtocol, connections),  # type: ignore[arg-type]
+        timeout_keep_alive=int(connections.limits.idle_timeout) + 1,  # ours comes first
         ws="none",
         lifespan="off",
         log_config=None,
@@ -99,15 +84,18 @@ async def serve(
     server = _Server(config, on_ready)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
+    watching = asyncio.create_task(connections.watch())
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        closing = getattr(app.state, "closing", None)
-        if closing is not None:
-            closing.set()  # streams would go on for as long as they are let
+        app.closing.set()  # streams would go on for as long as they are let
+        connections.end_idle()
         server.should_exit = True
-        await serving
+        try:
+            await serving
+        finally:
+            watching.cancel()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -43,7 +43,8 @@ class GatewayPaths:
     def _add_health(self, paths: dict[str, PathItem]) -> None:
         for path, name, summary in (
             ("/health/live", "check-live", "The gateway answers"),
-            ("/health/ready", "check-ready", "It can serve"),
+            ("/health/ready", "check-ready", "It can serve something"),
+            ("/health/parts", "check-parts", "All parts can serve"),
         ):
             paths[path] = PathItem(
                 get=Operation(

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from litestar.handlers import HTTPRouteHandler
 from msgspec.json import encode
 
-from api.http.endpoint import Call, Endpoint
-from api.http.reply import Fields, Reply, content
+from api.http.auth import Role
+from api.http.endpoint import Endpoint
+from api.http.pages import Fixed, page_handlers
+from api.http.reply import content
 from api.openapi.document import openapi
 from rayfold import Registry
-
-_FOLDER = files("api.openapi").joinpath("page")
-_NO_CACHE = (b"cache-control", b"no-cache")
-_COMPRESSED: Fields = [
-    (b"content-encoding", b"gzip"),
-    (b"cache-control", b"public, max-age=86400"),
-]
-# Scalar makes its styles at run time, hence `unsafe-inline` for them, and for nothing else.
-_POLICY = (
-    b"content-security-policy",
-    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    b"connect-src 'self'; img-src 'self' data: blob:; font-src 'self' data:; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-)
 
 
 def openapi_handlers(
@@ -34,29 +20,16 @@ def openapi_handlers(
     document = content(
         encode(openapi(registry, secured=secured)), b"application/vnd.oai.openapi+json"
     )
-    page = content(_read("docs.html"), b"text/html; charset=utf-8", [_NO_CACHE, _POLICY])
-    script = content(_read("scalar.js.gz"), b"text/javascript; charset=utf-8", _COMPRESSED)
-    start = content(_read("start.js"), b"text/javascript; charset=utf-8", [_NO_CACHE])
-    served = {
-        "/schema": document,
-        "/docs": page,
-        "/docs/scalar.js": script,
-        "/docs/start.js": start,
-    }
     return [
-        endpoint.handler("GET", path, _Fixed(reply), public=True) for path, reply in served.items()
+        endpoint.handler("GET", "/schema", Fixed(document), Role.PUBLIC),
+        # Scalar makes its styles at run time.
+        *page_handlers(
+            endpoint,
+            "/docs",
+            "api.openapi",
+            "docs.html",
+            "scalar.js.gz",
+            "start.js",
+            inline_styles=True,
+        ),
     ]
-
-
-class _Fixed:
-    """Answers with what was made at the start."""
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    async def __call__(self, call: Call) -> Reply:
-        return self._reply
-
-
-def _read(name: str) -> bytes:
-    return _FOLDER.joinpath(name).read_bytes()

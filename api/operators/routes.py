@@ -1,4 +1,4 @@
-"""Routes for operators: health, metrics, status, scaling, verification."""
+"""Routes for operators: metrics, status, scaling, verification, parked events, the console."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated, Any, Protocol, TypeVar
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
-from api.http.endpoint import Call, Endpoint
+from api.http.auth import Role
+from api.http.endpoint import Call, Endpoint, Handler, Method
+from api.http.pages import page_handlers
 from api.http.problems import Problem, invalid_field, malformed
 from api.http.reply import Reply, content, json_reply
-from api.operators.console import PAGE
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
 
@@ -113,41 +114,27 @@ class OperatorRoutes:
         self._metrics = metrics
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
-        """Return them; health checks and the console's page ask for no credentials."""
+        """Return the handlers; without tokens they answer to this machine alone."""
+
+        def handler(method: Method, path: str, handle: Handler) -> HTTPRouteHandler:
+            return endpoint.handler(method, path, handle, Role.OPERATOR)
+
         return [
-            endpoint.handler("GET", "/health/live", self._live, public=True),
-            endpoint.handler("GET", "/health/ready", self._ready, public=True),
-            endpoint.handler("GET", "/metrics", self._prometheus),
-            endpoint.handler(
-                "GET", "/operators/status", partial(self._status, endpoint.recent_errors)
+            handler("GET", "/metrics", self._prometheus),
+            handler("GET", "/operators/status", partial(self._status, endpoint.recent_errors)),
+            handler("GET", "/operators/verify", self._verify),
+            handler("POST", "/operators/scale", self._scale),
+            handler("GET", "/operators/rebuilds", self._rebuilds),
+            handler("POST", "/operators/rebuild", self._rebuild),
+            handler("GET", "/operators/parked", self._parked),
+            handler("GET", "/operators/events/{stream}/{revision}", self._event),
+            handler("POST", "/operators/replay", self._replay),
+            handler("POST", "/operators/discard", self._discard),
+            handler("POST", "/operators/delete", self._delete),
+            *page_handlers(
+                endpoint, "/console", "api.operators", "console.html", "console.js", "console.css"
             ),
-            endpoint.handler("GET", "/operators/verify", self._verify),
-            endpoint.handler("POST", "/operators/scale", self._scale),
-            endpoint.handler("GET", "/operators/rebuilds", self._rebuilds),
-            endpoint.handler("POST", "/operators/rebuild", self._rebuild),
-            endpoint.handler("GET", "/operators/parked", self._parked),
-            endpoint.handler("GET", "/operators/events/{stream}/{revision}", self._event),
-            endpoint.handler("POST", "/operators/replay", self._replay),
-            endpoint.handler("POST", "/operators/discard", self._discard),
-            endpoint.handler("POST", "/operators/delete", self._delete),
-            endpoint.handler("GET", "/console", self._console, public=True),
         ]
-
-    async def _live(self, call: Call) -> Reply:
-        return json_reply({"status": "live"})
-
-    async def _ready(self, call: Call) -> Reply:
-        parts = await self._operations.parts()
-        missing = [part["part"] for part in parts if not part.get("ready")]
-        if missing:
-            raise Problem(
-                503,
-                "not-ready",
-                f"not ready: {', '.join(missing)}",
-                headers={"Retry-After": "1"},
-                parts=missing,
-            )
-        return json_reply({"status": "ready"})
 
     async def _prometheus(self, call: Call) -> Reply:
         text = self._metrics.text(await self._operations.parts())
@@ -203,9 +190,6 @@ class OperatorRoutes:
         wanted = await _body(call, Delete)
         await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone})
-
-    async def _console(self, call: Call) -> Reply:
-        return content(PAGE, b"text/html; charset=utf-8")
 
 
 async def _body(call: Call, shape: type[Shape]) -> Shape:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 
+from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, token
 from api.http.problems import Problem, invalid, invalid_field
@@ -100,7 +101,7 @@ class HistoryRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return `…/history` for each."""
         return [
-            endpoint.handler("GET", f"{path}/history", past.history)
+            endpoint.handler("GET", f"{path}/history", past.history, Role.READER)
             for path, past in self._found.items()
         ]
 

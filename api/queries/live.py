@@ -13,6 +13,7 @@ from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 
+from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import malformed
@@ -38,7 +39,9 @@ def live_handlers(
 ) -> list[HTTPRouteHandler]:
     """Return one for each route whose row can be followed."""
     return [
-        endpoint.handler("GET", f"{declared.path}/live", _live(declared.message, queries))
+        endpoint.handler(
+            "GET", f"{declared.path}/live", _live(declared.message, queries), Role.READER
+        )
         for declared in registry.routes
         if is_live(registry, declared)
     ]

@@ -10,6 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 
 from api.http import headers as read
+from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
 from api.http.problems import Problem, invalid, invalid_field, malformed
@@ -63,11 +64,11 @@ class QueryRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all queries by name."""
         declared = [
-            endpoint.handler("GET", declared.path, self._declared(declared))
+            endpoint.handler("GET", declared.path, self._declared(declared), Role.READER)
             for declared in self._registry.routes
             if declared.method == "GET"
         ]
-        return [*declared, endpoint.handler("GET", "/queries/{name}", self._by_name)]
+        return [*declared, endpoint.handler("GET", "/queries/{name}", self._by_name, Role.READER)]
 
     def _declared(self, declared: Route) -> Handler:
         query_type: Any = declared.message

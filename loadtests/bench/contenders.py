@@ -91,7 +91,7 @@ def _process(
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/parts", timeout=5):
             return True
     except urllib.error.HTTPError as error:
         return error.code == 404  # a baseline has no such route

@@ -148,7 +148,7 @@ def _kill_one(http: httpx.Client, name: str) -> None:
 
 
 def _wait_until_ready(http: httpx.Client) -> None:
-    _until(lambda: http.get("/health/ready").status_code == 200)
+    _until(lambda: http.get("/health/parts").status_code == 200)
 
 
 def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
@@ -168,7 +168,7 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
     assert "Unheard" in run_rayfold(shop, "parked", "show", "bestsellers", f"1@basket-{basket}")
     # Consumers park a stream and go on; the projection has stopped, and says so.
     assert http.get(f"/baskets/{later}").status_code == 200
-    assert http.get("/health/ready").status_code == 200
+    assert http.get("/health/parts").status_code == 200
     [part] = [p for p in http.get("/operators/status").json()["parts"] if p["kind"] == "sql"]
     assert "Unheard" in part["stopped"]["bestsellers"]
     token = buy(http, later).headers["consistency-token"]

@@ -35,7 +35,7 @@ class Gateway:
             **self.options,
         )
         transport = httpx.ASGITransport(app=self.app)  # type: ignore[arg-type]
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://gateway")
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
         # httpx adds headers of its own, and a client need not send any.
         self.http.headers.clear()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
 from tests.unit.api.problems import fields_of, problem
@@ -201,10 +202,70 @@ async def test_an_unknown_path_is_a_problem(gateway: Gateway, path: str) -> None
     problem(await gateway.http.get(path), 404, "not-found")
 
 
-async def test_a_method_that_is_not_allowed_is_a_problem(gateway: Gateway) -> None:
-    reply = await gateway.http.put("/orders", json={})
-    problem(reply, 405, "method-not-allowed")
-    assert "POST" in reply.headers["allow"]
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/orders", "GET, HEAD, OPTIONS, POST"),
+        (f"/orders/{ORDER_ID}", "GET, HEAD, OPTIONS"),
+        (f"/orders/{ORDER_ID}/place", "OPTIONS, POST"),
+        ("/commands/place-order", "GET, HEAD, OPTIONS, POST"),
+        ("/health/live", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_what_is_allowed_is_said_alike_everywhere(
+    gateway: Gateway, path: str, allow: str
+) -> None:
+    for method in ("PUT", "PATCH", "TRACE"):
+        reply = await gateway.http.request(method, path)
+        problem(reply, 405, "method-not-allowed")
+        assert reply.headers["allow"] == allow
+    reply = await gateway.http.options(path)
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert reply.headers["allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("idempotency-key", ("a", "b")),
+        ("idempotency-key", ("a", "a")),
+        ("if-match", ('"1"', '"2"')),
+        ("consistency-token", ("1", "2")),
+        ("rayfold-timeout", ("1", "2")),
+        ("content-type", ("application/json", "text/plain")),
+    ],
+)
+async def test_a_header_with_one_value_is_given_once(
+    gateway: Gateway, name: str, values: tuple[str, str]
+) -> None:
+    headers = [(name, value) for value in values]
+    reply = await gateway.http.post(f"/orders/{ORDER_ID}/place", headers=headers)
+    assert name in problem(reply, 400, "malformed")["detail"]
+    assert not gateway.commands.sent
+
+
+async def test_a_header_that_is_a_list_may_come_in_parts(gateway: Gateway) -> None:
+    headers = [("prefer", "return=minimal"), ("prefer", "wait=3"), ("x-else", "1"), ("x-else", "2")]
+    reply = await gateway.http.get(f"/orders/{ORDER_ID}", headers=headers)
+    assert reply.headers["preference-applied"] == "return=minimal"
+    headers = [("if-none-match", '"1"'), ("if-none-match", '"3"')]
+    assert (await gateway.http.get(f"/orders/{ORDER_ID}", headers=headers)).status_code == 304
+
+
+async def test_an_encoded_slash_is_part_of_an_id(registry: Registry) -> None:
+    shop = Gateway(Registry.load("examples.shop"))
+    async with shop.http as http:
+        for path in ("/baskets/a%2Fb/buy", "/baskets/a%2fb/buy"):
+            reply = await http.post(path, json={"day": "2026-11-24"})
+            assert reply.status_code == 202
+            assert reply.headers["location"] == "/baskets/a%2Fb"
+        assert {envelope.stream for envelope in shop.commands.sent} == {"basket-a/b"}
+        await http.get("/baskets/%2F")
+        await http.get("/baskets/a%252Fb")
+        asked = [query.model_dump()["basket_id"] for query, *_ in shop.queries.asked]
+        assert asked == ["/", "a%2Fb"]
+        problem(await http.get("/baskets/a%2Fb%00"), 404, "not-found")
+        problem(await http.get("/baskets%2Fa"), 404, "not-found")
 
 
 async def test_unknown_names_are_not_found(gateway: Gateway) -> None:

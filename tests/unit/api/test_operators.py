@@ -1,4 +1,4 @@
-"""Health, metrics, schema, console, scaling, and who may call."""
+"""Metrics, status, scaling, rebuilding, parked events."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ import pytest
 
 from actors.errors import BadScale, InvalidCommand, Overloaded
 from projections.errors import UnknownTarget
-from rayfold import Registry, Rejected
+from rayfold import Rejected
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
 from tests.unit.api.problems import fields_of, problem
-
-
-async def test_live_says_that_the_gateway_answers(gateway: Gateway) -> None:
-    assert (await gateway.http.get("/health/live")).status_code == 200
-
-
-async def test_ready_names_the_parts_that_are_not(gateway: Gateway) -> None:
-    assert (await gateway.http.get("/health/ready")).status_code == 200
-    gateway.operations.known.append({"part": "postgres#0", "ready": False})
-    reply = await gateway.http.get("/health/ready")
-    assert problem(reply, 503, "not-ready")["parts"] == ["postgres#0"]
-    assert "retry-after" in reply.headers
 
 
 async def test_metrics_count_and_measure(gateway: Gateway) -> None:
@@ -41,12 +29,6 @@ async def test_metrics_count_and_measure(gateway: Gateway) -> None:
     assert 'rayfold_position{part="memory:all#0"} 5' in lines
     sample = re.compile(r'[a-z_]+\{([a-z]+="[^"]*",?)*\} -?[0-9.]+')
     assert all(line.startswith("# ") or sample.fullmatch(line) for line in lines)
-
-
-async def test_the_console_is_one_page_that_loads_nothing_else(gateway: Gateway) -> None:
-    page = (await gateway.http.get("/console")).text
-    assert "/operators/status" in page
-    assert not re.search(r"(src|href)\s*=|@import|https?://", page)
 
 
 async def test_status_lists_the_parts(gateway: Gateway) -> None:
@@ -97,22 +79,6 @@ async def test_scale_says_what_cannot_be(gateway: Gateway) -> None:
     gateway.operations.error = BadScale("no")
     reply = await gateway.http.post("/operators/scale", json={"target": "write", "n": 0})
     problem(reply, 422, "bad-scale")
-
-
-async def test_with_tokens_set_only_their_bearers_may_call(registry: Registry) -> None:
-    guarded = Gateway(registry, options={"tokens": {"s3cret": "shop"}})
-    place = f"/orders/{ORDER_ID}/place"
-    async with guarded.http as http:
-        for authorization in ("", "Bearer nope", "Basic s3cret", "Bearer"):
-            reply = await http.post(place, headers={"authorization": authorization})
-            problem(reply, 401, "unauthorized")
-            assert reply.headers["www-authenticate"] == "Bearer"
-        assert not guarded.commands.sent
-        reply = await http.post(place, headers={"authorization": "bearer s3cret"})
-        assert reply.status_code == 202
-        assert guarded.commands.sent[0].principal == "shop"
-        problem(await http.get("/operators/status"), 401)
-        assert (await http.get("/health/ready")).status_code == 200
 
 
 @pytest.mark.parametrize(

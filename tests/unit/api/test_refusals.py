@@ -21,6 +21,7 @@ from tests.unit.api.problems import problem
         (NotFound("unknown-order", "there is none"), 404, "unknown-order"),
         (write.RevisionMismatch(3, 4), 412, "revision-mismatch"),
         (write.RevisionMismatch(3, None), 412, "revision-mismatch"),
+        (write.AggregateDeleted(f"order-{ORDER_ID}"), 410, "aggregate-deleted"),
         (write.KeyReused(ORDER_ID), 422, "idempotency-key-reused"),
         (write.InvalidCommand("no"), 422, "invalid-command"),
         (write.Overloaded(3), 503, "overloaded"),

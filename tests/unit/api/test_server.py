@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -18,38 +17,13 @@ from rayfold import Receipt, Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW
 from tests.unit.api.problems import problem
-
-PATIENCE = 10.0
-
-
-async def soon(what: Awaitable[object]) -> object:
-    async with asyncio.timeout(PATIENCE):
-        return await what
-
-
-@asynccontextmanager
-async def serving(gateway: Gateway, port: int) -> AsyncIterator[asyncio.Event]:
-    """Serve within the block; the event stops it earlier."""
-    stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve(gateway.app, "127.0.0.1", port, stop=stop, on_ready=ready.set))
-    await soon(ready.wait())
-    try:
-        yield stop
-    finally:
-        stop.set()
-        await soon(task)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+from tests.unit.api.serving import PATIENCE, free_port, serving, soon
 
 
 @pytest.fixture
 def port() -> int:
     """Return one that was free a moment ago."""
-    return _free_port()
+    return free_port()
 
 
 async def test_a_taken_port_is_an_error_and_not_an_exit(gateway: Gateway, port: int) -> None:

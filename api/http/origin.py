@@ -1,0 +1,113 @@
+"""Where a request comes from: a page of another site must not act for its visitor.
+
+Programs send neither `Origin` nor `Sec-Fetch-Site`; browsers send the first with whatever may
+change something, and no page can keep them from it or forge it. `Host` is what the browser was
+led to: a name that an attacker owns may lead to 127.0.0.1, so where nobody needs a token, a name
+counts only if it can be nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Any
+
+from api.http.headers import Headers
+from api.http.problems import Problem
+
+_OWN_SITE = (b"same-origin", b"none")
+_JSON = (b"application/json", b"+json")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+class Origins:
+    """Tells requests of our own pages and of programs from those of other sites."""
+
+    def __init__(self, hosts: Collection[str], *, open_to_all: bool) -> None:
+        """`hosts` are names under which the gateway is reached, beside loopback ones and addresses.
+
+        `open_to_all` says that nobody needs a token.
+        """
+        self._hosts = {host.lower() for host in hosts}
+        self._open = open_to_all
+
+    def check_change(self, headers: Headers) -> None:
+        """Check a request that may change something.
+
+        Raises:
+            Problem: 403 if a page of another site has sent it, 415 if one of ours sends no JSON.
+        """
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if origin is None and site is None:
+            return
+        if site is not None and site not in _OWN_SITE:
+            raise _foreign()
+        if origin is not None and not self._is_ours(origin, headers.get(b"host", b"")):
+            raise _foreign()
+        content_type = headers.get(b"content-type", b"application/json")
+        media_type = content_type.partition(b";")[0].strip().lower()
+        if not media_type.endswith(_JSON):
+            raise Problem(415, "unsupported-media-type", "a page sends application/json")
+
+    def check_operator(self, headers: Headers, scope: Any) -> None:
+        """Check a request to an operators' route.
+
+        Without tokens it must come from this machine, under a name that only it can have.
+
+        Raises:
+            Problem: 403 if it does not, or if a page of another site has sent it.
+        """
+        if not self._open:
+            return
+        client = scope.get("client")
+        if client is not None and not _is_loopback(client[0]):
+            raise Problem(403, "not-local", "without tokens this answers to this machine alone")
+        host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
+        if not _is_loopback(host) and host not in self._hosts:
+            raise Problem(403, "foreign-host", f"{host or 'no host'} is no name of this gateway")
+        site = headers.get(b"sec-fetch-site")
+        if site is not None and site not in _OWN_SITE:
+            raise _foreign()
+
+    def _is_ours(self, origin: bytes, host: bytes) -> bool:
+        scheme, _, authority = origin.decode("latin-1").lower().partition("://")
+        default = _DEFAULT_PORTS.get(scheme)
+        if default is None:  # "null", or something else than a page on the web
+            return False
+        name, port = _split(authority)
+        own_name, own_port = _split(host.decode("latin-1").lower())
+        if (name, port or default) != (own_name, own_port or default):
+            return False
+        return not self._open or name in self._hosts or _is_loopback(name) or _is_address(name)
+
+
+def _split(authority: str) -> tuple[str, str]:
+    """Return the name and the port of an authority; brackets around IPv6 are left out."""
+    if authority.startswith("["):
+        name, _, port = authority[1:].partition("]")
+        return name, port.removeprefix(":")
+    name, _, port = authority.partition(":")
+    return name, port
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _foreign() -> Problem:
+    return Problem(403, "foreign-origin", "a page of another site cannot do this")

@@ -1,0 +1,66 @@
+"""Whether the stack can serve: for load balancers, orchestrators and people."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar.handlers import HTTPRouteHandler
+
+from api.http.auth import Role
+from api.http.endpoint import Call, Endpoint
+from api.http.problems import Problem
+from api.http.reply import Reply, json_reply
+
+Parts = Callable[[], Awaitable[list[dict[str, Any]]]]
+
+
+class Health:
+    """Answers from the parts' own word; remembers since when one is not ready."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._since: dict[str, str] = {}
+
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return the handlers; they ask for no credentials."""
+        return [
+            endpoint.handler("GET", "/health/live", self._live, Role.PUBLIC),
+            endpoint.handler("GET", "/health/ready", self._ready, Role.PUBLIC),
+            endpoint.handler("GET", "/health/parts", self._all_ready, Role.PUBLIC),
+        ]
+
+    async def _live(self, call: Call) -> Reply:
+        return json_reply({"status": "live"})
+
+    async def _ready(self, call: Call) -> Reply:
+        """Return 200 if any part can serve: what the others would serve is answered with 503."""
+        parts = await self._parts()
+        missing = self._missing(parts)
+        if len(missing) == len(parts):
+            raise _not_ready(missing or [{"part": "all", "since": None}])
+        return json_reply({"status": "ready"})
+
+    async def _all_ready(self, call: Call) -> Reply:
+        parts = await self._parts()
+        missing = self._missing(parts)
+        if missing:
+            raise _not_ready(missing)
+        return json_reply({"status": "ready", "parts": [part["part"] for part in parts]})
+
+    def _missing(self, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        names = [part["part"] for part in parts if not part.get("ready")]
+        self._since = {name: self._since.get(name, now) for name in names}
+        return [{"part": name, "since": since} for name, since in self._since.items()]
+
+
+def _not_ready(missing: list[dict[str, Any]]) -> Problem:
+    return Problem(
+        503,
+        "not-ready",
+        "not ready: " + ", ".join(each["part"] for each in missing),
+        headers={"Retry-After": "1"},
+        parts=missing,
+    )

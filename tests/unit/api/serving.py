@@ -1,0 +1,47 @@
+"""A gateway on a socket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from api.http.limits import Limits
+from api.http.server import serve
+from tests.unit.api.conftest import Gateway
+
+PATIENCE = 10.0
+
+Result = TypeVar("Result")
+
+
+async def soon(what: Awaitable[Result]) -> Result:
+    """Return what it gives, within `PATIENCE` seconds."""
+    async with asyncio.timeout(PATIENCE):
+        return await what
+
+
+@asynccontextmanager
+async def serving(
+    gateway: Gateway, port: int, limits: Limits | None = None
+) -> AsyncIterator[asyncio.Event]:
+    """Serve within the block; the event stops it earlier."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(
+        serve(gateway.app, "127.0.0.1", port, stop=stop, on_ready=ready.set, limits=limits)
+    )
+    await soon(ready.wait())
+    try:
+        yield stop
+    finally:
+        stop.set()
+        await soon(task)
+
+
+def free_port() -> int:
+    """Return one that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port

@@ -1,0 +1,37 @@
+"""Health: alive, able to serve something, complete."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.problems import problem
+
+
+async def test_live_says_that_the_gateway_answers(gateway: Gateway) -> None:
+    assert (await gateway.http.get("/health/live")).status_code == 200
+
+
+async def test_ready_while_anything_can_serve(gateway: Gateway) -> None:
+    gateway.operations.known.append({"part": "postgres#0", "ready": False})
+    assert (await gateway.http.get("/health/ready")).status_code == 200
+    gateway.operations.known[0]["ready"] = False
+    reply = await gateway.http.get("/health/ready")
+    missing = problem(reply, 503, "not-ready")["parts"]
+    assert [each["part"] for each in missing] == ["memory:all#0", "postgres#0"]
+    assert "retry-after" in reply.headers
+    gateway.operations.known.clear()
+    problem(await gateway.http.get("/health/ready"), 503, "not-ready")
+
+
+async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) -> None:
+    reply = await gateway.http.get("/health/parts")
+    assert reply.json() == {"status": "ready", "parts": ["memory:all#0"]}
+    gateway.operations.known.append({"part": "postgres#0", "ready": False})
+    first = problem(await gateway.http.get("/health/parts"), 503, "not-ready")["parts"]
+    assert [each["part"] for each in first] == ["postgres#0"]
+    assert datetime.fromisoformat(first[0]["since"]).tzinfo is not None
+    again = problem(await gateway.http.get("/health/parts"), 503, "not-ready")["parts"]
+    assert again == first
+    gateway.operations.known[1]["ready"] = True
+    assert (await gateway.http.get("/health/parts")).status_code == 200

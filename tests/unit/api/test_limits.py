@@ -1,0 +1,246 @@
+"""What a stranger may hold, on real sockets: sizes, times, connections."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from asyncio import StreamReader, StreamWriter
+from typing import Any
+
+import httpx
+import pytest
+import urllib3
+
+from api.http.limits import Limits
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.serving import free_port, serving, soon
+
+MIB = 1024 * 1024
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n"
+
+
+@pytest.fixture
+def port() -> int:
+    """Return one that was free a moment ago."""
+    return free_port()
+
+
+async def connected(port: int, sent: bytes = b"") -> tuple[StreamReader, StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    return reader, writer
+
+
+async def answer(reader: StreamReader) -> tuple[int, dict[str, Any]]:
+    """Return status and document of the one answer that comes."""
+    head = (await soon(reader.readuntil(b"\r\n\r\n"))).decode()
+    lines = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+    body = await soon(reader.readexactly(int(lines["content-length"])))
+    return int(head.split(" ")[1]), json.loads(body)
+
+
+async def refused(reader: StreamReader, status: int, kind: str) -> None:
+    got, document = await answer(reader)
+    assert (got, document["status"], document["type"]) == (status, status, f"/problems/{kind}")
+    assert await soon(reader.read()) == b""  # and the connection is closed
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /%b HTTP/1.1\r\n\r\n" % (b"a" * 40_000),
+        b"GET / HTTP/1.1\r\nx: %b\r\n\r\n" % (b"a" * 40_000),
+        b"GET / HTTP/1.1\r\n" + b"x: 1\r\n" * 101 + b"\r\n",
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 40_000,
+        b"GET / HTTP/1.1\r\nx: " + b"a" * 400_000,
+    ],
+    ids=["url", "header", "headers", "endless", "large"],
+)
+async def test_a_head_that_is_too_large_is_refused(
+    gateway: Gateway, port: int, head: bytes
+) -> None:
+    async with serving(gateway, port):
+        reader, _ = await connected(port, head)
+        await refused(reader, 431, "head-too-large")
+        reader, writer = await connected(port, LIVE)
+        assert (await answer(reader))[0] == 200
+        writer.write(head)
+        await refused(reader, 431, "head-too-large")
+
+
+async def test_a_request_before_one_that_is_too_large_is_answered(
+    gateway: Gateway, port: int
+) -> None:
+    async with serving(gateway, port):
+        head = b"GET / HTTP/1.1\r\nx: %b\r\n\r\n" % (b"a" * 40_000)
+        reader, _ = await connected(port, LIVE + head)
+        assert (await answer(reader))[0] == 200
+        assert await soon(reader.read()) == b""
+
+
+async def test_a_large_head_within_the_bounds_is_read(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port), httpx.AsyncClient() as client:
+        headers = {f"x-{n}": "a" * 300 for n in range(90)}
+        url = f"http://127.0.0.1:{port}/health/live"
+        for _ in range(3):
+            assert (await client.get(url, headers=headers)).status_code == 200
+        body = b'{"customer_id":"c"}'.ljust(MIB)
+        assert (await client.post(f"http://127.0.0.1:{port}/orders", content=body)).is_success
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"GET / HT", 408), (POST + b"{", 408), (b"", 0)])
+async def test_who_takes_too_long_to_send_is_not_waited_for(
+    gateway: Gateway, port: int, sent: bytes, status: int
+) -> None:
+    limits = Limits(head_timeout=0.2, body_timeout=0.2, linger_timeout=0.1)
+    async with serving(gateway, port, limits):
+        reader, _ = await connected(port, sent)
+        if status:
+            await refused(reader, status, "too-slow")
+        else:
+            assert await soon(reader.read()) == b""
+    assert not gateway.commands.sent
+
+
+async def test_a_byte_now_and_then_is_no_progress(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(head_timeout=0.3, linger_timeout=0.1)):
+        reader, writer = await connected(port, b"GET / HTTP/1.1\r\n")
+
+        async def drip() -> None:
+            while True:
+                writer.write(b"x: 1\r\n")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert (await answer(reader))[0] == 408
+        dripping.cancel()
+
+
+async def test_an_idle_connection_is_closed(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(idle_timeout=0.2)):
+        reader, _ = await connected(port, LIVE)
+        assert (await answer(reader))[0] == 200
+        assert await soon(reader.read()) == b""
+
+
+async def test_slow_clients_make_room_for_others(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(connections=4)):
+        slow = [await connected(port, sent) for sent in (b"", b"GET", POST, LIVE) * 3]
+        reader, _ = await connected(port, LIVE)
+        assert (await answer(reader))[0] == 200
+        assert await soon(slow[0][0].read()) == b""
+
+
+async def test_those_who_wait_for_an_answer_are_not_pushed_out(gateway: Gateway, port: int) -> None:
+    limits = Limits(connections=4)
+    async with serving(gateway, port, limits):
+        live = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        streams = [await connected(port, live) for _ in range(4)]
+        for reader, _ in streams:
+            await soon(reader.readuntil(b"data: "))
+        reader, _ = await connected(port, LIVE)
+        await refused(reader, 503, "too-many-connections")
+        streams[0][1].close()
+        await soon(streams[0][1].wait_closed())
+        await _until_served(port)
+
+
+async def _until_served(port: int) -> None:
+    """Ask until there is room again: the server learns of an end when it comes to it."""
+    async with asyncio.timeout(10):
+        while True:
+            reader, _ = await connected(port, LIVE)
+            if (await answer(reader))[0] == 200:
+                return
+
+
+async def test_streams_leave_room_for_requests(registry: Any, port: int) -> None:
+    limits = Limits(connections=4, streams=2)
+    gateway = Gateway(registry, options={"limits": limits})
+    async with serving(gateway, port, limits):
+        live = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        streams = [await connected(port, live) for _ in range(2)]
+        for reader, _ in streams:
+            await soon(reader.readuntil(b"data: "))
+        reader, _ = await connected(port, live)
+        assert await answer(reader) == (503, ANY_STREAMS)
+        reader, _ = await connected(port, LIVE)
+        assert (await answer(reader))[0] == 200
+
+
+ANY_STREAMS = {
+    "type": "/problems/too-many-streams",
+    "title": "Too many streams",
+    "status": 503,
+    "detail": "as many rows are followed as may be",
+}
+
+
+async def test_who_does_not_read_its_answers_is_dropped(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(write_timeout=0.3)):
+        reader, writer = await connected(port)
+        request = b"GET /docs/scalar.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(request * 64)  # some 50 MB, which nobody reads
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while not writer.transport.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+
+
+def _by_http_client(url: str, body: bytes) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=10)
+    connection.request("POST", "/orders", body)
+    reply = connection.getresponse()
+    return reply.status, reply.read()
+
+
+def _by_httpx(url: str, body: bytes) -> tuple[int, bytes]:
+    reply = httpx.post(url, content=body, timeout=10)
+    return reply.status_code, reply.content
+
+
+def _by_urllib3(url: str, body: bytes) -> tuple[int, bytes]:
+    reply = urllib3.request("POST", url, body=body, timeout=10, retries=False)
+    return reply.status, reply.data
+
+
+def _in_chunks(url: str, body: bytes) -> tuple[int, bytes]:
+    pieces = (body[at : at + 65536] for at in range(0, len(body), 65536))
+    reply = httpx.post(url, content=pieces, timeout=10)
+    return reply.status_code, reply.content
+
+
+@pytest.mark.parametrize("send", [_by_http_client, _by_httpx, _by_urllib3, _in_chunks])
+@pytest.mark.parametrize("size", [MIB + 1, 20 * MIB])
+async def test_a_client_sees_that_its_body_is_too_large(
+    gateway: Gateway, port: int, send: Any, size: int
+) -> None:
+    async with serving(gateway, port):
+        url = f"http://127.0.0.1:{port}/orders"
+        status, document = await soon(asyncio.to_thread(send, url, b" " * size))
+        assert status == 413
+        assert json.loads(document)["type"] == "/problems/too-large"
+
+
+async def test_a_body_without_end_is_not_read_for_ever(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(linger_bytes=4 * MIB)):
+        _, writer = await connected(
+            port, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n"
+        )
+        sent = await soon(_sent_until_the_end(writer))
+        assert sent < 64 * MIB
+
+
+async def _sent_until_the_end(writer: StreamWriter) -> int:
+    sent = 0
+    try:
+        while True:
+            writer.write(b" " * 65536)
+            await writer.drain()
+            sent += 65536
+    except ConnectionError:
+        return sent
