@@ -17,6 +17,18 @@ from rayfold import Registry
 ROOT = Path(__file__).resolve().parent.parent
 
 
+COSTS = ("unit", "contract", "integration", "chaos")
+"""Folders of tests that are markers too; see `pyproject.toml` for what each costs."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test by its folder, so that `pytest -m unit` runs the quick ones."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in COSTS:
+            item.add_marker(folder)
+
+
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     """The reference domain."""

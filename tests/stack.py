@@ -18,8 +18,18 @@ STOP = 60.0
 class Stack:
     """One `rayfold up` in a process group of its own."""
 
-    def __init__(self, data: Path, *flags: str, **environment: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        command: list[str] | None = None,
+        folder: Path | None = None,
+        **environment: str,
+    ) -> None:
+        """`command` is the checkout's own, and `folder` where it runs, unless given."""
         self.data = data
+        self._command = command or rayfold()
+        self._folder = folder
         self._environment = {**os.environ, **environment}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -27,12 +37,12 @@ class Stack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it says that it is ready."""
+        """Return when it says that it is ready."""
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
         with log:
             self._process = subprocess.Popen(
                 [
-                    *rayfold(),
+                    *self._command,
                     "up",
                     "--data",
                     str(self.data),
@@ -43,6 +53,7 @@ class Stack:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
+                cwd=self._folder,
                 start_new_session=True,
             )
         os.set_blocking(self.stdout.fileno(), False)
@@ -71,7 +82,7 @@ class Stack:
         return self._process.stdout
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Asks it to stop; gives its exit code."""
+        """Ask it to stop; return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(STOP)
@@ -90,7 +101,7 @@ def rayfold() -> list[str]:
 
 
 def select_readable(descriptor: int, timeout: float) -> None:
-    """Waits until there is something to read, or `timeout` seconds."""
+    """Wait until there is something to read, or `timeout` seconds."""
     import select
 
     select.select([descriptor], [], [], timeout)
@@ -104,7 +115,7 @@ def free_port() -> int:
 
 
 def run_rayfold(stack: Stack, *command: str, code: int = 0) -> str:
-    """Runs a command against the stack; gives what it printed, one line if it failed."""
+    """Run a command against the stack; return what it printed, one line if it failed."""
     done = subprocess.run(
         [*rayfold(), *command, "--data", str(stack.data)], capture_output=True, timeout=START
     )

@@ -26,7 +26,7 @@ def openapi_handlers(
         *page_handlers(
             endpoint,
             "/docs",
-            "api.openapi",
+            __package__,
             "docs.html",
             "scalar.js.gz",
             "start.js",

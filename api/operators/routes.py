@@ -132,7 +132,7 @@ class OperatorRoutes:
             handler("POST", "/operators/discard", self._discard),
             handler("POST", "/operators/delete", self._delete),
             *page_handlers(
-                endpoint, "/console", "api.operators", "console.html", "console.js", "console.css"
+                endpoint, "/console", __package__, "console.html", "console.js", "console.css"
             ),
         ]
 

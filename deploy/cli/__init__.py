@@ -1,5 +1,5 @@
 """The `rayfold` command line."""
 
-from deploy.cli.commands import main
+from deploy.cli.command_line import main
 
 __all__ = ["main"]

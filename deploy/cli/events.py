@@ -16,7 +16,7 @@ from rayfold import DomainError, Registry
 
 
 async def print_events(settings: Settings, stream: str | None, *, follow: bool) -> None:
-    """One JSON object a line, in order.
+    """Print one JSON object a line, in order.
 
     Raises:
         StartError: the store is not known or does not answer.

@@ -1,4 +1,4 @@
-"""Asking the gateway of a running stack."""
+"""Ask the gateway of a running stack."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from deploy.errors import StartError
 from deploy.stack.folder import gateway_of
 
-PATIENCE = 600.0
+TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
 
 
 def ask(data: Path, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The gateway's JSON answer.
+    """Return the gateway's JSON answer.
 
     Raises:
         StartError: no gateway, or one that says no; the message is its problem's detail.
@@ -28,7 +28,7 @@ def ask(data: Path, path: str, body: dict[str, Any] | None = None) -> Any:
         headers={"Accept": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise StartError(_detail(error)) from error

@@ -17,7 +17,7 @@ LOOK = 0.3
 
 
 def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
-    """Begins a rebuild, or joins the one that is going on, and returns when it is done.
+    """Begin a rebuild, or join the one that is going on, and return when it is done.
 
     Raises:
         StartError: it failed, or the gateway does not answer.

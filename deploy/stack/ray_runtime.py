@@ -64,7 +64,7 @@ def stop() -> None:
 
 
 def _import_path() -> list[str]:
-    """Where the actors' processes find our packages, and the user's in the working folder."""
-    ours = Path(__file__).resolve().parents[2]
+    """Say where the actors' processes find our packages, and the user's in the working folder."""
+    ours = Path(__file__).resolve().parents[__name__.count(".")]
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return list(dict.fromkeys([str(Path.cwd()), str(ours), *filter(None, known)]))

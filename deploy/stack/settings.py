@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from pydantic_settings import (
 
 from deploy.errors import StartError
 
+REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
+"""Orders and stock: under `rayfold.` where a wheel was installed."""
+
 
 class Settings(BaseSettings):
     """How one stack runs. What has no address is started by Rayfold itself."""
@@ -28,7 +32,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     data: Path = Path(".rayfold")
-    domain: str = "domain"
+    domain: str = Field(default_factory=lambda: _default_domain())
     """The package that declares commands, events, aggregates, views and queries."""
     eventstore: str | None = None
     postgres: str | None = None
@@ -51,12 +55,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, environment, file; the first that says something counts."""
+        """Take flags, environment, file; the first that says something counts."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def _default_domain() -> str:
+    """Return the user's own package `domain`, or the reference domain where there is none."""
+    return "domain" if importlib.util.find_spec("domain") else REFERENCE_DOMAIN
+
+
 def load(**flags: Any) -> Settings:
-    """The settings in force; flags that are None were not given.
+    """Return the settings in force; flags that are None were not given.
 
     Raises:
         StartError: one of them does not fit; the message names it.

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from deploy.errors import StartError
+from eventstore import embedded
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class StoreProcess:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "eventstore.embedded",
+                embedded.__name__,
                 "--port",
                 str(self._port),
                 "--data",

@@ -245,8 +245,6 @@ def _listen(stop: asyncio.Event) -> None:
 
 
 def _registry(domain: str) -> Registry:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
         return Registry.load(domain)
     except DomainError as error:

@@ -1,0 +1,54 @@
+"""The `rayfold` command: its groups of commands, its version, and how it fails.
+
+Imports happen inside the commands: `--help` is to be quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli import operating, parked, running
+from deploy.errors import StartError
+
+app = typer.Typer(
+    help="CQRS and event sourcing on Ray: aggregates as actors, views that scale on their own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(running.app)
+app.add_typer(operating.app)
+app.add_typer(parked.app, name="parked", no_args_is_help=True)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rayfold {version('rayfold')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """See `app`'s help."""
+
+
+def main() -> None:
+    """Run the console script: what keeps a command from its work is one line, and exit code 2."""
+    # As `python -m` does: a console script has its own folder on the path, not the user's.
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        app()
+    except StartError as error:
+        sys.stderr.write(f"rayfold: {' '.join(str(error).split())}\n")
+        sys.exit(2)

@@ -1,0 +1,96 @@
+"""Commands of operators: they ask the gateway, or read the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from deploy.cli.asking import Data, Json, ask
+
+app = typer.Typer()
+
+
+@app.command()
+def status(data: Data = None, as_json: Json = False) -> None:
+    """Show every part: state, positions, lag."""
+    parts = ask(data, "/operators/status")["parts"]
+    if as_json:
+        typer.echo(json.dumps({"parts": parts}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ["part", "ready", "position", "lag", "waiting", "aggregates", "parked", "restarts"]
+    table = Table(*columns, "memory MB", "error", box=None)
+    for part in parts:
+        memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
+        cells = [str(part.get(column, "")) for column in columns]
+        problem = part.get("error") or part.get("stopped") or ""
+        table.add_row(*cells, memory, str(problem))
+    Console().print(table)
+
+
+@app.command()
+def scale(target: str, n: int, data: Data = None) -> None:
+    """Set the number of: write, memory, postgres, memory:VIEW, postgres:VIEW."""
+    ask(data, "/operators/scale", {"target": target, "n": n})
+    typer.echo(f"{target}: {n}")
+
+
+@app.command()
+def rebuild(view: str, data: Data = None) -> None:
+    """Rebuild a view, or a SQL projection, in every store that keeps it, while it serves."""
+    from deploy.cli.rebuild_progress import follow_rebuild
+
+    follow_rebuild(partial(ask, data), view)
+
+
+@app.command()
+def delete(
+    stream: str,
+    tombstone: Annotated[
+        bool, typer.Option("--tombstone", help="For good: the id can never be used again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+) -> None:
+    """Delete an aggregate's stream, with its snapshots and its rows in all views."""
+    if not yes:
+        how = "for good" if tombstone else "so that its id begins anew"
+        typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
+    ask(data, "/operators/delete", {"stream": stream, "tombstone": tombstone})
+    typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
+
+
+@app.command()
+def verify(data: Data = None, as_json: Json = False) -> None:
+    """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
+    differences = ask(data, "/operators/verify")["differences"]
+    if as_json:
+        typer.echo(json.dumps({"differences": differences}))
+    else:
+        for each in differences:
+            typer.echo(f"{each['store']} {each['view']} {each['key']}")
+            typer.echo(f"  the log says {each['expected']}\n  the store has {each['found']}")
+        typer.echo(f"{len(differences)} differences")
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def events(
+    stream: Annotated[str | None, typer.Option(help="One stream; else all of the domain.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones.")] = False,
+    eventstore: Annotated[str | None, typer.Option(help="URI of the store.")] = None,
+    data: Data = None,
+) -> None:
+    """Print events, one JSON object a line."""
+    from deploy.cli.events import print_events
+    from deploy.stack.settings import load
+
+    settings = load(data=data, eventstore=eventstore)
+    asyncio.run(print_events(settings, stream, follow=follow))

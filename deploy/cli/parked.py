@@ -1,0 +1,77 @@
+"""`rayfold parked`: what waits behind events that cannot be folded."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from deploy.cli.asking import Data, Json, ask
+from deploy.errors import StartError
+
+app = typer.Typer(help="What is parked behind an event that cannot be folded.")
+
+
+@app.command("list")
+def parked_list(data: Data = None, as_json: Json = False) -> None:
+    """List the rows and streams that are parked, and on which event."""
+    found = ask(data, "/operators/parked")["parked"]
+    if as_json:
+        typer.echo(json.dumps({"parked": found}))
+        return
+    for each in found:
+        what = each["key"] or "the whole stream"
+        place = f"{each['stream']} revision {each['revision']}"
+        typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
+    typer.echo(f"{len(found)} parked")
+
+
+@app.command("show")
+def parked_show(
+    view: str,
+    key: Annotated[str, typer.Argument(help="Or its stream.")],
+    data: Data = None,
+) -> None:
+    """Show the event on which a row is parked, with its error, as JSON."""
+    found = [
+        each
+        for each in ask(data, "/operators/parked")["parked"]
+        if each["view"] == view and key in (each["key"], each["stream"])
+    ]
+    if not found:
+        raise StartError(f"nothing is parked in {view!r} under {key!r}")
+    for each in found:
+        event = ask(data, f"/operators/events/{quote(each['stream'])}/{each['revision']}")
+        typer.echo(json.dumps({**each, "event": event}, indent=2))
+
+
+@app.command("replay")
+def parked_replay(
+    view: str,
+    key: Annotated[str, typer.Argument(help="All of the view without.")] = "",
+    data: Data = None,
+) -> None:
+    """Fold parked events again; exits 1 if one broke again."""
+    replayed = ask(data, "/operators/replay", {"view": view, "key": key})["replayed"]
+    _say_whether_parked(replayed, "folded")
+
+
+@app.command("discard")
+def parked_discard(
+    view: str,
+    key: Annotated[str, typer.Argument(help="Or its stream.")],
+    data: Data = None,
+) -> None:
+    """Do without the event, for good, and fold on behind it; exits 1 if a later one broke."""
+    discarded = ask(data, "/operators/discard", {"view": view, "key": key})["discarded"]
+    _say_whether_parked(discarded, "discarded")
+
+
+def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
+    for each in parked:
+        state = "still parked" if each["parked"] else done
+        typer.echo(f"{each['store']} {each['view']} {each['key'] or each['stream']}: {state}")
+    if any(each["parked"] for each in parked):
+        raise typer.Exit(1)
