@@ -1,0 +1,91 @@
+"""Keys as text: equal values have the same one, and no two values share one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Annotated, Any, Literal, NewType, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from rayfold import Cents, UtcDatetime, key_text
+from rayfold.keys import scalar_of
+from tests.generated.field_types import ORDERED, FieldType, OldStyle, Shade, Size
+
+AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Decimal("1.0"), Decimal("1.00")),
+        (Decimal("1E+3"), Decimal("1000")),
+        (Decimal("-0"), Decimal("0")),
+        (0.0, -0.0),
+        (AT, AT.astimezone(timezone(timedelta(hours=2)))),
+        (Shade.LIGHT, "light"),
+        (OldStyle.ONE, "one"),
+        (Size.SMALL, -1),
+    ],
+)
+def test_equal_values_have_one_text(one: Any, other: Any) -> None:
+    assert one == other
+    assert key_text(one) == key_text(other)
+
+
+@pytest.mark.parametrize("kind", ORDERED, ids=lambda kind: str(kind.annotation)[:40])
+@given(data=st.data())
+def test_a_text_stands_for_one_value(kind: FieldType, data: st.DataObject) -> None:
+    values = data.draw(st.lists(kind.values, max_size=20))
+    by_text = defaultdict(set)
+    for value in values:
+        by_text[key_text(value)].add(value)
+    assert all(len(same) == 1 for same in by_text.values())
+
+
+@pytest.mark.parametrize("kind", ORDERED, ids=lambda kind: str(kind.annotation)[:40])
+@given(data=st.data())
+def test_the_text_of_a_key_in_a_path_means_the_key(kind: FieldType, data: st.DataObject) -> None:
+    value = data.draw(kind.values)
+    if kind.annotation is timedelta:
+        return  # in a path it is an ISO 8601 duration
+    assert TypeAdapter(kind.annotation).validate_strings(key_text(value)) == value
+
+
+Sku = NewType("Sku", str)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (str | None, str),
+        (Optional[UtcDatetime], datetime),  # noqa: UP045
+        (Annotated[Cents | None, "money"], int),
+        (Shade, str),
+        (Size | None, int),
+        (Literal["a", "b"], str),
+        (Sku, str),
+        (Decimal, Decimal),
+        (list[str], None),
+        (dict[str, str], None),
+        (int | str, None),
+        (Literal["a", 1], None),
+        (bytes, None),
+        (Any, None),
+    ],
+)
+def test_what_may_be_a_key_or_an_index(annotation: Any, kind: type | None) -> None:
+    found = scalar_of(FieldInfo.from_annotation(annotation))
+    assert (found.kind if found else None) == kind
+
+
+def test_bounds_are_seen_however_they_are_declared() -> None:
+    for annotation in (Annotated[int, Field(ge=0, le=9)], Annotated[int, Field(gt=-1, lt=10)]):
+        found = scalar_of(FieldInfo.from_annotation(annotation | None))
+        assert found is not None
+        assert (found.least, found.most) in ((0, 9), (-1, 10))
