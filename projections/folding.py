@@ -134,6 +134,8 @@ class Folding:
                 for key in keys:
                     if key is not seen:  # most views of an event have the same key
                         seen, text = key, key_text(key)
+                    if not text:
+                        raise ValueError("a row's key is empty")
                     texts.append(text)
             except Exception as error:  # the domain is an author's code
                 if not self._is_discarded(view, "", raw):

@@ -13,7 +13,17 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 from uuid import UUID
 
+from pydantic import AwareDatetime, FutureDate, FutureDatetime, PastDate, PastDatetime
 from pydantic.fields import FieldInfo
+
+_PYDANTIC: dict[Any, type] = {
+    AwareDatetime: datetime,
+    PastDatetime: datetime,
+    FutureDatetime: datetime,
+    PastDate: date,
+    FutureDate: date,
+}
+"""Types of pydantic's that stand for others, and do not derive from them."""
 
 _SCALARS = (str, bool, int, float, Decimal, UUID, datetime, date, timedelta)
 
@@ -46,6 +56,7 @@ def _scalar(annotation: Any, metadata: list[Any]) -> Scalar | None:
         return _of_values(list(arguments), None)
     if hasattr(annotation, "__supertype__"):  # typing.NewType
         return _scalar(annotation.__supertype__, metadata)
+    annotation = _PYDANTIC.get(annotation, annotation)
     if not isinstance(annotation, type):
         return None
     if issubclass(annotation, Enum):
@@ -95,7 +106,7 @@ def _text(value: Any) -> str:
             in_utc = value.astimezone(UTC) if value.tzinfo else value
             return in_utc.isoformat().replace("+00:00", "Z")
         case Decimal():
-            return format(value.normalize(), "f") if value else "0"
+            return _decimal_text(value)
         case float():
             return repr(value + 0.0)  # -0.0 is 0.0
         case date() | time():
@@ -106,3 +117,23 @@ def _text(value: Any) -> str:
             return base64.urlsafe_b64encode(value).decode()
         case _:
             return str(value)
+
+
+_LONGEST = 64
+"""Digits of a decimal that are written out; a longer one has an exponent."""
+
+
+def _decimal_text(value: Decimal) -> str:
+    # `normalize` would round to the context's 28 digits, and make one key of two.
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
+        return str(value)
+    significant = "".join(map(str, digits)).lstrip("0")
+    if not significant:
+        return "0"
+    shortest = significant.rstrip("0")
+    exponent += len(significant) - len(shortest)
+    minus = "-" if sign else ""
+    if abs(exponent) > _LONGEST:
+        return f"{minus}{shortest}E{exponent:+}"
+    return format(Decimal(f"{minus}{shortest}E{exponent}"), "f")

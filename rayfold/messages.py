@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticUndefined
 
 from rayfold.declarations import misnamed
 from rayfold.field_types import mistakes_of_fields
@@ -26,6 +27,11 @@ PASCAL = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 
 _new = object.__new__
 _set = object.__setattr__
+
+
+def _annotates(cls: type, field: str) -> bool:
+    below = cls.__mro__[: cls.__mro__.index(Message)]
+    return any(field in vars(base).get("__annotations__", ()) for base in below)
 
 
 class Message(BaseModel):
@@ -43,6 +49,12 @@ class Message(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",  # so that what got around validation is seen, not lost
     )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if _annotates(cls, "replace") and "replace" not in vars(cls):
+            # pydantic takes what a class inherits under a field's name for the field's default.
+            cls.replace = PydanticUndefined  # type: ignore[method-assign, assignment]
 
     def replace(self, /, **changes: Any) -> Self:
         """Return this value with some fields changed; the changes are taken as valid.

@@ -20,6 +20,9 @@ _LAYOUT = 2
 
 _MOST = 2**63 - 1
 
+_DAY = 24 * 60 * 60 * 10**6
+"""Microseconds."""
+
 _SQL_TYPES: dict[type, str] = {
     UUID: "uuid",
     bool: "boolean",
@@ -76,7 +79,10 @@ class Column(NamedTuple):
         """Return SQL for rows whose value has the text of `parameter`: see `rayfold.key_text`."""
         match self.sql_type:
             case "interval":
-                value = f"({parameter}::text || ' microseconds')::interval"
+                # Days apart: all of it in microseconds would be beyond 64 bits after 292,000 years.
+                days = f"div({parameter}::text::numeric, {_DAY})::int"
+                rest = f"mod({parameter}::text::numeric, {_DAY}) * interval '1 microsecond'"
+                value = f"(make_interval(days => {days}) + {rest})"
             case "bigint":
                 # A number that no row can have is no error, and the index is still used.
                 value = (

@@ -50,6 +50,8 @@ class _Kind:
     fields: dict[str, FieldType]
 
 
+_types = st.sampled_from(ORDERED) | row_types
+
 IDS = [
     FieldType(str, st.sampled_from(["a", "b-c", "ö/ö", "%2F", " "])),
     FieldType(UUID, st.sampled_from([UUID(int=1), UUID(int=2)])),
@@ -87,7 +89,7 @@ def domains(draw: st.DrawFn) -> MadeUp:
 @st.composite
 def _kinds(draw: st.DrawFn, category: str, number: int, id_type: FieldType) -> _Kind:
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
-    fields = {"id_": id_type, **{name: draw(row_types) for name in names}}
+    fields = {"id_": id_type, **{name: draw(_types) for name in names}}
     annotations: Any = {name: (field.annotation, ...) for name, field in fields.items()}
     stem = f"{category.title().replace('_', '')}{number}"
     command = create_model(

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pydantic import create_model
+from pydantic import ValidationError, create_model
 
 from actors.local import LocalRuntime
 from eventstore.records import recorded
@@ -15,6 +15,7 @@ from projections.folding import Folding
 from projections.memory.table import Table
 from projections.postgres.row_codec import RowCodec
 from rayfold import Aggregate, Command, Event, Message, PageQuery, Query, Registry, View, on
+from tests.generated.field_types import Address
 from tests.generated.names import NAMES, PAGE_OWN
 
 pytestmark = pytest.mark.filterwarnings("ignore:Field name .* shadows")
@@ -115,3 +116,40 @@ async def test_a_snapshot_and_a_query_have_fields_of_any_name() -> None:
     query = find.model(name="name", key="key")
     assert find.filters(query) == {"name": "name", "key": "key"}
     assert put(id="1").model_dump() == {"id": "1", **{name: name for name in NAMES}}
+
+
+class Taken(Event, name="Taken"):
+    id: str
+    replace: str
+    name: str
+
+
+class TakenAgain(Taken, name="TakenAgain"):
+    version: int = 1
+
+
+class Given(Event, name="Given"):
+    id: str
+    replace: str = "by default"
+
+
+class GivenAgain(Given, name="GivenAgain"):
+    pass
+
+
+def test_a_field_without_a_default_gets_none_from_us() -> None:
+    for model in (Taken, TakenAgain):
+        assert model.model_fields["replace"].is_required()
+        with pytest.raises(ValidationError):
+            model.model_validate_json('{"id": "1", "name": "x"}')
+    assert TakenAgain(id="1", replace="2", name="3").replace == "2"
+
+
+def test_a_field_keeps_its_own_default() -> None:
+    for model in (Given, GivenAgain):
+        assert model(id="1").replace == "by default"
+        assert Message.replace(model(id="1"), replace="x").replace == "x"
+
+
+def test_other_messages_can_replace() -> None:
+    assert Address(street="a").replace(street="b") == Address(street="b")
