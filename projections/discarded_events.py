@@ -15,7 +15,7 @@ import msgspec
 
 from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
-from projections.folding import Discarded, Parked
+from projections.poison import Discarded, Parked
 
 _TYPE = "EventDiscarded"
 _NAMESPACE = UUID("5a0a7d0e-6d5c-4c0c-9f53-0f2a6f6a8a41")

@@ -8,52 +8,22 @@ lacks something. A view that is declared so stops as a whole instead.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.records import RawRecord, recorded
 from projections.partitions import AlreadyProjected
+from projections.poison import Discarded, Held, Parked, park
 from rayfold import (
+    OnPoison,
     RecordedEvent,
     Registry,
     UnknownEventType,
     UnreadableEvent,
+    VersionedRow,
     ViewDefinition,
     key_text,
 )
-
-log = logging.getLogger(__name__)
-
-
-class Parked(NamedTuple):
-    """Where folding stopped. `key` is empty when a whole stream is parked."""
-
-    view: str
-    key: str
-    stream: str
-    revision: int
-    position: int
-    error: str
-
-
-class Held(NamedTuple):
-    """An event that waits behind a parked one of its row."""
-
-    view: str
-    key: str
-    stream: str
-    revision: int
-    position: int
-
-
-class Discarded(NamedTuple):
-    """An event that an operator has decided to do without. `key` as in `Parked`."""
-
-    view: str
-    key: str
-    stream: str
-    revision: int
 
 
 class Step(NamedTuple):
@@ -68,6 +38,14 @@ class Step(NamedTuple):
     """Another event of the same record concerns the same row just before this one."""
 
 
+class Noted(NamedTuple):
+    """What came up while folding: whoever keeps rows keeps this with them."""
+
+    parked: list[Parked]
+    held: list[Held]
+    stopped: list[Parked]
+
+
 class Folding:
     """Which events concern which rows, for some views."""
 
@@ -75,8 +53,7 @@ class Folding:
         self._registry = registry
         self._views = list(views)
         self.parked: list[Parked] = []
-        self.held: list[Held] = []
-        """Since whoever keeps them took them away."""
+        self._noted = Noted([], [], [])
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
         self.discarded: frozenset[Discarded] = frozenset()
@@ -113,7 +90,7 @@ class Folding:
         except (UnknownEventType, UnreadableEvent) as error:
             for view in views:
                 if not self._is_discarded(view, "", raw):
-                    self._stop_at(view, "", raw, str(error))
+                    self._stop_at(view, "", raw, error)
             return []
         steps = [step for event in events for step in self._steps_of(event, raw)]
         if len(events) > 1:
@@ -139,7 +116,7 @@ class Folding:
                     texts.append(text)
             except Exception as error:  # the domain is an author's code
                 if not self._is_discarded(view, "", raw):
-                    self._stop_at(view, "", raw, repr(error))
+                    self._stop_at(view, "", raw, error)
                 continue
             pairs = zip(texts, keys, strict=True)
             for each, key in pairs if len(texts) == 1 else dict(pairs).items():
@@ -152,9 +129,40 @@ class Folding:
                 else:
                     yield Step(view, each, event, key)
 
-    def broke(self, step: Step, error: Exception) -> Parked:
-        """The event broke the row's fold: parks the row, or stops the view."""
-        return self._stop_at(step.view, step.key, step.event, repr(error))
+    def fold(self, step: Step, before: VersionedRow | None) -> VersionedRow | None:
+        """Return the row after the event; as it was where the event breaks it, or has to wait."""
+        view, key, event, value, more = step
+        if view.name in self.stopped:
+            return before
+        if self.rows_parked and (view.name, key) in self.rows_parked:
+            self.hold(view, key, event)
+            return before
+        try:
+            return view.fold(before, event, value, more=more)
+        except Exception as error:  # the domain is an author's code
+            self.broke(step, error)
+            return before
+
+    def broke(self, step: Step, error: Exception, *, by_store: bool = False) -> None:
+        """Park the step's row, or stop its view: the event broke the fold, or the store."""
+        self._stop_at(step.view, step.key, step.event, error, by_store=by_store)
+
+    def take_noted(self) -> Noted:
+        """Return what came up since the last call."""
+        noted, self._noted = self._noted, Noted([], [], [])
+        return noted
+
+    def undo(self, noted: Noted) -> None:
+        """Forget it: the rows that it belongs to were not kept either."""
+        for parked in noted.parked:
+            self.parked.remove(parked)
+            if parked.key:
+                self.rows_parked.discard((parked.view, parked.key))
+            else:
+                self._streams.pop((parked.view, parked.stream), None)
+        for parked in noted.stopped:
+            self.stopped.pop(parked.view, None)
+        self.left_out -= len(noted.held)
 
     def park(self, parked: Parked) -> None:
         """From now on events of that row, or stream, are held back."""
@@ -172,7 +180,7 @@ class Folding:
     def hold(self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent) -> None:
         """The event waits behind its row's parked one."""
         self.left_out += 1
-        self.held.append(Held(view.name, key, at.stream, at.revision, at.position))
+        self._noted.held.append(Held(view.name, key, at.stream, at.revision, at.position))
 
     def release(self, parked: Parked) -> None:
         """Events of that row are folded again."""
@@ -194,16 +202,21 @@ class Folding:
         return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
 
     def _stop_at(
-        self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent, error: str
-    ) -> Parked:
-        parked = Parked(view.name, key, at.stream, at.revision, at.position, error)
-        if view.on_poison == "stop":
-            log.error("view stopped: %s", parked)
-            self.stopped.setdefault(view.name, parked)
+        self,
+        view: ViewDefinition,
+        key: str,
+        at: RawRecord | RecordedEvent,
+        error: Exception,
+        *,
+        by_store: bool = False,
+    ) -> None:
+        parked = park(view.on_poison, view.name, key, at, error, by_store=by_store)
+        if view.on_poison is OnPoison.STOP:
+            if self.stopped.setdefault(view.name, parked) is parked:
+                self._noted.stopped.append(parked)
         else:
-            log.error("parked: %s", parked)
             self.park(parked)
-        return parked
+            self._noted.parked.append(parked)
 
     def _stream_is_held(self, view: ViewDefinition, raw: RawRecord) -> bool:
         if view.name in self.stopped:

@@ -10,7 +10,7 @@ import asyncpg
 from eventstore.port import Log
 from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
-from projections.folding import Parked
+from projections.poison import Parked
 from projections.postgres.runner import ProjectionRunner
 from rayfold import Registry, ViewDefinition
 

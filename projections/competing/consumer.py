@@ -25,7 +25,7 @@ from eventstore.kurrentdb.persistent_subscriptions import (
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
-from projections.folding import Parked
+from projections.poison import Parked
 from projections.postgres.runner import ProjectionRunner
 from rayfold import Registry, ViewDefinition
 

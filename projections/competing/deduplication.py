@@ -18,16 +18,13 @@ from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discarded_events as discards
 from projections.competing.locks import lock
-from projections.errors import UnknownTarget, named
-from projections.folding import Discarded, Held, Parked
+from projections.errors import UnknownTarget
+from projections.poison import Discarded, Held, Parked, is_refused, park
 from projections.postgres import parked_events as parking
 from projections.postgres.rows import Rows
-from projections.sql.execution import is_poison
 from rayfold import (
     RecordedEvent,
     Registry,
-    UnknownEventType,
-    UnreadableEvent,
     VersionedRow,
     ViewDefinition,
     key_text,
@@ -51,7 +48,7 @@ class _Step(NamedTuple):
 
     raw: RawRecord
     changes: list[_Change]
-    trouble: str | None = None
+    trouble: Exception | None = None
 
 
 class Deduplication:
@@ -83,12 +80,12 @@ class Deduplication:
             asyncpg.PostgresError, OSError: nothing has changed.
         """
         try:
-            return await self._apply(pool, records, whole, None)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if not is_poison(error):
+            return await self._apply(pool, records, whole)
+        except Exception as error:
+            if not is_refused(error):
                 raise
             if len(records) == 1:
-                return await self._apply(pool, records, whole, named(error))
+                return await self._apply(pool, records, whole, row_by_row=True)
         # Postgres does not take one of the rows: which one is found by folding one by one.
         missing = []
         for raw in sorted(records, key=lambda raw: raw.position):
@@ -100,7 +97,8 @@ class Deduplication:
         pool: _Pool[asyncpg.Record],
         records: Sequence[RawRecord],
         whole: bool,
-        refused: str | None,
+        *,
+        row_by_row: bool = False,
     ) -> list[RawRecord]:
         steps = [self._step(raw) for raw in sorted(records, key=lambda r: r.position)]
         streams = {step.raw.stream for step in steps}
@@ -111,14 +109,49 @@ class Deduplication:
             # Every statement from here on sees what others have written under these locks.
             applied = await self._applied(connection, streams)
             parked = await self._parked(connection)
-            entries = await self._rows.load(connection, keys)
-            batch = _Batch(self._view, applied, parked, entries)
-            missing = [step.raw for step in steps if not batch.take(step, whole, refused)]
-            await self._rows.store(connection, batch.changed)
+            batch = _Batch(self._view, applied, parked)
+            batch.rows |= await self._load(connection, keys, batch, steps, row_by_row=row_by_row)
+            missing = [step.raw for step in steps if not batch.take(step, whole)]
+            if row_by_row:
+                await self._store_each(connection, batch, steps)
+            else:
+                await self._rows.store(connection, batch.changed)
             await self._save_applied(connection, applied)
             tables = {self._view.name: self.table}
             await parking.save(connection, tables, batch.newly_parked, batch.held)
         return missing
+
+    async def _load(
+        self,
+        connection: Any,
+        keys: set[str],
+        batch: _Batch,
+        steps: Sequence[_Step],
+        *,
+        row_by_row: bool,
+    ) -> dict[str, VersionedRow]:
+        if not row_by_row:
+            return await self._rows.load(connection, keys)
+        found: dict[str, VersionedRow] = {}
+        for key in keys:
+            try:
+                async with connection.transaction():
+                    found |= await self._rows.load(connection, [key])
+            except Exception as error:
+                if not is_refused(error):
+                    raise
+                batch.refuse(steps, key, error)
+        return found
+
+    async def _store_each(self, connection: Any, batch: _Batch, steps: Sequence[_Step]) -> None:
+        for key, row in list(batch.changed.items()):
+            try:
+                async with connection.transaction():
+                    await self._rows.store(connection, {key: row})
+            except Exception as error:
+                if not is_refused(error):
+                    raise
+                batch.refuse(steps, key, error)
 
     def _step(self, raw: RawRecord) -> _Step:
         known = self._registry.events.get(raw.event_type)
@@ -135,8 +168,7 @@ class Deduplication:
         except Exception as error:  # the domain is an author's code
             if Discarded(name, "", *place) in self._discarded:
                 return _Step(raw, [])
-            ours = isinstance(error, UnknownEventType | UnreadableEvent)
-            return _Step(raw, [], str(error) if ours else repr(error))
+            return _Step(raw, [], error)
         wanted = [
             each for each in changes if Discarded(name, each.key, *place) not in self._discarded
         ]
@@ -190,12 +222,13 @@ class Deduplication:
             if parked is None:
                 raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")
             held = await parking.release(connection, self.table, parked)
-            batch = _Batch(self._view, {}, [], await self._rows.load(connection, [key]))
+            batch = _Batch(self._view, {}, [])
+            batch.rows |= await self._rows.load(connection, [key])
             async for raw in parking.events(self._store, [parked, *held]):
                 step = self._step(raw)
                 for change in step.changes:
                     if change.key == key:
-                        batch.fold(step, change, None)
+                        batch.fold(step, change)
             await self._rows.store(connection, batch.changed)
             tables = {self._view.name: self.table}
             await parking.save(connection, tables, batch.newly_parked, batch.held)
@@ -206,23 +239,19 @@ class _Batch:
     """What one transaction changes."""
 
     def __init__(
-        self,
-        view: ViewDefinition,
-        applied: dict[str, int],
-        parked: Sequence[Parked],
-        entries: dict[str, VersionedRow],
+        self, view: ViewDefinition, applied: dict[str, int], parked: Sequence[Parked]
     ) -> None:
         self._view = view
         self._applied = applied
-        self._entries: dict[str, VersionedRow | None] = dict(entries)
+        self.rows: dict[str, VersionedRow | None] = {}
         self._rows_parked = {each.key for each in parked if each.key}
         self._streams_parked = {each.stream for each in parked if not each.key}
         self.changed: dict[str, VersionedRow | None] = {}
         self.newly_parked: list[Parked] = []
         self.held: list[Held] = []
 
-    def take(self, step: _Step, whole: bool, refused: str | None) -> bool:
-        """Whether the record is done with; if not, one of its stream is missing before it."""
+    def take(self, step: _Step, whole: bool) -> bool:
+        """Return whether the record is done with; if not, one of its stream is missing before."""
         stream, revision = step.raw.stream, step.raw.revision
         if revision <= self._applied[stream]:
             return True
@@ -234,36 +263,38 @@ class _Batch:
         if step.trouble is not None:
             self._park(step, "", step.trouble)
         for change in step.changes:
-            self.fold(step, change, refused)
+            self.fold(step, change)
         return True
 
-    def fold(self, step: _Step, change: _Change, refused: str | None) -> None:
-        """Fold onto the row, unless that is parked or Postgres has refused the outcome."""
+    def fold(self, step: _Step, change: _Change) -> None:
+        """Fold onto the row, unless that is parked."""
         key, value, event = change
         if key in self._rows_parked:
             place = event.stream, event.revision, event.position
-            self.held.append(Held(self._view.name, key, *place))
-            return
-        if refused is not None:
-            self._park(step, key, refused)
+            if not any(each.key == key and each[2:5] == place for each in self.newly_parked):
+                self.held.append(Held(self._view.name, key, *place))
             return
         try:
-            after = fold_anywhere(self._view, self._entries.get(key), event, value)
-        except Exception as error:  # the domain is a user's code
-            self._park(step, key, repr(error))
+            after = fold_anywhere(self._view, self.rows.get(key), event, value)
+        except Exception as error:  # the domain is an author's code
+            self._park(step, key, error)
             return
-        if after is not self._entries.get(key):
-            self._entries[key] = self.changed[key] = after
+        if after is not self.rows.get(key):
+            self.rows[key] = self.changed[key] = after
 
-    def _park(self, step: _Step, key: str, error: str) -> None:
-        raw = step.raw
-        parked = Parked(self._view.name, key, raw.stream, raw.revision, raw.position, error)
-        log.error("parked: %s", parked)
-        self.newly_parked.append(parked)
+    def refuse(self, steps: Sequence[_Step], key: str, error: Exception) -> None:
+        """Postgres does not take the row, or does not find it: park it."""
+        self.changed.pop(key, None)
+        step = next(each for each in steps if any(change.key == key for change in each.changes))
+        self._park(step, key, error, by_store=True)
+
+    def _park(self, step: _Step, key: str, error: Exception, *, by_store: bool = False) -> None:
+        policy, name = self._view.on_poison, self._view.name
+        self.newly_parked.append(park(policy, name, key, step.raw, error, by_store=by_store))
         if key:
             self._rows_parked.add(key)
         else:
-            self._streams_parked.add(raw.stream)
+            self._streams_parked.add(step.raw.stream)
 
 
 def fold_anywhere(

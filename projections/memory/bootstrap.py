@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from projections.errors import PostgresUnavailable
-from projections.folding import Parked
 from projections.memory.table import Copied, Table
 from projections.partitions import AlreadyProjected
+from projections.poison import Parked
 from projections.postgres import generations
 from projections.postgres import parked_events as parking
 from projections.postgres.database import Database
@@ -66,6 +66,8 @@ async def _fill(database: Database, view: ViewDefinition) -> Filled | None:
         if not min(checkpoints, default=0):
             return None
         parked = await parking.load(connection, {rows.table: view.name})
+        if any(each.by_store for each in parked):
+            return None  # rows that Postgres does not take: memory folds them
         cursor = await connection.cursor(rows.select_all)
         while records := await cursor.fetch(PAGE):
             table.fill(copied(records))

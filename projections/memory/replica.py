@@ -14,10 +14,11 @@ from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections import discarded_events as discards
 from projections.errors import BadCursor
-from projections.folding import Folding, Parked, Step
+from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
+from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.progress import Progress
 from rayfold import Registry
@@ -115,7 +116,6 @@ class Replica:
                     if at % SLICE == 0:
                         self.progress.advance(raw.position)
                         await asyncio.sleep(0)
-                self._folding.held.clear()  # a row that is parked here is folded anew with its view
                 self.events += len(batch.records)
                 self.progress.advance(batch.position)
                 if batch.caught_up:
@@ -152,7 +152,6 @@ class Replica:
             if raw.position > self.progress.position:
                 return self.progress.position
             _fold({table.view.name: table}, folding, raw)
-            folding.held.clear()
             folded += 1
             if folded % SLICE == 0:
                 _, before = self._rebuilding.get(table.view.name, (0, 0))
@@ -241,11 +240,7 @@ class Replica:
 
 def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list[Step]:
     """Takes in an event; gives the rows that it changed."""
-    changed = []
-    for step in folding.steps(raw):
-        try:
-            if tables[step.view.name].fold(step):
-                changed.append(step)
-        except Exception as error:  # the domain is a user's code
-            folding.broke(step, error)
+    steps = folding.steps(raw)
+    changed = [step for step in steps if tables[step.view.name].fold(step, folding)]
+    folding.take_noted()  # a row that is parked here is folded again with its view
     return changed

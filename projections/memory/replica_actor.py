@@ -15,10 +15,10 @@ from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
-from projections.folding import Parked
 from projections.memory import bootstrap as from_postgres
 from projections.memory.replica import Replica
 from projections.memory.table import Copied
+from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely

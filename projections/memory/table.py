@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from projections.folding import Step
+from projections.folding import Folding, Step
 from projections.pages import Place, decode_cursor, page_json
 from rayfold import VersionedRow, View, ViewDefinition, document, key_text
 
@@ -109,17 +109,20 @@ class Table:
         self._changed: set[str] = set()
         self._changed_before: set[str] = set()
 
-    def fold(self, step: Step) -> bool:
+    def fold(self, step: Step, folding: Folding) -> bool:
         """Take in an event; return whether the row changed."""
-        _, key, event, value, more = step
-        row = self.rows.get(key)
-        if row is not None and row.position >= event.position and not more:
+        row = self.rows.get(step.key)
+        if row is not None and row.position >= step.event.position and not step.more:
             return False
-        before = row.entry if row else None
-        after = self.view.fold(before, event, value, more=more)
+        try:
+            before = row.entry if row else None
+        except ValueError as error:  # the row is JSON that its model does not read
+            folding.broke(step, error)
+            return False
+        after = folding.fold(step, before)
         if after is before:
             return False
-        self._put(key, row, after)
+        self._put(step.key, row, after)
         return True
 
     def export(self, keys: Sequence[str]) -> Copied:

@@ -9,7 +9,7 @@ from eventstore.port import Log
 from eventstore.records import metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.folding import Parked
+from projections.poison import Parked
 from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
 

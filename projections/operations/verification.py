@@ -91,10 +91,8 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dic
         if raw.position > until:
             break
         for step in folding.steps(raw):
-            try:
-                tables[step.view.name].fold(step)
-            except Exception as error:  # the domain is an author's code
-                folding.broke(step, error)
+            tables[step.view.name].fold(step, folding)
+        folding.take_noted()
     return {
         name: {key: StoredRow(row.json(), row.position) for key, row in table.rows.items()}
         for name, table in tables.items()

@@ -35,16 +35,22 @@ CREATE TABLE IF NOT EXISTS rayfold_checkpoint (
 CREATE TABLE IF NOT EXISTS rayfold_parked (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
     revision bigint NOT NULL, position bigint NOT NULL, error text NOT NULL,
-    PRIMARY KEY ("table", key, stream));
+    by_store boolean NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS rayfold_parked_place
+    ON rayfold_parked ("table", md5(key), md5(stream));
 CREATE TABLE IF NOT EXISTS rayfold_held (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
-    revision bigint NOT NULL, position bigint NOT NULL,
-    PRIMARY KEY ("table", key, stream, position));
+    revision bigint NOT NULL, position bigint NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS rayfold_held_place
+    ON rayfold_held ("table", md5(key), md5(stream), position);
 CREATE TABLE IF NOT EXISTS rayfold_applied (
     "table" text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
     PRIMARY KEY ("table", stream));
 """
-"""The tables of our own; `table` is the name of a generation, or of the live one."""
+"""The tables of our own; `table` is the name of a generation, or of the live one.
+
+Keys that are parked may be too long for an index, which may be why they are parked.
+"""
 
 _BY_TABLE = ("rayfold_parked", "rayfold_held", "rayfold_applied")
 

@@ -5,6 +5,7 @@ A stream that is parked whole is kept too; what comes after in it is found by re
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import asyncpg
 
 from eventstore.port import Log
 from eventstore.records import RawRecord
-from projections.folding import Held, Parked
+from projections.poison import Held, Parked
 
 
 async def save(
@@ -24,13 +25,13 @@ async def save(
     """Keeps what was parked, and the places of events that wait; `tables` gives each view's."""
     if parked:
         await connection.executemany(
-            "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT DO NOTHING",
-            [(tables[each.view], *each[1:]) for each in parked],
+            "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT DO NOTHING",
+            [(tables[each.view], _text(each.key), *_place(each)) for each in parked],
         )
     if held:
         await connection.executemany(
             "INSERT INTO rayfold_held VALUES ($1,$2,$3,$4,$5) ON CONFLICT DO NOTHING",
-            [(tables[each.view], *each[1:]) for each in held],
+            [(tables[each.view], _text(each.key), *each[2:]) for each in held],
         )
 
 
@@ -45,13 +46,13 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
     """Removes a parked row; gives what has waited behind it, in the log's order."""
     records = await connection.fetch(
-        'SELECT * FROM rayfold_held WHERE "table" = $1 AND key = $2 ORDER BY position',
+        'SELECT * FROM rayfold_held WHERE "table" = $1 AND md5(key) = md5($2) ORDER BY position',
         table,
-        parked.key,
+        _text(parked.key),
     )
     await forget(connection, table, parked)
     return [
-        Held(parked.view, each["key"], each["stream"], each["revision"], each["position"])
+        Held(parked.view, parked.key, each["stream"], each["revision"], each["position"])
         for each in records
     ]
 
@@ -60,7 +61,7 @@ async def forget(connection: Any, table: str, parked: Parked) -> bool:
     """Removes a parked row, with what waits behind it; False if it was gone already."""
     gone = [
         await connection.execute(
-            f'DELETE FROM {own} WHERE "table" = $1 AND key = $2', table, parked.key
+            f'DELETE FROM {own} WHERE "table" = $1 AND md5(key) = md5($2)', table, _text(parked.key)
         )
         for own in ("rayfold_parked", "rayfold_held")
     ]
@@ -82,9 +83,20 @@ async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[Raw
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:
     return Parked(
         views[record["table"]],
-        record["key"],
+        json.loads(f'"{record["key"]}"'),
         record["stream"],
         record["revision"],
         record["position"],
         record["error"],
+        record["by_store"],
     )
+
+
+def _place(parked: Parked) -> tuple[str, int, int, str, bool]:
+    error = parked.error.replace("\x00", "\\0")
+    return parked.stream, parked.revision, parked.position, error, parked.by_store
+
+
+def _text(key: str) -> str:
+    """The key as Postgres can keep it: it knows no NUL, which may be why the key is parked."""
+    return json.dumps(key, ensure_ascii=False)[1:-1]

@@ -11,7 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
@@ -19,8 +19,9 @@ from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.folding import Folding, Parked, Step
+from projections.folding import Folding, Step
 from projections.partitions import hash_of
+from projections.poison import Parked, is_refused
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.rows import Rows
@@ -40,6 +41,7 @@ MOST_EVENTS = 8_000
 """In one transaction. Live, it is whatever came while the one before was written."""
 
 _Pool = asyncpg.Pool
+_Changed: TypeAlias = dict[str, VersionedRow | None]
 
 
 class Projector:
@@ -99,8 +101,39 @@ class Projector:
 
     async def _project(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
         async with self._writing:
-            folding = self._folding
-            parked_before, stopped_before = len(folding.parked), set(folding.stopped)
+            await self._write(pool, batch)
+            self.following.events += len(batch.records)
+            self.progress.advance(batch.position)
+
+    async def _write(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
+        """Write what the batch leads to; where Postgres refuses a row, find out which.
+
+        Halves are transactions of their own, down to the record that leads to the row.
+        """
+        records = batch.records
+        try:
+            await self._transact(pool, batch)
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            if len(records) < 2:
+                await self._transact(pool, batch, row_by_row=True)
+                return
+            middle = len(records) // 2
+            first, rest = records[:middle], records[middle:]
+            await self._write(pool, Batch(first, first[-1].position, False))
+            await self._write(pool, Batch(rest, batch.position, batch.caught_up))
+
+    async def _transact(
+        self, pool: _Pool[asyncpg.Record], batch: Batch, *, row_by_row: bool = False
+    ) -> None:
+        """Write rows and checkpoints in one transaction, or nothing.
+
+        `row_by_row`: a row that Postgres refuses is parked, the others are written.
+        """
+        folding = self._folding
+        stopped_before = set(folding.stopped)
+        try:
             steps = await self._steps(batch.records)
             to = {
                 table: max(batch.position, self._checkpoints.positions[table])
@@ -109,23 +142,29 @@ class Projector:
             }
             async with pool.acquire() as connection, connection.transaction():
                 await self._checkpoints.move(connection, to)
-                await self._fetch_missing(connection, steps)
+                if row_by_row:
+                    steps = await self._fetch_each(connection, steps)
+                else:
+                    await self._fetch_missing(connection, steps)
                 changed, new = self._fold(steps)
-                for name, entries in changed.items():
-                    await self._rows[name].store(connection, entries, new[name])
-                held, folding.held = folding.held, []
-                parked = folding.parked[parked_before:]
-                mine = [each for each in held if self._is_mine(each.key)]
-                await parking.save(connection, self._tables, parked, mine)
-                for view in folding.stopped.keys() - stopped_before:
-                    table, at = self._tables[view], folding.stopped[view].position - 1
-                    to[table] = max(at, self._checkpoints.positions[table])
+                if row_by_row:
+                    await self._store_each(connection, steps, changed)
+                else:
+                    for name, rows in changed.items():
+                        await self._rows[name].store(connection, rows, new[name])
+                noted = folding.take_noted()
+                mine = [each for each in noted.held if self._is_mine(each.key)]
+                await parking.save(connection, self._tables, noted.parked, mine)
+                for parked in noted.stopped:
+                    table = self._tables[parked.view]
+                    to[table] = max(parked.position - 1, self._checkpoints.positions[table])
                     await self._checkpoints.put_back(connection, {table: to[table]})
-            self._checkpoints.positions.update(to)
-            for name, entries in changed.items():
-                self._remember(name, entries)
-            self.following.events += len(batch.records)
-            self.progress.advance(batch.position)
+        except BaseException:
+            folding.undo(folding.take_noted())
+            raise
+        self._checkpoints.positions.update(to)
+        for name, rows in changed.items():
+            self._remember(name, rows)
 
     def _is_mine(self, key: str) -> bool:
         """A stream that is parked has no key: the first partition counts it."""
@@ -149,50 +188,71 @@ class Projector:
         for name, keys in missing.items():
             self._cache[name].update(await self._rows[name].load(connection, keys))
 
-    def _fold(
-        self, steps: Sequence[Step]
-    ) -> tuple[dict[str, dict[str, VersionedRow | None]], dict[str, set[str]]]:
-        """Rows that changed, and the keys of those that the tables do not have yet."""
-        changed: dict[str, dict[str, VersionedRow | None]] = {}
-        new: dict[str, set[str]] = {}
-        stopped, positions = self._folding.stopped, self._checkpoints.positions
+    async def _fetch_each(self, connection: Connection, steps: Sequence[Step]) -> list[Step]:
+        """The steps whose rows can be read; the others are parked."""
+        readable = []
         for step in steps:
-            view, key, event, value, more = step
-            name = view.name
-            if event.position <= positions[self._tables[name]] or name in stopped:
+            try:
+                async with connection.transaction():
+                    await self._fetch_missing(connection, [step])
+            except Exception as error:
+                if not is_refused(error):
+                    raise
+                self._folding.broke(step, error, by_store=True)
+            else:
+                readable.append(step)
+        return readable
+
+    async def _store_each(
+        self, connection: Connection, steps: Sequence[Step], changed: dict[str, _Changed]
+    ) -> None:
+        """Write row by row; one that is refused is parked, and stays as it was."""
+        last = {(step.view.name, step.key): step for step in steps}
+        for name, rows in changed.items():
+            for key, row in list(rows.items()):
+                try:
+                    async with connection.transaction():
+                        await self._rows[name].store(connection, {key: row})
+                except Exception as error:
+                    if not is_refused(error):
+                        raise
+                    del rows[key]
+                    self._folding.broke(last[name, key], error, by_store=True)
+
+    def _fold(self, steps: Sequence[Step]) -> tuple[dict[str, _Changed], dict[str, set[str]]]:
+        """Rows that changed, and the keys of those that the tables do not have yet."""
+        changed: dict[str, _Changed] = {}
+        new: dict[str, set[str]] = {}
+        positions = self._checkpoints.positions
+        for step in steps:
+            name, key = step.view.name, step.key
+            if step.event.position <= positions[self._tables[name]]:
                 continue
-            entries = changed.setdefault(name, {})
-            if key in entries:
-                before = entries[key]
+            rows = changed.setdefault(name, {})
+            if key in rows:
+                before = rows[key]
             else:
                 before = self._cache[name].get(key)
                 if before is None:
                     new.setdefault(name, set()).add(key)
-            if (name, key) in self._folding.rows_parked:  # since an event of this batch
-                self._folding.hold(view, key, event)
-                continue
-            try:
-                after = view.fold(before, event, value, more=more)
-            except Exception as error:  # the domain is a user's code
-                self._folding.broke(step, error)
-                continue
+            after = self._folding.fold(step, before)
             if after is not before:
-                entries[key] = after
+                rows[key] = after
         return changed, {name: new.get(name, set()) for name in changed}
 
-    def _remember(self, name: str, entries: dict[str, VersionedRow | None]) -> None:
+    def _remember(self, name: str, rows: _Changed) -> None:
         cache = self._cache[name]
-        for key, entry in entries.items():
-            if entry is None:
+        for key, row in rows.items():
+            if row is None:
                 cache.pop(key, None)
             else:
-                cache[key] = entry
+                cache[key] = row
                 cache.move_to_end(key)
         while len(cache) > CACHED:
             cache.popitem(last=False)
 
     async def replay(self, view: str, key: str) -> bool:
-        """Folds a row's parked event again, and what waits behind it; False if it broke again.
+        """Fold a row's parked event again, and what waits behind it; False if it broke again.
 
         An event that was discarded meanwhile is left out: see `projections.discards`.
 
@@ -207,27 +267,29 @@ class Projector:
             rows = self._rows[view]
             folding = Folding(self._registry, [rows.view])
             folding.discarded = await discards.load(self._store, [view])
-            async with self._pool.acquire() as connection, connection.transaction():
-                held = await parking.release(connection, rows.table, parked)
-                entry = (await rows.load(connection, [key])).get(key)
-                async for raw in parking.events(self._store, [parked, *held]):
-                    for step in folding.steps(raw):
-                        if step.key != key:
-                            continue
-                        try:
-                            entry = step.view.fold(entry, step.event, step.value, more=step.more)
-                        except Exception as error:  # the domain is a user's code
-                            folding.broke(step, error)
-                await rows.store(connection, {key: entry})
-                await parking.save(connection, self._tables, folding.parked, folding.held)
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    held = await parking.release(connection, rows.table, parked)
+                    row = (await rows.load(connection, [key])).get(key)
+                    async for raw in parking.events(self._store, [parked, *held]):
+                        for step in folding.steps(raw):
+                            if step.key == key:
+                                row = folding.fold(step, row)
+                    await rows.store(connection, {key: row})
+                    noted = folding.take_noted()
+                    await parking.save(connection, self._tables, noted.parked, noted.held)
+            except Exception as error:
+                if not is_refused(error):
+                    raise
+                return False  # Postgres does not take it now either
             self._folding.release(parked)
             for again in folding.parked:
                 self._folding.park(again)
-            self._remember(view, {key: entry})
+            self._remember(view, {key: row})
             return not folding.parked
 
     def parked(self) -> list[Parked]:
-        """Rows of this partition, and streams, that stand still; and views that stopped."""
+        """Return rows of this partition, and streams, that are parked; and views that stopped."""
         mine = [parked for parked in self._folding.parked if self._is_mine(parked.key)]
         return [*mine, *self._folding.stopped.values()]
 

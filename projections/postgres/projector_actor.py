@@ -11,7 +11,7 @@ import psutil
 
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import Log
-from projections.folding import Parked
+from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely

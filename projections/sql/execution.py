@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from eventstore.records import RawRecord
+from projections.poison import is_poison
 from rayfold import Statement
 
 if TYPE_CHECKING:
@@ -20,18 +21,6 @@ class Work(NamedTuple):
 
     raw: RawRecord
     statements: Sequence[Statement]
-
-
-_DATA = ("21", "22", "23", "42", "44", "54", "P0")
-"""Classes of SQLSTATEs that say: not these values, or not this statement. Others pass."""
-
-
-def is_poison(error: BaseException) -> bool:
-    """Whether the same statement would fail again, however often it is tried."""
-    if isinstance(error, asyncpg.PostgresError):
-        return str(getattr(error, "sqlstate", "")).startswith(_DATA)
-    # A value of a type that the parameter does not take is found before anything is sent.
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
 async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> None:

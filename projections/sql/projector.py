@@ -17,14 +17,14 @@ import asyncpg
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
-from projections.errors import UnknownTarget, named
-from projections.folding import Discarded, Parked
+from projections.errors import UnknownTarget
+from projections.poison import Discarded, Parked, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.runner import ProjectionRunner
-from projections.sql.execution import Work, execute, first_failure, is_poison
+from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
-from rayfold import Registry, SqlProjection, UnknownEventType
+from rayfold import OnPoison, Registry, SqlProjection
 
 if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
@@ -121,7 +121,6 @@ class SqlProjector:
             self.following.events += len(batch.records)
             self.progress.advance(to)
             if stop is not None:
-                log.error("projection stopped: %s", stop)
                 self.stopped = stop
 
     def _work(
@@ -135,9 +134,8 @@ class SqlProjector:
                     work.append(each)
             except Exception as error:  # the domain is a user's code
                 poison = self._poison(raw, error)
-                if self._projection.on_poison == "stop":
+                if self._projection.on_poison is OnPoison.STOP:
                     return work, poison
-                log.error("skipped: %s", poison)
                 skipped.append(poison)
         return work, None
 
@@ -165,17 +163,14 @@ class SqlProjector:
         while (failure := await first_failure(connection, self._schema, work)) is not None:
             at, reason = failure
             poison = self._poison(work[at].raw, reason)
-            if self._projection.on_poison == "stop":
+            if self._projection.on_poison is OnPoison.STOP:
                 return poison
-            log.error("skipped: %s", poison)
             skipped.append(poison)
             work = work[at + 1 :]
         return None
 
     def _poison(self, raw: RawRecord, error: Exception) -> Parked:
-        place = raw.stream, raw.revision, raw.position
-        text = str(error) if isinstance(error, UnknownEventType) else named(error)
-        return Parked(self._projection.name, _key(raw), *place, text)
+        return park(self._projection.on_poison, self._projection.name, _key(raw), raw, error)
 
     @property
     def _tables(self) -> dict[str, str]:

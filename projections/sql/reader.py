@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 
 from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed, named
+from projections.poison import is_poison
 from projections.postgres.database import Database
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowResult
-from projections.sql.execution import is_poison
 from projections.sql.schema import live
 from projections.supervision.placements import Placements
 from rayfold import Registry, SqlQuery, Statement

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from projections.errors import ActorUnavailable, named
-from projections.folding import Parked
+from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
 

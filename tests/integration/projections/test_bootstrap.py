@@ -140,8 +140,9 @@ def test_it_comes_to_what_the_plain_fold_gives(
         assert {key: body for key, body, _ in replica.rows(view.name)} == expected
         afresh = Table(view)
         for raw in history:
-            for step in replica_module.Folding(registry, [view]).steps(raw):
-                afresh.fold(step)
+            folding = replica_module.Folding(registry, [view])
+            for step in folding.steps(raw):
+                afresh.fold(step, folding)
         rows = [json.loads(body) for body in expected.values()]
         filters = [{field: str(row[field])} for field in view.indexes for row in rows]
         for wanted in [{}, *filters]:

@@ -87,8 +87,9 @@ def test_in_memory_with_rows_that_are_json_only_in_between(
     for view in registry.views.values():
         table = Table(view)
         for at, raw in enumerate(history):
-            for step in Folding(registry, [view]).steps(raw):
-                table.fold(step)
+            folding = Folding(registry, [view])
+            for step in folding.steps(raw):
+                table.fold(step, folding)
             if at % rests == 0:
                 table.cold()
                 table.freeze(table.cold())

@@ -9,8 +9,8 @@ import pytest
 from eventstore.memory import MemoryLog
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.folding import Discarded, Parked
 from projections.operations.parked_events import ParkedEventOperations
+from projections.poison import Discarded, Parked
 from rayfold import Registry
 from tests.integration.projections import small
 from tests.integration.projections.test_sql_projection import Lenient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
-from projections.folding import Held, Parked
+from projections.poison import Held, Parked
 from projections.postgres import parked_events as parking
 
 

@@ -81,8 +81,9 @@ def check(annotation: Any, value: Any) -> None:
     event = event_type(id="1", content=value)
     raw = RawRecord("WasPut", event.__rayfold__.encode(event), b"{}", "thing-1", 0, 7, 0)
     table = Table(view)
-    [step] = Folding(registry, [view]).steps(raw)
-    table.fold(step)
+    folding = Folding(registry, [view])
+    [step] = folding.steps(raw)
+    table.fold(step, folding)
     row = table.rows["1"]
     folded, document = row.entry, json.loads(row.json())
     assert folded.row.content == event.content

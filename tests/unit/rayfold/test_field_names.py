@@ -87,8 +87,9 @@ async def test_a_field_of_any_name_goes_through_log_and_views() -> None:
     assert json.loads(raw.data) == {"id": "1", **{name: name for name in NAMES}}
     view = registry.views["things"]
     table = Table(view)
-    for step in Folding(registry, [view]).steps(raw):
-        assert table.fold(step)
+    folding = Folding(registry, [view])
+    for step in folding.steps(raw):
+        assert table.fold(step, folding)
     assert json.loads(table.rows["1"].json()) == {
         "id": "1",
         **{name: name for name in NAMES},

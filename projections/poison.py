@@ -1,0 +1,113 @@
+"""Events that cannot be projected: what is known of them, and what they stop.
+
+All kinds of projections go this way: keyed folds in every store, custom SQL, competing
+consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple, Protocol
+
+import asyncpg
+
+from projections.errors import named
+from rayfold import OnPoison, UnknownEventType, UnreadableEvent
+
+log = logging.getLogger(__name__)
+
+
+class Parked(NamedTuple):
+    """Where a projection stopped. `key` is empty when a whole stream is parked.
+
+    `by_store`: the fold went well, but the store does not take the row; other stores may.
+    """
+
+    view: str
+    key: str
+    stream: str
+    revision: int
+    position: int
+    error: str
+    by_store: bool = False
+
+
+class Held(NamedTuple):
+    """An event that waits behind a parked one of its row."""
+
+    view: str
+    key: str
+    stream: str
+    revision: int
+    position: int
+
+
+class Discarded(NamedTuple):
+    """An event that an operator has decided to do without. `key` as in `Parked`."""
+
+    view: str
+    key: str
+    stream: str
+    revision: int
+
+
+class Place(Protocol):
+    """Where an event stands in the log: `RawRecord` and `RecordedEvent` are such."""
+
+    @property
+    def stream(self) -> str:
+        """Its stream."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """Its place in the stream."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Its place in `$all`."""
+        ...
+
+
+def park(
+    policy: OnPoison,
+    view: str,
+    key: str,
+    at: Place,
+    error: BaseException,
+    *,
+    by_store: bool = False,
+) -> Parked:
+    """Return what is to be kept of an event that broke, and tell operators."""
+    ours = isinstance(error, UnknownEventType | UnreadableEvent)
+    reason = str(error) if ours else named(error)
+    parked = Parked(view, key, at.stream, at.revision, at.position, reason, by_store)
+    log.error("poison", extra={"policy": str(policy), **parked._asdict()})
+    return parked
+
+
+_VALUES = ("21", "22", "54")
+"""Classes of SQLSTATEs that say: not these values."""
+
+_STATEMENTS = ("23", "42", "44", "P0")
+"""Classes that say: not this statement."""
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a store does not take this row, however often it is tried.
+
+    A lost connection, a full disk, a table that is gone say nothing about the row.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith(_VALUES)
+    if isinstance(error, asyncpg.InterfaceError):
+        return isinstance(error, ValueError)  # found before anything was sent
+    return isinstance(error, ValueError | TypeError | OverflowError)
+
+
+def is_poison(error: BaseException) -> bool:
+    """Whether an author's statement would fail again, however often it is tried."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(getattr(error, "sqlstate", "")).startswith((*_VALUES, *_STATEMENTS))
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
