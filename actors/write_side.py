@@ -18,6 +18,7 @@ from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
 from actors.placement.dedicated import Dedicated
 from actors.placement.host_client import HostClient
+from actors.placement.host_watch import HostWatch
 from actors.placement.shards import ShardTable
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
@@ -64,6 +65,7 @@ class WriteSide:
             idle_timeout=settings.dedicated_idle,
         )
         self._scaling = asyncio.Lock()
+        self._watch = HostWatch(self._waited_for)
         self._sweeper: asyncio.Task[None] | None = None
         self.bus = CommandBus(registry, self._route)
 
@@ -77,6 +79,7 @@ class WriteSide:
         side = cls(registry, settings)
         side._hosts = await side._new_hosts(range(settings.hosts))
         side._sweeper = asyncio.create_task(side._sweep())
+        side._watch.start()
         return side
 
     async def scale(self, hosts: int) -> None:
@@ -114,6 +117,20 @@ class WriteSide:
             client = self._hosts[self._table.host_of(stream)]
         await client.delete_stream(stream, tombstone=tombstone)
 
+    async def restart(self) -> None:
+        """Make all actors again, as the Ray on which they were is gone; wait for the hosts.
+
+        Commands that have no answer yet are sent to the new ones.
+
+        Raises:
+            WriteSideError: one of them does not come up.
+        """
+        async with self._scaling:
+            for client in self._hosts:
+                client.renew()
+            self._dedicated.renew()
+            await self._up(self._hosts)
+
     async def status(self) -> list[dict[str, Any]]:
         """Return the state of every host, and of the dedicated actors."""
         hosts = await asyncio.gather(
@@ -129,6 +146,7 @@ class WriteSide:
 
     async def stop(self) -> None:
         """Finish what was accepted, then remove the actors."""
+        self._watch.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(
@@ -145,12 +163,22 @@ class WriteSide:
         clients = [
             HostClient(partial(self._actor, f"rayfold:write#{number}")) for number in numbers
         ]
+        await self._up(clients)
+        return clients
+
+    async def _up(self, clients: list[HostClient]) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await asyncio.gather(*(client.actor.status.remote() for client in clients))
+                await asyncio.gather(*(self._answer(client) for client in clients))
         except (TimeoutError, RayError) as error:
             raise WriteSideError(f"a write host does not come up: {error!r}") from error
-        return clients
+
+    async def _answer(self, client: HostClient) -> None:
+        actor = await client.actor()
+        await actor.status.remote()
+
+    def _waited_for(self) -> list[HostClient]:
+        return [*self._hosts, *(each for each in self._dedicated.clients if each.outstanding)]
 
     def _actor(self, name: str) -> Any:
         settings = self.settings
@@ -170,11 +198,7 @@ class WriteSide:
 
     async def _status(self, number: int, client: HostClient) -> dict[str, Any]:
         part = {"part": f"write#{number}", "kind": "write", "queued": client.outstanding}
-        try:
-            async with asyncio.timeout(1.0):
-                return {**part, "ready": True, **await client.actor.status.remote()}
-        except (TimeoutError, RayError) as error:
-            return {**part, "ready": False, "error": type(error).__name__}
+        return {**part, **await client.status()}
 
     async def _retire(self, client: HostClient) -> None:
         try:
@@ -184,16 +208,17 @@ class WriteSide:
             log.warning(
                 "a write host is removed with commands open", extra={"commands": client.outstanding}
             )
-        await self._remove(client.actor)
+        await self._remove(client)
         await client.close()
 
-    async def _remove(self, actor: Any) -> None:
+    async def _remove(self, client: HostClient) -> None:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
+                actor = await client.actor()
                 await actor.drain.remote()
         except (TimeoutError, RayError) as error:
             log.warning("an actor did not drain", extra={"error": repr(error)})
-        ray.kill(actor)
+        await client.end()
 
     async def _sweep(self) -> None:
         while True:

@@ -23,7 +23,7 @@ class Dedicated:
     def __init__(
         self,
         make: Callable[[str], Any],
-        remove: Callable[[Any], Awaitable[None]],
+        remove: Callable[[HostClient], Awaitable[None]],
         *,
         capacity: int,
         idle_timeout: float,
@@ -66,6 +66,13 @@ class Dedicated:
         self._clients.move_to_end(stream)
         return client
 
+    def renew(self) -> None:
+        """Make the actors again for which commands wait; forget the others."""
+        for stream, client in list(self._clients.items()):
+            client.renew()
+            if not client.outstanding:
+                del self._clients[stream]
+
     def sweep(self) -> None:
         """Evict those that were idle for long."""
         oldest = time.monotonic() - self._idle_timeout
@@ -83,12 +90,14 @@ class Dedicated:
             await asyncio.wait(list(self._leaving.values()))
 
     async def status(self) -> list[dict[str, Any]]:
-        """Return one entry for all of them."""
+        """Return one entry for all of them; it is ready as long as none is silent."""
+        errors = {client.error for client in self._clients.values() if client.error}
         return [
             {
                 "part": "write:dedicated",
                 "kind": "write",
-                "ready": True,
+                "ready": not errors,
+                **({"error": ", ".join(sorted(errors))} if errors else {}),
                 "actors": len(self._clients),
                 "most": self._capacity,
                 "waiting": sum(client.outstanding for client in self._clients.values()),
@@ -109,5 +118,5 @@ class Dedicated:
         task.add_done_callback(lambda _: self._leaving.pop(stream, None))
 
     async def _remove_actor(self, client: HostClient) -> None:
-        await self._remove(client.actor)
+        await self._remove(client)
         await client.close()

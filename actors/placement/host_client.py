@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
@@ -21,6 +22,12 @@ log = logging.getLogger(__name__)
 
 ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
+
+STATUS_TIMEOUT = 1.0
+"""Seconds in which an actor says how it is."""
+
+LONG_AGO = 5.0
+"""Seconds without a command after which a host's silence does not count."""
 
 MAX_BATCH = 256
 CONCURRENT_BATCHES = 1
@@ -37,14 +44,23 @@ class HostClient:
     """The way to one host actor, which may die and come back meanwhile."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        """`make` gives the actor's handle: makes the actor unless it is there already."""
+        """`make` gives the actor's handle: makes the actor unless it is there already.
+
+        It is called in a thread, as it asks Ray's head, which may be away.
+        """
         self._make = make
-        self.actor = make()
-        self.used_at = time.monotonic()
+        self._actor: Any = None
+        self._making = asyncio.Lock()
+        self.used_at = self.heard_at = time.monotonic()
+        self.hangs = False
+        """Whether it is connected, but did not answer when it was last asked."""
+        self.error = ""
+        """Why it did not answer when it was last asked."""
         self.outstanding = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._rpc = RpcClient(self._address)
+        self._attempts: set[asyncio.Task[Any]] = set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send,
             max_batch=MAX_BATCH,
@@ -70,9 +86,75 @@ class HostClient:
         with self._counted():
             try:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                    await self.actor.delete_stream.remote(stream, tombstone)
+                    actor = await self.actor()
+                    await actor.delete_stream.remote(stream, tombstone)
             except (RayError, StoreUnavailable, TimeoutError) as error:
                 raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
+
+    async def status(self) -> dict[str, Any]:
+        """Return what the host says of itself, `ready`, and `error` where it does not answer."""
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                actor = await self.actor()
+                said: dict[str, Any] = await actor.status.remote()
+        except (TimeoutError, RayError) as error:
+            self.error = type(error).__name__
+            if isinstance(error, ActorDiedError):
+                self.renew()
+            return {"ready": False, "error": self.error}
+        self._heard()
+        return {"ready": True, **said}
+
+    async def ping(self) -> None:
+        """Ask the host for a word, the way that commands go; see `heard_at`, `hangs`, `error`."""
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                await self._rpc.call([])
+        except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
+            self.error = type(error).__name__
+            # One that died has lost its connection, and Ray restarts it.
+            self.hangs = isinstance(error, TimeoutError) and self._rpc.connected
+            if isinstance(error, ActorDiedError):
+                self.renew()
+        else:
+            self._heard()
+
+    async def actor(self) -> Any:
+        """Return the actor's handle, and make the actor if need be.
+
+        Raises:
+            RayError: it cannot be made.
+        """
+        if self._actor is None:
+            async with self._making:
+                if self._actor is None:
+                    self._actor = await asyncio.to_thread(self._make)
+                    self.heard_at = time.monotonic()
+        return self._actor
+
+    def renew(self) -> None:
+        """Find or make the actor again, and send it what has no answer yet."""
+        self._actor = None
+        self.hangs = False
+        self.heard_at = time.monotonic()
+        self._rpc.close()
+        self._rpc = RpcClient(self._address)
+        for attempt in self._attempts:
+            attempt.cancel()
+
+    async def replace(self) -> None:
+        """End the actor, whatever it is at, and make another.
+
+        One that is stopped or hangs may go on later: its appends fail by their expected revision.
+        """
+        await self.end()
+        self.renew()
+
+    async def end(self) -> None:
+        """End the actor, whatever it is at."""
+        if self._actor is not None:
+            with suppress(RayError, ValueError):  # it is gone
+                await asyncio.to_thread(ray.kill, self._actor)
 
     async def idle(self) -> None:
         """Wait until every command that was sent has its answer."""
@@ -85,7 +167,10 @@ class HostClient:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        self.used_at = time.monotonic()
+        now = time.monotonic()
+        if not self.outstanding and now - self.used_at > LONG_AGO:
+            self.heard_at = now  # nobody asked, so its silence begins here
+        self.used_at = now
         self.outstanding += 1
         self._idle.clear()
         try:
@@ -95,8 +180,14 @@ class HostClient:
             if not self.outstanding:
                 self._idle.set()
 
+    def _heard(self) -> None:
+        self.heard_at = time.monotonic()
+        self.hangs = False
+        self.error = ""
+
     async def _address(self) -> Address:
-        address: Address = await self.actor.address.remote()
+        actor = await self.actor()
+        address: Address = await actor.address.remote()
         return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome]:
@@ -108,12 +199,7 @@ class HostClient:
         while True:
             now = time.monotonic()
             try:
-                async with asyncio.timeout(deadline - now):
-                    outcomes = await self._rpc.call([each.to_wire(now) for each in batch])
-                return [
-                    Done(*outcome) if isinstance(outcome, tuple) else outcome
-                    for outcome in outcomes
-                ]
+                outcomes = await self._ask([each.to_wire(now) for each in batch], deadline - now)
             except TimeoutError:
                 # It may be gone without a word: the next batch asks where it is now.
                 self._rpc.close()
@@ -126,10 +212,37 @@ class HostClient:
                 if isinstance(error, ActorDiedError):
                     # For good: no restart will bring this handle back to life. The name may
                     # still lead to the dead one for a while (ray#44083), then to a new one.
-                    self.actor = self._make()
+                    self._actor = None
             except (RayError, RpcServerFailed) as error:
                 log.warning("a batch of commands failed", extra={"error": repr(error)})
                 return self._all(batch, f"the write host failed: {type(error).__name__}")
+            else:
+                self._heard()
+                return [
+                    Done(*outcome) if isinstance(outcome, tuple) else outcome
+                    for outcome in outcomes
+                ]
+
+    async def _ask(self, batch: list[tuple[Any, ...]], timeout: float) -> list[Any]:
+        """Return the answers.
+
+        Raises:
+            TimeoutError: none within so many seconds.
+            RpcDisconnected: none, as the actor went away, or was replaced.
+            RpcServerFailed, RayError: see `RpcClient.call`.
+        """
+        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._rpc.call(batch))
+        self._attempts.add(attempt)
+        try:
+            await asyncio.wait([attempt], timeout=timeout)
+            if not attempt.done():
+                raise TimeoutError
+            if attempt.cancelled():
+                raise RpcDisconnected("the write host was replaced")
+            return attempt.result()
+        finally:
+            self._attempts.discard(attempt)
+            attempt.cancel()
 
     def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
         return [Unavailable(detail) for _ in batch]

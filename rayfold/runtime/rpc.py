@@ -156,6 +156,11 @@ class RpcClient:
             connection = await self._connected()
         return await connection.call(pickle.dumps(request))
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection: the other process lives, though it may be stopped."""
+        return self._connection is not None and not self._connection.lost
+
     def close(self) -> None:
         """Disconnect: whoever waits for an answer is told so. The next call connects again."""
         if self._connection is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -67,4 +68,5 @@ async def orders(
 async def kill_writers(side: WriteSide) -> None:
     """SIGKILL to every writer's process."""
     for pid in await side.pids():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it is about to end anyway
+            os.kill(pid, signal.SIGKILL)

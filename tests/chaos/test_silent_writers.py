@@ -1,0 +1,81 @@
+"""Write hosts that are killed, stopped or hang: seen at once, made good in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+import pytest
+
+from actors.envelope import enclose
+from actors.write_side import WriteSide
+from domain.orders.commands import AddLine, CreateOrder
+from rayfold import Placement, Registry
+
+NOTICED = 3.0
+SERVED = 20.0
+
+
+@pytest.fixture(params=[Placement.SHARDED, Placement.DEDICATED])
+def placed(
+    request: pytest.FixtureRequest, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> Placement:
+    monkeypatch.setattr(registry.aggregates["order"], "placement", request.param)
+    return request.param
+
+
+@pytest.fixture
+async def side(sides: dict[str, WriteSide]) -> WriteSide:
+    return sides["ray"]
+
+
+async def not_ready(side: WriteSide) -> list[str]:
+    return [part["part"] for part in await side.status() if not part["ready"]]
+
+
+async def until(side: WriteSide, *, ready: bool) -> float:
+    """Look until all parts are ready, or until one is not; the seconds that it took."""
+    began = time.monotonic()
+    while (not await not_ready(side)) is not ready:
+        assert time.monotonic() - began < 60
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_writer_that_falls_silent_is_replaced(
+    side: WriteSide, registry: Registry, placed: Placement, number: signal.Signals
+) -> None:
+    order = uuid4()
+    await side.bus.send(enclose(registry, CreateOrder(order_id=order, customer_id="ada")))
+    pids = await side.pids()
+    for pid in pids:
+        os.kill(pid, number)
+    began = time.monotonic()
+    line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
+    sending = asyncio.create_task(side.bus.send(enclose(registry, line, timeout=60)))
+    try:
+        if number is signal.SIGSTOP:
+            assert await until(side, ready=False) < NOTICED
+        receipt = await sending
+        assert receipt.revision == 1
+        assert time.monotonic() - began < SERVED
+        assert await until(side, ready=True) < SERVED
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def test_all_writers_can_be_made_again(
+    side: WriteSide, registry: Registry, placed: Placement
+) -> None:
+    order = uuid4()
+    await side.bus.send(enclose(registry, CreateOrder(order_id=order, customer_id="ada")))
+    await side.restart()
+    line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
+    assert (await side.bus.send(enclose(registry, line, timeout=30))).revision == 1
