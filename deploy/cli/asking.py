@@ -20,4 +20,5 @@ def ask(data: Path | None, path: str, body: dict[str, Any] | None = None) -> Any
     from deploy.cli import gateway_client
     from deploy.stack.settings import load
 
-    return gateway_client.ask(load(data=data).data, path, body)
+    settings = load(data=data)
+    return gateway_client.ask(settings.data, path, body, token=settings.own_token)

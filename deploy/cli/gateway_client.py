@@ -15,18 +15,20 @@ TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
 
 
-def ask(data: Path, path: str, body: dict[str, Any] | None = None) -> Any:
+def ask(
+    data: Path, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+) -> Any:
     """Return the gateway's JSON answer.
 
     Raises:
         StartError: no gateway, or one that says no; the message is its problem's detail.
     """
     url = gateway_of(data) + path
-    request = urllib.request.Request(
-        url,
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"Accept": "application/json"},
-    )
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    content = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, content, headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return json.load(answer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,15 @@ from deploy.errors import StartError
 
 REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
 """Orders and stock: under `rayfold.` where a wheel was installed."""
+
+
+class TokenSettings(BaseModel):
+    """A bearer token, and what its bearer may do; each role includes those before it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Annotated[SecretStr, Field(min_length=16)]
+    role: Literal["reader", "writer", "operator"]
 
 
 class Settings(BaseSettings):
@@ -45,6 +54,22 @@ class Settings(BaseSettings):
     autoscale: dict[str, tuple[int, int]] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
+    tokens: dict[str, TokenSettings] = {}
+    """By the name of their bearer, which is the principal on events. Without any, everybody may
+    call who reaches the gateway, which then listens on loopback alone."""
+    hosts: list[str] = []
+    """Names under which browsers reach the gateway, beside loopback ones and addresses."""
+    token: SecretStr | None = None
+    """What the command line shows a gateway; the first operator's of `tokens` without it."""
+
+    @property
+    def own_token(self) -> str | None:
+        """The token of the command line; None if there is none to show."""
+        if self.token is not None:
+            return self.token.get_secret_value()
+        operators = (each for each in self.tokens.values() if each.role == "operator")
+        first = next(operators, None)
+        return first.token.get_secret_value() if first is not None else None
 
     @classmethod
     def settings_customise_sources(

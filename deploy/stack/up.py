@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
-from deploy.stack import folder, ray_runtime
+from deploy.stack import folder, listening, ray_runtime
 from deploy.stack.display import Display
 from deploy.stack.local_postgres import LocalPostgres
 from deploy.stack.operations import StackOperations
@@ -41,7 +39,7 @@ async def up(settings: Settings) -> int:
     _listen(stop)
     registry = _registry(settings.domain)
     with folder.locked(settings.data) as data:
-        _check_port(settings.host, settings.port)
+        listening.check(settings.host, settings.port, open_to_all=not settings.tokens)
         try:
             return await _until_stopped(settings, registry, data, stop)
         except Exception:
@@ -144,16 +142,26 @@ async def _run(
         except RayfoldError as error:
             raise StartError(str(error)) from error
     from api.app import create_app
+    from api.http.auth import Role, Token
     from api.http.server import serve
 
-    operations = StackOperations(writes, reads)
-    app = create_app(registry, writes.bus, reads.bus, reads.history, operations)
-    url = f"http://{settings.host}:{settings.port}"
+    app = create_app(
+        registry,
+        writes.bus,
+        reads.bus,
+        reads.history,
+        StackOperations(writes, reads),
+        tokens=[
+            Token(name, each.token.get_secret_value(), Role[each.role.upper()])
+            for name, each in settings.tokens.items()
+        ],
+        hosts=settings.hosts,
+    )
 
     def ready() -> None:
         collect_rarely()
-        folder.announce(data, url)
-        sys.stdout.write(f"ready {url}\n")
+        folder.announce(data, listening.local_url(settings.host, settings.port))
+        sys.stdout.write(f"ready {listening.url(settings.host, settings.port)}\n")
         sys.stdout.flush()
 
     try:
@@ -249,14 +257,3 @@ def _registry(domain: str) -> Registry:
         return Registry.load(domain)
     except DomainError as error:
         raise StartError(str(error)) from error
-
-
-def _check_port(host: str, port: int) -> None:
-    """Before anything is started: a taken port is the most common mistake."""
-    try:
-        with socket.create_server((host, port), reuse_port=False):
-            pass
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(f"port {port} is taken: give another --port") from error
-        raise StartError(f"{host}:{port} cannot be bound: {error.strerror or error}") from error

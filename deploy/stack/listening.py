@@ -1,0 +1,45 @@
+"""Where the gateway listens, and who may reach it there."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from ipaddress import ip_address
+
+from deploy.errors import StartError
+
+
+def check(host: str, port: int, *, open_to_all: bool) -> None:
+    """Check an address before anything is started: a taken port is the most common mistake.
+
+    `open_to_all` says that nobody needs a token.
+
+    Raises:
+        StartError: others could reach a gateway that is open to all, or it cannot be bound.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"{host} is no address of this machine: {error}") from error
+    if open_to_all and not ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise StartError(
+            f"others reach {host}, and nobody would need a token: set tokens (RAYFOLD_TOKENS, or "
+            "[tokens.NAME] in rayfold.toml), or serve on 127.0.0.1"
+        )
+    try:
+        with socket.create_server((host, port), family=family, reuse_port=False):
+            pass
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} is taken: give another --port") from error
+        raise StartError(f"{host}:{port} cannot be bound: {error.strerror or error}") from error
+
+
+def url(host: str, port: int) -> str:
+    """Return the URL of a gateway that listens there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def local_url(host: str, port: int) -> str:
+    """Return the URL under which this machine reaches it: no address is any address."""
+    return url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)

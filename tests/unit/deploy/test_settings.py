@@ -1,0 +1,72 @@
+"""Settings that decide who may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import StartError
+from deploy.stack.settings import load
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a working folder without settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAYFOLD_TOKENS", raising=False)
+    monkeypatch.delenv("RAYFOLD_TOKEN", raising=False)
+    return tmp_path
+
+
+FILE = """
+hosts = ["shop.example"]
+
+[tokens.shop]
+token = "0123456789abcdef-w"
+role = "writer"
+
+[tokens.ops]
+token = "0123456789abcdef-o"
+role = "operator"
+"""
+
+
+def test_tokens_come_from_the_file(folder: Path) -> None:
+    (folder / "rayfold.toml").write_text(FILE)
+    settings = load()
+    assert {name: each.role for name, each in settings.tokens.items()} == {
+        "shop": "writer",
+        "ops": "operator",
+    }
+    assert settings.hosts == ["shop.example"]
+    assert settings.own_token == "0123456789abcdef-o"
+    assert "0123456789" not in repr(settings)
+
+
+def test_tokens_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYFOLD_TOKENS", '{"a": {"token": "0123456789abcdef", "role": "reader"}}')
+    settings = load()
+    assert settings.tokens["a"].role == "reader"
+    assert settings.own_token is None
+    monkeypatch.setenv("RAYFOLD_TOKEN", "given-to-the-command-line")
+    assert load().own_token == "given-to-the-command-line"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ('{"a": {"token": "short", "role": "reader"}}', "tokens.a.token"),
+        ('{"a": {"token": "0123456789abcdef", "role": "king"}}', "tokens.a.role"),
+        ('{"a": "0123456789abcdef"}', "tokens.a"),
+        ("0123456789abcdef", "tokens"),
+    ],
+)
+def test_a_token_that_does_not_fit_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, given: str, named: str
+) -> None:
+    monkeypatch.setenv("RAYFOLD_TOKENS", given)
+    with pytest.raises(StartError) as error:
+        load()
+    assert named in str(error.value)
+    assert "0123456789" not in str(error.value)
