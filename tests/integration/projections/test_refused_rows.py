@@ -1,0 +1,195 @@
+"""Rows that Postgres does not take: parked there and nowhere else, while all others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import string
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated, Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from pydantic import Field
+
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+from projections.memory.bootstrap import fill
+from projections.memory.replica import Replica
+from projections.postgres import runner
+from projections.postgres.projector import Projector
+from projections.postgres.schema import prepare
+from rayfold import Aggregate, Command, Event, Message, Registry, View, on
+from tests.integration.projections.test_poison import dsn
+
+__all__ = ["dsn"]
+
+TIMEOUT = 20.0
+
+
+class Nothing(Message):
+    """It knows nothing of itself."""
+
+
+class Put(Command, name="put"):
+    """Some text and a number."""
+
+    thing: str
+    number: int = 0
+    text: str = ""
+
+
+class WasPut(Event, name="WasPut"):
+    """It was put."""
+
+    thing: str
+    number: int = 0
+    text: str = ""
+
+
+class Thing(Aggregate[Nothing, Put, WasPut], category="thing", id_field="thing", initial=Nothing()):
+    """Says yes to everything."""
+
+    @staticmethod
+    def decide(state: Nothing, command: Put) -> Iterable[WasPut]:
+        return [WasPut(**dict(command))]
+
+    @staticmethod
+    def evolve(state: Nothing, event: WasPut) -> Nothing:
+        return state
+
+
+class Things(View, name="things", key="thing"):
+    """As they were put, in columns that do not take everything."""
+
+    thing: str
+    number: Annotated[int, Field(ge=-(2**62), le=2**62)] = 0  # a bigint
+    text: str = ""
+
+    @staticmethod
+    @on(WasPut)
+    def put(thing: Things, event: WasPut) -> Things:
+        return thing.replace(number=event.number, text=event.text)
+
+
+class Counts(View, name="counts", key="thing"):
+    """How often each was put: takes whatever key Postgres takes."""
+
+    thing: str
+    times: int = 0
+
+    @staticmethod
+    @on(WasPut)
+    def put(count: Counts, event: WasPut) -> Counts:
+        return count.replace(times=count.times + 1)
+
+
+REGISTRY = Registry([__import__("sys").modules[__name__]])
+VIEWS = [Things.__rayfold__, Counts.__rayfold__]
+LONG = "".join(random.Random(1).choices(string.ascii_letters, k=6000))
+"""More than an index row holds, also compressed."""
+
+REFUSED = {
+    "a number beyond 64 bits": (WasPut(thing="bad", number=2**70), 1),
+    "a NUL": (WasPut(thing="bad", text="a\0b"), 1),
+    "a key that no index holds": (WasPut(thing=LONG), 2),
+    "a key with a NUL": (WasPut(thing="b\0d"), 2),
+}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RETRY", 0.01)
+
+
+async def put(log: MemoryLog, *events: WasPut) -> None:
+    for event in events:
+        stream = f"stream-{uuid4()}"
+        data = event.__rayfold__.encode(event)
+        await log.append(
+            [StreamAppend(stream, None, [NewRecord("WasPut", data, {}, str(uuid4()))])]
+        )
+
+
+@asynccontextmanager
+async def projecting(log: MemoryLog, dsn: str) -> AsyncIterator[Projector]:
+    connection = await asyncpg.connect(dsn)
+    await prepare(connection, VIEWS, {view.name: 1 for view in VIEWS})
+    await connection.close()
+    projector = Projector(REGISTRY, log, dsn, VIEWS)
+    task = asyncio.create_task(projector.run())
+    try:
+        assert await projector.progress.reached(await log.end_position([""]), TIMEOUT)
+        yield projector
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def rows(dsn: str, view: str) -> dict[str, Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        records = await connection.fetch(f"SELECT * FROM {view}")
+        return {record["thing"]: dict(record) for record in records}
+    finally:
+        await connection.close()
+
+
+class Log(MemoryLog):
+    """Gives out every stream: these streams have no category of the domain's."""
+
+    async def end_position(self, prefixes: Any) -> int:
+        return await super().end_position([""])
+
+    def subscribe(self, prefixes: Any, after: int | None, *, gather: float = 0.0) -> Any:
+        return super().subscribe([""], after, gather=gather)
+
+
+@pytest.mark.parametrize("others", [3, 250], ids=["a few rows", "rows by COPY"])
+@pytest.mark.parametrize("what", REFUSED)
+async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: int) -> None:
+    refused, views = REFUSED[what]
+    log = Log()
+    good = [WasPut(thing=f"good-{at}", number=at) for at in range(others)]
+    await put(log, *good[:2], refused, *good[2:])
+    async with projecting(log, dsn) as projector:
+        found = projector.parked()
+        assert {(each.key, each.by_store) for each in found} == {(refused.thing, True)}
+        assert len(found) == views
+        assert projector.following.trouble is None
+    for view in ("things", "counts"):
+        there = await rows(dsn, view)
+        assert {f"good-{at}" for at in range(others)} <= there.keys()
+    # It is still known after a restart, and what comes for the row waits behind it.
+    await put(log, WasPut(thing=refused.thing), WasPut(thing="good-0", number=7))
+    async with projecting(log, dsn) as projector:
+        assert {each.key for each in projector.parked()} == {refused.thing}
+        # With the later event the row is one that Postgres takes, unless it is the key.
+        mended = await projector.replay("things", refused.thing)
+        assert mended is (views == 1)
+        assert len(projector.parked()) == (0 if mended else views)
+    there = await rows(dsn, "things")
+    assert there["good-0"]["number"] == 7
+    assert (refused.thing in there) is mended
+
+
+async def test_memory_does_not_begin_with_a_table_that_lacks_a_row(dsn: str) -> None:
+    log = Log()
+    await put(log, WasPut(thing="good"), WasPut(thing="bad", number=2**70))
+    async with projecting(log, dsn):
+        pass
+    filled = await fill(dsn, VIEWS)
+    assert [each.table.view.name for each in filled] == ["counts"]
+    replica = Replica(REGISTRY, [view.name for view in VIEWS], log)
+    await replica.begin(filled)
+    task = asyncio.create_task(replica.run())
+    try:
+        assert await replica.progress.reached(await log.end_position([""]), TIMEOUT)
+    finally:
+        task.cancel()
+    assert {key for key, *_ in replica.rows("things")} == {"good", "bad"}
+    assert replica.parked() == []
