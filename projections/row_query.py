@@ -27,3 +27,11 @@ class RowResult(NamedTuple):
     revision: int | None
     position: int
     late: bool = False
+
+
+class Snapshot(NamedTuple):
+    """A view as a store had it at one moment: its rows, and a page for each question."""
+
+    rows: list[tuple[str, bytes, int, int]]
+    """Key, document, position, and where the row began."""
+    pages: list[bytes]

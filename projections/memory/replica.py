@@ -19,7 +19,7 @@ from projections.memory.bootstrap import Filled
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
 from projections.poison import Parked
-from projections.row_query import RowQuery, RowResult
+from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.progress import Progress
 from rayfold import Registry
 
@@ -210,6 +210,13 @@ class Replica:
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""
         return [(key, row.json(), row.position) for key, row in self.tables[view].rows.items()]
+
+    def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
+        """Return every row, and an answer to each question, as of one moment."""
+        table = self.tables[view]
+        rows = [(key, row.json(), row.position, row.started) for key, row in table.rows.items()]
+        pages = [table.page(each.filters, each.limit, each.cursor)[0] for each in queries]
+        return Snapshot(rows, pages)
 
     async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
         """The newest state of every watched row that changed since the last answer."""

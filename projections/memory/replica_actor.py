@@ -159,9 +159,9 @@ class ReplicaActor:
         await progress.reached(position, timeout)
         return progress.position
 
-    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
-        """Key, document and position of every row of a view."""
-        return self._replica.rows(view)
+    async def snapshot(self, view: str, queries: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """See `Replica.snapshot`; as plain tuples."""
+        return tuple(self._replica.snapshot(view, [RowQuery(*each) for each in queries]))
 
     async def status(self) -> dict[str, Any]:
         """For operators, and for whoever chooses a replica to ask."""

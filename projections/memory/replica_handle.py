@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from projections.row_query import RowQuery, RowResult
+from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.actor_handle import SILENCE, ActorHandle, Spawn
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected
@@ -69,14 +69,13 @@ class ReplicaHandle(ActorHandle):
         """
         await self._call("rebuild", view)
 
-    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
-        """Return key, document and position of every row of a view.
+    async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
+        """Return every row of a view, and an answer to each query, as of one moment.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
-        rows: list[tuple[str, bytes, int]] = await self._call("rows", view)
-        return rows
+        return Snapshot(*await self._call("snapshot", view, [tuple(each) for each in queries]))
 
     async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
         """Say which rows, by view and key, the watcher follows from now on.

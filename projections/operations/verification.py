@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 from eventstore.port import Log
 from projections import discarded_events as discards
 from projections.folding import Folding
 from projections.memory.table import Table
+from projections.operations.differences import Difference, plain
 from projections.operations.monitor import Monitor
+from projections.operations.query_verification import compare_store, sample
 from projections.postgres.reader import PostgresReader
+from projections.row_query import RowQuery, Snapshot
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
-
-
-class StoredRow(NamedTuple):
-    """A row as a store has it: its document, and the position of its last event."""
-
-    body: bytes
-    position: int
 
 
 class Verification:
@@ -42,6 +39,8 @@ class Verification:
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
         """Return where a view in a store differs from a fresh fold of the log; none, one hopes.
 
+        Rows are compared with the log's, and what queries find with the rows.
+
         Raises:
             Behind: a part did not come to the log's end in `timeout` seconds.
             StoreUnavailable, PostgresUnavailable, ActorUnavailable: no answer.
@@ -51,32 +50,27 @@ class Verification:
         expected = await fold_afresh(self._registry, self._log, end)
         differences: list[Difference] = []
         for view in self._registry.views.values():
-            for store, rows in (await self._stores_of(view)).items():
-                found = {key: StoredRow(body, position) for key, body, position in rows}
-                differences += compare(store, view.name, expected[view.name], found, end)
+            table = expected[view.name]
+            queries = sample(table)
+            for store, found in (await self._stores_of(view, queries)).items():
+                differences += await asyncio.to_thread(
+                    compare_store, store, table, queries, found, end
+                )
         return plain(differences)
 
-    async def _stores_of(self, view: ViewDefinition) -> dict[str, list[tuple[str, bytes, int]]]:
-        stores: dict[str, list[tuple[str, bytes, int]]] = {}
+    async def _stores_of(
+        self, view: ViewDefinition, queries: Sequence[RowQuery]
+    ) -> dict[str, Snapshot]:
+        stores: dict[str, Snapshot] = {}
         for replica in self._placements.replicas_of(view.name):
-            stores[replica.name] = await replica.rows(view.name)
+            stores[replica.name] = await replica.snapshot(view.name, queries)
         if "postgres" in view.stores:
-            stores["postgres"] = await self._postgres.rows(view.name)
+            stores["postgres"] = await self._postgres.snapshot(view.name, queries)
         return stores
 
 
-class Difference(NamedTuple):
-    """`expected` is what the log says; None on either side means no such row."""
-
-    store: str
-    view: str
-    key: str
-    expected: str | None
-    found: str | None
-
-
-async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dict[str, StoredRow]]:
-    """Every view's rows as of position `until`, from nothing but the log.
+async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Table]:
+    """Return every view's rows as of position `until`, from nothing but the log.
 
     A row that is parked behind an event that cannot be folded is parked here too.
 
@@ -93,38 +87,4 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, dic
         for step in folding.steps(raw):
             tables[step.view.name].fold(step, folding)
         folding.take_noted()
-    return {
-        name: {key: StoredRow(row.json(), row.position) for key, row in table.rows.items()}
-        for name, table in tables.items()
-    }
-
-
-def compare(
-    store: str,
-    view: str,
-    expected: Mapping[str, StoredRow],
-    found: Mapping[str, StoredRow],
-    until: int,
-) -> list[Difference]:
-    """The rows that differ, leaving out those that have moved on since `until`."""
-    differences = []
-    for key in expected.keys() | found.keys():
-        wanted, kept = expected.get(key), found.get(key)
-        if kept is not None and kept.position > until:
-            continue
-        if wanted is None or kept is None or wanted.body != kept.body:
-            differences.append(
-                Difference(
-                    store,
-                    view,
-                    key,
-                    wanted.body.decode() if wanted else None,
-                    kept.body.decode() if kept else None,
-                )
-            )
-    return differences
-
-
-def plain(differences: list[Difference]) -> list[dict[str, Any]]:
-    """As JSON."""
-    return [difference._asdict() for difference in differences]
+    return tables

@@ -7,6 +7,7 @@ type is: a serializer of its own, an alias, a computed field are known to the mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -15,7 +16,7 @@ from pydantic import PlainSerializer, WrapSerializer
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
-from projections.postgres.row_codec import Column, RowCodec
+from projections.postgres.row_codec import Column, RowCodec, aware
 from rayfold import View
 
 Write: TypeAlias = Callable[[Any], bytes]
@@ -67,4 +68,6 @@ def _writer_of_column(column: Column) -> Write | None:
         return lambda value: b'"%b"' % str(value).encode()
     if kind is int:
         return lambda value: b"%d" % value
+    if kind is datetime:
+        return lambda value: to_json(aware(value))
     return to_json

@@ -6,16 +6,26 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
+
+import asyncpg
 
 from projections.errors import Behind, PostgresUnavailable
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.postgres.database import Database
 from projections.postgres.rows import Rows
-from projections.row_query import RowQuery, RowResult
+from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.placements import Placements
 from rayfold import Registry, document
+
+
+class Fetches(Protocol):
+    """A database, or a connection to it in the middle of a transaction."""
+
+    async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
+        """Return the records of a statement."""
+        ...
 
 
 class PostgresReader:
@@ -108,16 +118,20 @@ class PostgresReader:
         for each in filling:
             await each.reached(query.at_least, deadline)
 
-    async def rows(self, view: str) -> list[tuple[str, bytes, int]]:
-        """Key, document and position of every row.
+    async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
+        """Return every row, and an answer to each question, as of one moment.
 
         Raises:
             PostgresUnavailable: Postgres does not answer.
         """
         rows = self._rows[view]
-        records = await self.primary.fetch(rows.select_all)
+        async with self.primary.snapshot() as connection:
+            records = await connection.fetch(rows.select_all)
+            pages = [(await self._page(connection, each))[0].body or b"" for each in queries]
         entries = [(record["_key"], rows.codec.decode(record)) for record in records]
-        return [(key, document(entry), entry.position) for key, entry in entries]
+        return Snapshot(
+            [(key, document(row), row.position, row.started) for key, row in entries], pages
+        )
 
     async def _find(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
         """The answer, and the position that all of it has reached."""
@@ -144,7 +158,7 @@ class PostgresReader:
         entry = rows.codec.decode(records[0])
         return RowResult(document(entry), entry.revision, records[0]["at"])
 
-    async def _page(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
+    async def _page(self, database: Fetches, query: RowQuery) -> tuple[RowResult, int]:
         rows = self._rows[query.view]
         columns = {column.field: column for column in rows.codec.columns}
         after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")

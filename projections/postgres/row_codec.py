@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,7 +13,7 @@ from pydantic import create_model
 from pydantic.fields import FieldInfo
 
 from rayfold import Message, VersionedRow, ViewDefinition
-from rayfold.keys import Scalar, scalar_of
+from rayfold.keys import Scalar, key_text, scalar_of
 
 _LAYOUT = 2
 """Of the way rows are stored; raising it builds every table again."""
@@ -56,6 +56,12 @@ class JsonAdapter:
         return self._model.__pydantic_validator__.validate_json(held, extra="ignore").value
 
 
+_ENDS = {
+    "date": (key_text(date.min), key_text(date.max)),
+    "timestamptz": tuple(key_text(end.replace(tzinfo=UTC)) for end in (datetime.min, datetime.max)),
+}
+
+
 class Column(NamedTuple):
     """A field's column.
 
@@ -89,6 +95,14 @@ class Column(NamedTuple):
                     f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
                     f" THEN {parameter}::text::bigint END"
                 )
+            case "date" | "timestamptz":
+                # asyncpg writes the first day or moment there is, and the last, as infinity.
+                first, last = _ENDS[self.sql_type]
+                value = (
+                    f"CASE {parameter}::text WHEN '{first}' THEN '-infinity'::{self.sql_type}"
+                    f" WHEN '{last}' THEN 'infinity'::{self.sql_type}"
+                    f" ELSE {parameter}::text::{self.sql_type} END"
+                )
             case _:
                 value = f"{parameter}::text::{self.sql_type}"
         return f"t.{self.quoted} = {value}"
@@ -105,11 +119,17 @@ def _column(field: str, info: FieldInfo) -> Column:
         return Column(field, "json", None, JsonAdapter(info))
     to_sql = _value_of if scalar.enum is not None else None
     if scalar.kind is not int:
-        return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql)
+        from_sql = aware if scalar.kind is datetime else None
+        return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql, from_sql)
     small = scalar.least is not None and scalar.most is not None
     if small and -_MOST <= (scalar.least or 0) <= (scalar.most or 0) <= _MOST:
         return Column(field, "bigint", scalar, None, to_sql)
     return Column(field, "numeric", scalar, None, to_sql, int)
+
+
+def aware(moment: datetime) -> datetime:
+    """Return a moment as views have it: asyncpg gives the first and the last without a zone."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _value_of(member: Any) -> Any:

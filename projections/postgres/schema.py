@@ -69,7 +69,8 @@ async def create(connection: _Connection, view: ViewDefinition, table: str) -> N
     """An empty table for the view's rows."""
     columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
     await connection.execute(
-        f'CREATE TABLE "{table}" (_key text PRIMARY KEY, {columns},'
+        # By bytes, whatever the database sorts text by: pages have one order in all stores.
+        f'CREATE TABLE "{table}" (_key text COLLATE "C" PRIMARY KEY, {columns},'
         " _revision bigint NOT NULL, _position bigint NOT NULL, _started bigint NOT NULL)"
         " WITH (fillfactor = 80)"  # room for updates in place: rows change a few times each
     )

@@ -1,0 +1,150 @@
+"""Whether a store answers filters, orders and cursors as its own rows say it must.
+
+The questions are sampled from the log's rows. A store answers all of them as of the same
+moment as it gives its rows, so that writes meanwhile make no difference; what it should
+have answered is found by going through those rows one by one, without any index.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlencode
+
+from projections.memory.table import Row, Table
+from projections.operations.differences import Difference, StoredRow, compare, rows_of
+from projections.pages import Place, decode_cursor, encode_cursor, page_json
+from projections.row_query import RowQuery, Snapshot
+from rayfold import ViewDefinition, key_text
+
+VALUES = 20
+"""Of each index, and pairs of values of each two."""
+
+LIMITS = (1, 7, 100)
+"""Of pages, in turn."""
+
+PAGES = 5
+"""Of each list, from its beginning; and one from its middle, one of its end."""
+
+
+def sample(table: Table) -> list[RowQuery]:
+    """Return questions that the view's indexes must answer, from the rows there are."""
+    texts = {key: row.indexed for key, row in table.rows.items()}
+    lists = _Lists(table.view, [row.started for row in table.rows.values()], texts)
+    asked = []
+    for at, (filters, places) in enumerate(lists.sampled()):
+        limit = LIMITS[at % len(LIMITS)]
+        starts = [*range(-1, min(len(places), limit * PAGES) - 1, limit)] or [-1]
+        starts += [len(places) // 2, len(places) - 2]
+        for before in sorted({each for each in starts if -1 <= each < max(len(places), 1)}):
+            cursor = encode_cursor(places[before]).decode() if before >= 0 else None
+            asked.append(RowQuery(table.view.name, None, 0, filters, limit, cursor))
+    return asked
+
+
+def compare_store(
+    store: str, table: Table, asked: Sequence[RowQuery], found: Snapshot, until: int
+) -> list[Difference]:
+    """Return the rows that are not those of `table`, and the pages that are not the rows'.
+
+    `table` is the view as of position `until`; rows that have moved on are left out.
+    """
+    view, expected = table.view, rows_of(table)
+    rows = {row[0]: StoredRow(*row[1:]) for row in found.rows}
+    if view.delivery == "competing":  # where a row began depends on who was first
+        rows = {
+            key: row._replace(started=expected[key].started if key in expected else -1)
+            for key, row in rows.items()
+        }
+    differences = compare(store, view.name, expected, rows, until)
+    return differences + compare_pages(store, view, asked, found)
+
+
+def compare_pages(
+    store: str, view: ViewDefinition, asked: Sequence[RowQuery], found: Snapshot
+) -> list[Difference]:
+    """Return the questions that the store answers otherwise than its own rows say."""
+    bodies = {key: body for key, body, *_ in found.rows}
+    texts = {key: _texts(view, body) for key, body in bodies.items()}
+    lists = _Lists(view, [started for *_, started in found.rows], texts)
+    differences = []
+    for question, page in zip(asked, found.pages, strict=True):
+        places, last = lists.page(question)
+        wanted = page_json([bodies[place.key] for place in places], last)
+        if page != wanted:
+            differences.append(
+                Difference(store, view.name, _url(question), wanted.decode(), page.decode())
+            )
+    return differences
+
+
+def _texts(view: ViewDefinition, body: bytes) -> tuple[str | None, ...]:
+    """Return the text of each indexed field, from the document itself."""
+    if not view.indexes:
+        return ()
+    row = Row.copied(view, 0, 0, 0, body, ()).entry.row
+    values = [getattr(row, field) for field in view.indexes]
+    return tuple(None if value is None else key_text(value) for value in values)
+
+
+class _Lists:
+    """Rows in the order of pages, all and by the value of each index."""
+
+    def __init__(
+        self,
+        view: ViewDefinition,
+        started: Sequence[int],
+        texts: Mapping[str, tuple[str | None, ...]],
+    ) -> None:
+        self._indexes = view.indexes
+        self._texts = texts
+        self._all = sorted(map(Place, started, texts))
+        self._by_value: list[dict[str, list[Place]]] = [{} for _ in view.indexes]
+        for place in self._all:
+            for by_value, text in zip(self._by_value, texts[place.key], strict=True):
+                if text is not None:
+                    by_value.setdefault(text, []).append(place)
+
+    def page(self, asked: RowQuery) -> tuple[list[Place], Place | None]:
+        """Return the page's rows, and the last of them if there are more."""
+        wanted = [(self._indexes.index(field), text) for field, text in asked.filters.items()]
+        lists = [self._by_value[at].get(text, []) for at, text in wanted]
+        places = min(lists, key=len, default=self._all)
+        found: list[Place] = []
+        at = bisect_right(places, decode_cursor(asked.cursor)) if asked.cursor else 0
+        while at < len(places) and len(found) <= asked.limit:
+            if all(self._texts[places[at].key][index] == text for index, text in wanted):
+                found.append(places[at])
+            at += 1
+        more = len(found) > asked.limit
+        return found[: asked.limit], found[asked.limit - 1] if more else None
+
+    def sampled(self) -> Iterator[tuple[dict[str, str], list[Place]]]:
+        """Yield filters, each with places among which its pages may be cut."""
+        yield {}, self._all
+        for field, by_value in zip(self._indexes, self._by_value, strict=True):
+            ranked = sorted(by_value, key=lambda value: (-len(by_value[value]), value))
+            # The values with most rows, and those with fewest.
+            for value in dict.fromkeys(ranked[:VALUES] + ranked[-VALUES:]):
+                yield {field: value}, by_value[value]
+        for one, first in enumerate(self._indexes):
+            for other, second in enumerate(self._indexes[:one]):
+                for left, right in self._pairs(one, other):
+                    yield {first: left, second: right}, self._by_value[one][left]
+
+    def _pairs(self, one: int, other: int) -> list[tuple[str, str]]:
+        """Return values that a row has side by side; and two that most often no row has."""
+        pairs: dict[tuple[str, str], None] = {}
+        for texts in self._texts.values():
+            left, right = texts[one], texts[other]
+            if left is not None and right is not None:
+                pairs[left, right] = None
+            if len(pairs) == VALUES:
+                break
+        found = list(pairs)
+        return [*found, (found[0][0], found[-1][1])] if found else []
+
+
+def _url(query: RowQuery) -> str:
+    cursor = {"cursor": query.cursor} if query.cursor else {}
+    return "?" + urlencode({**query.filters, "limit": query.limit, **cursor})

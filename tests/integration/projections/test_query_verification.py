@@ -1,0 +1,147 @@
+"""`verify` compares what stores find: filters, orders and cursors of every indexed type."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.memory.replica import Replica
+from projections.memory.table import Table
+from projections.operations.differences import Difference
+from projections.operations.query_verification import compare_store, sample
+from projections.operations.verification import fold_afresh
+from projections.postgres.projector import Projector
+from projections.postgres.reader import PostgresReader
+from projections.postgres.row_codec import Column
+from projections.postgres.schema import prepare
+from projections.supervision.placements import Placements
+from rayfold import Registry
+from tests.integration.projections import things
+from tests.integration.projections.test_poison import DEADLINE, dsn
+from tests.integration.projections.things import INDEXED, THINGS, note
+
+__all__ = ["dsn"]
+
+REGISTRY = Registry([things])
+
+
+@pytest.fixture
+async def log() -> MemoryLog:
+    """Some things."""
+    log = MemoryLog()
+    await note(log, 120)
+    return log
+
+
+async def afresh(log: MemoryLog) -> tuple[Table, int]:
+    end = await log.end_position(REGISTRY.prefixes)
+    return (await fold_afresh(REGISTRY, log, end))["things"], end
+
+
+async def remembered(log: MemoryLog) -> Replica:
+    """A replica at the log's end."""
+    replica = Replica(REGISTRY, ["things"], log)
+    task = asyncio.create_task(replica.run())
+    await asyncio.wait_for(replica.caught_up.wait(), DEADLINE)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    return replica
+
+
+async def in_postgres(log: MemoryLog, dsn: str) -> list[Difference]:
+    """What is found there that should not be, once all is there."""
+    table, end = await afresh(log)
+    connection = await asyncpg.connect(dsn)
+    await prepare(connection, [THINGS], {"things": 1})
+    await connection.close()
+    projector = Projector(REGISTRY, log, dsn, [THINGS])
+    task = asyncio.create_task(projector.run())
+    assert await projector.progress.reached(end, DEADLINE)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    reader = PostgresReader(REGISTRY, Placements(), dsn)
+    try:
+        asked = sample(table)
+        found = await reader.snapshot("things", asked)
+    finally:
+        reader.close()
+    return compare_store("postgres", table, asked, found, end)
+
+
+async def test_every_index_is_asked_alone_and_with_every_other(log: MemoryLog) -> None:
+    table, _ = await afresh(log)
+    asked = {frozenset(each.filters) for each in sample(table)}
+    pairs = {frozenset((one, other)) for one in INDEXED for other in INDEXED}
+    assert asked == pairs | {frozenset()}
+    assert any(each.cursor for each in sample(table))
+
+
+async def test_memory_finds_what_its_rows_say(log: MemoryLog) -> None:
+    table, end = await afresh(log)
+    asked = sample(table)
+    found = (await remembered(log)).snapshot("things", asked)
+    assert compare_store("memory", table, asked, found, end) == []
+
+
+async def test_postgres_finds_what_memory_finds(log: MemoryLog, dsn: str) -> None:
+    assert await in_postgres(log, dsn) == []
+
+
+async def test_a_row_that_an_index_in_memory_lacks_is_a_difference(log: MemoryLog) -> None:
+    table, end = await afresh(log)
+    asked = sample(table)
+    replica = await remembered(log)
+    replica.tables["things"]._lists["flag"]["true"].pop()
+    differences = compare_store("memory", table, asked, replica.snapshot("things", asked), end)
+    assert differences
+    assert all("flag=true" in each.key for each in differences)
+
+
+async def test_a_store_that_sorts_otherwise_is_a_difference(log: MemoryLog) -> None:
+    table, end = await afresh(log)
+    asked = sample(table)
+    replica = await remembered(log)
+    replica.tables["things"]._all.reverse()
+    differences = compare_store("memory", table, asked, replica.snapshot("things", asked), end)
+    assert "?limit=1" in {each.key for each in differences}
+
+
+async def test_a_row_that_began_elsewhere_is_a_difference(log: MemoryLog) -> None:
+    table, end = await afresh(log)
+    replica = await remembered(log)
+    key, row = next(iter(replica.tables["things"].rows.items()))
+    row.started += 1
+    [difference] = compare_store("memory", table, [], replica.snapshot("things", []), end)
+    assert difference.key == key
+    assert difference.expected == f"began at position {row.started - 1}"
+
+
+async def test_text_that_postgres_compares_with_what_python_calls_a_value_is_a_difference(
+    log: MemoryLog, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Column, "equals", lambda column, parameter: f"t.{column.quoted}::text = {parameter}"
+    )
+    differences = await in_postgres(log, dsn)
+    assert {"at", "lasting"} <= {
+        field for each in differences for field in INDEXED if f"?{field}=" in each.key
+    }
+
+
+async def test_keys_are_sorted_by_their_bytes_whatever_the_database_sorts_text_by(
+    log: MemoryLog, dsn: str
+) -> None:
+    await in_postgres(log, dsn)
+    connection = await asyncpg.connect(dsn)
+    collation = await connection.fetchval(
+        "SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation"
+        " WHERE attrelid = 'things'::regclass AND attname = '_key'"
+    )
+    await connection.close()
+    assert collation == "C"
