@@ -36,7 +36,7 @@ def sample(table: Table) -> list[RowQuery]:
         limit = LIMITS[at % len(LIMITS)]
         starts = [*range(-1, min(len(places), limit * PAGES) - 1, limit)] or [-1]
         starts += [len(places) // 2, len(places) - 2]
-        for before in sorted({each for each in starts if -1 <= each < max(len(places), 1)}):
+        for before in sorted({each for each in starts if each == -1 or 0 <= each < len(places)}):
             cursor = encode_cursor(places[before]).decode() if before >= 0 else None
             asked.append(RowQuery(table.view.name, None, 0, filters, limit, cursor))
     return asked

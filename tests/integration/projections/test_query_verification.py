@@ -82,6 +82,15 @@ async def test_every_index_is_asked_alone_and_with_every_other(log: MemoryLog) -
     assert any(each.cursor for each in sample(table))
 
 
+async def test_a_view_without_rows_has_empty_pages() -> None:
+    log = MemoryLog()
+    table, end = await afresh(log)
+    queries = sample(table)
+    assert queries
+    found = (await remembered(log)).snapshot("things", queries)
+    assert compare_store("memory", table, queries, found, end) == []
+
+
 async def test_memory_finds_what_its_rows_say(log: MemoryLog) -> None:
     table, end = await afresh(log)
     asked = sample(table)
