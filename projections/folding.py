@@ -15,6 +15,7 @@ from eventstore.records import RawRecord, recorded
 from projections.partitions import AlreadyProjected
 from projections.poison import Discarded, Held, Parked, park
 from rayfold import (
+    Event,
     OnPoison,
     RecordedEvent,
     Registry,
@@ -34,8 +35,8 @@ class Step(NamedTuple):
     event: RecordedEvent
     value: Any
     """The key as the event has it."""
-    more: bool = False
-    """Another event of the same record concerns the same row just before this one."""
+    also: tuple[Event, ...] = ()
+    """What else the record is today, for the same row: upcasters may make several events of one."""
 
 
 class Noted(NamedTuple):
@@ -94,7 +95,7 @@ class Folding:
             return []
         steps = [step for event in events for step in self._steps_of(event, raw)]
         if len(events) > 1:
-            steps = _in_turn(steps)
+            steps = _together(steps)
         return steps
 
     def _steps_of(self, event: RecordedEvent, raw: RawRecord) -> Iterator[Step]:
@@ -131,14 +132,14 @@ class Folding:
 
     def fold(self, step: Step, before: VersionedRow | None) -> VersionedRow | None:
         """Return the row after the event; as it was where the event breaks it, or has to wait."""
-        view, key, event, value, more = step
+        view, key, event, value, also = step
         if view.name in self.stopped:
             return before
         if self.rows_parked and (view.name, key) in self.rows_parked:
             self.hold(view, key, event)
             return before
         try:
-            return view.fold(before, event, value, more=more)
+            return view.fold(before, event, value, also)
         except Exception as error:  # the domain is an author's code
             self.broke(step, error)
             return before
@@ -239,12 +240,11 @@ class Folding:
         return raw.position <= covered.least if key is None else covered.has(key, raw.position)
 
 
-def _in_turn(steps: list[Step]) -> list[Step]:
-    """The steps of a record that is several events today: each row takes all of them in."""
-    seen: set[tuple[str, str]] = set()
-    marked = []
+def _together(steps: list[Step]) -> list[Step]:
+    """One step for each row that a record concerns: it takes in all of its events, or none."""
+    rows: dict[tuple[str, str], Step] = {}
     for step in steps:
         row = step.view.name, step.key
-        marked.append(step._replace(more=row in seen))
-        seen.add(row)
-    return marked
+        first = rows.get(row)
+        rows[row] = step if first is None else first._replace(also=(*first.also, step.event.event))
+    return list(rows.values())

@@ -23,7 +23,7 @@ from rayfold.sql import SqlProjection, Statement, sql
 from rayfold.sql_query import SqlQuery, SqlQueryDefinition
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import Cents, Now, UtcDatetime
-from rayfold.view import VersionedRow, View, ViewDefinition, document, on, starts
+from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document, on, starts
 
 __all__ = [
     "Aggregate",
@@ -51,6 +51,7 @@ __all__ = [
     "Registry",
     "Rejected",
     "Route",
+    "RowChange",
     "SqlProjection",
     "SqlQuery",
     "SqlQueryDefinition",

@@ -9,7 +9,6 @@ from typing import Any
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
-from rayfold.keys import key_text
 from rayfold.messages import Command, Event
 from rayfold.recorded import RecordedEvent
 from rayfold.view import VersionedRow, View
@@ -75,13 +74,12 @@ def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
     rows: dict[str, VersionedRow] = {}
     keys: dict[str, Any] = {}
     for position, event in enumerate(events):
-        for key in definition.keys_of(event):
-            text = key_text(key)
-            recorded = RecordedEvent(event, "", position, position, {})
-            row = definition.fold(rows.get(text), recorded, key)
-            keys.setdefault(text, key)
+        recorded = RecordedEvent(event, "", position, position, {})
+        for change in definition.changes_of([recorded]):
+            keys.setdefault(change.key, change.value)
+            row = definition.fold(rows.get(change.key), recorded, change.value)
             if row is None:
-                rows.pop(text, None)
+                rows.pop(change.key, None)
             else:
-                rows[text] = row
+                rows[change.key] = row
     return {keys[text]: versioned.row for text, versioned in rows.items()}

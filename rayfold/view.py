@@ -29,7 +29,7 @@ from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.field_types import holds, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
-from rayfold.keys import scalar_of
+from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
 
@@ -147,6 +147,18 @@ class VersionedRow(NamedTuple):
     started: int
 
 
+class RowChange(NamedTuple):
+    """An event that is folded onto a row. `value` is the key as the event has it.
+
+    `also` is what else the record is today, for the same row: all of it is folded, or nothing.
+    """
+
+    key: str
+    value: Any
+    event: RecordedEvent
+    also: tuple[Event, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class ViewDefinition:
     """What a view class declares; see `View` for the keywords. `model` is that of a row."""
@@ -200,37 +212,74 @@ class ViewDefinition:
             return [each for each in key if each is not None]
         return (key,)
 
+    def changes_of(self, events: Sequence[RecordedEvent]) -> list[RowChange]:
+        """Return what a record changes, row by row; `events` is what it is today.
+
+        Raises:
+            ValueError: a key is empty.
+            Exception: whatever the author's code raises.
+        """
+        rows: dict[str, RowChange] = {}
+        for event in events:
+            values = {key_text(value): value for value in self.keys_of(event.event)}
+            for key, value in values.items():
+                if not key:
+                    raise ValueError("a row's key is empty")
+                first = rows.get(key)
+                rows[key] = (
+                    RowChange(key, value, event)
+                    if first is None
+                    else first._replace(also=(*first.also, event.event))
+                )
+        return list(rows.values())
+
     def fold(
-        self, before: VersionedRow | None, recorded: RecordedEvent, key: Any, *, more: bool = False
+        self,
+        before: VersionedRow | None,
+        recorded: RecordedEvent,
+        key: Any,
+        also: Sequence[Event] = (),
     ) -> VersionedRow | None:
         """Return the row after the event; the same object if it already has the event.
 
         `before` is the row with that `key`, None where there is none. The answer is None when
-        there is no row afterwards. `more` says that another event of the same record was
-        folded just before.
+        there is no row afterwards. `also` are further events of the same record, folded next:
+        an upcaster may have made several of one.
 
         Raises:
+            TypeError: a fold gave something else than a row of this view, or None.
             ValueError: the row holds NaN or infinity.
             Exception: whatever the author's code raises.
         """
         event, _, revision, position, _ = recorded
-        if before is not None and before.position >= position and not more:
+        if before is None:
+            row, started = self._after(None, event, key), position
+        elif before.position >= position:
             return before
-        fold = self.folds[type(event)]
-        if fold.starts:
-            row = fold.apply(event, key) if fold.wants_key else fold.apply(event)
-        elif before is not None:
-            row = fold.apply(before.row, event)
-        elif self.begins_anywhere:
-            row = fold.apply(self.model(**{self.key: key}), event)
         else:
-            return None
+            row, started = self._after(before.row, event, key), before.started
+        for each in also:
+            row = self._after(row, each, key)
         if row is None:
             return None
         if self._is_inexact:
             _refuse_not_finite(row)
             row = self._plainly_written(row)
-        return VersionedRow(row, revision, position, position if before is None else before.started)
+        return VersionedRow(row, revision, position, started)
+
+    def _after(self, row: View | None, event: Event, key: Any) -> View | None:
+        fold = self.folds[type(event)]
+        if fold.starts:
+            after = fold.apply(event, key) if fold.wants_key else fold.apply(event)
+        elif row is not None:
+            after = fold.apply(row, event)
+        elif self.begins_anywhere:
+            after = fold.apply(self.model(**{self.key: key}), event)
+        else:
+            return None
+        if after is not None and not isinstance(after, self.model):
+            raise TypeError(f"a fold gave a {type(after).__qualname__}, no {self.name!r} row")
+        return after
 
     def _plainly_written(self, row: View) -> View:
         """The row with decimals as every store writes them: `1E+3` is `1000`."""

@@ -23,11 +23,10 @@ from projections.poison import Discarded, Held, Parked, is_refused, park
 from projections.postgres import parked_events as parking
 from projections.postgres.rows import Rows
 from rayfold import (
-    RecordedEvent,
     Registry,
+    RowChange,
     VersionedRow,
     ViewDefinition,
-    key_text,
 )
 
 log = logging.getLogger(__name__)
@@ -35,19 +34,11 @@ log = logging.getLogger(__name__)
 _Pool = asyncpg.Pool
 
 
-class _Change(NamedTuple):
-    """An event that is folded onto a row. `value` is the key as the event has it."""
-
-    key: str
-    value: Any
-    event: RecordedEvent
-
-
 class _Step(NamedTuple):
     """What one record means to the view: folds onto some rows, or none, or trouble."""
 
     raw: RawRecord
-    changes: list[_Change]
+    changes: list[RowChange]
     trouble: Exception | None = None
 
 
@@ -160,11 +151,7 @@ class Deduplication:
             return _Step(raw, [])
         name, place = self._view.name, (raw.stream, raw.revision)
         try:
-            changes = [
-                _Change(key_text(value), value, event)
-                for event in recorded(self._registry, raw)
-                for value in self._view.keys_of(event.event)
-            ]
+            changes = self._view.changes_of(recorded(self._registry, raw))
         except Exception as error:  # the domain is an author's code
             if Discarded(name, "", *place) in self._discarded:
                 return _Step(raw, [])
@@ -266,16 +253,16 @@ class _Batch:
             self.fold(step, change)
         return True
 
-    def fold(self, step: _Step, change: _Change) -> None:
+    def fold(self, step: _Step, change: RowChange) -> None:
         """Fold onto the row, unless that is parked."""
-        key, value, event = change
+        key, _, event, _ = change
         if key in self._rows_parked:
-            place = event.stream, event.revision, event.position
-            if not any(each.key == key and each[2:5] == place for each in self.newly_parked):
-                self.held.append(Held(self._view.name, key, *place))
+            self.held.append(
+                Held(self._view.name, key, event.stream, event.revision, event.position)
+            )
             return
         try:
-            after = fold_anywhere(self._view, self.rows.get(key), event, value)
+            after = fold_anywhere(self._view, self.rows.get(key), change)
         except Exception as error:  # the domain is an author's code
             self._park(step, key, error)
             return
@@ -298,14 +285,15 @@ class _Batch:
 
 
 def fold_anywhere(
-    view: ViewDefinition, entry: VersionedRow | None, event: RecordedEvent, key: Any
+    view: ViewDefinition, entry: VersionedRow | None, change: RowChange
 ) -> VersionedRow | None:
     """Folds an event that may stand before others that are folded in: streams interleave.
 
     The row names the event that stands furthest in the log, as it does when folded in order.
     """
     before = entry if entry is None else entry._replace(position=-1)
-    after = view.fold(before, event, key)
+    _, key, event, also = change
+    after = view.fold(before, event, key, also)
     if after is None or entry is None:
         return after
     if event.position >= entry.position:

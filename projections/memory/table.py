@@ -112,7 +112,7 @@ class Table:
     def fold(self, step: Step, folding: Folding) -> bool:
         """Take in an event; return whether the row changed."""
         row = self.rows.get(step.key)
-        if row is not None and row.position >= step.event.position and not step.more:
+        if row is not None and row.position >= step.event.position:
             return False
         try:
             before = row.entry if row else None

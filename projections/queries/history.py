@@ -12,7 +12,7 @@ import msgspec
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of, recorded
-from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document, key_text
+from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
 
 
 class History:
@@ -66,12 +66,9 @@ class History:
                     break
             elif raw.recorded_at is not None and raw.recorded_at > at:
                 break
-            more = False
-            for event in recorded(self._registry, raw):
-                for value in view.keys_of(event.event):
-                    if key_text(value) == key:
-                        entry = view.fold(entry, event, value, more=more)
-                        more = True
+            for change in view.changes_of(recorded(self._registry, raw)):
+                if change.key == key:
+                    entry = view.fold(entry, change.event, change.value, change.also)
         return (document(entry), entry.position) if entry is not None else None
 
 

@@ -176,9 +176,9 @@ def test_a_stream_with_such_events_is_folded_and_goes_on_at_its_revision() -> No
 def test_a_row_has_all_that_one_event_became_and_each_once() -> None:
     view = REGISTRY.views["walls"]
     table, folding = Table(view), Folding(REGISTRY, [view])
-    for raw in HISTORY:
+    for raw in [*HISTORY, *HISTORY, HISTORY[-1]]:  # delivered again
         for step in folding.steps(raw):
-            table.fold(step)
+            table.fold(step, folding)
     row = table.rows["a"]
     assert row.entry.row == Walls(wall="a", coats=7, primed=1)
     assert (row.revision, row.position) == (2, 12)
