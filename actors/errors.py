@@ -73,6 +73,10 @@ class Unavailable(WriteSideError):
         return self.detail
 
 
+class EventStoreUnavailable(Unavailable):
+    """The event store does not answer, or does not write; the rest is as for `Unavailable`."""
+
+
 class StreamUnreadable(WriteSideError):
     """The aggregate's past cannot be folded; the detail names event type, stream, revision."""
 

@@ -11,17 +11,20 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
 from actors.envelope import Envelope, Outcome
-from actors.errors import BadScale, InvalidCommand, WriteSideError
+from actors.errors import BadScale, EventStoreUnavailable, InvalidCommand, WriteSideError
 from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
 from actors.placement.dedicated import Dedicated
 from actors.placement.host_client import HostClient
 from actors.placement.host_watch import HostWatch
 from actors.placement.shards import ShardTable
+from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.rpc import RpcDisconnected
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class WriteSide:
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
         )
+        self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
+        self._lost = False
         self._scaling = asyncio.Lock()
         self._watch = HostWatch(self._waited_for)
         self._sweeper: asyncio.Task[None] | None = None
@@ -117,26 +122,38 @@ class WriteSide:
             client = self._hosts[self._table.host_of(stream)]
         await client.delete_stream(stream, tombstone=tombstone)
 
-    async def restart(self) -> None:
-        """Make all actors again, as the Ray on which they were is gone; wait for the hosts.
+    async def lose(self) -> None:
+        """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""
+        self._lost = True
+        for client in self._hosts:
+            client.lose()
+        self._dedicated.lose()
+
+    async def heal(self) -> None:
+        """Make the actors again, in another Ray; wait for the hosts.
 
         Commands that have no answer yet are sent to the new ones.
 
         Raises:
-            WriteSideError: one of them does not come up.
+            WriteSideError: a host does not come up.
         """
-        async with self._scaling:
-            for client in self._hosts:
-                client.renew()
-            self._dedicated.renew()
-            await self._up(self._hosts)
+        self._lost = False
+        for client in self._hosts:
+            client.renew()
+        self._dedicated.renew()
+        await self._up(self._hosts)
 
     async def status(self) -> list[dict[str, Any]]:
-        """Return the state of every host, and of the dedicated actors."""
+        """Return the state of every host, of the dedicated actors, and of appends."""
         hosts = await asyncio.gather(
             *(self._status(number, client) for number, client in enumerate(self._hosts))
         )
-        return [*hosts, *await self._dedicated.status()]
+        dedicated = await self._dedicated.status()
+        return [
+            *hosts,
+            *({**part, "ready": not self._lost and part["ready"]} for part in dedicated),
+            self._appends.status(),
+        ]
 
     async def pids(self) -> list[int]:
         """Return the processes of all hosts that answer: what a test of failure kills."""
@@ -149,6 +166,7 @@ class WriteSide:
         self._watch.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        await self._appends.stop()
         await asyncio.gather(
             self._dedicated.close(), *(self._retire(client) for client in self._hosts)
         )
@@ -156,8 +174,12 @@ class WriteSide:
 
     async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
         if owner.placement is Placement.DEDICATED:
-            return await self._dedicated.send(envelope)
-        return await self._hosts[self._table.host_of(envelope.stream)].send(envelope)
+            outcome = await self._dedicated.send(envelope)
+        else:
+            outcome = await self._hosts[self._table.host_of(envelope.stream)].send(envelope)
+        if isinstance(outcome, EventStoreUnavailable):
+            self._appends.failed(outcome.detail)
+        return outcome
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
         clients = [
@@ -170,7 +192,7 @@ class WriteSide:
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await asyncio.gather(*(self._answer(client) for client in clients))
-        except (TimeoutError, RayError) as error:
+        except (TimeoutError, RayError, RpcDisconnected) as error:
             raise WriteSideError(f"a write host does not come up: {error!r}") from error
 
     async def _answer(self, client: HostClient) -> None:
@@ -178,6 +200,8 @@ class WriteSide:
         await actor.status.remote()
 
     def _waited_for(self) -> list[HostClient]:
+        if self._lost:
+            return []
         return [*self._hosts, *(each for each in self._dedicated.clients if each.outstanding)]
 
     def _actor(self, name: str) -> Any:
@@ -216,7 +240,7 @@ class WriteSide:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 actor = await client.actor()
                 await actor.drain.remote()
-        except (TimeoutError, RayError) as error:
+        except (TimeoutError, RayError, RpcDisconnected) as error:
             log.warning("an actor did not drain", extra={"error": repr(error)})
         await client.end()
 

@@ -23,6 +23,7 @@ from actors.envelope import Done, Envelope, Outcome
 from actors.errors import (
     AggregateDeleted,
     DecisionFailed,
+    EventStoreUnavailable,
     InvalidCommand,
     Overloaded,
     StreamUnreadable,
@@ -197,7 +198,7 @@ class Host:
             async with self._loads:
                 entity = await load(self._store, self._registry, self._owners[stream], stream)
         except StoreUnavailable as error:
-            self._fail(stream, Unavailable(f"the event store does not answer: {error}"))
+            self._fail(stream, EventStoreUnavailable(f"the event store does not answer: {error}"))
         except StreamTombstoned:
             self._fail(stream, AggregateDeleted(stream))
         except (UnknownEventType, UnreadableEvent) as error:
@@ -287,7 +288,7 @@ class Host:
         try:
             answers = await self._store.append(appends)
         except StoreUnavailable as error:
-            failure = Unavailable(f"the event store does not answer: {error}")
+            failure = EventStoreUnavailable(f"the event store does not answer: {error}")
         except Exception as error:
             # Whatever it was, nobody may be left waiting without an answer.
             log.exception("a group commit failed")
@@ -363,7 +364,9 @@ class Host:
                 self._store, self._registry.prefixes, stream, seen.revision
             )
         except StoreUnavailable as error:
-            self._answer(pending, Unavailable(f"the event store does not answer: {error}"))
+            self._answer(
+                pending, EventStoreUnavailable(f"the event store does not answer: {error}")
+            )
         else:
             self._answer(pending, Done(seen.revision, position))
 

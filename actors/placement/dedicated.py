@@ -66,12 +66,17 @@ class Dedicated:
         self._clients.move_to_end(stream)
         return client
 
-    def renew(self) -> None:
-        """Make the actors again for which commands wait; forget the others."""
+    def lose(self) -> None:
+        """Call no actor any more, as Ray is gone; forget those for which no command waits."""
         for stream, client in list(self._clients.items()):
-            client.renew()
+            client.lose()
             if not client.outstanding:
                 del self._clients[stream]
+
+    def renew(self) -> None:
+        """Make the actors again for which commands wait."""
+        for client in self._clients.values():
+            client.renew()
 
     def sweep(self) -> None:
         """Evict those that were idle for long."""

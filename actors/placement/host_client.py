@@ -50,6 +50,7 @@ class HostClient:
         """
         self._make = make
         self._actor: Any = None
+        self._lost = False
         self._making = asyncio.Lock()
         self.used_at = self.heard_at = time.monotonic()
         self.hangs = False
@@ -88,7 +89,7 @@ class HostClient:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT):
                     actor = await self.actor()
                     await actor.delete_stream.remote(stream, tombstone)
-            except (RayError, StoreUnavailable, TimeoutError) as error:
+            except (RayError, RpcDisconnected, StoreUnavailable, TimeoutError) as error:
                 raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
 
     async def status(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class HostClient:
             async with asyncio.timeout(STATUS_TIMEOUT):
                 actor = await self.actor()
                 said: dict[str, Any] = await actor.status.remote()
-        except (TimeoutError, RayError) as error:
+        except (TimeoutError, RayError, RpcDisconnected) as error:
             self.error = type(error).__name__
             if isinstance(error, ActorDiedError):
                 self.renew()
@@ -123,8 +124,11 @@ class HostClient:
         """Return the actor's handle, and make the actor if need be.
 
         Raises:
+            RpcDisconnected: Ray is gone; see `lose`.
             RayError: it cannot be made.
         """
+        if self._lost:
+            raise RpcDisconnected("Ray is started again")
         if self._actor is None:
             async with self._making:
                 if self._actor is None:
@@ -132,8 +136,14 @@ class HostClient:
                     self.heard_at = time.monotonic()
         return self._actor
 
+    def lose(self) -> None:
+        """Call the actor no more, as Ray is gone; what has no answer yet waits for `renew`."""
+        self.renew()
+        self._lost = True
+
     def renew(self) -> None:
         """Find or make the actor again, and send it what has no answer yet."""
+        self._lost = False
         self._actor = None
         self.hangs = False
         self.heard_at = time.monotonic()

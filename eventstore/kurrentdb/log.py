@@ -42,6 +42,9 @@ T = TypeVar("T")
 APPEND_TIMEOUT = 10.0
 """Seconds. A longer silence is an outage, and the caller is told so."""
 
+END_TIMEOUT = 2.0
+"""Seconds to say where the log ends: what health is told by."""
+
 
 class EventLog:
     """See `eventstore.port.Log` for what each method promises.
@@ -223,8 +226,12 @@ class EventLog:
         def read(client: AppendClient) -> Awaitable[Any]:
             return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
 
-        async for event in self._events(read):
-            return event.commit_position
+        try:
+            async with asyncio.timeout(END_TIMEOUT):
+                async for event in self._events(read):
+                    return event.commit_position
+        except TimeoutError as error:
+            raise StoreUnavailable(f"no answer within {END_TIMEOUT} s") from error
         return 0
 
     @property

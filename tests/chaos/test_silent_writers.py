@@ -71,11 +71,16 @@ async def test_a_writer_that_falls_silent_is_replaced(
                 os.kill(pid, signal.SIGKILL)
 
 
-async def test_all_writers_can_be_made_again(
+async def test_commands_wait_for_another_ray(
     side: WriteSide, registry: Registry, placed: Placement
 ) -> None:
     order = uuid4()
     await side.bus.send(enclose(registry, CreateOrder(order_id=order, customer_id="ada")))
-    await side.restart()
+    await side.lose()
+    assert await not_ready(side)
     line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
-    assert (await side.bus.send(enclose(registry, line, timeout=30))).revision == 1
+    waiting = asyncio.create_task(side.bus.send(enclose(registry, line, timeout=60)))
+    await asyncio.sleep(0)
+    await side.heal()
+    assert (await waiting).revision == 1
+    assert await not_ready(side) == []

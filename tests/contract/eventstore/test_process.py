@@ -1,5 +1,7 @@
 """The process: its one line, its exit codes, its stop, and what a restart finds."""
 
+import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -12,6 +14,8 @@ from kurrentdbclient import KurrentDBClient, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
 from eventstore.embedded.storage.schema import SCHEMA_VERSION
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.log import EventLog
 from tests.contract.eventstore.making import event, events, take, until
 from tests.contract.eventstore.process import ServerProcess
 
@@ -131,3 +135,17 @@ def test_system_projections_link_each_event_once(start: Start) -> None:
             b"0@plain",
         ]
         assert all(not e.type.startswith("$") for e in client.read_all())
+
+
+async def test_a_stopped_store_is_told_by_a_timeout(start: Start) -> None:
+    server = start()
+    log = EventLog(server.uri)
+    assert await log.end_position(["order-"]) == 0
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailable, match="no answer within"):
+            await log.end_position(["order-"])
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert await log.end_position(["order-"]) == 0
+    await log.close()

@@ -1,0 +1,70 @@
+"""Whether the event store takes appends: one may read well and be out of space."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two tries, from the first append that failed until one succeeds."""
+
+PROBE_STREAM = "rayfold-probe"
+"""Where it is tried. A store that always took what it was sent has no such stream."""
+
+
+class AppendWatch:
+    """Idle until it is told of an append without an answer; then it tries until one has."""
+
+    def __init__(self, connect: Callable[[], Log]) -> None:
+        self._connect = connect
+        self._error = ""
+        self._task: asyncio.Task[None] | None = None
+
+    def failed(self, error: str) -> None:
+        """Take note of an append without an answer."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._until_it_works())
+            log.error("the event store takes no appends", extra={"error": error})
+        self._error = error
+
+    def status(self) -> dict[str, Any]:
+        """Return it as a part of the status, which serves no request by itself."""
+        part = {"part": "write:appends", "kind": "write", "serves": False, "ready": True}
+        return part | {"ready": False, "error": self._error} if self._error else part
+
+    async def stop(self) -> None:
+        """Try no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _until_it_works(self) -> None:
+        began = time.monotonic()
+        store = self._connect()
+        try:
+            while self._error:
+                await asyncio.sleep(INTERVAL)
+                await self._try(store)
+        finally:
+            await store.close()
+        seconds = round(time.monotonic() - began, 1)
+        log.warning("the event store takes appends again", extra={"seconds": seconds})
+
+    async def _try(self, store: Log) -> None:
+        record = NewRecord("Probed", b"{}", {}, str(uuid4()))
+        try:
+            [answer] = await store.append([StreamAppend(PROBE_STREAM, ANY, [record])])
+        except StoreUnavailable as error:
+            self._error = str(error)
+        else:
+            self._error = answer.reason if isinstance(answer, InvalidAppend) else ""

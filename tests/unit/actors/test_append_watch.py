@@ -1,0 +1,44 @@
+"""What is said of an event store that reads, but does not write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from actors import append_watch
+from actors.append_watch import PROBE_STREAM, AppendWatch
+from eventstore.memory import MemoryLog
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("never")
+
+
+async def test_a_store_that_took_no_append_is_not_ready_until_it_takes_one(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_watch, "INTERVAL", 0.001)
+    log = MemoryLog()
+    watch = AppendWatch(lambda: log)
+    assert watch.status()["ready"] is True
+    log.down = True
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            watch.failed("database or disk is full")
+        assert watch.status()["error"] == "database or disk is full"
+        await until(lambda: watch.status()["error"] == "the log is down")
+        log.down = False
+        await until(lambda: watch.status()["ready"])
+    probes = [raw.event_type async for raw in log.read_stream(PROBE_STREAM)]
+    assert probes == ["Probed"]
+    await watch.stop()
+    said = [record.message for record in caplog.records]
+    assert said[0] == "the event store takes no appends"
+    assert len(said) <= 2
