@@ -110,7 +110,7 @@ class Log(Protocol):
     async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
         """Delete a stream: it reads as if it did not exist, and its events are gone in time.
 
-        Appended to again, it begins anew at a later revision; with `tombstone` its name can
+        Appended to again, it begins again at a later revision; with `tombstone` its name can
         never be used again. Deleting what is not there is no error.
 
         Readers of `$all` see a `$metadata` event in `$$<stream>` (`{"$tb": 2**63 - 1}`), or a

@@ -39,7 +39,7 @@ def stream_of(view: str) -> str:
 
 
 async def record(log: Log, parked: Parked) -> None:
-    """Decides that the view goes on without the event; said again, nothing changes.
+    """Decide that the view goes on without the event; said again, nothing changes.
 
     Raises:
         StoreUnavailable: it may not have been decided.
@@ -57,7 +57,7 @@ async def record(log: Log, parked: Parked) -> None:
 
 
 async def load(log: Log, views: Iterable[str]) -> frozenset[Discarded]:
-    """What was discarded for these views.
+    """Return what was discarded for these views.
 
     Raises:
         StoreUnavailable: the log cannot be read.

@@ -76,7 +76,7 @@ class Folding:
         }
 
     def steps(self, raw: RawRecord) -> list[Step]:
-        """The rows that the event concerns."""
+        """Return the rows that the event concerns."""
         views: Iterable[ViewDefinition] = self._by_name.get(raw.event_type, self._views)
         if not views:
             return []
@@ -174,12 +174,12 @@ class Folding:
             self._streams.setdefault((parked.view, parked.stream), parked.position)
 
     def cover(self, view: str, covered: AlreadyProjected) -> None:
-        """The view's rows have these events: they are passed over."""
+        """Pass over these events: the view's rows have them."""
         self._covered[view] = covered
         self._covered_until = max(self._covered_until, covered.most)
 
     def hold(self, view: ViewDefinition, key: str, at: RawRecord | RecordedEvent) -> None:
-        """The event waits behind its row's parked one."""
+        """Let the event wait behind its row's parked one."""
         self.left_out += 1
         self._noted.held.append(Held(view.name, key, at.stream, at.revision, at.position))
 
@@ -189,7 +189,7 @@ class Folding:
         self.rows_parked.discard((parked.view, parked.key))
 
     def adopt(self, view: str, fresh: Folding) -> None:
-        """What was parked of the view counts no more, but what `fresh` has parked of it."""
+        """Forget what was parked of the view, and take what `fresh` has parked of it."""
         self.parked = [parked for parked in self.parked if parked.view != view]
         self.rows_parked = {row for row in self.rows_parked if row[0] != view}
         self._streams = {at: since for at, since in self._streams.items() if at[0] != view}

@@ -24,7 +24,7 @@ class AlreadyProjected:
         self.least, self.most = min(checkpoints), max(checkpoints)
 
     def within(self, end: int) -> AlreadyProjected:
-        """The same of a log that ends there: what is written to it later is not covered."""
+        """Return the same of a log that ends there: what is written to it later is not covered."""
         return AlreadyProjected([min(at, end) for at in self._checkpoints])
 
     def has(self, key: str, position: int) -> bool:

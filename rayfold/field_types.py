@@ -105,7 +105,7 @@ def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
 
 
 def _form_of(node: Any, definitions: dict[str, Any]) -> str:
-    """What a value of the schema is in JSON: a name of `_TEXTS`, "number", "mixed", or other."""
+    """Return what a value of the schema is in JSON: one of `_TEXTS`, "number", "mixed"."""
     while isinstance(node, dict):
         kind = str(node.get("type"))
         if kind == "definition-ref":

@@ -55,7 +55,7 @@ def fingerprint_of_model(model: type[BaseModel]) -> str:
 
 
 def _settled(node: Any) -> Any:
-    """The schema with defaults in one order: those that are sets have another in each process."""
+    """Return the schema with defaults in one order: sets have another in each process."""
     if isinstance(node, dict):
         return {
             name: sorted(each, key=repr)
@@ -67,7 +67,7 @@ def _settled(node: Any) -> Any:
 
 
 def _classes_in(annotation: Any, module: str) -> Iterator[type]:
-    """The classes that an annotation names, of the same package as the module."""
+    """Return the classes that an annotation names, of the same package as the module."""
     if isinstance(annotation, type) and _package_of(annotation.__module__) == _package_of(module):
         yield annotation
     for each in get_args(annotation):
@@ -144,7 +144,7 @@ def _package_of(module: str) -> str:
 
 
 def _source(function: FunctionType) -> str | None:
-    """The function's statements, written anew; None for a lambda or without a file."""
+    """Return the function's statements in one form; None for a lambda or without a file."""
     if function.__name__ == "<lambda>":
         return None
     try:
@@ -182,7 +182,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _said(value: Any) -> str | None:
-    """What a constant is, in every process alike; None if nobody can say."""
+    """Return what a constant is, in every process alike; None if nobody can say."""
     if isinstance(value, dict):
         pairs = [(_said(key), _said(each)) for key, each in value.items()]
         return None if any(None in pair for pair in pairs) else repr(pairs)

@@ -234,7 +234,7 @@ class Registry:
 
 
 def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:
-    """The package's modules, and a sentence for each that cannot be imported."""
+    """Return the package's modules, and a sentence for each that cannot be imported."""
     try:
         root = importlib.import_module(package)
     except Exception as error:  # a user's code

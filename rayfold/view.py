@@ -282,7 +282,7 @@ class ViewDefinition:
         return after
 
     def _plainly_written(self, row: View) -> View:
-        """The row with decimals as every store writes them: `1E+3` is `1000`."""
+        """Return the row with decimals as every store writes them: `1E+3` is `1000`."""
         changes = {
             field: Decimal(format(value, "f"))
             for field in self._decimals

@@ -60,7 +60,7 @@ def delete(
 ) -> None:
     """Delete an aggregate's stream, with its snapshots and its rows in all views."""
     if not yes:
-        how = "for good" if tombstone else "so that its id begins anew"
+        how = "for good" if tombstone else "so that its id begins again"
         typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
     ask(data, "/operators/delete", {"stream": stream, "tombstone": tombstone})
     typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")

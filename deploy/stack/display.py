@@ -23,7 +23,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Keeps the display up to date meanwhile."""
+        """Keep the display up to date meanwhile."""
         if not self._console.is_terminal:
             yield
             return
@@ -34,7 +34,7 @@ class Display:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """A part that starts meanwhile."""
+        """Show a part that starts meanwhile."""
         self._since[name] = time.monotonic()
         self._say(f"starting {name}")
         yield

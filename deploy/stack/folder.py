@@ -16,7 +16,7 @@ _GATEWAY = "gateway.json"
 
 @contextmanager
 def locked(data: Path) -> Iterator[Path]:
-    """The folder, made if need be, for this process alone.
+    """Take the folder, made if need be, for this process alone.
 
     Raises:
         StartError: another stack has it, or it cannot be made.
@@ -41,7 +41,7 @@ def locked(data: Path) -> Iterator[Path]:
 
 
 def announce(data: Path, url: str) -> None:
-    """Tells other commands where the gateway of this folder is."""
+    """Tell other commands where the gateway of this folder is."""
     (data / _GATEWAY).write_text(json.dumps({"url": url}))
 
 

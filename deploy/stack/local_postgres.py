@@ -19,7 +19,7 @@ class LocalPostgres:
         self._server: Any = None
 
     def start(self) -> str:
-        """Starts it, or takes over the one that a crash left running; gives its DSN. Blocks.
+        """Start it, or take over the one that a crash left running; return its DSN. Blocks.
 
         Raises:
             StartError: it does not come up.
@@ -32,7 +32,7 @@ class LocalPostgres:
             raise StartError(f"Postgres did not start in {self._data}: {error}") from error
 
     def stop(self) -> None:
-        """Stops it. Blocks."""
+        """Stop it. Blocks."""
         if self._server is not None:
             self._server.cleanup()
             self._server = None

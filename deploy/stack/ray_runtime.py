@@ -15,7 +15,7 @@ OBJECT_STORE = 512 * 1024 * 1024
 
 
 def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lambda: True) -> None:
-    """Starts Ray on this machine, or joins the cluster at `address`. Blocks.
+    """Start Ray on this machine, or join the cluster at `address`. Blocks.
 
     Raises:
         StartError: it does not come up.
@@ -57,7 +57,7 @@ def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lamb
 
 
 def stop() -> None:
-    """Leaves Ray; stops it if we started it. Blocks."""
+    """Leave Ray; stops it if we started it. Blocks."""
     import ray
 
     ray.shutdown()

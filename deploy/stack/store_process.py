@@ -31,7 +31,7 @@ class StoreProcess:
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
-        """Starts it; gives the connection string.
+        """Start it; return the connection string.
 
         Raises:
             StartError: it does not come up; the message is its own.
@@ -41,7 +41,7 @@ class StoreProcess:
         return uri
 
     async def stop(self) -> None:
-        """Lets it finish what it acknowledged."""
+        """Let it finish what it acknowledged."""
         if self._watching is not None:
             self._watching.cancel()
         process = self._process

@@ -30,7 +30,7 @@ CATCH_UP = 3600.0
 
 
 async def up(settings: Settings) -> int:
-    """Runs the stack until SIGINT or SIGTERM; gives the exit code.
+    """Run the stack until SIGINT or SIGTERM; return the exit code.
 
     Raises:
         StartError: it cannot start; nothing is left running.
@@ -226,7 +226,7 @@ async def _ray(
 
 
 async def _in_thread(start: Callable[[], Any]) -> Any:
-    """Runs what blocks; if we are cancelled, still waits for it, so that it can be undone."""
+    """Run what blocks; if we are cancelled, still wait for it, so that it can be undone."""
     task = asyncio.ensure_future(asyncio.to_thread(start))
     try:
         return await asyncio.shield(task)
@@ -236,7 +236,7 @@ async def _in_thread(start: Callable[[], Any]) -> Any:
 
 
 async def _together(*starting: Awaitable[Any]) -> list[Any]:
-    """Runs all at once; when one fails or we are cancelled, the others are ended first."""
+    """Run all at once; when one fails or we are cancelled, the others are ended first."""
     tasks = [asyncio.ensure_future(each) for each in starting]
     try:
         return list(await asyncio.gather(*tasks))

@@ -39,7 +39,7 @@ class Lines:
         self._next = len(numbered)
 
     def get(self, sku: str) -> Line | None:
-        """The line of that SKU."""
+        """Return the line of that SKU."""
         found = self._by_sku.get(sku)
         return None if found is None else found[1]
 

@@ -149,7 +149,7 @@ class Order(
 
 
 def line_of(event: LineAdded) -> Line:
-    """The line that the event added."""
+    """Return the line that the event added."""
     return Line(sku=event.sku, quantity=event.quantity, unit_price_cents=event.unit_price_cents)
 
 

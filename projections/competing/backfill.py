@@ -35,7 +35,7 @@ class Backfill:
         self.progress = self.following.progress
 
     async def run(self) -> None:
-        """Follows the log for ever; what breaks is tried again."""
+        """Follow the log for ever; what breaks is tried again."""
         await self.following.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -71,5 +71,5 @@ class Backfill:
         return []
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         return self.following.status([self._view.name])

@@ -45,7 +45,7 @@ LOOK = 0.25
 
 
 def group_of(view: ViewDefinition) -> str:
-    """The name of the view's persistent subscription."""
+    """Return the name of the view's persistent subscription."""
     return f"rayfold-{view.name}"
 
 
@@ -152,7 +152,7 @@ class Consumer:
         await self._acknowledge(deliveries, [gap])
 
     async def _follow_group(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        """Keeps the table's checkpoint at what the group has acknowledged, without gaps."""
+        """Keep the table's checkpoint at what the group has acknowledged, without gaps."""
         while True:
             await self._moved.wait()
             self._moved.clear()
@@ -188,7 +188,7 @@ class Consumer:
         return self.progress.position
 
     def rejoin(self) -> None:
-        """Leaves the group and comes back, so that streams are shared out anew."""
+        """Leave the group and come back, so that streams are shared out again."""
         self._rejoin.set()
 
     async def replay(self, key: str) -> bool:
@@ -196,7 +196,7 @@ class Consumer:
         return await self._applier.replay(self._connected(), key)
 
     async def parked(self) -> list[Parked]:
-        """Rows of the view that stand still, whoever met the event."""
+        """Rows of the view that are parked, whoever met the event."""
         return await self._applier.parked(self._connected())
 
     def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -205,5 +205,5 @@ class Consumer:
         return self._pool
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         return self.following.status([self._view.name], sent_back=self.sent_back)

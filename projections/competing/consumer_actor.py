@@ -43,7 +43,7 @@ class ConsumerActor:
         return consumer.progress.position
 
     async def parked(self) -> list[tuple[Any, ...]]:
-        """What is parked in the table, as plain tuples."""
+        """Return what is parked in the table, as plain tuples."""
         return [tuple(parked) for parked in await self._running().parked()]
 
     async def replay(self, view: str, key: str) -> bool:
@@ -64,7 +64,7 @@ class ConsumerActor:
         }
 
     async def stop(self) -> None:
-        """Leaves the group; what is in hand goes to the others."""
+        """Leave the group; what is in hand goes to the others."""
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working], timeout=4)

@@ -56,13 +56,13 @@ class Deduplication:
         self.table = self._rows.table
 
     async def load_discards(self) -> None:
-        """Learns what operators have discarded. Events that were not parked are not among it."""
+        """Learn what operators have discarded. Events that were not parked are not among it."""
         self._discarded = await discards.load(self._store, [self._view.name])
 
     async def apply(
         self, pool: _Pool[asyncpg.Record], records: Sequence[RawRecord], *, whole: bool = False
     ) -> list[RawRecord]:
-        """Folds what can be folded; gives those in front of which something is missing.
+        """Fold what can be folded; return those in front of which something is missing.
 
         The others are done with, durably. `whole` says that nothing can be missing: these are
         all that the log has of their streams behind what was folded.
@@ -184,17 +184,17 @@ class Deduplication:
         return await parking.load(connection, {self.table: self._view.name})
 
     async def applied_of(self, pool: _Pool[asyncpg.Record], stream: str) -> int:
-        """The revision of the stream that was folded last; -1 before the first."""
+        """Return the revision of the stream that was folded last; -1 before the first."""
         async with pool.acquire() as connection:
             return (await self._applied(connection, {stream}))[stream]
 
     async def parked(self, pool: _Pool[asyncpg.Record]) -> list[Parked]:
-        """Rows and streams that stand still."""
+        """Rows and streams that are parked."""
         async with pool.acquire() as connection:
             return await self._parked(connection)
 
     async def replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
-        """Folds a row's parked event again, unless discarded, and what waits behind it.
+        """Fold a row's parked event again, unless discarded, and what waits behind it.
 
         Gives False if it broke again.
 
@@ -287,7 +287,7 @@ class _Batch:
 def fold_anywhere(
     view: ViewDefinition, entry: VersionedRow | None, change: RowChange
 ) -> VersionedRow | None:
-    """Folds an event that may stand before others that are folded in: streams interleave.
+    """Fold an event that may stand before others that are folded in: streams interleave.
 
     The row names the event that stands furthest in the log, as it does when folded in order.
     """

@@ -48,7 +48,7 @@ class CompetingSupervisor:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Makes tables, groups and consumers. What has a changed definition is rebuilt first.
+        """Make tables, groups and consumers. What has a changed definition is rebuilt first.
 
         Raises:
             PostgresUnavailable, StoreUnavailable: it does not answer.
@@ -75,7 +75,7 @@ class CompetingSupervisor:
         await answering(self._placements.all_consumers)
 
     async def scale(self, views: Sequence[str], number: int) -> None:
-        """Sets the number of consumers of these views.
+        """Set the number of consumers of these views.
 
         Raises:
             ProjectionError: a new one does not come up; the old ones stay.
@@ -92,7 +92,7 @@ class CompetingSupervisor:
                     await asyncio.gather(*(consumer.rejoin() for consumer in present))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
-        """Builds a new generation of a view's table beside the live one, then switches.
+        """Build a new generation of a view's table beside the live one, then switch.
 
         Consumers need not know: what they are given is checked against the streams' revisions
         of whichever table is live, under a lock that the switch holds alone.
@@ -120,7 +120,7 @@ class CompetingSupervisor:
         )
 
     async def stop(self) -> None:
-        """Ends all consumers. The groups stay, and are made again by the next start."""
+        """End all consumers. The groups stay, and are made again by the next start."""
         await asyncio.gather(*(each.end() for each in self._placements.all_consumers))
         await self._groups.close()
 

@@ -32,7 +32,7 @@ PAGE = 1_000
 
 
 class Filled(NamedTuple):
-    """A view's rows, what they cover of the log, and what of it stands still."""
+    """A view's rows, what they cover of the log, and what of it is parked."""
 
     table: Table
     covered: AlreadyProjected
@@ -76,7 +76,7 @@ async def _fill(database: Database, view: ViewDefinition) -> Filled | None:
 
 
 def _copier(codec: RowCodec) -> Callable[[Sequence[Any]], Copied]:
-    """What makes records of `select_list` rows of a table in memory: by the shortest way."""
+    """Return what makes records of `select_list` rows of a table in memory."""
     write, indexes = writer_of(codec), codec.view.indexes
     columns = {column.field: column for column in codec.columns}
     readers = [(field, columns[field].from_sql) for field in indexes]

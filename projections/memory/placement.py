@@ -10,6 +10,6 @@ from collections.abc import Mapping
 
 
 def placement_of(wanted: Mapping[str, int]) -> list[list[str]]:
-    """The views of each replica, for how often each view is wanted."""
+    """Return the views of each replica, for how often each view is wanted."""
     most = max(wanted.values(), default=0)
     return [[view for view, number in wanted.items() if number > layer] for layer in range(most)]

@@ -32,7 +32,7 @@ COOL = 5.0
 """Seconds without a change, once or twice, after which a row is cold."""
 
 CHASES = 3
-"""Rounds in which a view that is folded anew tries to reach the one that serves, unhelped."""
+"""Rounds in which a view that is rebuilt tries to reach the one that serves, unhelped."""
 
 RETRY = 0.25
 """Seconds before a broken subscription is tried again."""
@@ -86,7 +86,7 @@ class Replica:
         self.progress.advance(min(begun.values(), default=0))
 
     async def run(self) -> None:
-        """Follows the log for ever; what breaks is tried again."""
+        """Follow the log for ever; what breaks is tried again."""
         while True:
             try:
                 await self._follow()
@@ -122,7 +122,7 @@ class Replica:
                     self.caught_up.set()
 
     async def rebuild(self, view: str) -> None:
-        """Folds a view afresh from the log beside the one that serves, then takes its place.
+        """Fold a view afresh from the log beside the one that serves, then take its place.
 
         Raises:
             StoreUnavailable: the log cannot be read; what serves goes on to serve.
@@ -145,7 +145,7 @@ class Replica:
             self._rebuilding.pop(view, None)
 
     async def _refold(self, table: Table, folding: Folding, after: int) -> int:
-        """Folds what the log has after a position, as far as this replica; gives how far."""
+        """Fold what the log has after a position, as far as this replica; return how far."""
         there = self.progress.position  # the log has at least that
         folded = 0
         async for raw in self._store.read_all(self._prefixes, after=after or None):
@@ -161,7 +161,7 @@ class Replica:
         return max(after, there)
 
     def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor]:
-        """An answer for each, at once."""
+        """Return an answer for each, at once."""
         return [self._answer(query) for query in queries]
 
     def _answer(self, query: RowQuery) -> RowResult | BadCursor:
@@ -183,7 +183,7 @@ class Replica:
         return RowResult(body, None, position)
 
     def begin_copy(self) -> tuple[int, dict[str, list[str]], list[Parked], list[Parked]]:
-        """Where a peer that copies these rows must go on, each view's keys, and what stands still.
+        """Where a peer that copies these rows must go on, each view's keys, and what is parked.
 
         The copy need not be of one moment: a row knows its own position, so what is
         copied later than it was promised is not folded in twice.
@@ -204,7 +204,7 @@ class Replica:
         self.progress.advance(position)
 
     def parked(self) -> list[Parked]:
-        """Rows and streams that stand still, and views that stopped."""
+        """Rows and streams that are parked, and views that stopped."""
         return [*self._folding.parked, *self._folding.stopped.values()]
 
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
@@ -219,7 +219,7 @@ class Replica:
         return Snapshot(rows, pages)
 
     async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
-        """The newest state of every watched row that changed since the last answer."""
+        """Return the newest state of every watched row that changed since the last answer."""
         changed = await self.subscriptions.changes(watcher, timeout)
         answers = []
         for view, key in changed:
@@ -229,7 +229,7 @@ class Replica:
         return answers
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
         return {
             "views": list(self.tables),
@@ -246,7 +246,7 @@ class Replica:
 
 
 def _fold(tables: Mapping[str, Table], folding: Folding, raw: RawRecord) -> list[Step]:
-    """Takes in an event; gives the rows that it changed."""
+    """Take in an event; return the rows that it changed."""
     steps = folding.steps(raw)
     changed = [step for step in steps if tables[step.view.name].fold(step, folding)]
     folding.take_noted()  # a row that is parked here is folded again with its view

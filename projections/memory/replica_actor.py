@@ -58,7 +58,7 @@ class ReplicaActor:
         collect_rarely()
 
     async def start(self, peer: Any | None) -> None:
-        """Follows the log: from where `peer`, another replica, is, else from where Postgres is.
+        """Follow the log: from where `peer`, another replica, is, else from where Postgres is.
 
         Does not wait for it. When the peer goes away, `started` in the status is false again.
         """
@@ -98,7 +98,7 @@ class ReplicaActor:
         )
 
     async def copy(self, copy: str, view: str, start: int) -> list[Any]:
-        """The next rows of a copy, as the columns of `Copied`."""
+        """Return the next rows of a copy, as the columns of `Copied`."""
         keys = self._copies[copy][view][start : start + COPIED]
         return list(self._replica.tables[view].export(keys))
 
@@ -174,7 +174,7 @@ class ReplicaActor:
         }
 
     async def stop(self) -> None:
-        """Ends the subscription."""
+        """End the subscription."""
         if self._following is not None:
             self._following.cancel()
         await self._server.close()

@@ -30,7 +30,7 @@ class Subscriptions:
         self._watched: set[Watched] = set()
 
     def note(self, view: str, key: str) -> None:
-        """A row has changed."""
+        """Note that a row has changed."""
         if (view, key) not in self._watched:
             return
         for watch in self._watches.values():
@@ -53,7 +53,7 @@ class Subscriptions:
         self._watched = {row for each in self._watches.values() for row in each.rows}
 
     async def changes(self, watcher: str, timeout: float) -> set[Watched]:
-        """The rows that have changed since the last answer; none after `timeout` seconds."""
+        """Return the rows that have changed since the last answer; none after `timeout` seconds."""
         watch = self._watches.get(watcher)
         if watch is None:
             return set()

@@ -26,7 +26,7 @@ class Copied(NamedTuple):
 
     @classmethod
     def of(cls, view: ViewDefinition, entries: Sequence[tuple[str, VersionedRow]]) -> Copied:
-        """These rows, by key."""
+        """Return these rows, by key."""
         return cls(
             [key for key, _ in entries],
             [entry.revision for _, entry in entries],
@@ -66,7 +66,7 @@ class Row:
         return self._entry
 
     def become(self, entry: VersionedRow) -> None:
-        """The row after an event."""
+        """Return the row after an event."""
         self._entry, self._body = entry, None
         _, self.revision, self.position, self.started = entry
 
@@ -80,7 +80,7 @@ class Row:
         body: bytes,
         indexed: tuple[str | None, ...],
     ) -> Row:
-        """The row as a peer has it."""
+        """Make a row as a peer has it."""
         row = cls.__new__(cls)
         row._view, row._entry, row._body = view, None, body
         row.revision, row.position, row.started, row.indexed = revision, position, started, indexed
@@ -197,7 +197,7 @@ class Table:
         return page_json([row.json() for row in rows], last if more else None), rows
 
     def _smallest(self, filters: Mapping[str, str]) -> tuple[list[Place], list[tuple[int, str]]]:
-        """The shortest list that has all matches, and which indexed fields are left to check."""
+        """Return the shortest list with all matches, and which indexed fields are left to check."""
         if not filters:
             return self._all, []
         lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
@@ -206,7 +206,7 @@ class Table:
         return lists[best], [(order[f], value) for f, value in filters.items() if f != best]
 
     def _put(self, key: str, row: Row | None, after: VersionedRow | None) -> None:
-        """The row after an event: it begins, changes, begins again, or goes."""
+        """Put the row after an event in its place: it begins, changes, begins again, or goes."""
         was, before = (row.indexed, Place(row.started, key)) if row else ((), None)
         if after is None:
             self.rows.pop(key, None)

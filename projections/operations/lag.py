@@ -15,7 +15,7 @@ class Lag:
         self._ends: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
 
     def saw(self, now: float, end: int) -> None:
-        """The log ended there at `now`, in seconds."""
+        """Note that the log ended there at `now`, in seconds."""
         self._ends.append((now, end))
 
     @property

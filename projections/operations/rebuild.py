@@ -36,12 +36,12 @@ class Rebuild:
         self._began_store = time.monotonic()
 
     def moved(self, position: int, events: int) -> None:
-        """It has come so far."""
+        """Note that it has come so far."""
         self.position, self.events = position, events
         self.end = max(self.end, position)
 
     def over(self, error: str | None) -> None:
-        """It is done, or has failed."""
+        """Note that it is done, or has failed."""
         self.state = "failed" if error else "done"
         self.error = error
         self._ended = time.monotonic()

@@ -34,11 +34,11 @@ class Checkpoints:
             *self._place,
         )
         if len(records) != len(self._tables):
-            raise Fenced("the key space was partitioned anew, or a generation replaced")
+            raise Fenced("the key space is partitioned in another way, or a generation replaced")
         self.positions = {record["table"]: record["position"] for record in records}
 
     async def move(self, connection: Connection, to: Mapping[str, int]) -> None:
-        """The first statement of a transaction: whoever waits for it holds nothing else.
+        """Move them, first of all in a transaction: whoever waits for it holds nothing else.
 
         Raises:
             Fenced: another projector has moved one of them.

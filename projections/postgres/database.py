@@ -30,7 +30,7 @@ class Database:
         self.trouble: str | None = None
 
     async def look(self) -> None:
-        """Sees how far it is; connects where that was not possible before."""
+        """See how far it is; connect where that was not possible before."""
         try:
             records = await self.fetch(
                 'SELECT "table", min(position) AS position FROM rayfold_checkpoint GROUP BY 1'
@@ -42,7 +42,7 @@ class Database:
         self.ready, self.trouble = True, None
 
     async def connect(self) -> None:
-        """Raises `PostgresUnavailable` if it does not answer."""
+        """Raise `PostgresUnavailable` if it does not answer."""
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn, min_size=1, max_size=8, timeout=TIMEOUT, command_timeout=TIMEOUT
@@ -51,7 +51,7 @@ class Database:
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
 
     async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
-        """The records of a statement.
+        """Return the records of a statement.
 
         Raises:
             PostgresUnavailable: it does not answer.
@@ -70,7 +70,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
-        """A transaction that writes nothing and sees the rows of one moment.
+        """Open a transaction that writes nothing and sees the rows of one moment.
 
         Raises:
             PostgresUnavailable: it does not answer.
@@ -92,7 +92,7 @@ class Database:
             self.open -= 1
 
     def close(self) -> None:
-        """Closes all connections at once."""
+        """Close all connections at once."""
         if self._pool is not None:
             self._pool.terminate()
 

@@ -23,7 +23,7 @@ Write: TypeAlias = Callable[[Any], bytes]
 
 
 def writer_of(codec: RowCodec) -> Write | None:
-    """What makes a record of `select_list` the document that `decode` would lead to.
+    """Return what makes a record of `select_list` the document that `decode` would lead to.
 
     None where that takes the view's model.
     """

@@ -65,7 +65,7 @@ class Live(NamedTuple):
 
 
 def relation_of(name: str) -> str:
-    """A name in Postgres, also for people's own SQL: `order_details`."""
+    """Return a name in Postgres, also for people's own SQL: `order_details`."""
     return name.replace("-", "_")
 
 
@@ -75,16 +75,16 @@ async def lock_migrations(connection: Connection) -> None:
 
 
 async def fingerprint_of_live(connection: Connection | Pooled, name: str) -> str | None:
-    """The definition that the live one was made by; None where there is none yet."""
+    """Return the definition that the live one was made by; None where there is none yet."""
     statement = "SELECT fingerprint FROM rayfold_view WHERE view = $1"
     found: str | None = await connection.fetchval(statement, name)
     return found
 
 
 async def partition(connection: Connection, table: str, partitions: int) -> None:
-    """Cuts the key space of a table into so many partitions.
+    """Cut the key space of a table into so many partitions.
 
-    Cutting it anew starts every partition where the slowest one was: rows know their own
+    Cutting it in another way starts every partition where the slowest one was: rows know their own
     position, so what they have already is not folded in twice.
     """
     rows = await connection.fetch(
@@ -101,7 +101,7 @@ async def partition(connection: Connection, table: str, partitions: int) -> None
 
 
 async def name_next(connection: Connection, relation: str) -> str:
-    """A name for the next generation."""
+    """Return a name for the next generation."""
     number = await connection.fetchval("SELECT nextval('rayfold_generation')")
     return f"{relation}{_BUILDING}{number}"
 
@@ -114,7 +114,7 @@ async def switch(
     *,
     hold: Callable[[], Awaitable[int]] | None = None,
 ) -> None:
-    """The built generation takes the live one's place, at no earlier a position.
+    """Put the built generation in the live one's place, at no earlier a position.
 
     `reached` waits until the build has come to a position. Meanwhile the live one stands
     still: its projectors wait for their checkpoints, which they lock first of all, and find
@@ -160,7 +160,7 @@ async def position_of(connection: Connection, table: str) -> int:
 
 
 async def become(connection: Connection, live: Live) -> None:
-    """The live one is of this definition from now on."""
+    """Note that the live one is of this definition from now on."""
     await connection.execute(
         "INSERT INTO rayfold_view VALUES ($1, $2, now()) ON CONFLICT (view)"
         " DO UPDATE SET fingerprint = excluded.fingerprint, switched_at = now()",
@@ -170,7 +170,7 @@ async def become(connection: Connection, live: Live) -> None:
 
 
 async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> None:
-    """Removes a generation that is not live."""
+    """Remove a generation that is not live."""
     async with connection.transaction():
         await _drop(connection, kind, name)
         for own in ("rayfold_checkpoint", *_BY_TABLE):
@@ -178,7 +178,7 @@ async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> No
 
 
 async def remove_unfinished(connection: Connection, kind: Kind) -> None:
-    """Drops what is left of builds that nobody finished."""
+    """Drop what is left of builds that nobody finished."""
     where = (
         "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
         if kind == "TABLE"

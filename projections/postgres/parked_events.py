@@ -22,7 +22,7 @@ async def save(
     parked: Collection[Parked],
     held: Collection[Held] = (),
 ) -> None:
-    """Keeps what was parked, and the places of events that wait; `tables` gives each view's."""
+    """Keep what was parked, and the places of events that wait; `tables` gives each view's."""
     if parked:
         await connection.executemany(
             "INSERT INTO rayfold_parked VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT DO NOTHING",
@@ -44,7 +44,7 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
 
 
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
-    """Removes a parked row; gives what has waited behind it, in the log's order."""
+    """Remove a parked row; return what has waited behind it, in the log's order."""
     records = await connection.fetch(
         'SELECT * FROM rayfold_held WHERE "table" = $1 AND md5(key) = md5($2) ORDER BY position',
         table,
@@ -58,7 +58,7 @@ async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
 
 
 async def forget(connection: Any, table: str, parked: Parked) -> bool:
-    """Removes a parked row, with what waits behind it; False if it was gone already."""
+    """Remove a parked row, with what waits behind it; False if it was gone already."""
     gone = [
         await connection.execute(
             f'DELETE FROM {own} WHERE "table" = $1 AND md5(key) = md5($2)', table, _text(parked.key)
@@ -69,7 +69,7 @@ async def forget(connection: Any, table: str, parked: Parked) -> bool:
 
 
 async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-    """The events at these places.
+    """Return the events at these places.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -98,5 +98,5 @@ def _place(parked: Parked) -> tuple[str, int, int, str, bool]:
 
 
 def _text(key: str) -> str:
-    """The key as Postgres can keep it: it knows no NUL, which may be why the key is parked."""
+    """Return the key as Postgres keeps it: it knows no NUL, which may be why it is parked."""
     return json.dumps(key, ensure_ascii=False)[1:-1]

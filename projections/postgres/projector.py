@@ -76,7 +76,7 @@ class Projector:
         self.progress = self.following.progress
 
     async def run(self) -> None:
-        """Follows the log for ever; what breaks is tried again from the checkpoint."""
+        """Follow the log for ever; what breaks is tried again from the checkpoint."""
         await self.following.run(self._follow)
 
     async def _follow(self, pool: _Pool[asyncpg.Record]) -> None:
@@ -167,7 +167,7 @@ class Projector:
             self._remember(name, rows)
 
     def _is_mine(self, key: str) -> bool:
-        """A stream that is parked has no key: the first partition counts it."""
+        """Tell whether the row is here; a stream that is parked, without a key, is the first's."""
         return (hash_of(key) if key else 0) % self._partitions == self._partition
 
     async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:
@@ -189,7 +189,7 @@ class Projector:
             self._cache[name].update(await self._rows[name].load(connection, keys))
 
     async def _fetch_each(self, connection: Connection, steps: Sequence[Step]) -> list[Step]:
-        """The steps whose rows can be read; the others are parked."""
+        """Return the steps whose rows can be read; the others are parked."""
         readable = []
         for step in steps:
             try:
@@ -294,7 +294,7 @@ class Projector:
         return [*mine, *self._folding.stopped.values()]
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
         return self.following.status(
             list(self._rows),

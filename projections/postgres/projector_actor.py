@@ -26,19 +26,19 @@ class LogProjector(Protocol):
     progress: Progress
 
     async def run(self) -> None:
-        """Follows the log for ever."""
+        """Follow the log for ever."""
         ...
 
     async def replay(self, view: str, key: str) -> bool:
-        """Tries again what is parked of a view under a key."""
+        """Try again what is parked of a view under a key."""
         ...
 
     def parked(self) -> Sequence[Parked]:
-        """What stands still."""
+        """Return what is parked."""
         ...
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         ...
 
 
@@ -63,7 +63,7 @@ class ProjectorActor:
         return progress.position
 
     async def parked(self) -> list[tuple[Any, ...]]:
-        """What is parked, as plain tuples."""
+        """Return what is parked, as plain tuples."""
         return [tuple(parked) for parked in self._running().parked()]
 
     async def replay(self, view: str, key: str) -> bool:
@@ -79,7 +79,7 @@ class ProjectorActor:
         }
 
     async def stop(self) -> None:
-        """Ends the subscription; an open transaction is rolled back."""
+        """End the subscription; an open transaction is rolled back."""
         if self._following is not None:
             self._following.cancel()
         await self._store.close()

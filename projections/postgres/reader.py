@@ -59,16 +59,16 @@ class PostgresReader:
         await self.look()
 
     async def look(self) -> None:
-        """Sees how far the replicas are."""
+        """See how far the replicas are."""
         await asyncio.gather(*(replica.look() for replica in self.replicas))
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for database in (self.primary, *self.replicas):
             database.close()
 
     async def ask(self, query: RowQuery, deadline: float) -> RowResult:
-        """An answer that is at `query.at_least`; `deadline` is in `time.monotonic` seconds.
+        """Return an answer that is at `query.at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
             Behind: the projectors did not come so far in time.
@@ -94,7 +94,7 @@ class PostgresReader:
             database = self.primary  # whoever waits is there sooner than a copy of it
 
     def choose(self, table: str, at_least: int) -> Database:
-        """The less loaded of two replicas that are there; without any, the primary.
+        """Return the less loaded of two replicas that are there; without any, the primary.
 
         A row that competing consumers fill may be ahead of the position that it is told
         with, so replicas that have the position need not have the row: only the primary has.
@@ -134,7 +134,7 @@ class PostgresReader:
         )
 
     async def _find(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
-        """The answer, and the position that all of it has reached."""
+        """Return the answer, and the position that all of it has reached."""
         if query.key is not None:
             found = await self._one(database, query)
             return found, found.position

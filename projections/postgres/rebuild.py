@@ -17,7 +17,7 @@ from projections.postgres.generations import Connection, Live
 from projections.supervision.actor_handle import READY, ActorHandle, answering
 
 SWITCH = 30.0
-"""Seconds in which a build must reach the live one, while that one stands still."""
+"""Seconds in which a build must reach the live one, while that one waits."""
 
 Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
 Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
@@ -25,7 +25,7 @@ Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
 
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Connection]:
-    """A connection for a few statements.
+    """Return a connection for a few statements.
 
     Raises:
         PostgresUnavailable: it does not answer, or something is wrong with a statement.
@@ -53,7 +53,7 @@ async def build(
     finish: Finish | None = None,
     hold: Hold | None = None,
 ) -> None:
-    """Waits until `builder` has filled `built`, and switches. Either way the builder ends.
+    """Wait until `builder` has filled `built`, and switch. Either way the builder ends.
 
     `finish` does what is quicker on full tables. `changing` is held while switching. For
     `hold` see `generations.switch`.

@@ -45,7 +45,7 @@ class Rows:
     async def load(
         self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], keys: Iterable[str]
     ) -> dict[str, VersionedRow]:
-        """The rows with these keys, as far as they exist."""
+        """Return the rows with these keys, as far as they exist."""
         records = await connection.fetch(self._load, list(keys))
         return {record["_key"]: self.codec.decode(record) for record in records}
 
@@ -55,7 +55,7 @@ class Rows:
         changed: dict[str, VersionedRow | None],
         new: Collection[str] = (),
     ) -> None:
-        """Writes rows; deletes those that are None. The table has none of the `new` keys."""
+        """Write rows; delete those that are None. The table has none of the `new` keys."""
         present = [(key, entry) for key, entry in changed.items() if entry is not None]
         fresh = [self.codec.encode(*row) for row in present if row[0] in new]
         if len(fresh) >= BULK:

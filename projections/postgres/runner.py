@@ -42,7 +42,7 @@ class ProjectionRunner:
         self.trouble: str | None = None
 
     async def run(self, work: Callable[[_Pool[asyncpg.Record]], Awaitable[None]]) -> None:
-        """Works for ever, with a fresh pool each time; what breaks is tried again."""
+        """Work for ever, with a fresh pool each time; what breaks is tried again."""
         while True:
             before = self.events
             try:
@@ -62,7 +62,7 @@ class ProjectionRunner:
     async def batches(
         self, subscription: AsyncGenerator[Batch, None], most: int
     ) -> AsyncGenerator[Batch, None]:
-        """What it delivers, in batches of at most `most` events; closes it in the end.
+        """Yield what it delivers, in batches of at most `most` events; close it in the end.
 
         Whoever asks for the next one is done with the one before.
         """
@@ -77,7 +77,7 @@ class ProjectionRunner:
                     self.ready.set()
 
     def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         return {
             "views": list(views),
             "position": self.progress.position,

@@ -30,19 +30,19 @@ __all__ = [
 
 
 def table_of(view: ViewDefinition) -> str:
-    """The live table, also for people's own SQL: `order_details`."""
+    """Return the live table, also for people's own SQL: `order_details`."""
     return generations.relation_of(view.name)
 
 
 def live(view: ViewDefinition) -> Live:
-    """What has the generations."""
+    """Return what has the generations."""
     return Live(view.name, table_of(view), "TABLE", fingerprint_of(view))
 
 
 async def prepare(
     connection: _Connection, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
 ) -> list[ViewDefinition]:
-    """Makes what is missing; gives the views whose live table is of another definition.
+    """Make what is missing; return the views whose live table is of another definition.
 
     Those keep their table until a new generation takes its place. What is left of builds
     that nobody finished is removed.
@@ -66,7 +66,7 @@ async def prepare(
 
 
 async def create(connection: _Connection, view: ViewDefinition, table: str) -> None:
-    """An empty table for the view's rows."""
+    """Create an empty table for the view's rows."""
     columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
     await connection.execute(
         # By bytes, whatever the database sorts text by: pages have one order in all stores.
@@ -77,14 +77,14 @@ async def create(connection: _Connection, view: ViewDefinition, table: str) -> N
 
 
 async def create_indexes(connection: _Connection, view: ViewDefinition, table: str) -> None:
-    """What the view's queries need. On a full table this is quicker than row by row."""
+    """Return what the view's queries need. On a full table this is quicker than row by row."""
     # Postgres names them itself: it knows how to cut a long name and keep it unique.
     for column in (*(f'"{field}", ' for field in view.indexes), ""):
         await connection.execute(f'CREATE INDEX ON "{table}" ({column}_started, _key)')
 
 
 async def begin_generation(connection: _Connection, view: ViewDefinition) -> str:
-    """An empty table beside the live one, at position 0; gives its name."""
+    """Create an empty table beside the live one, at position 0; return its name."""
     async with connection.transaction():
         table = await generations.name_next(connection, table_of(view))
         await create(connection, view, table)
@@ -98,5 +98,5 @@ async def switch(
     built: str,
     reached: Callable[[int], Awaitable[bool]],
 ) -> None:
-    """The built table takes the live one's place: see `generations.switch`."""
+    """Put the built table in the live one's place: see `generations.switch`."""
     await generations.switch(connection, live(view), built, reached)

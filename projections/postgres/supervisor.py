@@ -39,7 +39,7 @@ class PostgresSupervisor:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Makes tables and projectors. A view whose definition has changed is rebuilt first.
+        """Make tables and projectors. A view whose definition has changed is rebuilt first.
 
         Raises:
             PostgresUnavailable: it does not answer.
@@ -53,10 +53,10 @@ class PostgresSupervisor:
         self._placements.projectors = await self._start_projectors(list(self._views))
 
     async def scale(self, views: Sequence[str], number: int) -> None:
-        """Sets the number of partitions of these views.
+        """Set the number of partitions of these views.
 
         New projectors wait in front of the fence while the old ones work; cutting the key
-        space anew lets those in and these out.
+        space again lets those in and these out.
 
         Raises:
             ProjectionError: an actor does not come up; the old ones stay.
@@ -88,7 +88,7 @@ class PostgresSupervisor:
             await asyncio.gather(*(projector.end() for projector in leaving))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
-        """Builds a new generation of a view's table beside the live one, then switches.
+        """Build a new generation of a view's table beside the live one, then switch.
 
         Raises:
             ProjectionError, PostgresUnavailable: not done; the live table is as it was.
@@ -108,7 +108,7 @@ class PostgresSupervisor:
         )
 
     async def stop(self) -> None:
-        """Ends all projectors."""
+        """End all projectors."""
         await asyncio.gather(*(each.end() for each in self._placements.all_projectors))
 
     async def _start_projectors(self, views: Sequence[str]) -> dict[str, list[ActorHandle]]:

@@ -67,7 +67,7 @@ class QueryBus:
         timeout: float = 2.0,
         store: str | None = None,
     ) -> Answer:
-        """The answer of a store that has reached position `at_least`.
+        """Return the answer of a store that has reached position `at_least`.
 
         `store` is "memory" or "postgres"; by default the first that the view names.
         `timeout` is in seconds.
@@ -123,7 +123,7 @@ class QueryBus:
     async def live(
         self, query: Query, *, after: int | None = None
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """The row that a query asks for, now and after each change, with positions.
+        """Yield the row that a query asks for, now and after each change, with positions.
 
         Several changes in quick succession may come as their last state. `after` is the
         last position that the caller has seen: it gets no state older than that.
@@ -141,7 +141,7 @@ class QueryBus:
                 yield state
 
     async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
-        """The views that a store of theirs does not show at `position` after `timeout` seconds.
+        """Return the views that a store does not show at `position` after `timeout` seconds.
 
         Custom SQL projections count as views.
 

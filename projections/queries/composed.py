@@ -20,7 +20,7 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
-    """The result as JSON, or None, and the furthest position that an answer was of.
+    """Return the result as JSON, or None, and the furthest position that an answer was of.
 
     Raises:
         QueryFailed: the handler broke, or gave something else, or asked too much.
@@ -47,7 +47,7 @@ async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
 
 
 def rows_of(query: Query, body: bytes | None) -> Any:
-    """What a handler is sent for an answer: a row or None, or a list of rows, typed."""
+    """Return what a handler is sent for an answer: a row or None, or a list of rows, typed."""
     if isinstance(query, ComposedQuery):
         return None if body is None else type(query).__rayfold__.result.model_validate_json(body)
     if body is None:

@@ -25,7 +25,7 @@ class History:
     async def events(
         self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: str
     ) -> list[dict[str, Any]]:
-        """An aggregate's events in order, as written; none if it is unknown.
+        """Return an aggregate's events in order, as written; none if it is unknown.
 
         Raises:
             StoreUnavailable: the log cannot be read.
@@ -51,7 +51,7 @@ class History:
     async def as_of(
         self, view: ViewDefinition, key: str, stream: str, at: int | datetime
     ) -> tuple[bytes, int] | None:
-        """The view's row at that revision or time, and the position of its last event then.
+        """Return the view's row at that revision or time, and the position of its last event then.
 
         From the one stream; None if it had not begun.
 

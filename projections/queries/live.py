@@ -35,7 +35,7 @@ class Listener:
         self.arrived = asyncio.Event()
 
     def offer(self, result: RowResult) -> None:
-        """A new state; one that was not taken yet is replaced."""
+        """Take a new state; one that was not taken yet is replaced."""
         self.newest = result
         self.arrived.set()
 
@@ -54,7 +54,7 @@ class LiveQueries:
     async def follow(
         self, view: str, key: str, after: int
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """The row as it is, then each state that it comes to; several at once may be one.
+        """Yield the row as it is, then each state that it comes to; several at once may be one.
 
         With each state comes a position in `$all` that shows it; none is older than `after`,
         nor than the state before, whichever replica tells of it. A row that is deleted is
@@ -93,7 +93,7 @@ class LiveQueries:
             self._interest.set()
 
     async def _talk(self) -> None:
-        """Runs while anybody listens; with another replica when one goes away."""
+        """Run while anybody listens; with another replica when one goes away."""
         while self._listeners:
             replica = self._choose()
             if replica is None:
@@ -127,7 +127,7 @@ class LiveQueries:
                 await replica.watch(self._name, [])
 
     async def _tell_interest(self, replica: ReplicaHandle) -> None:
-        """Keeps the replica told of which rows are followed, while the other call waits."""
+        """Keep the replica told of which rows are followed, while the other call waits."""
         while True:
             await self._interest.wait()
             self._interest.clear()

@@ -41,7 +41,7 @@ async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> 
 async def first_failure(
     connection: Connection, schema: str, work: Sequence[Work]
 ) -> tuple[int, Exception] | None:
-    """Executes one event after the other; which one fails, with those before it done."""
+    """Execute one event after the other; which one fails, with those before it done."""
     for at, each in enumerate(work):
         try:
             await execute(connection, schema, [each])

@@ -64,7 +64,7 @@ class SqlProjector:
         self.progress = self.following.progress
 
     async def run(self) -> None:
-        """Follows the log for ever; what breaks is tried again from the checkpoint."""
+        """Follow the log for ever; what breaks is tried again from the checkpoint."""
         await self.following.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -126,7 +126,7 @@ class SqlProjector:
     def _work(
         self, records: list[RawRecord], skipped: list[Parked]
     ) -> tuple[list[Work], Parked | None]:
-        """What the records lead to, up to one that has to stop the projection."""
+        """Return what the records lead to, up to one that has to stop the projection."""
         work = []
         for raw in records:
             try:
@@ -152,7 +152,7 @@ class SqlProjector:
     async def _execute(
         self, connection: Connection, work: list[Work], skipped: list[Parked]
     ) -> Parked | None:
-        """Does it; gives the event that has to stop the projection."""
+        """Do it; return the event that has to stop the projection."""
         try:
             if any(each.statements for each in work):
                 await execute(connection, self._schema, work)
@@ -177,7 +177,7 @@ class SqlProjector:
         return {self._projection.name: self._schema}
 
     async def replay(self, view: str, key: str) -> bool:
-        """Tries again what is parked under `key`; False if it failed again. `view` is its own name.
+        """Try again what is parked under `key`; False if it failed again. `view` is its own name.
 
         An event that was skipped is executed now, after whatever came later; one on which
         the projection stopped is executed in its place. One that was discarded is not.
@@ -221,7 +221,7 @@ class SqlProjector:
         return self._pool.acquire()
 
     async def _go_on(self, parked: Parked) -> bool:
-        """Lets the projection try again; whether it came over the event."""
+        """Let the projection try again; whether it came over the event."""
         self._mended.set()
         until = time.monotonic() + PATIENCE
         while self.stopped is parked or (
@@ -237,7 +237,7 @@ class SqlProjector:
         return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
 
     def status(self) -> dict[str, Any]:
-        """Counts, for operators."""
+        """Return counts, for operators."""
         name = self._projection.name
         counts = self.following.status([name], parked=len(self.parked()))
         if self.stopped is None:
@@ -249,5 +249,5 @@ class SqlProjector:
 
 
 def _key(raw: RawRecord) -> str:
-    """What operators know an event by; there are no rows to name."""
+    """Return what operators know an event by; there are no rows to name."""
     return f"{raw.revision}@{raw.stream}"

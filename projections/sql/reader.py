@@ -37,7 +37,7 @@ class SqlReader:
         self._schemas = {each.name: live(each).relation for each in registry.projections.values()}
 
     async def ask(self, query: SqlQuery, at_least: int, deadline: float) -> RowResult:
-        """An answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
+        """Return an answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
             Behind: the projector did not come so far in time.

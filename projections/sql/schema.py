@@ -13,20 +13,20 @@ Projection = type[SqlProjection]
 
 
 def live(projection: Projection) -> Live:
-    """What has the generations."""
+    """Return what has the generations."""
     relation = generations.relation_of(projection.name)
     return Live(projection.name, relation, "SCHEMA", fingerprint_of(projection))
 
 
 def fingerprint_of(projection: Projection) -> str:
-    """Changes with whatever makes old tables useless. Handlers say so by `version`."""
+    """Return a text that changes with whatever makes old tables useless."""
     events = sorted(event.__rayfold__.name for event in projection.handlers)
     text = f"sql 1 {projection.version} {events} {projection.schema}"
     return blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 async def prepare(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
-    """Makes what is missing; gives the projections whose live tables are of another definition.
+    """Make what is missing; return the projections whose live tables are of another definition.
 
     Raises:
         asyncpg.PostgresError: a `schema` is wrong, or we may not create schemas.

@@ -30,7 +30,7 @@ class SqlSupervisor:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Makes schemas and projectors. What has a changed definition is rebuilt first.
+        """Make schemas and projectors. What has a changed definition is rebuilt first.
 
         Raises:
             PostgresUnavailable: it does not answer, or does not take a `schema`.
@@ -49,7 +49,7 @@ class SqlSupervisor:
         await answering(self._placements.all_sql)
 
     async def rebuild(self, rebuild: Rebuild) -> None:
-        """Builds a new generation of a projection's schema beside the live one, then switches.
+        """Build a new generation of a projection's schema beside the live one, then switch.
 
         Raises:
             ProjectionError, PostgresUnavailable: not done; the live tables are as they were.
@@ -67,7 +67,7 @@ class SqlSupervisor:
         )
 
     async def stop(self) -> None:
-        """Ends all projectors."""
+        """End all projectors."""
         await asyncio.gather(*(each.end() for each in self._placements.all_sql))
 
     def _projector(self, name: str, built: str | None = None) -> ActorHandle:

@@ -16,7 +16,7 @@ class Progress:
         self._order = count()
 
     def advance(self, position: int) -> None:
-        """The store has come so far; wakes whom that satisfies."""
+        """Note that the store has come so far; wake whom that satisfies."""
         if position > self.position:
             self.position = position
         while self._waiting and self._waiting[0][0] <= self.position:
@@ -25,14 +25,14 @@ class Progress:
                 waiting.set_result(None)
 
     def release(self) -> None:
-        """The store will come no further: whoever waits looks for another."""
+        """Let go whoever waits: the store will come no further."""
         waiting, self._waiting = self._waiting, []
         for _, _, each in waiting:
             if not each.done():
                 each.set_result(None)
 
     async def reached(self, position: int, timeout: float) -> bool:
-        """Waits until the store has come so far; False after `timeout` seconds."""
+        """Wait until the store has come so far; False after `timeout` seconds."""
         if self.position >= position:
             return True
         if timeout <= 0:

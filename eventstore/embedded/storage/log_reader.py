@@ -130,7 +130,7 @@ class LogReader:
         return StreamInfo(sid, last, metadata)
 
     def stream_id(self, name: str) -> int:
-        """Number of a stream; 0 if it has none."""
+        """Return the number of a stream; 0 if it has none."""
         return self._by_name.find(self._db, name)
 
     def _name(self, sid: int) -> str:

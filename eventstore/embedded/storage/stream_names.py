@@ -99,7 +99,7 @@ class StreamNames:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_KEY, str(newest)))
 
     def find(self, db: sqlite3.Connection, name: str) -> int:
-        """Number of a committed stream; 0 if there is none of this name."""
+        """Return the number of a committed stream; 0 if there is none of this name."""
         number = self._in_memory(name)
         if number is not None:
             return number

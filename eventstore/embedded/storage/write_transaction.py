@@ -190,7 +190,7 @@ class WriteTransaction:
         return (row[0], row[1]) if row else None
 
     def stage(self, state: StreamState, event: Proposed, revision: int | None = None) -> Event:
-        """Number an event and put it into the transaction. The caller has checked the stream."""
+        """Give an event its number and put it into the transaction; the stream is checked."""
         if not state.sid:
             state.sid = self._next_sid
             self._next_sid += 1

@@ -184,7 +184,7 @@ def test_in_postgres(
         await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         half = history[: len(history) // 2]
         await run(BadLog(half, cut, overlap), partitions, half[-1].position if half else 0)
-        # Stopped, the key space cut anew, started again.
+        # Stopped, the key space cut again, started again.
         await run(BadLog(history, cut, overlap), then, history[-1].position if history else 0)
         found = {}
         for view in views:

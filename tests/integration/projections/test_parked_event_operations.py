@@ -1,4 +1,4 @@
-"""What operators do about parked events: which store folds on, and which folds anew."""
+"""What operators do about parked events: which store folds on, and which rebuilds."""
 
 from __future__ import annotations
 

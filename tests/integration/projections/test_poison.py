@@ -1,4 +1,4 @@
-"""Events that cannot be folded: what stands still, what goes on, and how it is mended."""
+"""Events that cannot be folded: what is parked, what goes on, and how it is mended."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_a_discarded_event_is_left_out_for_good_and_the_rest_folded_once(d
         await add(log, "a", 100)
         await there(log, [projector])
         assert await totals(dsn) == {"a": 107}
-    # Also by whoever folds the view anew: a build, a replica, a verification.
+    # Also by whoever folds the view again: a build, a replica, a verification.
     connection = await asyncpg.connect(dsn)
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await connection.close()

@@ -186,7 +186,7 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
     assert asked(http, f"/demand/{sku}", token).json()["quantity"] == 6
     _wait_until_ready(http)
     assert http.get("/operators/verify").json() == {"differences": []}
-    # For good: also who folds anew leaves it out.
+    # For good: also who folds again leaves it out.
     run_rayfold(shop, "rebuild", "bestsellers")
     run_rayfold(shop, "rebuild", "demand")
     assert _parked(http) == []

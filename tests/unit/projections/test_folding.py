@@ -1,4 +1,4 @@
-"""Which events concern which rows, when something of a view stands still."""
+"""Which events concern which rows, when something of a view is parked."""
 
 from __future__ import annotations
 
