@@ -7,6 +7,7 @@ from typing import cast
 
 from eventstore.embedded.http2 import frames
 from eventstore.embedded.http2.call import RECEIVE_WINDOW, Http2Call
+from eventstore.embedded.http2.connections import Connections
 from eventstore.embedded.http2.frames import ProtocolError
 from eventstore.embedded.http2.hpack import Decoder, HpackError
 
@@ -18,6 +19,8 @@ _MAX_BLOCK = 128 << 10
 _MAX_CALLS = 20_000
 _TURN = 1 << 20
 """Bytes of responses for one turn of the loop, and what the socket's buffer holds."""
+_PREFACE_TIMEOUT = 5.0
+"""Seconds in which a peer says that it speaks HTTP/2; a port scanner never does."""
 _KEEPALIVE = 10.0
 """Seconds of silence after which the peer is asked for a sign of life, and given as much again."""
 
@@ -27,7 +30,7 @@ Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], None]
 class Connection(asyncio.Protocol):
     """Parses what arrives and counts the windows; ``dispatch`` starts the calls."""
 
-    def __init__(self, dispatch: Dispatch, registry: set["Connection"]) -> None:
+    def __init__(self, dispatch: Dispatch, registry: Connections) -> None:
         self._dispatch = dispatch
         self._registry = registry
         self._loop = asyncio.get_running_loop()
@@ -63,6 +66,8 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_TURN)
         self.peer = str(transport.get_extra_info("peername"))
         self._registry.add(self)
+        if self._transport.is_closing():
+            return
         greeting = {
             0x3: _MAX_CALLS,
             frames.SETTING_INITIAL_WINDOW: RECEIVE_WINDOW,
@@ -71,7 +76,7 @@ class Connection(asyncio.Protocol):
         }
         self.send(frames.settings(greeting))
         self.send(frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
-        self._keepalive = self._loop.call_later(_KEEPALIVE, self._check_alive)
+        self._keepalive = self._loop.call_later(_PREFACE_TIMEOUT, self._check_preface)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what ran."""
@@ -123,6 +128,12 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.close()
+
+    def _check_preface(self) -> None:
+        if self._preface:
+            self._keepalive = self._loop.call_later(_KEEPALIVE, self._check_alive)
+        else:
+            self.abort()
 
     def _check_alive(self) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -358,6 +369,16 @@ class Connection(asyncio.Protocol):
         """Take no new calls; the peer opens another connection elsewhere. No stream is too late:
         a call that crosses this frame is refused with a status, which says more."""
         self.send(frames.goaway(frames.MAX_WINDOW, frames.NO_ERROR))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no call, or has not even said that it speaks HTTP/2."""
+        return not self.calls
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def close(self) -> None:
         """Send what is queued, then close."""

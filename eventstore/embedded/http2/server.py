@@ -11,6 +11,7 @@ from grpc import StatusCode
 from eventstore.embedded.http2 import frames, hpack
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
+from eventstore.embedded.http2.connections import Connections
 from eventstore.embedded.http2.tls import check_credentials
 from eventstore.embedded.protocol.call import Call, Methods, Streaming, Unary, only_request
 from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_V1_MESSAGE
@@ -19,6 +20,8 @@ from eventstore.embedded.protocol.errors import RpcError, handler_failed
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_HANDSHAKE_TIMEOUT = 5.0
+"""Seconds for a TLS handshake: until its end a connection is not counted."""
 _GRACE = 1.0
 """Seconds for running writes at a stop; a commit takes milliseconds."""
 
@@ -33,7 +36,7 @@ class GrpcServer:
     def __init__(self, methods: Methods, tls: ssl.SSLContext | None = None) -> None:
         self._methods = methods
         self._tls = tls
-        self._connections: set[Connection] = set()
+        self._connections = Connections()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._endless: set[asyncio.Task[None]] = set()
@@ -49,6 +52,7 @@ class GrpcServer:
             port,
             backlog=_BACKLOG,
             ssl=self._tls,
+            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT if self._tls is not None else None,
         )
         listening = self._server.sockets[0]
         bound: int = listening.getsockname()[1]
@@ -61,7 +65,7 @@ class GrpcServer:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.say_goodbye()
         for task in self._tasks & self._endless:
             task.cancel()
@@ -71,7 +75,7 @@ class GrpcServer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.close()
 
     def _dispatch(
