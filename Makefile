@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check test clients bench bench-growth profile lock
+.PHONY: install up check docs test clients bench bench-growth profile lock
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -21,6 +21,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The documentation site, into site/; without a network. The variable silences an advertisement.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Where there is npm, the types that TypeScript clients get are tested too.
 TYPESCRIPT := tests/contract/api/typescript

@@ -1,4 +1,4 @@
-"""The profile behind docs/performance.md: whose time a sample is."""
+"""The profile behind docs/explanation/performance.md: whose time a sample is."""
 
 from __future__ import annotations
 
