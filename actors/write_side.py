@@ -205,6 +205,8 @@ class WriteSide:
         return [*self._hosts, *(each for each in self._dedicated.clients if each.outstanding)]
 
     def _actor(self, name: str) -> Any:
+        if self._lost:
+            raise RpcDisconnected("Ray is started again")
         settings = self.settings
         return (
             ray.remote(HostActor)

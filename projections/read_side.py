@@ -76,11 +76,14 @@ class ReadSide:
         side = cls(registry, settings)
         await asyncio.gather(side._memory.start(), side._start_postgres())
         await side.monitor.look()
-        side._tasks = [
-            asyncio.create_task(side._watch()),
-            asyncio.create_task(side.scaling.by_load()),
-        ]
+        side._begin()
         return side
+
+    async def lose(self) -> None:
+        """Call no actor any more: the Ray that ran them is gone."""
+        await self._end_tasks()
+        for handle in self.placements.all:
+            handle.lose()
 
     async def heal(self) -> None:
         """Start every actor again: the Ray that ran them is gone, and there is another one."""
@@ -88,18 +91,28 @@ class ReadSide:
             handle.respawn()
         await self.monitor.look()
         await self._memory.start_restarted()
+        self._begin()
 
     async def stop(self) -> None:
         """End subscriptions, remove the actors, close connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_tasks()
         await self.rebuilds.stop()
         await asyncio.gather(
             self._memory.stop(), self._postgres.stop(), self._competing.stop(), self._sql.stop()
         )
         self._postgres_reader.close()
         await self._log.close()
+
+    def _begin(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self.scaling.by_load()),
+        ]
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.

@@ -11,7 +11,7 @@ import pytest
 
 from actors.host.host import HostLimits
 from actors.write_side import WriteSettings, WriteSide
-from deploy.stack.up import ray_runtime
+from deploy.stack import ray_runtime
 from rayfold import Registry
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -38,7 +38,9 @@ class Health:
         """Return 200 if any part can serve: what the others would serve is answered with 503."""
         parts = await self._parts()
         missing = self._missing(parts)
-        if len(missing) == len(parts):
+        # Servers that others depend on serve no request by themselves.
+        serving = {part["part"] for part in parts if part.get("serves", True)}
+        if serving <= {part["part"] for part in missing}:
             raise _not_ready(missing or [{"part": "all", "since": None}])
         return json_reply({"status": "ready"})
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 
 class Display:
-    """Parts with their state and how long they took. On standard error."""
+    """Shows parts with their state and how long they took. On standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ def locked(data: Path) -> Iterator[Path]:
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
+        keep_private(data)
         lock = FileLock(data / "lock", timeout=0)
         lock.acquire()
     except Timeout as error:
@@ -40,13 +42,21 @@ def locked(data: Path) -> Iterator[Path]:
         lock.release()
 
 
+def keep_private(data: Path) -> None:
+    """Let nobody but the owner look into the folder, whatever made it.
+
+    Postgres runs as a user of its own when we are root: it may pass through, and see no more.
+    """
+    data.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
 def announce(data: Path, url: str) -> None:
     """Tell other commands where the gateway of this folder is."""
     (data / _GATEWAY).write_text(json.dumps({"url": url}))
 
 
 def gateway_of(data: Path) -> str:
-    """Where the gateway of a folder is.
+    """Return where the gateway of a folder is.
 
     Raises:
         StartError: none is running.

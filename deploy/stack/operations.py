@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-from actors.write_side import WriteSide
-from projections.read_side import ReadSide
+if TYPE_CHECKING:  # they import Ray, which reads its environment then
+    from actors.write_side import WriteSide
+    from projections.read_side import ReadSide
+
+
+class Server(Protocol):
+    """What everything depends on: the event store, Postgres, Ray."""
+
+    def status(self) -> dict[str, Any]:
+        """Return it as a part of the status."""
+        ...
 
 
 class StackOperations:
     """See `api.operators.Operations`."""
 
-    def __init__(self, writes: WriteSide, reads: ReadSide) -> None:
+    def __init__(self, writes: WriteSide, reads: ReadSide, servers: Sequence[Server]) -> None:
         self._writes = writes
         self._reads = reads
+        self._servers = servers
 
     async def parts(self) -> list[dict[str, Any]]:
         """See `Operations.parts`."""
-        return [*await self._writes.status(), *self._reads.monitor.status()]
+        servers = [server.status() for server in self._servers]
+        return [*await self._writes.status(), *self._reads.monitor.status(), *servers]
 
     async def scale(self, target: str, count: int) -> None:
         """See `Operations.scale`."""

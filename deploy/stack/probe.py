@@ -1,0 +1,65 @@
+"""A server that everything depends on, asked every second whether it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from deploy.stack.child_process import ChildProcess
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two questions."""
+
+SILENCE = 1.5
+"""Seconds without an answer after which the server counts as not ready."""
+
+
+class Probe:
+    """A server of ours or somebody's, and whether it answers: one may run and be stopped."""
+
+    def __init__(
+        self, name: str, ask: Callable[[], Awaitable[str | None]], process: ChildProcess | None
+    ) -> None:
+        """`ask` raises, or returns what is wrong; nothing is `None`."""
+        self.name = name
+        self._ask = ask
+        self._process = process
+        self._wrong: str | None = None
+        self._since = 0.0
+
+    def status(self) -> dict[str, Any]:
+        """Return the server as a part of the status, which serves no request by itself."""
+        part: dict[str, Any] = {"part": self.name, "kind": "server", "serves": False, "ready": True}
+        if self._process is not None:
+            part |= self._process.status()
+        if self._wrong is not None and part["ready"]:
+            part |= {"ready": False, "error": self._wrong}
+        return part
+
+    async def watch(self) -> None:
+        """Ask again and again; say in the log when it stops and when it begins to answer."""
+        while True:
+            await self.look()
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """Ask once."""
+        try:
+            async with asyncio.timeout(SILENCE):
+                wrong = await self._ask()
+        except TimeoutError:
+            wrong = f"no answer in {SILENCE} s"
+        except Exception as error:  # whatever its client raises
+            wrong = f"{type(error).__name__}: {error}".splitlines()[0]
+        if wrong is not None and self._wrong is None:
+            self._since = time.monotonic()
+            log.error("a server does not answer", extra={"server": self.name, "error": wrong})
+        elif wrong is None and self._wrong is not None:
+            seconds = round(time.monotonic() - self._since, 1)
+            log.warning("a server answers again", extra={"server": self.name, "seconds": seconds})
+        self._wrong = wrong

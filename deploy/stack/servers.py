@@ -1,0 +1,109 @@
+"""Event store and Postgres: ours where none is given, and watched in either case."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+
+from deploy.errors import StartError
+from deploy.stack.child_process import ChildProcess
+from deploy.stack.display import Display
+from deploy.stack.postgres_process import PostgresProcess
+from deploy.stack.probe import Probe
+from deploy.stack.settings import Settings
+from deploy.stack.starting import keep_going
+from deploy.stack.store_process import StoreProcess
+from eventstore.errors import StoreError
+from eventstore.kurrentdb.log import EventLog
+
+ANSWER = 15.0
+"""Seconds for a server that was given to answer at the start."""
+
+NEARLY_FULL = 8 * 1024 * 1024
+"""Bytes on the disk below which the embedded store is not ready: it will refuse writes soon."""
+
+
+async def start_eventstore(
+    settings: Settings,
+    prefixes: Sequence[str],
+    data: Path,
+    parts: AsyncExitStack,
+    display: Display,
+) -> tuple[str, Probe]:
+    """Return the event store's URI; its probe reads streams that begin with `prefixes`.
+
+    Raises:
+        StartError: it does not answer.
+    """
+    process: StoreProcess | None = None
+    with display.part("event store"):
+        uri = settings.eventstore
+        if uri is None:
+            process = StoreProcess(data / "eventstore")
+            parts.push_async_callback(process.stop)
+            uri = await process.start()
+            (data / "eventstore.uri").write_text(uri)
+        log = EventLog(uri)
+        parts.push_async_callback(log.close)
+        try:
+            async with asyncio.timeout(ANSWER):
+                await log.connect()
+        except (StoreError, TimeoutError, ValueError) as error:
+            raise StartError(
+                f"the event store at {uri} does not answer ({type(error).__name__}): "
+                "check --eventstore"
+            ) from error
+
+    async def ask() -> str | None:
+        await log.end_position(prefixes)
+        if process is not None and (free := shutil.disk_usage(data).free) < NEARLY_FULL:
+            return f"its disk is full: {free} bytes are free"
+        return None
+
+    return uri, _watched("eventstore", ask, process, parts)
+
+
+async def start_postgres(
+    settings: Settings, data: Path, parts: AsyncExitStack, display: Display
+) -> tuple[str, Probe]:
+    """Return Postgres' DSN.
+
+    Raises:
+        StartError: it does not answer.
+    """
+    process: PostgresProcess | None = None
+    with display.part("postgres"):
+        dsn = settings.postgres
+        if dsn is None:
+            process = PostgresProcess(data / "postgres")
+            parts.push_async_callback(process.stop)
+            dsn = await process.start()
+        try:
+            pool = await asyncpg.create_pool(dsn, min_size=0, max_size=1, timeout=ANSWER)
+            await pool.fetchval("SELECT 1")
+        except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
+            reason = str(error).split("\n")[0] or type(error).__name__
+            raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
+        parts.callback(pool.terminate)
+
+    async def ask() -> str | None:
+        await pool.fetchval("SELECT 1")
+        return None
+
+    return dsn, _watched("postgres", ask, process, parts)
+
+
+def _watched(
+    name: str,
+    ask: Callable[[], Awaitable[str | None]],
+    process: ChildProcess | None,
+    parts: AsyncExitStack,
+) -> Probe:
+    probe = Probe(name, ask, process)
+    keep_going(probe.watch(), parts)
+    return probe

@@ -1,0 +1,205 @@
+"""The stack's parts, started in the order in which they need each other, and the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.errors import StartError
+from deploy.stack import folder, listening, ray_runtime
+from deploy.stack.display import Display
+from deploy.stack.local_ray import LocalRay
+from deploy.stack.operations import Server, StackOperations
+from deploy.stack.servers import start_eventstore, start_postgres
+from deploy.stack.settings import Settings
+from deploy.stack.starting import in_thread, keep_going, together
+from rayfold import RayfoldError, Registry
+from rayfold.runtime.garbage_collection import collect_rarely
+
+if TYPE_CHECKING:
+    from actors.write_side import WriteSide
+    from projections.read_side import ReadSide
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "rayfold"
+
+CATCH_UP_TIMEOUT = 30.0
+"""Seconds that the gateway, which serves already, waits for the views before it says `ready`."""
+
+REMINDER = 5.0
+"""Seconds after which it says again what it waits for."""
+
+
+async def run(
+    settings: Settings,
+    registry: Registry,
+    data: Path,
+    parts: AsyncExitStack,
+    stop: asyncio.Event,
+    take_signals: Callable[[], None],
+) -> None:
+    """Start everything and serve until `stop`; `parts` undoes what was started.
+
+    `take_signals` takes signals back that Ray has taken.
+
+    Raises:
+        StartError: a part does not come up.
+    """
+    display = Display()
+
+    def start_ray() -> None:
+        ray_runtime.start(settings.ray_address, NAMESPACE, lambda: not stop.is_set(), data)
+
+    async def ray() -> None:
+        with display.part("ray"):
+            parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
+            await in_thread(start_ray)
+            take_signals()
+
+    with display.shown():
+        (eventstore, store), (postgres, database), _ = await together(
+            start_eventstore(settings, registry.prefixes, data, parts, display),
+            start_postgres(settings, data, parts, display),
+            ray(),
+        )
+        folder.keep_private(data)  # Postgres' wheel opens it for its own user
+        try:
+            writes, reads = await together(
+                _write_side(settings, registry, eventstore, parts, display),
+                _read_side(settings, registry, eventstore, postgres, parts, display),
+            )
+        except RayfoldError as error:
+            raise StartError(str(error)) from error
+    servers: list[Server] = [store, database]
+    if settings.ray_address is None:
+        local = LocalRay(data, start_ray)
+        servers.append(local)
+        keep_going(local.watch([writes, reads], take_signals), parts)
+    await _serve(
+        settings, registry, data, writes, reads, StackOperations(writes, reads, servers), stop
+    )
+
+
+async def _write_side(
+    settings: Settings,
+    registry: Registry,
+    eventstore: str,
+    parts: AsyncExitStack,
+    display: Display,
+) -> WriteSide:
+    # Imported here, since it pulls in Ray, which reads its environment on import.
+    from actors.write_side import WriteSettings, WriteSide
+
+    with display.part("write side"):
+        side = await WriteSide.start(
+            registry,
+            WriteSettings(
+                settings.domain,
+                eventstore,
+                hosts=settings.write_hosts,
+                namespace=NAMESPACE,
+                dedicated=settings.dedicated_actors,
+            ),
+        )
+        parts.push_async_callback(side.stop)
+        return side
+
+
+async def _read_side(
+    settings: Settings,
+    registry: Registry,
+    eventstore: str,
+    postgres: str,
+    parts: AsyncExitStack,
+    display: Display,
+) -> ReadSide:
+    from projections.read_side import ReadSide
+    from projections.settings import ReadSettings
+
+    with display.part("read side"):
+        side = await ReadSide.start(
+            registry,
+            ReadSettings(
+                settings.domain,
+                eventstore,
+                postgres,
+                memory_replicas=settings.memory_replicas,
+                postgres_reads=settings.postgres_reads,
+                postgres_partitions=settings.postgres_partitions,
+                autoscale=settings.autoscale,
+                namespace=NAMESPACE,
+            ),
+        )
+        parts.push_async_callback(side.stop)
+        return side
+
+
+async def _serve(
+    settings: Settings,
+    registry: Registry,
+    data: Path,
+    writes: WriteSide,
+    reads: ReadSide,
+    operations: StackOperations,
+    stop: asyncio.Event,
+) -> None:
+    from api.app import create_app
+    from api.http.auth import Role, Token
+    from api.http.server import serve
+
+    app = create_app(
+        registry,
+        writes.bus,
+        reads.bus,
+        reads.history,
+        operations,
+        tokens=[
+            Token(name, each.token.get_secret_value(), Role[each.role.upper()])
+            for name, each in settings.tokens.items()
+        ],
+        hosts=settings.hosts,
+    )
+    url = listening.url(settings.host, settings.port)
+    async with AsyncExitStack() as waiting:
+
+        def serving() -> None:
+            folder.announce(data, listening.local_url(settings.host, settings.port))
+            keep_going(_say_ready(reads, url), waiting)
+
+        try:
+            await serve(app, settings.host, settings.port, stop=stop, on_ready=serving)
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise StartError(f"{where} cannot be bound: {error}") from error
+
+
+async def _say_ready(reads: ReadSide, url: str) -> None:
+    """Say that it is ready once the views are, or that it serves without some of them."""
+    reminding = asyncio.create_task(_remind(reads))
+    try:
+        await reads.monitor.caught_up(CATCH_UP_TIMEOUT)
+    except RayfoldError as error:
+        log.warning("serving without all views", extra={"reason": error, "behind": _behind(reads)})
+    finally:
+        reminding.cancel()
+    collect_rarely()
+    sys.stdout.write(f"ready {url}\n")
+    sys.stdout.flush()
+
+
+async def _remind(reads: ReadSide) -> None:
+    seconds = 0.0
+    while True:
+        await asyncio.sleep(REMINDER)
+        seconds += REMINDER
+        log.warning("waiting for views", extra={"behind": _behind(reads), "seconds": seconds})
+
+
+def _behind(reads: ReadSide) -> str:
+    return ", ".join(each["part"] for each in reads.monitor.status() if not each["ready"])

@@ -1,0 +1,50 @@
+"""How things are started: at once, in threads where they block, and undone when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run what blocks; when cancelled, still wait for it, so that it can be undone."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def together(*starting: Awaitable[Any]) -> list[Any]:
+    """Run all at once; when one fails or we are cancelled, end the others first."""
+    tasks = [asyncio.ensure_future(each) for each in starting]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def keep_going(work: Coroutine[Any, Any, None], parts: AsyncExitStack) -> None:
+    """Run work that ends with `parts`; if it breaks before, the log says so."""
+
+    async def run() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("work in the background broke", extra={"work": repr(work)})
+
+    task = asyncio.create_task(run())
+
+    async def ended() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    parts.push_async_callback(ended)
