@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -76,6 +77,8 @@ async def start_postgres(
     Raises:
         StartError: it does not answer.
     """
+    # Its traceback at every attempt to connect again: the probe says it once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     process: PostgresProcess | None = None
     with display.part("postgres"):
         dsn = settings.postgres
