@@ -48,7 +48,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def served(installed: Path, tmp_path: Path) -> Iterator[Stack]:
     """`rayfold up` of that environment, in an empty working folder."""
-    stack = Stack(tmp_path / "data", command=[str(installed / "bin" / "rayfold")], folder=tmp_path)
+    command = [str(installed / "bin" / "rayfold")]
+    # A test before this one may have told Ray where our folders are.
+    stack = Stack(tmp_path / "data", command=command, folder=tmp_path, PYTHONPATH="")
     stack.start()
     yield stack
     assert stack.stop() == 0
