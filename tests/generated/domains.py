@@ -14,6 +14,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 from pydantic import create_model
 
+from eventstore.records import NewRecord
 from rayfold import (
     Aggregate,
     Command,
@@ -23,10 +24,13 @@ from rayfold import (
     Query,
     Registry,
     Rejected,
+    Upcaster,
     View,
+    key_text,
     on,
+    starts,
 )
-from tests.generated.field_types import ORDERED, FieldType, row_types
+from tests.generated.field_types import ORDERED, FieldType, row_types, texts
 from tests.generated.names import NAMES, PAGE_OWN
 
 How = Literal["one", "two", "none", "no", "break"]
@@ -38,7 +42,11 @@ class MadeUp:
     """A domain, and what may be sent to it."""
 
     registry: Registry
-    commands: list[tuple[type[Command], st.SearchStrategy[Any]]]
+    commands: st.SearchStrategy[Command]
+    old: st.SearchStrategy[tuple[str, NewRecord]]
+    """Records that stand in streams since long ago, or are from somebody else; with the stream."""
+    poisonous: bool
+    """Some of it cannot be read, or cannot be kept in Postgres."""
 
 
 @dataclass
@@ -48,9 +56,18 @@ class _Kind:
     command: type[Command]
     event: type[Event]
     fields: dict[str, FieldType]
+    category: str
+    upcasters: dict[str, Upcaster]
+
+    def events(self) -> st.SearchStrategy[Event]:
+        """Events of it."""
+        return st.builds(self.event, **{name: field.values for name, field in self.fields.items()})
 
 
 _types = st.sampled_from(ORDERED) | row_types
+
+POISON = st.sampled_from(["\0", "x" * 3000]) | texts
+"""Texts that some store has trouble with."""
 
 IDS = [
     FieldType(str, st.sampled_from(["a", "b-c", "ö/ö", "%2F", " "])),
@@ -65,16 +82,22 @@ def domains(draw: st.DrawFn) -> MadeUp:
     module = ModuleType("made_up")
     kinds: list[_Kind] = []
     commands = []
+    poisonous = draw(st.booleans())
     for category in ("thing", "other_thing")[: draw(st.integers(1, 2))]:
         id_type = draw(st.sampled_from(IDS))
-        own = [draw(_kinds(category, number, id_type)) for number in range(draw(st.integers(1, 2)))]
+        own = [
+            draw(_kinds(category, number, id_type, poisonous))
+            for number in range(draw(st.integers(1, 2)))
+        ]
         kinds += own
         aggregate = _aggregate(category, own, draw(st.sampled_from([1, 2, 500])))
         setattr(module, category, aggregate)
         for kind in own:
             values = {name: field.values for name, field in kind.fields.items()}
             hows = st.sampled_from(["one", "one", "one", "two", "none", "no", "break"])
-            commands.append((kind.command, st.builds(kind.command, how_=hows, **values)))
+            commands.append(st.builds(kind.command, how_=hows, **values))
+            for name, each in kind.upcasters.items():
+                setattr(module, name, each)
     for number in range(draw(st.integers(1, 3))):
         view = draw(_views(f"view-{number}", kinds))
         setattr(module, f"view_{number}", view)
@@ -83,13 +106,35 @@ def domains(draw: st.DrawFn) -> MadeUp:
     for member in vars(module).values():
         if isinstance(member, type):
             member.__module__ = "made_up"
-    return MadeUp(Registry([module]), commands)
+    old = st.one_of(*(_old_records(kind, poisonous) for kind in kinds))
+    return MadeUp(Registry([module]), st.one_of(*commands), old, poisonous)
 
 
 @st.composite
-def _kinds(draw: st.DrawFn, category: str, number: int, id_type: FieldType) -> _Kind:
+def _old_records(draw: st.DrawFn, kind: _Kind, poisonous: bool) -> tuple[str, NewRecord]:
+    event: Any = draw(kind.events())
+    name, data = event.__rayfold__.name, event.__rayfold__.encode(event)
+    names = [name, f"Once{name}", "Unwanted"] if kind.upcasters else [name]
+    event_type = draw(st.sampled_from(names))
+    if poisonous:
+        event_type = draw(st.sampled_from([event_type] * 5 + ["NobodyKnowsIt"]))
+        data = draw(st.sampled_from([data] * 5 + [b"{", b"[]", b'{"id_": []}']))
+    version = "1" if kind.upcasters else str(event.__rayfold__.version)
+    identity = str(draw(st.uuids()))
+    stream = f"{kind.category}-{key_text(event.id_)}"
+    return stream, NewRecord(event_type, data, {"schemaVersion": version}, identity)
+
+
+@st.composite
+def _kinds(
+    draw: st.DrawFn, category: str, number: int, id_type: FieldType, poisonous: bool
+) -> _Kind:
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
     fields = {"id_": id_type, **{name: draw(_types) for name in names}}
+    if poisonous:
+        fields[names[0]] = FieldType(str, POISON)
+    if draw(st.booleans()):
+        fields["many_"] = FieldType(list[str], st.lists(st.sampled_from("abc"), max_size=3))
     annotations: Any = {name: (field.annotation, ...) for name, field in fields.items()}
     stem = f"{category.title().replace('_', '')}{number}"
     command = create_model(
@@ -102,10 +147,29 @@ def _kinds(draw: st.DrawFn, category: str, number: int, id_type: FieldType) -> _
         how_=(How, ...),
         **annotations,
     )
+    name, upcasts = f"Was{stem}", draw(st.sampled_from([None, None, "same", "two", "none"]))
     event = create_model(
-        f"Was{stem}", __base__=Event, __cls_kwargs__={"name": f"Was{stem}"}, **annotations
+        name,
+        __base__=Event,
+        __cls_kwargs__={"name": name, "version": 2 if upcasts else 1},
+        **annotations,
     )
-    return _Kind(command, event, fields)
+    upcasters = _upcasters(name, upcasts) if upcasts else {}
+    return _Kind(command, event, fields, category, upcasters)
+
+
+def _upcasters(name: str, what: str) -> dict[str, Upcaster]:
+    def upcast(data: dict[str, Any]) -> Any:
+        return {"same": data, "two": [(name, data), (name, data)], "none": None}[what]
+
+    return {
+        f"upcast_{name}": Upcaster(name, 1, upcast),
+        f"rename_{name}": Upcaster(f"Once{name}", 1, lambda data: (name, data)),
+        "unwanted": UNWANTED,
+    }
+
+
+UNWANTED = Upcaster("Unwanted", 1, lambda data: None)
 
 
 def _aggregate(category: str, kinds: list[_Kind], snapshot_every: int) -> Any:
@@ -156,7 +220,7 @@ def _views(draw: st.DrawFn, name: str, kinds: list[_Kind]) -> Any:
         if all(each.fields.get(field) == kind for each in followed)
     }
     keys = [field for field, kind in shared.items() if kind in ORDERED or field == "id_"]
-    key = draw(st.sampled_from(keys or ["text_"]))
+    key = draw(st.sampled_from([*keys, "text_"]))
     held = {field: kind for field, kind in shared.items() if field != key}
     fields: Any = {
         field: (Optional[kind.annotation], None)  # noqa: UP045
@@ -166,13 +230,15 @@ def _views(draw: st.DrawFn, name: str, kinds: list[_Kind]) -> Any:
     ordered = [field for field, kind in held.items() if kind in ORDERED]
     indexes = draw(st.lists(st.sampled_from(ordered), unique=True)) if ordered else []
     poison = draw(st.sampled_from([0, 0, 2, 3]))
+    wrong = draw(st.sampled_from([None, None, None, "a dict", "a field"]))
     deletes = draw(st.sampled_from([0, 0, 4]))
     many = key == "text_" and draw(st.booleans())
 
     def key_of(event: Any) -> Any:
         if key != "text_":
             return getattr(event, key)
-        return [str(event.id_), "all"] if many else str(event.id_)
+        own = key_text(event.id_)
+        return [own, "all", *getattr(event, "many_", ())] if many else own
 
     def fold(row: Any, event: Any) -> Any:
         count = row.count_ + 1
@@ -180,6 +246,8 @@ def _views(draw: st.DrawFn, name: str, kinds: list[_Kind]) -> Any:
             raise ValueError(f"{count} is poison")
         if deletes and count % deletes == 0:
             return None
+        if wrong and count == 2:
+            return {} if wrong == "a dict" else Message.replace(row, count_="two")
         return Message.replace(
             row, count_=count, **{field: getattr(event, field) for field in held}
         )
@@ -192,16 +260,26 @@ def _views(draw: st.DrawFn, name: str, kinds: list[_Kind]) -> Any:
         count_=(int, 0),
         **fields,
     )
-    marked = on(*(kind.event for kind in followed), key=key_of)(fold)
-    return type(base)(
+    marked = {"fold_": staticmethod(on(*(each.event for each in followed), key=key_of)(fold))}
+    if draw(st.booleans()):
+        first, *others = (each.event for each in followed)
+
+        def begin(event: Any, row_key: Any) -> Any:
+            return view(**{key: row_key}, **{field: getattr(event, field) for field in held})
+
+        marked = {"begin_": staticmethod(starts(first, key=key_of)(begin))}
+        if others:
+            marked["fold_"] = staticmethod(on(*others, key=key_of)(fold))
+    view = type(base)(
         name.title().replace("-", ""),
         (base,),
-        {"fold_": staticmethod(marked), "__module__": "made_up"},
+        {**marked, "__module__": "made_up"},
         name=name,
         key=key,
         indexes=tuple(indexes),
         on_poison=draw(st.sampled_from(["park", "park", "stop"])),
     )
+    return view
 
 
 def _queries(view: Any) -> list[Any]:

@@ -18,11 +18,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.errors import DecisionFailed
+from actors.errors import DecisionFailed, StreamUnreadable
 from actors.local import LocalRuntime
 from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
 from projections.memory import replica as replica_module
 from projections.memory.replica import Replica
+from projections.operations.differences import Difference
 from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.postgres import runner, schema
@@ -67,6 +70,11 @@ class Stores:
         self.log = log
         self.dsn = dsn
         self.views: list[ViewDefinition] = list(made.registry.views.values())
+        self.refused: set[tuple[str, str]] = set()
+        """Rows that Postgres does not take, by view and key. Memory has them.
+
+        The key is empty where the whole view has stopped in Postgres.
+        """
 
     async def follow(self, partitions: int, rebuild: bool = False) -> None:
         """From a start to a stop: come to the log's end, rebuild if asked to, and verify."""
@@ -84,6 +92,7 @@ class Stores:
         async with running(replica, *projectors):
             for part in (replica, *projectors):
                 assert await part.progress.reached(end, TIMEOUT), part.status()
+            self._note(*projectors)
             await self.verify(replica, end)
             if not rebuild:
                 return
@@ -102,9 +111,17 @@ class Stores:
 
         async with running(builder):
             assert await reached(end), builder.status()
+            self._note(builder)
             if "stopped" in builder.status():
                 return  # what serves goes on to serve
             await self._with_connection(lambda each: schema.switch(each, view, table, reached))
+
+    def _note(self, *projectors: Projector) -> None:
+        parked = [each for projector in projectors for each in projector.parked()]
+        for each in parked:
+            if each.by_store:
+                view = self.registry.views[each.view]
+                self.refused.add((view.name, "" if view.on_poison == "stop" else each.key))
 
     async def verify(self, replica: Replica, end: int) -> None:
         """Nothing differs from a fold of the log; queries of both stores give the same."""
@@ -119,14 +136,23 @@ class Stores:
                     ("memory", replica.snapshot(view.name, asked)),
                     ("postgres", await reader.snapshot(view.name, asked)),
                 ):
-                    assert compare_store(store, table, asked, found, end) == []
+                    differences = compare_store(store, table, asked, found, end)
+                    assert [each for each in differences if not self._is_refused(each)] == []
                 for ask in asks_of(view, table.rows):
+                    if self._lacks(view.name, ask.key):
+                        continue
                     [remembered] = replica.answer([ask])
                     stored = await reader.ask(ask, time.monotonic() + TIMEOUT)
                     assert isinstance(remembered, RowResult)
-                    assert remembered.body == stored.body, ask
+                    assert same(view, remembered.body, stored.body), ask
         finally:
             reader.close()
+
+    def _is_refused(self, difference: Difference) -> bool:
+        return difference.store == "postgres" and self._lacks(difference.view, difference.key)
+
+    def _lacks(self, view: str, key: str | None) -> bool:
+        return (view, key) in self.refused or (view, "") in self.refused
 
     async def _with_connection(self, do: Any) -> Any:
         connection = await asyncpg.connect(self.dsn)
@@ -136,18 +162,37 @@ class Stores:
             await connection.close()
 
 
+def same(view: ViewDefinition, one: bytes | None, other: bytes | None) -> bool:
+    """Whether two documents say the same; the order of what is in a set does not count."""
+    if one is None or other is None:
+        return one is other
+    return one == other or (
+        view.model.model_validate_json(one, extra="ignore")
+        == view.model.model_validate_json(other, extra="ignore")
+    )
+
+
 def asks_of(view: ViewDefinition, keys: Iterable[str]) -> list[RowQuery]:
     """Every row by its key, and one that is not there."""
     return [RowQuery(view.name, key, 0, {}, 0, None) for key in (*keys, "no such key")]
 
 
-async def traffic(runtime: LocalRuntime, commands: Sequence[Any]) -> None:
+async def append(log: MemoryLog, records: Sequence[tuple[str, NewRecord]]) -> None:
+    """Write records that no command of today has led to."""
+    for stream, record in records:
+        await log.append([StreamAppend(stream, ANY, [record])])
+
+
+async def traffic(made: MadeUp, log: MemoryLog, commands: Sequence[Any]) -> None:
     """Send them all; what is refused or breaks is told so, and nothing else is."""
+    runtime = LocalRuntime(made.registry, log)
     for command in commands:
         try:
             await runtime.send(command)
         except (Rejected, DecisionFailed):
             assert command.how_ in ("no", "break")
+        except StreamUnreadable:
+            assert made.poisonous
         else:
             assert command.how_ not in ("no", "break")
 
@@ -162,15 +207,15 @@ async def traffic(runtime: LocalRuntime, commands: Sequence[Any]) -> None:
 @given(data=st.data())
 async def test_all_stores_agree_with_the_log(postgres: str, data: st.DataObject) -> None:
     made = data.draw(domains())
-    some = st.lists(st.one_of(*(values for _, values in made.commands)), max_size=8)
+    commands, old = st.lists(made.commands, max_size=8), st.lists(made.old, max_size=3)
     connection = await asyncpg.connect(postgres)
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     await connection.close()
-    runtime = LocalRuntime(made.registry)
-    assert isinstance(runtime.log, MemoryLog)
-    stores = Stores(made, runtime.log, postgres)
-    await traffic(runtime, data.draw(some))
+    log = MemoryLog()
+    stores = Stores(made, log, postgres)
+    await append(log, data.draw(old))
+    await traffic(made, log, data.draw(commands))
     await stores.follow(partitions=1)
-    restarted = LocalRuntime(made.registry, runtime.log)
-    await traffic(restarted, data.draw(some))
+    await append(log, data.draw(old))
+    await traffic(made, log, data.draw(commands))
     await stores.follow(partitions=data.draw(st.integers(1, 2)), rebuild=True)
