@@ -133,8 +133,9 @@ class Folding:
     def fold(self, step: Step, before: VersionedRow | None) -> VersionedRow | None:
         """Return the row after the event; as it was where the event breaks it, or has to wait."""
         view, key, event, value, also = step
-        if view.name in self.stopped:
-            return before
+        stopped = self.stopped.get(view.name) if self.stopped else None
+        if stopped is not None and event.position >= stopped.position:
+            return before  # what stands before, in the same batch, is folded all the same
         if self.rows_parked and (view.name, key) in self.rows_parked:
             self.hold(view, key, event)
             return before
@@ -213,8 +214,12 @@ class Folding:
     ) -> None:
         parked = park(view.on_poison, view.name, key, at, error, by_store=by_store)
         if view.on_poison is OnPoison.STOP:
-            if self.stopped.setdefault(view.name, parked) is parked:
-                self._noted.stopped.append(parked)
+            first = self.stopped.get(view.name)
+            # All of a batch is decoded before any of it is folded: what breaks then stands before.
+            if first is None or parked.position < first.position:
+                self.stopped[view.name] = parked
+                others = [each for each in self._noted.stopped if each.view != view.name]
+                self._noted.stopped[:] = [*others, parked]
         else:
             self.park(parked)
             self._noted.parked.append(parked)

@@ -28,6 +28,7 @@ from projections.memory.replica import Replica
 from projections.operations.differences import Difference
 from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
+from projections.poison import Parked
 from projections.postgres import runner, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
@@ -70,6 +71,7 @@ class Stores:
         self.log = log
         self.dsn = dsn
         self.views: list[ViewDefinition] = list(made.registry.views.values())
+        self.parked: list[Parked] = []
         self.refused: set[tuple[str, str]] = set()
         """Rows that Postgres does not take, by view and key. Memory has them.
 
@@ -118,6 +120,7 @@ class Stores:
 
     def _note(self, *projectors: Projector) -> None:
         parked = [each for projector in projectors for each in projector.parked()]
+        self.parked += parked
         for each in parked:
             if each.by_store:
                 view = self.registry.views[each.view]
@@ -137,7 +140,8 @@ class Stores:
                     ("postgres", await reader.snapshot(view.name, asked)),
                 ):
                     differences = compare_store(store, table, asked, found, end)
-                    assert [each for each in differences if not self._is_refused(each)] == []
+                    found = [each for each in differences if not self._is_refused(each)]
+                    assert found == [], (self.refused, self.parked)
                 for ask in asks_of(view, table.rows):
                     if self._lacks(view.name, ask.key):
                         continue

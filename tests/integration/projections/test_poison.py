@@ -151,6 +151,28 @@ async def test_a_view_that_says_so_stops_as_a_whole_and_goes_on_when_mended(
         assert await totals(dsn, "strict") == {"a": 16, "b": 5}
 
 
+async def test_what_stands_before_the_event_that_stops_a_view_is_folded(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "a", 2, event_type="Whatever")  # is found while all of a batch is decoded
+    async with running(log, dsn, STRICT):
+        assert await totals(dsn, "strict") == {"a": 1}
+
+
+async def test_a_view_stops_at_the_first_of_two_poisons_however_each_is_found(
+    dsn: str, broken: set[int]
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2)
+    await add(log, "b", 5, event_type="Whatever")
+    async with running(log, dsn, STRICT) as [projector]:
+        assert "cannot add 13" in projector.status()["stopped"]["strict"]
+    broken.clear()
+    async with running(log, dsn, STRICT) as [projector]:
+        assert await totals(dsn, "strict") == {"a": 16}
+        assert "Whatever" in projector.status()["stopped"]["strict"]
+
+
 async def test_an_unreadable_event_parks_its_stream(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1)
