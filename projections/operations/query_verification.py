@@ -96,7 +96,7 @@ def _texts(view: ViewDefinition, body: bytes) -> tuple[str | None, ...]:
 
 @cache
 def _indexed_fields(view: ViewDefinition) -> type[Message]:
-    """A model of the indexed fields alone, whatever is in the others."""
+    """Return a model of the indexed fields alone, whatever is in the others."""
     infos = view.model.model_fields
     fields: Any = {field: (infos[field].rebuild_annotation(), ...) for field in view.indexes}
     return create_model("Indexed", __base__=Message, **fields)
