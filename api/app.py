@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Collection
 
 from litestar import Litestar
+from litestar.exceptions import MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
 from api.commands.records import CommandRecords
-from api.commands.routes import CommandRoutes, Commands, views_of
+from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
 from api.commands.status import CommandStatus
 from api.http.auth import Principals, Token
 from api.http.endpoint import Endpoint
@@ -72,7 +73,7 @@ def create_app(
     ]
     app = Litestar(
         [*endpoint.options(), *handlers],  # OPTIONS first, or Litestar adds its own
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, MethodNotAllowedException: on_no_such_method},
         openapi_config=None,
         logging_config=None,
         debug=False,  # or an environment variable could turn on pages with our source

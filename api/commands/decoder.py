@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.envelope import Envelope, stream_of
 from api.http import headers as read
+from api.http.dates import date_fields, refuse_numbers
 from api.http.headers import Headers
 from api.http.problems import invalid, invalid_field, malformed
 from rayfold import CommandDefinition, Registry
+
+_WHOLE_FLOAT = re.compile(rb"[0-9](\.0|[eE])")
+_EXACT = 2**53
+"""Up to here a float tells one integer from the next."""
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -39,6 +45,7 @@ class CommandDecoder:
         self.aggregate = registry.owner[model]
         self._derived_id = derived_id
         self._path_fields = path_fields
+        self._dates = date_fields(model)
         # A path holds text; fields of other types are read as pydantic reads text.
         self._numbers: dict[str, TypeAdapter[Any]] = {}
         for field in path_fields:
@@ -58,6 +65,7 @@ class CommandDecoder:
         self._check_sources(fields)
         for name in self._path_fields:
             fields[name] = self._from_path(name, path[name])
+        refuse_numbers(fields, self._dates)
         command_id = read.command_id(headers)
         if self._derived_id is not None and self._derived_id not in fields:
             fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
@@ -109,7 +117,18 @@ def _object(body: bytes) -> dict[str, Any]:
         raise malformed("the body must be a JSON object")
     if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
         _refuse_nul(fields)
+    if _WHOLE_FLOAT.search(body):
+        return {name: _with_integers(each) for name, each in fields.items()}
     return fields
+
+
+def _with_integers(value: Any) -> Any:
+    """Return JSON with 2 where it said 2.0 or 2e0: to JSON, which knows numbers alone, it is 2."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
+    if isinstance(value, dict):
+        return {name: _with_integers(each) for name, each in value.items()}
+    return [_with_integers(each) for each in value] if isinstance(value, list) else value
 
 
 def _refuse_nul(fields: dict[str, Any]) -> None:

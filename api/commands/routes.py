@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from litestar import Request, Response
+from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
 from msgspec.json import encode
 
@@ -17,7 +19,7 @@ from api.commands.records import CommandRecord, CommandRecords, Rejection
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import at_least, token, wait_seconds
-from api.http.problems import Problem
+from api.http.problems import Problem, on_http
 from api.http.reply import Fields, Reply, json_bytes
 from api.operators.metrics import Metrics
 from api.queries.resources import aggregate_of
@@ -63,45 +65,37 @@ class CommandRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all commands by name."""
         declared = [
-            endpoint.handler(declared.method, declared.path, self._declared(declared), Role.WRITER)
-            for declared in self._registry.routes
-            if declared.method != "GET"
+            endpoint.handler(route.method, route.path, self._taking(route), Role.WRITER)
+            for route in self._registry.routes
+            if route.method != "GET"
         ]
-        return [
-            *declared,
-            endpoint.handler("POST", "/commands/{name}", self._by_name(), Role.WRITER),
+        derived = {route.message: route.derived_id for route in self._registry.routes}
+        by_name = [
+            endpoint.handler(
+                "POST",
+                f"/commands/{name}",
+                self._handler(CommandDecoder(self._registry, each, (), derived.get(each.model))),
+                Role.WRITER,
+            )
+            for name, each in self._registry.commands.items()
         ]
+        return [*declared, *by_name]
 
-    def _declared(self, declared: Route) -> Handler:
-        command: Any = declared.message
-        decoder = CommandDecoder(
-            self._registry, command.__rayfold__, declared.parameters, declared.derived_id
+    def _taking(self, route: Route) -> Handler:
+        command: Any = route.message
+        return self._handler(
+            CommandDecoder(self._registry, command.__rayfold__, route.parameters, route.derived_id)
         )
 
+    def _handler(self, decoder: CommandDecoder) -> Handler:
         async def take(call: Call) -> Reply:
-            return await self._take(decoder, call, call.path)
+            return await self._take(decoder, call)
 
         return take
 
-    def _by_name(self) -> Handler:
-        derived = {route.message: route.derived_id for route in self._registry.routes}
-        decoders = {
-            name: CommandDecoder(self._registry, command, (), derived.get(command.model))
-            for name, command in self._registry.commands.items()
-        }
-
-        async def take(call: Call) -> Reply:
-            name = call.path["name"]
-            decoder = decoders.get(name)
-            if decoder is None:
-                raise Problem(404, "unknown-command", f"no command is named {name!r}")
-            return await self._take(decoder, call, {})
-
-        return take
-
-    async def _take(self, decoder: CommandDecoder, call: Call, path: Mapping[str, str]) -> Reply:
+    async def _take(self, decoder: CommandDecoder, call: Call) -> Reply:
         headers = call.headers
-        envelope = decoder.envelope(path, await call.body(), headers, call.principal)
+        envelope = decoder.envelope(call.path, await call.body(), headers, call.principal)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
         receipt = await self._send(envelope, decoder.aggregate)
@@ -165,6 +159,16 @@ class CommandRoutes:
         if waited is not None:
             headers += waited
         return json_bytes(body, 202, headers)
+
+
+def on_no_such_method(
+    request: Request[Any, Any, Any], error: MethodNotAllowedException
+) -> Response[bytes]:
+    """Answer a POST to a command that is not there, which is on the path of commands' ids."""
+    name = request.scope["path"].removeprefix("/commands/")
+    if request.method == "POST" and name != request.scope["path"]:
+        return Problem(404, "unknown-command", f"no command is named {name!r}").response()
+    return on_http(request, error)
 
 
 def views_of(registry: Registry) -> dict[AggregateType, list[str]]:

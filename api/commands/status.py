@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from litestar.handlers import HTTPRouteHandler
 
@@ -11,7 +10,7 @@ from api.commands.records import CAPACITY, CommandRecord, CommandRecords
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import id_of_key
-from api.http.problems import Problem, invalid_field
+from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
 from api.queries.routes import Queries
 from rayfold.registry import AggregateType
@@ -37,10 +36,6 @@ class CommandStatus:
         known = self._records.get(command_id)
         if known is not None:
             return json_reply({"command_id": command_id, **await self._describe(known)})
-        try:
-            UUID(given)
-        except ValueError as error:
-            raise invalid_field("command_id", "is no UUID and no known Idempotency-Key") from error
         raise Problem(
             404, "unknown-command-id", f"none of the last {CAPACITY} commands of this gateway"
         )

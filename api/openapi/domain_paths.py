@@ -27,7 +27,16 @@ from api.queries.resources import aggregate_of, is_live
 from rayfold import Command, Query, Registry, Route
 
 _AS_OF = query_parameter(
-    "as_of", TEXT, "The resource as it was: at a revision, or at an RFC 3339 time"
+    "as_of",
+    Given(
+        given={
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 10**18 - 1},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
+    ),
+    "The resource as it was: at a revision, or at an RFC 3339 time",
 )
 _PREFER_MINIMAL = Parameter(
     "Prefer",
@@ -135,8 +144,20 @@ class DomainPaths:
         row = self._schemas.answer(query)
         stream = Given(
             given={
-                "type": "string",
                 "description": f"Server-Sent Events: `data` is {row} as JSON, `id` its position",
+                # As `itemSchema` of OpenAPI 3.2: 3.1 has no word for what a stream is made of.
+                "x-itemSchema": {
+                    "type": "object",
+                    "required": ["id", "data"],
+                    "properties": {
+                        "id": {"type": "string"},
+                        "data": {
+                            "type": "string",
+                            "contentMediaType": JSON,
+                            "contentSchema": {"$ref": f"#/components/schemas/{row}"},
+                        },
+                    },
+                },
             }
         )
         paths[f"{route.path}/live"] = PathItem(

@@ -34,7 +34,7 @@ class GatewayPaths:
                         "The command id, or the Idempotency-Key it was sent with",
                     )
                 ],
-                responses={"200": answer("What is known", "CommandStatus"), **problems(404, 422)},
+                responses={"200": answer("What is known", "CommandStatus"), **problems(404)},
             )
         )
         self._add_health(paths)

@@ -13,7 +13,7 @@ from litestar.openapi.spec import (
     RequestBody,
 )
 
-from api.http.headers import MAX_KEY, MAX_TIMEOUT
+from api.http.headers import DEFAULT_TIMEOUT, MAX_KEY, MAX_TIMEOUT
 from api.openapi.schemas import Given, ref
 
 TEXT = Given(given={"type": "string"})
@@ -27,17 +27,19 @@ IDEMPOTENCY_KEY = Parameter(
     Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY}),
     "The command id; a repeat gives the first receipt",
 )
+_REVISION = {"type": "string", "pattern": '^"[0-9]{1,18}"$'}
 IF_MATCH = Parameter(
     "If-Match",
     "header",
-    Given(given={"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$'}),
+    Given(given={"anyOf": [_REVISION, {"type": "string", "enum": ["*"]}]}),
     'The revision that the aggregate must have: `"<revision>"`',
 )
 TIMEOUT = Parameter(
     "Rayfold-Timeout",
     "header",
-    Given(given={"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT}),
-    "Seconds that the command may take, over queues and attempts; 15 without it",
+    Given(given={"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,6})?$", "examples": ["2.5"]}),
+    "Seconds that the command may take, over queues and attempts, at most "
+    f"{MAX_TIMEOUT:g}; {DEFAULT_TIMEOUT:g} without it",
 )
 PREFER = Parameter(
     "Prefer", "header", TEXT, "`wait=SECONDS`: answer when the views show the effect"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from api.http import headers as read
 from api.http.auth import Role
+from api.http.dates import date_fields, refuse_numbers
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
 from api.http.problems import Problem, invalid, invalid_field, malformed
@@ -150,12 +152,16 @@ def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     return path | given
 
 
+_dates_of = cache(date_fields)
+
+
 def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
     """Return the query that these texts mean.
 
     Raises:
         Problem: 422 where they do not fit.
     """
+    refuse_numbers(fields, _dates_of(query_type))
     try:
         query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
     except ValidationError as error:

@@ -9,7 +9,7 @@ from api.commands import records
 from rayfold import Rejected
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.problems import fields_of, problem
+from tests.unit.api.problems import problem
 
 KEY = "7a3e3f80-1f0e-4c38-9f5b-9a7a3d1f1c55"
 PLACE = f"/orders/{ORDER_ID}/place"
@@ -82,8 +82,8 @@ async def test_a_key_is_as_good_as_an_id(gateway: Gateway) -> None:
     assert (await gateway.http.get("/commands/order 17")).json()["status"] == "projected"
 
 
-async def test_what_is_neither_is_no_id(gateway: Gateway) -> None:
-    assert fields_of(await gateway.http.get("/commands/nonsense")) == {"command_id"}
+async def test_a_key_that_nobody_has_sent_is_unknown(gateway: Gateway) -> None:
+    problem(await gateway.http.get("/commands/nonsense"), 404, "unknown-command-id")
 
 
 def test_the_oldest_outcome_is_forgotten_first() -> None:

@@ -97,7 +97,10 @@ def test_a_stream_of_events_is_no_json(registry: Registry) -> None:
     assert live["operationId"] == "watchOrder"
     [(media_type, described)] = live["responses"]["200"]["content"].items()
     assert media_type == "text/event-stream"
-    assert described["schema"]["type"] == "string"
+    assert "type" not in described["schema"]
+    event = described["schema"]["x-itemSchema"]["properties"]
+    assert set(event) == {"id", "data"}
+    assert _references(event) == {"OrderDetails"}
 
 
 def test_each_representation_has_a_schema_of_its_own(registry: Registry) -> None:

@@ -6,7 +6,7 @@ const client = createClient<paths>({ baseUrl: "http://localhost:8000" });
 
 export async function fill(order_id: string): Promise<components["schemas"]["Receipt"]> {
   const { data, error } = await client.POST("/orders/{order_id}/lines", {
-    params: { path: { order_id }, header: { "Idempotency-Key": "line 1", "Rayfold-Timeout": 5 } },
+    params: { path: { order_id }, header: { "Idempotency-Key": "line 1", "Rayfold-Timeout": "5" } },
     body: { sku: "tea", quantity: 2, unit_price_cents: 450 },
   });
   if (error) throw new Error(`${error.title}: ${error.detail}`);

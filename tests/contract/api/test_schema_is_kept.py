@@ -1,0 +1,25 @@
+"""What the document says and what the gateway accepts and answers is the same."""
+
+from __future__ import annotations
+
+import os
+
+import schemathesis
+from hypothesis import HealthCheck, settings
+
+from tests.contract.api.answers import gateway
+
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "15"))
+
+schema = schemathesis.openapi.from_asgi("/schema", gateway().app)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES <= 15,  # a longer search is one at random: SCHEMATHESIS_EXAMPLES=500
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_gateway_does_what_the_document_says(case: schemathesis.Case) -> None:
+    case.call_and_validate(base_url="http://localhost:8000")
