@@ -87,6 +87,12 @@ def test_paths_in_prose_are_there(page: Path) -> None:
         assert (ROOT / path).exists(), f"{path} is not there"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+        assert re.search(rf"def {test}\(", (ROOT / file).read_text()), f"{file} has no {test}"
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=name_of)
 def test_a_page_says_its_kind(page: Path) -> None:
     kinds = {
