@@ -1,7 +1,14 @@
-"""What keeps the stack from starting, in one line for whoever started it."""
+"""What keeps the stack from starting, a line for each thing, for whoever started it."""
 
 from __future__ import annotations
 
 
 class StartError(Exception):
-    """Nothing is left running; the message says what to do."""
+    """Nothing is left running; the message says what to do. `reasons` has it line by line."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)

@@ -138,6 +138,8 @@ class Registry:
             self.routes += [route for route in member if route not in self.routes]
         elif not isinstance(member, type) or member.__module__ != module:
             return  # a class counts where it is defined, not wherever it is imported
+        elif _is_base(member):
+            return
         elif issubclass(member, Aggregate):
             self._register(self.aggregates, member.category, member, "category")
             self._mistakes += member.mistakes()
@@ -231,6 +233,13 @@ class Registry:
                 self._mistakes.append(
                     f"an upcaster reads version {version} of {name!r}, none reads {version + 1}"
                 )
+
+
+def _is_base(cls: type) -> bool:
+    """Tell whether a class has no name and others derive from it: it is nothing by itself."""
+    declared = getattr(cls, "__rayfold__", cls)
+    name = getattr(declared, "category" if issubclass(cls, Aggregate) else "name", None)
+    return name == "" and bool(cls.__subclasses__())
 
 
 def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:

@@ -43,12 +43,13 @@ def _options(
 
 
 def main() -> None:
-    """Run the console script: what keeps a command from its work is one line, and exit code 2."""
+    """Run the console script; whatever keeps a command from its work is a line each, and exit 2."""
     # As `python -m` does: a console script has its own folder on the path, not the user's.
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
         app()
     except StartError as error:
-        sys.stderr.write(f"rayfold: {' '.join(str(error).split())}\n")
+        for reason in error.reasons:
+            sys.stderr.write(f"rayfold: {' '.join(reason.split())}\n")
         sys.exit(2)

@@ -25,7 +25,7 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
     try:
         registry = Registry.load(settings.domain)
     except DomainError as error:
-        raise StartError(str(error)) from error
+        raise StartError(*error.mistakes) from error
     log = EventLog(uri)
     try:
         async for raw in _records(log, registry.prefixes, stream, follow):

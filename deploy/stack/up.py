@@ -95,4 +95,4 @@ def _registry(domain: str) -> Registry:
     try:
         return Registry.load(domain)
     except DomainError as error:
-        raise StartError(str(error)) from error
+        raise StartError(*error.mistakes) from error

@@ -93,5 +93,56 @@ def test_rayfold_up_tells_them_all_and_exits_with_2(tmp_path: Path) -> None:
     )
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
-    told = result.stderr.splitlines()
-    assert [each for each in SENTENCES if not any(each in line for line in told)] == []
+    told = [line for line in result.stderr.splitlines() if line.startswith("rayfold: ")]
+    assert sorted(told) == sorted(f"rayfold: {each}" for each in SENTENCES)
+    assert not any(tmp_path.iterdir())  # nothing was begun
+
+
+BASES = """
+from typing import Any
+from rayfold import *
+
+class Put(Command, name="put"):
+    id: str
+
+class WasPut(Event, name="WasPut"):
+    id: str
+
+class State(Message):
+    pass
+
+class Thing(Aggregate[State, Put, WasPut], category="thing", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state, command):
+        return [WasPut(id=command.id)]
+
+    @staticmethod
+    def evolve(state, event):
+        return state
+
+class Counted:
+    @staticmethod
+    @on(WasPut)
+    def was_put(row, event):
+        return row.replace(count=row.count + 1)
+
+class Counts(View):
+    id: str
+    count: int = 0
+
+class InMemory(Counted, Counts, name="in-memory", key="id", stores=("memory",)):
+    pass
+
+class InPostgres(Counted, Counts, name="in-postgres", key="id", stores=("postgres",)):
+    pass
+"""
+
+
+def test_a_base_of_views_needs_no_name_and_a_mixin_has_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "with_bases.py").write_text(BASES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry.load("with_bases")
+    assert [*registry.views] == ["in-memory", "in-postgres"]
+    assert all(len(view.folds) == 1 for view in registry.views.values())
