@@ -15,7 +15,7 @@ from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
 from deploy.stack.display import Display
 from deploy.stack.postgres_process import PostgresProcess
-from deploy.stack.probe import Probe
+from deploy.stack.probe import SILENCE, Probe
 from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
 from deploy.stack.store_process import StoreProcess
@@ -86,19 +86,14 @@ async def start_postgres(
             process = PostgresProcess(data / "postgres")
             parts.push_async_callback(process.stop)
             dsn = await process.start()
+        asking = _Asking(dsn)
+        parts.callback(asking.close)
         try:
-            pool = await asyncpg.create_pool(dsn, min_size=0, max_size=1, timeout=ANSWER)
-            await pool.fetchval("SELECT 1")
+            await asking.ask(ANSWER)
         except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
-        parts.callback(pool.terminate)
-
-    async def ask() -> str | None:
-        await pool.fetchval("SELECT 1")
-        return None
-
-    return dsn, _watched("postgres", ask, process, parts)
+    return dsn, _watched("postgres", asking.ask, process, parts)
 
 
 def _watched(
@@ -110,3 +105,27 @@ def _watched(
     probe = Probe(name, ask, process)
     keep_going(probe.watch(), parts)
     return probe
+
+
+class _Asking:
+    """A connection for one question. A pool would wait for a server that is stopped."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection | None = None
+
+    async def ask(self, timeout: float = SILENCE) -> None:
+        """Raise whatever keeps Postgres from answering."""
+        try:
+            if self._connection is None:
+                self._connection = await asyncpg.connect(self._dsn, timeout=timeout)
+            await self._connection.fetchval("SELECT 1")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection at once."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
