@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 
 from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
+from actors.deletion_watch import DeletionWatch
 from actors.envelope import Envelope, Outcome
 from actors.errors import BadScale, EventStoreUnavailable, InvalidCommand, WriteSideError
 from actors.host.host import HostLimits
@@ -67,6 +68,9 @@ class WriteSide:
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
         )
+        self._deletions = DeletionWatch(
+            EventLog(settings.eventstore), registry.prefixes, self._forget
+        )
         self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
         self._lost = False
         self._scaling = asyncio.Lock()
@@ -85,6 +89,7 @@ class WriteSide:
         side._hosts = await side._new_hosts(range(settings.hosts))
         side._sweeper = asyncio.create_task(side._sweep())
         side._watch.start()
+        side._deletions.start()
         return side
 
     async def scale(self, hosts: int) -> None:
@@ -167,6 +172,7 @@ class WriteSide:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._appends.stop()
+        await self._deletions.stop()
         await asyncio.gather(
             self._dedicated.close(), *(self._retire(client) for client in self._hosts)
         )
@@ -180,6 +186,13 @@ class WriteSide:
         if isinstance(outcome, EventStoreUnavailable):
             self._appends.failed(outcome.detail)
         return outcome
+
+    async def _forget(self, stream: str) -> None:
+        owner = self._aggregates[stream.partition("-")[0]]
+        if owner.placement is Placement.DEDICATED:
+            await self._dedicated.forget(stream)
+        elif self._hosts:
+            await self._hosts[self._table.host_of(stream)].forget(stream)
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
         clients = [

@@ -83,6 +83,7 @@ class Host:
         self._owners: dict[str, AggregateType] = {}
         self._ready: dict[str, None] = {}
         self._busy: set[str] = set()  # streams being loaded, or in a commit
+        self._stale: set[str] = set()  # of the busy ones, those that were deleted meanwhile
         self._deletions: dict[str, deque[asyncio.Event]] = {}  # each waits for its turn
         self._queued = 0
         self._commits = 0
@@ -145,6 +146,16 @@ class Host:
                 self._deletions.pop(stream, None)
             self._return(stream)
             self._start_commits()
+
+    def forget(self, stream: str) -> None:
+        """Take no more for granted what is known of a stream, as somebody has deleted it."""
+        if stream in self._busy:
+            self._stale.add(stream)
+        elif stream in self._cache:
+            self._cache.drop(stream)
+            if stream in self._ready:
+                del self._ready[stream]
+                self._make_ready(stream, optimistic=False)
 
     # Arrival
 
@@ -221,6 +232,9 @@ class Host:
 
     def _return(self, stream: str) -> None:
         """Take the stream back: it is neither being loaded nor in a commit any more."""
+        if stream in self._stale:
+            self._stale.discard(stream)
+            self._cache.drop(stream)
         deletions = self._deletions.get(stream)
         if deletions:
             deletions.popleft().set()  # the stream stays busy

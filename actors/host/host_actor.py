@@ -64,6 +64,10 @@ class HostActor:
         """Delete a stream of which this host is the writer; see `Host.delete`."""
         await self._running().delete(stream, tombstone=tombstone)
 
+    async def forget(self, stream: str) -> None:
+        """Fold a stream again before the next command; see `Host.forget`."""
+        self._running().forget(stream)
+
     async def drain(self) -> None:
         """Wait until everything accepted has its answer and snapshots are taken; then close."""
         if self._sweeper is not None:

@@ -66,6 +66,12 @@ class Dedicated:
         self._clients.move_to_end(stream)
         return client
 
+    async def forget(self, stream: str) -> None:
+        """Let a stream's actor fold it again, if there is one."""
+        client = self._clients.get(stream)
+        if client is not None:
+            await client.forget(stream)
+
     def lose(self) -> None:
         """Call no actor any more, as Ray is gone; forget those for which no command waits."""
         for stream, client in list(self._clients.items()):

@@ -92,6 +92,13 @@ class HostClient:
             except (RayError, RpcDisconnected, StoreUnavailable, TimeoutError) as error:
                 raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
 
+    async def forget(self, stream: str) -> None:
+        """Let the host fold a stream again; one that is away has forgotten it anyway."""
+        with suppress(RayError, RpcDisconnected, TimeoutError):
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                actor = await self.actor()
+                await actor.forget.remote(stream)
+
     async def status(self) -> dict[str, Any]:
         """Return what the host says of itself, `ready`, and `error` where it does not answer."""
         try:

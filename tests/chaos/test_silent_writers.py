@@ -14,7 +14,8 @@ import pytest
 from actors.envelope import enclose
 from actors.write_side import WriteSide
 from domain.orders.commands import AddLine, CreateOrder
-from rayfold import Placement, Registry
+from eventstore.kurrentdb.log import EventLog
+from rayfold import NotFound, Placement, Registry
 
 NOTICED = 3.0
 SERVED = 20.0
@@ -84,3 +85,25 @@ async def test_commands_wait_for_another_ray(
     await side.heal()
     assert (await waiting).revision == 1
     assert await not_ready(side) == []
+
+
+async def test_what_somebody_else_deletes_is_forgotten(
+    side: WriteSide, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.aggregates["order"], "placement", Placement.SHARDED)
+    order, log = uuid4(), EventLog(side.settings.eventstore)
+    await side.bus.send(enclose(registry, CreateOrder(order_id=order, customer_id="ada")))
+    before = await aggregates(side)
+    await log.delete_stream(f"order-{order}")
+    began = time.monotonic()
+    while (await aggregates(side) < before) is False:
+        assert time.monotonic() - began < 10
+        await asyncio.sleep(0.05)
+    line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
+    with pytest.raises(NotFound):
+        await side.bus.send(enclose(registry, line))
+    await log.close()
+
+
+async def aggregates(side: WriteSide) -> int:
+    return sum(part.get("aggregates", 0) for part in await side.status())

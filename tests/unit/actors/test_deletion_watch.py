@@ -1,0 +1,52 @@
+"""Deletions by others reach whoever has the aggregate in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+from actors.deletion_watch import DeletionWatch
+from actors.envelope import Done, enclose
+from actors.host.host import Host
+from domain.orders.commands import AddLine, CreateOrder
+from eventstore.memory import MemoryLog
+from rayfold import NotFound, Registry
+
+
+async def test_an_aggregate_that_somebody_deletes_is_forgotten() -> None:
+    registry, log = Registry.load("domain"), MemoryLog()
+    host, forgotten = Host(registry, log, "test"), asyncio.Queue[str]()
+
+    async def forget(stream: str) -> None:
+        host.forget(stream)
+        await forgotten.put(stream)
+
+    order = uuid4()
+    create = CreateOrder(order_id=order, customer_id="ada")
+    line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
+    await host.handle([enclose(registry, create), enclose(registry, line)])
+    watch = DeletionWatch(log, registry.prefixes, forget)
+    watch.start()
+    await asyncio.sleep(0)
+    await log.delete_stream(f"order-{order}")
+    assert await asyncio.wait_for(forgotten.get(), 10) == f"order-{order}"
+    [outcome] = await host.handle([enclose(registry, line)])
+    assert isinstance(outcome, NotFound)
+    [outcome] = await host.handle([enclose(registry, create)])
+    assert isinstance(outcome, Done)
+    assert outcome.revision == 2
+    await watch.stop()
+
+
+async def test_a_stream_that_is_deleted_under_a_commit_is_folded_after_it() -> None:
+    registry, log = Registry.load("domain"), MemoryLog()
+    host, order = Host(registry, log, "test"), uuid4()
+    create = CreateOrder(order_id=order, customer_id="ada")
+    line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
+    creating = asyncio.create_task(host.handle([enclose(registry, create)]))
+    await asyncio.sleep(0)
+    host.forget(f"order-{order}")
+    assert [type(outcome) for outcome in await creating] == [Done]
+    assert host.status()["aggregates"] == 0
+    [outcome] = await host.handle([enclose(registry, line)])
+    assert isinstance(outcome, Done)
