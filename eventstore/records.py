@@ -112,10 +112,14 @@ def metadata_of(raw: RawRecord) -> dict[str, str]:
 def recorded(registry: Registry, raw: RawRecord) -> list[RecordedEvent]:
     """Decode a record into today's event; upcasters may make several of it, or none.
 
+    What the server wrote itself is no event of the domain.
+
     Raises:
         UnknownEventType: the domain has no such type.
         UnreadableEvent: its data does not fit.
     """
+    if raw.event_type.startswith("$"):
+        return []
     try:
         version = int(_version(raw.metadata).schemaVersion)
     except (msgspec.DecodeError, ValueError):  # somebody else's metadata

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from eventstore.deletions import is_of_the_server
 from eventstore.records import RawRecord, recorded
+from projections.erasure import Erasures
 from projections.partitions import AlreadyProjected
 from projections.poison import Discarded, Held, Parked, park
 from rayfold import (
@@ -37,6 +39,8 @@ class Step(NamedTuple):
     """The key as the event has it."""
     also: tuple[Event, ...] = ()
     """What else the record is today, for the same row: upcasters may make several events of one."""
+    erases: bool = False
+    """The row's stream was deleted: it goes, with what is parked of it."""
 
 
 class Noted(NamedTuple):
@@ -45,6 +49,8 @@ class Noted(NamedTuple):
     parked: list[Parked]
     held: list[Held]
     stopped: list[Parked]
+    released: list[Parked]
+    """Parked no more: their stream was deleted."""
 
 
 class Folding:
@@ -54,7 +60,7 @@ class Folding:
         self._registry = registry
         self._views = list(views)
         self.parked: list[Parked] = []
-        self._noted = Noted([], [], [])
+        self._noted = Noted([], [], [], [])
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
         self.discarded: frozenset[Discarded] = frozenset()
@@ -65,6 +71,7 @@ class Folding:
         self._covered: dict[str, AlreadyProjected] = {}
         self._covered_until = 0
         self.left_out = 0
+        self._erasures = Erasures(registry, views)
         self._concerned = {
             event.model: [view for view in views if event.model in view.folds]
             for event in registry.events.values()
@@ -77,7 +84,10 @@ class Folding:
 
     def steps(self, raw: RawRecord) -> list[Step]:
         """Return the rows that the event concerns."""
-        views: Iterable[ViewDefinition] = self._by_name.get(raw.event_type, self._views)
+        known = self._by_name.get(raw.event_type)
+        if known is None and is_of_the_server(raw):
+            return self._erasing(raw)
+        views: Iterable[ViewDefinition] = self._views if known is None else known
         if not views:
             return []
         if raw.position <= self._covered_until:
@@ -96,6 +106,23 @@ class Folding:
         steps = [step for event in events for step in self._steps_of(event, raw)]
         if len(events) > 1:
             steps = _together(steps)
+        return steps
+
+    def _erasing(self, raw: RawRecord) -> list[Step]:
+        """Return the rows that go because their stream was deleted."""
+        erased = self._erasures.of(raw)
+        if erased is None:
+            return []
+        steps = []
+        no_event: Any = None
+        at = RecordedEvent(no_event, raw.stream, raw.revision, raw.position, {})
+        for view in erased.views:
+            if view.name in self.stopped or self._is_covered(view, None, raw):
+                continue
+            self._release_stream(view.name, erased.stream)
+            if view in erased.own and not self._is_covered(view, erased.key, raw):
+                self._release_row(view.name, erased.key)
+                steps.append(Step(view, erased.key, at, erased.key, erases=True))
         return steps
 
     def _steps_of(self, event: RecordedEvent, raw: RawRecord) -> Iterator[Step]:
@@ -132,10 +159,13 @@ class Folding:
 
     def fold(self, step: Step, before: VersionedRow | None) -> VersionedRow | None:
         """Return the row after the event; as it was where the event breaks it, or has to wait."""
-        view, key, event, value, also = step
+        view, key, event, value, also, erases = step
         stopped = self.stopped.get(view.name) if self.stopped else None
         if stopped is not None and event.position >= stopped.position:
             return before  # what stands before, in the same batch, is folded all the same
+        if erases:
+            self._release_row(view.name, key)
+            return None
         if self.rows_parked and (view.name, key) in self.rows_parked:
             self.hold(view, key, event)
             return before
@@ -151,7 +181,7 @@ class Folding:
 
     def take_noted(self) -> Noted:
         """Return what came up since the last call."""
-        noted, self._noted = self._noted, Noted([], [], [])
+        noted, self._noted = self._noted, Noted([], [], [], [])
         return noted
 
     def undo(self, noted: Noted) -> None:
@@ -162,6 +192,8 @@ class Folding:
                 self.rows_parked.discard((parked.view, parked.key))
             else:
                 self._streams.pop((parked.view, parked.stream), None)
+        for parked in noted.released:
+            self.park(parked)
         for parked in noted.stopped:
             self.stopped.pop(parked.view, None)
         self.left_out -= len(noted.held)
@@ -188,6 +220,32 @@ class Folding:
         """Events of that row are folded again."""
         self.parked.remove(parked)
         self.rows_parked.discard((parked.view, parked.key))
+
+    def _release_row(self, view: str, key: str) -> None:
+        """Forget what is parked of the row, and what waits behind it."""
+        if (view, key) not in self.rows_parked:
+            return
+        self._forget([each for each in self.parked if (each.view, each.key) == (view, key)])
+        held = [each for each in self._noted.held if (each.view, each.key) != (view, key)]
+        self.left_out -= len(self._noted.held) - len(held)
+        self._noted.held[:] = held
+
+    def _release_stream(self, view: str, stream: str) -> None:
+        """Forget that the stream is parked."""
+        if (view, stream) in self._streams:
+            place = (view, "", stream)
+            self._forget([each for each in self.parked if each[:3] == place])
+
+    def _forget(self, parked: list[Parked]) -> None:
+        for each in parked:
+            self.parked.remove(each)
+            self.rows_parked.discard((each.view, each.key))
+            if not each.key:
+                self._streams.pop((each.view, each.stream), None)
+            if each in self._noted.parked:
+                self._noted.parked.remove(each)
+            else:
+                self._noted.released.append(each)
 
     def adopt(self, view: str, fresh: Folding) -> None:
         """Forget what was parked of the view, and take what `fresh` has parked of it."""

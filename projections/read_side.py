@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.log import EventLog
 from projections.competing.supervisor import CompetingSupervisor
 from projections.memory.reader import MemoryReader
@@ -47,7 +48,9 @@ class ReadSide:
         self._sql = SqlSupervisor(registry, settings, placements)
         self.bus = QueryBus(registry, placements, memory_reader, self._postgres_reader, sql_reader)
         self.history = History(registry, log)
-        self.monitor = Monitor(placements, self._postgres_reader, log, registry.prefixes)
+        self.monitor = Monitor(
+            placements, self._postgres_reader, log, with_deletions(registry.prefixes)
+        )
         self.rebuilds = Rebuilds(registry, log, self._rebuilder)
         self.parked_events = ParkedEventOperations(registry, log, placements, self.rebuilds.done)
         self.verification = Verification(

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
@@ -45,7 +46,7 @@ class Backfill:
         after = await pool.fetchval(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
         )
-        subscription = self._store.subscribe(self._registry.prefixes, after or None)
+        subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after or None)
         async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 if batch.records:

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.kurrentdb.persistent_subscriptions import (
     Deliveries,
     Delivery,
@@ -144,10 +144,11 @@ class Consumer:
         applied = await self._applier.applied_of(pool, gap.raw.stream)
         behind: list[RawRecord] = []
         after = applied if applied >= 0 else None
-        async for raw in self._store.read_stream(gap.raw.stream, after=after):
-            if raw.revision > gap.raw.revision:
-                break
-            behind.append(raw)
+        with contextlib.suppress(StreamTombstoned):
+            async for raw in self._store.read_stream(gap.raw.stream, after=after):
+                if raw.revision > gap.raw.revision:
+                    break
+                behind.append(raw)
         await self._applier.apply(pool, behind, whole=True)
         await self._acknowledge(deliveries, [gap])
 

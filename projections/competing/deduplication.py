@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from eventstore.deletions import is_of_the_server
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discarded_events as discards
 from projections.competing.locks import lock
+from projections.erasure import Erasures
 from projections.errors import UnknownTarget
 from projections.poison import Discarded, Held, Parked, is_refused, park
 from projections.postgres import parked_events as parking
 from projections.postgres.rows import Rows
 from rayfold import (
+    RecordedEvent,
     Registry,
     RowChange,
     VersionedRow,
@@ -40,6 +43,8 @@ class _Step(NamedTuple):
     raw: RawRecord
     changes: list[RowChange]
     trouble: Exception | None = None
+    erased: str | None = None
+    """The stream that it deletes: then the rows go."""
 
 
 class Deduplication:
@@ -53,6 +58,7 @@ class Deduplication:
         self._view = view
         self._rows = Rows(view, table)
         self._discarded: frozenset[Discarded] = frozenset()
+        self._erasures = Erasures(registry, [view])
         self.table = self._rows.table
 
     async def load_discards(self) -> None:
@@ -109,6 +115,7 @@ class Deduplication:
                 await self._rows.store(connection, batch.changed)
             await self._save_applied(connection, applied)
             tables = {self._view.name: self.table}
+            await parking.erase(connection, tables, batch.released)
             await parking.save(connection, tables, batch.newly_parked, batch.held)
         return missing
 
@@ -145,6 +152,8 @@ class Deduplication:
                 batch.refuse(steps, key, error)
 
     def _step(self, raw: RawRecord) -> _Step:
+        if is_of_the_server(raw):
+            return self._erasing(raw)
         known = self._registry.events.get(raw.event_type)
         is_upcast = self._registry.is_upcast(raw.event_type)
         if known is not None and not is_upcast and known.model not in self._view.folds:
@@ -160,6 +169,15 @@ class Deduplication:
             each for each in changes if Discarded(name, each.key, *place) not in self._discarded
         ]
         return _Step(raw, wanted)
+
+    def _erasing(self, raw: RawRecord) -> _Step:
+        erased = self._erasures.of(raw)
+        if erased is None:
+            return _Step(raw, [])
+        no_event: Any = None
+        event = RecordedEvent(no_event, erased.stream, raw.revision, raw.position, {})
+        changes = [RowChange(erased.key, erased.key, event)] if erased.own else []
+        return _Step(raw, changes, erased=erased.stream)
 
     async def _applied(self, connection: Any, streams: set[str]) -> dict[str, int]:
         records = await connection.fetch(
@@ -231,6 +249,8 @@ class _Batch:
         self._view = view
         self._applied = applied
         self.rows: dict[str, VersionedRow | None] = {}
+        self._parked = list(parked)
+        self.released: list[Parked] = []
         self._rows_parked = {each.key for each in parked if each.key}
         self._streams_parked = {each.stream for each in parked if not each.key}
         self.changed: dict[str, VersionedRow | None] = {}
@@ -240,6 +260,9 @@ class _Batch:
     def take(self, step: _Step, whole: bool) -> bool:
         """Return whether the record is done with; if not, one of its stream is missing before."""
         stream, revision = step.raw.stream, step.raw.revision
+        if is_of_the_server(step.raw):  # its revisions are no part of the stream's
+            self._erase(step)
+            return True
         if revision <= self._applied[stream]:
             return True
         if revision > self._applied[stream] + 1 and not whole:
@@ -252,6 +275,26 @@ class _Batch:
         for change in step.changes:
             self.fold(step, change)
         return True
+
+    def _erase(self, step: _Step) -> None:
+        # Delivered again, it may come after the stream has begun anew.
+        keys = {
+            change.key
+            for change in step.changes
+            if (row := self.rows.get(change.key)) is None or row.position < step.raw.position
+        }
+        for key in keys:
+            self.rows[key] = self.changed[key] = None
+
+        def goes(each: Parked) -> bool:
+            return each.key in keys or (not each.key and each.stream == step.erased)
+
+        self.released += [each for each in self._parked if goes(each)]
+        self._parked = [each for each in self._parked if not goes(each)]
+        self.newly_parked = [each for each in self.newly_parked if not goes(each)]
+        self.held = [each for each in self.held if each.key not in keys]
+        self._rows_parked -= keys
+        self._streams_parked.discard(step.erased or "")
 
     def fold(self, step: _Step, change: RowChange) -> None:
         """Fold onto the row, unless that is parked."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import count
 
+from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.port import Log
 from projections.competing.backfill import Backfill
@@ -67,7 +68,9 @@ class CompetingSupervisor:
                 position = await schema.position_of(connection, schema.table_of(view))
             # The table says where its group begins, and not what the store remembers: the
             # database may be another one by now, or an older backup.
-            await self._groups.create(group_of(view), self._registry.prefixes, position)
+            await self._groups.create(
+                group_of(view), with_deletions(self._registry.prefixes), position
+            )
         self._placements.consumers = {
             name: [self._consumer(name) for _ in range(number)]
             for name, number in self.wanted.items()
@@ -106,7 +109,7 @@ class CompetingSupervisor:
 
         async def hold(connection: Connection) -> int:
             await lock_table(connection, schema.table_of(view))
-            return await self._store.end_position(self._registry.prefixes)
+            return await self._store.end_position(with_deletions(self._registry.prefixes))
 
         await build(
             self._settings.postgres,

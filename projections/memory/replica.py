@@ -9,6 +9,7 @@ from contextlib import aclosing
 from itertools import count
 from typing import Any
 
+from eventstore.deletions import with_deletions
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import RawRecord
@@ -44,7 +45,7 @@ class Replica:
     def __init__(self, registry: Registry, views: Sequence[str], store: Log) -> None:
         self._registry = registry
         self._store = store
-        self._prefixes = registry.prefixes
+        self._prefixes = with_deletions(registry.prefixes)
         types = [registry.views[name] for name in views]
         self._folding = Folding(registry, types)
         self.tables = {view.name: Table(view) for view in types}

@@ -114,6 +114,11 @@ class Table:
         row = self.rows.get(step.key)
         if row is not None and row.position >= step.event.position:
             return False
+        if step.erases:
+            folding.fold(step, None)
+            if row is not None:
+                self._put(step.key, row, None)
+            return row is not None
         try:
             before = row.entry if row else None
         except ValueError as error:  # the row is JSON that its model does not read

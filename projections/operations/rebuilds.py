@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from projections.errors import ProjectionError, UnknownTarget
 from projections.operations.rebuild import Rebuild
@@ -75,7 +76,9 @@ class Rebuilds:
     async def _run(self, rebuild: Rebuild) -> None:
         try:
             for store in rebuild.stores:
-                rebuild.begin(store, await self._log.end_position(self._registry.prefixes))
+                rebuild.begin(
+                    store, await self._log.end_position(with_deletions(self._registry.prefixes))
+                )
                 await self._rebuilders(rebuild.view, store)(rebuild)
             rebuild.over(None)
         except RayfoldError as error:

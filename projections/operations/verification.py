@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from projections import discarded_events as discards
 from projections.folding import Folding
@@ -45,7 +46,7 @@ class Verification:
             Behind: a part did not come to the log's end in `timeout` seconds.
             StoreUnavailable, PostgresUnavailable, ActorUnavailable: no answer.
         """
-        end = await self._log.end_position(self._registry.prefixes)
+        end = await self._log.end_position(with_deletions(self._registry.prefixes))
         await self._monitor.caught_up(timeout)
         expected = await fold_afresh(self._registry, self._log, end)
         differences: list[Difference] = []
@@ -81,7 +82,7 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Tab
     folding = Folding(registry, views)
     folding.discarded = await discards.load(log, registry.views)
     tables = {view.name: Table(view) for view in views}
-    async for raw in log.read_all(registry.prefixes):
+    async for raw in log.read_all(with_deletions(registry.prefixes)):
         if raw.position > until:
             break
         for step in folding.steps(raw):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
+from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.poison import Held, Parked
@@ -68,16 +70,30 @@ async def forget(connection: Any, table: str, parked: Parked) -> bool:
     return bool(gone[0] != "DELETE 0")
 
 
+async def erase(connection: Any, tables: Mapping[str, str], parked: Collection[Parked]) -> None:
+    """Remove what was parked of streams that are deleted, with what waits behind it."""
+    for each in parked:
+        if each.key:
+            await forget(connection, tables[each.view], each)
+        else:
+            await connection.execute(
+                "DELETE FROM rayfold_parked WHERE \"table\" = $1 AND key = '' AND stream = $2",
+                tables[each.view],
+                each.stream,
+            )
+
+
 async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-    """Return the events at these places.
+    """Yield the events at these places, as far as their streams are not deleted.
 
     Raises:
         StoreUnavailable: the log cannot be read.
     """
     for place in places:
         after = place.revision - 1 if place.revision else None
-        async for raw in log.read_stream(place.stream, after=after, limit=1):
-            yield raw
+        with suppress(StreamTombstoned):
+            async for raw in log.read_stream(place.stream, after=after, limit=1):
+                yield raw
 
 
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from projections import discarded_events as discards
@@ -83,7 +84,9 @@ class Projector:
         await self._resume(pool)
         self._pool = pool
         after = self._checkpoints.slowest or None
-        subscription = self._store.subscribe(self._registry.prefixes, after, gather=GATHER)
+        subscription = self._store.subscribe(
+            with_deletions(self._registry.prefixes), after, gather=GATHER
+        )
         async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
@@ -154,6 +157,8 @@ class Projector:
                         await self._rows[name].store(connection, rows, new[name])
                 noted = folding.take_noted()
                 mine = [each for each in noted.held if self._is_mine(each.key)]
+                released = [each for each in noted.released if self._is_mine(each.key)]
+                await parking.erase(connection, self._tables, released)
                 await parking.save(connection, self._tables, noted.parked, mine)
                 for parked in noted.stopped:
                     table = self._tables[parked.view]
@@ -192,6 +197,9 @@ class Projector:
         """Return the steps whose rows can be read; the others are parked."""
         readable = []
         for step in steps:
+            if step.erases:
+                readable.append(step)
+                continue
             try:
                 async with connection.transaction():
                     await self._fetch_missing(connection, [step])
@@ -233,10 +241,10 @@ class Projector:
                 before = rows[key]
             else:
                 before = self._cache[name].get(key)
-                if before is None:
+                if before is None and not step.erases:
                     new.setdefault(name, set()).add(key)
             after = self._folding.fold(step, before)
-            if after is not before:
+            if after is not before or step.erases:
                 rows[key] = after
         return changed, {name: new.get(name, set()) for name in changed}
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from eventstore.deletions import is_of_the_server, with_deletions
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
@@ -72,7 +73,7 @@ class SqlProjector:
         self._pool = pool
         self.stopped = None
         after = self._checkpoints.slowest or None
-        subscription = self._store.subscribe(self._registry.prefixes, after)
+        subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after)
         async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
@@ -140,6 +141,8 @@ class SqlProjector:
         return work, None
 
     def _work_of(self, raw: RawRecord) -> Work | None:
+        if is_of_the_server(raw):
+            return None
         known = self._registry.events.get(raw.event_type)
         is_upcast = self._registry.is_upcast(raw.event_type)
         if known is not None and not is_upcast and known.model not in self._projection.handlers:

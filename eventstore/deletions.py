@@ -1,0 +1,46 @@
+"""Streams that were deleted, as readers of `$all` learn of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from eventstore.records import RawRecord
+
+DELETED = 2**63 - 1
+"""As the first revision that may be read: none that was written so far."""
+
+_METADATA = "$$"
+"""In front of a stream's name: the stream that has its settings."""
+
+
+class _Settings(msgspec.Struct):
+    truncate_before: int | None = msgspec.field(default=None, name="$tb")
+
+
+_settings = msgspec.json.Decoder(_Settings)
+
+
+def with_deletions(prefixes: Iterable[str]) -> list[str]:
+    """Return what streams' names begin with for a reader who wants their deletions too."""
+    prefixes = list(prefixes)
+    return [*prefixes, *(f"{_METADATA}{prefix}" for prefix in prefixes)]
+
+
+def is_of_the_server(raw: RawRecord) -> bool:
+    """Whether the server wrote the event itself: it is none of the domain's."""
+    return raw.event_type.startswith("$")
+
+
+def deleted_stream(raw: RawRecord) -> str | None:
+    """Return the stream that the event deletes, for now or for good; None: it deletes none."""
+    if raw.event_type == "$streamDeleted":
+        return raw.stream
+    if raw.event_type != "$metadata" or not raw.stream.startswith(_METADATA):
+        return None
+    try:
+        settings = _settings.decode(raw.data)
+    except msgspec.DecodeError:
+        return None
+    return raw.stream[len(_METADATA) :] if settings.truncate_before == DELETED else None

@@ -1,0 +1,80 @@
+"""Which rows go with a stream that is deleted on the server.
+
+A row is the stream's own where the view keys all events of the aggregate by the
+aggregate's id: it goes at the deletion's place in the log, in every store and in every
+fold of the log. Rows to which many streams have come together keep what this one gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from eventstore.deletions import deleted_stream
+from eventstore.records import RawRecord
+from rayfold import Aggregate, Registry, ViewDefinition
+
+
+class _Anything:
+    """Stands for a field's value, while it is found out which field a key is."""
+
+    def __getattr__(self, name: str) -> _Anything:
+        return _Anything()
+
+    def __call__(self, *arguments: Any) -> _Anything:
+        return _Anything()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class Erased(NamedTuple):
+    """A deleted stream: `key` is that of its own rows."""
+
+    stream: str
+    key: str
+    views: Sequence[ViewDefinition]
+    """All that fold events of the stream."""
+    own: Sequence[ViewDefinition]
+    """Those that have a row of the stream's own."""
+
+
+class Erasures:
+    """What the deletion of a stream means to some views."""
+
+    def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
+        self._views = {
+            category: [view for view in views if any(each in view.folds for each in of.events)]
+            for category, of in registry.aggregates.items()
+        }
+        self._own = {
+            category: [view for view in self._views[category] if _is_own(view, of)]
+            for category, of in registry.aggregates.items()
+        }
+
+    def of(self, raw: RawRecord) -> Erased | None:
+        """Return what the event erases; None: nothing."""
+        stream = deleted_stream(raw)
+        if stream is None:
+            return None
+        category, dash, key = stream.partition("-")
+        if not dash or category not in self._views:
+            return None
+        return Erased(stream, key, self._views[category], self._own[category])
+
+
+def _is_own(view: ViewDefinition, aggregate: type[Aggregate[Any, Any, Any]]) -> bool:
+    """Whether every event of the aggregate concerns the row under the aggregate's id."""
+    for event_type in aggregate.events:
+        if event_type not in view.folds:
+            continue
+        the_id = _Anything()
+        fields: dict[str, Any] = {field: _Anything() for field in event_type.model_fields}
+        fields[aggregate.id_field] = the_id
+        try:
+            keys = view.keys_of(event_type.model_construct(**fields))
+        except Exception:  # the author's code makes the key of something else
+            return False
+        if not any(key is the_id for key in keys):
+            return False
+    return True
