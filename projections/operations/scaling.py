@@ -79,8 +79,9 @@ class Scaling:
                 await self._memory.scale(views, number)
             else:
                 competing = [view for view in views if view in self._competing.wanted]
-                if len(competing) < len(views):
-                    await self._postgres.scale([v for v in views if v not in competing], number)
+                apart = {*competing, *self._postgres.undivided}
+                if ordered := [view for view in views if view not in apart]:
+                    await self._postgres.scale(ordered, number)
                 await self._competing.scale(competing, number)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._moves.appendleft(
@@ -121,6 +122,10 @@ class Scaling:
             raise UnknownTarget(f"nothing to scale is named {target!r}")
         if not 1 <= number <= MOST:
             raise UnknownTarget(f"{target} goes from 1 to {MOST}, not {number}")
+        if kind == "postgres" and view in self._postgres.undivided and number > 1:
+            raise UnknownTarget(
+                f"{view!r} stops as a whole at an event that breaks it, so it has one partition"
+            )
         return kind, [view] if view else list(wanted)
 
     def _count(self, target: str) -> int:

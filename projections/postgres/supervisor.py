@@ -19,7 +19,7 @@ from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import postgres_actor
-from rayfold import Registry
+from rayfold import OnPoison, Registry
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,14 @@ class PostgresSupervisor:
             for view in registry.views.values()
             if "postgres" in view.stores and view.delivery == "ordered"
         }
-        self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
+        self.undivided = {
+            name for name, view in self._views.items() if view.on_poison is OnPoison.STOP
+        }
+        """Views that stop as a whole: one projector folds all of their keys, so that it can."""
+        self.wanted = {
+            name: 1 if name in self.undivided else settings.postgres_partitions
+            for name in self._views
+        }
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:

@@ -1,0 +1,61 @@
+"""What may be scaled, and how far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from projections.errors import UnknownTarget
+from projections.operations.scaling import Scaling
+from projections.postgres.supervisor import PostgresSupervisor
+from projections.settings import ReadSettings
+from projections.supervision.placements import Placements
+from rayfold import Registry
+from tests.integration.projections import small
+
+SETTINGS = ReadSettings(
+    domain="small", eventstore="", postgres="", namespace="", postgres_partitions=4
+)
+
+
+@pytest.fixture
+def postgres(monkeypatch: pytest.MonkeyPatch) -> PostgresSupervisor:
+    """A supervisor that makes no actors."""
+    supervisor = PostgresSupervisor(Registry([small]), SETTINGS, Placements())
+
+    async def scale(views: Sequence[str], number: int) -> None:
+        supervisor.wanted |= dict.fromkeys(views, number)
+
+    monkeypatch.setattr(supervisor, "scale", scale)
+    return supervisor
+
+
+@pytest.fixture
+def scaling(postgres: PostgresSupervisor) -> Scaling:
+    async def scale(views: Sequence[str], number: int) -> None:
+        assert not views
+
+    none: Any = SimpleNamespace(wanted={}, scale=scale)
+    return Scaling(none, postgres, none, Placements(), none, none, {})
+
+
+async def test_a_view_that_stops_as_a_whole_has_one_partition(
+    scaling: Scaling, postgres: PostgresSupervisor
+) -> None:
+    assert postgres.wanted == {"totals": 4, "balances": 4, "strict": 1}
+    await scaling.scale("postgres", 2)
+    assert postgres.wanted == {"totals": 2, "balances": 2, "strict": 1}
+    with pytest.raises(UnknownTarget, match="'strict' stops as a whole"):
+        await scaling.scale("postgres:strict", 2)
+    await scaling.scale("postgres:strict", 1)
+    await scaling.scale("postgres:totals", 3)
+    assert postgres.wanted == {"totals": 3, "balances": 2, "strict": 1}
+
+
+@pytest.mark.parametrize("target", ["nothing", "memory:strict", "postgres:nothing"])
+async def test_what_is_not_there_is_not_scaled(scaling: Scaling, target: str) -> None:
+    with pytest.raises(UnknownTarget, match="nothing to scale"):
+        await scaling.scale(target, 2)
