@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Scope
 
 from api.http.problems import malformed
 
@@ -19,22 +19,17 @@ HELD_SLASH = "\x00"
 _HELD = "rayfold.held_slashes"
 
 
-class HoldSlashes:
-    """The application, on paths whose encoded slashes are held."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        raw: Any = scope.get("raw_path")
-        if raw and (b"%2f" in raw or b"%2F" in raw):
-            segments = [unquote(each) for each in raw.decode("latin-1").split("/")]
-            if not any(HELD_SLASH in each for each in segments):
-                path = "/".join(each.replace("/", HELD_SLASH) for each in segments)
-                held: Any = {**scope, "path": path, _HELD: True}
-                scope = held
-        await self._app(scope, receive, send)
+def held(scope: Scope) -> Scope:
+    """Return the scope with a path whose encoded slashes are held, if it has such."""
+    raw: Any = scope.get("raw_path")
+    if not raw or (b"%2f" not in raw and b"%2F" not in raw):
+        return scope
+    segments = [unquote(each) for each in raw.decode("latin-1").split("/")]
+    if any(HELD_SLASH in each for each in segments):
+        return scope
+    path = "/".join(each.replace("/", HELD_SLASH) for each in segments)
+    changed: Any = {**scope, "path": path, _HELD: True}
+    return changed  # type: ignore[no-any-return]
 
 
 def with_slashes(scope: Any) -> dict[str, str]:

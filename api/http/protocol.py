@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from enum import IntEnum
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -12,13 +11,8 @@ from api.http.connections import Connections
 from api.http.one_write import OneWrite
 from api.http.problems import Problem, malformed, unavailable
 
-
-class Reading(IntEnum):
-    """Where the client is with its next request."""
-
-    NOTHING = 0
-    HEAD = 1
-    BODY = 2
+# Where a client is with its next request. Plain numbers: each request sets them three times.
+_NOTHING, _HEAD, _BODY = range(3)
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -32,7 +26,7 @@ class GatewayProtocol(HttpToolsProtocol):
         super().__init__(**uvicorn)
         self._others = connections
         self._limits = connections.limits
-        self._reading = Reading.NOTHING
+        self._reading = _NOTHING
         self._head_bytes = 0
         self._chunk_bytes = 0
         self._used = False
@@ -47,7 +41,7 @@ class GatewayProtocol(HttpToolsProtocol):
     @property
     def answering(self) -> bool:
         """See `Connection`."""
-        return self._reading is Reading.NOTHING and self._blocked_since is None and self._in_flight
+        return self._reading == _NOTHING and self._blocked_since is None and self._in_flight
 
     @property
     def idle_since(self) -> float:
@@ -63,12 +57,12 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self._lingering:
             if waited > limits.linger_timeout and not self._in_flight:
                 self.drop()
-        elif self._reading is Reading.BODY:
+        elif self._reading == _BODY:
             if waited > limits.body_timeout:
                 self._refuse(_too_slow("body", limits.body_timeout))
         elif self.answering:
             return
-        elif self._reading is Reading.HEAD:
+        elif self._reading == _HEAD:
             if waited > limits.head_timeout:
                 self._refuse(_too_slow("headers", limits.head_timeout))
         elif waited > (limits.idle_timeout if self._used else limits.head_timeout):
@@ -108,10 +102,10 @@ class GatewayProtocol(HttpToolsProtocol):
                 self.drop()
             return
         self._chunk_bytes = len(data)
-        if self._reading is not Reading.BODY:
+        if self._reading != _BODY:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._refused or self._reading is not Reading.HEAD:
+        if self._refused or self._reading != _HEAD:
             return
         if self._head_bytes > self._limits.head_bytes:
             self._refuse(_too_large(self._limits.head_bytes))
@@ -131,7 +125,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._reading = Reading.HEAD
+        self._reading = _HEAD
         self._used = True
         self._since = self.loop.time()
         super().on_message_begin()
@@ -149,13 +143,13 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(_too_large(limits.head_bytes))
         if self._refused:
             raise ValueError("refused")  # ends the parser's turn; see `send_400_response`
-        self._reading = Reading.BODY
+        self._reading = _BODY
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that the client has sent all of its request."""
-        self._reading = Reading.NOTHING
+        self._reading = _NOTHING
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -181,7 +175,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer a request without the application, and end."""
         self._refused = True
-        if self._in_flight and self._reading is Reading.BODY:
+        if self._in_flight and self._reading == _BODY:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started or self.pipeline:
@@ -195,7 +189,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _end(self) -> bool:
         """Tell whether the transport may be closed now; else it is, when the client has ended."""
-        if self._reading is Reading.NOTHING or self._lingering or self.transport.is_closing():
+        if self._reading == _NOTHING or self._lingering or self.transport.is_closing():
             return True
         self._linger()
         return False

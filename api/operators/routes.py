@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -65,6 +66,7 @@ class Operations(Protocol):
         ...
 
 
+_REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
@@ -171,9 +173,10 @@ class OperatorRoutes:
 
     async def _event(self, call: Call) -> Reply:
         stream, revision = call.path["stream"], call.path["revision"]
-        if not revision.isascii() or not revision.isdigit() or len(revision) > 18:
+        number = _REVISION.match(revision)
+        if number is None:
             raise invalid_field("revision", "is no revision")
-        event = await self._operations.parked_event(stream, int(revision))
+        event = await self._operations.parked_event(stream, int(number[1]))
         if event is None:
             raise Problem(404, "not-found", f"stream {stream!r} has no revision {revision}")
         return json_reply(event)

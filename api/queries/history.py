@@ -23,7 +23,7 @@ _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
-_REVISION = re.compile(r"[0-9]{1,18}\Z")
+_REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 
 
 class Histories(Protocol):
@@ -109,8 +109,8 @@ class HistoryRoutes:
 
 def _moment(text: str) -> int | datetime:
     """Return a revision, or an RFC 3339 time."""
-    if _REVISION.match(text):
-        return int(text)
+    if revision := _REVISION.match(text):
+        return int(revision[1])
     # An unescaped + in a query string arrives as a space.
     text = re.sub(r" (?=[0-9]{2}:[0-9]{2}\Z)", "+", text)
     if _RFC3339.match(text):

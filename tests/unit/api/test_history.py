@@ -33,6 +33,7 @@ async def test_a_resource_has_a_history_whatever_its_key(gateway: Gateway) -> No
     [
         ("0", 0),
         ("17", 17),
+        ("17.0", 17),
         ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
         ("2026-01-02t03:04:05.5z", datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
         ("2026-01-02T04:04:05+01:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
