@@ -101,6 +101,20 @@ def test_a_users_own_packages_may_be_called_as_our_folders_are(
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.parametrize(
+    "command", [["up"], ["events", "--eventstore", "kdb://127.0.0.1:1?Tls=false"]]
+)
+def test_every_command_finds_the_domain_in_the_working_folder(
+    installed: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "domain").mkdir()
+    (tmp_path / "domain" / "__init__.py").write_text("raise RuntimeError('this one is mine')\n")
+    rayfold = [str(installed / "bin" / "rayfold"), *command]
+    done = subprocess.run(rayfold, cwd=tmp_path, capture_output=True, env=_clean(), timeout=60)
+    assert done.returncode == 2
+    assert b"this one is mine" in done.stderr
+
+
 def test_the_command_tells_its_version_and_its_help(installed: Path, tmp_path: Path) -> None:
     command = str(installed / "bin" / "rayfold")
     for flag, told in (("--version", "rayfold "), ("--help", "event sourcing")):

@@ -35,3 +35,15 @@ async def test_parts_names_what_is_not_ready_and_since_when(gateway: Gateway) ->
     assert again == first
     gateway.operations.known[1]["ready"] = True
     assert (await gateway.http.get("/health/parts")).status_code == 200
+
+
+async def test_a_server_that_others_depend_on_serves_nobody_by_itself(gateway: Gateway) -> None:
+    gateway.operations.known.append({"part": "eventstore", "ready": True, "serves": False})
+    gateway.operations.known[0]["ready"] = False
+    missing = problem(await gateway.http.get("/health/ready"), 503, "not-ready")["parts"]
+    assert [each["part"] for each in missing] == ["memory:all#0"]
+    gateway.operations.known[0]["ready"] = True
+    gateway.operations.known[1]["ready"] = False
+    assert (await gateway.http.get("/health/ready")).status_code == 200
+    missing = problem(await gateway.http.get("/health/parts"), 503, "not-ready")["parts"]
+    assert [each["part"] for each in missing] == ["eventstore"]

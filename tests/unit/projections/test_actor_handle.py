@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -56,3 +57,29 @@ async def test_an_actor_that_ray_has_given_up_is_started_again() -> None:
         await handle.replay("v", "k")
     assert await handle.replay("v", "k")
     assert len(spawned) == 2
+
+
+async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
+    asked = asyncio.Event()
+
+    class _Silent:
+        def __init__(self) -> None:
+            self.replay = self
+
+        async def remote(self, view: str, key: str) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return True
+
+    actors: list[Any] = [_Silent(), _Actor(True)]
+    handle = ActorHandle("postgres:v", "postgres", ["v"], lambda: actors.pop(0))
+    waiting = asyncio.create_task(handle.replay("v", "k"))
+    await asked.wait()
+    handle.lose()
+    with pytest.raises(ActorUnavailable, match="started again"):
+        await waiting
+    with pytest.raises(ActorUnavailable, match="started again"):
+        await handle.replay("v", "k")
+    assert len(actors) == 1, "a lost actor is not started before there is a runtime"
+    handle.respawn()
+    assert await handle.replay("v", "k")
