@@ -214,7 +214,7 @@ class Host:
             self._fail(stream, AggregateDeleted(stream))
         except (UnknownEventType, UnreadableEvent) as error:
             self._fail(stream, StreamUnreadable(str(error)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # An author's `evolve` or upcaster broke: that aggregate refuses, others go on.
             log.exception("folding an aggregate failed", extra={"stream": stream})
             self._fail(stream, StreamUnreadable(f"folding {stream} failed: {error!r}"))

@@ -121,7 +121,7 @@ def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Se
         records = [_record(event, envelope, writer, index) for index, event in enumerate(events)]
     except Refused as refusal:
         return refusal
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The domain is an author's code: what breaks there fails one command, not the commit.
         log.exception(
             "a decision failed",

@@ -68,6 +68,8 @@ class CupAggregate(
             case "bad fold":
                 yield Poured(cup=cup)
                 yield Spilt(cup=cup)
+            case "exit":
+                sys.exit(7)
             case "no event":
                 yield "poured"  # type: ignore[misc]
 
@@ -101,6 +103,7 @@ async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int
         ("without end", f"more than {MAX_EVENTS} events"),
         ("midway", "ZeroDivisionError"),
         ("bad fold", "LookupError"),
+        ("exit", "SystemExit: 7"),
         ("no event", "str, which is not among the events"),
     ],
 )
