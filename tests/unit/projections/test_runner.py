@@ -1,4 +1,4 @@
-"""What fills Postgres goes on for ever, in pieces, and says what troubles it."""
+"""What fills Postgres goes on for ever, in pieces, and says what its errors are."""
 
 from __future__ import annotations
 
