@@ -204,7 +204,7 @@ class Endpoint:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
         if not pump.cancelled() and (error := pump.exception()) is not None:
-            log.error("a stream of %s broke", call.scope["path"], exc_info=error)
+            log.error("a stream broke", exc_info=error, extra={"path": call.scope["path"]})
 
     async def _pump(self, chunks: AsyncIterator[bytes], send: Send) -> None:
         async for chunk in chunks:

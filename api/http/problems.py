@@ -157,12 +157,12 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
 
 
 def _domain_failed(error: DecisionFailed) -> Problem:
-    log.error("the domain's code broke: %s", error.detail)
+    log.error("the domain's code broke", extra={"error": error.detail})
     return Problem(500, "domain-failed", "the domain's own code broke on this command")
 
 
 def _query_failed(error: QueryFailed) -> Problem:
-    log.error("the domain's query broke: %s", error)
+    log.error("the domain's query broke", extra={"error": str(error)})
     return Problem(500, "domain-failed", "the domain's own query broke")
 
 
@@ -202,7 +202,8 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
 
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer what nobody foresaw: told in the log, not to the client."""
-    log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    where = {"method": request.method, "path": request.scope["path"]}
+    log.error("a request failed", exc_info=error, extra=where)
     detail = f"{type(error).__name__}, see the log"
     request.app.state.recent_errors.note(request.method, request.scope["path"], 500, detail)
     return Problem(500, "internal-error", "this is our fault, and it is in the log").response()

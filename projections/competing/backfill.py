@@ -32,12 +32,12 @@ class Backfill:
         self._store = store
         self._view = view
         self._applier = Deduplication(registry, store, view, table)
-        self.following = ProjectionRunner(dsn)
-        self.progress = self.following.progress
+        self.runner = ProjectionRunner(dsn)
+        self.progress = self.runner.progress
 
     async def run(self) -> None:
         """Follow the log for ever; what breaks is tried again."""
-        await self.following.run(self._follow)
+        await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         table = self._applier.table
@@ -47,11 +47,11 @@ class Backfill:
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
         )
         subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after or None)
-        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+        async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 if batch.records:
                     await self._applier.apply(pool, batch.records, whole=True)
-                    self.following.events += len(batch.records)
+                    self.runner.events += len(batch.records)
                 await pool.execute(
                     'UPDATE rayfold_checkpoint SET position = $2 WHERE "table" = $1',
                     table,
@@ -73,4 +73,4 @@ class Backfill:
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
-        return self.following.status([self._view.name])
+        return self.runner.status([self._view.name])

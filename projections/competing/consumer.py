@@ -73,14 +73,14 @@ class Consumer:
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold"}
-        self.following = ProjectionRunner(dsn, max_size=3, server_settings=settings)
-        self.progress = self.following.progress
+        self.runner = ProjectionRunner(dsn, max_size=3, server_settings=settings)
+        self.progress = self.runner.progress
         """Every event up to there, whoever took it, is in the table."""
-        self.joined = self.following.ready
+        self.joined = self.runner.ready
 
     async def run(self) -> None:
         """Consumes for ever; what breaks is tried again."""
-        await self.following.run(self._join_and_consume)
+        await self.runner.run(self._join_and_consume)
 
     async def _join_and_consume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         async with self._groups.join(group_of(self._view)) as deliveries:
@@ -93,7 +93,7 @@ class Consumer:
                 asyncio.create_task(self._follow_group(pool)),
                 asyncio.create_task(self._rejoin.wait()),
             ]
-            self.following.trouble = None
+            self.runner.error = None
             self.joined.set()
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -122,14 +122,14 @@ class Consumer:
     def _sent(self, task: asyncio.Task[Any]) -> None:
         self._sending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.info("an event could not be sent back: %s", error)
+            log.info("an event could not be sent back", extra={"error": str(error)})
             self._rejoin.set()  # whoever leaves gives everything back
 
     async def _acknowledge(self, deliveries: Deliveries, done: Sequence[Delivery]) -> None:
         if not done:
             return
         await deliveries.ack(done)
-        self.following.events += len(done)
+        self.runner.events += len(done)
         self._furthest = max(self._furthest, *(each.raw.position for each in done))
         self._moved.set()
 
@@ -207,4 +207,4 @@ class Consumer:
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
-        return self.following.status([self._view.name], sent_back=self.sent_back)
+        return self.runner.status([self._view.name], sent_back=self.sent_back)

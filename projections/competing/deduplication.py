@@ -38,11 +38,11 @@ _Pool = asyncpg.Pool
 
 
 class _Step(NamedTuple):
-    """What one record means to the view: folds onto some rows, or none, or trouble."""
+    """What one record means to the view: folds onto some rows, or none, or an error."""
 
     raw: RawRecord
     changes: list[RowChange]
-    trouble: Exception | None = None
+    error: Exception | None = None
     erased: str | None = None
     """The stream that it deletes: then the rows go."""
 
@@ -270,8 +270,8 @@ class _Batch:
         self._applied[stream] = revision
         if stream in self._streams_parked:
             return True
-        if step.trouble is not None:
-            self._park(step, "", step.trouble)
+        if step.error is not None:
+            self._park(step, "", step.error)
         for change in step.changes:
             self.fold(step, change)
         return True

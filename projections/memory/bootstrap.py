@@ -52,7 +52,8 @@ async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
             if "postgres" in view.stores and (filled := await _fill(database, view)):
                 found.append(filled)
     except (PostgresUnavailable, ValueError) as error:  # a row that the view does not accept
-        log.warning("the log is folded instead of reading Postgres: %s", error)
+        why = {"error": str(error)}
+            log.warning("the log is folded instead of reading Postgres", extra=why)
     finally:
         database.close()
     return found

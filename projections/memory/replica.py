@@ -92,7 +92,7 @@ class Replica:
             try:
                 await self._follow()
             except StoreUnavailable as error:
-                log.info("the subscription broke: %s", error)
+                log.info("the subscription broke", extra={"error": str(error)})
                 await asyncio.sleep(RETRY)
 
     async def freeze_cold(self) -> None:

@@ -123,7 +123,8 @@ class ReplicaActor:
         try:
             await self._replica.begin(filled)
         except StoreUnavailable as error:  # whoever follows it waits for it
-            log.warning("the log is folded instead of reading Postgres: %s", error)
+            why = {"error": str(error)}
+            log.warning("the log is folded instead of reading Postgres", extra=why)
 
     async def rebuild(self, view: str) -> None:
         """See `Replica.rebuild`."""

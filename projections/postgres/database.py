@@ -27,7 +27,7 @@ class Database:
         self.positions: dict[str, int] = {}
         self.ready = False
         self.open = 0
-        self.trouble: str | None = None
+        self.error: str | None = None
 
     async def look(self) -> None:
         """See how far it is; connect where that was not possible before."""
@@ -36,10 +36,10 @@ class Database:
                 'SELECT "table", min(position) AS position FROM rayfold_checkpoint GROUP BY 1'
             )
         except PostgresUnavailable as error:
-            self.ready, self.trouble = False, str(error)
+            self.ready, self.error = False, str(error)
             return
         self.positions = {record["table"]: record["position"] for record in records}
-        self.ready, self.trouble = True, None
+        self.ready, self.error = True, None
 
     async def connect(self) -> None:
         """Raise `PostgresUnavailable` if it does not answer."""
@@ -105,5 +105,5 @@ class Database:
             "ready": self.ready,
             "position": position,
             "lag": max(end - position, 0),
-            **({"error": self.trouble} if self.trouble else {}),
+            **({"error": self.error} if self.error else {}),
         }

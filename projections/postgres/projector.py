@@ -73,12 +73,12 @@ class Projector:
         self._checkpoints = Checkpoints(self._tables.values(), partition, partitions)
         self._pool: _Pool[asyncpg.Record] | None = None
         self._writing = asyncio.Lock()
-        self.following = ProjectionRunner(dsn, reset=_nothing)
-        self.progress = self.following.progress
+        self.runner = ProjectionRunner(dsn, reset=_nothing)
+        self.progress = self.runner.progress
 
     async def run(self) -> None:
         """Follow the log for ever; what breaks is tried again from the checkpoint."""
-        await self.following.run(self._follow)
+        await self.runner.run(self._follow)
 
     async def _follow(self, pool: _Pool[asyncpg.Record]) -> None:
         await self._resume(pool)
@@ -87,7 +87,7 @@ class Projector:
         subscription = self._store.subscribe(
             with_deletions(self._registry.prefixes), after, gather=GATHER
         )
-        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+        async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
 
@@ -105,7 +105,7 @@ class Projector:
     async def _project(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
         async with self._writing:
             await self._write(pool, batch)
-            self.following.events += len(batch.records)
+            self.runner.events += len(batch.records)
             self.progress.advance(batch.position)
 
     async def _write(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
@@ -304,7 +304,7 @@ class Projector:
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
-        return self.following.status(
+        return self.runner.status(
             list(self._rows),
             parked=len(self.parked()),
             left_out=self._folding.left_out,

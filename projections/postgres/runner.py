@@ -39,7 +39,7 @@ class ProjectionRunner:
         self.ready = asyncio.Event()
         """It has been at the log's end, or is among the consumers of its group."""
         self.events = 0
-        self.trouble: str | None = None
+        self.error: str | None = None
 
     async def run(self, work: Callable[[_Pool[asyncpg.Record]], Awaitable[None]]) -> None:
         """Work for ever, with a fresh pool each time; what breaks is tried again."""
@@ -51,12 +51,12 @@ class ProjectionRunner:
             except Fenced as error:
                 # Once is how a new generation takes over. Again and again is a rival.
                 if self.events == before:
-                    self.trouble = named(error)
-                log.info("fenced: %s", error)
+                    self.error = named(error)
+                log.info("a projection was fenced", extra={"error": named(error)})
             except Exception as error:  # a mistake of ours too is shown, not died of
-                self.trouble = named(error)
-                log.info("following broke: %s", self.trouble)
-            if self.trouble:
+                self.error = named(error)
+                log.info("a projection begins again", extra={"error": self.error})
+            if self.error:
                 await asyncio.sleep(RETRY)
 
     async def batches(
@@ -66,7 +66,7 @@ class ProjectionRunner:
 
         Whoever asks for the next one is done with the one before.
         """
-        self.trouble = None
+        self.error = None
         async with aclosing(subscription):
             async for records, position, caught_up in subscription:
                 for at in range(0, max(len(records), 1), most):
@@ -81,8 +81,8 @@ class ProjectionRunner:
         return {
             "views": list(views),
             "position": self.progress.position,
-            "ready": self.ready.is_set() and self.trouble is None,
+            "ready": self.ready.is_set() and self.error is None,
             "events": self.events,
             **more,
-            **({"error": self.trouble} if self.trouble else {}),
+            **({"error": self.error} if self.error else {}),
         }

@@ -61,12 +61,12 @@ class SqlProjector:
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
-        self.following = ProjectionRunner(dsn)
-        self.progress = self.following.progress
+        self.runner = ProjectionRunner(dsn)
+        self.progress = self.runner.progress
 
     async def run(self) -> None:
         """Follow the log for ever; what breaks is tried again from the checkpoint."""
-        await self.following.run(self._follow)
+        await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         await self._resume(pool)
@@ -74,7 +74,7 @@ class SqlProjector:
         self.stopped = None
         after = self._checkpoints.slowest or None
         subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after)
-        async with aclosing(self.following.batches(subscription, MOST_EVENTS)) as batches:
+        async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
                 if self.stopped:
@@ -119,7 +119,7 @@ class SqlProjector:
                     await self._checkpoints.put_back(connection, {self._schema: to})
             self._checkpoints.positions[self._schema] = to
             self._skipped |= {each.key: each for each in skipped}
-            self.following.events += len(batch.records)
+            self.runner.events += len(batch.records)
             self.progress.advance(to)
             if stop is not None:
                 self.stopped = stop
@@ -230,7 +230,7 @@ class SqlProjector:
         while self.stopped is parked or (
             self.stopped is None and self.progress.position < parked.position
         ):
-            if self.following.trouble or time.monotonic() > until:
+            if self.runner.error or time.monotonic() > until:
                 return False
             await self.progress.reached(parked.position, 0.05)
         return self.stopped is None or self.stopped.position > parked.position
@@ -242,12 +242,12 @@ class SqlProjector:
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         name = self._projection.name
-        counts = self.following.status([name], parked=len(self.parked()))
+        counts = self.runner.status([name], parked=len(self.parked()))
         if self.stopped is None:
             return counts
         # One that stopped answers queries, and is no reason to take the gateway out of
         # service: who asks with a token is told which projection lags.
-        ready = self.following.trouble is None
+        ready = self.runner.error is None
         return {**counts, "ready": ready, "stopped": {name: self.stopped.error}}
 
 

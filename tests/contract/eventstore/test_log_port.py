@@ -71,7 +71,7 @@ async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) 
     await log.delete_stream(stream)
 
 
-async def test_a_deleted_stream_begins_anew_behind_its_end(log: Log, stream: str) -> None:
+async def test_a_deleted_stream_begins_again_behind_its_end(log: Log, stream: str) -> None:
     await append(log, stream, None, 3)
     await log.delete_stream(stream)
     answer = await append(log, stream, None, 2)

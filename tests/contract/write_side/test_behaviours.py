@@ -155,7 +155,7 @@ async def test_two_writers_of_one_stream_take_turns(orders: Orders) -> None:
     assert len(await orders.events(f"order-{order}")) == len(receipts) + 1
 
 
-async def test_a_deleted_aggregate_begins_anew(orders: Orders) -> None:
+async def test_a_deleted_aggregate_begins_again(orders: Orders) -> None:
     order, key = uuid4(), uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"))
     await orders.send(line(order), key=key)

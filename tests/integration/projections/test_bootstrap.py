@@ -24,7 +24,7 @@ from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.partitions import AlreadyProjected, hash_of
 from projections.postgres import parked_events as parking
-from projections.postgres import runner as following
+from projections.postgres import runner
 from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
 from rayfold import Registry, ViewDefinition
@@ -45,7 +45,7 @@ __all__ = ["broken", "dsn"]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once; pages are small."""
-    monkeypatch.setattr(following, "RETRY", 0)
+    monkeypatch.setattr(runner, "RETRY", 0)
     monkeypatch.setattr(replica_module, "RETRY", 0)
     monkeypatch.setattr(from_postgres, "PAGE", 2)
 
@@ -57,7 +57,7 @@ async def project(
     projector = Projector(registry, log, dsn, views, *place)
     task = asyncio.create_task(projector.run())
     try:
-        await asyncio.wait_for(projector.following.ready.wait(), DEADLINE)
+        await asyncio.wait_for(projector.runner.ready.wait(), DEADLINE)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -321,7 +321,7 @@ async def test_a_view_that_stopped_stops_again(dsn: str, broken: set[int]) -> No
     assert list(replica.status()["stopped"]) == ["strict"]
 
 
-async def test_a_view_that_is_folded_anew_meanwhile_lacks_nothing(dsn: str) -> None:
+async def test_a_view_that_is_folded_again_meanwhile_lacks_nothing(dsn: str) -> None:
     log = MemoryLog()
     await add(log, A, 1, 2)
     await tables(dsn, [TOTALS], 1)

@@ -33,8 +33,7 @@ from projections.competing.consumer import Consumer, group_of
 from projections.competing.deduplication import Deduplication
 from projections.competing.locks import lock_table
 from projections.errors import UnknownTarget
-from projections.postgres import generations, schema
-from projections.postgres import runner as following
+from projections.postgres import generations, runner, schema
 from projections.postgres.rows import Rows
 from rayfold import Event, Registry, VersionedRow, View, ViewDefinition, document, key_text, on
 from tests.conftest import ROOT
@@ -51,7 +50,7 @@ DEMAND = SHOP.views["demand"]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(following, "RETRY", 0.01)
+    monkeypatch.setattr(runner, "RETRY", 0.01)
 
 
 @asynccontextmanager
@@ -374,7 +373,7 @@ async def _switch(dsn: str, log: EventLog) -> None:
 
     try:
         async with consuming(builder):
-            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
+            await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
             await generations.switch(
                 connection,
                 schema.live(DEMAND),

@@ -17,7 +17,7 @@ from projections.folding import Folding
 from projections.memory import replica as replica_module
 from projections.memory.replica import Replica
 from projections.memory.table import Table
-from projections.postgres import runner as following
+from projections.postgres import runner
 from projections.postgres.projector import Projector
 from projections.postgres.rows import Rows
 from projections.postgres.schema import prepare
@@ -30,7 +30,7 @@ DEADLINE = 30.0
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(following, "RETRY", 0)
+    monkeypatch.setattr(runner, "RETRY", 0)
     monkeypatch.setattr(replica_module, "RETRY", 0)
 
 

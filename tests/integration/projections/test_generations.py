@@ -32,7 +32,7 @@ async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> Non
     builder = Projector(REGISTRY, log, dsn, [view], tables={"totals": table})
     task = asyncio.create_task(builder.run())
     try:
-        await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
+        await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
         await schema.create_indexes(connection, view, table)
         await schema.switch(
             connection, view, table, lambda at: builder.progress.reached(at, DEADLINE)

@@ -14,7 +14,7 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.memory.replica import Replica
 from projections.operations.verification import fold_afresh
-from projections.postgres import runner as following
+from projections.postgres import runner
 from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
 from projections.row_query import RowQuery, RowResult
@@ -29,7 +29,7 @@ REGISTRY = Registry([small])
 @pytest.fixture(autouse=True)
 def broken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The numbers that break the folds."""
-    monkeypatch.setattr(following, "RETRY", 0.01)
+    monkeypatch.setattr(runner, "RETRY", 0.01)
     monkeypatch.setattr(small.Totals, "broken", {13})
     return Totals.broken
 
@@ -276,7 +276,7 @@ async def test_memory_and_views_that_stopped_go_on_without_a_discarded_event(dsn
     task.cancel()
 
 
-async def test_a_row_that_stands_still_is_no_difference(dsn: str) -> None:
+async def test_a_row_that_is_parked_is_no_difference(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 13, 2)
     async with running(log, dsn, TOTALS):

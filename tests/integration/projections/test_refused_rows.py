@@ -160,7 +160,7 @@ async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: in
         found = projector.parked()
         assert {(each.key, each.by_store) for each in found} == {(refused.thing, True)}
         assert len(found) == views
-        assert projector.following.trouble is None
+        assert projector.runner.error is None
     for view in ("things", "counts"):
         there = await rows(dsn, view)
         assert {f"good-{at}" for at in range(others)} <= there.keys()

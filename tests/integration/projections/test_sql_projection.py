@@ -22,8 +22,7 @@ from examples.shop.baskets import BasketBought, ItemPut
 from examples.shop.bestsellers import Bestsellers
 from projections import discarded_events as discards
 from projections.errors import BadQuery, QueryFailed, UnknownTarget
-from projections.postgres import generations
-from projections.postgres import runner as following
+from projections.postgres import generations, runner
 from projections.postgres.reader import PostgresReader
 from projections.sql.projector import SqlProjector
 from projections.sql.reader import SqlReader
@@ -51,7 +50,7 @@ purchases = st.builds(BasketBought, basket_id=st.sampled_from("abc"), day=st.sam
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks is tried again at once."""
-    monkeypatch.setattr(following, "RETRY", 0)
+    monkeypatch.setattr(runner, "RETRY", 0)
 
 
 async def empty(dsn: str, *projections: type[SqlProjection]) -> None:
@@ -226,7 +225,7 @@ async def test_what_is_skipped_survives_a_restart(postgres: str) -> None:
     for _ in range(2):
         projector = SqlProjector(SMALL, log, postgres, Lenient)
         async with running(projector):
-            await asyncio.wait_for(projector.following.ready.wait(), DEADLINE)
+            await asyncio.wait_for(projector.runner.ready.wait(), DEADLINE)
             assert [each.key for each in projector.parked()] == ["1@counter-a"]
 
 
@@ -354,7 +353,7 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
     builder = SqlProjector(SMALL, log, dsn, Lenient, built)
     try:
         async with running(builder):
-            await asyncio.wait_for(builder.following.ready.wait(), DEADLINE)
+            await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
             await generations.switch(
                 connection, live(Lenient), built, lambda at: builder.progress.reached(at, DEADLINE)
             )

@@ -292,7 +292,7 @@ async def test_a_tombstoned_aggregate_takes_no_command(
 
 
 @pytest.mark.parametrize("lines", [3, 300])
-async def test_a_deleted_aggregate_begins_anew(
+async def test_a_deleted_aggregate_begins_again(
     registry: Registry, log: CountingLog, lines: int
 ) -> None:
     host = DomainHost(registry, log)

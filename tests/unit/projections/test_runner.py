@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced
-from projections.postgres import runner as following
+from projections.postgres import runner
 from projections.postgres.runner import ProjectionRunner
 
 
@@ -32,7 +32,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         yield None
 
     monkeypatch.setattr(asyncpg, "create_pool", pool)
-    monkeypatch.setattr(following, "RETRY", 0)
+    monkeypatch.setattr(runner, "RETRY", 0)
 
 
 def records(first: int, many: int) -> list[RawRecord]:
@@ -45,12 +45,12 @@ async def subscription(*batches: Batch) -> AsyncGenerator[Batch, None]:
 
 
 async def run(subject: ProjectionRunner, *errors: Exception, events: int = 0) -> list[str | None]:
-    """What trouble it says it has at each attempt, of which each ends in an error."""
+    """What error it says it has at each attempt, of which each ends in an error."""
     seen: list[str | None] = []
     left = list(errors)
 
     async def work(_: Any) -> None:
-        seen.append(subject.trouble)
+        seen.append(subject.error)
         if not left:
             raise Over
         subject.events += events
@@ -116,11 +116,11 @@ async def test_what_breaks_is_shown_until_it_follows_again() -> None:
         "error": "ValueError: broke",
     }
     async for _ in subject.batches(subscription(Batch([], 7, True)), 1):
-        assert subject.trouble is None
+        assert subject.error is None
     assert "error" not in subject.status(["a"])
 
 
-async def test_to_be_fenced_after_some_work_is_no_trouble() -> None:
+async def test_to_be_fenced_after_some_work_is_no_error() -> None:
     assert await run(ProjectionRunner(""), Fenced("moved"), events=1) == [None, None]
 
 
