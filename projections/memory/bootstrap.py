@@ -53,7 +53,7 @@ async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:
                 found.append(filled)
     except (PostgresUnavailable, ValueError) as error:  # a row that the view does not accept
         why = {"error": str(error)}
-            log.warning("the log is folded instead of reading Postgres", extra=why)
+        log.warning("the log is folded instead of reading Postgres", extra=why)
     finally:
         database.close()
     return found
