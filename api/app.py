@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
-from typing import Any
+from collections.abc import Collection
 
 from litestar import Litestar
 from litestar.exceptions import MethodNotAllowedException
@@ -36,9 +35,9 @@ class Gateway:
         self._app = app
         self.closing = closing
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """See ASGI. No coroutine of its own: every request would pay for it."""
-        return self._app(held(scope), receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self._app(held(scope), receive, send)
 
 
 def create_app(

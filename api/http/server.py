@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class Application(Protocol):
 
     closing: asyncio.Event
 
-    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """See ASGI."""
         ...
 
@@ -70,7 +70,6 @@ async def serve(
     config = uvicorn.Config(
         app,
         loop="none",
-        interface="asgi3",
         http=partial(GatewayProtocol, connections),  # type: ignore[arg-type]
         timeout_keep_alive=int(connections.limits.idle_timeout) + 1,  # ours comes first
         ws="none",
