@@ -12,6 +12,7 @@ from rayfold.errors import (
     UnreadableEvent,
 )
 from rayfold.failure import OnPoison
+from rayfold.folds import on, starts
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
 from rayfold.query import PageQuery, Query, QueryDefinition, ViewQueryDefinition, view_query_of
@@ -23,7 +24,7 @@ from rayfold.sql import SqlProjection, Statement, sql
 from rayfold.sql_query import SqlQuery, SqlQueryDefinition
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import Cents, Now, UtcDatetime
-from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document, on, starts
+from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document
 
 __all__ = [
     "Aggregate",

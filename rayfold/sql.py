@@ -22,8 +22,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
+from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.messages import KEBAB, Event
-from rayfold.view import MAX_NAME, OURS, folds_of, mistakes_of_folds, policy
+from rayfold.view import MAX_NAME, OURS, policy
 
 
 class Statement(NamedTuple):

@@ -15,30 +15,24 @@ default, with any event. Events for a row that never began are ignored.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
 
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.field_types import holds, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+from rayfold.folds import Fold, folds_of, mistakes_of_folds
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
 
 Store = Literal["memory", "postgres"]
 Delivery = Literal["ordered", "competing"]
-KeyOf = Callable[[Any], Any]
-F = TypeVar("F", bound=Callable[..., Any])
-
-_FOLDS = "__rayfold_folds__"
 
 MAX_NAME = 48
 """Bytes of a view's name: Postgres knows 63, and a generation's number comes behind it."""
@@ -55,81 +49,6 @@ _RESERVED = {
         "Postgres has a system column of that name",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Fold:
-    """How one event type changes a row.
-
-    `apply` is `(event) -> row` or `(event, key) -> row` where it starts one, and
-    `(row, event) -> row or None` elsewhere.
-    """
-
-    event_type: type[Event]
-    key_of: KeyOf | None
-    starts: bool
-    apply: Callable[..., Any]
-    wants_key: bool = False
-
-
-def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(event) -> row` that begins a row (or begins it again).
-
-    `key` takes the row's key from the event; by default the event's field of that name. It
-    may give several keys, in a list: then the event begins a row under each, and the
-    function is `(event, key) -> row`.
-    """
-    return _marked(event_types, key, starts=True)
-
-
-def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
-    """Mark a static `(row, event) -> row` that folds an event; `None` deletes the row.
-
-    `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
-    """
-    return _marked(event_types, key, starts=False)
-
-
-def _marked(
-    event_types: tuple[type[Event], ...], key: KeyOf | None, *, starts: bool
-) -> Callable[[F], F]:
-    def mark(function: F) -> F:
-        plain = getattr(function, "__func__", function)
-        wants_key = starts and len(inspect.signature(plain).parameters) > 1
-        folds = [Fold(each, key, starts, plain, wants_key) for each in event_types]
-        setattr(plain, _FOLDS, folds)
-        return function
-
-    return mark
-
-
-def folds_of(cls: type) -> list[tuple[str, Fold]]:
-    """Return what the members of a class and its bases were marked with, with their names."""
-    members: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        members |= vars(base)
-    return [
-        (name, fold)
-        for name, member in members.items()
-        for fold in getattr(getattr(member, "__func__", member), _FOLDS, ())
-    ]
-
-
-def mistakes_of_folds(cls: type) -> list[str]:
-    """Return what is wrong with the members that `on` and `starts` have marked."""
-    found = []
-    first: dict[type[Event], str] = {}
-    for member, fold in folds_of(cls):
-        where, event = f"{cls.__qualname__}.{member}", fold.event_type
-        if not (isinstance(event, type) and issubclass(event, Event)):
-            found.append(f"{where} is marked for {event!r}, which is no event")
-            continue
-        other = first.setdefault(event, member)
-        if other != member:
-            found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
-        if _returns_nothing(fold.apply):
-            found.append(f"{where} returns nothing: write `return None` where it deletes the row")
-    return found
 
 
 class VersionedRow(NamedTuple):
@@ -392,18 +311,6 @@ def document(versioned: VersionedRow) -> bytes:
         versioned.row.__pydantic_serializer__.to_json(versioned.row)[:-1],
         versioned.revision,
     )
-
-
-def _returns_nothing(function: Callable[..., Any]) -> bool:
-    """Whether the function's statements neither return, yield nor raise anything."""
-    if function.__name__ == "<lambda>":
-        return False
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError, TypeError):
-        return False
-    ends = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
-    return not any(isinstance(node, ends) for node in ast.walk(tree))
 
 
 def _refuse_not_finite(row: View) -> None:

@@ -6,7 +6,7 @@ from eventstore.records import RawRecord
 from projections.folding import Folding
 from projections.partitions import AlreadyProjected
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on
-from rayfold.view import starts
+from rayfold.folds import starts
 
 
 class Began(Event, name="ThingBegan"):

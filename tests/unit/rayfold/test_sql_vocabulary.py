@@ -12,7 +12,7 @@ from examples.shop import baskets, bestsellers
 from examples.shop.baskets import BasketBought, ItemPut, PutIn
 from examples.shop.bestsellers import Bestsellers, TopSellers
 from rayfold import DomainError, Message, Registry, SqlProjection, SqlQuery, View, on, sql
-from rayfold.view import starts
+from rayfold.folds import starts
 
 
 def test_a_handler_says_what_to_do() -> None:
