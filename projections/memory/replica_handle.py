@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from projections.errors import ActorUnavailable
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.actor_handle import SILENCE, ActorHandle, Spawn
 from rayfold.runtime.batching import Batcher
@@ -59,7 +60,11 @@ class ReplicaHandle(ActorHandle):
         Raises:
             ActorUnavailable: it does not answer.
         """
-        await self._call("start", peer._actor if peer else None)
+        try:
+            async with asyncio.timeout(SILENCE):
+                await self._call("start", peer._actor if peer else None)
+        except TimeoutError as error:
+            raise ActorUnavailable(f"{self.name} does not answer") from error
 
     async def rebuild(self, view: str) -> None:
         """Fold a view from the log again, beside the one that serves, and put it in its place.

@@ -79,8 +79,8 @@ class MemorySupervisor:
     async def start_restarted(self) -> None:
         """Let new and restarted ones begin: with a copy of a peer that is ready, where one is."""
         for replica in list(self._placements.replicas):
-            if replica.seen.get("started"):
-                continue
+            if replica.seen.get("started") is not False:
+                continue  # it has begun, or does not answer
             peers = [
                 peer
                 for peer in self._placements.replicas

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import ray
@@ -22,8 +23,11 @@ log = logging.getLogger(__name__)
 POLL = 5.0
 """Seconds that a question for a position stays with the actor, if nothing happens."""
 
-SILENCE = 3.0
+SILENCE = 2.0
 """Seconds without an answer after which an actor counts as not ready."""
+
+PATIENCE = 6.0
+"""Seconds after which one that is silent is ended, and started again: it is stopped, or hangs."""
 
 START = 60.0
 """Seconds for an actor to come up on a busy machine."""
@@ -53,6 +57,9 @@ class ActorHandle:
         self._spawn = spawn
         self._actor = spawn()
         self._pid = 0
+        self._heard = False
+        """Whether this actor has ever answered: before that it may still be starting."""
+        self._silent_since: float | None = None
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Future[Any]] = set()
@@ -65,7 +72,9 @@ class ActorHandle:
         except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
             self.seen = {"error": type(error).__name__}
+            await self._missed(hangs=isinstance(error, TimeoutError))
             return
+        self._heard, self._silent_since = True, None
         if self.seen["pid"] != self._pid:
             self.restarts += 1
             self._pid = self.seen["pid"]
@@ -137,6 +146,7 @@ class ActorHandle:
 
     def respawn(self) -> None:
         """Start the actor again: Ray has lost it, and everything it knew."""
+        self._heard, self._silent_since = False, None
         self._actor = self._spawn()
 
     def close(self) -> None:
@@ -155,6 +165,21 @@ class ActorHandle:
                 self.ready = False
                 await asyncio.sleep(0.1)
 
+    async def _missed(self, *, hangs: bool) -> None:
+        """Count an answer that did not come. Ray restarts what dies, but not what hangs."""
+        now = time.monotonic()
+        if not hangs:
+            self._heard, self._silent_since = False, None
+        elif self._heard and self._silent_since is None:
+            self._silent_since = now
+        elif self._silent_since is not None and now - self._silent_since > PATIENCE:
+            log.warning("a silent actor is replaced", extra={"actor": self.name})
+            silent = self._actor
+            with suppress(RayError, ValueError):  # it is gone
+                await asyncio.to_thread(ray.kill, silent)
+            if self._actor is silent:
+                self.respawn()
+
     async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
         """Call the actor; one that Ray will not bring back is started again.
 
@@ -162,8 +187,9 @@ class ActorHandle:
             ActorUnavailable: it does not answer, or what it did broke.
             RayfoldError: as the actor raised it.
         """
+        actor = self._actor
         try:
-            return await self._answer(getattr(self._actor, method).remote(*arguments))
+            return await self._answer(getattr(actor, method).remote(*arguments))
         except RuntimeLost as error:
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error
         except RayTaskError as error:
@@ -172,7 +198,7 @@ class ActorHandle:
                 raise type(cause)(*cause.args) from error
             raise ActorUnavailable(f"{self.name}: {named(cause)}") from error
         except ActorDiedError as error:
-            if respawn:
+            if respawn and self._actor is actor:  # nobody else has done so since
                 log.warning("an actor is started again", extra={"actor": self.name})
                 self.respawn()
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error

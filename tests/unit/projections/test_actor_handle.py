@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from projections.errors import ActorUnavailable, UnknownTarget
+from projections.supervision import actor_handle
 from projections.supervision.actor_handle import ActorHandle
 
 
@@ -83,3 +84,89 @@ async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
     assert len(actors) == 1, "a lost actor is not started before there is a runtime"
     handle.respawn()
     assert await handle.replay("v", "k")
+
+
+class _Silent:
+    """Answers `status` until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.stopped = False
+        self.status = self
+
+    async def remote(self) -> dict[str, Any]:
+        if self.stopped:
+            await asyncio.Event().wait()
+        return {"pid": self._pid, "ready": True, "position": 7}
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[_Silent]:
+    """What was started, the last one last; what is ended answers no more. Silence is short."""
+    monkeypatch.setattr(actor_handle, "SILENCE", 0.01)
+    monkeypatch.setattr(actor_handle, "PATIENCE", 0.05)
+    monkeypatch.setattr(actor_handle.ray, "kill", lambda actor: setattr(actor, "stopped", True))
+    return []
+
+
+def silent(spawned: list[_Silent]) -> ActorHandle:
+    def spawn() -> _Silent:
+        spawned.append(_Silent(len(spawned) + 1))
+        return spawned[-1]
+
+    return ActorHandle("memory:v#0", "memory", ["v"], spawn)
+
+
+async def test_an_actor_that_falls_silent_is_not_ready_and_then_replaced(
+    spawned: list[_Silent],
+) -> None:
+    handle = silent(spawned)
+    await handle.look()
+    assert handle.ready
+    spawned[0].stopped = True
+    await handle.look()
+    assert (handle.ready, handle.seen, len(spawned)) == (False, {"error": "TimeoutError"}, 1)
+    async with asyncio.timeout(5):
+        while not handle.ready:
+            await handle.look()
+    assert len(spawned) == 2
+    assert (handle.restarts, handle.progress.position) == (1, 7)
+
+
+async def test_an_actor_that_is_silent_for_a_moment_is_let_be(spawned: list[_Silent]) -> None:
+    handle = silent(spawned)
+    for _ in range(20):
+        await handle.look()
+        spawned[0].stopped = not spawned[0].stopped
+    assert len(spawned) == 1
+
+
+async def test_an_actor_that_is_still_starting_is_waited_for(
+    spawned: list[_Silent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actor_handle, "PATIENCE", 0.0)
+    handle = silent(spawned)
+    spawned[0].stopped = True
+    for _ in range(5):
+        await handle.look()
+    assert len(spawned) == 1
+
+
+async def test_two_who_meet_a_dead_actor_start_one(spawned: list[_Silent]) -> None:
+    class Dead:
+        """Is found dead at the same time by all."""
+
+        def __init__(self) -> None:
+            self.replay = self
+
+        async def remote(self, *_: object) -> None:
+            await asyncio.sleep(0)
+            raise ActorDiedError
+
+    started: list[Dead] = []
+    handle = ActorHandle("v", "postgres", ["v"], lambda: started.append(Dead()) or started[-1])
+    both = await asyncio.gather(
+        handle.replay("v", "k"), handle.replay("v", "k"), return_exceptions=True
+    )
+    assert [type(each) for each in both] == [ActorUnavailable, ActorUnavailable]
+    assert len(started) == 2
