@@ -40,7 +40,7 @@ def decode_cursor(cursor: str) -> Place:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         started, space, key = text.partition(b" ")
-        if space and started.isdigit() and len(started) < 20:
+        if space and started.isdigit() and len(started) < 20 and int(started) < 2**63:
             return Place(int(started), key.decode())
     except (binascii.Error, ValueError):
         pass

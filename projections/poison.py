@@ -6,7 +6,10 @@ consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable
+from heapq import nsmallest
 from typing import NamedTuple, Protocol
 
 import asyncpg
@@ -85,6 +88,33 @@ def park(
     parked = Parked(view, key, at.stream, at.revision, at.position, reason, by_store)
     log.error("poison", extra={"policy": str(policy), **parked._asdict()})
     return parked
+
+
+def shown(key: str) -> str:
+    """Return the key as operators see and type it: control characters are escaped."""
+    return key if key.isprintable() else json.dumps(key, ensure_ascii=False)[1:-1]
+
+
+NAMED = 3
+"""Parked events that the status of a part names; `rayfold parked list` has all."""
+
+_MOST_TEXT = 200
+"""Characters of a key or a reason in a status."""
+
+
+def in_status(parked: Iterable[Parked]) -> dict[str, list[dict[str, str]]]:
+    """Return `poison`, the first parked events by position, for the status of a part."""
+    first = nsmallest(NAMED, parked, key=lambda each: (each.position, each.view, each.key))
+    told = [
+        {
+            "view": each.view,
+            "key": shown(each.key)[:_MOST_TEXT],
+            "event": f"{each.revision}@{each.stream}",
+            "reason": " ".join(each.error.split())[:_MOST_TEXT],
+        }
+        for each in first
+    ]
+    return {"poison": told} if told else {}
 
 
 _VALUES = ("21", "22", "54")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,17 @@ def status(data: Data = None, as_json: Json = False) -> None:
         problem = part.get("error") or part.get("stopped") or ""
         table.add_row(*cells, memory, str(problem))
     Console().print(table)
+    for line in dict.fromkeys(line for part in parts for line in _poison(part)):
+        typer.echo(line)
+
+
+def _poison(part: dict[str, Any]) -> list[str]:
+    store = "memory" if part["kind"] == "memory" else "postgres"
+    return [
+        f"{store} {each['view']} {each['key'] or 'the whole stream'} is parked"
+        f" at {each['event']}: {each['reason']}"
+        for each in part.get("poison", ())
+    ]
 
 
 @app.command()

@@ -21,8 +21,10 @@ def parked_list(data: Data = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps({"parked": found}))
         return
+    from projections.poison import shown
+
     for each in found:
-        what = each["key"] or "the whole stream"
+        what = shown(each["key"]) or "the whole stream"
         place = f"{each['stream']} revision {each['revision']}"
         typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
     typer.echo(f"{len(found)} parked")
@@ -35,10 +37,12 @@ def parked_show(
     data: Data = None,
 ) -> None:
     """Show the event on which a row is parked, with its error, as JSON."""
+    from projections.poison import shown
+
     found = [
         each
         for each in ask(data, "/operators/parked")["parked"]
-        if each["view"] == view and key in (each["key"], each["stream"])
+        if each["view"] == view and key in (each["key"], shown(each["key"]), each["stream"])
     ]
     if not found:
         raise StartError(f"nothing is parked in {view!r} under {key!r}")
@@ -70,8 +74,12 @@ def parked_discard(
 
 
 def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
+    from projections.poison import shown
+
     for each in parked:
         state = "still parked" if each["parked"] else done
-        typer.echo(f"{each['store']} {each['view']} {each['key'] or each['stream']}: {state}")
+        typer.echo(
+            f"{each['store']} {each['view']} {shown(each['key']) or each['stream']}: {state}"
+        )
     if any(each["parked"] for each in parked):
         raise typer.Exit(1)

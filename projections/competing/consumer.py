@@ -25,7 +25,7 @@ from eventstore.kurrentdb.persistent_subscriptions import (
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
-from projections.poison import Parked
+from projections.poison import Parked, in_status
 from projections.postgres.runner import ProjectionRunner
 from rayfold import Registry, ViewDefinition
 
@@ -70,6 +70,8 @@ class Consumer:
         self._rejoin = asyncio.Event()
         self._sending: set[asyncio.Task[Any]] = set()
         self.sent_back = 0
+        self._parked = 0
+        self._first_parked: list[Parked] = []
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold"}
@@ -205,6 +207,15 @@ class Consumer:
             raise StoreUnavailable("the consumer is not connected yet")
         return self._pool
 
-    def status(self) -> dict[str, Any]:
-        """Return counts, for operators."""
-        return self.runner.status([self._view.name], sent_back=self.sent_back)
+    async def status(self) -> dict[str, Any]:
+        """Return counts, for operators, after a look at the table."""
+        await self.look()
+        if self._pool is not None:
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                self._parked, self._first_parked = await self._applier.first_parked(self._pool)
+        return self.runner.status(
+            [self._view.name],
+            sent_back=self.sent_back,
+            parked=self._parked,
+            **in_status(self._first_parked),
+        )

@@ -56,11 +56,10 @@ class ConsumerActor:
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
-        await self._running().look()
         return {
             "pid": os.getpid(),
             "memory_bytes": psutil.Process().memory_info().rss,
-            **self._running().status(),
+            **await self._running().status(),
         }
 
     async def stop(self) -> None:

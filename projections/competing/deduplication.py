@@ -211,6 +211,10 @@ class Deduplication:
         async with pool.acquire() as connection:
             return await self._parked(connection)
 
+    async def first_parked(self, pool: _Pool[asyncpg.Record]) -> tuple[int, list[Parked]]:
+        """Return how much is parked, and what of it comes first in the log."""
+        return await parking.first(pool, self.table, self._view.name)
+
     async def replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
         """Fold a row's parked event again, unless discarded, and what waits behind it.
 
@@ -221,6 +225,14 @@ class Deduplication:
             StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
         """
         await self.load_discards()
+        try:
+            return await self._replay(pool, key)
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            return False  # Postgres does not take it now either
+
+    async def _replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, [("row", key)])
             parked = next((p for p in await self._parked(connection) if p.key == key), None)

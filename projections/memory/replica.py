@@ -19,7 +19,7 @@ from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
-from projections.poison import Parked
+from projections.poison import Parked, in_status
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.progress import Progress
 from rayfold import Registry
@@ -243,6 +243,7 @@ class Replica:
             **({"filled": self._filled} if self._filled else {}),
             **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
             **({"stopped": stopped} if stopped else {}),
+            **in_status(self.parked()),
         }
 
 

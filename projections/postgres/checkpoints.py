@@ -20,6 +20,8 @@ class Checkpoints:
         self._tables = list(tables)
         self._place = (partition, partitions)
         self.positions: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
+        """By table: another number, another generation, though it may be as far as this one."""
 
     async def load(self, connection: Connection) -> None:
         """From what Postgres has, not from what this process believes.
@@ -28,7 +30,7 @@ class Checkpoints:
             Fenced: the key space is partitioned in another way by now, or a table is gone.
         """
         records = await connection.fetch(
-            'SELECT "table", position FROM rayfold_checkpoint'
+            'SELECT "table", position, epoch FROM rayfold_checkpoint'
             ' WHERE "table" = ANY($1) AND partition = $2 AND partitions = $3',
             self._tables,
             *self._place,
@@ -36,6 +38,7 @@ class Checkpoints:
         if len(records) != len(self._tables):
             raise Fenced("the key space is partitioned in another way, or a generation replaced")
         self.positions = {record["table"]: record["position"] for record in records}
+        self._epochs = {record["table"]: record["epoch"] for record in records}
 
     async def move(self, connection: Connection, to: Mapping[str, int]) -> None:
         """Move them, first of all in a transaction: whoever waits for it holds nothing else.
@@ -48,12 +51,14 @@ class Checkpoints:
             return
         moved = await connection.execute(
             "UPDATE rayfold_checkpoint c SET position = u.next"
-            " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u(name, at, next)"
-            ' WHERE c."table" = u.name AND c.partition = $4 AND c.partitions = $5'
-            " AND c.position = u.at",
+            " FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])"
+            " AS u(name, at, next, epoch)"
+            ' WHERE c."table" = u.name AND c.partition = $5 AND c.partitions = $6'
+            " AND c.position = u.at AND c.epoch = u.epoch",
             list(ahead),
             [self.positions[table] for table in ahead],
             list(ahead.values()),
+            [self._epochs[table] for table in ahead],
             *self._place,
         )
         if moved != f"UPDATE {len(ahead)}":

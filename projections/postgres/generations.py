@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS rayfold_view (
 CREATE SEQUENCE IF NOT EXISTS rayfold_generation;
 CREATE TABLE IF NOT EXISTS rayfold_checkpoint (
     "table" text NOT NULL, partition int NOT NULL, partitions int NOT NULL,
-    position bigint NOT NULL,
+    position bigint NOT NULL, epoch bigint NOT NULL DEFAULT nextval('rayfold_generation'),
     PRIMARY KEY ("table", partition));
 CREATE TABLE IF NOT EXISTS rayfold_parked (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
@@ -118,7 +118,7 @@ async def switch(
 
     `reached` waits until the build has come to a position. Meanwhile the live one stands
     still: its projectors wait for their checkpoints, which they lock first of all, and find
-    them moved. Writers that lock none are held by `hold`, which gives the position that
+    them of another epoch. Writers that lock none are held by `hold`, which gives the position that
     they may have come to. The old one is dropped.
 
     Raises:
@@ -142,7 +142,10 @@ async def switch(
         await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
         await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
         await connection.execute(
-            'UPDATE rayfold_checkpoint SET position = $2 WHERE "table" = $1', live.relation, at
+            "UPDATE rayfold_checkpoint SET position = $2, epoch = nextval('rayfold_generation')"
+            ' WHERE "table" = $1',
+            live.relation,
+            at,
         )
         for table in _BY_TABLE:
             await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)

@@ -15,7 +15,7 @@ import asyncpg
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
-from projections.poison import Held, Parked
+from projections.poison import NAMED, Held, Parked
 
 
 async def save(
@@ -43,6 +43,18 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
         'SELECT * FROM rayfold_parked WHERE "table" = ANY($1)', list(views)
     )
     return [_parked(views, record) for record in records]
+
+
+async def first(connection: Any, table: str, view: str) -> tuple[int, list[Parked]]:
+    """Return how much is parked in the table, and what of it comes first in the log."""
+    records = await connection.fetch(
+        'SELECT *, count(*) OVER () AS total FROM rayfold_parked WHERE "table" = $1'
+        " ORDER BY position, key LIMIT $2",
+        table,
+        NAMED,
+    )
+    parked = [_parked({table: view}, record) for record in records]
+    return (records[0]["total"] if records else 0), parked
 
 
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:

@@ -22,7 +22,7 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Step
 from projections.partitions import hash_of
-from projections.poison import Parked, is_refused
+from projections.poison import Parked, in_status, is_refused
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.rows import Rows
@@ -81,7 +81,8 @@ class Projector:
         await self.runner.run(self._follow)
 
     async def _follow(self, pool: _Pool[asyncpg.Record]) -> None:
-        await self._resume(pool)
+        async with self._writing:  # a replay changes what is loaded here
+            await self._resume(pool)
         self._pool = pool
         after = self._checkpoints.slowest or None
         subscription = self._store.subscribe(
@@ -304,10 +305,12 @@ class Projector:
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
+        parked = self.parked()
         return self.runner.status(
             list(self._rows),
-            parked=len(self.parked()),
+            parked=len(parked),
             left_out=self._folding.left_out,
+            **in_status(parked),
             **({"stopped": stopped} if stopped else {}),
         )
 

@@ -12,6 +12,7 @@ import psutil
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import Log
 from projections.poison import Parked
+from projections.postgres.runner import ProjectionRunner
 from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
@@ -24,6 +25,7 @@ class LogProjector(Protocol):
     """`Projector`, `SqlProjector`, or `Backfill`."""
 
     progress: Progress
+    runner: ProjectionRunner
 
     async def run(self) -> None:
         """Follow the log for ever."""
@@ -69,6 +71,11 @@ class ProjectorActor:
     async def replay(self, view: str, key: str) -> bool:
         """See `ActorHandle.replay`."""
         return await self._running().replay(view, key)
+
+    async def renew(self) -> None:
+        """See `ProjectionRunner.renew`."""
+        self._running()
+        await self._projector.runner.renew()
 
     async def status(self) -> dict[str, Any]:
         """For operators."""

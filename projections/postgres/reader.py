@@ -147,7 +147,7 @@ class PostgresReader:
             f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
             ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
-            key,
+            _sendable(key),
             rows.table,
             hash_of(key),
         )
@@ -162,10 +162,12 @@ class PostgresReader:
         rows = self._rows[query.view]
         columns = {column.field: column for column in rows.codec.columns}
         after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
+        # No key here has a NUL, so those after one that has are those after what is before it.
+        after = after._replace(key=after.key.partition("\0")[0])
         wheres = ["(t._started, t._key) > ($2, $3)"]
         parameters: list[Any] = [rows.table, *after]
         for field, value in query.filters.items():
-            parameters.append(value)
+            parameters.append(_sendable(value))
             wheres.append(columns[field].equals(f"${len(parameters)}"))
         records = await database.fetch(
             f"SELECT c.least, c.most, {rows.codec.select_list}"
@@ -184,3 +186,8 @@ class PostgresReader:
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
         return RowResult(body, None, records[0]["most"] or 0), records[0]["least"] or 0
+
+
+def _sendable(text: str) -> str | None:
+    """Return a text to compare columns with; none, as nothing here is equal to it, for a NUL."""
+    return None if "\0" in text else text

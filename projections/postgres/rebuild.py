@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
 
-from projections.errors import PostgresUnavailable, ProjectionError
+from projections.errors import ActorUnavailable, PostgresUnavailable, ProjectionError
 from projections.operations.rebuild import Rebuild
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
 from projections.supervision.actor_handle import READY, ActorHandle, answering
+
+log = logging.getLogger(__name__)
 
 SWITCH = 30.0
 """Seconds in which a build must reach the live one, while that one waits."""
@@ -50,13 +53,15 @@ async def build(
     rebuild: Rebuild,
     changing: asyncio.Lock,
     *,
+    following: Sequence[ActorHandle] = (),
     finish: Finish | None = None,
     hold: Hold | None = None,
 ) -> None:
     """Wait until `builder` has filled `built`, and switch. Either way the builder ends.
 
-    `finish` does what is quicker on full tables. `changing` is held while switching. For
-    `hold` see `generations.switch`.
+    `following` fill the live one, and are told that there is another. `finish` does what is
+    quicker on full tables. `changing` is held while switching. For `hold` see
+    `generations.switch`.
 
     Raises:
         ProjectionError, PostgresUnavailable: not done; the live one is as it was.
@@ -83,7 +88,15 @@ async def build(
         async with changing, connected(dsn) as connection:
             holding = None if hold is None else lambda: hold(connection)
             await generations.switch(connection, live, built, reached, hold=holding)
+            await asyncio.gather(*(_renew(each) for each in following))
     finally:
         await builder.end()
         async with connected(dsn) as connection:
             await generations.discard(connection, built, live.kind)
+
+
+async def _renew(actor: ActorHandle) -> None:
+    try:
+        await actor.renew()
+    except ActorUnavailable as error:  # it finds out by itself, with the next event
+        log.info("an actor was not renewed", extra={"actor": actor.name, "error": error})

@@ -46,7 +46,7 @@ class Rows:
         self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], keys: Iterable[str]
     ) -> dict[str, VersionedRow]:
         """Return the rows with these keys, as far as they exist."""
-        records = await connection.fetch(self._load, list(keys))
+        records = await connection.fetch(self._load, _possible(keys))
         return {record["_key"]: self.codec.decode(record) for record in records}
 
     async def store(
@@ -65,6 +65,11 @@ class Rows:
             encoded = [self.codec.encode(*row) for row in present]
             columns: list[Any] = [list(column) for column in zip(*encoded, strict=True)]
             await connection.execute(self._upsert, *columns)
-        gone = [key for key, entry in changed.items() if entry is None]
+        gone = _possible(key for key, entry in changed.items() if entry is None)
         if gone:
             await connection.execute(self._delete, gone)
+
+
+def _possible(keys: Iterable[str]) -> list[str]:
+    """Return those under which there may be a row: no text in Postgres has a NUL."""
+    return [key for key in keys if "\0" not in key]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import asyncpg
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 RETRY = 0.25
 """Seconds before what broke is tried again."""
+
+RENEW = 10.0
+"""Seconds at most until events are followed again."""
 
 _Pool = asyncpg.Pool
 
@@ -40,14 +43,17 @@ class ProjectionRunner:
         """It has been at the log's end, or is among the consumers of its group."""
         self.events = 0
         self.error: str | None = None
+        self._renew = asyncio.Event()
+        self._renewed = asyncio.Event()
 
-    async def run(self, work: Callable[[_Pool[asyncpg.Record]], Awaitable[None]]) -> None:
+    async def run(self, work: Callable[[_Pool[asyncpg.Record]], Coroutine[Any, Any, None]]) -> None:
         """Work for ever, with a fresh pool each time; what breaks is tried again."""
         while True:
             before = self.events
             try:
                 async with asyncpg.create_pool(self._dsn, **self._options) as pool:
-                    await work(pool)
+                    self._renew.clear()
+                    await self._until_renewed(work(pool))
             except Fenced as error:
                 # Once is how a new generation takes over. Again and again is a rival.
                 if self.events == before:
@@ -59,6 +65,29 @@ class ProjectionRunner:
             if self.error:
                 await asyncio.sleep(RETRY)
 
+    async def _until_renewed(self, work: Coroutine[Any, Any, None]) -> None:
+        working = asyncio.create_task(work)
+        renewing = asyncio.create_task(self._renew.wait())
+        try:
+            await asyncio.wait([working, renewing], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            working.cancel()
+            renewing.cancel()
+            await asyncio.gather(working, renewing, return_exceptions=True)
+
+    async def renew(self) -> None:
+        """Begin again with what Postgres has; return when events are followed again.
+
+        A generation that has taken over is found with the next event; an operator looks sooner.
+        """
+        self._renewed.clear()
+        self._renew.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW):
+                await self._renewed.wait()
+
     async def batches(
         self, subscription: AsyncGenerator[Batch, None], most: int
     ) -> AsyncGenerator[Batch, None]:
@@ -67,6 +96,7 @@ class ProjectionRunner:
         Whoever asks for the next one is done with the one before.
         """
         self.error = None
+        self._renewed.set()
         async with aclosing(subscription):
             async for records, position, caught_up in subscription:
                 for at in range(0, max(len(records), 1), most):

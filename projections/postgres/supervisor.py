@@ -111,6 +111,7 @@ class PostgresSupervisor:
             builder,
             rebuild,
             self._changing,
+            following=self._placements.projectors.get(view.name, ()),
             finish=partial(schema.create_indexes, view=view, table=table),
         )
 

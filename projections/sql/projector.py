@@ -19,7 +19,7 @@ from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.poison import Discarded, Parked, is_poison, park
+from projections.poison import Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.runner import ProjectionRunner
@@ -69,7 +69,8 @@ class SqlProjector:
         await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        await self._resume(pool)
+        async with self._writing:  # a replay changes what is loaded here
+            await self._resume(pool)
         self._pool = pool
         self.stopped = None
         after = self._checkpoints.slowest or None
@@ -242,7 +243,8 @@ class SqlProjector:
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         name = self._projection.name
-        counts = self.runner.status([name], parked=len(self.parked()))
+        parked = self.parked()
+        counts = self.runner.status([name], parked=len(parked), **in_status(parked))
         if self.stopped is None:
             return counts
         # One that stopped answers queries, and is no reason to take the gateway out of

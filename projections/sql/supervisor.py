@@ -64,6 +64,7 @@ class SqlSupervisor:
             self._projector(projection.name, built),
             rebuild,
             self._changing,
+            following=[each for each in self._placements.all_sql if projection.name in each.views],
         )
 
     async def stop(self) -> None:

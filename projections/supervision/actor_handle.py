@@ -125,6 +125,14 @@ class ActorHandle:
         """
         return bool(await self._call("replay", view, key))
 
+    async def renew(self) -> None:
+        """Let it begin again with what its store has now; return when it goes on.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        await self._call("renew")
+
     async def end(self) -> None:
         """End it for good; whoever waits for it is told that it did not come so far."""
         self.close()

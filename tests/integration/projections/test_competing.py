@@ -276,7 +276,7 @@ async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
                 await reached(here, end)
                 history = [raw async for raw in log.read_all(SHOP.prefixes)]
                 assert await rows_in(pool, view) == plainly(SHOP, view, history)
-                assert here.status()["ready"]
+                assert (await here.status())["ready"]
         finally:
             with suppress(ProcessLookupError):
                 other.kill()

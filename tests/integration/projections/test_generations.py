@@ -119,3 +119,25 @@ async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
             await schema.switch(connection, TOTALS, table, not_there)
         await connection.close()
         assert await totals(dsn) == {"a": 1}
+
+
+@pytest.mark.parametrize("renewed", [True, False], ids=["told", "not told"])
+async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    monkeypatch.setattr(small.Totals, "broken", {13})
+    log = MemoryLog()
+    await add(log, "a", 1, 13, 2)
+    async with running(log, dsn, TOTALS) as [projector]:
+        assert [each.key for each in projector.parked()] == ["a"]
+        small.Totals.broken.clear()
+        # Nothing is written meanwhile: both generations are at the same position.
+        await switch(dsn, log)
+        assert await totals(dsn) == {"a": 16}
+        if renewed:
+            await projector.runner.renew()
+            assert projector.parked() == []
+        await add(log, "a", 4)
+        await there(log, [projector])
+        assert await totals(dsn) == {"a": 20}
+        assert projector.parked() == []

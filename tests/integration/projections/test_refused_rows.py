@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import string
 from collections.abc import AsyncIterator, Iterable
@@ -17,11 +18,17 @@ from pydantic import Field
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
+from projections import discarded_events
+from projections.errors import BadCursor
 from projections.memory.bootstrap import fill
 from projections.memory.replica import Replica
+from projections.pages import Place, encode_cursor
 from projections.postgres import runner
 from projections.postgres.projector import Projector
+from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
+from projections.row_query import RowQuery
+from projections.supervision.placements import Placements
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on
 from tests.integration.projections.test_poison import dsn
 
@@ -62,7 +69,7 @@ class Thing(Aggregate[Nothing, Put, WasPut], category="thing", id_field="thing",
         return state
 
 
-class Things(View, name="things", key="thing"):
+class Things(View, name="things", key="thing", indexes=("text",)):
     """As they were put, in columns that do not take everything."""
 
     thing: str
@@ -122,7 +129,7 @@ async def projecting(log: MemoryLog, dsn: str) -> AsyncIterator[Projector]:
     projector = Projector(REGISTRY, log, dsn, VIEWS)
     task = asyncio.create_task(projector.run())
     try:
-        assert await projector.progress.reached(await log.end_position([""]), TIMEOUT)
+        assert await projector.progress.reached(await log.end_position(["stream-"]), TIMEOUT)
         yield projector
     finally:
         task.cancel()
@@ -140,13 +147,13 @@ async def rows(dsn: str, view: str) -> dict[str, Any]:
 
 
 class Log(MemoryLog):
-    """Gives out every stream: these streams have no category of the domain's."""
+    """Gives out these streams, which have no category of the domain's."""
 
     async def end_position(self, prefixes: Any) -> int:
-        return await super().end_position([""])
+        return await super().end_position(["stream-"])
 
     def subscribe(self, prefixes: Any, after: int | None, *, gather: float = 0.0) -> Any:
-        return super().subscribe([""], after, gather=gather)
+        return super().subscribe(["stream-"], after, gather=gather)
 
 
 @pytest.mark.parametrize("others", [3, 250], ids=["a few rows", "rows by COPY"])
@@ -177,6 +184,47 @@ async def test_it_is_parked_and_all_others_go_on(dsn: str, what: str, others: in
     assert (refused.thing in there) is mended
 
 
+@pytest.mark.parametrize("key", [LONG, "b\0d"], ids=["no index holds it", "a NUL"])
+async def test_an_event_of_a_row_that_can_never_be_is_discarded(dsn: str, key: str) -> None:
+    log = Log()
+    await put(log, WasPut(thing=key), WasPut(thing="good"))
+    async with projecting(log, dsn) as projector:
+        for parked in projector.parked():
+            assert not await projector.replay(parked.view, key)
+            await discarded_events.record(log, parked)
+            assert await projector.replay(parked.view, key)
+        assert projector.parked() == []
+    async with projecting(log, dsn) as projector:
+        assert projector.parked() == []
+    assert (await rows(dsn, "counts")).keys() == {"good"}
+
+
+async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
+    log = Log()
+    await put(log, *(WasPut(thing=each, text=each) for each in ("a", "a!", "b")))
+    async with projecting(log, dsn):
+        pass
+    reader = PostgresReader(REGISTRY, Placements(), dsn)
+    await reader.connect()
+
+    async def ask(key: str | None = None, after: Place | None = None, **filters: str) -> Any:
+        cursor = encode_cursor(after).decode() if after else None
+        found = await reader.ask(RowQuery("things", key, 0, filters, 10, cursor), 0.0)
+        assert found.body is not None or key
+        return [each["thing"] for each in json.loads(found.body)["items"]] if found.body else None
+
+    first, *_ = sorted([row["_started"] for row in (await rows(dsn, "things")).values()])
+    assert await ask() == ["a", "a!", "b"]
+    assert await ask(text="a") == ["a"]
+    assert await ask(text="a\0") == []
+    assert await ask(key="a\0") is None
+    assert await ask(after=Place(first, "a\0b")) == ["a!", "b"]
+    assert await ask(after=Place(first, "\0")) == ["a", "a!", "b"]
+    with pytest.raises(BadCursor):
+        await ask(after=Place(2**63, "a"))
+    reader.close()
+
+
 async def test_memory_does_not_begin_with_a_table_that_lacks_a_row(dsn: str) -> None:
     log = Log()
     await put(log, WasPut(thing="good"), WasPut(thing="bad", number=2**70))
@@ -188,7 +236,7 @@ async def test_memory_does_not_begin_with_a_table_that_lacks_a_row(dsn: str) -> 
     await replica.begin(filled)
     task = asyncio.create_task(replica.run())
     try:
-        assert await replica.progress.reached(await log.end_position([""]), TIMEOUT)
+        assert await replica.progress.reached(await log.end_position(["stream-"]), TIMEOUT)
     finally:
         task.cancel()
     assert {key for key, *_ in replica.rows("things")} == {"good", "bad"}
