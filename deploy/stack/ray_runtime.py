@@ -120,7 +120,7 @@ def _stay_on_loopback() -> None:
     off, as on a Mac; an address given to `ray.init` is resolved to one on the network.
     """
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    from ray._private import ray_constants
+    from ray._private import ray_constants, worker
     from ray._private.node import Node
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # where Ray was imported before
@@ -133,6 +133,9 @@ def _stay_on_loopback() -> None:
     }
     for name, nothing in unneeded.items():
         setattr(Node, name, nothing)
+    # Its thread prints a raylet's last words to our standard output, which is for `ready` alone.
+    # Where nobody reads that, a full pipe would hold the thread, and it whoever leaves Ray.
+    worker.listen_error_messages = lambda *_: None
 
 
 def _import_path() -> list[str]:

@@ -108,6 +108,7 @@ def test_every_process_may_die(tmp_path: Path) -> None:
             assert http.get("/operators/verify").json() == {"differences": []}
     finally:
         assert stack.stop() == 0
+    assert stack.stdout.read() in (b"", None), "Ray prints to our standard output"
     assert descendants(stack.data.resolve()) == []
     assert [each for each in kills if each.lost or each.doubled] == []
     assert [each for each in kills if each.noticed > NOTICED or each.good > GOOD] == []
