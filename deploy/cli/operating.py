@@ -31,7 +31,11 @@ def status(data: Data = None, as_json: Json = False) -> None:
         cells = [str(part.get(column, "")) for column in columns]
         problem = part.get("error") or part.get("stopped") or ""
         table.add_row(*cells, memory, str(problem))
-    Console().print(table)
+    # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
+    for column in table.columns:
+        column.no_wrap = column.header != "error"
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
     for line in dict.fromkeys(line for part in parts for line in _poison(part)):
         typer.echo(line)
 

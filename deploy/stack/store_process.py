@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
@@ -21,7 +21,7 @@ class StoreProcess(ChildProcess):
 
     def __init__(self, data: Path) -> None:
         super().__init__(data)
-        self._port = _free_port()
+        self._port = 0  # the system chooses one that is free: once, since clients know it then
 
     async def _command(self) -> Sequence[str]:
         where = ("--port", str(self._port), "--data", str(self._data))
@@ -32,10 +32,6 @@ class StoreProcess(ChildProcess):
         line = await process.stdout.readline()
         if not line:
             raise StartError(f"{self.title} ended")
-        return line.decode().strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        address = line.decode().strip()
+        self._port = urlsplit(address).port or 0
+        return address

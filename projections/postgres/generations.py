@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS rayfold_checkpoint (
 CREATE TABLE IF NOT EXISTS rayfold_parked (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
     revision bigint NOT NULL, position bigint NOT NULL, error text NOT NULL,
-    by_store boolean NOT NULL);
+    by_store boolean NOT NULL DEFAULT false);
 CREATE UNIQUE INDEX IF NOT EXISTS rayfold_parked_place
     ON rayfold_parked ("table", md5(key), md5(stream));
 CREATE TABLE IF NOT EXISTS rayfold_held (
@@ -46,8 +46,15 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_held_place
 CREATE TABLE IF NOT EXISTS rayfold_applied (
     "table" text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
     PRIMARY KEY ("table", stream));
+ALTER TABLE rayfold_checkpoint
+    ADD COLUMN IF NOT EXISTS epoch bigint NOT NULL DEFAULT nextval('rayfold_generation');
+ALTER TABLE rayfold_parked ADD COLUMN IF NOT EXISTS by_store boolean NOT NULL DEFAULT false;
+ALTER TABLE rayfold_parked DROP CONSTRAINT IF EXISTS rayfold_parked_pkey;
+ALTER TABLE rayfold_held DROP CONSTRAINT IF EXISTS rayfold_held_pkey;
 """
-"""The tables of our own; `table` is the name of a generation, or of the live one.
+"""The tables of our own, also where the layout before this one has made them.
+
+`table` is the name of a generation, or of the live one.
 
 Keys that are parked may be too long for an index, which may be why they are parked.
 """

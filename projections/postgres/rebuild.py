@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SWITCH = 30.0
 """Seconds in which a build must reach the live one, while that one waits."""
 
+STUCK = 30.0
+"""Seconds after which a build that only reports errors is given up."""
+
 Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
 Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
 
@@ -68,10 +71,16 @@ async def build(
     """
     try:
         await answering([builder])
+        moved = time.monotonic()
         while not builder.ready:
             await asyncio.sleep(0.2)
             await builder.look()
-            rebuild.moved(builder.progress.position, builder.seen.get("events", 0))
+            position, events = builder.progress.position, builder.seen.get("events", 0)
+            if (position, events) != (rebuild.position, rebuild.events):
+                moved = time.monotonic()
+            rebuild.moved(position, events)
+            if "error" in builder.seen and time.monotonic() - moved > STUCK:
+                raise ProjectionError(f"the build does not go on: {builder.seen['error']}")
         if "stopped" in builder.seen:
             raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
         async with connected(dsn) as connection:

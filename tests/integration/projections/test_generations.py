@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from eventstore.memory import MemoryLog
-from projections.postgres import schema
+from projections.postgres import parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowQuery
@@ -141,3 +141,34 @@ async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
         await there(log, [projector])
         assert await totals(dsn) == {"a": 20}
         assert projector.parked() == []
+
+
+BEFORE = """
+CREATE SEQUENCE rayfold_generation;
+CREATE TABLE rayfold_checkpoint (
+    "table" text NOT NULL, partition int NOT NULL, partitions int NOT NULL,
+    position bigint NOT NULL, PRIMARY KEY ("table", partition));
+CREATE TABLE rayfold_parked (
+    "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
+    revision bigint NOT NULL, position bigint NOT NULL, error text NOT NULL,
+    PRIMARY KEY ("table", key, stream));
+CREATE TABLE rayfold_held (
+    "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
+    revision bigint NOT NULL, position bigint NOT NULL,
+    PRIMARY KEY ("table", key, stream, position));
+INSERT INTO rayfold_checkpoint VALUES ('totals', 0, 1, 0);
+INSERT INTO rayfold_parked VALUES ('totals', 'k', 'counter-k', 0, 1, 'broke');
+"""
+"""Our tables as they were in the layout before this one."""
+
+
+async def test_a_database_of_the_layout_before_is_taken_over(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(BEFORE)
+    async with running(log, dsn, TOTALS):
+        assert await totals(dsn) == {"a": 3}
+    [parked] = await parked_events.load(connection, {"totals": "totals"})
+    assert (parked.key, parked.by_store) == ("k", False)
+    await connection.close()
