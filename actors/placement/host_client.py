@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
 
+NODE_LOSS = 1.5
+"""Seconds until an actor that Ray has given up is made again. Its node died: where that was all of
+Ray, which is started again then, nothing may ask the old one meanwhile."""
+
 STATUS_TIMEOUT = 1.0
 """Seconds in which an actor says how it is."""
 
@@ -51,6 +55,7 @@ class HostClient:
         self._make = make
         self._actor: Any = None
         self._lost = False
+        self._died_at: float | None = None
         self._making = asyncio.Lock()
         self.used_at = self.heard_at = time.monotonic()
         self.hangs = False
@@ -108,7 +113,7 @@ class HostClient:
         except (TimeoutError, RayError, RpcDisconnected) as error:
             self.error = type(error).__name__
             if isinstance(error, ActorDiedError):
-                self.renew()
+                self._died()
             return {"ready": False, "error": self.error}
         self._heard()
         return {"ready": True, **said}
@@ -123,7 +128,7 @@ class HostClient:
             # One that died has lost its connection, and Ray restarts it.
             self.hangs = isinstance(error, TimeoutError) and self._rpc.connected
             if isinstance(error, ActorDiedError):
-                self.renew()
+                self._died()
         else:
             self._heard()
 
@@ -137,6 +142,8 @@ class HostClient:
         if self._lost:
             raise RpcDisconnected("Ray is started again")
         if self._actor is None:
+            if self._died_at is not None and time.monotonic() - self._died_at < NODE_LOSS:
+                raise RpcDisconnected("the write host died with its node")
             async with self._making:
                 if self._actor is None:
                     self._actor = await asyncio.to_thread(self._make)
@@ -151,6 +158,7 @@ class HostClient:
     def renew(self) -> None:
         """Find or make the actor again, and send it what has no answer yet."""
         self._lost = False
+        self._died_at = None
         self._actor = None
         self.hangs = False
         self.heard_at = time.monotonic()
@@ -197,6 +205,11 @@ class HostClient:
             if not self.outstanding:
                 self._idle.set()
 
+    def _died(self) -> None:
+        if not self._lost:
+            self.renew()
+            self._died_at = time.monotonic()
+
     def _heard(self) -> None:
         self.heard_at = time.monotonic()
         self.hangs = False
@@ -225,11 +238,12 @@ class HostClient:
                 log.info("a write host went away", extra={"error": type(error).__name__})
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the write host does not come back")
-                await asyncio.sleep(0.2)
-                if isinstance(error, ActorDiedError):
+                if isinstance(error, ActorDiedError) and not self._lost:
                     # For good: no restart will bring this handle back to life. The name may
                     # still lead to the dead one for a while (ray#44083), then to a new one.
                     self._actor = None
+                    self._died_at = time.monotonic()
+                await asyncio.sleep(0.2)
             except (RayError, RpcServerFailed) as error:
                 log.warning("a batch of commands failed", extra={"error": repr(error)})
                 return self._all(batch, f"the write host failed: {type(error).__name__}")

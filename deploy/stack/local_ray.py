@@ -17,7 +17,7 @@ from rayfold import RayfoldError
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.5
+LOOK = 0.2
 """Seconds between two looks at Ray's processes."""
 
 PAUSE = 1.0

@@ -99,9 +99,8 @@ class ReplicaHandle(ActorHandle):
         changed = await self._call("changes", watcher, timeout)
         return [(view, key, RowResult(*result)) for view, key, *result in changed]
 
-    def respawn(self) -> None:
-        """See `ActorHandle.respawn`."""
-        super().respawn()
+    def _became(self, actor: Any) -> None:
+        super()._became(actor)
         self._client.close()
 
     def close(self) -> None:

@@ -38,6 +38,10 @@ READY = 3600.0
 STOP = 5.0
 """Seconds for an actor to end in order."""
 
+NODE_LOSS = 1.5
+"""Seconds until an actor that Ray has given up is started again. Its node died: where that was all
+of Ray, which is started again then, nothing may ask the old one meanwhile."""
+
 Spawn = Callable[[], Any]
 Handle = TypeVar("Handle", bound="ActorHandle")
 
@@ -63,6 +67,7 @@ class ActorHandle:
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Future[Any]] = set()
+        self._respawning: asyncio.Task[None] | None = None
 
     async def look(self) -> None:
         """Ask the actor for its status; one that does not answer is not ready."""
@@ -154,13 +159,13 @@ class ActorHandle:
 
     def respawn(self) -> None:
         """Start the actor again: Ray has lost it, and everything it knew."""
-        self._heard, self._silent_since = False, None
-        self._actor = self._spawn()
+        self._became(self._spawn())
 
     def close(self) -> None:
         """Stop watching it."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._respawning):
+            if task is not None:
+                task.cancel()
         self.progress.release()
 
     async def _watch(self) -> None:
@@ -185,8 +190,25 @@ class ActorHandle:
             silent = self._actor
             with suppress(RayError, ValueError):  # it is gone
                 await asyncio.to_thread(ray.kill, silent)
-            if self._actor is silent:
-                self.respawn()
+            await self._respawn_instead(silent)
+
+    async def _respawn_later(self, dead: Any) -> None:
+        await asyncio.sleep(NODE_LOSS)
+        if self._actor is dead:
+            log.warning("an actor is started again", extra={"actor": self.name})
+            with suppress(RayError):  # the next call tries again
+                await self._respawn_instead(dead)
+
+    async def _respawn_instead(self, gone: Any) -> None:
+        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away."""
+        if self._actor is gone:
+            actor = await asyncio.to_thread(self._spawn)
+            if self._actor is gone:
+                self._became(actor)
+
+    def _became(self, actor: Any) -> None:
+        self._heard, self._silent_since = False, None
+        self._actor = actor
 
     async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
         """Call the actor; one that Ray will not bring back is started again.
@@ -206,9 +228,8 @@ class ActorHandle:
                 raise type(cause)(*cause.args) from error
             raise ActorUnavailable(f"{self.name}: {named(cause)}") from error
         except ActorDiedError as error:
-            if respawn and self._actor is actor:  # nobody else has done so since
-                log.warning("an actor is started again", extra={"actor": self.name})
-                self.respawn()
+            if respawn and (self._respawning is None or self._respawning.done()):
+                self._respawning = asyncio.create_task(self._respawn_later(actor))
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error
         except RayError as error:
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error

@@ -46,7 +46,10 @@ async def test_what_is_not_parked_is_told_from_an_actor_that_does_not_answer() -
         await replayed(RayActorError())
 
 
-async def test_an_actor_that_ray_has_given_up_is_started_again() -> None:
+async def test_an_actor_that_ray_has_given_up_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
     spawned = []
 
     def spawn() -> _Actor:
@@ -56,8 +59,28 @@ async def test_an_actor_that_ray_has_given_up_is_started_again() -> None:
     handle = ActorHandle("postgres:v", "postgres", ["v"], spawn)
     with pytest.raises(ActorUnavailable):
         await handle.replay("v", "k")
+    assert handle._respawning is not None
+    await handle._respawning
     assert await handle.replay("v", "k")
     assert len(spawned) == 2
+
+
+async def test_an_actor_whose_node_died_is_not_started_when_all_of_ray_is() -> None:
+    spawned = []
+
+    def spawn() -> _Actor:
+        spawned.append(_Actor(ActorDiedError()))
+        return spawned[-1]
+
+    handle = ActorHandle("postgres:v", "postgres", ["v"], spawn)
+    for _ in range(3):
+        with pytest.raises(ActorUnavailable):
+            await handle.replay("v", "k")
+    handle.lose()
+    with pytest.raises(ActorUnavailable):
+        await handle.replay("v", "k")
+    handle.close()
+    assert len(spawned) == 1
 
 
 async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
@@ -152,7 +175,9 @@ async def test_an_actor_that_is_still_starting_is_waited_for(
     assert len(spawned) == 1
 
 
-async def test_two_who_meet_a_dead_actor_start_one(spawned: list[_Silent]) -> None:
+async def test_two_who_meet_a_dead_actor_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
+
     class Dead:
         """Is found dead at the same time by all."""
 
@@ -169,4 +194,6 @@ async def test_two_who_meet_a_dead_actor_start_one(spawned: list[_Silent]) -> No
         handle.replay("v", "k"), handle.replay("v", "k"), return_exceptions=True
     )
     assert [type(each) for each in both] == [ActorUnavailable, ActorUnavailable]
+    assert handle._respawning is not None
+    await handle._respawning
     assert len(started) == 2
