@@ -122,7 +122,8 @@ def kill(stack: Stack, names: tuple[str, ...]) -> Kill:
         before = whole(http)
         processes = [process_of(stack, VICTIMS[name]) for name in names]
         for process in processes:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it went with the one before
+                process.kill()
         since = time.monotonic()
         noticed = None
         while True:
