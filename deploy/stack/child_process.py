@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
+from deploy.stack import launch
 from deploy.stack.descendants import child_environment
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
 """Seconds for a server to end in order."""
 
-_PR_SET_PDEATHSIG = 1
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before the first, second, … attempt to start it again; the last for all others."""
 
@@ -54,9 +54,9 @@ class ChildProcess(ABC):
     async def _address(self, process: asyncio.subprocess.Process) -> str:
         """Wait until it answers; return where. Cancelled when it takes too long or ends."""
 
-    def _as_user(self) -> Callable[[], None] | None:
-        """Return what makes the child another user's process, between fork and exec."""
-        return None
+    def _user(self) -> tuple[int, int]:
+        """Return the user and the group that it runs as; -1 is ours."""
+        return -1, -1
 
     async def start(self) -> str:
         """Start it; return its address.
@@ -101,22 +101,21 @@ class ChildProcess(ABC):
 
     async def _launch(self) -> str:
         command = await self._command()
-        become = self._as_user()
-
-        def before_exec() -> None:
-            if become is not None:
-                become()  # first: a change of user would forget the signal
-            _die_with_parent(self.stop_signal)
-
+        # The kernel sends the signal when the thread that forked ends: this is the main thread.
+        first = (self.stop_signal.value, os.getpid(), *self._user())
         with self._errors.open("ab") as errors:
             process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-I",
+                "-S",
+                launch.__file__,
+                *(str(each) for each in first),
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=child_environment(self.name),
                 start_new_session=True,
-                preexec_fn=before_exec,
             )
         answering = asyncio.ensure_future(self._address(process))
         ended = asyncio.ensure_future(process.wait())
@@ -153,11 +152,3 @@ class ChildProcess(ABC):
                         "a process does not start", extra={"server": self.name, "error": error}
                     )
             self._restarts += 1
-
-
-def _die_with_parent(number: int) -> None:
-    # Runs between fork and exec. The kernel sends the signal when the thread that forked
-    # ends, so children are started from the main thread.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() == 1:
-        os.kill(os.getpid(), number)

@@ -7,7 +7,7 @@ import logging
 import os
 import pwd
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,12 @@ class PostgresProcess(ChildProcess):
                 await connection.close()
                 return dsn
 
-    def _as_user(self) -> Callable[[], None] | None:
-        user = self._server.system_user
-        return None if user is None else _become(user)
+    def _user(self) -> tuple[int, int]:
+        name = self._server.system_user  # Postgres refuses to run as root
+        if name is None:
+            return super()._user()
+        user = pwd.getpwnam(name)
+        return user.pw_uid, user.pw_gid
 
     def _prepared(self) -> Any:
         """Return the wheel's idea of the server, whose data folder is there. Blocks."""
@@ -66,15 +69,3 @@ class PostgresProcess(ChildProcess):
             owner = pwd.getpwnam(server.system_user)
             os.chown(self._sockets, owner.pw_uid, owner.pw_gid)
         return server
-
-
-def _become(user: str) -> Callable[[], None]:
-    """Postgres refuses to run as root: the wheel has a user for it."""
-    who = pwd.getpwnam(user)
-
-    def become() -> None:
-        os.setgroups([])
-        os.setgid(who.pw_gid)
-        os.setuid(who.pw_uid)
-
-    return become
