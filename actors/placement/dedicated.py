@@ -101,8 +101,11 @@ class Dedicated:
             await asyncio.wait(list(self._leaving.values()))
 
     async def status(self) -> list[dict[str, Any]]:
-        """Return one entry for all of them; it is ready as long as none is silent."""
-        errors = {client.error for client in self._clients.values() if client.error}
+        """Return one entry for all of them; it is ready as long as none is silent that is asked.
+
+        What one said that nobody waits for is old: the next command finds out.
+        """
+        errors = {client.error for client in self._clients.values() if client.outstanding} - {""}
         return [
             {
                 "part": "write:dedicated",

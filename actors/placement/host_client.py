@@ -59,7 +59,8 @@ class HostClient:
         self._making = asyncio.Lock()
         self.used_at = self.heard_at = time.monotonic()
         self.hangs = False
-        """Whether it is connected, but did not answer when it was last asked."""
+        """Whether it has come up, but did not answer when it was last asked."""
+        self._has_come_up = False
         self.error = ""
         """Why it did not answer when it was last asked."""
         self.outstanding = 0
@@ -114,6 +115,8 @@ class HostClient:
             self.error = type(error).__name__
             if isinstance(error, ActorDiedError):
                 self._died()
+            elif not isinstance(error, TimeoutError):
+                self._has_come_up = False
             return {"ready": False, "error": self.error}
         self._heard()
         return {"ready": True, **said}
@@ -125,8 +128,10 @@ class HostClient:
                 await self._rpc.call([])
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self.error = type(error).__name__
-            # One that died has lost its connection, and Ray restarts it.
-            self.hangs = isinstance(error, TimeoutError) and self._rpc.connected
+            # One that died breaks its connection, and Ray restarts it: it has to come up again.
+            # One that was never connected, or no longer, may hang as well: its port still listens.
+            self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
+            self.hangs = self._has_come_up
             if isinstance(error, ActorDiedError):
                 self._died()
         else:
@@ -160,7 +165,7 @@ class HostClient:
         self._lost = False
         self._died_at = None
         self._actor = None
-        self.hangs = False
+        self.hangs = self._has_come_up = False
         self.heard_at = time.monotonic()
         self._rpc.close()
         self._rpc = RpcClient(self._address)
@@ -212,6 +217,7 @@ class HostClient:
 
     def _heard(self) -> None:
         self.heard_at = time.monotonic()
+        self._has_come_up = True
         self.hangs = False
         self.error = ""
 
@@ -236,6 +242,7 @@ class HostClient:
                 return self._all(batch, "the write host does not answer")
             except (RayActorError, RpcDisconnected) as error:
                 log.info("a write host went away", extra={"error": type(error).__name__})
+                self._has_come_up = False
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the write host does not come back")
                 if isinstance(error, ActorDiedError) and not self._lost:
