@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from actors.envelope import Done, Envelope, Outcome
 from actors.errors import InvalidCommand, Unavailable
 from rayfold import Receipt, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.deadlines import Deadlines
 
 Route = Callable[[AggregateType, Envelope], Awaitable[Outcome]]
 
@@ -21,6 +21,7 @@ class CommandBus:
     def __init__(self, registry: Registry, route: Route) -> None:
         """`route` takes an envelope to the writer of an aggregate of that class."""
         self._route = route
+        self._deadlines = Deadlines()
         self._owners: dict[str, AggregateType] = {
             name: registry.owner[command.model] for name, command in registry.commands.items()
         }
@@ -40,7 +41,7 @@ class CommandBus:
             raise InvalidCommand(f"no command is named {envelope.command!r}")
         try:
             # One deadline over all: until an actor is there, in queues, over attempts.
-            async with asyncio.timeout(envelope.seconds_left):
+            with self._deadlines.until(envelope.deadline):
                 outcome: Any = await self._route(owner, envelope)
         except TimeoutError:
             raise Unavailable("the command's deadline has passed") from None

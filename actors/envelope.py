@@ -41,11 +41,6 @@ class Envelope(NamedTuple):
     traceparent: str = ""
     deadline: float = math.inf
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the deadline; None where there is none."""
-        return None if self.deadline == math.inf else self.deadline - time.monotonic()
-
     def to_wire(self, now: float) -> tuple[Any, ...]:
         """Return it for another process, whose clock is another: with the seconds that are left."""
         return (*self[:-1], self.deadline - now)
