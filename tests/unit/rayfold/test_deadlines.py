@@ -55,4 +55,5 @@ async def test_a_task_goes_on_after_its_deadline() -> None:
         with pytest.raises(TimeoutError):
             await wait_until(deadlines, time.monotonic() + 0.01, never)
     task = asyncio.current_task()
-    assert task is not None and task.cancelling() == 0
+    assert task is not None
+    assert task.cancelling() == 0
