@@ -32,7 +32,7 @@ class RoomsUnderRayfold(BuildHookInterface):
         root = Path(self.root)
         for room in ROOMS:
             for file in sorted((root / room).rglob("*")):
-                if file.is_dir() or "__pycache__" in file.parts:
+                if file.is_dir() or "__pycache__" in file.parts or not packaged(file, root / room):
                     continue
                 place = self._tree / file.relative_to(root)
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,16 @@ class RoomsUnderRayfold(BuildHookInterface):
         """Remove the rewritten files."""
         if version != "editable":
             shutil.rmtree(self._tree)
+
+
+def packaged(file: Path, room: Path) -> bool:
+    """Return whether a file of a room is code, or data of code.
+
+    Manifests are neither: folders of `deploy/` that are no packages, for who has a checkout.
+    """
+    if file.parent == room:
+        return file.suffix == ".py"
+    return (room / file.relative_to(room).parts[0] / "__init__.py").exists()
 
 
 def moved(source: str, name: str) -> str:
