@@ -167,8 +167,13 @@ class HostProcess:
     @property
     def process(self) -> psutil.Process:
         """The program itself, which `nsenter` started and waits for."""
-        [child] = psutil.Process(self._process.pid).children()
-        return child
+        entering = psutil.Process(self._process.pid)
+        deadline = time.monotonic() + PATIENCE
+        while not (children := entering.children()):
+            assert self.runs, f"{self.name} on {self.host.name} ended\n{self.log()}"
+            assert time.monotonic() < deadline, self.name
+            time.sleep(0.01)
+        return children[0]
 
     @property
     def runs(self) -> bool:
