@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import Any, NamedTuple, cast
 
+from rayfold.runtime.ports import listen
+
 log = logging.getLogger(__name__)
 
 _HEAD = Struct("!IIB")
@@ -74,14 +76,14 @@ class RpcServer:
         """Listen, unless it does already, on a free port of this host; return the address.
 
         Raises:
+            OSError, ValueError: see `ports.listen`.
             RpcDisconnected: it was closed.
         """
         async with self._opening:
             if self._closed:
                 raise RpcDisconnected("this process takes no more calls")
             if self._server is None:
-                loop = asyncio.get_running_loop()
-                self._server = await loop.create_server(lambda: _Answering(self), host, 0)
+                self._server = await listen(lambda: _Answering(self), host)
             return Address(host, self._server.sockets[0].getsockname()[1], self._key)
 
     async def close(self) -> None:

@@ -1,0 +1,57 @@
+"""Which ports the processes of a node listen on for each other's calls: any, or a range of them.
+
+A firewall or a NetworkPolicy can name a range only. It is a matter of the node, not of a stack, so
+it stands in the environment of whatever starts Ray there, and the actors inherit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import re
+from collections.abc import Callable
+
+VARIABLE = "RAYFOLD_RPC_PORTS"
+"""`20000-20999`, both included; without it the system chooses. A node needs one for each host,
+dedicated actor and replica on it, of all stacks, and some for those that are being replaced."""
+
+_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
+
+
+def rpc_ports() -> range | None:
+    """Return the ports to choose from; None if any will do.
+
+    Raises:
+        ValueError: the variable is no range of ports.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return None
+    found = _RANGE.fullmatch(text)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 < first <= last <= 65535:
+        raise ValueError(f"{VARIABLE} is FIRST-LAST, as in 20000-20999: {text!r}")
+    return range(first, last + 1)
+
+
+async def listen(protocol: Callable[[], asyncio.Protocol], host: str) -> asyncio.Server:
+    """Listen on a free port of this host, among those that may be taken.
+
+    Raises:
+        OSError: none of them is free, or the host is not of this machine.
+        ValueError: see `rpc_ports`.
+    """
+    loop = asyncio.get_running_loop()
+    ports = rpc_ports()
+    if ports is None:
+        return await loop.create_server(protocol, host, 0)
+    # In any order: what starts at the same time would try, and miss, the same ones.
+    for port in random.sample(ports, len(ports)):
+        try:
+            return await loop.create_server(protocol, host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"every port of {VARIABLE} is taken: {ports[0]}-{ports[-1]}")
