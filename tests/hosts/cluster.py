@@ -22,6 +22,8 @@ TOKEN = "operator-of-the-tests-0123456789"
 class Cluster:
     """What an operator has before Rayfold is started there."""
 
+    token = TOKEN
+
     def __init__(self, network: Network) -> None:
         """Start everything but Rayfold."""
         self.hosts = [network.host(name) for name in ("one", "two", "three")]
@@ -53,12 +55,18 @@ class Cluster:
         process.until_said("ready ")
         return process
 
+    def url(self, host: Host) -> str:
+        """Return the URL of the gateway on a host."""
+        return f"http://{host.address}:{PORT}"
+
     @contextmanager
     def client(self, host: Host) -> Iterator[httpx.Client]:
         """Return a client outside, an operator's, of the gateway on a host."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        url = f"http://{host.address}:{PORT}"
-        with self.outside.inside(), httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+        with (
+            self.outside.inside(),
+            httpx.Client(base_url=self.url(host), headers=headers, timeout=60) as http,
+        ):
             yield http
 
 

@@ -55,10 +55,12 @@ def start_postgres(host: Host) -> tuple[str, HostProcess]:
 
 
 def start_ray(host: Host, head: Host) -> str:
-    """Start a raylet, and the GCS where the host is the head; return the GCS' address."""
+    """Start a raylet, and a GCS with a disk where the host is the head; return its address."""
     gcs = f"{head.address}:{GCS_PORT}"
     role = (f"--address={gcs}",)
+    disk = {}
     if host is head:
+        disk = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(host.folder / "gcs")}
         role = ("--head", f"--port={GCS_PORT}", "--include-dashboard=false")
     host.run(
         "ray",
@@ -71,6 +73,7 @@ def start_ray(host: Host, head: Host) -> str:
         "--num-cpus=4",
         "--disable-usage-stats",
         **RAY,
+        **disk,
     )
     return gcs
 
@@ -82,3 +85,12 @@ RAY = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 """What every process says that joins."""
+
+
+def restart_gcs(head: Host) -> None:
+    """Kill the GCS, and start it again under the same command, as its supervisor would."""
+    [gcs] = head.processes("gcs/gcs_server")
+    command, environment = gcs.cmdline(), gcs.environ()
+    gcs.kill()
+    gcs.wait()
+    head.start("gcs", *command, **environment)
