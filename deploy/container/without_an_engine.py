@@ -152,7 +152,8 @@ class Builder:
                 raise SystemExit(f"COPY {source}: not in the context")
             for path in chosen:
                 inner = path.name if path == Path(source) else path.relative_to(source)
-                copied = place / inner
+                file = path == Path(source) and not target.endswith("/")
+                copied = place if file else place / inner
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(CONTEXT / path, copied)
 

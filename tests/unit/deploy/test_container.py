@@ -60,9 +60,11 @@ def test_all_of_the_wheel_is_copied_and_nothing_else_is_sent(
     }
     files = set(engine.sent(ROOT, IGNORED))
     assert {*ROOMS, "rayfold"} <= copied
-    assert copied == {path.parts[0] for path in files}
+    script = "deploy/container/join-ray"
+    assert copied == {path.parts[0] for path in files} | {script}
     assert Path("deploy/stack/up.py") in files
-    assert not any("container" in path.parts or path.suffix == ".pyc" for path in files)
+    assert [path.as_posix() for path in files if "container" in path.parts] == [script]
+    assert not any(path.suffix == ".pyc" for path in files)
 
 
 @pytest.mark.parametrize(

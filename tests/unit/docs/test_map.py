@@ -50,7 +50,10 @@ def real_tree() -> set[str]:
 
 def is_source(path: Path) -> bool:
     """Return whether it is a file that somebody wrote."""
-    return path.suffix in (".py", ".md", ".png") and path.name not in ("__init__.py", "__main__.py")
+    return path.suffix in (".py", ".md", ".png", ".yaml") and path.name not in (
+        "__init__.py",
+        "__main__.py",
+    )
 
 
 def test_the_tree_in_the_architecture_is_the_real_one() -> None:

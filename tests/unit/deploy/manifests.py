@@ -1,0 +1,64 @@
+"""What deployment files ask of `rayfold`, against what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer.main
+
+from deploy.cli.command_line import app
+from deploy.stack.settings import Settings, TokenSettings
+from rayfold.runtime.ports import VARIABLE
+
+PROMISED_COMMANDS = {
+    "controller": {"--ray-address", "--stack"},
+    "gateway": {"--ray-address", "--stack", "--host", "--port"},
+    "down": {"--ray-address", "--stack"},
+    "upgrade": {"--ray-address", "--stack"},
+}
+PROMISED_SETTINGS = {"RAYFOLD_STACK", "RAYFOLD_URL"}
+"""What section 13 of the architecture names, and the command line does not have yet."""
+
+
+def check_command(words: Sequence[str]) -> None:
+    """Assert that the command line has this command, with these options."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    name, *rest = words
+    asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    if name in commands:
+        known = {option for param in commands[name].params for option in param.opts}
+    else:
+        known = PROMISED_COMMANDS[name]
+    assert asked <= known, f"rayfold {name} has no {asked - known}"
+
+
+def check_variables(env: Mapping[str, str]) -> None:
+    """Assert that each `RAYFOLD_…` is a setting, of a stack or of a node, and that it fits."""
+    names = {name for name in env if name.startswith("RAYFOLD_")}
+    settings = {f"RAYFOLD_{name.upper()}" for name in Settings.model_fields}
+    assert names <= settings | {VARIABLE} | PROMISED_SETTINGS
+    if "RAYFOLD_TOKENS" in env:
+        tokens = json.loads(env["RAYFOLD_TOKENS"])
+        assert {TokenSettings.model_validate(each).role for each in tokens.values()}
+
+
+def check_ray_start(words: Sequence[str], options: Iterable[str]) -> None:
+    """Assert that `ray start` is given what it knows."""
+    asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert asked <= set(options), f"ray start has no {asked - set(options)}"
+
+
+def ray_start_options() -> set[str]:
+    """Return the options of `ray start`, read from its sources: importing Ray takes seconds."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    found = find_spec("ray")
+    assert found is not None
+    assert found.origin is not None
+    source = (Path(found.origin).parent / "scripts" / "scripts.py").read_text()
+    start = source[source.index("\ndef start(") - 20_000 : source.index("\ndef start(")]
+    return set(re.findall(r'"(--[a-z-]+)"', start[start.rindex("@cli.command(") :]))
