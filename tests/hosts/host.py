@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.hosts import service
 from tests.hosts.namespaces import Namespaces
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Host:
         self._network = network
         self._number = number
         self._namespaces: Namespaces | None = None
+        self._services: dict[str, Callable[[], HostProcess]] = {}
 
     @property
     def address(self) -> str:
@@ -50,10 +53,12 @@ class Host:
         return self._namespaces is not None
 
     def boot(self) -> None:
-        """Begin with nothing that runs; what was on disk is there."""
+        """Begin with what is on disk, and start its services."""
         assert self._namespaces is None
         self._namespaces = Namespaces(self.name, self.folder / "ray")
         self._network.plug(self._number, self._namespaces)
+        for start in self._services.values():
+            start()
 
     def kill(self) -> None:
         """SIGKILL to all its processes: the kernel still says goodbye to their connections."""
@@ -85,6 +90,12 @@ class Host:
     ) -> HostProcess:
         """Start a program; its output goes to `<name>.log`."""
         return HostProcess(self, name, command, {**self.environment, **environment}, user)
+
+    def enable(self, name: str, *command: str, **environment: str) -> HostProcess:
+        """Start a program now and at each boot, and again whenever it ends."""
+        supervisor = (sys.executable, "-I", "-S", service.__file__)
+        self._services[name] = lambda: self.start(name, *supervisor, *command, **environment)
+        return self._services[name]()
 
     def run(self, name: str, *command: str, **environment: str) -> str:
         """Run a program to its end; return what it printed."""

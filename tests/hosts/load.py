@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
@@ -40,43 +40,60 @@ class Receipt:
     revision: int
 
 
-@dataclass
-class Wait:
-    """How long a client waited for an answer, over all attempts."""
+class Spell(NamedTuple):
+    """The worst of a stretch of time, in seconds: what clients waited, all attempts included."""
 
-    seconds: float
-    what: str
-    at: float
+    silence: float
+    """For which none of them had a successful answer."""
+    write: float
+    read: float
+    receipts: int
 
 
-@dataclass
 class Account:
     """What all clients saw."""
 
-    receipts: list[Receipt] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    answers: Counter[str] = field(default_factory=Counter)
-    """Successful ones, by kind of request."""
-    refused: Counter[str] = field(default_factory=Counter)
-    """Attempts that came to nothing and were made again, by reason."""
-    waits: list[Wait] = field(default_factory=list)
-    """Those of more than a second."""
-    succeeded: float = field(default_factory=time.monotonic)
-    """When there was a successful answer last."""
-    silence: float = 0.0
-    """Seconds for which no client had a successful answer, at most."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.receipts: list[Receipt] = []
+        self.stale: list[str] = []
+        """Answers with a token that lacked what the token stands for."""
+        self.unexpected: list[str] = []
+        self.answers: Counter[str] = Counter()
+        """Successful ones, by kind of request."""
+        self.refused: Counter[str] = Counter()
+        """Attempts that came to nothing and were made again, by reason."""
+        self.lock = threading.Lock()
+        self._open: dict[str, tuple[str, float]] = {}
+        self._succeeded = time.monotonic()
+        self._begin()
 
-    def success(self, what: str, since: float) -> None:
-        """Take note of a successful answer to a request that was first made then."""
-        now = time.monotonic()
+    def ask(self, client: str, what: str) -> None:
+        """Take note that a client makes a request."""
         with self.lock:
-            self.silence = max(self.silence, now - self.succeeded)
-            self.succeeded = now
+            self._open[client] = what, time.monotonic()
+
+    def success(self, client: str) -> None:
+        """Take note of a successful answer to its request."""
+        with self.lock:
+            what, since = self._open.pop(client)
+            now = time.monotonic()
+            self._note(what, now - since)
+            self._silence = max(self._silence, now - self._succeeded)
+            self._succeeded = now
             self.answers[what] += 1
-            if now - since > 1.0:
-                self.waits.append(Wait(now - since, what, now))
+
+    def spell(self) -> Spell:
+        """Return the worst since the last call, requests that wait still included."""
+        with self.lock:
+            now = time.monotonic()
+            for what, since in self._open.values():
+                self._note(what, now - since)
+            silence = max(self._silence, now - self._succeeded)
+            receipts = len(self.receipts) - self._receipts
+            spell = Spell(silence, self._waited["write"], self._waited["read"], receipts)
+            self._begin()
+        return spell
 
     def wait_for(self, answers: int) -> None:
         """Wait until there are so many more successful answers."""
@@ -87,18 +104,21 @@ class Account:
             assert time.monotonic() < deadline, str(self)
             time.sleep(0.05)
 
-    def longest(self, what: str = "") -> float:
-        """Return the seconds that one request took at most, all attempts included."""
-        return max((wait.seconds for wait in self.waits if what in wait.what), default=0.0)
-
     def __str__(self) -> str:
-        """Return all of it in a few lines."""
+        """Return the counts in one line."""
         return (
             f"{len(self.receipts)} receipts, answers {dict(self.answers)}, refused"
-            f" {dict(self.refused)}, stale {self.stale}, unexpected {self.unexpected};"
-            f" longest silence {self.silence:.1f} s, longest write {self.longest('write'):.1f} s,"
-            f" longest read {self.longest('read'):.1f} s"
+            f" {dict(self.refused)}, stale {self.stale}, unexpected {self.unexpected}"
         )
+
+    def _begin(self) -> None:
+        self._silence = 0.0
+        self._waited = {"write": 0.0, "read": 0.0}
+        self._receipts = len(self.receipts)
+
+    def _note(self, what: str, seconds: float) -> None:
+        kind = what.partition(" ")[0]
+        self._waited[kind] = max(self._waited[kind], seconds)
 
 
 class Client(threading.Thread):
@@ -164,6 +184,7 @@ class Client(threading.Thread):
     def _ask(self, what: str, method: str, path: str, **request: Any) -> httpx.Response:
         """Ask one gateway after the other, with the same request, until there is an answer."""
         since = time.monotonic()
+        self._account.ask(self.name, what)
         while True:
             gateway = self._gateways[0]
             try:
@@ -172,7 +193,7 @@ class Client(threading.Thread):
                 reason = type(error).__name__
             else:
                 if answer.status_code == (202 if method == "POST" else 200):
-                    self._account.success(what, since)
+                    self._account.success(self.name)
                     time.sleep(PAUSE)  # a client's pause, not a wait for something
                     return answer
                 if method == "GET" and answer.status_code == 404:

@@ -57,26 +57,34 @@ def start_postgres(host: Host) -> tuple[str, HostProcess]:
 def start_ray(host: Host, head: Host) -> str:
     """Start a raylet, and a GCS with a disk where the host is the head; return its address."""
     gcs = f"{head.address}:{GCS_PORT}"
-    role = (f"--address={gcs}",)
-    disk = {}
+    role, environment = (f"--address={gcs}",), RAY
     if host is head:
-        disk = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(host.folder / "gcs")}
         role = ("--head", f"--port={GCS_PORT}", "--include-dashboard=false")
-    host.run(
+        storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(host.folder / "gcs")}
+        environment = {**RAY, **storage, **SILENCE}
+    host.enable(
         "ray",
         str(Path(sys.executable).with_name("ray")),
         "start",
+        "--block",
         *role,
         f"--node-ip-address={host.address}",
         f"--node-name={host.name}",
         f"--object-store-memory={OBJECT_STORE}",
         "--num-cpus=4",
         "--disable-usage-stats",
-        **RAY,
-        **disk,
-    )
+        **environment,
+    ).until_said("Ray runtime started")
     return gcs
 
+
+SILENCE = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""A silent node is taken for dead after some nine seconds; Ray's own default takes a minute."""
 
 RAY = {
     "RAY_AUTH_MODE": "token",
@@ -85,12 +93,3 @@ RAY = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 """What every process says that joins."""
-
-
-def restart_gcs(head: Host) -> None:
-    """Kill the GCS, and start it again under the same command, as its supervisor would."""
-    [gcs] = head.processes("gcs/gcs_server")
-    command, environment = gcs.cmdline(), gcs.environ()
-    gcs.kill()
-    gcs.wait()
-    head.start("gcs", *command, **environment)
