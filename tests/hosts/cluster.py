@@ -36,6 +36,7 @@ class Cluster:
                 "RAYFOLD_TOKEN": TOKEN,
             }
         self.head = self.hosts[0]
+        self.gateways: list[Host] = []
         self.eventstore, _ = start_eventstore(self.head)
         self.postgres, _ = start_postgres(self.head)
         self.ray = start_ray(self.head, self.head)
@@ -53,6 +54,7 @@ class Cluster:
         listening = ("--host", host.address, "--port", str(PORT))
         process = self.rayfold(host, "up", "up", *listening, "--ray-address", self.ray, *stores)
         process.until_said("ready ")
+        self.gateways = [host]
         return process
 
     def url(self, host: Host) -> str:
