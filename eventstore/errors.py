@@ -22,3 +22,7 @@ class StreamTombstoned(StoreError):
 
 class StoreUnavailable(StoreError):
     """The store does not answer. What was asked may or may not have happened: fold again."""
+
+
+class StoreRefused(StoreUnavailable):
+    """It will not answer as it was asked: a password, a certificate, the connection string."""

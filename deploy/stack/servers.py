@@ -20,6 +20,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
 from deploy.stack.store_process import StoreProcess
 from eventstore.errors import StoreError
+from eventstore.kurrentdb.connection import shown
 from eventstore.kurrentdb.log import EventLog
 
 ANSWER = 15.0
@@ -54,10 +55,10 @@ async def start_eventstore(
         try:
             async with asyncio.timeout(ANSWER):
                 await log.connect()
-        except (StoreError, TimeoutError, ValueError) as error:
+        except (StoreError, TimeoutError) as error:
+            reason = f"no answer in {ANSWER:.0f} s" if isinstance(error, TimeoutError) else error
             raise StartError(
-                f"the event store at {uri} does not answer ({type(error).__name__}): "
-                "check --eventstore"
+                f"the event store at {shown(uri)} does not answer: {reason}: check --eventstore"
             ) from error
 
     async def ask() -> str | None:

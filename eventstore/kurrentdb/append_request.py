@@ -12,19 +12,20 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import grpc
-from kurrentdbclient import AsyncKurrentDBClient, NewEvent, StreamState
+from kurrentdbclient import NewEvent, StreamState
 from kurrentdbclient.asyncio_client import autoreconnect, retrygrpc
 from kurrentdbclient.common import handle_rpc_error
 from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
+from eventstore.kurrentdb.connection import AsyncClient
 from eventstore.port import ANY, StreamAppend
 
 _NO_STREAM = -1
 """As an expected state on the wire."""
 
 
-class AppendClient(AsyncKurrentDBClient):
+class AppendClient(AsyncClient):
     """The client, which also takes an append that is a message already."""
 
     @retrygrpc

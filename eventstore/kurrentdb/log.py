@@ -6,6 +6,7 @@ The client's own words (`current_version`, `stream_position`) stay inside this f
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from kurrentdbclient.exceptions import (
     KurrentDBClientError,
     MaximumAppendSizeExceededError,
     NotFoundError,
+    ProgrammingError,
     RecordMaxSizeExceededError,
     StreamIsDeletedError,
     TransactionMaxSizeExceededError,
@@ -29,9 +31,17 @@ from kurrentdbclient.exceptions import (
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 from msgspec.json import encode
 
-from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.errors import StoreRefused, StoreUnavailable, StreamTombstoned
 from eventstore.kurrentdb.append_request import AppendClient, append_request
-from eventstore.kurrentdb.stream_reader import LONGEST, StreamReader
+from eventstore.kurrentdb.connection import (
+    for_leader,
+    for_readers,
+    is_cluster,
+    is_passing,
+    refused,
+)
+from eventstore.kurrentdb.handshake import complaint
+from eventstore.kurrentdb.stream_reader import LONGEST, LOOK_AGAIN, StreamReader
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.kurrentdb.threaded_reader import read_batches
 from eventstore.port import ANY, Appended, AppendResult, Conflict, InvalidAppend, StreamAppend
@@ -41,6 +51,9 @@ T = TypeVar("T")
 
 APPEND_TIMEOUT = 10.0
 """Seconds. A longer silence is an outage, and the caller is told so."""
+
+ELECTION = 8.0
+"""Seconds in which a cluster finds another leader: so long appends and reads wait for one."""
 
 END_TIMEOUT = 2.0
 """Seconds to say where the log ends: what health is told by."""
@@ -54,14 +67,29 @@ class EventLog:
 
     def __init__(self, uri: str, *, atomic: bool | None = None) -> None:
         """`atomic=False` does without `append_records` also where the server has it."""
-        self._uri = uri
+        self._uri = for_leader(uri)
+        self._readers_uri = for_readers(uri)
+        self._patience = ELECTION if is_cluster(uri) else 0.0
         self._client: AppendClient | None = None
         self._atomic = atomic
-        self._stream_reader = StreamReader(uri)
+        self._stream_reader = StreamReader(self._uri, self._patience)
 
     async def connect(self) -> None:
-        """Connect now; raise `StoreUnavailable` if the store does not answer."""
-        await self._asked(lambda client: client.get_commit_position())
+        """Connect now.
+
+        Raises:
+            StoreRefused: it never will: a password, a certificate, the connection string.
+            StoreUnavailable: the store does not answer.
+        """
+        try:
+            await self._asked(lambda client: client.get_commit_position())
+        except StoreRefused:
+            raise
+        except StoreUnavailable as error:
+            client = await self._connected()
+            if (wrong := await asyncio.to_thread(complaint, client.connection_spec)) is None:
+                raise
+            raise StoreRefused(wrong) from error
 
     async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         """See `Log.append`."""
@@ -73,12 +101,20 @@ class EventLog:
         return list(await asyncio.gather(*(self._append_one(append) for append in appends)))
 
     async def _has_append_records(self) -> bool:
-        client = await self._connected()
+        """Ask with a request that a server that knows the call finds invalid.
+
+        Raises:
+            StoreUnavailable: no answer that says so or so.
+        """
+        nothing = v2.AppendRecordsRequest()
         try:
-            await self._asked(lambda client: client.get_commit_position())
-            await client.append_records(records=[], timeout=APPEND_TIMEOUT)
-        except (KurrentDBClientError, grpc.RpcError, ValueError) as error:
-            return "UNIMPLEMENTED" not in f"{error!r} {error.__cause__!r}".upper()
+            await self._led(lambda client: client.append_request(nothing, APPEND_TIMEOUT))
+        except (KurrentDBClientError, OSError, ValueError) as error:
+            code = _code(error)
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                return False
+            if code is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise refused(self._uri, error) from error
         return True
 
     async def _append_together(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
@@ -86,11 +122,10 @@ class EventLog:
         answers: list[AppendResult | None] = [None] * len(appends)
         most = len(appends)
         while unanswered := [index for index, answer in enumerate(answers) if answer is None]:
-            client = await self._connected()
             waiting = _distinct(appends, unanswered)[:most]
             try:
                 request = append_request([appends[index] for index in waiting])
-                response = await client.append_request(request, APPEND_TIMEOUT)
+                response = await self._append_request(request)
             except ConsistencyChecksFailedError as error:
                 # Counted are the checks, then streams without one (which may be tombstoned).
                 order = sorted(waiting, key=lambda index: appends[index].expected == ANY)
@@ -99,9 +134,11 @@ class EventLog:
                 # A server that names none of them would keep us here: then all have conflicts.
                 for index in named or waiting:
                     answers[index] = Conflict("the stream has moved on")
-            except (KurrentDBClientError, ValueError) as error:
+            except (KurrentDBClientError, OSError, ValueError) as error:
                 if not _is_invalid(error):
-                    raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+                    if _code(error) is grpc.StatusCode.UNIMPLEMENTED:
+                        self._atomic = None  # the leader is an older node now: ask it again
+                    raise refused(self._uri, error) from error
                 # Which of them, the server doesn't say: try fewer at a time, down to one.
                 if len(waiting) == 1:
                     answers[waiting[0]] = InvalidAppend(str(error))
@@ -114,8 +151,16 @@ class EventLog:
                     answers[index] = Appended(response.position, last)
         return [answer for answer in answers if answer is not None]
 
+    async def _append_request(self, request: v2.AppendRecordsRequest) -> v2.AppendRecordsResponse:
+        """Send it, to the next leader too: what is there already is answered as the first time."""
+        try:
+            return await (await self._connected()).append_request(request, APPEND_TIMEOUT)
+        except KurrentDBClientError as error:
+            if not self._patience or not is_passing(error):
+                raise
+        return await self._led(lambda client: client.append_request(request, APPEND_TIMEOUT))
+
     async def _append_one(self, append: StreamAppend) -> AppendResult:
-        client = await self._connected()
         events = [
             NewEvent(
                 type=record.event_type,
@@ -126,15 +171,17 @@ class EventLog:
             for record in append.records
         ]
         try:
-            last_revision, position = await client.append_batch(
-                append.stream, _expected(append.expected), events, APPEND_TIMEOUT
+            last_revision, position = await self._led(
+                lambda client: client.append_batch(
+                    append.stream, _expected(append.expected), events, APPEND_TIMEOUT
+                )
             )
         except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:
             return Conflict(str(error))
         except (MaximumAppendSizeExceededError, BadRequestError, InvalidArgumentError) as error:
             return InvalidAppend(str(error))
-        except (KurrentDBClientError, grpc.RpcError) as error:
-            raise StoreUnavailable(str(error)) from error
+        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
+            raise refused(self._uri, error) from error
         return Appended(position, last_revision)
 
     async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
@@ -207,7 +254,7 @@ class EventLog:
         """See `Log.subscribe`."""
         position, live = after or 0, False
         async with aclosing(
-            read_batches(self._uri, prefixes, after, live=True, gather=gather)
+            read_batches(self._readers_uri, prefixes, after, live=True, gather=gather)
         ) as batches:
             async for batch in batches:
                 records = []
@@ -244,20 +291,35 @@ class EventLog:
         self._stream_reader.close()
         client, self._client = self._client, None
         if client is not None:
-            with suppress(KurrentDBClientError, grpc.RpcError):
+            with suppress(KurrentDBClientError, ProgrammingError, grpc.RpcError):
                 await client.close()
 
     async def _connected(self) -> AppendClient:
         if self._client is None:
-            self._client = AppendClient(self._uri)
+            try:
+                self._client = AppendClient(self._uri)
+            except (OSError, ValueError) as error:  # a file that is not there, a wrong parameter
+                raise refused(self._uri, error) from error
         return self._client
 
+    async def _led(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
+        """Ask the leader; while a cluster has none, wait for the next."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            client = await self._connected()
+            try:
+                return await ask(client)
+            except KurrentDBClientError as error:
+                if not is_passing(error) or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN)
+            await _look_for_leader(client)
+
     async def _asked(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
-        client = await self._connected()
         try:
-            return await ask(client)
-        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            return await self._led(ask)
+        except (KurrentDBClientError, grpc.RpcError, OSError, ValueError) as error:
+            raise refused(self._uri, error) from error
 
     async def _events(
         self, read: Callable[[AppendClient], Awaitable[Any]]
@@ -271,8 +333,16 @@ class EventLog:
             return
         except StreamIsDeletedError:
             raise  # the caller knows which
-        except (KurrentDBClientError, grpc.RpcError, OSError) as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+        except (KurrentDBClientError, grpc.RpcError, OSError, ValueError) as error:
+            if is_passing(error):
+                # The client looks for the leader when it is asked, not while it reads.
+                await _look_for_leader(client)
+            raise refused(self._uri, error) from error
+
+
+async def _look_for_leader(client: AppendClient) -> None:
+    with suppress(KurrentDBClientError, grpc.RpcError, OSError, AssertionError):
+        await client.reconnect(connection_id=client.connection_id)
 
 
 def _expected(revision: int | None) -> Any:
@@ -299,6 +369,11 @@ def _is_invalid(error: Exception) -> bool:
         cause.code() is grpc.StatusCode.INVALID_ARGUMENT
         or (cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "message" in str(cause).lower())
     )
+
+
+def _code(error: BaseException) -> grpc.StatusCode | None:
+    cause = error.__cause__
+    return cause.code() if isinstance(cause, grpc.RpcError) else None
 
 
 def _revisions(response: v2.AppendRecordsResponse) -> dict[str, int]:

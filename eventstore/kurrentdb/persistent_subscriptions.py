@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import grpc
-from kurrentdbclient import AsyncKurrentDBClient
 from kurrentdbclient.events import RecordedEvent
-from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError
+from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError, ProgrammingError
 
 from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.connection import AsyncClient, for_leader, refused
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.records import RawRecord
 
@@ -104,8 +104,8 @@ class PersistentSubscriptions:
     """Persistent subscriptions to `$all`. Connects on first use."""
 
     def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._client: AsyncKurrentDBClient | None = None
+        self._uri = for_leader(uri)
+        self._client: AsyncClient | None = None
 
     async def create(self, group: str, prefixes: Sequence[str], after: int) -> None:
         """Create a group that is given the events of these streams after position `after`.
@@ -135,7 +135,7 @@ class PersistentSubscriptions:
                 **start,  # type: ignore[call-overload]
             )
         except _FAILURES as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            raise refused(self._uri, error) from error
 
     @asynccontextmanager
     async def join(self, group: str) -> AsyncIterator[Deliveries]:
@@ -153,7 +153,7 @@ class PersistentSubscriptions:
                 max_ack_delay=ACK_DELAY,
             )
         except _FAILURES as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            raise refused(self._uri, error) from error
         deliveries = Deliveries(subscription)
         pump = asyncio.create_task(deliveries.pump())
         try:
@@ -174,7 +174,7 @@ class PersistentSubscriptions:
         try:
             info = await self._connected().get_subscription_info(group)
         except _FAILURES as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            raise refused(self._uri, error) from error
         found = re.match(r"C:(\d+)", info.last_checkpointed_event_position or "")
         return int(found[1]) if found else 0
 
@@ -182,10 +182,10 @@ class PersistentSubscriptions:
         """Leave all groups and close the connection."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(*_FAILURES):
+            with suppress(*_FAILURES, ProgrammingError):  # that: it never was connected
                 await client.close()
 
-    def _connected(self) -> AsyncKurrentDBClient:
+    def _connected(self) -> AsyncClient:
         if self._client is None:
-            self._client = AsyncKurrentDBClient(self._uri)
+            self._client = AsyncClient(self._uri)
         return self._client

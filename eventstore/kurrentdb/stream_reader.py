@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from kurrentdbclient.common import handle_rpc_error
 from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.errors import StreamTombstoned
+from eventstore.kurrentdb.connection import is_passing, refused
 from eventstore.kurrentdb.sync_client import SyncClient, decoded
 from eventstore.records import RawRecord
 
@@ -21,12 +24,17 @@ THREADS = 8
 TIMEOUT = 10.0
 """Seconds for one read."""
 
+LOOK_AGAIN = 0.1
+"""Seconds before the cluster is asked once more who leads."""
+
 
 class StreamReader:
     """A few threads that read, for less CPU than the asynchronous client takes."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, patience: float = 0.0) -> None:
+        """`patience` is in seconds: how long a cluster is asked again while none leads."""
         self._uri = uri
+        self._patience = patience
         self._client: SyncClient | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
 
@@ -45,23 +53,26 @@ class StreamReader:
             client.close()
 
     def _read(self, request: streams_pb2.ReadReq) -> list[RawRecord]:
-        try:
-            client = self._client
-            if client is None:
-                client = self._client = SyncClient(self._uri)
-            found = [decoded(response) for response in client.responses(request, TIMEOUT)]
-        except grpc.RpcError as error:
-            if _is_deleted(error):
-                raise StreamTombstoned(_stream_of(request)) from error
-            self._client = None  # the next read asks again who leads
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-        except (KurrentDBClientError, OSError, ValueError) as error:
-            self._client = None
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-        return [record for record in found if isinstance(record, RawRecord)]
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                client = self._client
+                if client is None:
+                    client = self._client = SyncClient(self._uri)
+                found = [decoded(response) for response in client.responses(request, TIMEOUT)]
+            except (grpc.RpcError, KurrentDBClientError, OSError, ValueError) as error:
+                failure = handle_rpc_error(error) if isinstance(error, grpc.RpcError) else error
+                if _is_deleted(error):
+                    raise StreamTombstoned(_stream_of(request)) from error
+                self._client = None  # the next read asks again who leads
+                if not is_passing(failure) or time.monotonic() > deadline:
+                    raise refused(self._uri, failure) from error
+                time.sleep(LOOK_AGAIN)
+            else:
+                return [record for record in found if isinstance(record, RawRecord)]
 
 
-def _is_deleted(error: grpc.RpcError) -> bool:
+def _is_deleted(error: BaseException) -> bool:
     return (
         isinstance(error, grpc.Call)
         and error.code() is grpc.StatusCode.FAILED_PRECONDITION

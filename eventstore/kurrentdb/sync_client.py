@@ -15,13 +15,12 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 from grpc.experimental import ChannelOptions
 from kurrentdbclient import KurrentDBClient
+from kurrentdbclient.connection import KurrentDBConnection
 from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.protos.v1 import streams_pb2
 
+from eventstore.kurrentdb.connection import Reaching, without_the_dead
 from eventstore.records import RawRecord, ticks_of
-
-KEEPALIVE = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
-"""A subscription may be silent for hours: so a store that vanished is noticed."""
 
 
 class Responses(Protocol):
@@ -46,14 +45,19 @@ class Progress(NamedTuple):
     live: bool | None
 
 
-class SyncClient(KurrentDBClient):
+class SyncClient(KurrentDBClient, Reaching):
     """The client, on channels that are read in one thread."""
+
+    def _construct_esdb_connection(
+        self, grpc_target: str, grpc_options: tuple[tuple[str, Any], ...] = ()
+    ) -> KurrentDBConnection:
+        return without_the_dead(super()._construct_esdb_connection(grpc_target, grpc_options))
 
     def _construct_grpc_channel(
         self, grpc_target: str, grpc_options: tuple[tuple[str, Any], ...] = ()
     ) -> grpc.Channel:
         single = ((ChannelOptions.SingleThreadedUnaryStream, 1),)
-        return super()._construct_grpc_channel(grpc_target, grpc_options + single + KEEPALIVE)
+        return super()._construct_grpc_channel(grpc_target, grpc_options + single)
 
     def responses(self, request: streams_pb2.ReadReq, timeout: float | None = None) -> Responses:
         """Begin a read; `timeout` is in seconds, for all of it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from kurrentdbclient.protos.v1 import streams_pb2
 
-from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.connection import refused
 from eventstore.kurrentdb.sync_client import Progress, SyncClient, decoded
 from eventstore.records import RawRecord
 
@@ -92,7 +92,7 @@ class _ReaderThread:
                 self._set_pause(len(items))
                 return items
             if error is not None:
-                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+                raise refused(self._uri, error) from error
             if ended:
                 return None
 

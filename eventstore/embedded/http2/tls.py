@@ -18,8 +18,13 @@ class TlsError(Exception):
     """The listener cannot speak TLS with what was given."""
 
 
-def tls_context(certificate: Path | None, private_key: Path | None) -> ssl.SSLContext | None:
-    """Return what the listener needs; None if neither file is given."""
+def tls_context(
+    certificate: Path | None, private_key: Path | None, user_ca: Path | None = None
+) -> ssl.SSLContext | None:
+    """Return what the listener needs; None if neither file is given.
+
+    With `user_ca` it serves those alone who show a certificate that is signed by it.
+    """
     if certificate is None and private_key is None:
         return None
     if certificate is None or private_key is None:
@@ -37,6 +42,9 @@ def tls_context(certificate: Path | None, private_key: Path | None) -> ssl.SSLCo
     except ssl.SSLError as error:
         why = (error.reason or "not a certificate and its unencrypted key in PEM").replace("_", " ")
         raise TlsError(f"{certificate} and {private_key}: {why}") from error
+    if user_ca is not None:
+        context.load_verify_locations(user_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

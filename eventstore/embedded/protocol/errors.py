@@ -139,6 +139,20 @@ def unavailable(details: str) -> RpcError:
     return RpcError(StatusCode.UNAVAILABLE, details)
 
 
+def not_ready() -> RpcError:
+    """Say that the node is neither leader nor follower now: an election is on."""
+    return unavailable("Server Is Not Ready")
+
+
+def not_leader(host: str, port: int) -> RpcError:
+    """Say that the call demands the leader, and where that is."""
+    return RpcError(
+        StatusCode.NOT_FOUND,
+        "Leader info available",
+        _trailers("not-leader", leader_endpoint_host=host, leader_endpoint_port=str(port)),
+    )
+
+
 def timed_out(detail: str) -> RpcError:
     """Say that a write did not finish within the server's patience; its outcome is unknown."""
     return RpcError(StatusCode.ABORTED, f"Operation timed out: {detail}")

@@ -3,12 +3,17 @@
 import re
 import time
 import uuid
+from collections.abc import Callable
+from typing import TypeAlias
 
 from kurrentdbclient.protos.v1 import gossip_pb2
+from kurrentdbclient.protos.v1.gossip_pb2 import MemberInfo
 
 from eventstore.embedded.protocol.call import Call
 from eventstore.embedded.protocol.constants import SERVER_VERSION
 from eventstore.embedded.rpc.dynamic_messages import SupportedMethod, SupportedMethods
+
+State: TypeAlias = "MemberInfo.VNodeState.ValueType"
 
 _FEATURES = {
     ("event_store.client.streams.streams", "read"): ["position", "events"],
@@ -18,11 +23,26 @@ _PORT = re.compile("[0-9]{1,5}")
 _GROUPS = "event_store.client.persistent_subscriptions.persistentsubscriptions"
 
 
-class NodeHandlers:
-    """Always the leader, always alive: there is one node."""
+def member_info(
+    state: State, address: str, port: int, instance: str, *, is_alive: bool = True
+) -> MemberInfo:
+    """Return a node as gossip tells of it."""
+    member = MemberInfo(
+        time_stamp=time.time_ns() // 100,
+        state=state,
+        is_alive=is_alive,
+        http_end_point=gossip_pb2.EndPoint(address=address, port=port),
+    )
+    member.instance_id.string = instance
+    return member
 
-    def __init__(self, host: str) -> None:
+
+class NodeHandlers:
+    """Always the leader, always alive: there is one node, unless `members` tells of a cluster."""
+
+    def __init__(self, host: str, members: Callable[[], list[MemberInfo]] | None = None) -> None:
         self._host = host
+        self._members = members
         self._instance = str(uuid.uuid4())
         self.port = 0
         self._features = b""
@@ -41,15 +61,11 @@ class NodeHandlers:
         self._features = told.SerializeToString()
 
     async def gossip(self, raw: bytes, call: Call) -> bytes:
-        """Return the cluster: this node."""
+        """Return the cluster: this node, or whoever else is in it."""
+        if self._members is not None:
+            return gossip_pb2.ClusterInfo(members=self._members()).SerializeToString()
         address, port = self._reached_at(call)
-        member = gossip_pb2.MemberInfo(
-            time_stamp=time.time_ns() // 100,
-            state=gossip_pb2.MemberInfo.Leader,
-            is_alive=True,
-            http_end_point=gossip_pb2.EndPoint(address=address, port=port),
-        )
-        member.instance_id.string = self._instance
+        member = member_info(MemberInfo.Leader, address, port, self._instance)
         return gossip_pb2.ClusterInfo(members=[member]).SerializeToString()
 
     def _reached_at(self, call: Call) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
+from kurrentdbclient.protos.kurrent.rpc import errors_pb2 as rpc_errors_pb2
 from kurrentdbclient.protos.v2.streams import errors_pb2
 
 from eventstore.embedded.protocol.constants import MAX_APPEND_SIZE, MAX_RECORD_SIZE
@@ -132,5 +133,21 @@ def bad_request(field: str, description: str) -> RpcError:
         f"{field}: {description}",
         "BAD_REQUEST",
         error_details_pb2.BadRequest(field_violations=[violation]),
+        domain="server",
+    )
+
+
+def not_leader_node(host: str, port: int, node_id: str) -> RpcError:
+    """Say that appends go to the leader, and where that is."""
+    detail = rpc_errors_pb2.NotLeaderNodeErrorDetails()
+    detail.current_leader.host = host
+    detail.current_leader.port = port
+    detail.current_leader.node_id = node_id
+    return _rich(
+        StatusCode.FAILED_PRECONDITION,
+        "The server is not the leader node and cannot handle the request. "
+        f"Please retry your request against the leader node directly at {host}:{port}",
+        "NOT_LEADER_NODE",
+        detail,
         domain="server",
     )

@@ -1,0 +1,1 @@
+"""Three listeners over one store, which play a cluster's nodes for tests. Nothing is replicated."""

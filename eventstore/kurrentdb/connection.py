@@ -1,0 +1,190 @@
+"""How a server is reached, one node or a cluster, and what it says when it won't have us.
+
+What the client's connection string leaves open is settled here for all of our clients: what
+asks the leader, and what any node; nodes that gossip calls dead; connections that went silent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import grpc
+from kurrentdbclient import AsyncKurrentDBClient
+from kurrentdbclient.client import BaseKurrentDBClient
+from kurrentdbclient.connection import AsyncKurrentDBConnection
+from kurrentdbclient.exceptions import (
+    AbortedByServerError,
+    AccessDeniedError,
+    CancelledError,
+    DiscoveryFailedError,
+    FollowerNotFoundError,
+    NodeIsNotLeaderError,
+    ReadOnlyReplicaNotFoundError,
+    ServiceUnavailableError,
+    SSLError,
+    TransactionMaxSizeExceededError,
+    UnauthenticatedError,
+    UnknownError,
+)
+from kurrentdbclient.gossip import NODE_STATE_LEADER, BaseGossipService, ClusterMember
+from kurrentdbclient.protos.v1 import gossip_pb2
+
+from eventstore.errors import StoreRefused, StoreUnavailable
+
+PING_AFTER, PONG_WITHIN = 5_000, 3_000
+"""Milliseconds. A call may be silent for hours: so a node that vanished is noticed all the same."""
+
+_RECONNECT = (
+    # Else gRPC itself waits up to two minutes before it looks whether a node is back …
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # … and 20 s for the answer of one that is not there.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+)
+_DISCOVER = "+discover"
+_PREFERENCE = "nodepreference"
+
+_STAYS = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|Hostname Verification")
+"""What TLS says that it will say again."""
+
+_PREFERRED = ("leader", "follower", "random", "readonlyreplica")
+
+C = TypeVar("C")
+
+
+class Reaching(BaseKurrentDBClient):
+    """What our clients have in common; stands behind the client's own class."""
+
+    def __init__(self, uri: str | None = None, **certificates: Any) -> None:
+        super().__init__(uri, **certificates)
+        options = self.connection_spec.options
+        self.grpc_options += _RECONNECT
+        if options.keep_alive_interval is None:
+            self.grpc_options += (("grpc.keepalive_time_ms", PING_AFTER),)
+        if options.keep_alive_timeout is None:
+            self.grpc_options += (
+                ("grpc.keepalive_timeout_ms", PONG_WITHIN),
+                ("grpc.http2.ping_timeout_ms", PONG_WITHIN),
+            )
+
+    def construct_call_credentials(
+        self, username: str | None, password: str | None
+    ) -> grpc.CallCredentials | None:
+        """Return credentials; what a URI must escape (`p%40ss`), it is allowed to."""
+        return super().construct_call_credentials(
+            username and unquote(username), password and unquote(password)
+        )
+
+    def _select_preferred_member(self, cluster_members: Sequence[ClusterMember]) -> ClusterMember:
+        """Without a follower, the leader serves those who read: better than nobody."""
+        try:
+            return super()._select_preferred_member(cluster_members)
+        except (FollowerNotFoundError, ReadOnlyReplicaNotFoundError):
+            leaders = [each for each in cluster_members if each.state == NODE_STATE_LEADER]
+            if len(leaders) != 1:
+                raise
+            return leaders[0]
+
+
+def without_the_dead(connection: C) -> C:
+    """Have a connection's gossip leave out nodes that are not alive.
+
+    The client ignores that field: a leader that died would be a second one beside the new.
+    """
+    gossip: Any = connection.gossip  # type: ignore[attr-defined]
+
+    def alive(cluster: gossip_pb2.ClusterInfo) -> Any:
+        living = [member for member in cluster.members if member.is_alive]
+        told = gossip_pb2.ClusterInfo(members=living)
+        return BaseGossipService._construct_cluster_members(told)
+
+    gossip._construct_cluster_members = alive
+    return connection
+
+
+class AsyncClient(AsyncKurrentDBClient, Reaching):
+    """The asynchronous client, on such connections."""
+
+    def _construct_esdb_connection(
+        self, grpc_target: str, grpc_options: Any = ()
+    ) -> AsyncKurrentDBConnection:
+        return without_the_dead(super()._construct_esdb_connection(grpc_target, grpc_options))
+
+
+def is_cluster(uri: str) -> bool:
+    """Tell whether there may be another leader than the node that was asked."""
+    scheme, _, rest = uri.partition("://")
+    return "," in rest.partition("?")[0] or scheme.endswith(_DISCOVER)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether another node, or this one in a moment, will answer: an election is on.
+
+    What was asked may have happened all the same.
+    """
+    if isinstance(error, TransactionMaxSizeExceededError | SSLError) or _STAYS.search(str(error)):
+        return False
+    if isinstance(error, UnknownError):
+        return "No leader info" in str(error)
+    return isinstance(
+        error,
+        ServiceUnavailableError
+        | NodeIsNotLeaderError
+        | DiscoveryFailedError
+        | AbortedByServerError
+        | CancelledError,
+    )
+
+
+def for_leader(uri: str) -> str:
+    """Return the connection string for appends, and for reads that must see the last of them."""
+    return _rewritten(uri, leads=True)
+
+
+def for_readers(uri: str) -> str:
+    """Return the connection string for subscriptions: of the node that the URI prefers."""
+    return _rewritten(uri, leads=False)
+
+
+def _rewritten(uri: str, *, leads: bool) -> str:
+    """Of several targets all are asked, whatever the scheme: `+discover` takes one, by itself."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return uri  # the client says what is wrong with it
+    scheme = parts.scheme.removesuffix(_DISCOVER) if "," in parts.netloc else parts.scheme
+    query = parts.query
+    if leads and _PREFERENCE in query.lower():
+        pairs = parse_qsl(query, keep_blank_values=True)
+        query = urlencode([pair for pair in pairs if not _is_preference(*pair)])
+    return urlunsplit((scheme, parts.netloc, parts.path, query, ""))
+
+
+def _is_preference(name: str, value: str) -> bool:
+    return name.lower() == _PREFERENCE and value.lower() in _PREFERRED
+
+
+def shown(uri: str) -> str:
+    """Return the connection string as it may be printed: without the password."""
+    return re.sub(r"(://[^:/?#@]*):[^/?#]*@", r"\1:…@", uri)
+
+
+def _user(uri: str) -> str:
+    return unquote(urlsplit(uri).username or "")
+
+
+def refused(uri: str, error: BaseException) -> StoreUnavailable:
+    """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so."""
+    text = shown(" ".join(f"{error}".split()))
+    if isinstance(error, UnauthenticatedError):
+        return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
+    if isinstance(error, AccessDeniedError):
+        return StoreRefused(f"user {_user(uri)!r} has not the rights for this: {text}")
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return StoreRefused(f"cannot read {error.filename}: {error.strerror}")
+    if isinstance(error, ValueError):
+        return StoreRefused(text)
+    return StoreUnavailable(f"{type(error).__name__}: {text}")
