@@ -1,0 +1,117 @@
+{{/* The name of everything: the release's, or with the chart's where that is not in it. KubeRay adds some 20 characters. */}}
+{{- define "rayfold.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-rayfold" .Release.Name) (contains "rayfold" .Release.Name) -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "rayfold.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{/* Of all pods: Ray's nodes, controllers, gateways. The NetworkPolicy goes by it. Not by the name,
+which KubeRay may give to its pods itself. */}}
+{{- define "rayfold.selector" -}}
+app.kubernetes.io/part-of: rayfold
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "rayfold.labels" -}}
+{{ include "rayfold.selector" . }}
+app.kubernetes.io/name: rayfold
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "rayfold.secret" -}}
+{{ .Values.existingSecret | default (printf "%s-credentials" (include "rayfold.name" .)) }}
+{{- end -}}
+
+{{/* Without a name KubeRay makes the Secret, and calls it as the cluster. */}}
+{{- define "rayfold.raySecret" -}}
+{{ .Values.ray.auth.secretName | default (include "rayfold.name" .) }}
+{{- end -}}
+
+{{- define "rayfold.podSecurity" -}}
+automountServiceAccountToken: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "rayfold.containerSecurity" -}}
+image: {{ include "rayfold.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* What Ray writes: sockets and logs, and its object store in memory. The rest is read-only. */}}
+{{- define "rayfold.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: data, mountPath: /data}
+- {name: shm, mountPath: /dev/shm}
+{{- end -}}
+
+{{- define "rayfold.volumes" -}}
+- name: tmp
+  emptyDir: {}
+- name: data
+  emptyDir: {}
+- name: shm
+  emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+{{- end -}}
+
+{{/* Ray's ports, fixed for the NetworkPolicy; those of workers' own are a range. */}}
+{{- define "rayfold.rayPorts" -}}
+node-manager-port: "6380"
+object-manager-port: "6381"
+runtime-env-agent-port: "6382"
+dashboard-agent-grpc-port: "6383"
+dashboard-agent-listen-port: "52365"
+metrics-export-port: "8080"
+min-worker-port: "10002"
+max-worker-port: "19999"
+{{- end -}}
+
+{{/* One of `kind` on a machine, and in a zone, where that can be. */}}
+{{- define "rayfold.spread" -}}
+topologySpreadConstraints:
+{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "rayfold.selector" $.root | nindent 8 }}
+        app.kubernetes.io/component: {{ $.kind }}
+{{- end }}
+{{- end -}}
+
+{{/* Settings of the stack: of whoever starts parts, and of whoever calls them. */}}
+{{- define "rayfold.env" -}}
+- {name: HOME, value: /tmp}
+- {name: RAYFOLD_STACK, value: {{ .Values.stack | quote }}}
+- {name: RAYFOLD_DOMAIN, value: {{ .Values.domain | quote }}}
+- {name: RAYFOLD_RAY_ADDRESS, value: "{{ include "rayfold.name" . }}-head-svc:6379"}
+- {name: RAYFOLD_RPC_PORTS, value: {{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}}
+{{- range $name, $value := .Values.settings }}
+- name: RAYFOLD_{{ upper $name }}
+  value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
+{{- end }}
+{{- range $variable, $key := dict "RAYFOLD_EVENTSTORE" "eventstore" "RAYFOLD_POSTGRES" "postgres" "RAYFOLD_TOKENS" "tokens" "RAYFOLD_TOKEN" "operator-token" }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" $ }}, key: {{ $key }}}}
+{{- end }}
+- {name: RAY_AUTH_MODE, value: token}
+- name: RAY_AUTH_TOKEN
+  valueFrom: {secretKeyRef: {name: {{ include "rayfold.raySecret" . }}, key: auth_token}}
+{{- end -}}

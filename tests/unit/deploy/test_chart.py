@@ -1,0 +1,352 @@
+"""The chart of `deploy/kubernetes/`, rendered by helm and checked by the schemas of Kubernetes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.documents import ROOT
+from tests.unit.deploy.helm import helm
+from tests.unit.deploy.manifests import (
+    check_command,
+    check_ray_start,
+    check_variables,
+    ray_start_options,
+)
+
+CHART = ROOT / "deploy" / "kubernetes"
+RAY_CLUSTER = json.loads(Path(__file__).with_name("raycluster.schema.json").read_text())
+
+Manifest = dict[str, Any]
+Render = Callable[..., list[Manifest]]
+
+LEAST = {"existingSecret": "shop", "ray": {"redis": {"address": "redis:6379"}}}
+TOKENS = {
+    "web": {"token": "0123456789abcdef-w", "role": "writer"},
+    "ops": {"token": "0123456789abcdef-o", "role": "operator"},
+}
+PLACE = {"nodeSelector": {"pool": "rayfold"}, "tolerations": [{"operator": "Exists"}]}
+MOST = {
+    "image": {"repository": "registry.example/shop", "tag": "7", "pullSecrets": [{"name": "pull"}]},
+    "stack": "shop",
+    "domain": "shop",
+    "settings": {"write_hosts": 4, "autoscale": {"memory": [2, 4]}, "postgres_reads": ["a", "b"]},
+    "credentials": {
+        "eventstore": "kurrentdb://a:b@n1:2113,n2:2113,n3:2113?tls=true",
+        "postgres": "postgresql://a:b@db:5432/shop",
+        "tokens": TOKENS,
+        "operatorToken": "0123456789abcdef-o",
+    },
+    "ray": {
+        "auth": {"secretName": "ray"},
+        "redis": {"address": "rediss://redis:6379", "passwordSecret": {"name": "redis"}},
+        "head": PLACE,
+        "workers": {"replicas": 5, **PLACE},
+    },
+    "controller": {"replicas": 1, **PLACE},
+    "gateway": {
+        **PLACE,
+        "autoscaling": {"enabled": False},
+        "replicas": 3,
+        "hosts": ["shop.example"],
+        "service": {"type": "LoadBalancer", "annotations": {"a/b": "c"}},
+    },
+    "networkPolicy": {
+        "clients": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return helm."""
+    return helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+def run(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Return what runs helm on the chart with values; it is given no cluster and no network."""
+    home = tmp_path_factory.mktemp("home")
+
+    def run(command: str, values: Manifest, *more: str) -> subprocess.CompletedProcess[str]:
+        file = home / "values.json"
+        file.write_text(json.dumps(values))
+        words = [str(program), command, *more, str(CHART), "--values", str(file)]
+        env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def render(run: Callable[..., Any]) -> Render:
+    """Return what renders the chart."""
+
+    def render(values: Manifest = LEAST, release: str = "shop") -> list[Manifest]:
+        done = run("template", values, release)
+        assert done.returncode == 0, done.stderr
+        return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+    return render
+
+
+@pytest.fixture(scope="module")
+def least(render: Render) -> list[Manifest]:
+    """Return the manifests with what has to be given, and nothing else."""
+    return render()
+
+
+@pytest.fixture(scope="module")
+def most(render: Render) -> list[Manifest]:
+    """Return the manifests with every value given."""
+    return render(MOST)
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
+    """Return the manifests of a kind."""
+    return [each for each in manifests if each["kind"] == kind]
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Return the pod template of each component."""
+    found = [each["spec"]["template"] for each in of_kind(manifests, "Deployment")]
+    for cluster in of_kind(manifests, "RayCluster"):
+        groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+        found += [group["template"] for group in groups]
+    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each for each in found}
+
+
+def container(pod: Manifest) -> Manifest:
+    """Return the only container of a pod."""
+    [only] = pod["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def environment(pod: Manifest) -> dict[str, str]:
+    """Return the variables that have a value of their own."""
+    return {each["name"]: each["value"] for each in container(pod)["env"] if "value" in each}
+
+
+def selected(selector: dict[str, str], pod: Manifest) -> bool:
+    """Return whether a selector is one of the pod."""
+    labels = pod["metadata"]["labels"].items()
+    return selector.items() <= labels
+
+
+def test_the_chart_is_one_that_helm_takes(run: Callable[..., Any]) -> None:
+    done = run("lint", MOST, "--strict")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("values", [LEAST, MOST], ids=["least", "most"])
+@pytest.mark.parametrize("release", ["1.28", kubernetes_validate.latest_version()])
+def test_manifests_are_valid_by_the_schemas_of_kubernetes(
+    render: Render, values: Manifest, release: str
+) -> None:
+    kinds = set()
+    for manifest in render(values):
+        kinds.add(manifest["kind"])
+        if manifest["kind"] == "RayCluster":
+            jsonschema.validate(manifest, RAY_CLUSTER)
+        else:
+            kubernetes_validate.validate(manifest, release, strict=True)
+    for component, pod in pods(render(values)).items():
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component}}
+        kubernetes_validate.validate(whole | {"spec": pod["spec"]}, release, strict=True)
+    always = {"RayCluster", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
+    assert kinds - {"Secret", "HorizontalPodAutoscaler"} == always
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"gateways": {}}, "gateways"),
+        ({"gateway": {"replicas": "two"}}, "replicas"),
+        ({"existingSecret": "a"}, "ray.redis.address"),
+        ({"ray": {"redis": {"address": "redis:6379"}}}, "credentials.eventstore"),
+        ({"ray": {"redis": {"address": "redis"}}}, "address"),
+        ({"ray": {"rpcPorts": {"first": 10002, "last": 20000}}}, "first"),
+        ({"settings": {"stack": "other"}}, "stack"),
+        ({"credentials": {"tokens": {"a": {"token": "short", "role": "writer"}}}}, "token"),
+        ({"ray": {"workers": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriod"),
+    ],
+)
+def test_a_mistake_in_the_values_is_told(
+    run: Callable[..., Any], values: Manifest, told: str
+) -> None:
+    done = run("template", values, "shop")
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+def test_names_fit_however_long_the_release_is(render: Render) -> None:
+    for release in ("rayfold", "a" * 53):
+        for manifest in render(LEAST, release):
+            assert len(manifest["metadata"]["name"]) <= 63 - len("-head-svc"), release
+    assert of_kind(render(LEAST, "rayfold"), "RayCluster")[0]["metadata"]["name"] == "rayfold"
+
+
+def test_every_selector_finds_its_pods_and_no_others(most: list[Manifest]) -> None:
+    templates = pods(most)
+    assert set(templates) == {"ray-head", "ray-worker", "controller", "gateway"}
+    for manifest in most:
+        spec = manifest.get("spec", {})
+        name = manifest["metadata"]["name"]
+        selector = spec["podSelector"] if "podSelector" in spec else spec.get("selector")
+        if selector is None:
+            continue
+        labels = selector.get("matchLabels", selector)
+        found = {component for component, pod in templates.items() if selected(labels, pod)}
+        expected = {labels.get("app.kubernetes.io/component")} - {None} or set(templates)
+        assert found == expected, f"{manifest['kind']} {name}"
+    for pod in templates.values():
+        for constraint in pod["spec"].get("topologySpreadConstraints", []):
+            assert selected(constraint["labelSelector"]["matchLabels"], pod)
+
+
+def test_ray_starts_as_it_can_be_and_the_head_offers_no_cpu(least: list[Manifest]) -> None:
+    [cluster] = of_kind(least, "RayCluster")
+    spec = cluster["spec"]
+    head, [workers] = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert "num-cpus" not in workers["rayStartParams"]
+    for group in (head, workers):
+        words = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
+        check_ray_start(words, ray_start_options())
+    assert spec["rayVersion"] == version("ray"), "the image has the lock's version of Ray"
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
+
+
+def test_secrets_are_asked_for_where_they_are(least: list[Manifest], most: list[Manifest]) -> None:
+    for manifests, ours, rays in ((least, "shop", "shop-rayfold"), (most, None, "ray")):
+        made = {
+            each["metadata"]["name"]: each["stringData"] for each in of_kind(manifests, "Secret")
+        }
+        for component in ("controller", "gateway"):
+            asked = {
+                each["name"]: each["valueFrom"]["secretKeyRef"]
+                for each in container(pods(manifests)[component])["env"]
+                if "valueFrom" in each
+            }
+            assert asked.pop("RAY_AUTH_TOKEN") == {"name": rays, "key": "auth_token"}
+            for variable, reference in asked.items():
+                if ours:
+                    assert reference["name"] == ours
+                else:
+                    check_variables({variable: made[reference["name"]][reference["key"]]})
+
+
+def test_commands_and_settings_are_rayfolds_own(most: list[Manifest]) -> None:
+    for component in ("controller", "gateway"):
+        pod = pods(most)[component]
+        only = container(pod)
+        assert only["command"] == ["/usr/bin/tini", "--", "join-ray"]
+        check_command(only["args"])
+        env = environment(pod)
+        check_variables(env)
+        assert env["RAYFOLD_STACK"] == env["RAYFOLD_DOMAIN"] == "shop"
+        assert json.loads(env["RAYFOLD_AUTOSCALE"]) == {"memory": [2, 4]}
+        assert env["RAYFOLD_WRITE_HOSTS"] == "4"
+    assert environment(pods(most)["gateway"])["RAYFOLD_HOSTS"] == '["shop.example"]'
+
+
+def ranges(policy: Manifest) -> list[range]:
+    """Return the ports that a NetworkPolicy lets in."""
+    [rule] = policy["spec"]["ingress"]
+    ports = rule["ports"]
+    return [range(each["port"], each.get("endPort", each["port"]) + 1) for each in ports]
+
+
+def test_the_network_policy_lets_in_what_the_parts_need_and_no_more(most: list[Manifest]) -> None:
+    policies = {each["metadata"]["name"]: each for each in of_kind(most, "NetworkPolicy")}
+    parts, gateway = policies["shop-rayfold-parts"], policies["shop-rayfold-gateway"]
+    let = {port for each in ranges(parts) for port in each}
+    [cluster] = of_kind(most, "RayCluster")
+    params = cluster["spec"]["workerGroupSpecs"][0]["rayStartParams"]
+    fixed = {int(value) for name, value in params.items() if name.endswith("-port")}
+    assert fixed | {6379} <= let
+    first, last = environment(pods(most)["ray-worker"])["RAYFOLD_RPC_PORTS"].split("-")
+    assert {int(first), int(last)} <= let
+    workers = range(int(params["min-worker-port"]), int(params["max-worker-port"]) + 1)
+    assert not {int(first), int(last)} & set(workers), "Ray would take the ports of hosts"
+    assert set(workers) <= let
+    assert 8000 not in let
+    [peer] = parts["spec"]["ingress"][0]["from"]
+    assert all(selected(peer["podSelector"]["matchLabels"], pod) for pod in pods(most).values())
+    assert ranges(gateway) == [range(8000, 8001)]
+    assert gateway["spec"]["ingress"][0]["from"] == MOST["networkPolicy"]["clients"]
+
+
+def test_what_joins_ray_uses_the_ports_that_the_policy_knows(most: list[Manifest]) -> None:
+    joining = (ROOT / "deploy" / "container" / "join-ray").read_text()
+    [cluster] = of_kind(most, "RayCluster")
+    for name, value in cluster["spec"]["workerGroupSpecs"][0]["rayStartParams"].items():
+        assert f"--{name}={value} " in joining.replace("\\\n", " ")
+
+
+def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> None:
+    for component, pod in pods(least).items():
+        only, spec = container(pod), pod["spec"]
+        grace = spec["terminationGracePeriodSeconds"]
+        assert grace > 30, component
+        if component in ("gateway", "ray-worker"):
+            [*_, shell] = only["lifecycle"]["preStop"]["exec"]["command"]
+            assert int(re.findall(r"\d+", shell)[0]) + 30 < grace
+
+
+def test_probes_ask_what_there_is(least: list[Manifest]) -> None:
+    routes = (ROOT / "api" / "operators" / "health.py").read_text()
+    probed = set()
+    for component, pod in pods(least).items():
+        only = container(pod)
+        names = {each["name"] for each in only.get("ports", [])}
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if (probe := only.get(kind)) is None:
+                assert (component, kind) == ("controller", "readinessProbe")
+                continue
+            if "httpGet" in probe:
+                assert f'"{probe["httpGet"]["path"]}"' in routes
+                probed.add((kind, probe["httpGet"]["path"]))
+            port = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port", 6379)
+            assert port in names | {6379, 6380}
+    assert ("readinessProbe", "/health/ready") in probed
+    assert ("livenessProbe", "/health/live") in probed
+
+
+def test_no_pod_may_do_more_than_it_has_to(least: list[Manifest]) -> None:
+    for pod in pods(least).values():
+        security = container(pod)["securityContext"]
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_gateways_are_scaled_by_load_or_by_number_and_not_by_both(
+    least: list[Manifest], most: list[Manifest]
+) -> None:
+    def deployment(manifests: list[Manifest]) -> Manifest:
+        found = {each["metadata"]["name"]: each for each in of_kind(manifests, "Deployment")}
+        return found["shop-rayfold-gateway"]
+
+    [scaler] = of_kind(least, "HorizontalPodAutoscaler")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment(least)["metadata"]["name"]
+    assert "replicas" not in deployment(least)["spec"]
+    assert container(pods(least)["gateway"])["resources"]["requests"]["cpu"] == "1"
+    assert of_kind(most, "HorizontalPodAutoscaler") == []
+    assert deployment(most)["spec"]["replicas"] == 3
