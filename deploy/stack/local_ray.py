@@ -1,4 +1,4 @@
-"""Ray of our own, started again as a whole when one of its processes dies."""
+"""Ray on this machine: our own is started again when it dies, a cluster is joined again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class LocalRay:
     """A GCS without a disk forgets its actors when it dies, and a raylet takes its along.
 
     So nothing of an old Ray is worth keeping: what it ran is made again in a new one. The log is
-    the truth; commands on their way are asked again under their ids.
+    the truth; commands on their way are asked again under their ids. Of a cluster that was joined
+    the same is true when the raylet here ends: whoever runs it starts it again, and with the
+    driver all actors of the driver have ended.
     """
 
     def __init__(self, data: Path, start: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
+from deploy.stack.joined_raylet import JoinedRaylet
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,9 @@ OBJECT_STORE = 512 * 1024 * 1024
 """Bytes for copies of replicas on their way; commands and answers travel inline."""
 
 TOKEN_FILE = "ray.token"
+
+_joined: JoinedRaylet | None = None
+"""Of a cluster that is not ours."""
 
 
 def start(
@@ -64,9 +68,12 @@ def start(
         }
     import ray
 
+    global _joined
     for last in (False, False, True):
         try:
             ray.init(**options)
+            if address:
+                _joined = JoinedRaylet(_raylet_socket())
         except (Exception, SystemExit) as error:  # Ray raises all sorts of things here
             ray.shutdown()
             if last or not wanted():
@@ -81,24 +88,40 @@ def stop() -> None:
     """Leave Ray; stop it if we started it. Blocks."""
     import ray
 
+    global _joined
+    if _joined is not None:
+        _joined.close()
+        _joined = None
     ray.shutdown()
 
 
 def ended() -> str | None:
-    """Return which process of our own Ray has ended, if one has.
+    """Return which process of Ray on this machine has ended, if one has.
 
-    Its agents and actors are children of the raylet, which ends with an agent and starts an
-    actor again. Without GCS the actors go on for a minute; then they and their drivers end.
+    Of a cluster that we joined that is the raylet. Of our own Ray it is any process but agents
+    and actors: they are children of the raylet, which ends with an agent and starts an actor
+    again. Without GCS the actors go on for a minute; then they and their drivers end.
     """
     from ray._private import worker
 
     node = worker._global_node
     if node is None:
         return "all"
+    if _joined is not None and not _joined.runs:
+        return "raylet"
     for kind, processes in node.all_processes.items():
         if any(each.process.poll() is not None for each in processes):
             return str(kind)
     return None
+
+
+def _raylet_socket() -> str:
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None:  # it ended again
+        raise ConnectionError("Ray has no raylet on this machine")
+    return str(node.raylet_socket_name)
 
 
 def _ask_for_token(data: Path) -> None:

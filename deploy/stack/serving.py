@@ -77,10 +77,9 @@ async def run(
         except RayfoldError as error:
             raise StartError(str(error)) from error
     servers: list[Server] = [store, database]
-    if settings.ray_address is None:
-        local = LocalRay(data, start_ray)
-        servers.append(local)
-        keep_going(local.watch([writes, reads], take_signals), parts)
+    local = LocalRay(data, start_ray)
+    servers.append(local)
+    keep_going(local.watch([writes, reads], take_signals), parts)
     await _serve(
         settings, registry, data, writes, reads, StackOperations(writes, reads, servers), stop
     )

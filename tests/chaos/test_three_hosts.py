@@ -56,13 +56,14 @@ def test_a_cluster_loses_nothing_with_a_node_a_link_or_a_process(tmp_path: Path)
 
 def faults(hosts: Cluster) -> list[Fault]:
     """What happens, in this order."""
-    head, three = hosts.head, hosts.hosts[2]
+    head, two, three = hosts.hosts
+    raylet = process_killed("the gateway's raylet", two, "raylet/raylet")
     gcs = process_killed("GCS, and Ray's head with it,", head, "gcs/gcs_server")
     if not LONG:
-        return [gcs, node_without_power(three), link_cut(three, 12)]
+        return [raylet, gcs, node_without_power(three), link_cut(three, 12)]
     nodes = [node_killed(three) for _ in range(10)] + [node_without_power(three) for _ in range(10)]
     links = [link_cut(three, 10) for _ in range(5)] + [link_cut(three, 30) for _ in range(5)]
-    happen = [*nodes, *links, gcs, gcs]
+    happen = [*nodes, *links, gcs, gcs, raylet, raylet]
     random.Random(7).shuffle(happen)
     return happen
 
