@@ -1,0 +1,1 @@
+"""Growth on paper and by simulation: what fills first, from what was measured on one machine."""

@@ -1,0 +1,143 @@
+"""What arithmetic cannot say: how evenly hashes divide uneven load, and what a lost host costs.
+
+It runs the product's own functions: the table of shards, and the hash of a key.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import NamedTuple
+
+from actors.placement.shards import SHARDS, ShardTable, shard_of
+from loadtests.paper.measured import Measured
+from projections.partitions import hash_of
+
+
+def rank(draw: float, aggregates: float, skew: float) -> int:
+    """Return which aggregate a draw from [0, 1) is for: 0 is the most popular.
+
+    By Zipf's law, the nth is asked for n to the power of -`skew` as often as the first.
+    """
+    if skew == 1:
+        return int(aggregates**draw) - 1
+    power = 1 - skew
+    return int((1 + draw * (aggregates**power - 1)) ** (1 / power)) - 1
+
+
+def stream(number: int) -> str:
+    """Return the name of an aggregate's stream."""
+    return f"order-{number}"
+
+
+def hosts_of_shards(table: ShardTable) -> list[int]:
+    """Return the host of each shard: asked with a stream that is in it."""
+    streams = dict[int, str]()
+    number = 0
+    while len(streams) < SHARDS:
+        streams[shard_of(stream(number))] = stream(number)
+        number += 1
+    return [table.host_of(streams[shard]) for shard in range(SHARDS)]
+
+
+class Spread(NamedTuple):
+    """How load is divided."""
+
+    busiest: float
+    """Load of the busiest of them, by the mean."""
+    hottest: float
+    """Share of all load that one aggregate has."""
+
+    @property
+    def balance(self) -> float:
+        """Return what is left of each one's rate when the busiest must not be overrun."""
+        return 1 / self.busiest
+
+
+class Load:
+    """Writes to aggregates, drawn once and then divided in several ways."""
+
+    def __init__(self, aggregates: float, skew: float, writes: int = 50_000, seed: int = 1) -> None:
+        draws = random.Random(seed)
+        numbers = (rank(draws.random(), aggregates, skew) for _ in range(writes))
+        self.writes = Counter(numbers)
+        self._names = {number: stream(number) for number in self.writes}
+        self._total = writes
+
+    def over_hosts(self, hosts: int) -> Spread:
+        """Return how hosts divide it, by the table of shards."""
+        table = ShardTable(hosts)
+        return self._spread({n: table.host_of(name) for n, name in self._names.items()}, hosts)
+
+    def over_partitions(self, partitions: int) -> Spread:
+        """Return how partitions of a view, or stores, divide it by the hash of a key."""
+        places = {number: hash_of(name) % partitions for number, name in self._names.items()}
+        return self._spread(places, partitions)
+
+    def _spread(self, place_of: dict[int, int], places: int) -> Spread:
+        loads = Counter[int]()
+        for number, count in self.writes.items():
+            loads[place_of[number]] += count
+        [(_, hottest)] = self.writes.most_common(1)
+        return Spread(max(loads.values()) * places / self._total, hottest / self._total)
+
+
+MOST = 60.0
+"""Seconds after which the simulation of a loss ends."""
+
+
+class Loss(NamedTuple):
+    """What the loss of a host costs the one that takes most of its shards."""
+
+    inherited: int
+    """Shards that it takes."""
+    folded: int
+    """Aggregates of them that it folds before it is where it was."""
+    seconds: float
+    """From the loss until nothing waits any more."""
+
+
+def lost_host(
+    hosts: int,
+    busy: float,
+    aggregates: float,
+    skew: float,
+    measured: Measured,
+    unnoticed: float = 3.0,
+) -> Loss:
+    """Simulate the end of one of the hosts, each of which is `busy` for so much of its time.
+
+    For `unnoticed` seconds its commands wait: three heartbeats. Then they come to those that have
+    its shards now, all at once, and each aggregate is folded again on its first command. Told is
+    of the host that takes most; after `MOST` seconds the simulation ends.
+    """
+    table = ShardTable(hosts)
+    before = hosts_of_shards(table)
+    table.spread(hosts - 1)
+    after = hosts_of_shards(table)
+    lost = {shard for shard in range(SHARDS) if before[shard] == hosts - 1}
+    [(heir, inherited)] = Counter(after[shard] for shard in lost).most_common(1)
+    own = {shard for shard in range(SHARDS) if before[shard] == after[shard] == heir}
+    taken = {shard for shard in lost if after[shard] == heir}
+    rate = busy / measured.host_write * hosts
+    draws = random.Random(1)
+    warm = set[int]()
+    step = 0.05
+    work, clock = 0.0, unnoticed
+    arriving = int(rate * unnoticed)
+    waited = True
+    while clock < MOST:
+        for _ in range(arriving):
+            number = rank(draws.random(), aggregates, skew)
+            shard = shard_of(stream(number))
+            if shard in own and not waited:
+                work += measured.host_write
+            elif shard in taken:
+                work += measured.host_write + measured.cold_load * (number not in warm)
+                warm.add(number)
+        work = max(0.0, work - step)
+        clock += step
+        if not work:
+            break
+        arriving, waited = int(rate * step), False
+    return Loss(inherited, len(warm), clock)

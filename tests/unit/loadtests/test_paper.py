@@ -1,0 +1,129 @@
+"""Growth on paper: the arithmetic, the simulation, and that the page has what they say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from actors.placement.shards import SHARDS, ShardTable
+from loadtests.paper.__main__ import (
+    changed,
+    flows_table,
+    loss_table,
+    plans_table,
+    spread_table,
+    stocks_table,
+)
+from loadtests.paper.flows import flows, partitions_for, plan, store_rate
+from loadtests.paper.measured import Bounds, Measured, Scenario
+from loadtests.paper.simulation import Load, hosts_of_shards, lost_host, rank
+from loadtests.paper.stocks import stocks
+from tests.documents import ROOT
+
+SCENARIO, MEASURED, BOUNDS = Scenario(), Measured(), Bounds()
+
+
+@pytest.fixture(scope="module")
+def balance() -> float:
+    """Return how even 64 hosts are, as the program takes it."""
+    return Load(SCENARIO.aggregates, 0.8).over_hosts(BOUNDS.hosts).balance
+
+
+def test_stocks_are_what_a_pocket_calculator_says() -> None:
+    found = {stock.name: stock for stock in stocks(SCENARIO, MEASURED, BOUNDS)}
+    assert found["disk of the log"].needed == 467e9
+    assert found["disk of the log"].filled == pytest.approx(0.467)
+    assert found["memory of a replica with all views"].needed == 29e9
+    assert found["replay of a view that is in memory alone"].needed == pytest.approx(100_000)
+    assert found["aggregates in memory of a host"].needed == 156_250
+    assert found["connections to Postgres, a gateway on each node"].needed == 864
+
+
+def test_the_fullest_is_told_first_and_changes_with_the_machine() -> None:
+    fullest = stocks(SCENARIO, MEASURED, BOUNDS)[0]
+    assert fullest.name == "replay of a view that is in memory alone"
+    small = Scenario(memory=1e6)
+    assert stocks(small, MEASURED, BOUNDS)[0].name == "memory of a replica with all views"
+
+
+def test_each_further_reader_costs_the_store() -> None:
+    assert store_rate(1, MEASURED) == store_rate(2, MEASURED) == pytest.approx(1 / 95e-6)
+    assert store_rate(10, MEASURED) == pytest.approx(1 / 135e-6)
+
+
+def test_partitions_divide_folding_and_not_reading() -> None:
+    one = 1 / MEASURED.projector_event
+    assert partitions_for(one * 0.99, MEASURED, BOUNDS) == 1
+    assert partitions_for(one * 1.01, MEASURED, BOUNDS) == 2
+    # Reading alone takes 0.4 of 124 µs: no number of partitions follows 20,161 events a second.
+    assert partitions_for(20_000, MEASURED, Bounds(partitions=1_000)) is not None
+    assert partitions_for(20_200, MEASURED, Bounds(partitions=1_000)) is None
+    assert partitions_for(20_000, MEASURED, BOUNDS) is None
+
+
+def test_the_store_is_the_first_part_that_more_of_it_would_not_help() -> None:
+    found = flows(MEASURED, BOUNDS, balance=1.0, readers=10)
+    assert [each.name for each in found[:2]] == ["store, embedded, 10 readers", "memory replica"]
+    assert found[-1].most == math.inf
+    host = next(each for each in found if each.name == "host")
+    assert host.needed(16_000) == 2
+    assert found[1].needed(11_000) is None
+
+
+def test_a_plan_has_as_many_stores_as_what_cannot_be_divided_needs() -> None:
+    few = plan(1_000, 10_000, SCENARIO, MEASURED, BOUNDS, balance=1.0)
+    assert (few.stores, few.hosts, few.partitions, few.replicas) == (1, 1, 1, 2)
+    # 1,000 x 213 µs and 10,000 x 58 µs, on cores that may be 0.6 busy: 1.3 of them.
+    assert few.gateways == 2
+    many = plan(100_000, 0, SCENARIO, MEASURED, BOUNDS, balance=1.0)
+    each = 100_000 / many.stores / 0.6
+    assert each <= store_rate(2 + many.partitions // many.stores, MEASURED)
+    one_less = 100_000 / (many.stores - 1) / 0.6
+    assert one_less > store_rate(4, MEASURED)  # two replicas, and the two partitions it would need
+    assert many.gateways == math.ceil(100_000 * 213e-6 / 0.6)
+
+
+def test_popularity_is_zipfs() -> None:
+    for skew in (0.0, 0.8, 1.0):
+        assert rank(0.0, 1e7, skew) == 0
+        assert 0.99e7 < rank(0.999999, 1e7, skew) < 1e7
+    assert rank(0.5, 1e7, 0.0) == pytest.approx(5e6, rel=1e-3)
+    assert rank(0.5, 1e6, 1.0) == 999
+
+
+def test_hashes_divide_even_load_as_evenly_as_the_table_of_shards_is() -> None:
+    load = Load(1e7, 0.0)
+    assert load.over_hosts(4).busiest == pytest.approx(1, abs=0.03)
+    # 256 shards for 48 hosts: five or six each, 5.33 in the mean.
+    assert load.over_hosts(48).busiest == pytest.approx(6 / (256 / 48), abs=0.1)
+    assert load.over_partitions(8).busiest == pytest.approx(1, abs=0.05)
+
+
+def test_the_busiest_host_is_told_of_by_the_products_own_table() -> None:
+    assert [hosts_of_shards(ShardTable(3))[shard] for shard in (0, 1, 2, 3)] == [0, 1, 2, 0]
+    assert len(hosts_of_shards(ShardTable(64))) == SHARDS
+
+
+def test_a_host_that_is_lost_costs_longer_than_its_loss_is_unnoticed() -> None:
+    calm = lost_host(16, 0.2, 1e7, 0.8, MEASURED)
+    assert calm.inherited == 2  # 16 shards for 15 heirs
+    assert 3.0 < calm.seconds < 10.0
+    free = lost_host(16, 0.2, 1e7, 0.8, changed(MEASURED, ["cold_load=0"]))
+    assert free.seconds <= calm.seconds
+
+
+def test_a_constant_of_ones_own_is_taken_and_another_name_is_told() -> None:
+    assert changed(MEASURED, ["log_bytes=1000"]).log_bytes == 1_000
+    assert changed(BOUNDS, ["hosts=128"]).hosts == 128
+    with pytest.raises(SystemExit, match="no log_byte: one of gateway_write"):
+        changed(MEASURED, ["log_byte=1"])
+
+
+def test_the_page_has_the_tables_that_the_program_prints(balance: float) -> None:
+    page = (ROOT / "docs" / "explanation" / "growth.md").read_text()
+    assert stocks_table(SCENARIO, MEASURED, BOUNDS) in page
+    assert flows_table(MEASURED, BOUNDS, balance, readers=10) in page
+    assert plans_table(SCENARIO, MEASURED, BOUNDS, balance) in page
+    assert spread_table(SCENARIO) in page
+    assert loss_table(SCENARIO, MEASURED).splitlines()[0] in page
