@@ -18,6 +18,13 @@ from tests.hosts.servers import RAY, start_eventstore, start_postgres, start_ray
 PORT = 8000
 TOKEN = "operator-of-the-tests-0123456789"
 
+PARTS = {
+    "RAYFOLD_WRITE_HOSTS": "3",
+    "RAYFOLD_MEMORY_REPLICAS": "2",
+    "RAYFOLD_POSTGRES_PARTITIONS": "2",
+}
+"""Enough of them that no host is without."""
+
 
 class Cluster:
     """What an operator has before Rayfold is started there."""
@@ -49,8 +56,9 @@ class Cluster:
         return host.start(name, *cli, *command, "--data", str(host.folder / name))
 
     def up(self, host: Host) -> HostProcess:
-        """Start `rayfold up` on a host, for all of them; return once it is ready."""
+        """Start `rayfold up` on a host, with parts for all of them; return once it is ready."""
         stores = ("--eventstore", self.eventstore, "--postgres", self.postgres)
+        host.environment |= PARTS
         listening = ("--host", host.address, "--port", str(PORT))
         process = self.rayfold(host, "up", "up", *listening, "--ray-address", self.ray, *stores)
         process.until_said("ready ")

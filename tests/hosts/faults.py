@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import httpx
 
@@ -15,6 +16,8 @@ from tests.hosts.load import Account, Spell
 DARK = 3.0
 """Seconds that a host stays down."""
 
+ACTORS = ("Host", "Replica", "Projector")
+
 ANSWERS = 200
 """Of the load, after a fault, before the next one."""
 
@@ -24,64 +27,82 @@ class Fault:
     """Something that goes wrong, and is made good by whoever runs the hosts."""
 
     name: str
-    happen: Callable[[], None]
+    happen: Callable[[Host], None]
+    """To one of these; the one with most of Rayfold's actors."""
+    victims: Sequence[Host]
 
 
-def node_killed(host: Host) -> Fault:
+class Suffered(NamedTuple):
+    """What came of one."""
+
+    fault: Fault
+    victim: Host
+    actors: int
+    """Of Rayfold's, that ran there."""
+    spell: Spell
+
+
+def node_killed(hosts: Sequence[Host]) -> Fault:
     """All processes of a host end at once; it boots again."""
 
-    def happen() -> None:
+    def happen(host: Host) -> None:
         host.kill()
         time.sleep(DARK)
         host.boot()
 
-    return Fault("node killed (-9 to all of it)", happen)
+    return Fault("a node killed (-9 to all of it)", happen, hosts)
 
 
-def node_without_power(host: Host) -> Fault:
+def node_without_power(hosts: Sequence[Host]) -> Fault:
     """A host goes without a word to anybody; it boots again."""
 
-    def happen() -> None:
+    def happen(host: Host) -> None:
         host.power_off()
         time.sleep(DARK)
         host.boot()
 
-    return Fault("node without power", happen)
+    return Fault("a node without power", happen, hosts)
 
 
-def link_cut(host: Host, seconds: float) -> Fault:
+def link_cut(hosts: Sequence[Host], seconds: float) -> Fault:
     """A host runs on, and nobody reaches it for so long."""
 
-    def happen() -> None:
+    def happen(host: Host) -> None:
         host.cut()
         time.sleep(seconds)
         host.join()
 
-    return Fault(f"link cut for {seconds:.0f} s", happen)
+    return Fault(f"a link cut for {seconds:.0f} s", happen, hosts)
 
 
 def process_killed(name: str, host: Host, command: str) -> Fault:
     """SIGKILL to one process, by what its command line has; its supervisor starts it again."""
 
-    def happen() -> None:
+    def happen(host: Host) -> None:
         for process in host.processes(command):
             process.kill()
             process.wait(PATIENCE)
 
-    return Fault(f"{name} killed", happen)
+    return Fault(f"{name} killed", happen, [host])
 
 
-def suffer(hosts: Cluster, account: Account, fault: Fault, settle: float) -> Spell:
+def actors(host: Host) -> int:
+    """Return how many of Rayfold's actors run on a host."""
+    return sum(len(host.processes(f"ray::{name}Actor")) for name in ACTORS)
+
+
+def suffer(hosts: Cluster, account: Account, fault: Fault, settle: float) -> Suffered:
     """Let it happen, under load; return what clients saw until all of it was good again.
 
     The load goes on for `settle` seconds after the fault at least: what comes late is seen too.
     """
     account.spell()
-    fault.happen()
+    there, victim = max(((actors(host), host) for host in fault.victims), key=lambda each: each[0])
+    fault.happen(victim)
     time.sleep(settle)
     account.wait_for(ANSWERS)
     whole(hosts)
-    return account.spell()
+    return Suffered(fault, victim, there, account.spell())
 
 
 def whole(hosts: Cluster) -> None:
@@ -105,20 +126,20 @@ def _missing(hosts: Cluster, host: Host) -> str | None:
     return str(parts) if parts else None
 
 
-def table(suffered: list[tuple[Fault, Spell]]) -> str:
+def table(suffered: list[Suffered]) -> str:
     """Return the worst of each kind, as the documentation has it."""
-    kinds: dict[str, list[Spell]] = {}
-    for fault, spell in suffered:
-        kinds.setdefault(fault.name, []).append(spell)
+    kinds: dict[str, list[Suffered]] = {}
+    for each in suffered:
+        kinds.setdefault(each.fault.name, []).append(each)
     rows = [
-        "| fault | times | nobody had an answer | a write took | a read took | receipts |",
-        "|---|---|---|---|---|---|",
+        "| fault | times | actors lost | nobody had an answer | a write took | a read took |"
+        " receipts |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, spells in kinds.items():
-        silence, write, read = (max(each[n] for each in spells) for n in range(3))
-        receipts = sum(each.receipts for each in spells)
+    for name, times in kinds.items():
+        silence, write, read = (max(each.spell[n] for each in times) for n in range(3))
         rows.append(
-            f"| {name} | {len(spells)} | {silence:.1f} s | {write:.1f} s | {read:.1f} s |"
-            f" {receipts:,} |"
+            f"| {name} | {len(times)} | {sum(each.actors for each in times)} | {silence:.1f} s |"
+            f" {write:.1f} s | {read:.1f} s | {sum(each.spell.receipts for each in times):,} |"
         )
     return "\n".join(rows)
