@@ -55,7 +55,9 @@ def flows(measured: Measured, bounds: Bounds, balance: float, readers: int) -> l
         Flow("gateway", 1 / measured.gateway_write, math.inf, "request"),
         Flow("host", host * balance, host * balance * bounds.hosts, "shard of the stream, 256"),
         Flow(
-            *("memory replica", 1 / measured.replica_event, 1 / measured.replica_event),
+            "memory replica",
+            1 / measured.replica_event,
+            1 / measured.replica_event,
             "view, not key: each folds every event of its views",
         ),
         Flow(
@@ -119,6 +121,13 @@ def plan(
     memory = 2 * scenario.aggregates * measured.row_bytes
     nodes = max(math.ceil(cores / scenario.cores), math.ceil(memory / scenario.memory))
     return Plan(
-        *(writes, reads, stores, gateways, hosts * stores, partitions * stores, replicas),
-        *(cores, nodes),
+        writes,
+        reads,
+        stores,
+        gateways,
+        hosts * stores,
+        partitions * stores,
+        replicas,
+        cores,
+        nodes,
     )
