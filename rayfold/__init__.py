@@ -4,6 +4,7 @@ from rayfold.aggregate import Aggregate, Placement
 from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
 from rayfold.errors import (
     DomainError,
+    EndlessProcess,
     NotFound,
     RayfoldError,
     Refused,
@@ -15,6 +16,14 @@ from rayfold.failure import OnPoison
 from rayfold.folds import on, starts
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.process import (
+    CommandRejected,
+    ProcessDefinition,
+    ProcessManager,
+    TimedOut,
+    on_rejected,
+    on_timeout,
+)
 from rayfold.query import PageQuery, Query, QueryDefinition, ViewQueryDefinition, view_query_of
 from rayfold.receipt import Receipt
 from rayfold.recorded import RecordedEvent
@@ -22,19 +31,24 @@ from rayfold.registry import Registry
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection, Statement, sql
 from rayfold.sql_query import SqlQuery, SqlQueryDefinition
+from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
 from rayfold.upcasting import Upcaster, upcaster
-from rayfold.values import Cents, Now, UtcDatetime
+from rayfold.values import NOW, Cents, Now, UtcDatetime
 from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document
 
 __all__ = [
+    "NOW",
     "Aggregate",
     "Cents",
     "Command",
     "CommandDefinition",
+    "CommandRejected",
+    "Complete",
     "ComposedQuery",
     "ComposedQueryDefinition",
     "Composing",
     "DomainError",
+    "EndlessProcess",
     "Event",
     "EventDefinition",
     "Message",
@@ -43,6 +57,9 @@ __all__ = [
     "OnPoison",
     "PageQuery",
     "Placement",
+    "ProcessDefinition",
+    "ProcessManager",
+    "Publish",
     "Query",
     "QueryDefinition",
     "RayfoldError",
@@ -53,12 +70,17 @@ __all__ = [
     "Rejected",
     "Route",
     "RowChange",
+    "Schedule",
+    "Send",
     "SqlProjection",
     "SqlQuery",
     "SqlQueryDefinition",
     "Statement",
+    "Step",
+    "TimedOut",
     "UnknownEventType",
     "UnreadableEvent",
+    "Unschedule",
     "Upcaster",
     "UtcDatetime",
     "VersionedRow",
@@ -68,6 +90,8 @@ __all__ = [
     "document",
     "key_text",
     "on",
+    "on_rejected",
+    "on_timeout",
     "sql",
     "starts",
     "upcaster",

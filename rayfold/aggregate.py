@@ -161,13 +161,14 @@ def _type_arguments(
     for base in getattr(cls, "__orig_bases__", ()):
         if get_origin(base) is Aggregate:
             state, commands, events = get_args(base)
-            found = state, _members(commands), _members(events)
+            found = state, union_members(commands), union_members(events)
             if all(isinstance(each, type) for each in (state, *found[1], *found[2])):
                 return found
     return Message, (), ()
 
 
-def _members(union: Any) -> tuple[Any, ...]:
+def union_members(union: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or what is none as the only one."""
     if get_origin(union) in (Union, types.UnionType):
         return get_args(union)
     return (union,)

@@ -80,3 +80,20 @@ class UnreadableEvent(RayfoldError):
             f"event {self.event_type!r} at revision {self.revision} of stream "
             f"{self.stream!r} cannot be read: {self.reason}"
         )
+
+
+class EndlessProcess(RayfoldError):
+    """A process sends commands because of its own commands, without end: it is parked.
+
+    `chain` names the last of them, the latest first. Mend the handlers, or raise `max_chain`.
+    """
+
+    def __init__(self, limit: int, chain: tuple[str, ...]) -> None:
+        super().__init__(limit, chain)
+        self.limit = limit
+        self.chain = chain
+
+    def __str__(self) -> str:
+        return f"more than {self.limit} commands one because of the other, the last: " + " ← ".join(
+            self.chain
+        )

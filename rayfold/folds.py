@@ -87,12 +87,12 @@ def mistakes_of_folds(cls: type) -> list[str]:
         other = first.setdefault(event, member)
         if other != member:
             found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
-        if _returns_nothing(fold.apply):
+        if returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: write `return None` where it deletes the row")
     return found
 
 
-def _returns_nothing(function: Callable[..., Any]) -> bool:
+def returns_nothing(function: Callable[..., Any]) -> bool:
     """Whether the function's statements neither return, yield nor raise anything."""
     if function.__name__ == "<lambda>":
         return False

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition
+from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.query import Query, QueryDefinition
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection
@@ -29,8 +30,8 @@ class Registry:
 
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
-    SQL), `queries`; `routes` is a list; `owner` gives the aggregate of a command type.
-    Commands, events, views and queries are there as their definitions.
+    SQL), `queries`, `processes`; `routes` is a list; `owner` gives the aggregate of a command type.
+    Commands, events, views, queries and process managers are there as their definitions.
     """
 
     def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
@@ -45,6 +46,7 @@ class Registry:
         self.views: dict[str, ViewDefinition] = {}
         self.projections: dict[str, type[SqlProjection]] = {}
         self.queries: dict[str, QueryDefinition] = {}
+        self.processes: dict[str, ProcessDefinition] = {}
         self.owner: dict[type[Command], AggregateType] = {}
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
@@ -55,6 +57,7 @@ class Registry:
         for aggregate in self.aggregates.values():
             self._add_messages(aggregate)
         self._check_events_of_views()
+        self._check_processes()
         self._check_queries()
         self._check_routes()
         self._check_upcasters()
@@ -150,6 +153,8 @@ class Registry:
             self._mistakes += member.mistakes()
         elif issubclass(member, Query):
             self._declare(self.queries, member.__rayfold__, "query")
+        elif issubclass(member, ProcessManager):
+            self._declare(self.processes, member.__rayfold__, "process manager")
 
     def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
         mistakes = definition.mistakes()
@@ -194,6 +199,21 @@ class Registry:
             f"both a view and a projection are named {name!r}"
             for name in self.views.keys() & self.projections.keys()
         ]
+
+    def _check_processes(self) -> None:
+        declared = {each.model for each in self.events.values()}
+        for process in self.processes.values():
+            name = process.model.__qualname__
+            self._mistakes += [
+                f"{name} sees {event.__qualname__}, which no aggregate yields"
+                for event in process.events
+                if event not in declared
+            ]
+            self._mistakes += [
+                f"{name} is told when {command.__qualname__} is rejected, which no aggregate takes"
+                for command in process.rejections
+                if issubclass(command, Command) and command not in self.owner
+            ]
 
     def _check_queries(self) -> None:
         known: set[type] = {view.model for view in self.views.values()}

@@ -1,19 +1,25 @@
 """Given, when, then: a domain's rules as tests, without any infrastructure.
 
 given(Order, OrderCreated(...)).when(PlaceOrder(...)).then_rejected("empty-order")
+given(Fulfilment, FulfilmentRequested(...)).when(OrderPaid(...)).then(Send(ShipOrder(...)))
 """
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, overload
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
 from rayfold.messages import Command, Event
+from rayfold.process import Happened, ProcessDefinition, ProcessManager
+from rayfold.process_instance import stamped
 from rayfold.recorded import RecordedEvent
+from rayfold.steps import Complete, Send, Step
+from rayfold.story import Story
 from rayfold.view import VersionedRow, View
 
-__all__ = ["Decision", "Given", "given", "rows_of"]
+__all__ = ["Decision", "Given", "GivenProcess", "Reaction", "Story", "given", "rows_of"]
 
 
 class Decision:
@@ -63,9 +69,77 @@ class Given:
         return Decision(events, None, self._aggregate.fold(events, self._state))
 
 
-def given(aggregate: type[Aggregate[Any, Any, Any]], *events: Event) -> Given:
-    """Return an aggregate that these events have happened to."""
-    return Given(aggregate, events)
+class Reaction:
+    """What a process does next. Each `then…` raises `AssertionError` if it was otherwise."""
+
+    def __init__(self, steps: list[Step], state: Any) -> None:
+        self.steps = steps
+        self.state = state
+
+    def then(self, *expected: Step) -> Any:
+        """Exactly these steps, in this order; gives the state after what happened.
+
+        Fields of commands that the server supplies, `Now`, do not count.
+        """
+        found, wanted = [*map(_timeless, self.steps)], [*map(_timeless, expected)]
+        assert found == wanted, f"{self.steps} is not {list(expected)}"
+        return self.state
+
+    def then_nothing(self) -> Any:
+        """No step at all; gives the state after what happened."""
+        return self.then()
+
+
+class GivenProcess:
+    """A process's past: events, timeouts and refusals that it was told."""
+
+    def __init__(self, definition: ProcessDefinition, past: tuple[Happened, ...]) -> None:
+        if mistakes := definition.mistakes():
+            raise DomainError(*mistakes)
+        self._definition = definition
+        self._state: Any = definition.initial
+        self._begun = self._ended = False
+        for happened in past:
+            self._tell(happened)
+
+    def when(self, happened: Happened) -> Reaction:
+        """Tell the process, and see what it does; nothing if it has not begun, or has ended."""
+        state, begun, ended = self._state, self._begun, self._ended
+        try:
+            steps = self._tell(happened)
+            return Reaction(steps, self._state)
+        finally:
+            self._state, self._begun, self._ended = state, begun, ended
+
+    def _tell(self, happened: Happened) -> list[Step]:
+        begins = isinstance(happened, Event) and self._definition.begins_with(happened)
+        if self._ended or not (self._begun or begins):
+            return []
+        if isinstance(happened, Event) and self._definition.key_of(happened) is None:
+            return []
+        self._begun = True
+        self._state = self._definition.evolve(self._state, happened)
+        steps = self._definition.react(self._state, happened)
+        self._ended = any(isinstance(step, Complete) for step in steps)
+        return steps
+
+
+def _timeless(step: Step) -> Step:
+    return Send(stamped(step.command, _SOME_TIME)) if isinstance(step, Send) else step
+
+
+_SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@overload
+def given(what: type[Aggregate[Any, Any, Any]], *past: Event) -> Given: ...
+@overload
+def given(what: type[ProcessManager[Any, Any]], *past: Happened) -> GivenProcess: ...
+def given(what: Any, *past: Any) -> Given | GivenProcess:
+    """Return an aggregate, or a process, that this has happened to."""
+    if issubclass(what, ProcessManager):
+        return GivenProcess(what.__rayfold__, past)
+    return Given(what, past)
 
 
 def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:

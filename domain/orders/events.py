@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from domain.orders.lines import Line
 from rayfold import Event, UtcDatetime
 
 
@@ -41,6 +42,14 @@ class OrderPlaced(Event, name="OrderPlaced"):
     at: UtcDatetime
 
 
+class FulfilmentRequested(Event, name="FulfilmentRequested"):
+    """An order was placed that shall be fulfilled: all that a fulfilment needs to know of it."""
+
+    order_id: UUID
+    lines: tuple[Line, ...]
+    at: UtcDatetime
+
+
 class OrderPaid(Event, name="OrderPaid"):
     """The money came in."""
 
@@ -66,5 +75,12 @@ class OrderCancelled(Event, name="OrderCancelled"):
 
 
 OrderEvent = (
-    OrderCreated | LineAdded | LineRemoved | OrderPlaced | OrderPaid | OrderShipped | OrderCancelled
+    OrderCreated
+    | LineAdded
+    | LineRemoved
+    | OrderPlaced
+    | FulfilmentRequested
+    | OrderPaid
+    | OrderShipped
+    | OrderCancelled
 )

@@ -10,6 +10,7 @@ from domain.orders.commands import (
     AddLine,
     CancelOrder,
     CreateOrder,
+    ExpireOrder,
     OrderCommand,
     PayOrder,
     PlaceOrder,
@@ -17,6 +18,7 @@ from domain.orders.commands import (
     ShipOrder,
 )
 from domain.orders.events import (
+    FulfilmentRequested,
     LineAdded,
     LineRemoved,
     OrderCancelled,
@@ -30,6 +32,9 @@ from domain.orders.lines import Line, Lines
 from rayfold import Aggregate, Message, NotFound, Rejected, UtcDatetime
 
 MAX_TOTAL_CENTS = 10**12
+
+MAX_LINES_TO_FULFIL = 500
+"""Of an order that is fulfilled by a process: each is a command to an item of stock."""
 
 
 class Status(StrEnum):
@@ -90,14 +95,7 @@ class Order(
                 _must_be(Status.OPEN, state)
                 if not len(state.lines):
                     raise Rejected("empty-order", "an order without lines cannot be placed")
-                return [
-                    OrderPlaced(
-                        order_id=order_id,
-                        total_cents=state.total_cents,
-                        currency=state.currency,
-                        at=command.at,
-                    )
-                ]
+                return _placed(state, command)
             case PayOrder():
                 _must_be(Status.PLACED, state)
                 return [OrderPaid(order_id=order_id, at=command.at)]
@@ -107,15 +105,10 @@ class Order(
             case CancelOrder():
                 if state.status in (Status.SHIPPED, Status.CANCELLED):
                     raise Rejected(f"order-{state.status}", f"the order is {state.status} already")
-                return [
-                    OrderCancelled(
-                        order_id=order_id,
-                        total_cents=state.total_cents,
-                        currency=state.currency,
-                        placed_at=state.placed_at,
-                        at=command.at,
-                    )
-                ]
+                return [_cancelled(state, command)]
+            case ExpireOrder():
+                _must_be(Status.PLACED, state)
+                return [_cancelled(state, command)]
             case _:
                 assert_never(command)
 
@@ -138,6 +131,8 @@ class Order(
                 )
             case OrderPlaced():
                 return state.replace(status=Status.PLACED, placed_at=event.at)
+            case FulfilmentRequested():
+                return state
             case OrderPaid():
                 return state.replace(status=Status.PAID)
             case OrderShipped():
@@ -151,6 +146,33 @@ class Order(
 def line_of(event: LineAdded) -> Line:
     """Return the line that the event added."""
     return Line(sku=event.sku, quantity=event.quantity, unit_price_cents=event.unit_price_cents)
+
+
+def _placed(state: OrderState, command: PlaceOrder) -> list[OrderEvent]:
+    placed = OrderPlaced(
+        order_id=command.order_id,
+        total_cents=state.total_cents,
+        currency=state.currency,
+        at=command.at,
+    )
+    if not command.fulfil:
+        return [placed]
+    if len(state.lines) > MAX_LINES_TO_FULFIL:
+        raise Rejected(
+            "too-many-lines", f"an order of more than {MAX_LINES_TO_FULFIL} lines is not fulfilled"
+        )
+    lines = tuple(state.lines)
+    return [placed, FulfilmentRequested(order_id=command.order_id, lines=lines, at=command.at)]
+
+
+def _cancelled(state: OrderState, command: CancelOrder | ExpireOrder) -> OrderCancelled:
+    return OrderCancelled(
+        order_id=command.order_id,
+        total_cents=state.total_cents,
+        currency=state.currency,
+        placed_at=state.placed_at,
+        at=command.at,
+    )
 
 
 def _must_be(status: Status, state: OrderState) -> None:

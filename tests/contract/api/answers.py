@@ -15,6 +15,13 @@ AT = "2026-11-27T10:00:00Z"
 LINE = {"sku": "tea", "quantity": 2, "unit_price_cents": 450}
 ORDER = {"order_id": ORDER_ID, "customer_id": "ada", "status": "open", "total_cents": 900}
 ROWS: dict[str, dict[str, Any]] = {
+    "fulfilments": {
+        "order_id": ORDER_ID,
+        "stage": "reserving",
+        "wanted": {"tea": 2},
+        "reserved": {},
+        "requested_at": AT,
+    },
     "order-details": {**ORDER, "currency": "EUR", "lines": [LINE], "created_at": AT},
     "order-entries": {**ORDER, "lines": [LINE]},
     "order-summaries": {**ORDER, "currency": "EUR", "created_at": AT},

@@ -71,6 +71,23 @@ the route POST /commands/{thing_id} is the gateway's own: choose another first s
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
 the route POST things is no path of segments and {parameters}
 the route POST things lacks {thing_id}, the id of what Twice is for
+Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
+Dashed: no process ever begins; mark a handler with @starts
+NoArguments must derive from ProcessManager[State, Events]
+NoArguments needs a static method `evolve`
+NoArguments needs key="…", the field of its events that says which process
+NoArguments: no process ever begins; mark a handler with @starts
+Various needs initial=…, a NoTime
+NoTime.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+Various: max_chain is 1 or more, not 0
+Various.nothing yields nothing: take it out, or let it yield steps
+Various.later and late are both for the timeout 'late': one has to go
+Various.unseen is for NotKebab, which Various does not see: add it to \
+ProcessManager[State, Events]
+Various.refused is marked for Progress, which is no command
+Various.late is marked for the timeout '': name it
+NobodyYields has no field 'colour', the key of Various: give its handler key=…
+Various sees NobodyYields, which no aggregate yields
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
 """.strip().split("\n")

@@ -1,0 +1,162 @@
+"""The fulfilment of an order: a saga over the order and its items of stock.
+
+Stock is reserved for each line. Once all of it is, the order waits for its payment, and is shipped.
+Where an item lacks, or nobody pays in time, the order is cancelled; and whoever cancelled it,
+what was reserved is released, the last first. The order alone says whether it is cancelled or paid:
+stock is never released for one that may still be shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from domain.inventory.stock import ReleaseStock, ReserveStock, StockReserved
+from domain.orders.commands import CancelOrder, ExpireOrder, ShipOrder
+from domain.orders.events import FulfilmentRequested, OrderCancelled, OrderPaid, OrderShipped
+from domain.orders.lines import Line
+from rayfold import (
+    CommandRejected,
+    Complete,
+    Message,
+    ProcessManager,
+    Schedule,
+    Send,
+    Step,
+    TimedOut,
+    Unschedule,
+    on,
+    on_rejected,
+    on_timeout,
+    starts,
+)
+
+
+class FulfilmentState(Message):
+    """How far it has come. `reserved` is in the order in which it was."""
+
+    order_id: UUID = UUID(int=0)
+    unanswered: tuple[Line, ...] = ()
+    reserved: tuple[Line, ...] = ()
+    refused: int = 0
+    paid: bool = False
+    shipped: bool = False
+    cancelled: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of it is reserved, for an order that is still wanted."""
+        over = self.cancelled or self.shipped
+        return not (over or self.unanswered or self.refused)
+
+
+FulfilmentEvent = FulfilmentRequested | StockReserved | OrderPaid | OrderShipped | OrderCancelled
+FulfilmentPast = FulfilmentEvent | TimedOut | CommandRejected[Any]
+
+
+class Fulfilment(
+    ProcessManager[FulfilmentState, FulfilmentEvent],
+    name="fulfilment",
+    key="order_id",
+    initial=FulfilmentState(),
+):
+    """One order's."""
+
+    payment_timeout: ClassVar[timedelta] = timedelta(minutes=15)
+
+    @staticmethod
+    def evolve(state: FulfilmentState, happened: FulfilmentPast) -> FulfilmentState:
+        """See `ProcessManager.evolve`."""
+        match happened:
+            case FulfilmentRequested():
+                return state.replace(order_id=happened.order_id, unanswered=happened.lines)
+            case StockReserved() if line := _line(state, happened.sku):
+                return state.replace(
+                    unanswered=_without(state, line.sku), reserved=(*state.reserved, line)
+                )
+            case CommandRejected(command=ReserveStock(sku=sku)):
+                return state.replace(unanswered=_without(state, sku), refused=state.refused + 1)
+            case OrderPaid():
+                return state.replace(paid=True)
+            case OrderShipped():
+                return state.replace(shipped=True)
+            case OrderCancelled():
+                return state.replace(cancelled=True)
+            case _:
+                return state
+
+    @staticmethod
+    @starts(FulfilmentRequested)
+    def requested(state: FulfilmentState, event: FulfilmentRequested) -> Iterator[Step]:
+        for line in event.lines:
+            yield Send(ReserveStock(sku=line.sku, quantity=line.quantity, order_id=state.order_id))
+
+    @staticmethod
+    @on(StockReserved)
+    def reserved(state: FulfilmentState, event: StockReserved) -> Iterator[Step]:
+        if state.cancelled:  # while this was on its way
+            yield _release(state, event.sku, event.quantity)
+        if state.ready and state.paid:
+            yield Send(ShipOrder(order_id=state.order_id))
+        elif state.ready:
+            yield Schedule("payment", after=Fulfilment.payment_timeout)
+        yield from _if_over(state)
+
+    @staticmethod
+    @on_rejected(ReserveStock)
+    def lacking(state: FulfilmentState, rejected: CommandRejected[ReserveStock]) -> Iterator[Step]:
+        if state.refused == 1 and not (state.cancelled or state.shipped):
+            yield Send(CancelOrder(order_id=state.order_id))
+        yield from _if_over(state)
+
+    @staticmethod
+    @on(OrderPaid)
+    def paid(state: FulfilmentState, event: OrderPaid) -> Iterator[Step]:
+        if state.ready:
+            yield Unschedule("payment")
+            yield Send(ShipOrder(order_id=state.order_id))
+
+    @staticmethod
+    @on_timeout("payment")
+    def unpaid(state: FulfilmentState, timeout: TimedOut) -> Iterator[Step]:
+        yield Send(ExpireOrder(order_id=state.order_id))
+
+    @staticmethod
+    @on(OrderCancelled)
+    def cancelled(state: FulfilmentState, event: OrderCancelled) -> Iterator[Step]:
+        yield Unschedule("payment")
+        for line in reversed(state.reserved):
+            yield _release(state, line.sku, line.quantity)
+        yield from _if_over(state)
+
+    @staticmethod
+    @on(OrderShipped)
+    def shipped(state: FulfilmentState, event: OrderShipped) -> Iterator[Step]:
+        yield from _if_over(state)
+
+    @staticmethod
+    @on_rejected(CancelOrder, ExpireOrder, ShipOrder, ReleaseStock)
+    def came_otherwise(state: FulfilmentState, rejected: CommandRejected[Any]) -> tuple[Step, ...]:
+        # Somebody was faster. What the order is instead, an event of it says; what is no longer
+        # reserved needs no release.
+        return ()
+
+
+def _line(state: FulfilmentState, sku: str) -> Line | None:
+    return next((line for line in state.unanswered if line.sku == sku), None)
+
+
+def _without(state: FulfilmentState, sku: str) -> tuple[Line, ...]:
+    return tuple(line for line in state.unanswered if line.sku != sku)
+
+
+def _release(state: FulfilmentState, sku: str, quantity: int) -> Send:
+    return Send(ReleaseStock(sku=sku, quantity=quantity, order_id=state.order_id))
+
+
+def _if_over(state: FulfilmentState) -> Iterator[Step]:
+    """End it once the order has ended and nothing is on its way that may have to be undone."""
+    if (state.cancelled or state.shipped) and not state.unanswered:
+        yield Complete()

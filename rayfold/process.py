@@ -1,0 +1,361 @@
+"""Process managers: what happens between aggregates, as a fold and handlers, both pure.
+
+    class Delivery(
+        ProcessManager[DeliveryState, OrderPaid | ParcelLost],
+        name="delivery",
+        key="order_id",
+        initial=DeliveryState(),
+    ):
+        @staticmethod
+        def evolve(state, happened): ...
+
+        @staticmethod
+        @starts(OrderPaid)
+        def paid(state: DeliveryState, event: OrderPaid) -> Iterator[Step]:
+            yield Send(PackParcel(order_id=event.order_id))
+            yield Schedule("late", after=timedelta(days=3))
+
+        @staticmethod
+        @on_timeout("late")
+        def late(state: DeliveryState, timeout: TimedOut) -> Iterator[Step]: ...
+
+An event of a `@starts` handler begins a process; what concerns a key without one is passed over.
+What happened is folded first, so that handlers see the state after it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import islice
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from uuid import UUID, uuid5
+
+from rayfold.aggregate import union_members
+from rayfold.declarations import misnamed, too_long
+from rayfold.field_types import mistakes_of_fields
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+from rayfold.folds import Fold, folds_of, returns_nothing
+from rayfold.keys import key_text, scalar_of
+from rayfold.messages import Command, Event, Message
+from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
+
+S = TypeVar("S", bound=Message)
+E = TypeVar("E", bound=Event)
+C = TypeVar("C", bound=Command)
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_STEPS = 1000
+"""What one handler may yield: all of it is recorded in one event."""
+
+MAX_NAME = 48
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_TIMEOUTS = "__rayfold_timeouts__"
+_REJECTIONS = "__rayfold_rejections__"
+_COMMAND_IDS = UUID("5d6f0c3a-6f0e-5c1b-9d57-3c6a4f0b8e21")
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """A timeout that the process had scheduled. `due` is when it should have been."""
+
+    name: str
+    due: datetime
+
+
+@dataclass(frozen=True)
+class CommandRejected(Generic[C]):
+    """A command that the process had sent, and that was refused: nothing came of it.
+
+    `rule` is that of `Rejected` or `NotFound`, `detail` a sentence for people.
+    """
+
+    command: C
+    rule: str
+    detail: str = ""
+
+
+Happened = Event | TimedOut | CommandRejected[Any]
+"""What a process is told."""
+
+
+def on_timeout(*names: str) -> Callable[[F], F]:
+    """Mark a static `(state, timed_out) -> steps` for timeouts of these names."""
+    return _marked(_TIMEOUTS, names)
+
+
+def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
+    """Mark a static `(state, rejected) -> steps` for refusals of commands that it sent.
+
+    Here a saga compensates: it says what is to be undone, in the order in which it yields.
+    """
+    return _marked(_REJECTIONS, commands)
+
+
+def _marked(attribute: str, what: tuple[Any, ...]) -> Callable[[F], F]:
+    def mark(function: F) -> F:
+        setattr(getattr(function, "__func__", function), attribute, what)
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessDefinition:
+    """What a process manager declares; see `ProcessManager` for the keywords."""
+
+    model: type[ProcessManager[Any, Any]]
+    name: str
+    key: str
+    initial: Message | None
+    fold_version: int
+    max_chain: int
+    state_type: type[Message]
+    events: tuple[type[Event], ...]
+
+    @cached_property
+    def handlers(self) -> dict[type[Event], Fold]:
+        """The handler of each event type that has one."""
+        return {fold.event_type: fold for _, fold in folds_of(self.model)}
+
+    @cached_property
+    def timeouts(self) -> dict[str, Callable[..., Iterable[Step]]]:
+        """The handler of each timeout."""
+        return {name: handler for _, handler, name in _marks_of(self.model, _TIMEOUTS)}
+
+    @cached_property
+    def rejections(self) -> dict[type[Command], Callable[..., Iterable[Step]]]:
+        """The handler of each refused command."""
+        return {command: handler for _, handler, command in _marks_of(self.model, _REJECTIONS)}
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its processes' streams begin with."""
+        return f"process-{self.name}-"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when folding the same past may give another state."""
+        code = fingerprint_of(self.model.evolve, self.initial)
+        return f"{self.fold_version} {code} {fingerprint_of_model(self.state_type)}"
+
+    def stream(self, key: object) -> str:
+        """Return the name of a process's stream: `process-<name>-<key>`."""
+        return f"{self.prefix}{key_text(key)}"
+
+    def key_of(self, event: Event) -> str | None:
+        """Return the key of the process that an event concerns, as text; None: of none.
+
+        Raises:
+            ValueError: the key is empty.
+            Exception: whatever the author's code raises.
+        """
+        if type(event) not in self.events:
+            return None
+        fold = self.handlers.get(type(event))
+        value = fold.key_of(event) if fold and fold.key_of else getattr(event, self.key, None)
+        if value is None:
+            return None
+        if not (text := key_text(value)):
+            raise ValueError("a process's key is empty")
+        return text
+
+    def begins_with(self, event: Event) -> bool:
+        """Return whether the event begins a process where there is none."""
+        fold = self.handlers.get(type(event))
+        return fold is not None and fold.starts
+
+    def evolve(self, state: Any, happened: Happened) -> Any:
+        """Return the state after what happened.
+
+        Raises:
+            TypeError: `evolve` gave something else than a state.
+            Exception: whatever the author's code raises.
+        """
+        after = self.model.evolve(state, happened)
+        if not isinstance(after, self.state_type):
+            raise TypeError(f"evolve gave {after!r}, no {self.state_type.__qualname__}")
+        return after
+
+    def react(self, state: Any, happened: Happened) -> list[Step]:
+        """Return what the process does next; `state` is that after what happened.
+
+        Raises:
+            NobodyHandles: a refused command or a timeout has no handler.
+            TypeError, ValueError: a handler yields what is no step, or too much.
+            Exception: whatever the author's code raises.
+        """
+        if isinstance(happened, TimedOut):
+            handler = self.timeouts.get(happened.name)
+            if handler is None:
+                raise NobodyHandles(f"no @on_timeout({happened.name!r}) in {self.name!r}")
+        elif isinstance(happened, CommandRejected):
+            handler = self.rejections.get(type(happened.command))
+            if handler is None:
+                name = type(happened.command).__qualname__
+                raise NobodyHandles(
+                    f"no @on_rejected({name}) in {self.name!r}: {happened.rule}: {happened.detail}"
+                )
+        else:
+            fold = self.handlers.get(type(happened))
+            if fold is None:
+                return []
+            handler = fold.apply
+        steps = list(islice(handler(state, happened), MAX_STEPS + 1))
+        if len(steps) > MAX_STEPS:
+            raise ValueError(f"a handler yields more than {MAX_STEPS} steps")
+        for step in steps:
+            if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
+                raise TypeError(f"a handler yielded {step!r}, which is no step")
+        return steps
+
+    def command_id(self, key: str, trigger: str, index: int) -> UUID:
+        """Return the id of the command that a process sends, `index`th, because of `trigger`."""
+        return uuid5(_COMMAND_IDS, f"{self.stream(key)} {trigger} {index}")
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        cls, name = self.model, self.model.__qualname__
+        # Without a dash: the stream of `a` with the key `b-c` would be that of `a-b` with `c`.
+        found = misnamed(cls, self.name, _NAME, "lower case without a dash, like 'fulfilment'")
+        found += too_long(cls, "name", self.name, MAX_NAME)
+        if not self.events:
+            found.append(f"{name} must derive from ProcessManager[State, Events]")
+        elif not isinstance(self.initial, self.state_type):
+            found.append(f"{name} needs initial=…, a {self.state_type.__qualname__}")
+        found += mistakes_of_fields(self.state_type)
+        if cls.evolve is ProcessManager.evolve:
+            found.append(f"{name} needs a static method `evolve`")
+        if self.max_chain < 1:
+            found.append(f"{name}: max_chain is 1 or more, not {self.max_chain}")
+        if not self.key:
+            found.append(f'{name} needs key="…", the field of its events that says which process')
+        return found + self._mistakes_of_handlers() + self._mistakes_of_keys()
+
+    def _mistakes_of_handlers(self) -> list[str]:
+        name, found = self.model.__qualname__, []
+        first: dict[Any, str] = {}
+        marks = [
+            *((member, fold.apply, fold.event_type) for member, fold in folds_of(self.model)),
+            *_marks_of(self.model, _TIMEOUTS),
+            *_marks_of(self.model, _REJECTIONS),
+        ]
+        for member, handler, what in marks:
+            where = f"{name}.{member}"
+            if other := first.get(what):
+                found.append(f"{where} and {other} are both for {_said(what)}: one has to go")
+            first.setdefault(what, member)
+            if returns_nothing(handler):
+                found.append(f"{where} yields nothing: take it out, or let it yield steps")
+        for member, fold in folds_of(self.model):
+            if fold.event_type not in self.events:
+                found.append(
+                    f"{name}.{member} is for {_said(fold.event_type)}, which {name} does not see: "
+                    "add it to ProcessManager[State, Events]"
+                )
+        for member, _, command in _marks_of(self.model, _REJECTIONS):
+            if not (isinstance(command, type) and issubclass(command, Command)):
+                found.append(f"{name}.{member} is marked for {_said(command)}, which is no command")
+        for member, _, timeout in _marks_of(self.model, _TIMEOUTS):
+            if not (isinstance(timeout, str) and timeout):
+                found.append(f"{name}.{member} is marked for the timeout {timeout!r}: name it")
+        if not any(fold.starts for fold in self.handlers.values()):
+            found.append(f"{name}: no process ever begins; mark a handler with @starts")
+        return found
+
+    def _mistakes_of_keys(self) -> list[str]:
+        name, found = self.model.__qualname__, []
+        for event in self.events:
+            fold = self.handlers.get(event)
+            if not self.key or (fold and fold.key_of):
+                continue
+            info = event.model_fields.get(self.key)
+            if info is None:
+                found.append(
+                    f"{event.__qualname__} has no field {self.key!r}, the key of {name}: "
+                    "give its handler key=…"
+                )
+            elif scalar_of(info) is None:
+                found.append(f"{event.__qualname__}.{self.key} cannot be a key: no scalar")
+        return found
+
+
+class NobodyHandles(Exception):
+    """A process was told something that none of its handlers is for."""
+
+
+class ProcessManager(ABC, Generic[S, E]):
+    """Reacts to events of many aggregates: `class Delivery(ProcessManager[State, Events], …)`.
+
+    The type arguments are its state (a frozen `Message`) and the union of the events that it
+    sees. Its instances are streams `process-<name>-<key>`, which say what each saw, decided,
+    sent and got back. Class keywords:
+
+    - `name`: lower case, without a dash.
+    - `key`: the field of the events that says which process they concern; a handler may say
+      otherwise by `@on(Event, key=…)`, where None means: none.
+    - `initial`: the state before anything happened.
+    - `fold_version`: as of an aggregate.
+    - `max_chain`: commands that a process may send one because of the other, without anybody
+      else or any time between them: a process that goes round in a circle is parked.
+    """
+
+    __rayfold__: ClassVar[ProcessDefinition]
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str = "",
+        key: str = "",
+        initial: Message | None = None,
+        fold_version: int = 1,
+        max_chain: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = ProcessDefinition(
+            cls, name, key, initial, fold_version, max_chain, *_type_arguments(cls)
+        )
+
+    @staticmethod
+    @abstractmethod
+    def evolve(state: S, happened: E | TimedOut | CommandRejected[Any]) -> S:
+        """Return the state after what happened. Pure and total: most of it may change nothing."""
+
+
+def _marks_of(cls: type, attribute: str) -> list[tuple[str, Callable[..., Any], Any]]:
+    """Return name, function and mark of every member of a class or its bases so marked."""
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        members |= vars(base)
+    functions = {name: getattr(each, "__func__", each) for name, each in members.items()}
+    return [
+        (name, function, what)
+        for name, function in functions.items()
+        for what in getattr(function, attribute, ())
+    ]
+
+
+def _said(what: Any) -> str:
+    if isinstance(what, type):
+        return what.__qualname__
+    return f"the timeout {what!r}"
+
+
+def _type_arguments(cls: type) -> tuple[type[Message], tuple[type[Event], ...]]:
+    for base in getattr(cls, "__orig_bases__", ()):
+        if get_origin(base) is ProcessManager:
+            state, events = get_args(base)
+            found = state, union_members(events)
+            if isinstance(state, type) and all(_is_event(each) for each in found[1]):
+                return found
+    return Message, ()
+
+
+def _is_event(member: Any) -> bool:
+    return isinstance(member, type) and issubclass(member, Event)

@@ -1,0 +1,246 @@
+"""One process: what has happened to it, as a fold over its steps. Pure, so anybody can take over.
+
+A *step* is what a process was told together with what it decided on that; it is decided on the
+state at hand, recorded, and only then applied. The runtime records it in the process's stream, the
+test kit in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from rayfold.errors import EndlessProcess
+from rayfold.messages import Command, Event
+from rayfold.process import CommandRejected, Happened, ProcessDefinition, TimedOut
+from rayfold.steps import Complete, Publish, Schedule, Send, Unschedule
+
+AT_ONCE = timedelta(seconds=1)
+"""A timeout that is due sooner does not end a chain of commands: nothing else has happened."""
+
+_SHOWN = 8
+
+
+class _Cause(NamedTuple):
+    """What of this process's own led to a step, and how deep it is; nothing of it: 0."""
+
+    depth: int
+    command_id: UUID | None
+
+
+_NOBODY = _Cause(0, None)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A command that was decided on. `cause` is the one of this process that led to it.
+
+    `depth` counts the steps from what came from elsewhere, or after some time: 1 is the first.
+    """
+
+    command_id: UUID
+    command: Command
+    depth: int = 1
+    cause: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A timeout that was scheduled, as the `number`th of its process. `depth` as of a command."""
+
+    name: str
+    due: datetime
+    number: int
+    depth: int = 0
+    cause: UUID | None = None
+
+
+Decided = Sending | Timer | Unschedule | Publish | Complete
+
+
+@dataclass(frozen=True)
+class ProcessStep:
+    """What a process was told at once, and what it decided.
+
+    `trigger` names what told it: a place in the log, a timer, a refused command. `position` is
+    that in `$all`, of an event.
+    """
+
+    trigger: str
+    happened: tuple[Happened, ...]
+    decided: tuple[Decided, ...]
+    position: int | None = None
+
+
+@dataclass
+class ProcessInstance:
+    """A process as of its last step. `waiting` are commands without an answer, in their order."""
+
+    definition: ProcessDefinition
+    key: str
+    state: Any = None
+    begun: bool = False
+    ended: bool = False
+    position: int = -1
+    waiting: dict[UUID, Sending] = field(default_factory=dict)
+    timers: dict[str, Timer] = field(default_factory=dict)
+    scheduled: int = 0
+    _sent: dict[UUID, Sending] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.state is None:
+            self.state = self.definition.initial
+
+    def on_events(
+        self,
+        events: Sequence[Event],
+        *,
+        trigger: str,
+        position: int,
+        now: datetime,
+        caused_by: UUID | None = None,
+    ) -> ProcessStep | None:
+        """Return the step that a record of the log leads to; None if it does not concern it.
+
+        `caused_by` is the command that the record came of.
+
+        Raises:
+            EndlessProcess: it goes round in a circle.
+            Exception: whatever the author's code raises.
+        """
+        if self.ended or position <= self.position:
+            return None
+        if not self.begun:
+            first = next((n for n, e in enumerate(events) if self.definition.begins_with(e)), None)
+            if first is None:
+                return None
+            events = events[first:]
+        cause = self._cause(caused_by)
+        return self._step(tuple(events), trigger, now, cause, position)
+
+    def on_timer(self, timer: Timer, *, now: datetime) -> ProcessStep | None:
+        """Return the step that a timer leads to; None if it was moved or forgotten meanwhile.
+
+        Raises:
+            As `on_events`.
+        """
+        if self.ended or self.timers.get(timer.name) != timer:
+            return None
+        trigger = f"timeout:{timer.name}:{timer.number}"
+        return self._step(
+            (TimedOut(timer.name, timer.due),), trigger, now, _Cause(timer.depth, timer.cause)
+        )
+
+    def on_refusal(
+        self, command_id: UUID, *, rule: str, detail: str, now: datetime
+    ) -> ProcessStep | None:
+        """Return the step that a refused command leads to; None if nobody waits for its answer.
+
+        Raises:
+            As `on_events`.
+        """
+        sending = self.waiting.get(command_id)
+        if sending is None:
+            return None
+        rejected = CommandRejected(sending.command, rule, detail)
+        trigger = f"rejected:{command_id}"
+        if self.ended:
+            return ProcessStep(trigger, (rejected,), ())
+        return self._step((rejected,), trigger, now, self._cause(command_id))
+
+    def apply(self, step: ProcessStep) -> None:
+        """Move on by a step that is recorded."""
+        self.begun = True
+        if step.position is not None:
+            self.position = step.position
+        kind, _, rest = step.trigger.partition(":")
+        if kind == "timeout":
+            self.timers.pop(rest.rpartition(":")[0], None)
+        elif kind == "rejected":
+            self.answered(UUID(rest))
+        if not self.ended:
+            for happened in step.happened:
+                self.state = self.definition.evolve(self.state, happened)
+        for each in step.decided:
+            if isinstance(each, Sending):
+                self.waiting[each.command_id] = self._sent[each.command_id] = each
+            elif isinstance(each, Timer):
+                self.timers[each.name] = each
+                self.scheduled = each.number
+            elif isinstance(each, Unschedule):
+                self.timers.pop(each.timeout_name, None)
+            elif isinstance(each, Complete):
+                self.end()
+        # Older ones are no part of a chain that is still short enough.
+        for oldest in list(self._sent)[: -10 * self.definition.max_chain]:
+            del self._sent[oldest]
+
+    def answered(self, command_id: UUID) -> None:
+        """Note that a command has had its answer."""
+        self.waiting.pop(command_id, None)
+
+    def end(self) -> None:
+        """End it: it sees nothing any more, and its timers are forgotten."""
+        self.ended = True
+        self.timers.clear()
+
+    def _step(
+        self,
+        happened: tuple[Happened, ...],
+        trigger: str,
+        now: datetime,
+        cause: _Cause,
+        position: int | None = None,
+    ) -> ProcessStep:
+        state, decided, timers = self.state, list[Decided](), self.scheduled
+        for index, each in enumerate(happened):
+            state = self.definition.evolve(state, each)
+            for step in self.definition.react(state, each):
+                if isinstance(step, Send):
+                    said = f"{trigger}/{index}"
+                    command_id = self.definition.command_id(self.key, said, len(decided))
+                    decided.append(self._sending(command_id, step.command, now, cause))
+                elif isinstance(step, Schedule):
+                    timers += 1
+                    decided.append(self._timer(step, now, timers, cause))
+                else:
+                    decided.append(step)
+                if isinstance(step, Complete):
+                    return ProcessStep(trigger, happened[: index + 1], tuple(decided), position)
+        return ProcessStep(trigger, happened, tuple(decided), position)
+
+    def _cause(self, command_id: UUID | None) -> _Cause:
+        sent = self._sent.get(command_id) if command_id else None
+        return _Cause(sent.depth, sent.command_id) if sent else _NOBODY
+
+    def _sending(self, command_id: UUID, command: Command, now: datetime, cause: _Cause) -> Sending:
+        self._check_depth(cause, type(command).__rayfold__.name)
+        return Sending(command_id, stamped(command, now), cause.depth + 1, cause.command_id)
+
+    def _timer(self, step: Schedule, now: datetime, number: int, cause: _Cause) -> Timer:
+        due = step.due(now)
+        if due - now >= AT_ONCE:
+            return Timer(step.timeout_name, due, number)
+        self._check_depth(cause, step.timeout_name)
+        return Timer(step.timeout_name, due, number, cause.depth + 1, cause.command_id)
+
+    def _check_depth(self, cause: _Cause, name: str) -> None:
+        if cause.depth >= self.definition.max_chain:
+            raise EndlessProcess(self.definition.max_chain, self._chain(name, cause))
+
+    def _chain(self, name: str, cause: _Cause) -> tuple[str, ...]:
+        names = [name]
+        before = self._sent.get(cause.command_id) if cause.command_id else None
+        while before is not None and len(names) < _SHOWN:
+            names.append(type(before.command).__rayfold__.name)
+            before = self._sent.get(before.cause) if before.cause else None
+        return tuple(names)
+
+
+def stamped(command: Command, now: datetime) -> Command:
+    """Return the command with the fields that the runtime fills: handlers have no clock."""
+    supplied = type(command).__rayfold__.server_supplied
+    return Command.replace(command, **dict.fromkeys(supplied, now)) if supplied else command

@@ -1,0 +1,78 @@
+"""What a process does next: its handlers yield these, and the runtime carries them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from rayfold.messages import Command, Event
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a command to its aggregate; what one handler sends goes out in its order.
+
+    Sent again after a crash it counts once: its id derives from the process and from what
+    made it send.
+    """
+
+    command: Command
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.command, Command):
+            raise TypeError(f"a process sends commands, not {self.command!r}")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Call the process's `@on_timeout(timeout_name)` later; one of that name is moved.
+
+    `after` counts from when the process decides. An instant that is over is due at once.
+    """
+
+    timeout_name: str
+    after: timedelta | None = None
+    at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.after is None) == (self.at is None):
+            raise ValueError(f"Schedule({self.timeout_name!r}) needs one of after=… and at=…")
+        if self.at is not None and self.at.utcoffset() is None:
+            raise ValueError(
+                f"Schedule({self.timeout_name!r}, at=…) needs an instant with an offset"
+            )
+
+    def due(self, now: datetime) -> datetime:
+        """Return when it is due, in UTC; what is beyond the calendar is at its end."""
+        wanted = self.at if self.at is not None else now
+        try:
+            return (wanted + (self.after or timedelta())).astimezone(UTC)
+        except OverflowError:
+            past = wanted.year == 1 or (self.after or timedelta()) < timedelta()
+            return (datetime.min if past else datetime.max).replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Unschedule:
+    """Forget the timeout of that name; none of that name is no mistake."""
+
+    timeout_name: str
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Tell the world outside; an integration event is no fact of an aggregate's."""
+
+    integration_event: Event
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.integration_event, Event):
+            raise TypeError(f"a process publishes events, not {self.integration_event!r}")
+
+
+@dataclass(frozen=True)
+class Complete:
+    """End the process: what was sent is still delivered, nothing is seen any more."""
+
+
+Step = Send | Schedule | Unschedule | Publish | Complete

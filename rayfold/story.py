@@ -1,0 +1,162 @@
+"""A saga played in memory: aggregates, process managers and a clock of the story's own.
+
+    story = Story(Order, StockItem, Fulfilment)
+    story.send(ReceiveStock(sku="tea", quantity=2))
+    story.send(PlaceOrder(order_id=order, fulfil=True))
+    story.wait(timedelta(minutes=15))
+    assert story.state_of(Order, order).status is Status.CANCELLED
+
+Whatever a process sends is decided by the real aggregates, and what comes of it is seen by
+the processes, until nothing more happens. Time passes only where the test says so.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from rayfold.aggregate import Aggregate
+from rayfold.errors import DomainError, Refused
+from rayfold.keys import key_text
+from rayfold.messages import Command, Event
+from rayfold.process import ProcessDefinition, ProcessManager
+from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, stamped
+from rayfold.steps import Publish
+
+Part = type[Aggregate[Any, Any, Any]] | type[ProcessManager[Any, Any]]
+
+
+class Story:
+    """What has happened so far: `events`, `refusals` of processes' commands, `now`."""
+
+    def __init__(self, *parts: Part, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        """Raise `DomainError` where a part is declared wrongly."""
+        self.now = now
+        self.events: list[Event] = []
+        self.published: list[Event] = []
+        self.refusals: list[tuple[Command, Refused]] = []
+        self._aggregates: dict[type[Command], type[Aggregate[Any, Any, Any]]] = {}
+        self._processes: list[ProcessDefinition] = []
+        self._states: dict[str, Any] = {}
+        self._causes: list[UUID | None] = []
+        self._told = 0
+        self._instances: dict[str, ProcessInstance] = {}
+        self._steps: dict[str, list[ProcessStep]] = {}
+        mistakes: list[str] = []
+        for part in parts:
+            if issubclass(part, Aggregate):
+                mistakes += part.mistakes()
+                self._aggregates |= dict.fromkeys(part.commands, part)
+            else:
+                mistakes += part.__rayfold__.mistakes()
+                self._processes.append(part.__rayfold__)
+        if mistakes:
+            raise DomainError(*mistakes)
+
+    def send(self, command: Command) -> list[Event]:
+        """Send a command from outside, and let happen what comes of it; return its own events.
+
+        Raises:
+            Refused: its aggregate says no.
+        """
+        events = self._decide(command, None)
+        self._go_on()
+        return events
+
+    def wait(self, time: timedelta) -> None:
+        """Let time pass; timeouts happen at their instants, one after the other."""
+        end = self.now + time
+        while (found := self._next_timer()) and found[1].due <= end:
+            instance, timer = found
+            self.now = max(self.now, timer.due)
+            step = instance.on_timer(timer, now=self.now)
+            assert step is not None
+            self._take(instance, step)
+            self._go_on()
+        self.now = end
+
+    def state_of(self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: object) -> Any:
+        """Return an aggregate's state; the initial one if nothing has happened to it."""
+        return self._states.get(aggregate.stream(aggregate_id), aggregate.initial)
+
+    def process(self, process: type[ProcessManager[Any, Any]], key: object) -> ProcessInstance:
+        """Return a process as it is now: `state`, `ended`, `timers`, whether it has `begun`."""
+        definition = process.__rayfold__
+        stream = definition.stream(key)
+        return self._instances.get(stream) or ProcessInstance(definition, key_text(key))
+
+    def steps_of(self, process: type[ProcessManager[Any, Any]], key: object) -> list[ProcessStep]:
+        """Return what a process was told and decided, step by step."""
+        return list(self._steps.get(process.__rayfold__.stream(key), ()))
+
+    def _go_on(self) -> None:
+        while True:
+            if self._told < len(self.events):
+                event, cause = self.events[self._told], self._causes[self._told]
+                self._told += 1
+                self._tell(event, cause, self._told)
+            elif not self._deliver():
+                return
+
+    def _tell(self, event: Event, cause: UUID | None, position: int) -> None:
+        for definition in self._processes:
+            if (key := definition.key_of(event)) is None:
+                continue
+            stream = definition.stream(key)
+            instance = self._instances.get(stream) or ProcessInstance(definition, key)
+            step = instance.on_events(
+                [event],
+                trigger=f"story@{position}",
+                position=position,
+                now=self.now,
+                caused_by=cause,
+            )
+            if step is not None:
+                self._instances[stream] = instance
+                self._take(instance, step)
+
+    def _take(self, instance: ProcessInstance, step: ProcessStep) -> None:
+        instance.apply(step)
+        self._steps.setdefault(instance.definition.stream(instance.key), []).append(step)
+        self.published += [
+            each.integration_event for each in step.decided if isinstance(each, Publish)
+        ]
+
+    def _deliver(self) -> bool:
+        """Send the next command that a process waits with; return whether there was one."""
+        for instance in self._instances.values():
+            for sending in instance.waiting.values():
+                try:
+                    self._decide(sending.command, sending.command_id)
+                except Refused as refused:
+                    self.refusals.append((sending.command, refused))
+                    step = instance.on_refusal(
+                        sending.command_id, rule=refused.rule, detail=refused.detail, now=self.now
+                    )
+                    assert step is not None
+                    self._take(instance, step)
+                else:
+                    instance.answered(sending.command_id)
+                return True
+        return False
+
+    def _decide(self, command: Command, command_id: UUID | None) -> list[Event]:
+        aggregate = self._aggregates.get(type(command))
+        if aggregate is None:
+            raise LookupError(f"no aggregate of the story takes {type(command).__qualname__}")
+        stream = aggregate.stream(getattr(command, aggregate.id_field))
+        state = self._states.get(stream, aggregate.initial)
+        events: list[Event] = list(aggregate.decide(state, stamped(command, self.now)))
+        self._states[stream] = aggregate.fold(events, state)
+        self.events += events
+        self._causes += [command_id] * len(events)
+        return events
+
+    def _next_timer(self) -> tuple[ProcessInstance, Timer] | None:
+        timers = [
+            (instance, timer)
+            for instance in self._instances.values()
+            for timer in instance.timers.values()
+        ]
+        return min(timers, key=lambda found: found[1].due, default=None)
