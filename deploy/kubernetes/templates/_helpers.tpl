@@ -82,6 +82,10 @@ min-worker-port: "10002"
 max-worker-port: "19999"
 {{- end -}}
 
+{{- define "rayfold.rpcPorts" -}}
+{{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}
+{{- end -}}
+
 {{/* One of `kind` on a machine, and in a zone, where that can be. */}}
 {{- define "rayfold.spread" -}}
 topologySpreadConstraints:
@@ -102,7 +106,7 @@ topologySpreadConstraints:
 - {name: RAYFOLD_STACK, value: {{ .Values.stack | quote }}}
 - {name: RAYFOLD_DOMAIN, value: {{ .Values.domain | quote }}}
 - {name: RAYFOLD_RAY_ADDRESS, value: "{{ include "rayfold.name" . }}-head-svc:6379"}
-- {name: RAYFOLD_RPC_PORTS, value: {{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}}
+- {name: RAYFOLD_RPC_PORTS, value: {{ include "rayfold.rpcPorts" . }}}
 {{- range $name, $value := .Values.settings }}
 - name: RAYFOLD_{{ upper $name }}
   value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
