@@ -123,6 +123,9 @@ _VALUES = ("21", "22", "54")
 _STATEMENTS = ("23", "42", "44", "P0")
 """Classes that say: not this statement."""
 
+_OPERATORS = ("42501", "42P05")
+"""Of these: a right that is missing, and a name that is taken in a pooler's session."""
+
 
 def is_refused(error: BaseException) -> bool:
     """Whether a store does not take this row, however often it is tried.
@@ -132,12 +135,20 @@ def is_refused(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return str(getattr(error, "sqlstate", "")).startswith(_VALUES)
     if isinstance(error, asyncpg.InterfaceError):
-        return isinstance(error, ValueError)  # found before anything was sent
+        return _is_about_values(error)  # found before anything was sent
+    if isinstance(error, OSError):
+        return False  # a certificate that is not trusted is a ValueError too
     return isinstance(error, ValueError | TypeError | OverflowError)
 
 
 def is_poison(error: BaseException) -> bool:
     """Whether an author's statement would fail again, however often it is tried."""
     if isinstance(error, asyncpg.PostgresError):
-        return str(getattr(error, "sqlstate", "")).startswith((*_VALUES, *_STATEMENTS))
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+        state = str(getattr(error, "sqlstate", ""))
+        return state.startswith((*_VALUES, *_STATEMENTS)) and state not in _OPERATORS
+    return isinstance(error, asyncpg.InterfaceError) and _is_about_values(error)
+
+
+def _is_about_values(error: asyncpg.InterfaceError) -> bool:
+    """Tell values that the client cannot encode from a connection string that it cannot use."""
+    return isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError)

@@ -22,6 +22,7 @@ from deploy.stack.store_process import StoreProcess
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import shown
 from eventstore.kurrentdb.log import EventLog
+from projections.postgres.connecting import FAILURES, connect
 
 ANSWER = 15.0
 """Seconds for a server that was given to answer at the start."""
@@ -91,7 +92,7 @@ async def start_postgres(
         parts.callback(asking.close)
         try:
             await asking.ask(ANSWER)
-        except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
     return dsn, _watched("postgres", asking.ask, process, parts)
@@ -119,7 +120,7 @@ class _Asking:
         """Raise whatever keeps Postgres from answering."""
         try:
             if self._connection is None:
-                self._connection = await asyncpg.connect(self._dsn, timeout=timeout)
+                self._connection = await connect(self._dsn, timeout=timeout)
             await self._connection.fetchval("SELECT 1")
         except BaseException:
             self.close()

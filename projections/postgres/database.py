@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from projections.errors import PostgresUnavailable
+from projections.postgres.connecting import FAILURES, create_pool
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,10 @@ class Database:
     async def connect(self) -> None:
         """Raise `PostgresUnavailable` if it does not answer."""
         try:
-            self._pool = await asyncpg.create_pool(
+            self._pool = await create_pool(
                 self._dsn, min_size=1, max_size=8, timeout=TIMEOUT, command_timeout=TIMEOUT
             )
-        except (asyncpg.PostgresError, OSError, TimeoutError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
 
     async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
@@ -62,7 +63,7 @@ class Database:
         self.open += 1
         try:
             return await self._pool.fetch(statement, *parameters)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             self.ready = False
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
         finally:
@@ -85,7 +86,7 @@ class Database:
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 yield connection
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             self.ready = False
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
         finally:

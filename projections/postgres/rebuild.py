@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-import asyncpg
-
 from projections.errors import ActorUnavailable, PostgresUnavailable, ProjectionError
 from projections.operations.rebuild import Rebuild
 from projections.postgres import generations
+from projections.postgres.connecting import FAILURES, connect
 from projections.postgres.generations import Connection, Live
 from projections.supervision.actor_handle import READY, ActorHandle, answering
 
@@ -37,12 +36,12 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         PostgresUnavailable: it does not answer, or something is wrong with a statement.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=10)
-    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        connection = await connect(dsn, timeout=10)
+    except (*FAILURES, ValueError) as error:
         raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
     try:
         yield connection
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except FAILURES as error:
         raise PostgresUnavailable(f"Postgres says: {error}") from error
     finally:
         await connection.close()

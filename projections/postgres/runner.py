@@ -12,6 +12,7 @@ import asyncpg
 
 from eventstore.records import Batch
 from projections.errors import Fenced, named
+from projections.postgres.connecting import create_pool
 from projections.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class ProjectionRunner:
         while True:
             before = self.events
             try:
-                async with asyncpg.create_pool(self._dsn, **self._options) as pool:
+                async with create_pool(self._dsn, **self._options) as pool:
                     self._renew.clear()
                     await self._until_renewed(work(pool))
             except Fenced as error:

@@ -88,7 +88,7 @@ class SqlReader:
                 return RowResult(b'{"items":[],"more":false}', None, 0)
             await connection.execute(f'SET LOCAL search_path = "{schema}"')
             try:
-                prepared = await connection.prepare(statement.text)
+                prepared = await connection.prepare(statement.text, name="")
                 cursor = await prepared.cursor(*statement.parameters)
                 records = await cursor.fetch(query.limit + 1)
                 failure = None
