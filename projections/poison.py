@@ -141,6 +141,18 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, ValueError | TypeError | OverflowError)
 
 
+_TOO_LONG = ("57014", "25P03", "25P04")
+"""A statement, a pause within a transaction, a transaction: longer than administrators allow."""
+
+
+def is_too_long(error: BaseException) -> bool:
+    """Whether less at a time may help."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # Not within a statement: it was we who had the session wait, for a fold of much.
+        return "connection is closed" in str(error)
+    return str(getattr(error, "sqlstate", "")) in _TOO_LONG
+
+
 def is_poison(error: BaseException) -> bool:
     """Whether an author's statement would fail again, however often it is tried."""
     if isinstance(error, asyncpg.PostgresError):

@@ -22,7 +22,7 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Step
 from projections.partitions import hash_of
-from projections.poison import Parked, in_status, is_refused
+from projections.poison import Parked, in_status, is_refused, is_too_long
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.rows import Rows
@@ -112,13 +112,14 @@ class Projector:
     async def _write(self, pool: _Pool[asyncpg.Record], batch: Batch) -> None:
         """Write what the batch leads to; where Postgres refuses a row, find out which.
 
-        Halves are transactions of their own, down to the record that leads to the row.
+        Halves are transactions of their own, down to the record that leads to the row; or
+        down to what Postgres has the time for.
         """
         records = batch.records
         try:
             await self._transact(pool, batch)
         except Exception as error:
-            if not is_refused(error):
+            if not is_refused(error) and (len(records) < 2 or not is_too_long(error)):
                 raise
             if len(records) < 2:
                 await self._transact(pool, batch, row_by_row=True)

@@ -1,0 +1,96 @@
+"""What stands between us and Postgres in production, played: an address that moves, and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from tests.integration.projections.pooler import socket_of
+
+_SSL_REQUEST = 80877103
+
+
+class Relay:
+    """Passes bytes on to the tests' server, which speaks no TLS itself.
+
+    `tls` is spoken with whoever asks for it; `is_open` says whether anybody is let in.
+    """
+
+    def __init__(self, server: str, tls: ssl.SSLContext | None) -> None:
+        self._path, self._user, self._database = socket_of(server)
+        self._listener: asyncio.Server | None = None
+        self._passing: set[asyncio.Task[None]] = set()
+        self.tls = tls
+        self.is_open = True
+        self.encrypted = 0
+        self.dsn = ""
+
+    async def start(self) -> None:
+        """Listen."""
+        self._listener = await asyncio.start_server(self._client, "127.0.0.1", 0)
+        port = self._listener.sockets[0].getsockname()[1]
+        mode = "disable" if self.tls is None else "verify-full"
+        self.dsn = f"postgresql://{self._user}@localhost:{port}/{self._database}?sslmode={mode}"
+
+    def cut(self) -> None:
+        """Break all connections, as a server that dies does."""
+        for task in self._passing:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """End all."""
+        assert self._listener is not None
+        self._listener.close()
+        self.cut()
+        await asyncio.gather(*self._passing, return_exceptions=True)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passing.add(task)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                if self.is_open:
+                    await self._pass(reader, writer)
+        finally:
+            self._passing.discard(task)
+            writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(8)
+        if struct.unpack("!II", first)[1] == _SSL_REQUEST and self.tls is not None:
+            writer.write(b"S")
+            await writer.start_tls(self.tls)
+            self.encrypted += 1
+            first = b""
+        there, server = await asyncio.open_unix_connection(self._path)
+        server.write(first)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_copy(reader, server))
+                group.create_task(_copy(there, writer))
+        except* OSError:
+            pass
+        finally:
+            server.transport.abort()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    raise ConnectionResetError
+
+
+@asynccontextmanager
+async def relayed(server: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Relay]:
+    """A relay in front of the server."""
+    relay = Relay(server, tls)
+    await relay.start()
+    try:
+        yield relay
+    finally:
+        await relay.stop()

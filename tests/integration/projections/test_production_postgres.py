@@ -1,0 +1,259 @@
+"""Postgres as production has it: TLS, failovers, administrators' limits. No event is to blame."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import asyncpg
+import pytest
+import trustme
+
+from eventstore.memory import MemoryLog
+from projections.errors import PostgresUnavailable
+from projections.poison import is_poison, is_refused
+from projections.postgres.connecting import connect
+from projections.postgres.database import Database
+from projections.postgres.projector import Projector
+from projections.postgres.schema import prepare
+from tests.integration.projections.relay import Relay, relayed
+from tests.integration.projections.small import TOTALS, Added, Totals, add
+from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
+
+__all__ = ["broken", "dsn"]
+PATIENCE = 60.0
+
+
+@asynccontextmanager
+async def projecting(log: MemoryLog, dsn: str) -> AsyncIterator[Projector]:
+    """A projector of the totals; their table is there already."""
+    projector = Projector(REGISTRY, log, dsn, [TOTALS])
+    task = asyncio.create_task(projector.run())
+    try:
+        yield projector
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def admin(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """The administrator's connection, to the database with the tables made."""
+    connection = await asyncpg.connect(dsn)
+    await prepare(connection, [TOTALS], {"totals": 1})
+    yield connection
+    await connection.execute("ALTER DATABASE postgres RESET ALL")
+    await connection.close()
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not reached():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def says(projector: Projector, text: str) -> Callable[[], bool]:
+    """Whether it reports such an error."""
+    return lambda: text in str(projector.status().get("error"))
+
+
+async def goes_on(log: MemoryLog, projector: Projector, dsn: str) -> None:
+    """All that is on the log is in the table, and nothing was parked."""
+    await there(log, [projector])
+    expected: dict[str, int] = {}
+    async for raw in log.read_all(["counter-"]):
+        added = Added.model_validate_json(raw.data)
+        expected[added.counter] = expected.get(added.counter, 0) + added.number
+    assert await totals(dsn) == expected
+    assert projector.parked() == []
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("SELECT count(*) FROM rayfold_parked") == 0
+    await connection.close()
+
+
+class Certificates:
+    """A server's contexts and a CA file, by a right authority and by another."""
+
+    def __init__(self, folder: Path) -> None:
+        authority, other = trustme.CA(), trustme.CA()
+        self.ca, self.other_ca = folder / "ca.pem", folder / "other.pem"
+        authority.cert_pem.write_to_path(self.ca)
+        other.cert_pem.write_to_path(self.other_ca)
+        self.right = self._context(authority, "localhost")
+        self.other_name = self._context(authority, "elsewhere")
+        self.unknown = self._context(other, "localhost")
+
+    @staticmethod
+    def _context(authority: trustme.CA, name: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(context)
+        return context
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def relay(dsn: str) -> AsyncIterator[Relay]:
+    async with relayed(dsn) as running:
+        yield running
+
+
+async def test_tls_is_verified_in_full(dsn: str, admin: object, certificates: Certificates) -> None:
+    async with relayed(dsn, certificates.right) as relay:
+        uri = f"{relay.dsn}&sslrootcert={certificates.ca}"
+        connection = await connect(uri)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+        assert relay.encrypted == 1
+        for wrong in (
+            f"{relay.dsn}&sslrootcert={certificates.other_ca}",
+            uri.replace("localhost", "127.0.0.1"),
+            f"{relay.dsn}&sslrootcert={certificates.ca}.missing",
+        ):
+            with pytest.raises(PostgresUnavailable):
+                await Database(wrong, "wrong").connect()
+
+
+async def test_a_certificate_that_is_not_trusted_parks_nothing(
+    dsn: str, admin: object, certificates: Certificates
+) -> None:
+    log = MemoryLog()
+    async with (
+        relayed(dsn, certificates.right) as relay,
+        projecting(log, f"{relay.dsn}&sslrootcert={certificates.ca}") as projector,
+    ):
+        await add(log, "a", 1, 2)
+        await there(log, [projector])
+        for wrong in (certificates.unknown, certificates.other_name):
+            relay.tls = wrong
+            relay.cut()
+            await add(log, "a", 3)
+            await until(says(projector, "certificate verify failed"))
+            relay.tls = certificates.right
+            await goes_on(log, projector, dsn)
+
+
+async def test_the_server_fails_over_and_its_heir_is_read_only_for_a_while(
+    dsn: str, admin: asyncpg.Connection, relay: Relay
+) -> None:
+    log = MemoryLog()
+    reads = Database(relay.dsn, "reads")
+    async with projecting(log, relay.dsn) as projector:
+        await add(log, "a", 1)
+        await there(log, [projector])
+        assert (await reads.fetch("SELECT total FROM totals"))[0]["total"] == 1
+        relay.is_open = False
+        relay.cut()
+        await add(log, "a", 2)
+        await until(lambda: "error" in projector.status())
+        with pytest.raises(PostgresUnavailable):
+            await reads.fetch("SELECT total FROM totals")
+        await admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        relay.is_open = True
+        await until(says(projector, "ReadOnlySQLTransactionError"))
+        assert (await reads.fetch("SELECT total FROM totals"))[0]["total"] == 1  # reads go on
+        await admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+        began = time.monotonic()
+        relay.cut()  # the promotion ends sessions that began before
+        await goes_on(log, projector, dsn)
+        print(f"goes on {time.monotonic() - began:.2f} s after the promotion")
+    reads.close()
+
+
+async def test_of_several_hosts_the_primary_is_taken(
+    dsn: str, admin: asyncpg.Connection, relay: Relay
+) -> None:
+    """One that is not there, and none that takes writes: then one line, not a traceback."""
+    port = relay.dsn.rpartition(":")[2].partition("/")[0]
+    uri = f"postgresql://postgres@localhost:1,localhost:{port}/postgres?target_session_attrs="
+    connection = await connect(f"{uri}primary")
+    await connection.close()
+    with pytest.raises(PostgresUnavailable):
+        await Database(f"{uri}standby", "standby").fetch("SELECT 1")
+
+
+async def test_a_statement_timeout_is_no_fault_of_the_event(
+    dsn: str, admin: asyncpg.Connection, relay: Relay
+) -> None:
+    log = MemoryLog()
+    await admin.execute("ALTER DATABASE postgres SET statement_timeout = '50ms'")
+    blocker = await asyncpg.connect(dsn)
+    async with projecting(log, relay.dsn) as projector:
+        await add(log, "a", 1)
+        await there(log, [projector])
+        held = blocker.transaction()
+        await held.start()
+        await blocker.execute("LOCK TABLE totals")
+        await add(log, "a", 2, 3)
+        await until(says(projector, "statement timeout"))
+        await held.rollback()
+        await goes_on(log, projector, dsn)
+    await blocker.close()
+
+
+async def test_a_transaction_that_takes_too_long_is_made_in_halves(
+    dsn: str, admin: asyncpg.Connection, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again as a whole it would be ended again and again."""
+    await admin.execute("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '200ms'")
+    log = MemoryLog()
+    await add(log, "a", *range(1, 9))
+
+    class Slow(set[int]):
+        def __contains__(self, number: object) -> bool:
+            time.sleep(0.06)
+            return False
+
+    monkeypatch.setattr(Totals, "broken", Slow())
+    async with projecting(log, relay.dsn) as projector:
+        await goes_on(log, projector, dsn)
+
+
+async def test_too_many_connections_are_waited_for(dsn: str, admin: asyncpg.Connection) -> None:
+    await admin.execute("DROP ROLE IF EXISTS app")
+    await admin.execute("CREATE ROLE app LOGIN SUPERUSER")
+    await admin.execute("ALTER ROLE app NOSUPERUSER CONNECTION LIMIT 1")
+    await admin.execute("GRANT ALL ON SCHEMA public TO app")
+    await admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO app")
+    log = MemoryLog()
+    await add(log, "a", 1)
+    as_app = dsn.replace("postgres:@", "app:@")
+    taken = await asyncpg.connect(as_app)
+    async with projecting(log, as_app) as projector:
+        await until(says(projector, "TooManyConnectionsError"))
+        await taken.close()
+        await goes_on(log, projector, dsn)
+    await admin.execute("DROP OWNED BY app; DROP ROLE app")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLCertVerificationError("certificate verify failed"),  # a ValueError too
+        asyncpg.ClientConfigurationError("no such file"),  # likewise
+        asyncpg.TargetServerAttributeNotMatched("no primary"),
+        asyncpg.ReadOnlySQLTransactionError("a failover"),
+        asyncpg.QueryCanceledError("statement timeout"),
+        asyncpg.TooManyConnectionsError("too many"),
+        asyncpg.IdleInTransactionSessionTimeoutError("idle"),
+        asyncpg.AdminShutdownError("ends"),
+        asyncpg.InsufficientPrivilegeError("a right is missing"),
+        asyncpg.DuplicatePreparedStatementError("a pooler"),
+        asyncpg.InvalidSQLStatementNameError("a pooler"),
+        asyncpg.LockNotAvailableError("lock timeout"),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_the_database_s_fault_is_no_event_s(error: Exception) -> None:
+    assert not is_refused(error)
+    assert not is_poison(error)
