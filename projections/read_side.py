@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.log import EventLog
@@ -14,6 +15,7 @@ from projections.operations.parked_events import ParkedEventOperations
 from projections.operations.rebuilds import Rebuilder, Rebuilds
 from projections.operations.scaling import Scaling
 from projections.operations.verification import Verification
+from projections.postgres import budget
 from projections.postgres.reader import PostgresReader
 from projections.postgres.supervisor import PostgresSupervisor
 from projections.queries.bus import QueryBus
@@ -23,6 +25,8 @@ from projections.sql.reader import SqlReader
 from projections.sql.supervisor import SqlSupervisor
 from projections.supervision.placements import Placements
 from rayfold import Registry
+
+log = logging.getLogger(__name__)
 
 
 class ReadSide:
@@ -79,6 +83,7 @@ class ReadSide:
         side = cls(registry, settings)
         await asyncio.gather(side._memory.start(), side._start_postgres())
         await side.monitor.look()
+        await side._count_connections()
         side._begin()
         return side
 
@@ -123,6 +128,11 @@ class ReadSide:
         await self._postgres_reader.connect()
         await self._competing.start()
         await self._sql.start()
+
+    async def _count_connections(self) -> None:
+        wanted = budget.wanted(self.placements)
+        if short := await budget.shortage(self._postgres_reader.primary, wanted):
+            log.warning("postgres may run out of connections", extra={"reason": short})
 
     async def _watch(self) -> None:
         while True:

@@ -124,6 +124,11 @@ async def connect(dsn: str, **options: Any) -> Connection:
     return connection
 
 
+def is_pooled(dsn: str) -> bool:
+    """Tell whether a pooler has answered this process under that DSN."""
+    return dsn in _pooled
+
+
 def _is_about_settings(error: asyncpg.PostgresError) -> bool:
     """Tell a pooler that refuses a parameter from a server that refuses the user."""
     refused = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)

@@ -18,12 +18,16 @@ TIMEOUT = 10.0
 """Seconds for a statement, or a connection."""
 
 
+CONNECTIONS = 8
+"""At most, from one process to one server."""
+
+
 class Database:
     """A pool of connections. `positions` is how far each table was, when last seen."""
 
     def __init__(self, dsn: str, name: str) -> None:
         self.name = name
-        self._dsn = dsn
+        self.dsn = dsn
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.positions: dict[str, int] = {}
         self.ready = False
@@ -46,7 +50,11 @@ class Database:
         """Raise `PostgresUnavailable` if it does not answer."""
         try:
             self._pool = await create_pool(
-                self._dsn, min_size=1, max_size=8, timeout=TIMEOUT, command_timeout=TIMEOUT
+                self.dsn,
+                min_size=1,
+                max_size=CONNECTIONS,
+                timeout=TIMEOUT,
+                command_timeout=TIMEOUT,
             )
         except (*FAILURES, ValueError) as error:
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error

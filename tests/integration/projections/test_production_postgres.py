@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,14 +13,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 import trustme
+import uvloop
 
 from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
-from projections.postgres.connecting import connect
+from projections.postgres import budget
+from projections.postgres.connecting import SILENCE, connect
 from projections.postgres.database import Database
 from projections.postgres.projector import Projector
 from projections.postgres.schema import prepare
+from projections.supervision.placements import Placements
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
@@ -232,6 +236,48 @@ async def test_too_many_connections_are_waited_for(dsn: str, admin: asyncpg.Conn
         await taken.close()
         await goes_on(log, projector, dsn)
     await admin.execute("DROP OWNED BY app; DROP ROLE app")
+
+
+async def test_operators_are_told_of_connections_that_will_be_short(
+    dsn: str, admin: asyncpg.Connection
+) -> None:
+    placements = Placements()
+    wanted = budget.wanted(placements)
+    database = Database(dsn, "primary")
+    assert await budget.shortage(database, wanted) is None
+    allowed = await admin.fetchval("SHOW max_connections")
+    line = await budget.shortage(database, int(allowed))
+    assert line is not None
+    assert "raise max_connections" in line
+    await admin.execute("ALTER ROLE postgres CONNECTION LIMIT 5")
+    try:
+        line = await budget.shortage(database, wanted)
+    finally:
+        await admin.execute("ALTER ROLE postgres CONNECTION LIMIT -1")
+    database.close()
+    assert line is not None
+    assert f"allows this user 5 connections, others have 0 open, and up to {wanted} are" in line
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_server_that_vanished_without_a_word_is_given_up(
+    postgres: str, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The kernel's default is a quarter of an hour. That it keeps its word is not tried here."""
+
+    async def options() -> tuple[int, int]:
+        async with relayed(postgres) as relay:
+            connection = await connect(relay.dsn)
+            opened = connection._transport.get_extra_info("socket")
+            found = (
+                opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            )
+            await connection.close()
+        return found
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(options()) == (SILENCE * 1000, 1)
 
 
 @pytest.mark.parametrize(

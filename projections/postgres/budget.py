@@ -1,0 +1,47 @@
+"""Whether Postgres allows as many connections as the read side may open."""
+
+from __future__ import annotations
+
+from projections.postgres.connecting import is_pooled
+from projections.postgres.database import CONNECTIONS, Database
+from projections.supervision.placements import Placements
+
+_CONSUMERS = 3
+"""Connections of a competing consumer."""
+
+_OCCASIONAL = 4
+"""For the probe, a rebuild and a change of scale, and who looks by hand."""
+
+_ALLOWED = """
+SELECT least(
+  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0),
+  (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
+  (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
+) AS allowed,
+(SELECT count(*) FROM pg_stat_activity WHERE usename <> current_user)::int AS others
+"""
+
+
+def wanted(placements: Placements) -> int:
+    """Return how many connections this gateway and its actors open at most."""
+    actors = len(placements.all_projectors) + len(placements.all_sql)
+    return CONNECTIONS + actors + _CONSUMERS * len(placements.all_consumers) + _OCCASIONAL
+
+
+async def shortage(database: Database, wanted: int) -> str | None:
+    """Return a line for operators if they may run out; a pooler shares out what there is.
+
+    Raises:
+        PostgresUnavailable: it does not answer.
+    """
+    if is_pooled(database.dsn):
+        return None
+    [found] = await database.fetch(_ALLOWED)
+    if wanted <= found["allowed"] - found["others"]:
+        return None
+    return (
+        f"Postgres allows this user {found['allowed']} connections, others have"
+        f" {found['others']} open, and up to {wanted} are wanted: raise max_connections or the"
+        " user's limit, or take a pooler"
+    )
