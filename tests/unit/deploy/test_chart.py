@@ -16,7 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.documents import ROOT
+from tests.documents import ROOT, blocks_of
 from tests.unit.deploy.helm import helm
 from tests.unit.deploy.manifests import (
     check_command,
@@ -190,6 +190,23 @@ def test_a_mistake_in_the_values_is_told(
     done = run("template", values, "shop")
     assert done.returncode != 0
     assert told in done.stderr
+
+
+def test_the_values_of_the_page_are_taken(render: Render) -> None:
+    page = ROOT / "docs" / "how-to" / "deploy-on-kubernetes.md"
+    [values] = [block.source for block in blocks_of(page) if block.language == "yaml"]
+    manifests = render(yaml.safe_load(values))
+    [cluster] = of_kind(manifests, "RayCluster")
+    assert cluster["metadata"]["name"] == "shop-rayfold", "as the page calls it"
+    gateways = {each["metadata"]["name"] for each in of_kind(manifests, "Deployment")}
+    assert "shop-rayfold-gateway" in gateways
+    asked = {
+        each["valueFrom"]["secretKeyRef"]["key"]
+        for each in container(pods(manifests)["gateway"])["env"]
+        if "valueFrom" in each
+    }
+    given = set(re.findall(r"--from-literal=([\w-]+)=", page.read_text()))
+    assert asked - {"auth_token"} == given - {"password"}
 
 
 def test_names_fit_however_long_the_release_is(render: Render) -> None:

@@ -127,3 +127,21 @@ def test_the_page_has_the_tables_that_the_program_prints(balance: float) -> None
     assert plans_table(SCENARIO, MEASURED, BOUNDS, balance) in page
     assert spread_table(SCENARIO) in page
     assert loss_table(SCENARIO, MEASURED).splitlines()[0] in page
+
+
+def test_the_page_on_sizes_has_these_constants() -> None:
+    page = (ROOT / "docs" / "how-to" / "size-a-cluster.md").read_text()
+    writes, reads = 3_000, 30_000
+    gateways = (writes * MEASURED.gateway_write + reads * MEASURED.gateway_read) / 0.6
+    counts = {
+        "gateways": math.ceil(gateways),
+        "write hosts": math.ceil(writes * MEASURED.host_write / 0.3),
+        "Postgres partitions": math.ceil(writes * MEASURED.projector_event / 0.6),
+        "Postgres": math.ceil(writes * MEASURED.postgres_write / 0.6),
+    }
+    for part, count in counts.items():
+        cores = page.partition("## Memory")[0].splitlines()
+        [row] = [line for line in cores if line.startswith(f"| {part} |")]
+        assert row.endswith(f"| {count} |"), part
+    for constant in ("gateway_write", "gateway_read", "host_write", "projector_event"):
+        assert f"{getattr(MEASURED, constant) * 1e6:.0f} µs" in page
