@@ -5,7 +5,14 @@ The vocabulary does not know it. It is on the standard library alone.
 
 from rayfold.runtime.batching import Batcher, BatchFull
 from rayfold.runtime.garbage_collection import collect_rarely
-from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
+from rayfold.runtime.rpc import (
+    Address,
+    RpcClient,
+    RpcDisconnected,
+    RpcServer,
+    RpcServerFailed,
+    RpcSilent,
+)
 
 __all__ = [
     "Address",
@@ -15,5 +22,6 @@ __all__ = [
     "RpcDisconnected",
     "RpcServer",
     "RpcServerFailed",
+    "RpcSilent",
     "collect_rarely",
 ]

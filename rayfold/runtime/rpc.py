@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import Any, NamedTuple, cast
 
+from rayfold.runtime.heartbeat import Heartbeat, Pulse
 from rayfold.runtime.ports import listen
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 _HEAD = Struct("!IIB")
 """Of each frame: the length of what follows, the call's number, and what kind it is of."""
 
-_REQUEST, _ANSWER, _ERROR = range(3)
+_REQUEST, _ANSWER, _ERROR, _BEAT = range(4)
 
 _KEY = 32
 """Bytes that a caller sends before its first frame."""
@@ -55,6 +56,10 @@ class RpcDisconnected(ConnectionError):
     """The connection ended; what was asked may have been done. Find the address again."""
 
 
+class RpcSilent(RpcDisconnected):
+    """The other process gave no sign of life: it hangs, or its host is cut off, and may go on."""
+
+
 class RpcServerFailed(Exception):
     """The server's function raised, or its answer cannot be made again here; says which."""
 
@@ -71,6 +76,7 @@ class RpcServer:
         self._connections: set[_Answering] = set()
         self._strangers: dict[_Answering, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pulse = Pulse()
 
     async def address(self, host: str) -> Address:
         """Listen, unless it does already, on a free port of this host; return the address.
@@ -84,6 +90,7 @@ class RpcServer:
                 raise RpcDisconnected("this process takes no more calls")
             if self._server is None:
                 self._server = await listen(lambda: _Answering(self), host)
+                self._pulse.start()
             return Address(host, self._server.sockets[0].getsockname()[1], self._key)
 
     async def close(self) -> None:
@@ -93,6 +100,7 @@ class RpcServer:
             self._server.close()
         while self._tasks:
             await asyncio.wait(list(self._tasks))
+        self._pulse.stop()
         self.cut()
 
     def cut(self) -> None:
@@ -121,7 +129,15 @@ class RpcServer:
         self._strangers.pop(connection, None)
 
     def serve(self, connection: _Answering, number: int, payload: bytes) -> None:
-        """Answer one request, while others are answered too."""
+        """Answer one request, while others are answered too.
+
+        After a long stop nothing is answered: the callers did not wait, and are to come again.
+        """
+        if self._pulse.stopped:
+            log.warning("this process was stopped: what was asked before is not done")
+            for each in list(self._connections):
+                each.close()
+            return
         task = asyncio.create_task(self._serve(connection, number, payload))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -139,9 +155,16 @@ class RpcServer:
 class RpcClient:
     """Calls a server. Connects when it is first needed, and again when it has to."""
 
-    def __init__(self, find: Callable[[], Awaitable[Address]]) -> None:
-        """`find` asks where the server listens now."""
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[Address]],
+        on_silence: Callable[[], None] | None = None,
+    ) -> None:
+        """`find` asks where the server listens now. `on_silence` is called when a connection is
+        given up as the other process shows no sign of life.
+        """
         self._find = find
+        self._on_silence = on_silence
         self._connection: _Calling | None = None
         self._connecting = asyncio.Lock()
 
@@ -150,6 +173,7 @@ class RpcClient:
 
         Raises:
             RpcDisconnected: there is none; the request may have been served.
+            RpcSilent: the same, and the other process may serve it yet.
             RpcServerFailed: the server's function raised.
             Whatever `find` raises.
         """
@@ -175,7 +199,9 @@ class RpcClient:
                 loop = asyncio.get_running_loop()
                 try:
                     async with asyncio.timeout(CONNECT):
-                        _, self._connection = await loop.create_connection(_Calling, host, port)
+                        _, self._connection = await loop.create_connection(
+                            lambda: _Calling(self._on_silence), host, port
+                        )
                 except (OSError, TimeoutError) as error:
                     raise RpcDisconnected(f"{host}:{port} does not accept: {error!r}") from error
                 self._connection.greet(key)
@@ -262,22 +288,33 @@ class _Answering(_Framed):
         self._owner.left(self)
 
     def frame(self, number: int, kind: int, content: bytes) -> None:
-        self._owner.serve(self, number, content)
+        if kind == _BEAT:
+            self.send(number, _BEAT, b"")
+        else:
+            self._owner.serve(self, number, content)
 
 
 class _Calling(_Framed):
-    def __init__(self) -> None:
+    def __init__(self, on_silence: Callable[[], None] | None) -> None:
         super().__init__()
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
+        self._on_silence = on_silence
+        self._error: RpcDisconnected = RpcDisconnected("the other process went away")
+        self._heartbeat = Heartbeat(lambda: self.send(0, _BEAT, b""), self._silent)
 
     def greet(self, key: bytes) -> None:
         assert self._transport is not None
         self._transport.write(key)
+        self._heartbeat.start()
+
+    def data_received(self, data: bytes) -> None:
+        self._heartbeat.heard = True
+        super().data_received(data)
 
     async def call(self, payload: bytes) -> Any:
         if self.lost:
-            raise RpcDisconnected("the other process went away")
+            raise self._error
         number = self._next = (self._next + 1) & 0xFFFFFFFF
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
@@ -289,11 +326,20 @@ class _Calling(_Framed):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        self._heartbeat.stop()
         for answer in self._open.values():
             if not answer.done():
-                answer.set_exception(RpcDisconnected("the other process went away"))
+                answer.set_exception(self._error)
+
+    def _silent(self) -> None:
+        self._error = RpcSilent("the other process shows no sign of life")
+        self.close()
+        if self._on_silence is not None:
+            self._on_silence()
 
     def frame(self, number: int, kind: int, content: bytes) -> None:
+        if kind == _BEAT:
+            return
         answer = self._open.get(number)
         if answer is None or answer.done():  # who asked does not wait any more
             return

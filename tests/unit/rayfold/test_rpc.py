@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 
-from rayfold.runtime import rpc
-from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
+from rayfold.runtime import heartbeat, rpc
+from rayfold.runtime.rpc import (
+    Address,
+    RpcClient,
+    RpcDisconnected,
+    RpcServer,
+    RpcServerFailed,
+    RpcSilent,
+)
 
 HOST = "127.0.0.1"
 DEADLINE = 10.0
@@ -189,3 +196,33 @@ async def test_strangers_keep_nobody_out(
             assert await reader.read() == b""
     for _, writer in strangers:
         writer.close()
+
+
+async def test_a_server_without_a_sign_of_life_is_given_up(
+    server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.02)
+    silent = asyncio.Event()
+    client = RpcClient(server.find, on_silence=silent.set)
+    waiting = asyncio.create_task(client.call("wait"))
+    await server.asked.wait()
+    await asyncio.sleep(0.2)
+    assert not waiting.done()  # it is slow, and lives
+    monkeypatch.setattr(rpc._Answering, "send", lambda *_: None)
+    with pytest.raises(RpcSilent):
+        await waiting
+    assert silent.is_set()
+    assert not client.connected
+
+
+async def test_a_server_that_was_stopped_does_nothing_that_was_asked_before(
+    server: Server, client: RpcClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await client.call(1) == [1]
+    asked = asyncio.create_task(client.call("wait"))
+    monkeypatch.setattr(heartbeat, "FROZEN", -1.0)
+    with pytest.raises(RpcDisconnected):
+        await asked
+    assert not server.asked.is_set()
+    monkeypatch.undo()
+    assert await client.call(2) == [2]
