@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,9 +20,9 @@ from actors.errors import BadScale, EventStoreUnavailable, InvalidCommand, Write
 from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
 from actors.placement.dedicated import Dedicated
-from actors.placement.host_client import HostClient
+from actors.placement.host_client import HostClient, Moved
 from actors.placement.host_watch import HostWatch
-from actors.placement.shards import ShardTable
+from actors.placement.shards import Moves, ShardTable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
@@ -34,6 +35,12 @@ START_TIMEOUT = 60.0
 
 DRAIN_TIMEOUT = 10.0
 """Seconds that an actor has to finish what it accepted."""
+
+RETURN_TIMEOUT = 20.0
+"""Seconds that a host that is away has to answer before it is replaced, or replaced again."""
+
+RETURN_INTERVAL = 0.2
+"""Seconds between two questions whether it is there again."""
 
 SWEEP_INTERVAL = 5.0
 
@@ -65,6 +72,7 @@ class WriteSide:
         self._dedicated = Dedicated(
             lambda stream: self._actor(f"rayfold:aggregate:{stream}"),
             self._remove,
+            self._replace,
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
         )
@@ -74,7 +82,9 @@ class WriteSide:
         self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
         self._lost = False
         self._scaling = asyncio.Lock()
-        self._watch = HostWatch(self._waited_for)
+        self._watch = HostWatch(self._waited_for, self._go_around, self._replace)
+        self._returning: dict[HostClient, asyncio.Task[None]] = {}
+        """Hosts that are away, and what brings them back."""
         self._sweeper: asyncio.Task[None] | None = None
         self.bus = CommandBus(registry, self._route)
 
@@ -104,7 +114,7 @@ class WriteSide:
         async with self._scaling:
             have = len(self._hosts)
             self._hosts += await self._new_hosts(range(have, hosts))
-            self._table.spread(hosts)
+            self._moved(self._table.spread(hosts))
             leaving = self._hosts[hosts:]
             # From here on nothing new is sent to them; what was sent gets its answer first.
             await asyncio.gather(*(self._retire(client) for client in leaving))
@@ -130,6 +140,7 @@ class WriteSide:
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""
         self._lost = True
+        self._give_up_returning()
         for client in self._hosts:
             client.lose()
         self._dedicated.lose()
@@ -147,6 +158,8 @@ class WriteSide:
             client.renew()
         self._dedicated.renew()
         await self._up(self._hosts)
+        for number in range(len(self._hosts)):
+            self._moved(self._table.rejoin(number))
 
     async def status(self) -> list[dict[str, Any]]:
         """Return the state of every host, of the dedicated actors, and of appends."""
@@ -169,6 +182,7 @@ class WriteSide:
     async def stop(self) -> None:
         """Finish what was accepted, then remove the actors."""
         self._watch.stop()
+        self._give_up_returning()
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._appends.stop()
@@ -182,7 +196,11 @@ class WriteSide:
         if owner.placement is Placement.DEDICATED:
             outcome = await self._dedicated.send(envelope)
         else:
-            outcome = await self._hosts[self._table.host_of(envelope.stream)].send(envelope)
+            while True:  # whoever sent it keeps its deadline
+                client = self._hosts[self._table.host_of(envelope.stream)]
+                outcome = await client.send(envelope)
+                if not isinstance(outcome, Moved):
+                    break
         if isinstance(outcome, EventStoreUnavailable):
             self._appends.failed(outcome.detail)
         return outcome
@@ -196,7 +214,8 @@ class WriteSide:
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
         clients = [
-            HostClient(partial(self._actor, f"rayfold:write#{number}")) for number in numbers
+            HostClient(partial(self._actor, f"rayfold:write#{number}"), self._replace)
+            for number in numbers
         ]
         await self._up(clients)
         return clients
@@ -212,10 +231,63 @@ class WriteSide:
         actor = await client.actor()
         await actor.status.remote()
 
+    def _go_around(self, client: HostClient) -> None:
+        """Let others have the shards of a host until it answers again, as it may soon."""
+        if client in self._hosts and client not in self._returning and len(self._hosts) > 1:
+            self._leave(client, replace=False)
+
+    def _replace(self, client: HostClient) -> None:
+        """Let others have the shards of a host that is silent, and make another in its place.
+
+        The silent one may go on: its appends fail by their expected revision.
+        """
+        if client in self._returning or self._lost:
+            return
+        log.error("a write host is silent and is replaced", extra={"error": client.error})
+        self._leave(client, replace=True)
+
+    def _leave(self, client: HostClient, *, replace: bool) -> None:
+        if client in self._hosts:
+            number = self._hosts.index(client)
+            self._moved(self._table.lose(number))
+            log.warning("a write host is away", extra={"host": number})
+        task = asyncio.create_task(self._bring_back(client, replace=replace))
+        self._returning[client] = task
+        task.add_done_callback(lambda _: self._returning.pop(client, None))
+
+    async def _bring_back(self, client: HostClient, *, replace: bool) -> None:
+        """Wait until a host answers, the way that commands go; then it has its shards again."""
+        while client in self._hosts or client in self._dedicated.clients:
+            if replace:
+                await client.replace()
+            until = time.monotonic() + RETURN_TIMEOUT
+            while time.monotonic() < until:
+                await client.ping()
+                if not client.error:
+                    if client in self._hosts:
+                        self._moved(self._table.rejoin(self._hosts.index(client)))
+                    return
+                await asyncio.sleep(RETURN_INTERVAL)
+            replace = True
+
+    def _moved(self, moves: Moves) -> None:
+        """Tell those whose shards others have, and those that have others' shards."""
+        for number, client in enumerate(self._hosts):
+            if number in moves:
+                client.gain(moves[number])
+            elif self._table.without_shards(number):
+                client.hand_over()
+
+    def _give_up_returning(self) -> None:
+        for task in self._returning.values():
+            task.cancel()
+        self._returning.clear()
+
     def _waited_for(self) -> list[HostClient]:
         if self._lost:
             return []
-        return [*self._hosts, *(each for each in self._dedicated.clients if each.outstanding)]
+        waited_for = (each for each in self._dedicated.clients if each.outstanding)
+        return [each for each in (*self._hosts, *waited_for) if each not in self._returning]
 
     def _actor(self, name: str) -> Any:
         if self._lost:
@@ -236,7 +308,12 @@ class WriteSide:
         )
 
     async def _status(self, number: int, client: HostClient) -> dict[str, Any]:
-        part = {"part": f"write#{number}", "kind": "write", "queued": client.outstanding}
+        part = {
+            "part": f"write#{number}",
+            "kind": "write",
+            "queued": client.outstanding,
+            "shards": self._table.count(number),
+        }
         return {**part, **await client.status()}
 
     async def _retire(self, client: HostClient) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from actors.host.entity import Entity
 from actors.host.snapshots import WORTH, save
@@ -31,6 +31,9 @@ class AggregateCache:
 
     def __contains__(self, stream: str) -> bool:
         return stream in self._entities
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entities)
 
     def add(self, entity: Entity) -> None:
         """Take in an aggregate that was folded, or that is optimistic."""

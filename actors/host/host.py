@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,15 @@ class Host:
             if stream in self._ready:
                 del self._ready[stream]
                 self._make_ready(stream, optimistic=False)
+
+    def forget_streams(self, gone: Callable[[str], bool]) -> None:
+        """Take no more for granted what is known of some streams, as they had another writer.
+
+        Appends would find out by their revision; a refusal is checked by nobody.
+        """
+        for stream in [*self._cache, *self._busy]:
+            if gone(stream):
+                self.forget(stream)
 
     # Arrival
 

@@ -13,6 +13,7 @@ import ray
 
 from actors.envelope import Envelope, Outcome
 from actors.host.host import Host, HostLimits
+from actors.host.shard import shard_of
 from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Registry, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
@@ -45,9 +46,12 @@ class HostActor:
         """Return where commands are taken: in batches, an outcome for each."""
         return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
-    async def _commands(self, envelopes: list[tuple[Any, ...]]) -> list[Any]:
-        now = time.monotonic()
-        outcomes = await self._running().handle([Envelope.from_wire(e, now) for e in envelopes])
+    async def _commands(self, request: tuple[tuple[int, ...], list[tuple[Any, ...]]]) -> list[Any]:
+        gained, envelopes = request
+        host, now = self._running(), time.monotonic()
+        if gained:
+            host.forget_streams(lambda stream: shard_of(stream) in gained)
+        outcomes = await host.handle([Envelope.from_wire(e, now) for e in envelopes])
         return [portable(outcome) for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:

@@ -24,13 +24,17 @@ class Dedicated:
         self,
         make: Callable[[str], Any],
         remove: Callable[[HostClient], Awaitable[None]],
+        on_silence: Callable[[HostClient], None] | None = None,
         *,
         capacity: int,
         idle_timeout: float,
     ) -> None:
-        """`make` gives a stream's actor, `remove` drains and removes one. Times in seconds."""
+        """`make` gives a stream's actor, `remove` drains and removes one, `on_silence` is told of
+        one that gives no sign of life. Times in seconds.
+        """
         self._make = make
         self._remove = remove
+        self._on_silence = on_silence
         self._capacity = capacity
         self._idle_timeout = idle_timeout
         self._clients: OrderedDict[str, HostClient] = OrderedDict()
@@ -62,7 +66,9 @@ class Dedicated:
         if client is None:
             if len(self._clients) >= self._capacity and not self._evict_one():
                 raise Overloaded
-            client = self._clients[stream] = HostClient(partial(self._make, stream))
+            client = self._clients[stream] = HostClient(
+                partial(self._make, stream), self._on_silence
+            )
         self._clients.move_to_end(stream)
         return client
 

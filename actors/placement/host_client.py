@@ -13,10 +13,10 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import Overloaded, Unavailable
+from actors.errors import Overloaded, Unavailable, WriteSideError
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
-from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed
+from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed, RpcSilent
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,26 @@ MAX_QUEUE = 2048
 """Commands that may wait for their turn to travel."""
 
 
+class Moved(WriteSideError):
+    """The stream's shard is at another host meanwhile; it is safe to send the command there."""
+
+
 class HostClient:
     """The way to one host actor, which may die and come back meanwhile."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        on_silence: Callable[[HostClient], None] | None = None,
+    ) -> None:
         """`make` gives the actor's handle: makes the actor unless it is there already.
 
-        It is called in a thread, as it asks Ray's head, which may be away.
+        It is called in a thread, as it asks Ray's head, which may be away. `on_silence` is called
+        when the actor gives no sign of life any more.
         """
+        self._on_silence = on_silence
+        self._handed_over = False
+        self._gained: set[int] = set()
         self._make = make
         self._actor: Any = None
         self._lost = False
@@ -66,7 +78,7 @@ class HostClient:
         self.outstanding = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._rpc = RpcClient(self._address)
+        self._rpc = RpcClient(self._address, self._fell_silent)
         self._attempts: set[asyncio.Task[Any]] = set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send,
@@ -77,7 +89,10 @@ class HostClient:
         )
 
     async def send(self, envelope: Envelope) -> Outcome:
-        """Return the command's outcome; `Overloaded` at once if too many wait already."""
+        """Return the command's outcome; `Overloaded` at once if too many wait already.
+
+        `Moved` is the outcome of what has none when the host is handed over.
+        """
         with self._counted():
             try:
                 return await self._batcher.call(envelope)
@@ -125,7 +140,7 @@ class HostClient:
         """Ask the host for a word, the way that commands go; see `heard_at`, `hangs`, `error`."""
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
-                await self._rpc.call([])
+                await self._rpc.call(((), []))
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self.error = type(error).__name__
             # One that died breaks its connection, and Ray restarts it: it has to come up again.
@@ -168,9 +183,25 @@ class HostClient:
         self.hangs = self._has_come_up = False
         self.heard_at = time.monotonic()
         self._rpc.close()
-        self._rpc = RpcClient(self._address)
+        self._rpc = RpcClient(self._address, self._fell_silent)
         for attempt in self._attempts:
             attempt.cancel()
+
+    @property
+    def connected(self) -> bool:
+        """Whether commands go to the host at once: its heartbeat is that of its connection."""
+        return self._rpc.connected
+
+    def hand_over(self) -> None:
+        """Send the host no command any more: others have its shards."""
+        self._handed_over = True
+        for attempt in self._attempts:
+            attempt.cancel()
+
+    def gain(self, shards: set[int]) -> None:
+        """Send the host commands of these shards too, which others had: what it knows is old."""
+        self._gained |= shards
+        self._handed_over = False
 
     async def replace(self) -> None:
         """End the actor, whatever it is at, and make another.
@@ -210,6 +241,12 @@ class HostClient:
             if not self.outstanding:
                 self._idle.set()
 
+    def _fell_silent(self) -> None:
+        self.hangs = True
+        self.error = RpcSilent.__name__
+        if self._on_silence is not None:
+            self._on_silence(self)
+
     def _died(self) -> None:
         if not self._lost:
             self.renew()
@@ -232,7 +269,7 @@ class HostClient:
         The command bus tells each caller when its own deadline has passed.
         """
         deadline = min(time.monotonic() + ATTEMPT_TIMEOUT, max(each.deadline for each in batch))
-        while True:
+        while not self._handed_over:
             now = time.monotonic()
             try:
                 outcomes = await self._ask([each.to_wire(now) for each in batch], deadline - now)
@@ -243,6 +280,8 @@ class HostClient:
             except (RayActorError, RpcDisconnected) as error:
                 log.info("a write host went away", extra={"error": type(error).__name__})
                 self._has_come_up = False
+                if self._handed_over:
+                    break
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the write host does not come back")
                 if isinstance(error, ActorDiedError) and not self._lost:
@@ -260,6 +299,7 @@ class HostClient:
                     Done(*outcome) if isinstance(outcome, tuple) else outcome
                     for outcome in outcomes
                 ]
+        return [Moved() for _ in batch]
 
     async def _ask(self, batch: list[tuple[Any, ...]], timeout: float) -> list[Any]:
         """Return the answers.
@@ -269,7 +309,9 @@ class HostClient:
             RpcDisconnected: none, as the actor went away, or was replaced.
             RpcServerFailed, RayError: see `RpcClient.call`.
         """
-        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._rpc.call(batch))
+        gained, self._gained = self._gained, set()
+        request = tuple(gained), batch
+        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._rpc.call(request))
         self._attempts.add(attempt)
         try:
             await asyncio.wait([attempt], timeout=timeout)
@@ -277,8 +319,11 @@ class HostClient:
                 raise TimeoutError
             if attempt.cancelled():
                 raise RpcDisconnected("the write host was replaced")
-            return attempt.result()
+            outcomes = attempt.result()
+            gained = set()
+            return outcomes
         finally:
+            self._gained |= gained  # nobody knows whether it was told
             self._attempts.discard(attempt)
             attempt.cancel()
 

@@ -17,6 +17,10 @@ INTERVAL = 1.0
 SILENCE_TIMEOUT = 4.0
 """Seconds without a word from a host that is connected until it is replaced."""
 
+AWAY = 2.0
+"""Seconds without a word from a host that is not connected until others have its shards: one whose
+process died is there again in about as many, one whose node died is not."""
+
 START_TIMEOUT = 20.0
 """Seconds that an actor has to come up, on a busy machine, before it counts as silent."""
 
@@ -24,9 +28,20 @@ START_TIMEOUT = 20.0
 class HostWatch:
     """Looks at all clients again and again."""
 
-    def __init__(self, clients: Callable[[], Iterable[HostClient]]) -> None:
-        """`clients` gives those to look at; one that waits for nothing may be left out."""
+    def __init__(
+        self,
+        clients: Callable[[], Iterable[HostClient]],
+        away: Callable[[HostClient], None],
+        replace: Callable[[HostClient], None],
+    ) -> None:
+        """`clients` gives those to look at; one that waits for nothing may be left out.
+
+        `away` is called again and again for one that is not there, and may be soon, `replace` for
+        one that is to be replaced.
+        """
         self._clients = clients
+        self._away = away
+        self._replace = replace
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,7 +64,9 @@ class HostWatch:
                 "a write host is silent and is replaced",
                 extra={"seconds": round(silence, 1), "error": client.error},
             )
-            await client.replace()
+            self._replace(client)
+        elif client.error and silence > AWAY and not client.connected:
+            self._away(client)
 
     async def _run(self) -> None:
         while True:

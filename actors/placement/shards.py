@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
-from zlib import crc32
+from actors.host.shard import SHARDS, shard_of
 
-SHARDS = 256
-"""Fixed for good: a stream's shard never changes, only the shard's host."""
+__all__ = ["SHARDS", "Moves", "ShardTable", "shard_of"]
 
-
-def shard_of(stream: str) -> int:
-    """Return the stream's logical shard: the same on every machine."""
-    return crc32(stream.encode()) % SHARDS
+Moves = dict[int, set[int]]
+"""The shards that each host has more than before."""
 
 
 class ShardTable:
-    """Shards to hosts. Being wrong costs a conflict and a fold, never an event."""
+    """Shards to hosts. Being wrong costs a conflict and a fold, never an event.
+
+    A shard has a home. While that host is away, another one has it.
+    """
 
     def __init__(self, hosts: int) -> None:
-        self._host = [shard % hosts for shard in range(SHARDS)]
+        self._hosts = hosts
+        self._home = [shard % hosts for shard in range(SHARDS)]
+        self._host = list(self._home)
+        self._away: set[int] = set()
 
     def host_of(self, stream: str) -> int:
         """Return the number of the host that serves the stream."""
         return self._host[shard_of(stream)]
 
-    def spread(self, hosts: int) -> int:
-        """Map the shards evenly to hosts 0 to `hosts` - 1; return how many had to move.
+    def count(self, host: int) -> int:
+        """Return how many shards the host has."""
+        return self._host.count(host)
+
+    def without_shards(self, host: int) -> bool:
+        """Return whether others have all that the host would have, as it is away."""
+        return host in self._away and not self.count(host)
+
+    def lose(self, host: int) -> Moves:
+        """Give the shards of a host to others, evenly; it keeps them where no other is there."""
+        self._away.add(host)
+        return self._settle()
+
+    def rejoin(self, host: int) -> Moves:
+        """Give a host its shards again, as it is there again."""
+        self._away.discard(host)
+        return self._settle()
+
+    def spread(self, hosts: int) -> Moves:
+        """Map the shards evenly to hosts 0 to `hosts` - 1.
 
         No more move than must: a host keeps its own up to its fair share.
         """
         share, rest = divmod(SHARDS, hosts)
         room = [share + (host < rest) for host in range(hosts)]
         displaced = []
-        for shard, host in enumerate(self._host):
+        for shard, host in enumerate(self._home):
             if host < hosts and room[host]:
                 room[host] -= 1
             else:
                 displaced.append(shard)
         free = (host for host in range(hosts) for _ in range(room[host]))
         for shard, host in zip(displaced, free, strict=True):
+            self._home[shard] = host
+        self._hosts = hosts
+        self._away = {host for host in self._away if host < hosts}
+        return self._settle()
+
+    def _settle(self) -> Moves:
+        """Leave shards at home, or where they are, or take them to whoever has the fewest."""
+        there = [host for host in range(self._hosts) if host not in self._away]
+        if not there:
+            return {}
+        before, homeless = list(self._host), []
+        for shard, home in enumerate(self._home):
+            if home in there:
+                self._host[shard] = home
+            elif self._host[shard] not in there:
+                homeless.append(shard)
+        load = {host: self.count(host) for host in there}
+        for shard in homeless:
+            host = min(load, key=load.__getitem__)
             self._host[shard] = host
-        return len(displaced)
+            load[host] += 1
+        moves: Moves = {}
+        for shard, host in enumerate(self._host):
+            if before[shard] != host:
+                moves.setdefault(host, set()).add(shard)
+        return moves

@@ -7,15 +7,16 @@ import os
 import signal
 import time
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from actors.envelope import enclose
 from actors.write_side import WriteSide
-from domain.orders.commands import AddLine, CreateOrder
+from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from eventstore.kurrentdb.log import EventLog
-from rayfold import NotFound, Placement, Registry
+from rayfold import Command, NotFound, Placement, Registry
 
 DEADLINE = 60.0
 """Seconds for whatever a test waits for; the usual times are printed, see `pytest -s`."""
@@ -71,6 +72,47 @@ async def test_a_writer_that_falls_silent_is_replaced(
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+async def test_shards_of_a_silent_host_are_at_another_until_it_is_replaced(
+    side: WriteSide, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.aggregates["order"], "placement", Placement.SHARDED)
+    orders = [uuid4() for _ in range(32)]
+
+    async def send(command: Command) -> int:
+        return (await side.bus.send(enclose(registry, command, timeout=DEADLINE))).revision
+
+    await side.scale(2)
+    try:
+        await asyncio.gather(
+            *(send(CreateOrder(order_id=each, customer_id="a")) for each in orders)
+        )
+        stopped = hosts_of(await side.status())["write#1"]
+        os.kill(stopped["pid"], signal.SIGSTOP)
+        began = time.monotonic()
+        lines = [
+            AddLine(order_id=each, sku="tea", quantity=1, unit_price_cents=450) for each in orders
+        ]
+        assert set(await asyncio.gather(*map(send, lines))) == {1}
+        print(f"all answered after {time.monotonic() - began:.1f} s")
+        await until(side, ready=True)
+        print(f"ready after {time.monotonic() - began:.1f} s")
+        while {each["shards"] for each in hosts_of(await side.status()).values()} != {128}:
+            assert time.monotonic() - began < DEADLINE
+            await asyncio.sleep(0.05)
+        assert set(await asyncio.gather(*(send(PlaceOrder(order_id=each)) for each in orders))) == {
+            2
+        }
+        assert hosts_of(await side.status())["write#1"]["pid"] != stopped["pid"]
+    finally:
+        with suppress(ProcessLookupError, UnboundLocalError):
+            os.kill(stopped["pid"], signal.SIGKILL)
+        await side.scale(1)
+
+
+def hosts_of(status: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {part["part"]: part for part in status if "shards" in part}
 
 
 async def test_commands_wait_for_another_ray(

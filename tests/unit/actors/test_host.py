@@ -371,3 +371,18 @@ async def test_what_the_store_never_takes_fails_its_own_command(
     assert [type(outcome) for outcome in outcomes] == [Done, DecisionFailed, Done, Done]
     assert "too large" in outcomes[1].detail
     assert [outcomes[0].revision, outcomes[2].revision] == [1, 2]
+
+
+async def test_what_another_writer_had_meanwhile_is_folded_again_before_a_refusal(
+    registry: Registry, log: CountingLog
+) -> None:
+    here, there = DomainHost(registry, log), DomainHost(registry, log)
+    order, other = uuid4(), uuid4()
+    await here.send(*(CreateOrder(order_id=each, customer_id="ada") for each in (order, other)))
+    await there.send(line(order))
+    here.inner.forget_streams(lambda stream: stream == f"order-{order}")
+    read = log.read
+    assert await here.send(PlaceOrder(order_id=order)) == [Done(2, 4)]
+    assert log.read == read + 2
+    await here.send(line(other))
+    assert log.read == read + 2  # the others are known

@@ -19,10 +19,40 @@ def test_every_host_gets_its_share_and_few_move(first: int, changes: list[int]) 
     assert len(names) == SHARDS
     hosts = first
     for number in changes:
-        moved = table.spread(number)
+        moved = sum(len(shards) for shards in table.spread(number).values())
         shares = Counter(table.host_of(name) for name in names.values())
         assert set(shares) == set(range(number))
         assert max(shares.values()) - min(shares.values()) <= 1
         fair = SHARDS - SHARDS * min(hosts, number) // max(hosts, number)
         assert moved <= fair + max(hosts, number)
         hosts = number
+
+
+@given(st.integers(2, 8), st.data())
+def test_shards_of_hosts_that_are_away_are_at_others_and_go_home_again(
+    hosts: int, data: st.DataObject
+) -> None:
+    table, untouched = ShardTable(hosts), ShardTable(hosts)
+    names = [f"order-{number}" for number in range(1000)]
+    away = data.draw(st.lists(st.integers(0, hosts - 1), unique=True, max_size=hosts - 1))
+    for host in away:
+        had = {shard_of(name) for name in names if table.host_of(name) == host}
+        moves = table.lose(host)
+        assert host not in moves
+        assert had <= set().union(*moves.values())
+    assert not {table.host_of(name) for name in names} & set(away)
+    there = [table.count(host) for host in range(hosts) if host not in away]
+    assert sum(there) == SHARDS
+    assert max(there) - min(there) <= 1 + hosts
+    for host in away:
+        assert set(table.rejoin(host)) <= {host}
+    assert [table.host_of(name) for name in names] == [untouched.host_of(name) for name in names]
+
+
+def test_the_last_host_keeps_all_shards_though_it_is_away() -> None:
+    table = ShardTable(2)
+    table.lose(0)
+    assert table.lose(1) == {}
+    assert (table.count(0), table.count(1)) == (0, SHARDS)
+    table.rejoin(0)
+    assert (table.count(0), table.count(1)) == (SHARDS, 0)
