@@ -22,11 +22,15 @@ from projections.postgres import budget
 from projections.postgres.connecting import SILENCE, connect
 from projections.postgres.database import Database
 from projections.postgres.projector import Projector
+from projections.postgres.rebuild import connected
 from projections.postgres.schema import prepare
+from projections.sql.projector import SqlProjector
+from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
+from tests.integration.projections.test_sql_projection import SMALL, Lenient
 
 __all__ = ["broken", "dsn"]
 PATIENCE = 60.0
@@ -236,6 +240,35 @@ async def test_too_many_connections_are_waited_for(dsn: str, admin: asyncpg.Conn
         await taken.close()
         await goes_on(log, projector, dsn)
     await admin.execute("DROP OWNED BY app; DROP ROLE app")
+
+
+async def test_no_more_rights_are_needed_than_the_page_says(dsn: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("DROP SCHEMA IF EXISTS lenient_sum CASCADE")
+    await admin.execute("CREATE ROLE plain LOGIN")
+    await admin.execute("GRANT USAGE, CREATE ON SCHEMA public TO plain")
+    await admin.execute("GRANT CREATE ON DATABASE postgres TO plain")
+    log = MemoryLog()
+    await add(log, "a", *range(1, 5))
+    as_plain = dsn.replace("postgres:@", "plain:@")
+    try:
+        async with connected(as_plain) as connection:
+            await prepare(connection, [TOTALS], {"totals": 1})
+            await prepare_sql(connection, [Lenient])
+        custom = SqlProjector(SMALL, log, as_plain, Lenient)
+        running = asyncio.create_task(custom.run())
+        async with projecting(log, as_plain) as projector:
+            await goes_on(log, projector, dsn)
+            assert await custom.progress.reached(await log.end_position(["counter-"]), PATIENCE)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        database = Database(as_plain, "plain")
+        assert await budget.shortage(database, 10) is None
+        database.close()
+    finally:
+        await admin.execute("DROP OWNED BY plain CASCADE; DROP ROLE plain")
+        await admin.close()
 
 
 async def test_operators_are_told_of_connections_that_will_be_short(
