@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check docs test clients bench bench-growth profile lock image
+.PHONY: install up check docs test clients bench bench-growth profile lock image image-cluster
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -70,3 +70,8 @@ image:
 	rm -rf $(IMAGE)
 	$(PYTHON) deploy/container/without_an_engine.py build $(IMAGE) $(if $(LEND),--lend $(LEND))
 	$(PYTHON) deploy/container/without_an_engine.py try $(IMAGE)
+
+# The services of deploy/compose.yaml from that image, each on a host of its own; Ray's head is lost
+# meanwhile. Needs `iproute2`, `curl` and a `redis-server` as well; no network. A minute.
+image-cluster: install
+	$(BIN)/python -m deploy.container.compose_without_an_engine $(IMAGE)

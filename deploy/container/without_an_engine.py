@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 CONTEXT = Path(__file__).resolve().parents[2]
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
@@ -191,15 +191,19 @@ def enter(
     env: dict[str, str] | None = None,
     files: list[str] | None = None,
     network: bool = False,
+    netns: str | None = None,
+    read_only: bool = False,
     inside: int | None = None,
+    output: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command in the root, as the first process of namespaces, or inside those of another.
 
-    `env` and `files` are lent to it alone. Without `network` it has a loopback and nothing else.
+    `env` and `files` are lent to it alone. Without `network` it has a loopback and nothing else, or
+    the network of `netns`. What is `read_only` writes to /tmp and /data alone, and leaves nothing.
     """
     user, _, group = config.user.partition(":")
     variables = {"HOME": "/root", "LANG": "C.UTF-8"} | config.env | (env or {})
-    if user != "0":
+    if user != "0" and "HOME" not in (env or {}):
         variables["HOME"] = "/home/rayfold"
     words = [f"{name}={value}" for name, value in variables.items()]
     begin = f"cd {shlex.quote(config.folder)} && exec " + shlex.join(command)
@@ -209,20 +213,31 @@ def enter(
         own = ["nsenter", f"--target={inside}", "--mount", "--pid", "--net"]
         return subprocess.Popen([*own, "sh", "-c", f"exec {main}"])
     mounts = [
+        f"mount --bind {root} {root}",
         f"mount -t proc proc {root}/proc",
-        f"mount --rbind /dev {root}/dev && mount -t tmpfs tmpfs {root}/dev/shm",
+        f"mount --rbind /dev {root}/dev && mount -t tmpfs -o mode=1777 tmpfs {root}/dev/shm",
         f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",
     ]
     if network:
         files = [*(files or []), "/etc/resolv.conf", "/etc/hosts"]
-    else:
+    elif netns is None:
         mounts.append("ip link set lo up")
     for each in files or []:
         file, _, other = each.partition(":")
         inner = shlex.quote(f"{root}{other or file}")
         mounts.append(f"mkdir -p $(dirname {inner}); touch {inner}; mount --bind {file} {inner}")
-    spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["-n"])]
-    return subprocess.Popen([*spaces, "sh", "-ec", "; ".join([*mounts, f"exec {main}"])])
+    if read_only:
+        mounts.append(f"mount -t tmpfs -o mode=0700,uid={user},gid={group} tmpfs {root}/data")
+        mounts.append(f"mount -o remount,bind,ro {root}")
+    elsewhere = ["ip", "netns", "exec", netns] if netns else []
+    spaces = ["unshare", "--mount", "--pid", "--uts", "--fork"]
+    alone = [] if network or netns else ["--net"]
+    script = "; ".join([*mounts, f"exec {main}"])
+    return subprocess.Popen(
+        [*elsewhere, *spaces, *alone, "sh", "-ec", script],
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+    )
 
 
 def first_process(unshared: int) -> int:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from api.operators.metrics import Metrics
+from deploy.container.compose_without_an_engine import MissingVariable, loaded, secret_names
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
     check_command,
@@ -24,37 +25,7 @@ from tests.unit.deploy.manifests import (
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
-SECRETS = [
-    line.removesuffix("=")
-    for line in (DEPLOY / "env.example").read_text().splitlines()
-    if re.fullmatch(r"\w+=", line)
-]
-
-
-class MissingVariable(Exception):
-    """A variable that has no value, and must have one."""
-
-
-def interpolated(text: str, env: dict[str, str]) -> str:
-    """Return the text with `${NAME:-default}`, `${NAME:?error}` and `$$` as Compose reads them."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[0] == "$$":
-            return "$"
-        name, default = match[1], match[3]
-        if found := env.get(name):
-            return found
-        if match[2] == ":?":
-            raise MissingVariable(name)
-        return default or ""
-
-    return re.sub(r"\$\$|\$\{(\w+)(:[-?])?([^}]*)\}", value, text)
-
-
-def loaded(env: dict[str, str]) -> dict[str, Any]:
-    """Return the file as Compose would run it: merged, interpolated."""
-    found: dict[str, Any] = yaml.safe_load(interpolated(COMPOSE.read_text(), env))
-    return found
+SECRETS = secret_names()
 
 
 @pytest.fixture(scope="module")

