@@ -72,14 +72,22 @@ class MemoryLog:
             yield record
 
     async def subscribe(
-        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
+        self,
+        prefixes: Sequence[str],
+        after: int | None,
+        *,
+        gather: float = 0.0,
+        event_types: Sequence[str] = (),
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position = after or 0
         while True:
             self._check()
             grown, end = self._grown, len(self._all)
-            yield Batch(self._matching(prefixes, position), max(end, position), True)
+            records = self._matching(prefixes, position)
+            if event_types:
+                records = [each for each in records if each.event_type in event_types]
+            yield Batch(records, max(end, position), True)
             position = max(end, position)
             if len(self._all) <= position:
                 await grown.wait()

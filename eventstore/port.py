@@ -95,9 +95,16 @@ class Log(Protocol):
         ...
 
     def subscribe(
-        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
+        self,
+        prefixes: Sequence[str],
+        after: int | None,
+        *,
+        gather: float = 0.0,
+        event_types: Sequence[str] = (),
     ) -> AsyncGenerator[Batch, None]:
         """Yield the same without end: what is there, then what comes.
+
+        Where `event_types` are given, events of these alone: the others never travel.
 
         Batches may come as much as `gather` seconds apart, for whoever pays for each of them;
         the first event after a silence comes at once.

@@ -158,7 +158,9 @@ class ProcessInstance:
             self.position = step.position
         kind, _, rest = step.trigger.partition(":")
         if kind == "timeout":
-            self.timers.pop(rest.rpartition(":")[0], None)
+            name, _, number = rest.rpartition(":")
+            if name in self.timers and self.timers[name].number == int(number):
+                del self.timers[name]
         elif kind == "rejected":
             self.answered(UUID(rest))
         if not self.ended:

@@ -82,6 +82,10 @@ class Registry:
         """Return whether an old version of that event type may be another event today."""
         return event_type in self._upcast_names
 
+    def stored_as(self, events: Iterable[type[Event]]) -> list[str]:
+        """Return the event types of the log that may be one of these events today."""
+        return sorted({each.__rayfold__.name for each in events} | self._upcast_names)
+
     @property
     def prefixes(self) -> list[str]:
         """What the names of the domain's streams begin with: `["order-", "stock-"]`."""

@@ -249,19 +249,30 @@ class EventLog:
             yield raw_of(event)
 
     async def subscribe(
-        self, prefixes: Sequence[str], after: int | None, *, gather: float = 0.0
+        self,
+        prefixes: Sequence[str],
+        after: int | None,
+        *,
+        gather: float = 0.0,
+        event_types: Sequence[str] = (),
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position, live = after or 0, False
-        async with aclosing(
-            read_batches(self._readers_uri, prefixes, after, live=True, gather=gather)
-        ) as batches:
+        streams = tuple(prefixes)
+        batches = read_batches(
+            self._readers_uri, prefixes, after, live=True, gather=gather, event_types=event_types
+        )
+        async with aclosing(batches):
             async for batch in batches:
                 records = []
                 for item in batch:
                     position = max(position, item.position)
                     if isinstance(item, RawRecord):
-                        records.append(item)
+                        # The server filters by one thing, and by what a name begins with.
+                        if not event_types or (
+                            item.event_type in event_types and item.stream.startswith(streams)
+                        ):
+                            records.append(item)
                     elif item.live is not None:
                         live = item.live
                 yield Batch(records, position, live)

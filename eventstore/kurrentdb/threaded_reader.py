@@ -32,17 +32,24 @@ Items = list[RawRecord | Progress]
 
 
 async def read_batches(
-    uri: str, prefixes: Sequence[str], after: int | None, *, live: bool, gather: float = 0.0
+    uri: str,
+    prefixes: Sequence[str],
+    after: int | None,
+    *,
+    live: bool,
+    gather: float = 0.0,
+    event_types: Sequence[str] = (),
 ) -> AsyncGenerator[Items, None]:
     """Yield events of streams whose names begin so, after that position, in batches.
 
     `live` goes on for ever, with signs in between. Without it the read ends at the log's
-    end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`.
+    end, and begins with the event at `after` itself. `gather`: see `Log.subscribe`. Where
+    `event_types` are given the events are those whose types begin so, whatever their streams.
 
     Raises:
         StoreUnavailable: no answer, or the read broke off.
     """
-    reading = _ReaderThread(uri, _request(prefixes, after, live=live), gather)
+    reading = _ReaderThread(uri, _request(prefixes, after, event_types, live=live), gather)
     try:
         while (batch := await reading.take()) is not None:
             yield batch
@@ -155,7 +162,9 @@ class _ReaderThread:
             self._filled.set()
 
 
-def _request(prefixes: Sequence[str], after: int | None, *, live: bool) -> streams_pb2.ReadReq:
+def _request(
+    prefixes: Sequence[str], after: int | None, event_types: Sequence[str], *, live: bool
+) -> streams_pb2.ReadReq:
     options = streams_pb2.ReadReq.Options()
     if after is None:
         options.all.start.SetInParent()
@@ -165,7 +174,10 @@ def _request(prefixes: Sequence[str], after: int | None, *, live: bool) -> strea
         options.subscription.SetInParent()
     else:
         options.count = 2**63 - 1
-    options.filter.stream_identifier.prefix.extend(prefixes)
+    if event_types:
+        options.filter.event_type.prefix.extend(event_types)
+    else:
+        options.filter.stream_identifier.prefix.extend(prefixes)
     options.filter.max = WINDOW
     options.filter.checkpointIntervalMultiplier = INTERVAL
     options.uuid_option.string.SetInParent()

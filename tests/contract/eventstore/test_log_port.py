@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from uuid import uuid4
 
 import pytest
@@ -147,3 +149,25 @@ async def test_an_invalid_append_harms_no_other(stream: str, server: ServerProce
     for each in good:
         assert await read(log, each.stream) == [0]
     await log.close()
+
+
+async def test_a_subscription_may_be_to_some_event_types_of_some_streams(
+    log: Log, stream: str
+) -> None:
+    for name, event_type in (
+        (stream, "Wanted"),
+        (stream, "WantedToo"),
+        (f"other-{stream}", "Wanted"),
+        (stream, "Unwanted"),
+        (stream, "Wanted"),
+    ):
+        await log.append([StreamAppend(name, ANY, records(event_type=event_type))])
+    end = await log.end_position([stream])
+    found: list[RawRecord] = []
+    async with asyncio.timeout(60):
+        async with aclosing(log.subscribe([stream], None, event_types=["Wanted"])) as batches:
+            async for batch in batches:
+                found += batch.records
+                if found and found[-1].position == end:
+                    break
+    assert [(raw.stream, raw.event_type) for raw in found] == [(stream, "Wanted")] * 2

@@ -1,0 +1,141 @@
+"""The way of a process's command to its aggregate, and of the answer back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from uuid import UUID
+
+from actors.command_bus import CommandBus
+from actors.envelope import Envelope, stream_of
+from actors.errors import (
+    AggregateDeleted,
+    InvalidCommand,
+    KeyReused,
+    Overloaded,
+)
+from actors.processes.records import Accepted, Told
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from eventstore.records import Metadata
+from rayfold import Refused, Registry
+from rayfold.process_instance import Sending
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 10.0
+"""Seconds for one attempt."""
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two attempts."""
+
+
+class Delivery:
+    """Sends commands until each has an answer that will not change."""
+
+    def __init__(self, registry: Registry, store: Log, bus: CommandBus) -> None:
+        self._registry = registry
+        self._store = store
+        self._bus = bus
+
+    async def deliver(
+        self, sending: Sending, *, principal: str, correlation_id: str, decided_at: int | None
+    ) -> Accepted | Told:
+        """Return what became of a command: it was accepted, or what the process is to be told.
+
+        `decided_at` is given where somebody may have sent it before: the position of the
+        decision. Then the log is asked first. An aggregate remembers its latest commands, and
+        that may be too few for one that was sent long ago.
+        """
+        try:
+            envelope = self._envelope(sending, principal, correlation_id)
+        except InvalidCommand as error:
+            return _refused(sending, correlation_id, "invalid-command", str(error))
+        pause = 0.05
+        while True:
+            try:
+                if decided_at is not None:
+                    done = await self._found(envelope.stream, sending.command_id, decided_at)
+                    if done is not None:
+                        return done
+                    decided_at = None
+                attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
+                receipt = await self._bus.send(attempt)
+                return Accepted(receipt.command_id, receipt.stream, receipt.revision)
+            except Refused as refused:
+                return _refused(sending, correlation_id, refused.rule, refused.detail)
+            except KeyReused as error:
+                # The id is ours alone: it was written by an older version of the domain.
+                found = await self._found(envelope.stream, sending.command_id, -1)
+                return found or _refused(sending, correlation_id, "key-reused", str(error))
+            except AggregateDeleted as error:
+                return _refused(sending, correlation_id, "aggregate-deleted", str(error))
+            except InvalidCommand as error:
+                return _refused(sending, correlation_id, "invalid-command", str(error))
+            except Exception as error:  # no answer, or one that may change: it is sent again
+                if not isinstance(error, Overloaded):
+                    log.warning(
+                        "a process's command has no answer, and is sent again",
+                        extra={
+                            "command": envelope.command,
+                            "stream": envelope.stream,
+                            "command_id": envelope.command_id,
+                            "error": str(error),
+                        },
+                    )
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _envelope(self, sending: Sending, principal: str, correlation_id: str) -> Envelope:
+        command = sending.command
+        definition = type(command).__rayfold__
+        owner = self._registry.owner.get(type(command))
+        if owner is None:
+            raise InvalidCommand(f"no aggregate takes {definition.name!r}")
+        payload = command.model_dump_json().encode()
+        # Of what the process decided, the clock included: sent again, it is the same.
+        fingerprint = hashlib.blake2b(definition.name.encode() + payload, digest_size=16)
+        return Envelope(
+            definition.name,
+            stream_of(owner, command),
+            payload,
+            str(sending.command_id),
+            fingerprint.hexdigest(),
+            principal=principal,
+            correlation_id=correlation_id,
+            causation_id=str(sending.cause or sending.command_id),
+        )
+
+    async def _found(self, stream: str, command_id: UUID, decided_at: int) -> Accepted | None:
+        wanted = str(command_id)
+        try:
+            async for raw in self._store.read_stream(stream, backwards=True):
+                if raw.position <= decided_at:
+                    return None
+                if Metadata(raw.metadata).get("commandId") == wanted:
+                    return Accepted(command_id, stream, raw.revision)
+        except StreamTombstoned:
+            return None
+        return None
+
+
+def _refused(sending: Sending, correlation_id: str, rule: str, detail: str) -> Told:
+    return Told(
+        f"rejected:{sending.command_id}",
+        command_id=str(sending.command_id),
+        rule=rule,
+        detail=detail,
+        correlation_id=correlation_id,
+    )
+
+
+def command_id_of(metadata: Metadata) -> str:
+    """Return the command that an event came of, if its metadata has one of ours."""
+    found = metadata.get("commandId", "")
+    try:
+        return str(UUID(found))
+    except ValueError:
+        return ""

@@ -1,0 +1,106 @@
+"""Which processes are open, read from all of their streams: what a runner begins with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from actors.processes.records import (
+    ABORTED,
+    COMMAND_ACCEPTED,
+    DROPPED,
+    PARKED,
+    STEPS,
+    WAITS,
+    Told,
+    read_accepted,
+    read_parked,
+    read_step,
+    read_waits,
+)
+from eventstore.port import Log
+from eventstore.records import RawRecord
+
+
+@dataclass
+class OpenProcess:
+    """As much of a process as it takes to know what is to be done, without the domain's code."""
+
+    ended: bool = False
+    unanswered: set[UUID] = field(default_factory=set)
+    timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    parked: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may still happen to it."""
+        return not self.ended or bool(self.unanswered)
+
+    def fold(self, raw: RawRecord) -> None:
+        """Take in a record of its stream."""
+        if raw.event_type in STEPS:
+            self._step(raw)
+        elif raw.event_type == COMMAND_ACCEPTED:
+            self.unanswered.discard(read_accepted(raw.data).command_id)
+        elif raw.event_type == PARKED:
+            parked = read_parked(raw.data)
+            if parked.told.trigger not in self.parked:
+                self.parked.insert(0, parked.told.trigger)
+            self.error = parked.error
+        elif raw.event_type == WAITS:
+            self.parked.append(read_waits(raw.data).told.trigger)
+        elif raw.event_type == DROPPED:
+            self._mended(read_waits(raw.data).told.trigger)
+        elif raw.event_type == ABORTED:
+            self.ended = True
+            self.unanswered.clear()
+            self.timers.clear()
+            self.parked.clear()
+            self.error = ""
+
+    def _step(self, raw: RawRecord) -> None:
+        record = read_step(raw.data)
+        self._told(record.told)
+        for each in record.decided:
+            match each.__struct_config__.tag:
+                case "send":
+                    self.unanswered.add(each.command_id)  # type: ignore[union-attr]
+                case "schedule":
+                    self.timers[each.timeout] = (each.number, each.due)  # type: ignore[union-attr]
+                case "unschedule":
+                    self.timers.pop(each.timeout, None)  # type: ignore[union-attr]
+                case "complete":
+                    self.ended = True
+                    self.timers.clear()
+
+    def _told(self, told: Told) -> None:
+        if told.command_id:
+            self.unanswered.discard(UUID(told.command_id))
+        if told.timeout and self.timers.get(told.timeout, (0,))[0] == told.number:
+            del self.timers[told.timeout]
+        self._mended(told.trigger)
+
+    def _mended(self, trigger: str) -> None:
+        if self.parked and self.parked[0] == trigger:
+            del self.parked[0]
+            self.error = ""
+
+
+async def read_open(store: Log, prefix: str) -> AsyncIterator[tuple[str, OpenProcess]]:
+    """Yield the keys of the processes that have not ended, of streams whose names begin so.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    found: dict[str, OpenProcess] = {}
+    async for raw in store.read_all([prefix]):
+        key = raw.stream[len(prefix) :]
+        process = found.setdefault(key, OpenProcess())
+        process.fold(raw)
+        if not process.is_open:
+            del found[key]
+    for key, process in found.items():
+        yield key, process

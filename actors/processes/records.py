@@ -1,0 +1,222 @@
+"""The records of a process's stream, and what is told to a process, as JSON.
+
+One record for each step, written whole or not at all: what the process was told, and what it
+decided on that. Then one for each command that was accepted; a refusal is told, and so has a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import msgspec
+
+from eventstore.records import NewRecord
+from rayfold import Command, Complete, Publish, Registry, TimedOut, Unschedule
+from rayfold.process import CommandRejected, Happened, ProcessDefinition
+from rayfold.process_instance import Decided, ProcessStep, Sending, Timer
+
+SAW_EVENT = "ProcessSawEvent"
+TIMED_OUT = "ProcessTimedOut"
+COMMAND_REJECTED = "ProcessCommandRejected"
+COMMAND_ACCEPTED = "ProcessCommandAccepted"
+PARKED = "ProcessParked"
+"""A handler broke on what it was told: the process is parked until it is retried or aborted."""
+WAITS = "ProcessWaits"
+"""It was told something while it was parked."""
+DROPPED = "ProcessDropped"
+"""What waited concerns it no more: a timeout that was unscheduled meanwhile."""
+ABORTED = "ProcessAborted"
+
+STEPS = (SAW_EVENT, TIMED_OUT, COMMAND_REJECTED)
+
+_NOTHING = msgspec.Raw(b"{}")
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process is told: an event of the log, a timeout, or a refused command.
+
+    `trigger` names it, once and for all. `caused_by` is the command that the event came of.
+    """
+
+    trigger: str
+    event: str = ""
+    version: int = 1
+    stream: str = ""
+    revision: int = -1
+    position: int | None = None
+    data: msgspec.Raw = _NOTHING
+    timeout: str = ""
+    number: int = 0
+    due: datetime | None = None
+    command_id: str = ""
+    rule: str = ""
+    detail: str = ""
+    caused_by: str = ""
+    correlation_id: str = ""
+
+    @property
+    def step_type(self) -> str:
+        """Return the event type of a step on it."""
+        if self.event:
+            return SAW_EVENT
+        return TIMED_OUT if self.timeout else COMMAND_REJECTED
+
+
+class _Send(msgspec.Struct, tag="send", omit_defaults=True):
+    command_id: UUID
+    command: str
+    payload: msgspec.Raw
+    depth: int = 1
+    cause: UUID | None = None
+
+
+class _Schedule(msgspec.Struct, tag="schedule", omit_defaults=True):
+    timeout: str
+    due: datetime
+    number: int
+    depth: int = 0
+    cause: UUID | None = None
+
+
+class _Unschedule(msgspec.Struct, tag="unschedule"):
+    timeout: str
+
+
+class _Publish(msgspec.Struct, tag="publish"):
+    event: str
+    version: int
+    data: msgspec.Raw
+
+
+class _Complete(msgspec.Struct, tag="complete"):
+    pass
+
+
+_Decided = _Send | _Schedule | _Unschedule | _Publish | _Complete
+
+
+class StepRecord(msgspec.Struct):
+    """A step as it stands in the stream."""
+
+    told: Told
+    decided: list[_Decided]
+
+
+class Accepted(msgspec.Struct):
+    """A command that was sent has its events on the log."""
+
+    command_id: UUID
+    stream: str
+    revision: int
+
+
+class Parked(msgspec.Struct):
+    """What the process broke on, and how."""
+
+    told: Told
+    error: str
+
+
+class Waits(msgspec.Struct):
+    """What waits behind that."""
+
+    told: Told
+
+
+read_step = msgspec.json.Decoder(StepRecord).decode
+read_accepted = msgspec.json.Decoder(Accepted).decode
+read_parked = msgspec.json.Decoder(Parked).decode
+read_waits = msgspec.json.Decoder(Waits).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def new_record(
+    event_type: str, body: msgspec.Struct | dict[str, str], writer: str, correlation_id: str
+) -> NewRecord:
+    """Return a record for a process's stream."""
+    metadata = {"writer": writer, "schemaVersion": "1"}
+    if correlation_id:
+        metadata["$correlationId"] = correlation_id
+    return NewRecord(event_type, _encode(body), metadata, str(uuid4()))
+
+
+def step_record(told: Told, step: ProcessStep) -> StepRecord:
+    """Return a step as it is written.
+
+    Raises:
+        ValueError: what was decided would not come back from JSON.
+    """
+    return StepRecord(told, [_written(each) for each in step.decided])
+
+
+def step_of(
+    definition: ProcessDefinition,
+    registry: Registry,
+    key: str,
+    record: StepRecord,
+    command: Command | None,
+) -> ProcessStep:
+    """Return a step as it was recorded. `command` is the one that was refused, if it was one.
+
+    Raises:
+        UnknownEventType, UnreadableEvent, LookupError, ValidationError: the domain has changed so
+            that it cannot be read.
+    """
+    happened = happened_of(definition, registry, key, record.told, command)
+    decided = tuple(_read(registry, each) for each in record.decided)
+    return ProcessStep(record.told.trigger, tuple(happened), decided, record.told.position)
+
+
+def happened_of(
+    definition: ProcessDefinition, registry: Registry, key: str, told: Told, command: Command | None
+) -> Sequence[Happened]:
+    """Return what the process is told, as its handlers take it: several events by an upcaster.
+
+    Raises:
+        UnknownEventType, UnreadableEvent: the event cannot be read.
+    """
+    if told.timeout and told.due is not None:
+        return [TimedOut(told.timeout, told.due)]
+    if told.event:
+        data = bytes(told.data)
+        events = registry.decode(told.event, data, told.version, told.stream, told.revision)
+        return [event for event in events if definition.key_of(event) == key]
+    return [CommandRejected(command, told.rule, told.detail)] if command is not None else []
+
+
+def _written(decided: Decided) -> _Decided:
+    match decided:
+        case Sending(command_id, command, depth, cause):
+            payload = command.model_dump_json().encode()
+            definition = type(command).__rayfold__
+            if definition.decode(payload) != command:
+                raise ValueError(f"{definition.name} does not come back from JSON as it was sent")
+            return _Send(command_id, definition.name, msgspec.Raw(payload), depth, cause)
+        case Timer(name, due, number, depth, cause):
+            return _Schedule(name, due, number, depth, cause)
+        case Unschedule(name):
+            return _Unschedule(name)
+        case Publish(event):
+            event_definition = type(event).__rayfold__
+            data = msgspec.Raw(event_definition.encode(event))
+            return _Publish(event_definition.name, event_definition.version, data)
+        case Complete():
+            return _Complete()
+
+
+def _read(registry: Registry, decided: _Decided) -> Decided:
+    match decided:
+        case _Send(command_id, name, payload, depth, cause):
+            command = registry.commands[name].decode(bytes(payload))
+            return Sending(command_id, command, depth, cause)
+        case _Schedule(name, due, number, depth, cause):
+            return Timer(name, due, number, depth, cause)
+        case _Unschedule(name):
+            return Unschedule(name)
+        case _Publish():
+            # What was published matters to its publication alone: the process never looks back.
+            return Unschedule("")
+        case _Complete():
+            return Complete()

@@ -1,0 +1,429 @@
+"""What the runtime of process managers promises: every step once, whatever crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.errors import Unavailable
+from actors.processes import process_state
+from domain.fulfilment.process import Fulfilment, FulfilmentState
+from domain.inventory.stock import ReserveStock
+from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
+from domain.orders.events import FulfilmentRequested, OrderCancelled, OrderCreated, OrderPaid
+from eventstore.errors import StoreUnavailable
+from eventstore.memory import MemoryLog
+from eventstore.port import Log
+from rayfold import (
+    CommandRejected,
+    Complete,
+    Message,
+    ProcessManager,
+    Registry,
+    Schedule,
+    Send,
+    Step,
+    TimedOut,
+    on,
+    on_rejected,
+    on_timeout,
+    starts,
+)
+from tests.contract.processes.stages import Stage, until
+
+
+async def test_an_order_with_stock_is_shipped_once_it_is_paid(log: Log, registry: Registry) -> None:
+    async with Stage(log, registry) as stage:
+        tea, cup = await stage.stock(), await stage.stock()
+        order = await stage.order(tea, cup)
+        await until(lambda: _timers(stage, order) == 1)
+        await stage.send(PayOrder(order_id=order))
+        await until(lambda: _ended(stage, order))
+        assert await stage.status(order) == "shipped"
+        assert [await stage.reserved(sku) for sku in (tea, cup)] == [1, 1]
+        types = await stage.types(order)
+        assert types.count("ProcessSawEvent") == 5  # requested, two reserved, paid, shipped
+        assert types.count("ProcessCommandAccepted") == 3
+
+
+async def test_what_lacks_is_compensated(log: Log, registry: Registry) -> None:
+    async with Stage(log, registry) as stage:
+        tea = await stage.stock()
+        order = await stage.order(tea, f"lacking-{uuid4()}")
+        await until(lambda: _ended(stage, order))
+        assert await stage.status(order) == "cancelled"
+        await until(lambda: _is(stage.reserved(tea), 0))
+        rejected = [
+            r for r in await stage.records(order) if r.event_type == "ProcessCommandRejected"
+        ]
+        told = json.loads(rejected[0].data)["told"]
+        assert told["rule"] == "unknown-stock"
+
+
+async def test_a_timeout_fires_once_also_over_a_restart(log: Log, registry: Registry) -> None:
+    async with Stage(log, registry) as stage:
+        tea = await stage.stock()
+        order = await stage.order(tea)
+        await until(lambda: _timers(stage, order) == 1)
+        await stage.crash()
+        await stage.pass_time(timedelta(minutes=14))
+        assert await stage.status(order) == "placed"
+        await stage.pass_time(timedelta(minutes=1))
+        await until(lambda: _ended(stage, order))
+        await until(lambda: _is(stage.reserved(tea), 0))
+        assert await stage.status(order) == "cancelled"
+        assert (await stage.types(order)).count("ProcessTimedOut") == 1
+
+
+async def test_a_timeout_that_was_due_while_nobody_ran_fires_late(
+    log: Log, registry: Registry
+) -> None:
+    stage = Stage(log, registry)
+    await stage.runner.start()
+    order = await stage.order(await stage.stock())
+    await until(lambda: _timers(stage, order) == 1)
+    await stage.runner.stop()
+    stage.clock.ahead += timedelta(days=1)
+    stage.runner = stage.new_runner()
+    async with stage:
+        await until(lambda: _is(stage.status(order), "cancelled"))
+
+
+async def test_what_happened_while_nobody_ran_is_told_in_order(
+    log: Log, registry: Registry
+) -> None:
+    stage = Stage(log, registry)
+    await stage.runner.start()
+    await stage.runner.stop()
+    tea = await stage.stock()
+    order = await stage.order(tea)
+    await stage.send(PayOrder(order_id=order))  # so that both are in one batch
+    stage.runner = stage.new_runner()
+    async with stage:
+        await until(lambda: _is(stage.status(order), "shipped"))
+
+
+async def test_an_order_that_does_not_ask_for_it_is_left_alone(
+    log: Log, registry: Registry
+) -> None:
+    async with Stage(log, registry) as stage:
+        order = await stage.order("nothing", fulfil=False)
+        [receipt] = await stage.send(PayOrder(order_id=order))
+        await until(lambda: stage.runner.position >= receipt.position)
+        assert await stage.types(order) == []
+        assert await stage.status(order) == "paid"
+
+
+async def test_a_manager_begins_with_what_happens_after_its_first_start(
+    log: Log, registry: Registry
+) -> None:
+    stage = Stage(log, registry, _named("firsts"))
+    before = await stage.order(await stage.stock())
+    async with stage:
+        after = await stage.order(await stage.stock())
+        await until(lambda: _any(stage.types(after)))
+        assert await stage.types(before) == []
+
+
+@pytest.mark.parametrize("crashes", range(12))
+async def test_every_effect_counts_once_wherever_it_crashes(
+    log: Log, registry: Registry, crashes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many appends are answered, the next is written, and nobody learns of it."""
+    async with Stage(log, registry) as stage:
+        tea, cup = await stage.stock(), await stage.stock()
+        append, calls = log.append, 0
+        broken = asyncio.Event()
+
+        async def breaking(appends: Any) -> Any:
+            nonlocal calls
+            results = await append(appends)
+            if any("process-" in each.stream or "stock-" in each.stream for each in appends):
+                calls += 1
+                if calls == crashes + 1:
+                    broken.set()
+                    await asyncio.Event().wait()
+            return results
+
+        monkeypatch.setattr(log, "append", breaking)
+        order = await stage.order(tea, cup)
+        waiting = asyncio.create_task(broken.wait())
+        settled = asyncio.create_task(until(lambda: _timers(stage, order) == 1))
+        await asyncio.wait([waiting, settled], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        settled.cancel()
+        monkeypatch.setattr(log, "append", append)
+        await stage.crash()
+        await until(lambda: _timers(stage, order) == 1)
+        assert [await stage.reserved(sku) for sku in (tea, cup)] == [1, 1]
+        await stage.send(CancelOrder(order_id=order))
+        await until(lambda: _ended(stage, order))
+        assert [await stage.reserved(sku) for sku in (tea, cup)] == [0, 0]
+
+
+async def test_a_command_counts_once_also_when_its_aggregate_has_forgotten_it(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(log, registry) as stage:
+        tea = await stage.stock(1000)
+        send = stage.writes.bus.send
+
+        async def silent(envelope: Any) -> Any:
+            receipt = await send(envelope)
+            if envelope.principal:
+                raise Unavailable("the answer is lost")
+            return receipt
+
+        monkeypatch.setattr(stage.writes.bus, "send", silent)
+        order = await stage.order(tea)
+        await until(lambda: _is(stage.reserved(tea), 1))
+        monkeypatch.undo()
+        await stage.drop()
+        for _ in range(300):  # more than an aggregate remembers after a crash
+            await stage.send(ReserveStock(sku=tea, quantity=1))
+        await stage.crash()
+        await until(lambda: _timers(stage, order) == 1)
+        assert await stage.reserved(tea) == 301
+
+
+async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registry) -> None:
+    async with Stage(log, registry) as stage, Stage(log, registry) as other:
+        skus = [await stage.stock(100) for _ in range(3)]
+        orders = [await stage.order(*skus) for _ in range(5)]
+        for order in orders:
+            await until(lambda order=order: _is(_saw(stage, order), 4))
+            await stage.send(PayOrder(order_id=order))
+        for order in orders:
+            await until(lambda order=order: _is(stage.status(order), "shipped"))
+        assert [await stage.reserved(sku) for sku in skus] == [5, 5, 5]
+        assert other.runner.error == ""
+
+
+async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
+    definition = _named("shared")
+    async with (
+        Stage(log, registry, definition, partition=(0, 2)) as first,
+        Stage(log, registry, definition, partition=(1, 2)) as second,
+    ):
+        sku = await first.stock(100)
+        orders = [await first.order(sku) for _ in range(8)]
+        both = [first.runner, second.runner]
+        await until(lambda: sum(len(runner.open) for runner in both) == 8)
+        assert first.runner.open
+        assert second.runner.open
+        assert not first.runner.open & second.runner.open
+        await until(lambda: _is(first.reserved(sku), 8))
+        assert {str(order) for order in orders} == first.runner.open | second.runner.open
+
+
+async def test_it_goes_on_when_the_store_is_there_again(registry: Registry) -> None:
+    log = MemoryLog()
+    async with Stage(log, registry) as stage:
+        order = await stage.order(await stage.stock())
+        log.down = True
+        with pytest.raises((StoreUnavailable, Unavailable)):
+            await stage.stock()
+        log.down = False
+        await until(lambda: _timers(stage, order) == 1)
+
+
+class Broken(Message):
+    seen: int = 0
+
+
+class Breaking(
+    ProcessManager[Broken, OrderCreated | OrderPaid | OrderCancelled | FulfilmentRequested],
+    name="breaking",
+    key="order_id",
+    initial=Broken(),
+):
+    """Breaks on a payment as long as it is told to."""
+
+    broken = True
+
+    @staticmethod
+    def evolve(state: Broken, happened: Any) -> Broken:
+        return state.replace(seen=state.seen + 1)
+
+    @staticmethod
+    @starts(OrderCreated)
+    def created(state: Broken, event: OrderCreated) -> Iterator[Step]:
+        yield Schedule("soon", after=timedelta(hours=1))
+
+    @staticmethod
+    @on(OrderPaid)
+    def paid(state: Broken, event: OrderPaid) -> Iterator[Step]:
+        if Breaking.broken:
+            raise RuntimeError("no idea")
+        yield Send(ReserveStock(sku=f"for-{event.order_id}", quantity=1))
+
+    @staticmethod
+    @on_rejected(ReserveStock)
+    def lacking(state: Broken, rejected: CommandRejected[ReserveStock]) -> Iterator[Step]:
+        yield Schedule("after", after=timedelta(hours=2))
+
+    @staticmethod
+    @on_timeout("soon", "after")
+    def soon(state: Broken, timeout: TimedOut) -> Iterator[Step]:
+        yield Schedule(timeout.name, after=timedelta(days=1))
+
+    @staticmethod
+    @on(OrderCancelled)
+    def cancelled(state: Broken, event: OrderCancelled) -> Iterator[Step]:
+        yield Complete()
+
+
+async def test_a_handler_that_breaks_parks_its_own_process_and_no_other(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "broken", True)
+    async with Stage(log, registry, Breaking.__rayfold__) as stage:
+        one, other = await stage.order("tea", fulfil=False), await stage.order("tea", fulfil=False)
+        await stage.send(PayOrder(order_id=one))
+        await until(lambda: str(one) in stage.runner.parked)
+        assert stage.runner.parked[str(one)] == "RuntimeError: no idea"
+        await stage.send(CancelOrder(order_id=other))
+        await until(lambda: _ended(stage, other))
+        # What comes for the parked one waits behind, in order, also over a crash.
+        await stage.pass_time(timedelta(hours=1))
+        await until(lambda: _is(_last(stage, one), "ProcessWaits"))
+        await stage.send(CancelOrder(order_id=one))
+        await until(lambda: _is(_count(stage, one, "ProcessWaits"), 2))
+        await stage.crash()
+        assert str(one) in stage.runner.parked
+        await stage.runner.retry(str(one))
+        await until(lambda: _is(_count(stage, one, "ProcessParked"), 2))
+        monkeypatch.setattr(Breaking, "broken", False)
+        await stage.runner.retry(str(one))
+        await until(lambda: _ended(stage, one))
+        assert stage.runner.parked == {}
+        steps = [each for each in await stage.types(one) if each in process_state.STEPS]
+        assert steps[:4] == [
+            "ProcessSawEvent",  # created
+            "ProcessSawEvent",  # paid
+            "ProcessTimedOut",
+            "ProcessSawEvent",  # cancelled
+        ]
+        with pytest.raises(LookupError):
+            await stage.runner.retry(str(one))
+
+
+async def test_an_aborted_process_is_told_nothing_more(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "broken", True)
+    async with Stage(log, registry, Breaking.__rayfold__) as stage:
+        order = await stage.order("tea", fulfil=False)
+        await stage.send(PayOrder(order_id=order))
+        await until(lambda: str(order) in stage.runner.parked)
+        await stage.runner.abort(str(order))
+        await stage.crash()
+        assert str(order) not in stage.runner.open
+        [receipt] = await stage.send(CancelOrder(order_id=order))
+        await until(lambda: stage.runner.position >= receipt.position)
+        assert (await stage.types(order))[-1] == "ProcessAborted"
+        with pytest.raises(LookupError):
+            await stage.runner.abort(str(order))
+
+
+class Circling(
+    ProcessManager[Broken, OrderCreated], name="circling", key="customer_id", initial=Broken()
+):
+    """Creates an order for each that was created."""
+
+    @staticmethod
+    def evolve(state: Broken, happened: Any) -> Broken:
+        return state.replace(seen=state.seen + 1)
+
+    @staticmethod
+    @starts(OrderCreated, key=lambda event: _circles(event.customer_id))
+    def created(state: Broken, event: OrderCreated) -> Iterator[Step]:
+        following = UUID(int=event.order_id.int + 1)
+        yield Send(CreateOrder(order_id=following, customer_id=event.customer_id))
+
+
+def _circles(customer: str) -> str | None:
+    return customer if customer.startswith("circle") else None
+
+
+async def test_a_process_that_goes_round_in_a_circle_is_parked_with_its_chain(
+    log: Log, registry: Registry
+) -> None:
+    async with Stage(log, registry, Circling.__rayfold__) as stage:
+        customer = f"circle-{uuid4()}"
+        await stage.send(CreateOrder(order_id=uuid4(), customer_id=customer))
+        await until(lambda: customer in stage.runner.parked)
+        assert "more than 100 commands" in stage.runner.parked[customer]
+        assert "create-order ← create-order" in stage.runner.parked[customer]
+        assert (await stage.types(customer)).count("ProcessCommandAccepted") == 100
+
+
+async def test_a_process_tells_what_it_did_by_the_correlation_of_what_began_it(
+    log: Log, registry: Registry
+) -> None:
+    async with Stage(log, registry) as stage:
+        sku = await stage.stock()
+        order = await stage.order(sku)
+        await until(lambda: _timers(stage, order) == 1)
+        stock = [raw async for raw in log.read_stream(f"stock-{sku}")]
+        placed = [raw async for raw in log.read_stream(f"order-{order}")]
+        reserved, requested = json.loads(stock[-1].metadata), json.loads(placed[-1].metadata)
+        assert reserved["$correlationId"] == requested["$correlationId"]
+        assert reserved["principal"] == "process:fulfilment"
+        assert (
+            json.loads((await stage.records(order))[0].metadata)["$correlationId"]
+            == (requested["$correlationId"])
+        )
+
+
+def _named(name: str) -> Any:
+    """The fulfilment's rules under another name, so that it has no checkpoint yet."""
+
+    class Named(
+        Fulfilment,
+        name=f"{name}_{uuid4().hex[:8]}",
+        key="order_id",
+        initial=FulfilmentState(),
+    ):
+        pass
+
+    object.__setattr__(Named.__rayfold__, "events", Fulfilment.__rayfold__.events)
+    object.__setattr__(Named.__rayfold__, "state_type", FulfilmentState)
+    return Named.__rayfold__
+
+
+def _timers(stage: Stage, order: UUID) -> int:
+    state = stage.runner.in_memory(str(order))
+    if state is None or state.instance.waiting:
+        return 0
+    return len(state.instance.timers)
+
+
+async def _ended(stage: Stage, key: object) -> bool:
+    return bool(await stage.types(key)) and str(key) not in stage.runner.open
+
+
+async def _is(found: Any, wanted: Any) -> bool:
+    return bool(await found == wanted)
+
+
+async def _any(found: Any) -> bool:
+    return bool(await found)
+
+
+async def _saw(stage: Stage, order: UUID) -> int:
+    return await _count(stage, order, "ProcessSawEvent")
+
+
+async def _count(stage: Stage, order: UUID, event_type: str) -> int:
+    return (await stage.types(order)).count(event_type)
+
+
+async def _last(stage: Stage, order: UUID) -> str:
+    return (await stage.types(order))[-1]
