@@ -12,10 +12,12 @@ from projections.memory.replica_handle import ReplicaHandle
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.placements import Placements
 from rayfold.runtime.batching import BatchFull
+from rayfold.runtime.deadlines import Deadlines
 from rayfold.runtime.rpc import RpcDisconnected, RpcServerFailed
 
 HEDGE = 0.2
-"""Seconds without an answer after which another replica is asked instead."""
+"""Seconds without an answer after which another replica is asked instead, and in which the nearest
+one may come to a position before another is looked at."""
 
 PAUSE = 0.05
 """Seconds before a replica is looked for again, where none is ready."""
@@ -26,6 +28,7 @@ class MemoryReader:
 
     def __init__(self, placements: Placements) -> None:
         self._placements = placements
+        self._deadlines = Deadlines()
         self.in_flight: Counter[str] = Counter()
         """Queries by view, also those that wait for a replica."""
 
@@ -56,7 +59,8 @@ class MemoryReader:
                     nearest = self._nearest(query.view)
                     if nearest.progress.position >= query.at_least:  # the view itself has stopped
                         await asyncio.sleep(PAUSE)
-                    await nearest.reached(query.at_least, deadline)
+                    soon = min(deadline, time.monotonic() + HEDGE)
+                    await nearest.reached(query.at_least, soon)
                 except BatchFull as error:
                     raise ReplicaUnavailable("too many queries wait already") from error
                 except (ActorUnavailable, RpcDisconnected):
@@ -71,15 +75,20 @@ class MemoryReader:
                 raise ReplicaUnavailable(f"no replica of {query.view!r} is ready")
 
     async def _hedged(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
-        """Ask the replica; where it is slow and there is another, ask that one instead."""
-        others = [other for other in self._there(query) if other is not replica]
-        if not others:
-            return await self._one(replica, query)
-        try:
-            async with asyncio.timeout(HEDGE):
-                return await self._one(replica, query)
-        except TimeoutError:
-            return await self._one(random.choice(others), query)
+        """Ask the replica; where it is slow and there are others, ask one of these instead."""
+        others = [other for other in self._ready(query.view) if other is not replica]
+        if len(others) > 1:
+            random.shuffle(others)
+        for other in others:
+            asked_at = time.monotonic()
+            try:
+                with self._deadlines.until(asked_at + HEDGE):
+                    return await self._one(replica, query)
+            except TimeoutError:
+                # Until what is on its way to it is answered, or given up, nobody else waits.
+                replica.silent = replica.answered_at < asked_at
+                replica = other
+        return await self._one(replica, query)
 
     async def _one(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
         try:
@@ -97,10 +106,19 @@ class MemoryReader:
 
     def _there(self, query: RowQuery) -> list[ReplicaHandle]:
         """Those that have come so far; all that are ready where none has."""
-        ready = [each for each in self._placements.replicas_of(query.view) if each.ready]
+        ready = self._ready(query.view)
+        if len(ready) < 2:
+            return ready
         there = [each for each in ready if each.progress.position >= query.at_least]
         return there or ready
 
+    def _ready(self, view: str) -> list[ReplicaHandle]:
+        """Those that answer and follow the log; all that may where none surely does."""
+        ready = [each for each in self._placements.replicas_of(view) if each.ready]
+        if len(ready) < 2:
+            return ready
+        return [each for each in ready if not each.silent and not each.lagging] or ready
+
     def _nearest(self, view: str) -> ReplicaHandle:
         replicas = self._placements.replicas_of(view)
-        return max(replicas, key=lambda replica: (replica.ready, replica.progress.position))
+        return max(replicas, key=lambda each: (each.ready, not each.silent, each.progress.position))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +26,13 @@ class ReplicaHandle(ActorHandle):
         self._batcher: Batcher[RowQuery, RowResult | Exception] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
-        self._client = RpcClient(self._address)
+        self._client = RpcClient(self._address, self._fell_silent)
         self.open = 0
+        self.silent = False
+        """Whether somebody has waited in vain for what is on its way to it."""
+        self.lagging = False
+        """Whether it is behind the log for long: it is cut off, or cannot keep up."""
+        self.answered_at = 0.0
         self._drained = asyncio.Event()
 
     async def ask(self, query: RowQuery) -> RowResult:
@@ -112,6 +118,9 @@ class ReplicaHandle(ActorHandle):
         address: Address = await self._call("address")
         return address
 
+    def _fell_silent(self) -> None:
+        self.ready = False
+
     async def _send(self, queries: list[RowQuery]) -> list[RowResult | Exception]:
         try:
             async with asyncio.timeout(SILENCE):
@@ -119,7 +128,11 @@ class ReplicaHandle(ActorHandle):
         except TimeoutError as error:
             # It may be gone without a word: the next batch asks where it is.
             self._client.close()
+            self.ready = False  # whoever asked may have gone elsewhere
             raise RpcDisconnected(f"{self.name} does not answer") from error
+        finally:
+            self.silent = False
+        self.answered_at = time.monotonic()
         results = [RowResult(*each) if isinstance(each, tuple) else each for each in answers]
         for each in results:
             if isinstance(each, RowResult):

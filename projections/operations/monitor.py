@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 LOOK = 0.5
 """Seconds between two looks at every actor."""
 
+LAGGING = 2.0
+"""Seconds behind the log after which queries prefer other replicas."""
+
 
 class Monitor:
     """Knows how far everything is, and for how long it has been behind."""
@@ -43,7 +46,10 @@ class Monitor:
         except StoreUnavailable as error:
             log.info("the log's end is not known", extra={"error": error})
         else:
-            self._lag.saw(time.monotonic(), end)
+            now = time.monotonic()
+            self._lag.saw(now, end)
+            for replica in self._placements.replicas:
+                replica.lagging = self.lag_of([replica], now) > LAGGING
 
     def lag_of(self, handles: Sequence[ActorHandle], now: float) -> float:
         """Return for how many seconds the last of them has been behind."""
