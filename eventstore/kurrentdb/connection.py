@@ -44,6 +44,10 @@ _RECONNECT = (
     # … and 20 s for the answer of one that is not there.
     ("grpc.min_reconnect_backoff_ms", 5_000),
 )
+_DISCOVERY = (("GossipTimeout", 2), ("MaxDiscoverAttempts", 2))
+"""Seconds that a silent node costs, and rounds through all of them; ten of 5 s are the client's
+own, while whoever waits cannot be called back. We ask again as long as it is worth it."""
+
 _DISCOVER = "+discover"
 _PREFERENCE = "nodepreference"
 
@@ -157,9 +161,12 @@ def _rewritten(uri: str, *, leads: bool) -> str:
         return uri  # the client says what is wrong with it
     scheme = parts.scheme.removesuffix(_DISCOVER) if "," in parts.netloc else parts.scheme
     query = parts.query
+    pairs = parse_qsl(query, keep_blank_values=True)
     if leads and _PREFERENCE in query.lower():
-        pairs = parse_qsl(query, keep_blank_values=True)
         query = urlencode([pair for pair in pairs if not _is_preference(*pair)])
+    if is_cluster(uri):
+        given = {name.lower() for name, _ in pairs}
+        query += "".join(f"&{name}={n}" for name, n in _DISCOVERY if name.lower() not in given)
     return urlunsplit((scheme, parts.netloc, parts.path, query, ""))
 
 

@@ -52,6 +52,9 @@ T = TypeVar("T")
 APPEND_TIMEOUT = 10.0
 """Seconds. A longer silence is an outage, and the caller is told so."""
 
+LONGEST_WAIT = 20.0
+"""Seconds for all attempts of one question, whatever the client makes of silence."""
+
 ELECTION = 8.0
 """Seconds in which a cluster finds another leader: so long appends and reads wait for one."""
 
@@ -153,11 +156,6 @@ class EventLog:
 
     async def _append_request(self, request: v2.AppendRecordsRequest) -> v2.AppendRecordsResponse:
         """Send it, to the next leader too: what is there already is answered as the first time."""
-        try:
-            return await (await self._connected()).append_request(request, APPEND_TIMEOUT)
-        except KurrentDBClientError as error:
-            if not self._patience or not is_passing(error):
-                raise
         return await self._led(lambda client: client.append_request(request, APPEND_TIMEOUT))
 
     async def _append_one(self, append: StreamAppend) -> AppendResult:
@@ -314,17 +312,22 @@ class EventLog:
         return self._client
 
     async def _led(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
-        """Ask the leader; while a cluster has none, wait for the next."""
+        """Ask the leader; while a cluster has none, wait for the next.
+
+        Raises:
+            TimeoutError, KurrentDBClientError: no answer, or that one.
+        """
         deadline = time.monotonic() + self._patience
-        while True:
-            client = await self._connected()
-            try:
-                return await ask(client)
-            except KurrentDBClientError as error:
-                if not is_passing(error) or time.monotonic() > deadline:
-                    raise
-            await asyncio.sleep(LOOK_AGAIN)
-            await _look_for_leader(client)
+        async with asyncio.timeout(LONGEST_WAIT):
+            while True:
+                client = await self._connected()
+                try:
+                    return await ask(client)
+                except KurrentDBClientError as error:
+                    if not is_passing(error) or time.monotonic() > deadline:
+                        raise
+                await asyncio.sleep(LOOK_AGAIN)
+                await _look_for_leader(client)
 
     async def _asked(self, ask: Callable[[AppendClient], Awaitable[T]]) -> T:
         try:

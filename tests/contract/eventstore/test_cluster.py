@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +17,8 @@ import pytest
 from kurrentdbclient import KurrentDBClient, StreamState
 from kurrentdbclient.exceptions import GrpcError, NodeIsNotLeaderError
 
+from eventstore.embedded.cluster.roles import Node
+from eventstore.embedded.cluster.server import PlayedCluster
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
@@ -283,3 +285,81 @@ async def test_discovery_takes_one_name_or_several(
         log = open_log(f"kdb+discover://{','.join(targets)}?Tls=false")
         await log.connect()
         assert isinstance((await log.append([one(f"a-{len(targets)}", None)]))[0], Appended)
+
+
+class Wire:
+    """A node's address, which may go silent: nothing is refused, nothing is answered."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._there = node.port
+        self._talking = asyncio.Event()
+        self._talking.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Stand in front of the node: it tells this address from now on."""
+        self._listener = await asyncio.start_server(self._pass, self._node.host, 0)
+        self._node.port = self._listener.sockets[0].getsockname()[1]
+
+    def hush(self) -> None:
+        """Go silent."""
+        self._talking.clear()
+
+    async def stop(self) -> None:
+        """End it."""
+        assert self._listener is not None
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, node = await asyncio.open_connection(self._node.host, self._there)
+        for source, sink in ((reader, node), (there, writer)):
+            self._tasks.add(asyncio.create_task(self._copy(source, sink)))
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(1 << 16):
+            await self._talking.wait()
+            sink.write(data)
+        sink.close()
+
+
+async def test_a_leader_that_vanishes_without_a_word_is_given_up(tmp_path: Path) -> None:
+    """With a second in place of the eight, five and two that a connection string has by itself."""
+    cluster = PlayedCluster(tmp_path / "store")
+    await cluster.start()
+    wires = [Wire(node) for node in cluster.roles.nodes]
+    for wire in wires:
+        await wire.start()
+    log = EventLog(f"{cluster.uri}&KeepAliveInterval=500&KeepAliveTimeout=500&GossipTimeout=1")
+    await log.append([one("a-1", None)])
+    got: list[int] = []
+
+    async def follow() -> None:
+        while True:
+            after = got[-1] if got else None
+            with suppress(StoreUnavailable):
+                async with aclosing(log.subscribe(["a-"], after)) as batches:
+                    async for batch in batches:
+                        got.extend(raw.position for raw in batch.records)
+
+    following = asyncio.create_task(follow())
+    await until(lambda: len(got) == 1)
+    wires[0].hush()
+    await cluster.lead(1)
+    began = time.monotonic()
+    async with asyncio.timeout(PATIENCE):
+        [answer] = await log.append([one("a-1", 0)])
+        assert [raw.revision async for raw in log.read_stream("a-1", after=0, limit=1)] == [1]
+    assert isinstance(answer, Appended)
+    await until(lambda: len(got) == 2)
+    print(f"appended, read and followed {time.monotonic() - began:.2f} s after")
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await log.close()
+    for wire in wires:
+        await wire.stop()
+    await cluster.stop()
