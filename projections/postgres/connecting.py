@@ -41,52 +41,20 @@ else:
 
 
 class Connection(_Connection):
-    """A connection whose statements need no session, if `pooled`; else as it always was."""
+    """A connection that leaves nothing in a session, if `pooled`; else as it always was.
+
+    The driver's own part of it is `statement_cache_size=0`: then statements have no name, and
+    travel together with what they are executed with.
+    """
 
     pooled = False
-
-    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
-        """See `asyncpg.Connection.fetch`."""
-        if not self.pooled or self.is_in_transaction():
-            return await super().fetch(query, *args, **options)
-        async with self.transaction():
-            return await super().fetch(query, *args, **options)
-
-    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        """See `asyncpg.Connection.fetchrow`."""
-        if not self.pooled or self.is_in_transaction():
-            return await super().fetchrow(query, *args, **options)
-        async with self.transaction():
-            return await super().fetchrow(query, *args, **options)
-
-    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
-        """See `asyncpg.Connection.fetchval`."""
-        if not self.pooled or self.is_in_transaction():
-            return await super().fetchval(query, *args, **options)
-        async with self.transaction():
-            return await super().fetchval(query, *args, **options)
-
-    async def execute(self, query: str, *args: Any, **options: Any) -> str:
-        """See `asyncpg.Connection.execute`."""
-        # Without arguments it is one message, whatever is behind.
-        if not args or not self.pooled or self.is_in_transaction():
-            return await super().execute(query, *args, **options)
-        async with self.transaction():
-            return await super().execute(query, *args, **options)
-
-    async def executemany(self, command: str, args: Any, **options: Any) -> Any:
-        """See `asyncpg.Connection.executemany`."""
-        if not self.pooled or self.is_in_transaction():
-            return await super().executemany(command, args, **options)
-        async with self.transaction():
-            return await super().executemany(command, args, **options)
 
     def get_reset_query(self) -> str:
         """Return nothing for a pooler: the next session is another one anyway."""
         return "" if self.pooled else super().get_reset_query()
 
     def _get_unique_id(self, prefix: str) -> str:
-        """Return the name of a statement: those of all processes meet in the pooler's sessions."""
+        """Return a statement's name, where COPY needs one: those of all processes meet there."""
         if not self.pooled:
             return str(super()._get_unique_id(prefix))  # type: ignore[misc]
         return f"_{prefix}_{uuid4().hex}"
@@ -118,7 +86,7 @@ async def connect(dsn: str, **options: Any) -> Connection:
         connection = await _pooled_connection(dsn, options)
     _pooled.add(dsn)
     log.warning(
-        "a pooler answers for Postgres: every statement goes in a transaction of its own;"
+        "a pooler answers for Postgres: no statement is kept prepared, and nothing is set;"
         " ALTER ROLE … SET synchronous_commit = off, if projections are to be as quick as without",
     )
     return connection

@@ -35,7 +35,7 @@ PATIENCE = 60.0
 ROUNDS = int(os.environ.get("RAYFOLD_CLUSTER_ROUNDS", "3"))
 """Changes of the leader under load."""
 
-AWAY = float(os.environ.get("RAYFOLD_CLUSTER_AWAY", "3"))
+AWAY = float(os.environ.get("RAYFOLD_CLUSTER_AWAY", "2"))
 """Seconds without any node."""
 
 
