@@ -1,4 +1,4 @@
-"""Run the services of `deploy/compose.yaml` where there is no container engine, and lose the head.
+"""Run the services of `deploy/compose.yaml` where there is no container engine, and lose some.
 
     python -m deploy.container.compose_without_an_engine /tmp/image
 
@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import typer.main
 import yaml
 
@@ -158,6 +159,16 @@ class Containers:
         os.kill(first_process(process.pid), signal.SIGTERM)
         return process.wait(READY)
 
+    def kill_process(self, name: str, program: str) -> None:
+        """Kill a service's process by its program's name."""
+        for each in psutil.Process(self._running[name].pid).children(recursive=True):
+            if each.name() == program:
+                each.kill()
+
+    def has_ended(self, name: str) -> bool:
+        """Return whether a service has ended by itself."""
+        return self._running[name].poll() is not None
+
     def is_gone(self, name: str) -> bool:
         """Return whether a service was ended, and is not yet there again."""
         return name not in self._running
@@ -186,13 +197,13 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
 
-def waited(what: str, is_so: Iterator[bool], containers: Containers) -> None:
+def waited(what: str, is_so: Iterator[bool], containers: Containers | None = None) -> None:
     """Wait until something is so, and tell how long it took."""
     since = time.monotonic()
     for so in is_so:
         if so:
             break
-        if ended := containers.ended():
+        if containers is not None and (ended := containers.ended()):
             raise SystemExit(f"{', '.join(ended)} ended")
         if time.monotonic() - since > READY:
             raise SystemExit(f"not within {READY:.0f} s: {what}")
@@ -220,14 +231,17 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
     containers.start("postgres", ["tini", "--", "bash", "-ec", POSTGRES], {})
     start("ray-head")
     start("ray-worker")
-    if "gateway" in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
-        gateways = ["gateway", "gateway-2"]
+    several = "gateway" in typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    gateways = ["gateway", "gateway-2"] if several else ["gateway"]
+
+    def start_gateway(name: str) -> None:
+        # Without the command, one `up` does the work of all.
+        start("gateway", name, None if several else ["up", "--host", "0.0.0.0", "--port", "8000"])
+
+    if several:
         start("controller")
-        for name in gateways:
-            start("gateway", name)
-    else:  # one does the work of both
-        gateways = ["gateway"]
-        start("gateway", command=["up", "--host", "0.0.0.0", "--port", "8000"])
+    for name in gateways:
+        start_gateway(name)
 
     def ready() -> bool:
         return all(containers.ask(at, "/health/parts", token)[0] == 200 for at in gateways)
@@ -258,6 +272,16 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
     told = f"{failed} of {count} commands failed, {gap:.1f} s without an answer at the longest"
     print(f"==> the head was away for {AWAY:.0f} s: {told}", flush=True)
     waited("all parts are ready again", (ready() for _ in iter(int, 1)), containers)
+    # The engine sees that the container ends, and starts it again.
+    containers.kill_process(gateways[0], "raylet")
+    waited(
+        "a gateway has ended with its Ray node",
+        (containers.has_ended(gateways[0]) for _ in iter(int, 1)),
+    )
+    containers.kill(gateways[0])
+    start_gateway(gateways[0])
+    waited("it is ready again", (ready() for _ in iter(int, 1)), containers)
+
     codes = {name: containers.stop(name) for name in gateways}
     print(f"==> gateways stopped: {codes}", flush=True)
     if any(codes.values()):

@@ -110,13 +110,14 @@ def test_ray_is_started_as_ray_can_be(compose: dict[str, Any]) -> None:
         assert ("--num-cpus=0" in started) == (name == "ray-head")
         assert service["environment"]["RAY_AUTH_MODE"] == "token"
     joining = (DEPLOY / "container" / "join-ray").read_text().replace("\\\n", " ")
-    check_ray_start(shlex.split(re.findall(r"^ray start (.*)", joining, re.M)[0]), options)
+    [start] = re.findall(r"^ray start (.*) >&2 &$", joining, re.MULTILINE)
+    check_ray_start(shlex.split(start), options)
 
 
 def test_the_script_that_joins_ray_is_shell(tmp_path: Path) -> None:
     script = DEPLOY / "container" / "join-ray"
     assert script.stat().st_mode & 0o111
-    subprocess.run(["sh", "-n", str(script)], check=True)
+    subprocess.run(["bash", "-n", str(script)], check=True)
     done = subprocess.run([str(script)], env={}, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "RAYFOLD_RAY_ADDRESS" in done.stderr
