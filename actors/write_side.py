@@ -26,6 +26,7 @@ from actors.placement.shards import Moves, ShardTable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.placing import Anywhere, Placed, Placing
 from rayfold.runtime.rpc import RpcDisconnected
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class WriteSettings:
     dedicated: int = 24
     dedicated_idle: float = 60.0
     limits: HostLimits = field(default_factory=HostLimits)
+    placing: Placing = field(default_factory=Anywhere)
 
 
 class WriteSide:
@@ -70,9 +72,8 @@ class WriteSide:
         self._hosts: list[HostClient] = []
         self._table = ShardTable(settings.hosts)
         self._dedicated = Dedicated(
-            lambda stream: self._actor(f"rayfold:aggregate:{stream}"),
+            lambda stream: self._client(f"rayfold:aggregate:{stream}", "dedicated"),
             self._remove,
-            self._replace,
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
         )
@@ -213,10 +214,7 @@ class WriteSide:
             await self._hosts[self._table.host_of(stream)].forget(stream)
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
-        clients = [
-            HostClient(partial(self._actor, f"rayfold:write#{number}"), self._replace)
-            for number in numbers
-        ]
+        clients = [self._client(f"rayfold:write#{number}", "write") for number in numbers]
         await self._up(clients)
         return clients
 
@@ -244,6 +242,7 @@ class WriteSide:
         if client in self._returning or self._lost:
             return
         log.error("a write host is silent and is replaced", extra={"error": client.error})
+        client.place.suspect()
         self._leave(client, replace=True)
 
     def _leave(self, client: HostClient, *, replace: bool) -> None:
@@ -289,7 +288,11 @@ class WriteSide:
         waited_for = (each for each in self._dedicated.clients if each.outstanding)
         return [each for each in (*self._hosts, *waited_for) if each not in self._returning]
 
-    def _actor(self, name: str) -> Any:
+    def _client(self, name: str, kind: str) -> HostClient:
+        place = Placed(self.settings.placing, name, kind, kind)
+        return HostClient(partial(self._actor, name, place), self._replace, place)
+
+    def _actor(self, name: str, place: Placed) -> Any:
         if self._lost:
             raise RpcDisconnected("Ray is started again")
         settings = self.settings
@@ -299,7 +302,7 @@ class WriteSide:
                 name=name,
                 namespace=settings.namespace,
                 get_if_exists=True,
-                num_cpus=0,
+                **place.options(),
                 max_restarts=-1,
                 max_task_retries=0,
                 max_concurrency=1000,
@@ -335,6 +338,7 @@ class WriteSide:
         except (TimeoutError, RayError, RpcDisconnected) as error:
             log.warning("an actor did not drain", extra={"error": repr(error)})
         await client.end()
+        client.place.ended()
 
     async def _sweep(self) -> None:
         while True:

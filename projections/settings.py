@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rayfold.runtime.placing import Anywhere, Placing
+
 
 @dataclass(frozen=True)
 class ReadSettings:
@@ -22,3 +24,4 @@ class ReadSettings:
     postgres_partitions: int = 1
     autoscale: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     namespace: str = "rayfold"
+    placing: Placing = field(default_factory=Anywhere)

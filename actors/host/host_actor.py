@@ -18,6 +18,7 @@ from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Registry, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.log_format import log_to_stderr
+from rayfold.runtime.node import node_name
 from rayfold.runtime.rpc import Address, RpcServer
 
 SWEEP_INTERVAL = 5.0
@@ -60,6 +61,7 @@ class HostActor:
         return {
             "incarnation": self._incarnation,
             "pid": os.getpid(),
+            "node": node_name(),
             "memory_bytes": process.memory_info().rss,
             **self._running().status(),
         }

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from actors.envelope import Envelope, Outcome
@@ -22,19 +21,17 @@ class Dedicated:
 
     def __init__(
         self,
-        make: Callable[[str], Any],
+        client: Callable[[str], HostClient],
         remove: Callable[[HostClient], Awaitable[None]],
-        on_silence: Callable[[HostClient], None] | None = None,
         *,
         capacity: int,
         idle_timeout: float,
     ) -> None:
-        """`make` gives a stream's actor, `remove` drains and removes one, `on_silence` is told of
-        one that gives no sign of life. Times in seconds.
+        """`client` gives the client of a stream's actor, `remove` drains and removes one. Times in
+        seconds.
         """
-        self._make = make
+        self._client = client
         self._remove = remove
-        self._on_silence = on_silence
         self._capacity = capacity
         self._idle_timeout = idle_timeout
         self._clients: OrderedDict[str, HostClient] = OrderedDict()
@@ -66,9 +63,7 @@ class Dedicated:
         if client is None:
             if len(self._clients) >= self._capacity and not self._evict_one():
                 raise Overloaded
-            client = self._clients[stream] = HostClient(
-                partial(self._make, stream), self._on_silence
-            )
+            client = self._clients[stream] = self._client(stream)
         self._clients.move_to_end(stream)
         return client
 

@@ -16,6 +16,7 @@ from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
+from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed, RpcSilent
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,14 @@ class HostClient:
         self,
         make: Callable[[], Any],
         on_silence: Callable[[HostClient], None] | None = None,
+        place: Placed | None = None,
     ) -> None:
         """`make` gives the actor's handle: makes the actor unless it is there already.
 
         It is called in a thread, as it asks Ray's head, which may be away. `on_silence` is called
-        when the actor gives no sign of life any more.
+        when the actor gives no sign of life any more. `place` is where it is made.
         """
+        self.place = place or Placed(Anywhere(), "", "", "")
         self._on_silence = on_silence
         self._handed_over = False
         self._gained: set[int] = set()

@@ -63,6 +63,10 @@ class Metrics:
         lines += _series("http_replies_total", "counter", "Replies by route and status", replies)
         ready = [({"part": part["part"]}, int(bool(part.get("ready")))) for part in known]
         lines += _series("ready", "gauge", "Whether the part can serve", ready)
+        nodes = [
+            ({"part": part["part"], "node": part["node"]}, 1) for part in known if "node" in part
+        ]
+        lines += _series("part_node", "gauge", "The node on which the part runs", nodes)
         for name, help_text in _GAUGES.items():
             values = [({"part": part["part"]}, part[name]) for part in known if name in part]
             lines += _series(name, "gauge", help_text, values)

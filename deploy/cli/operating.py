@@ -24,7 +24,17 @@ def status(data: Data = None, as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ["part", "ready", "position", "lag", "waiting", "aggregates", "parked", "restarts"]
+    columns = [
+        "part",
+        "node",
+        "ready",
+        "position",
+        "lag",
+        "waiting",
+        "aggregates",
+        "parked",
+        "restarts",
+    ]
     table = Table(*columns, "memory MB", "error", box=None)
     for part in parts:
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""

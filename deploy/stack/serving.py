@@ -14,6 +14,7 @@ from deploy.errors import StartError
 from deploy.stack import folder, listening, ray_runtime
 from deploy.stack.display import Display
 from deploy.stack.local_ray import LocalRay
+from deploy.stack.nodes import Nodes, placing_of
 from deploy.stack.operations import Server, StackOperations
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
@@ -68,11 +69,12 @@ async def run(
             start_postgres(settings, data, parts, display),
             ray(),
         )
+        placing = placing_of(settings)
         folder.keep_private(data)  # Postgres' wheel opens it for its own user
         try:
             writes, reads = await together(
-                _write_side(settings, registry, eventstore, parts, display),
-                _read_side(settings, registry, eventstore, postgres, parts, display),
+                _write_side(settings, registry, eventstore, placing, parts, display),
+                _read_side(settings, registry, eventstore, postgres, placing, parts, display),
             )
         except RayfoldError as error:
             raise StartError(str(error)) from error
@@ -89,6 +91,7 @@ async def _write_side(
     settings: Settings,
     registry: Registry,
     eventstore: str,
+    placing: Nodes,
     parts: AsyncExitStack,
     display: Display,
 ) -> WriteSide:
@@ -104,6 +107,7 @@ async def _write_side(
                 hosts=settings.write_hosts,
                 namespace=NAMESPACE,
                 dedicated=settings.dedicated_actors,
+                placing=placing,
             ),
         )
         parts.push_async_callback(side.stop)
@@ -115,6 +119,7 @@ async def _read_side(
     registry: Registry,
     eventstore: str,
     postgres: str,
+    placing: Nodes,
     parts: AsyncExitStack,
     display: Display,
 ) -> ReadSide:
@@ -133,6 +138,7 @@ async def _read_side(
                 postgres_partitions=settings.postgres_partitions,
                 autoscale=settings.autoscale,
                 namespace=NAMESPACE,
+                placing=placing,
             ),
         )
         parts.push_async_callback(side.stop)

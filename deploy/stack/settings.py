@@ -22,6 +22,9 @@ REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
 """Orders and stock: under `rayfold.` where a wheel was installed."""
 
 
+Kind = Literal["write", "dedicated", "memory", "postgres"]
+
+
 class TokenSettings(BaseModel):
     """A bearer token, and what its bearer may do; each role includes those before it."""
 
@@ -54,6 +57,14 @@ class Settings(BaseSettings):
     autoscale: dict[str, tuple[int, int]] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
+    cpus: dict[Kind, Annotated[float, Field(ge=0)]] = {}
+    """What a part claims of its node's CPUs, by its kind, instead of 0.1 (dedicated actors 0.01) on
+    a cluster, and nothing on Ray of our own."""
+    resources: dict[Kind, dict[str, Annotated[float, Field(gt=0)]]] = {}
+    """Custom resources of Ray's that a part claims, by its kind: `{"write": {"writers": 0.1}}`."""
+    runtime_env: dict[str, Any] = {}
+    """Ray's, for all parts: `{"working_dir": "."}` or `{"py_modules": ["shop"]}` bring a domain to
+    nodes that do not have it."""
     tokens: dict[str, TokenSettings] = {}
     """By the name of their bearer, which is the principal on events. Without any, everybody may
     call who reaches the gateway, which then listens on loopback alone."""

@@ -15,6 +15,7 @@ from projections.competing.consumer import Consumer
 from projections.postgres.projector_actor import NICENESS
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.node import node_name
 
 LOOK = 0.05
 """Seconds between two looks at the table while somebody waits for it."""
@@ -58,6 +59,7 @@ class ConsumerActor:
         """For operators."""
         return {
             "pid": os.getpid(),
+            "node": node_name(),
             "memory_bytes": psutil.Process().memory_info().rss,
             **await self._running().status(),
         }

@@ -24,7 +24,7 @@ from projections.postgres.rebuild import build, connected
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
-from projections.supervision.spawning import postgres_actor, spawner
+from projections.supervision.spawning import Spawner, postgres_actor
 from rayfold import Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
@@ -131,8 +131,8 @@ class CompetingSupervisor:
         name = f"competing:{view}#{next(self._numbers)}"
         settings = self._settings
         where = settings.domain, settings.eventstore, settings.postgres
-        spawn = spawner(ConsumerActor, name, settings.namespace, *where, view)
-        return ConsumerHandle(name, "competing", [view], spawn)
+        spawn = Spawner(ConsumerActor, "postgres", name, settings, *where, view)
+        return ConsumerHandle(name, "competing", [view], spawn, spawn.place)
 
     def _builder(self, view: str, table: str) -> ActorHandle:
         name, arguments = f"build:{table}", (_builder, view, table)

@@ -22,6 +22,7 @@ from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.node import node_name
 from rayfold.runtime.rpc import Address, RpcServer
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,7 @@ class ReplicaActor:
         return {
             "incarnation": self._incarnation,
             "pid": os.getpid(),
+            "node": node_name(),
             "started": self._started,
             "memory_bytes": psutil.Process().memory_info().rss,
             **self._replica.status(),

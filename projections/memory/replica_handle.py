@@ -11,6 +11,7 @@ from projections.errors import ActorUnavailable
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.actor_handle import SILENCE, ActorHandle, Spawn
 from rayfold.runtime.batching import Batcher
+from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected
 
 BATCH = 256
@@ -21,8 +22,10 @@ QUEUE = 8192
 class ReplicaHandle(ActorHandle):
     """Queries go to it in batches, on a connection of their own."""
 
-    def __init__(self, name: str, views: Sequence[str], spawn: Spawn) -> None:
-        super().__init__(name, "memory", views, spawn)
+    def __init__(
+        self, name: str, views: Sequence[str], spawn: Spawn, place: Placed | None = None
+    ) -> None:
+        super().__init__(name, "memory", views, spawn, place)
         self._batcher: Batcher[RowQuery, RowResult | Exception] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )

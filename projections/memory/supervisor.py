@@ -15,7 +15,7 @@ from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import answering
 from projections.supervision.placements import Placements
-from projections.supervision.spawning import spawner
+from projections.supervision.spawning import Spawner
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,5 @@ class MemorySupervisor:
         of = "all" if len(views) == len(self.wanted) else "+".join(views)
         name = f"memory:{of}#{next(self._numbers)}"
         arguments = name, settings.domain, list(views), settings.eventstore, settings.postgres
-        return ReplicaHandle(
-            name, views, spawner(ReplicaActor, name, settings.namespace, *arguments)
-        )
+        spawn = Spawner(ReplicaActor, "memory", name, settings, *arguments)
+        return ReplicaHandle(name, views, spawn, spawn.place)

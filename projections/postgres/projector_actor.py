@@ -16,6 +16,7 @@ from projections.postgres.runner import ProjectionRunner
 from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.node import node_name
 
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
@@ -81,6 +82,7 @@ class ProjectorActor:
         """For operators."""
         return {
             "pid": os.getpid(),
+            "node": node_name(),
             "memory_bytes": psutil.Process().memory_info().rss,
             **self._running().status(),
         }

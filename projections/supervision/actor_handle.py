@@ -17,6 +17,7 @@ from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import LostActor, RuntimeLost
+from rayfold.runtime.placing import Anywhere, Placed
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,16 @@ Handle = TypeVar("Handle", bound="ActorHandle")
 class ActorHandle:
     """A replica, a projector or a consumer, which may die and come back meanwhile."""
 
-    def __init__(self, name: str, kind: str, views: Sequence[str], spawn: Spawn) -> None:
-        """`spawn` starts the actor, and gives Ray's handle of it."""
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        views: Sequence[str],
+        spawn: Spawn,
+        place: Placed | None = None,
+    ) -> None:
+        """`spawn` starts the actor, and gives Ray's handle of it. `place` is where it runs."""
+        self._place = place or Placed(Anywhere(), name, kind, kind)
         self.name = name
         self.kind = kind
         self.views = list(views)
@@ -141,6 +150,7 @@ class ActorHandle:
     async def end(self) -> None:
         """End it for good; whoever waits for it is told that it did not come so far."""
         self.close()
+        self._place.ended()
         try:
             async with asyncio.timeout(STOP):
                 await self._call("stop", respawn=False)
@@ -187,6 +197,7 @@ class ActorHandle:
             self._silent_since = now
         elif self._silent_since is not None and now - self._silent_since > PATIENCE:
             log.warning("a silent actor is replaced", extra={"actor": self.name})
+            self._place.suspect()
             silent = self._actor
             with suppress(RayError, ValueError):  # it is gone
                 await asyncio.to_thread(ray.kill, silent)

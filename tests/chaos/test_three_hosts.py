@@ -41,6 +41,7 @@ def test_a_cluster_loses_nothing_with_a_node_a_link_or_a_process(tmp_path: Path)
         urls = [hosts.url(host) for host in hosts.gateways]
         with hosts.outside.inside(), load(urls, hosts.token) as account:
             whole(hosts)
+            assert all(len(set(nodes)) == len(nodes) for nodes in nodes_by_kind(hosts).values())
             account.wait_for(100)
             until = time.monotonic() + SECONDS
             for fault in faults(hosts):
@@ -54,6 +55,18 @@ def test_a_cluster_loses_nothing_with_a_node_a_link_or_a_process(tmp_path: Path)
         if LONG:
             assert max(each.spell.silence for each in suffered) < SILENCE
         assert up.stop() == 0
+
+
+def nodes_by_kind(hosts: Cluster) -> dict[str, list[str]]:
+    """Return the nodes of write hosts, of memory replicas and of Postgres projectors."""
+    with hosts.client(hosts.gateways[0]) as http:
+        parts = http.get("/operators/status").json()["parts"]
+    nodes: dict[str, list[str]] = {}
+    for part in parts:
+        if "node" in part:
+            nodes.setdefault(part["kind"], []).append(part["node"])
+    print(nodes, flush=True)
+    return nodes
 
 
 def faults(hosts: Cluster) -> list[Fault]:

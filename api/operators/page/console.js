@@ -24,6 +24,7 @@ function show({ parts, errors }) {
   for (const part of parts) {
     const row = body.insertRow();
     cell(row, part.part);
+    cell(row, part.node || "");
     cell(row, part.ready ? "yes" : "no", part.ready ? "" : "no");
     cell(row, number(part.position), "number");
     cell(row, number(part.lag), "number");

@@ -8,8 +8,11 @@ from actors.placement.dedicated import Dedicated
 from actors.placement.host_client import HostClient
 
 
-def nowhere(stream: str) -> Any:
-    raise AssertionError(stream)
+def nowhere(stream: str) -> HostClient:
+    def make() -> Any:
+        raise AssertionError(stream)
+
+    return HostClient(make)
 
 
 async def removed(client: HostClient) -> None:

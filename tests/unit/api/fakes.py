@@ -100,7 +100,14 @@ class FakeOperations:
 
     def __init__(self) -> None:
         self.known: list[dict[str, Any]] = [
-            {"part": "memory:all#0", "kind": "memory", "ready": True, "position": 5, "lag": 0}
+            {
+                "part": "memory:all#0",
+                "kind": "memory",
+                "node": "one",
+                "ready": True,
+                "position": 5,
+                "lag": 0,
+            }
         ]
         self.scaled: list[tuple[str, int]] = []
         self.error: Exception | None = None

@@ -27,6 +27,7 @@ async def test_metrics_count_and_measure(gateway: Gateway) -> None:
         in lines
     )
     assert 'rayfold_position{part="memory:all#0"} 5' in lines
+    assert 'rayfold_part_node{part="memory:all#0",node="one"} 1' in lines
     sample = re.compile(r'[a-z_]+\{([a-z]+="[^"]*",?)*\} -?[0-9.]+')
     assert all(line.startswith("# ") or sample.fullmatch(line) for line in lines)
 

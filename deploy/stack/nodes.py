@@ -1,0 +1,134 @@
+"""The nodes of a Ray cluster, and which of them an actor is to run on.
+
+Ray's own strategies know an actor's neighbours by chance alone. Here each goes to the node that has
+the fewest of those that may not end together with it, then the fewest of all. The affinity is soft:
+where the node is gone or full, Ray takes another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from deploy.stack.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SUSPECT = 30.0
+"""Seconds for which a node is avoided after an actor fell silent there: Ray takes about as long to
+find out whether it is gone."""
+
+CLAIMS = {"write": 0.1, "dedicated": 0.01, "memory": 0.1, "postgres": 0.1}
+"""Of a CPU of a cluster that is shared: small, as the parts are many and mostly idle, and real, so
+that nodes without CPUs get none of them and Ray's autoscaler sees what is wanted."""
+
+
+class Node(NamedTuple):
+    """A node that is alive; `resources` is what it has in all."""
+
+    id: str
+    address: str
+    resources: Mapping[str, float] = {}
+
+
+class Nodes:
+    """Places the actors of one stack; see `rayfold.runtime.placing.Placing`."""
+
+    def __init__(
+        self,
+        alive: Callable[[], Sequence[Node]],
+        affinity: Callable[[str], Any],
+        cpus: Mapping[str, float] = CLAIMS,
+        resources: Mapping[Any, Mapping[str, float]] | None = None,
+    ) -> None:
+        """`alive` asks Ray for the nodes; `affinity` gives Ray's strategy for the id of one.
+
+        `cpus` and `resources` are claims by kind of actor.
+        """
+        self._alive = alive
+        self._affinity = affinity
+        self._cpus = cpus
+        self._resources = resources or {}
+        self._placed: dict[str, tuple[str, str]] = {}
+        """By name: the node, and whom the actor is kept apart from."""
+        self._suspects: dict[str, float] = {}
+        self._lock = threading.Lock()  # hosts are made in threads
+
+    def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
+        """See `Placing.options`."""
+        claims = {"CPU": self._cpus.get(kind, 0.0), **self._resources.get(kind, {})}
+        nodes = self._alive()
+        with self._lock:
+            self._placed.pop(name, None)
+            node = self._choose(nodes, claims, apart)
+            if node is not None:
+                self._placed[name] = node.id, apart
+        options: dict[str, Any] = {"num_cpus": claims.pop("CPU"), "resources": claims}
+        if node is not None:
+            options["scheduling_strategy"] = self._affinity(node.id)
+        return options
+
+    def suspect(self, name: str) -> None:
+        """See `Placing.suspect`."""
+        with self._lock:
+            if name in self._placed:
+                self._suspects[self._placed[name][0]] = time.monotonic() + SUSPECT
+
+    def ended(self, name: str) -> None:
+        """See `Placing.ended`."""
+        with self._lock:
+            self._placed.pop(name, None)
+
+    def _choose(
+        self, nodes: Sequence[Node], claims: Mapping[str, float], apart: str
+    ) -> Node | None:
+        now = time.monotonic()
+        near = Counter(node for node, other in self._placed.values() if other == apart)
+        all_there = Counter(node for node, _ in self._placed.values())
+        able = [node for node in nodes if _has(node, claims)]
+        return min(
+            able,
+            key=lambda node: (
+                self._suspects.get(node.id, 0.0) > now,
+                near[node.id],
+                all_there[node.id],
+            ),
+            default=None,
+        )
+
+
+def _has(node: Node, claims: Mapping[str, float]) -> bool:
+    return all(node.resources.get(name, 0.0) >= claim for name, claim in claims.items() if claim)
+
+
+def alive_nodes() -> list[Node]:
+    """Return what Ray's head knows, nothing if it does not say; blocks."""
+    import ray
+
+    try:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    except Exception as error:  # Ray raises all sorts of things here
+        log.warning("the nodes are not known", extra={"error": error})
+        return []
+    return [
+        Node(each["NodeID"], each["NodeManagerAddress"], each["Resources"])
+        for each in nodes
+        if each["Alive"]
+    ]
+
+
+def soft_affinity(node: str) -> Any:
+    """Return Ray's strategy for an actor that is to run there, or anywhere else."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def placing_of(settings: Settings) -> Nodes:
+    """Return who places the parts of a stack that is run with these settings."""
+    cpus = dict(CLAIMS if settings.ray_address else {}) | settings.cpus
+    return Nodes(alive_nodes, soft_affinity, cpus, settings.resources)

@@ -1,0 +1,12 @@
+"""The name of the node that a process runs on: a host's, or a container's."""
+
+from __future__ import annotations
+
+import socket
+from functools import cache
+
+
+@cache
+def node_name() -> str:
+    """Return it, as operators know it."""
+    return socket.gethostname()
