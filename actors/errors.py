@@ -107,5 +107,19 @@ class DecisionFailed(WriteSideError):
         self.detail = detail
 
 
+class NoSuchProcess(WriteSideError):
+    """No process of that name and key is there, or is in the state that was asked for."""
+
+    def __init__(self, name: str, key: str | None = None) -> None:
+        super().__init__(name, key)
+        self.name = name
+        self.key = key
+
+    def __str__(self) -> str:
+        if self.key is None:
+            return f"no process manager is named {self.name!r}"
+        return f"no such process {self.name!r} of key {self.key!r}"
+
+
 class BadScale(WriteSideError):
     """There cannot be so many write hosts."""

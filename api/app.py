@@ -21,6 +21,7 @@ from api.http.problems import HANDLERS
 from api.openapi.routes import openapi_handlers
 from api.operators.health import Health
 from api.operators.metrics import Metrics
+from api.operators.processes import NoProcesses, Processes, ProcessRoutes
 from api.operators.routes import Operations, OperatorRoutes
 from api.queries.history import Histories, HistoryRoutes
 from api.queries.live import live_handlers
@@ -47,6 +48,7 @@ def create_app(
     histories: Histories,
     operations: Operations,
     *,
+    processes: Processes | None = None,
     tokens: Collection[Token] = (),
     hosts: Collection[str] = (),
     limits: Limits | None = None,
@@ -69,6 +71,7 @@ def create_app(
         *live_handlers(registry, queries, endpoint),
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics).handlers(endpoint),
+        *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
         *openapi_handlers(registry, endpoint, secured=bool(tokens)),
     ]
     app = Litestar(

@@ -147,6 +147,14 @@ class ProcessRunner:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is open")
         await self._commits.tell(key, ABORT_ORDER)
 
+    def timers(self) -> list[tuple[datetime, str, str]]:
+        """Return the timeouts that processes wait for: when, whose, and which."""
+        latest: dict[tuple[str, str], tuple[int, datetime]] = {}
+        for due, key, name, number in self._timers:
+            if key in self._commits.open and number > latest.get((key, name), (0,))[0]:
+                latest[key, name] = (number, due)
+        return [(due, key, name) for (key, name), (_, due) in latest.items()]
+
     def in_memory(self, key: str) -> ProcessState | None:
         """Return a process as it is in memory, if it is."""
         return self._commits.in_memory(key)

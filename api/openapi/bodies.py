@@ -104,6 +104,70 @@ class StackStatus(Struct):
     errors: list[dict[str, Any]]
 
 
+class OpenProcess(Struct):
+    """A process that has not ended."""
+
+    process: str
+    key: str
+    status: Literal["open", "parked"]
+    error: str | None
+    next_timeout: datetime | None
+
+
+class ProcessList(Struct):
+    """Some of the processes that have not ended; `total` counts all of them."""
+
+    processes: list[OpenProcess]
+    total: int
+
+
+class ProcessRecord(Struct):
+    """What a process saw, decided, sent or got back, as its stream has it."""
+
+    type: str
+    revision: int
+    position: int
+    recorded_at: datetime | None
+    data: dict[str, Any]
+
+
+class WaitingCommand(Struct):
+    """A command that has no answer yet."""
+
+    command_id: UUID
+    command: str
+
+
+class Process(Struct):
+    """A process."""
+
+    process: str
+    key: str
+    status: Literal["open", "parked", "ended"]
+    state: dict[str, Any]
+    error: str | None
+    waiting_commands: list[WaitingCommand]
+    timeouts: dict[str, datetime]
+    parked: Annotated[list[str], Meta(description="What it broke on, and what waits behind")]
+    steps: list[ProcessRecord]
+
+
+class ScheduledTimeout(Struct):
+    """A timeout that a process has scheduled."""
+
+    due: datetime
+    process: str
+    key: str
+    timeout: str
+
+
+class ScheduleList(Struct):
+    """Some of the timeouts; `total` counts all of them."""
+
+    schedules: list[ScheduledTimeout]
+    total: int
+
+
 class Difference(Struct):
     """A row of a store that is not what the log says."""
 
@@ -174,6 +238,9 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     Processing,
     RecordedEvent,
     LoggedEvent,
+    Process,
+    ProcessList,
+    ScheduleList,
     CommandStatus,
     Health,
     StackStatus,

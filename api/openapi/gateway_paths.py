@@ -6,10 +6,22 @@ from litestar.openapi.spec import Operation, Parameter, PathItem
 
 from api.http.headers import MAX_KEY
 from api.openapi.names import OperationIds
-from api.openapi.operations import TEXT, answer, body, content, path_parameter, problems
+from api.openapi.operations import (
+    TEXT,
+    answer,
+    body,
+    content,
+    path_parameter,
+    problems,
+    query_parameter,
+)
 from api.openapi.schemas import Given
+from api.operators.processes import MAX_LIMIT
 
 _REVISION = Given(given={"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
+_LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
+_BOOLEAN = Given(given={"type": "boolean"})
+_TEXT = Given(given={"type": "string"})
 _COMMAND_ID = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY})
 _PUBLIC: list[dict[str, list[str]]] = [{}]
 
@@ -70,14 +82,24 @@ class GatewayPaths:
                 )
             )
 
-        def does(name: str, summary: str, takes: str, gives: str, status: str = "200") -> PathItem:
+        def does(
+            name: str,
+            summary: str,
+            takes: str,
+            gives: str,
+            status: str = "200",
+            unknown: bool = False,
+        ) -> PathItem:
             return PathItem(
                 post=Operation(
                     tags=["operators"],
                     summary=summary,
                     operation_id=self._ids.of("", name),
                     request_body=body(takes),
-                    responses={status: answer("Done", gives), **problems(413, 422)},
+                    responses={
+                        status: answer("Done", gives),
+                        **problems(*((404,) * unknown), 413, 422),
+                    },
                 )
             )
 
@@ -110,6 +132,34 @@ class GatewayPaths:
         paths["/operators/delete"] = does(
             "delete-stream", "Delete an aggregate's stream", "Delete", "Delete"
         )
+        limit = query_parameter("limit", _LIMIT)
+        paths["/processes"] = asks(
+            "list-processes",
+            "The processes that have not ended, the parked ones first",
+            "ProcessList",
+            query_parameter("process", _TEXT, "Of this process manager"),
+            query_parameter("parked", _BOOLEAN, "Those that are parked alone"),
+            limit,
+            unknown=True,
+        )
+        paths["/processes/{name}/{key}"] = asks(
+            "get-process",
+            "A process: its state, its steps, what waits",
+            "Process",
+            path_parameter("name"),
+            path_parameter("key"),
+            unknown=True,
+        )
+        paths["/operators/schedules"] = asks(
+            "list-schedules", "The timeouts that are due next", "ScheduleList", limit, unknown=True
+        )
+        for order, summary in (
+            ("retry", "Tell a parked process again what it broke on"),
+            ("abort", "End a process as it is"),
+        ):
+            paths[f"/operators/processes/{order}"] = does(
+                f"{order}-process", summary, "ProcessOrder", "ProcessOrder", unknown=True
+            )
         metrics = content("Prometheus' text format", {"text/plain": TEXT})
         paths["/metrics"] = PathItem(
             get=Operation(

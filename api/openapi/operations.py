@@ -24,7 +24,10 @@ _TOKEN = Given(given={"type": "string", "pattern": "^[0-9]{1,18}$"})
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY}),
+    Given(
+        # What is in it beside spaces and quotes, which are taken off.
+        given={"type": "string", "pattern": r'[^\s"]', "minLength": 1, "maxLength": MAX_KEY}
+    ),
     "The command id; a repeat gives the first receipt",
 )
 _REVISION = {"type": "string", "pattern": '^"[0-9]{1,18}"$'}

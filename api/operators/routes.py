@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
@@ -12,9 +12,11 @@ from litestar.handlers import HTTPRouteHandler
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler, Method
 from api.http.pages import page_handlers
-from api.http.problems import Problem, invalid_field, malformed
+from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
+from api.operators.bodies import read_body
 from api.operators.metrics import Metrics
+from api.operators.processes import ProcessOrder
 from api.operators.recent_errors import RecentErrors
 
 
@@ -67,7 +69,6 @@ class Operations(Protocol):
 
 
 _REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
-Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 class Rebuild(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,7 +105,7 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True):
     n: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 64})]
 
 
-REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale, Delete)
+REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale, Delete, ProcessOrder)
 """The bodies that operators send."""
 
 
@@ -157,7 +158,7 @@ class OperatorRoutes:
         return json_reply({"differences": await self._operations.verify()})
 
     async def _scale(self, call: Call) -> Reply:
-        wanted = await _body(call, Scale)
+        wanted = await read_body(call, Scale)
         await self._operations.scale(wanted.target, wanted.n)
         return json_reply({"target": wanted.target, "n": wanted.n})
 
@@ -165,7 +166,7 @@ class OperatorRoutes:
         return json_reply({"rebuilds": self._operations.rebuilds()})
 
     async def _rebuild(self, call: Call) -> Reply:
-        wanted = await _body(call, Rebuild)
+        wanted = await read_body(call, Rebuild)
         return json_reply(self._operations.rebuild(wanted.view), 202)
 
     async def _parked(self, call: Call) -> Reply:
@@ -182,23 +183,14 @@ class OperatorRoutes:
         return json_reply(event)
 
     async def _replay(self, call: Call) -> Reply:
-        wanted = await _body(call, Replay)
+        wanted = await read_body(call, Replay)
         return json_reply({"replayed": await self._operations.replay(wanted.view, wanted.key)})
 
     async def _discard(self, call: Call) -> Reply:
-        wanted = await _body(call, Discard)
+        wanted = await read_body(call, Discard)
         return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
 
     async def _delete(self, call: Call) -> Reply:
-        wanted = await _body(call, Delete)
+        wanted = await read_body(call, Delete)
         await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone})
-
-
-async def _body(call: Call, shape: type[Shape]) -> Shape:
-    try:
-        return msgspec.json.decode(await call.body(), type=shape)
-    except msgspec.ValidationError as error:
-        raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(f"the body is no JSON: {error}") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
+    from actors.processes.process_side import ProcessSide
     from actors.write_side import WriteSide
     from projections.read_side import ReadSide
 
@@ -21,15 +22,27 @@ class Server(Protocol):
 class StackOperations:
     """See `api.operators.Operations`."""
 
-    def __init__(self, writes: WriteSide, reads: ReadSide, servers: Sequence[Server]) -> None:
+    def __init__(
+        self,
+        writes: WriteSide,
+        reads: ReadSide,
+        processes: ProcessSide,
+        servers: Sequence[Server],
+    ) -> None:
         self._writes = writes
+        self._processes = processes
         self._reads = reads
         self._servers = servers
 
     async def parts(self) -> list[dict[str, Any]]:
         """See `Operations.parts`."""
         servers = [server.status() for server in self._servers]
-        return [*await self._writes.status(), *self._reads.monitor.status(), *servers]
+        return [
+            *await self._writes.status(),
+            *self._processes.status(),
+            *self._reads.monitor.status(),
+            *servers,
+        ]
 
     async def scale(self, target: str, count: int) -> None:
         """See `Operations.scale`."""

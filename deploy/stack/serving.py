@@ -23,6 +23,7 @@ from rayfold import RayfoldError, Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 
 if TYPE_CHECKING:
+    from actors.processes.process_side import ProcessSide
     from actors.write_side import WriteSide
     from projections.read_side import ReadSide
 
@@ -76,6 +77,7 @@ async def run(
                 _write_side(settings, registry, eventstore, placing, parts, display),
                 _read_side(settings, registry, eventstore, postgres, placing, parts, display),
             )
+            processes = await _processes(registry, eventstore, writes, parts)
         except RayfoldError as error:
             raise StartError(str(error)) from error
     servers: list[Server] = [store, database]
@@ -83,7 +85,14 @@ async def run(
     servers.append(local)
     keep_going(local.watch([writes, reads], take_signals), parts)
     await _serve(
-        settings, registry, data, writes, reads, StackOperations(writes, reads, servers), stop
+        settings,
+        registry,
+        data,
+        writes,
+        reads,
+        processes,
+        StackOperations(writes, reads, processes, servers),
+        stop,
     )
 
 
@@ -145,12 +154,26 @@ async def _read_side(
         return side
 
 
+async def _processes(
+    registry: Registry, eventstore: str, writes: WriteSide, parts: AsyncExitStack
+) -> ProcessSide:
+    """Run the process managers here: they wait for answers, and compute next to nothing."""
+    from actors.processes.process_side import ProcessSide
+    from eventstore.kurrentdb.log import EventLog
+
+    side = ProcessSide(registry, EventLog(eventstore), writes.bus)
+    await side.start()
+    parts.push_async_callback(side.stop)  # before the write side
+    return side
+
+
 async def _serve(
     settings: Settings,
     registry: Registry,
     data: Path,
     writes: WriteSide,
     reads: ReadSide,
+    processes: ProcessSide,
     operations: StackOperations,
     stop: asyncio.Event,
 ) -> None:
@@ -164,6 +187,7 @@ async def _serve(
         reads.bus,
         reads.history,
         operations,
+        processes=processes,
         tokens=[
             Token(name, each.token.get_secret_value(), Role[each.role.upper()])
             for name, each in settings.tokens.items()

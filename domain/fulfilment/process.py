@@ -8,6 +8,7 @@ stock is never released for one that may still be shipped.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -64,7 +65,10 @@ class Fulfilment(
 ):
     """One order's."""
 
-    payment_timeout: ClassVar[timedelta] = timedelta(minutes=15)
+    payment_timeout: ClassVar[timedelta] = timedelta(
+        seconds=float(os.environ.get("FULFILMENT_PAYMENT_TIMEOUT", "900"))
+    )
+    """A deployment may have another, in seconds."""
 
     @staticmethod
     def evolve(state: FulfilmentState, happened: FulfilmentPast) -> FulfilmentState:

@@ -55,6 +55,8 @@ async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
                 command_id=ORDER_ID,
                 stream=f"order-{ORDER_ID}",
                 revision=1,
+                name="fulfilment",
+                key=ORDER_ID,
             )
             reply = await gateway.http.request(method, url)
             assert reply.status_code != 405, path

@@ -39,7 +39,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
 def test_every_path_of_the_gateway_is_in_the_reference() -> None:
     page = (REFERENCE / "http.md").read_text()
     told = set(re.findall(r"^\| `(?:GET|POST) (/[^`]*)`", page, re.MULTILINE))
-    ours = ("/commands", "/queries", "/health", "/metrics", "/operators")
+    ours = ("/commands", "/queries", "/health", "/metrics", "/operators", "/processes")
     described = {
         path for path in openapi(Registry.load("domain"))["paths"] if path.startswith(ours)
     }

@@ -1,0 +1,26 @@
+"""Bodies that operators send, read into the shape that a route takes."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from api.http.endpoint import Call
+from api.http.problems import invalid_field, malformed
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+async def read_body(call: Call, shape: type[Shape]) -> Shape:
+    """Return the body.
+
+    Raises:
+        Problem: 400 where it is no JSON, 422 where it has another shape.
+    """
+    try:
+        return msgspec.json.decode(await call.body(), type=shape)
+    except msgspec.ValidationError as error:
+        raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(f"the body is no JSON: {error}") from error

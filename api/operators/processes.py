@@ -1,0 +1,133 @@
+"""Routes for processes: what is open, what one has seen and done, and what operators decide."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from api.http.auth import Role
+from api.http.endpoint import Call, Endpoint
+from api.http.problems import Problem, invalid_field
+from api.http.reply import Reply, json_reply
+from api.operators.bodies import read_body
+
+MAX_LIMIT = 1000
+LIMIT = 100
+
+
+class Processes(Protocol):
+    """See `actors.processes.process_side.ProcessSide`."""
+
+    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+        """Return the processes that have not ended."""
+        ...
+
+    def schedules(self, limit: int) -> dict[str, Any]:
+        """Return the timeouts that are due next."""
+        ...
+
+    async def show(self, name: str, key: str) -> dict[str, Any]:
+        """Return a process; raise `RayfoldError` where there is none."""
+        ...
+
+    async def retry(self, name: str, key: str) -> None:
+        """Tell a parked process again what it broke on."""
+        ...
+
+    async def abort(self, name: str, key: str) -> None:
+        """End a process as it is."""
+        ...
+
+
+class NoProcesses:
+    """Those of a gateway that runs none."""
+
+    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+        """See `Processes.list`."""
+        return {"processes": [], "total": 0}
+
+    def schedules(self, limit: int) -> dict[str, Any]:
+        """See `Processes.schedules`."""
+        return {"schedules": [], "total": 0}
+
+    async def show(self, name: str, key: str) -> dict[str, Any]:
+        """See `Processes.show`."""
+        raise Problem(404, "not-found", f"there is no process {name!r} of key {key!r}")
+
+    async def retry(self, name: str, key: str) -> None:
+        """See `Processes.retry`."""
+        await self.show(name, key)
+
+    async def abort(self, name: str, key: str) -> None:
+        """See `Processes.abort`."""
+        await self.show(name, key)
+
+
+class ProcessOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """Which process is told again what it is parked on, or ended as it is."""
+
+    process: str
+    key: str
+
+
+class ProcessRoutes:
+    """Handlers over the processes of a stack."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return the handlers; all are for operators: states hold what the domain knows."""
+        operator = Role.OPERATOR
+        return [
+            endpoint.handler("GET", "/processes", self._list, operator),
+            endpoint.handler("GET", "/processes/{name}/{key}", self._show, operator),
+            endpoint.handler("GET", "/operators/schedules", self._schedules, operator),
+            endpoint.handler("POST", "/operators/processes/retry", self._retry, operator),
+            endpoint.handler("POST", "/operators/processes/abort", self._abort, operator),
+        ]
+
+    async def _list(self, call: Call) -> Reply:
+        given = _given(call, "process", "parked", "limit")
+        parked = given.get("parked", "false")
+        if parked not in ("true", "false"):
+            raise invalid_field("parked", "is true or false")
+        return json_reply(
+            self._processes.list(given.get("process"), parked=parked == "true", limit=_limit(given))
+        )
+
+    async def _show(self, call: Call) -> Reply:
+        return json_reply(await self._processes.show(call.path["name"], call.path["key"]))
+
+    async def _schedules(self, call: Call) -> Reply:
+        return json_reply(self._processes.schedules(_limit(_given(call, "limit"))))
+
+    async def _retry(self, call: Call) -> Reply:
+        wanted = await read_body(call, ProcessOrder)
+        await self._processes.retry(wanted.process, wanted.key)
+        return json_reply({"process": wanted.process, "key": wanted.key})
+
+    async def _abort(self, call: Call) -> Reply:
+        wanted = await read_body(call, ProcessOrder)
+        await self._processes.abort(wanted.process, wanted.key)
+        return json_reply({"process": wanted.process, "key": wanted.key})
+
+
+def _given(call: Call, *known: str) -> dict[str, str]:
+    pairs = parse_qsl(call.query_string.decode("latin-1"), keep_blank_values=True)
+    for name, _ in pairs:
+        if name not in known:
+            raise invalid_field(name, "is no parameter of this path")
+    if len(given := dict(pairs)) < len(pairs):
+        raise invalid_field(pairs[-1][0], "is given more than once")
+    return given
+
+
+def _limit(given: dict[str, str]) -> int:
+    text = given.get("limit", str(LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_LIMIT):
+        raise invalid_field("limit", f"is a number from 1 to {MAX_LIMIT}")
+    return int(text)

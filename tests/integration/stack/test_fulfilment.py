@@ -1,0 +1,162 @@
+"""Fulfilments in a whole stack, by HTTP and by the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.stack import Stack, rayfold
+
+PAYMENT_TIMEOUT = 20.0
+"""Seconds: more than the tests take from an order's reservation to its payment."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack in which orders have to be paid soon."""
+    data = tmp_path_factory.mktemp("fulfilment") / "data"
+    made = Stack(data, FULFILMENT_PAYMENT_TIMEOUT=str(PAYMENT_TIMEOUT))
+    made.start()
+    yield made
+    assert made.stop() == 0
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of it."""
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        yield client
+
+
+def test_an_order_is_reserved_paid_and_shipped(http: httpx.Client) -> None:
+    tea, cup = stocked(http), stocked(http)
+    order = placed(http, tea, cup)
+    wait_for(lambda: stage(http, order) == "awaiting-payment")
+    assert [available(http, sku) for sku in (tea, cup)] == [4, 4]
+    assert http.post(f"/orders/{order}/pay").status_code == 202
+    wait_for(lambda: stage(http, order) == "shipped")
+    wait_for(lambda: process(http, order)["status"] == "ended")
+    told = process(http, order)
+    assert told["state"]["shipped"] is True
+    assert told["steps"][0]["type"] == "ProcessSawEvent"
+    sent = [
+        each["command"]
+        for step in told["steps"]
+        for each in step["data"].get("decided", ())
+        if each["type"] == "send"
+    ]
+    assert sent == ["reserve-stock", "reserve-stock", "ship-order"]
+
+
+def test_an_order_without_stock_for_its_second_line_is_compensated(http: httpx.Client) -> None:
+    tea = stocked(http)
+    order = placed(http, tea, f"lacking-{uuid4()}")
+    wait_for(lambda: stage(http, order) == "cancelled")
+    wait_for(lambda: available(http, tea) == 5)
+    wait_for(lambda: process(http, order)["status"] == "ended")
+    types = [step["type"] for step in process(http, order)["steps"]]
+    assert "ProcessCommandRejected" in types
+
+
+def test_an_unpaid_order_is_compensated_after_its_timeout(http: httpx.Client, stack: Stack) -> None:
+    tea = stocked(http)
+    order = placed(http, tea)
+    wait_for(lambda: stage(http, order) == "awaiting-payment")
+    due = json.loads(told_by(stack, "schedules", "list", "--json"))["schedules"]
+    assert order in [each["key"] for each in due]
+    wait_for(lambda: stage(http, order) == "cancelled")
+    wait_for(lambda: available(http, tea) == 5)
+
+
+def test_an_order_that_does_not_ask_for_it_is_left_alone(http: httpx.Client) -> None:
+    order = placed(http, "nothing", fulfil=False)
+    for step in ("pay", "ship"):
+        assert http.post(f"/orders/{order}/{step}").status_code == 202
+    assert http.get(f"/processes/fulfilment/{order}").status_code == 404
+
+
+def test_it_goes_on_after_a_restart(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        tea = stocked(http)
+        order = placed(http, tea)
+        wait_for(lambda: stage(http, order) == "awaiting-payment")
+    stack.kill()
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        wait_for(lambda: stage(http, order) == "cancelled")
+        wait_for(lambda: available(http, tea) == 5)
+        assert http.get("/operators/verify").json() == {"differences": []}
+        parts = http.get("/operators/status").json()["parts"]
+        [part] = [each for each in parts if each["kind"] == "process"]
+        assert (part["ready"], part["parked"]) == (True, 0)
+
+
+def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: Stack) -> None:
+    order = placed(http, stocked(http))
+    wait_for(lambda: stage(http, order) == "awaiting-payment")
+    assert f"fulfilment {order} open" in told_by(stack, "processes", "list")
+    shown = json.loads(told_by(stack, "processes", "show", "fulfilment", order))
+    assert shown["timeouts"].keys() == {"payment"}
+    assert "aborted" in told_by(stack, "processes", "abort", "fulfilment", order)
+    assert process(http, order)["status"] == "ended"
+    refused = ran(stack, "processes", "retry", "fulfilment", order)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def stocked(http: httpx.Client) -> str:
+    sku = f"sku-{uuid4()}"
+    receipt = http.post(f"/stock/{sku}/receive", json={"quantity": 5})
+    assert receipt.status_code == 202
+    return sku
+
+
+def placed(http: httpx.Client, *skus: str, fulfil: bool = True) -> str:
+    order = str(uuid4())
+    assert http.post("/orders", json={"order_id": order, "customer_id": "a"}).status_code == 202
+    for sku in skus:
+        line = {"sku": sku, "quantity": 1, "unit_price_cents": 450}
+        assert http.post(f"/orders/{order}/lines", json=line).status_code == 202
+    body = {"fulfil": True} if fulfil else None
+    assert http.post(f"/orders/{order}/place", json=body).status_code == 202
+    return order
+
+
+def stage(http: httpx.Client, order: str) -> str | None:
+    answer = http.get(f"/fulfilments/{order}")
+    return str(answer.json()["stage"]) if answer.status_code == 200 else None
+
+
+def available(http: httpx.Client, sku: str) -> int:
+    return int(http.get(f"/stock/{sku}").json()["available"])
+
+
+def process(http: httpx.Client, order: str) -> dict[str, Any]:
+    answer = http.get(f"/processes/fulfilment/{order}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def ran(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*rayfold(), *arguments, "--data", str(stack.data)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def told_by(stack: Stack, *arguments: str) -> str:
+    done = ran(stack, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it is not so within the time"
+        time.sleep(0.05)
