@@ -58,6 +58,7 @@ class ProcessSide:
             {
                 "part": f"process:{name}#0",
                 "kind": "process",
+                "serves": False,
                 "ready": not (status := runner.status())["error"],
                 **status,
             }
