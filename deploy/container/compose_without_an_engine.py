@@ -255,6 +255,11 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
 
     waited("an order is seen", (seen() for _ in iter(int, 1)), containers)
 
+    # As Prometheus asks, by an address and with the operator's token.
+    status, text, _ = containers.ask(gateways[0], "/metrics", env["OPERATOR_TOKEN"])
+    if status != 200 or "rayfold_ready" not in text:
+        raise SystemExit(f"no metrics: {status} {text[:200]}")
+
     containers.kill("ray-head")
     answered = since = time.monotonic()
     gap, count, failed = 0.0, 0, 0

@@ -105,14 +105,14 @@ def spread_table(scenario: Scenario) -> str:
     return table(["skew", *heads, "8 stores", "the hottest aggregate"], rows)
 
 
-def loss_table(scenario: Scenario, measured: Measured) -> str:
-    """Return what the loss of a host costs."""
+def loss_table(scenario: Scenario, measured: Measured, hosts: Sequence[int] = (4, 16, 64)) -> str:
+    """Return what the loss of one of so many hosts costs."""
     rows = []
-    for hosts in (4, 16, 64):
+    for count in hosts:
         for busy in (0.3, 0.6):
-            found = lost_host(hosts, busy, scenario.aggregates, 0.8, measured)
+            found = lost_host(count, busy, scenario.aggregates, 0.8, measured)
             seconds = f"{found.seconds:.1f}" if found.seconds < MOST else f"over {MOST:.0f}"
-            rows.append((hosts, f"{busy:.0%}", found.inherited, f"{found.folded:,}", seconds))
+            rows.append((count, f"{busy:.0%}", found.inherited, f"{found.folded:,}", seconds))
     heads = ["hosts", "busy before", "shards that one heir takes", "aggregates that it folds"]
     return table([*heads, "seconds until nothing waits"], rows)
 

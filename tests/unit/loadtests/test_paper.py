@@ -126,7 +126,8 @@ def test_the_page_has_the_tables_that_the_program_prints(balance: float) -> None
     assert flows_table(MEASURED, BOUNDS, balance, readers=10) in page
     assert plans_table(SCENARIO, MEASURED, BOUNDS, balance) in page
     assert spread_table(SCENARIO) in page
-    assert loss_table(SCENARIO, MEASURED).splitlines()[0] in page
+    # The others take seconds.
+    assert all(line in page for line in loss_table(SCENARIO, MEASURED, [16]).splitlines())
 
 
 def test_the_page_on_sizes_has_these_constants() -> None:
