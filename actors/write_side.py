@@ -26,6 +26,7 @@ from actors.placement.shards import Moves, ShardTable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Anywhere, Placed, Placing
 from rayfold.runtime.rpc import RpcDisconnected
 
@@ -223,7 +224,7 @@ class WriteSide:
             async with asyncio.timeout(START_TIMEOUT):
                 await asyncio.gather(*(self._answer(client) for client in clients))
         except (TimeoutError, RayError, RpcDisconnected) as error:
-            raise WriteSideError(f"a write host does not come up: {error!r}") from error
+            raise WriteSideError(f"a write host does not come up: {why_not_made(error)}") from error
 
     async def _answer(self, client: HostClient) -> None:
         actor = await client.actor()

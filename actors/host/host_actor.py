@@ -15,10 +15,11 @@ from actors.envelope import Envelope, Outcome
 from actors.host.host import Host, HostLimits
 from actors.host.shard import shard_of
 from eventstore.kurrentdb.log import EventLog
-from rayfold import NotFound, Refused, Registry, Rejected
+from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.rpc import Address, RpcServer
 
 SWEEP_INTERVAL = 5.0
@@ -35,7 +36,7 @@ class HostActor:
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
-        self._registry = Registry.load(domain)
+        self._registry = load_domain(domain)
         self._limits = limits
         collect_rarely()
         log_to_stderr()

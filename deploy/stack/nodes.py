@@ -121,6 +121,13 @@ def alive_nodes() -> list[Node]:
     ]
 
 
+def cluster_nodes() -> tuple[str, list[Node]]:
+    """Return the address of our own node, and all that are alive; blocks."""
+    import ray
+
+    return ray.util.get_node_ip_address(), alive_nodes()  # type: ignore[no-untyped-call]
+
+
 def soft_affinity(node: str) -> Any:
     """Return Ray's strategy for an actor that is to run there, or anywhere else."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

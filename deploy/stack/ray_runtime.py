@@ -28,11 +28,14 @@ def start(
     namespace: str,
     wanted: Callable[[], bool] = lambda: True,
     data: Path | None = None,
+    *,
+    runtime_env: dict[str, Any] | None = None,
 ) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Blocks.
 
     Ray of our own is for this machine and its owner alone: it listens on loopback, and asks for
-    the token that is kept in `data`, if that is given. It reads its environment when it is
+    the token that is kept in `data`, if that is given. A cluster is shown the token that stands
+    in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. It reads its environment when it is
     imported: nothing may have done that before, or it would know of no token.
 
     Raises:
@@ -49,10 +52,12 @@ def start(
         "namespace": namespace,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
+        **({"runtime_env": runtime_env} if runtime_env else {}),
     }
     if address or data is None:
         # Explicit, as a local start turns token authentication on and joining one does not.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+        os.environ.setdefault("RAY_AUTH_MODE", "token" if address and token else "disabled")
     if address:
         options = common | {"address": address}
     else:

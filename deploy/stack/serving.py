@@ -14,8 +14,9 @@ from deploy.errors import StartError
 from deploy.stack import folder, listening, ray_runtime
 from deploy.stack.display import Display
 from deploy.stack.local_ray import LocalRay
-from deploy.stack.nodes import Nodes, placing_of
+from deploy.stack.nodes import Nodes, cluster_nodes, placing_of
 from deploy.stack.operations import Server, StackOperations
+from deploy.stack.reaching import check_cluster
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
 from deploy.stack.starting import in_thread, keep_going, together
@@ -56,13 +57,22 @@ async def run(
     display = Display()
 
     def start_ray() -> None:
-        ray_runtime.start(settings.ray_address, NAMESPACE, lambda: not stop.is_set(), data)
+        ray_runtime.start(
+            settings.ray_address,
+            NAMESPACE,
+            lambda: not stop.is_set(),
+            data,
+            runtime_env=settings.runtime_env,
+        )
 
     async def ray() -> None:
         with display.part("ray"):
             parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
             await in_thread(start_ray)
             take_signals()
+            if settings.ray_address:
+                here, nodes = await in_thread(cluster_nodes)
+                check_cluster(nodes, here, settings.eventstore, settings.postgres)
 
     with display.shown():
         (eventstore, store), (postgres, database), _ = await together(

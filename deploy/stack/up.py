@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deploy.errors import StartError
 from deploy.stack import descendants, folder, listening
+from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
 from rayfold import DomainError, Registry
@@ -30,6 +31,8 @@ async def up(settings: Settings) -> int:
     registry = _registry(settings.domain)
     with folder.locked(settings.data) as data:
         listening.check(settings.host, settings.port, open_to_all=not settings.tokens)
+        if settings.ray_address:
+            check_ray(settings.ray_address)
         _end_leftovers(data, "a process of an earlier stack was left and is ended")
         descendants.mark_descendants(data)
         try:

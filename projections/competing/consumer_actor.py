@@ -13,9 +13,9 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.competing.consumer import Consumer
 from projections.postgres.projector_actor import NICENESS
-from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
 
 LOOK = 0.05
 """Seconds between two looks at the table while somebody waits for it."""
@@ -29,7 +29,7 @@ class ConsumerActor:
         collect_rarely()
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
-        registry = Registry.load(domain)
+        registry = load_domain(domain)
         declared = registry.views[view]
         self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
         self._working: asyncio.Task[None] | None = None

@@ -20,9 +20,9 @@ from projections.memory.replica import Replica
 from projections.memory.table import Copied
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
-from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.rpc import Address, RpcServer
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class ReplicaActor:
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
         self._postgres = postgres
-        self._registry = Registry.load(domain)
+        self._registry = load_domain(domain)
         self._replica = Replica(self._registry, views, self._store)
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}

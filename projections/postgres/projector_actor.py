@@ -14,9 +14,9 @@ from eventstore.port import Log
 from projections.poison import Parked
 from projections.postgres.runner import ProjectionRunner
 from projections.supervision.progress import Progress
-from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
 
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
@@ -56,7 +56,7 @@ class ProjectorActor:
         os.nice(NICENESS)
         collect_rarely()
         self._store: Log = EventLog(eventstore)
-        self._projector = make(Registry.load(domain), self._store, dsn, *arguments)
+        self._projector = make(load_domain(domain), self._store, dsn, *arguments)
         self._following: asyncio.Task[None] | None = None
 
     async def reached(self, position: int, timeout: float) -> int:

@@ -17,6 +17,7 @@ from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import LostActor, RuntimeLost
+from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
 
 log = logging.getLogger(__name__)
@@ -283,5 +284,5 @@ async def answering(handles: Sequence[ActorHandle]) -> None:
             await asyncio.gather(*(handle._call("status") for handle in handles))
     except (TimeoutError, ActorUnavailable) as error:
         await asyncio.gather(*(handle.end() for handle in handles))
-        raise ActorUnavailable(f"an actor does not come up: {named(error)}") from error
+        raise ActorUnavailable(f"an actor does not come up: {why_not_made(error)}") from error
     await asyncio.gather(*(handle.look() for handle in handles))

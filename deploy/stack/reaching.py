@@ -1,0 +1,92 @@
+"""Whether this machine reaches Ray's cluster, and the cluster what this machine has."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from deploy.errors import StartError
+from deploy.stack.nodes import Node
+
+CONNECT = 5.0
+"""Seconds in which Ray's head accepts."""
+
+
+def check_ray(address: str) -> None:
+    """Check an address of Ray before anything is started: Ray itself tries for minutes.
+
+    Raises:
+        StartError: nobody listens there, or it is none.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise StartError(f"--ray-address is HOST:PORT of Ray's head, or auto: {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise StartError(f"no Ray answers at {address} ({error}): check --ray-address") from error
+
+
+def check_cluster(
+    nodes: Sequence[Node], here: str, eventstore: str | None, postgres: str | None
+) -> None:
+    """Check that parts on other nodes reach the stores, and we and they each other.
+
+    `here` is the address of our own node. `eventstore` and `postgres` are what was given.
+
+    Raises:
+        StartError: they would not.
+    """
+    elsewhere = [node.address for node in nodes if node.address != here]
+    if not elsewhere:
+        return
+    others = ", ".join(elsewhere[:3]) + (", …" if len(elsewhere) > 3 else "")
+    loopback = [node.address for node in nodes if _is_loopback(node.address)]
+    if loopback or _is_loopback(here):
+        raise StartError(
+            f"Ray has a node on {here if _is_loopback(here) else loopback[0]}, which others "
+            f"({others}) do not reach: start Ray there with --node-ip-address"
+        )
+    for option, given, hosts in (
+        ("--eventstore", eventstore, _hosts_of(eventstore)),
+        ("--postgres", postgres, _hosts_of(postgres)),
+    ):
+        if given is None:
+            raise StartError(
+                f"Ray has nodes elsewhere ({others}), which do not reach what is started here: "
+                f"give {option}"
+            )
+        local = [host for host in hosts if not host or _is_loopback(host)]
+        if local:
+            raise StartError(
+                f"Ray has nodes elsewhere ({others}), which do not reach {local[0] or 'a socket'} "
+                f"of this machine: give {option} with an address that they do"
+            )
+
+
+def _hosts_of(url: str | None) -> list[str]:
+    """Return the hosts of a URI that may have several; an empty one stands for a socket."""
+    if url is None:
+        return []
+    if "://" not in url:  # of libpq: `host=… port=…`
+        pairs = dict(word.split("=", 1) for word in url.split() if "=" in word)
+        return pairs.get("host", "").split(",")
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return [_host(each) for each in hosts]
+
+
+def _host(text: str) -> str:
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("/")

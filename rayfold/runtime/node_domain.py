@@ -1,0 +1,41 @@
+"""The domain as a node has it, and what is told where a node has it not."""
+
+from __future__ import annotations
+
+import re
+
+from rayfold import DomainError, Registry
+from rayfold.runtime.node import node_name
+
+ADVICE = "install it there, or bring it with RAYFOLD_RUNTIME_ENV"
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ADDRESS = re.compile(r"\bip=([0-9a-fA-F.:]+)")
+
+
+def load_domain(package: str) -> Registry:
+    """Return the domain, in the process of an actor.
+
+    Raises:
+        DomainError: this node has it not, or what it has is wrong; the node is named.
+    """
+    try:
+        return Registry.load(package)
+    except DomainError as error:
+        first, *more = error.mistakes
+        raise DomainError(f"node {node_name()} does not run it: {first}: {ADVICE}", *more) from None
+
+
+def why_not_made(error: BaseException) -> str:
+    """Return in one line why an actor did not come up; Ray's own words are its whole traceback."""
+    text = _COLOURS.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    if "Traceback" not in text and "creation task" not in text:
+        return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    cause = named[-1] if named else lines[-1]
+    cause = re.sub(r"^[\w.]*\bDomainError: ", "", cause)
+    if cause.startswith("ModuleNotFoundError"):
+        node = _ADDRESS.search(text)
+        cause = f"node {node[1] if node else 'unknown'} does not run it: {cause}: {ADVICE}"
+    return cause

@@ -1,0 +1,73 @@
+"""What is refused at the start, in one line, as it would never work on a cluster."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from deploy.errors import StartError
+from deploy.stack.nodes import Node
+from deploy.stack.reaching import check_cluster, check_ray
+
+HERE, THERE, LOOPBACK = (Node(each, each) for each in ("10.0.0.1", "10.0.0.2", "127.0.0.1"))
+STORE = "kdb://10.0.0.1:2113?Tls=false"
+POSTGRES = "postgresql://user:p%40ss@10.0.0.1:5432/postgres"
+
+
+@pytest.mark.parametrize(
+    ("eventstore", "postgres"),
+    [
+        (STORE, POSTGRES),
+        ("kdb://admin:changeit@one:2113,two:2113,three:2113", "postgresql://database/postgres"),
+        ("kdb+discover://cluster.example:2113", "host=database port=5432"),
+        ("kdb://[fd00::1]:2113", "postgresql://[fd00::1]/postgres"),
+    ],
+)
+def test_stores_that_other_nodes_may_reach_are_taken(eventstore: str, postgres: str) -> None:
+    check_cluster([HERE, THERE], HERE.address, eventstore, postgres)
+
+
+@pytest.mark.parametrize(
+    ("eventstore", "postgres", "told"),
+    [
+        (None, POSTGRES, "10.0.0.2.* give --eventstore"),
+        (STORE, None, "10.0.0.2.* give --postgres"),
+        ("kdb://127.0.0.1:2113", POSTGRES, "127.0.0.1 .* --eventstore"),
+        ("kdb://one:2113,localhost:2113", POSTGRES, "localhost .* --eventstore"),
+        (STORE, "postgresql://[::1]:5432/postgres", "::1 .* --postgres"),
+        (STORE, "postgresql:///postgres", "a socket .* --postgres"),
+        (STORE, "host=/run/postgresql dbname=x", "/run/postgresql .* --postgres"),
+    ],
+)
+def test_stores_that_other_nodes_do_not_reach_are_refused(
+    eventstore: str | None, postgres: str | None, told: str
+) -> None:
+    with pytest.raises(StartError, match=told):
+        check_cluster([HERE, THERE], HERE.address, eventstore, postgres)
+
+
+def test_a_cluster_of_this_machine_alone_may_have_everything_here() -> None:
+    for node in (HERE, LOOPBACK):
+        check_cluster([node], node.address, None, "postgresql://127.0.0.1/postgres")
+
+
+def test_a_node_on_loopback_beside_others_is_refused() -> None:
+    for here in (HERE, LOOPBACK):
+        with pytest.raises(StartError, match=r"node on 127\.0\.0\.1.*--node-ip-address"):
+            check_cluster([HERE, LOOPBACK], here.address, STORE, POSTGRES)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "ray://10.0.0.1:10001", ":6379", "head:gcs"])
+def test_what_is_no_address_of_a_head_is_refused(address: str) -> None:
+    with pytest.raises(StartError, match="HOST:PORT"):
+        check_ray(address)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_ray(f"127.0.0.1:{port}")
+    with pytest.raises(StartError, match=f"no Ray answers at 127.0.0.1:{port}"):
+        check_ray(f"127.0.0.1:{port}")
+    check_ray("auto")
