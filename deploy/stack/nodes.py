@@ -22,8 +22,13 @@ SUSPECT = 30.0
 """Seconds for which a node is avoided after an actor fell silent there: Ray takes about as long to
 find out whether it is gone."""
 
-CLAIMS = {"write": 0.1, "dedicated": 0.01, "memory": 0.1, "postgres": 0.1}
-"""Of a CPU of a cluster that is shared: small, as the parts are many and mostly idle, and real, so
+CLAIMS: Mapping[str, Mapping[str, float]] = {
+    "write": {"CPU": 0.1},
+    "dedicated": {"CPU": 0.01},
+    "memory": {"CPU": 0.1},
+    "postgres": {"CPU": 0.1},
+}
+"""On a cluster that is shared: small, as the parts are many and mostly idle, and real, so
 that nodes without CPUs get none of them and Ray's autoscaler sees what is wanted."""
 
 
@@ -42,17 +47,15 @@ class Nodes:
         self,
         alive: Callable[[], Sequence[Node]],
         affinity: Callable[[str], Any],
-        cpus: Mapping[str, float] = CLAIMS,
-        resources: Mapping[Any, Mapping[str, float]] | None = None,
+        claims: Mapping[str, Mapping[str, float]] = CLAIMS,
     ) -> None:
         """`alive` asks Ray for the nodes; `affinity` gives Ray's strategy for the id of one.
 
-        `cpus` and `resources` are claims by kind of actor.
+        `claims` are by kind of actor: `CPU`, and custom resources.
         """
         self._alive = alive
         self._affinity = affinity
-        self._cpus = cpus
-        self._resources = resources or {}
+        self._claims = claims
         self._placed: dict[str, tuple[str, str]] = {}
         """By name: the node, and whom the actor is kept apart from."""
         self._suspects: dict[str, float] = {}
@@ -60,7 +63,7 @@ class Nodes:
 
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
         """See `Placing.options`."""
-        claims = {"CPU": self._cpus.get(kind, 0.0), **self._resources.get(kind, {})}
+        claims = {"CPU": 0.0, **self._claims.get(kind, {})}
         nodes = self._alive()
         with self._lock:
             self._placed.pop(name, None)
@@ -137,5 +140,7 @@ def soft_affinity(node: str) -> Any:
 
 def placing_of(settings: Settings) -> Nodes:
     """Return who places the parts of a stack that is run with these settings."""
-    cpus = dict(CLAIMS if settings.ray_address else {}) | settings.cpus
-    return Nodes(alive_nodes, soft_affinity, cpus, settings.resources)
+    claims = {kind: dict(claim) for kind, claim in CLAIMS.items() if settings.ray_address}
+    for kind, given in settings.claims.items():
+        claims[kind] = claims.get(kind, {}) | given
+    return Nodes(alive_nodes, soft_affinity, claims)

@@ -57,11 +57,10 @@ class Settings(BaseSettings):
     autoscale: dict[str, tuple[int, int]] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
-    cpus: dict[Kind, Annotated[float, Field(ge=0)]] = {}
-    """What a part claims of its node's CPUs, by its kind, instead of 0.1 (dedicated actors 0.01) on
-    a cluster, and nothing on Ray of our own."""
-    resources: dict[Kind, dict[str, Annotated[float, Field(gt=0)]]] = {}
-    """Custom resources of Ray's that a part claims, by its kind: `{"write": {"writers": 0.1}}`."""
+    claims: dict[Kind, dict[str, Annotated[float, Field(ge=0)]]] = {}
+    """What a part claims of its node, by its kind: `{"write": {"CPU": 0.5, "writers": 0.1}}`, CPUs
+    and custom resources of Ray's. Without it 0.1 of a CPU (dedicated actors 0.01) on a cluster, and
+    nothing on Ray of our own."""
     runtime_env: dict[str, Any] = {}
     """Ray's, for all parts: `{"working_dir": "."}` or `{"py_modules": ["shop"]}` bring a domain to
     nodes that do not have it."""

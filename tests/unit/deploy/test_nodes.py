@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.stack import nodes as module
-from deploy.stack.nodes import Node, Nodes
+from deploy.stack.nodes import CLAIMS, Node, Nodes
 
 THREE = [Node(name, f"10.0.0.{at}", {"CPU": 4.0}) for at, name in enumerate("abc", 1)]
 
@@ -82,8 +82,8 @@ def test_ended_actors_take_no_place(three: Cluster) -> None:
 def test_a_node_without_what_is_claimed_gets_nothing() -> None:
     head, big = Node("head", "10.0.0.1", {"CPU": 0.0}), THREE[1]
     own = Node("own", "10.0.0.4", {"CPU": 4.0, "writers": 1.0})
-    claims = {"resources": {"write": {"writers": 0.1}}}
-    cluster = Cluster(head, big, own, **claims)
+    claims = CLAIMS | {"write": {"CPU": 0.1, "writers": 0.1}}
+    cluster = Cluster(head, big, own, claims=claims)
     assert {cluster.place(f"write#{number}") for number in range(3)} == {"own"}
     assert {cluster.place(f"memory#{number}", "memory") for number in range(3)} == {"b", "own"}
 
@@ -94,7 +94,7 @@ def test_where_no_node_has_what_is_claimed_ray_waits_for_one() -> None:
 
 
 def test_nothing_is_claimed_where_all_is_one_machine() -> None:
-    cluster = Cluster(Node("here", "127.0.0.1", {"CPU": 2.0}), cpus={})
+    cluster = Cluster(Node("here", "127.0.0.1", {"CPU": 2.0}), claims={})
     for number in range(64):
         options = cluster.nodes.options(f"write#{number}", "write", "write")
         assert options == {"num_cpus": 0.0, "resources": {}, "scheduling_strategy": "here"}
