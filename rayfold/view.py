@@ -167,7 +167,7 @@ class ViewDefinition:
 
         Raises:
             TypeError: a fold gave something else than a row of this view, or None.
-            ValueError: the row holds NaN or infinity.
+            ValueError: the row holds NaN or infinity, or another key than its own.
             Exception: whatever the author's code raises.
         """
         event, _, revision, position, _ = recorded
@@ -181,6 +181,11 @@ class ViewDefinition:
             row = self._after(row, each, key)
         if row is None:
             return None
+        found = getattr(row, self.key)
+        if found != key and key_text(found) != key_text(key):
+            raise ValueError(
+                f"the fold gave a row of the key {found!r}, where {self.key} is {key!r}"
+            )
         if self._is_inexact:
             _refuse_not_finite(row)
             row = self._plainly_written(row)

@@ -6,11 +6,13 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
 from deploy.stack.joined_raylet import JoinedRaylet
+from deploy.stack.raylet_wait import TIMEOUTS, raylet_within
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +76,18 @@ def start(
     import ray
 
     global _joined
-    for last in (False, False, True):
+    for attempt, timeout in enumerate(TIMEOUTS, start=1):
         try:
-            ray.init(**options)
+            with nullcontext() if address else raylet_within(timeout):
+                ray.init(**options)
             if address:
                 _joined = JoinedRaylet(_raylet_socket())
         except (Exception, SystemExit) as error:  # Ray raises all sorts of things here
             ray.shutdown()
-            if last or not wanted():
+            if attempt == len(TIMEOUTS) or not wanted():
                 where = f"at {address}" if address else "on this machine"
                 raise StartError(f"Ray did not start {where}: {error}") from error
-            # About one local start in fifty ends with a GCS and no raylet; the next one is fine.
+            log.warning("Ray did not start and is tried again", extra={"error": error})
         else:
             return
 

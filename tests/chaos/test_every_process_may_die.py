@@ -1,7 +1,7 @@
 """`kill -9` of everything that `up` starts, alone and in pairs: noticed, made good, nothing lost.
 
 `make test` kills each once and some pairs. `RAYFOLD_CHAOS_KILLS=3` kills each three times, and all
-pairs; the table that it prints is the one in the documentation.
+pairs, and asserts how long that takes; the table that it prints is the one in the documentation.
 """
 
 from __future__ import annotations
@@ -111,10 +111,9 @@ def test_every_process_may_die(tmp_path: Path) -> None:
     assert stack.stdout.read() in (b"", None), "Ray prints to our standard output"
     assert descendants(stack.data.resolve()) == []
     assert [each for each in kills if each.lost or each.doubled] == []
-    assert [each for each in kills if each.noticed > NOTICED] == []
-    # One local start of Ray in some fifty fails by itself and is tried again after half a minute.
-    slow = [each for each in kills if each.good > GOOD]
-    assert len(slow) <= 1 + len(kills) // 20, slow
+    if KILLS:  # a machine that is shared may stall for seconds, so only when it is asked for
+        assert [each for each in kills if each.noticed > NOTICED] == []
+        assert [each for each in kills if each.good > GOOD] == []
 
 
 def kill(stack: Stack, names: tuple[str, ...]) -> Kill:

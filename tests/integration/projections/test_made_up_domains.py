@@ -1,7 +1,7 @@
 """Whatever a domain declares and holds, all stores agree with the log: also after a restart and
 a rebuild, and with poison in it.
 
-`RAYFOLD_MADE_UP=500` tries so many domains; seeds that failed once are kept as examples.
+`RAYFOLD_MADE_UP=500` tries so many domains.
 """
 
 from __future__ import annotations

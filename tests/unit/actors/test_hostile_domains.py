@@ -99,7 +99,7 @@ async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int
         ("another", f"Poured.cup is '{OTHER}', another aggregate's id"),
         ("undeclared", "Elsewhere, which is not among the events of CupAggregate"),
         ("nan", "NaN"),
-        ("infinity", "Infinity"),
+        ("infinity", "Poured.litres cannot be inf"),
         ("without end", f"more than {MAX_EVENTS} events"),
         ("midway", "ZeroDivisionError"),
         ("bad fold", "LookupError"),

@@ -1,0 +1,97 @@
+"""A start of our own Ray that gives no raylet is broken off, and another one is tried.
+
+About one start in sixty under load leaves a process that never comes to its own log: the GCS, the
+raylet, or an agent that the raylet waits for. Ray waits half a minute for each, without a look at
+whether the process lives. Here it waits for seconds, and a dead process ends the wait at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from deploy.errors import StartError
+
+TIMEOUTS = (8.0, 15.0, 30.0)
+"""Seconds for a raylet to register, at the first, second and third attempt."""
+
+LOOK = 0.05
+"""Seconds between two looks."""
+
+GCS_TIMEOUT = 1.0
+"""Seconds for an answer of the GCS."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def raylet_within(timeout: float) -> Iterator[None]:
+    """Let a local `ray.init` inside fail with `StartError` unless its raylet is there in time.
+
+    What a start that fails has begun is killed, as Ray would leave it behind.
+    """
+    from ray._private import services
+    from ray._private.node import Node
+
+    nodes: list[Any] = []
+    deadline = time.monotonic() + timeout
+    start: Callable[..., Any] = Node.start_head_processes
+    get_node: Callable[..., Any] = services.get_node
+
+    def start_and_note(node: Any) -> None:
+        nodes.append(node)
+        start(node)
+
+    def get_node_in_time(address: str, node_id: str) -> Any:
+        # Ray's own question is answered by a raylet, or after half a minute: this one at once.
+        while not _has_registered(nodes[-1], node_id):
+            for kind in _ended(nodes[-1]):
+                raise StartError(f"its {kind} ended as it started")
+            if time.monotonic() > deadline:
+                raise StartError(f"no raylet came up in {timeout:.0f} s")
+            time.sleep(LOOK)
+        return get_node(address, node_id)
+
+    variable = "RAY_gcs_server_port_wait_time_s"
+    before = os.environ.get(variable)
+    os.environ[variable] = str(int(timeout))
+    patches: list[tuple[Any, str, Any]] = [
+        (Node, "start_head_processes", start_and_note),
+        (services, "get_node", get_node_in_time),
+    ]
+    for where, name, patch in patches:
+        setattr(where, name, patch)
+    try:
+        yield
+    except BaseException:
+        for node in nodes:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        raise
+    finally:
+        for (where, name, _), true in zip(patches, (start, get_node), strict=True):
+            setattr(where, name, true)
+        os.environ.pop(variable)
+        if before is not None:
+            os.environ[variable] = before
+
+
+def _has_registered(node: Any, node_id: str) -> bool:
+    try:
+        known = node.get_gcs_client().get_all_node_info(timeout=GCS_TIMEOUT)
+    except Exception as error:  # Ray raises all sorts of things here
+        log.info("the GCS does not say which nodes there are", extra={"error": error})
+        return False
+    return any(each.hex() == node_id for each in known)
+
+
+def _ended(node: Any) -> list[str]:
+    processes: Callable[[], Any] = node.all_processes.items
+    return [
+        str(kind)
+        for kind, started in processes()
+        if any(each.process.poll() is not None for each in started)
+    ]

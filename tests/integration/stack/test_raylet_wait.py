@@ -1,0 +1,60 @@
+"""A local start of Ray whose raylet dies, or hangs before its first word, is tried again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys, time
+
+from deploy.stack import ray_runtime
+
+ray_runtime._stay_on_loopback()
+from ray._private import services
+
+true_raylet, tried = services.RAYLET_EXECUTABLE, []
+start_raylet = services.start_raylet
+
+def first_fails(*arguments, **options):
+    services.RAYLET_EXECUTABLE = true_raylet if tried else sys.argv[1]
+    started = start_raylet(*arguments, **options)
+    tried.append(started.process)
+    return started
+
+services.start_raylet = first_fails
+ray_runtime.TIMEOUTS = (float(sys.argv[2]), 60.0, 60.0)
+since = time.monotonic()
+ray_runtime.start(None, "test")
+seconds = time.monotonic() - since
+found = {"attempts": len(tried), "left": tried[0].poll() is None, "seconds": seconds}
+ray_runtime.stop()
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    ("instead", "timeout"), [("exit 1", 60.0), ("exec sleep 600", 3.0)], ids=["dies", "hangs"]
+)
+def test_a_start_without_a_raylet_is_broken_off(
+    tmp_path: Path, instead: str, timeout: float
+) -> None:
+    raylet = tmp_path / "raylet"
+    raylet.write_text(f"#!/bin/sh\n{instead}\n")
+    raylet.chmod(0o755)
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(raylet), str(timeout)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout.splitlines()[-1])
+    print(f"started in {found['seconds']:.1f} s")
+    assert found["attempts"] == 2
+    assert not found["left"], "a raylet of the attempt before lives on"
