@@ -79,7 +79,8 @@ class Things(View, name="things", key="thing", indexes=("text",)):
     @staticmethod
     @on(WasPut)
     def put(thing: Things, event: WasPut) -> Things:
-        return thing.replace(number=event.number, text=event.text)
+        # Unlike `replace`, this does not look at what it is given.
+        return thing.model_copy(update={"number": event.number, "text": event.text})
 
 
 class Counts(View, name="counts", key="thing"):
