@@ -67,14 +67,14 @@ class ShardTable:
     def _settle(self) -> Moves:
         """Leave shards at home, or where they are, or take them to whoever has the fewest."""
         there = [host for host in range(self._hosts) if host not in self._away]
-        if not there:
-            return {}
         before, homeless = list(self._host), []
         for shard, home in enumerate(self._home):
             if home in there:
                 self._host[shard] = home
-            elif self._host[shard] not in there:
+            elif there and self._host[shard] not in there:
                 homeless.append(shard)
+            elif self._host[shard] >= self._hosts:  # nobody is there, and it was removed
+                self._host[shard] = home
         load = {host: self.count(host) for host in there}
         for shard in homeless:
             host = min(load, key=load.__getitem__)

@@ -28,7 +28,7 @@ POLL = 5.0
 SILENCE = 2.0
 """Seconds without an answer after which an actor counts as not ready."""
 
-PATIENCE = 6.0
+PATIENCE = 4.0
 """Seconds after which one that is silent is ended, and started again: it is stopped, or hangs."""
 
 START = 60.0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.placement.shards import SHARDS, ShardTable, shard_of
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.lists(st.integers(1, 64), max_size=6))
 def test_every_host_gets_its_share_and_few_move(first: int, changes: list[int]) -> None:
     table = ShardTable(first)
@@ -28,6 +29,7 @@ def test_every_host_gets_its_share_and_few_move(first: int, changes: list[int]) 
         hosts = number
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.data())
 def test_shards_of_hosts_that_are_away_are_at_others_and_go_home_again(
     hosts: int, data: st.DataObject
@@ -56,3 +58,31 @@ def test_the_last_host_keeps_all_shards_though_it_is_away() -> None:
     assert (table.count(0), table.count(1)) == (0, SHARDS)
     table.rejoin(0)
     assert (table.count(0), table.count(1)) == (SHARDS, 0)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.lists(st.tuples(st.sampled_from("ars"), st.integers(0, 5))))
+def test_whatever_happens_shards_are_at_hosts_that_are_there_if_any_is(
+    hosts: int, happens: list[tuple[str, int]]
+) -> None:
+    table, away = ShardTable(hosts), set[int]()
+    names = {shard_of(f"order-{number}"): f"order-{number}" for number in range(10_000)}
+    for what, host in happens:
+        before = {shard: table.host_of(name) for shard, name in names.items()}
+        if what == "s":
+            hosts = host + 1
+            away = {each for each in away if each < hosts}
+            moves = table.spread(hosts)
+        elif host >= hosts:
+            continue
+        elif what == "a":
+            away.add(host)
+            moves = table.lose(host)
+        else:
+            away.discard(host)
+            moves = table.rejoin(host)
+        after = {shard: table.host_of(name) for shard, name in names.items()}
+        assert set(after.values()) <= (set(range(hosts)) - away or set(range(hosts)))
+        moved = {shard for shard in names if before[shard] != after[shard]}
+        assert moved == {shard for shards in moves.values() for shard in shards}
+        assert all(after[shard] == to for to, shards in moves.items() for shard in shards)
