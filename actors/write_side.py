@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
@@ -26,7 +26,7 @@ from actors.placement.shards import Moves, ShardTable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
-from rayfold.runtime.node_domain import why_not_made
+from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed, Placing
 from rayfold.runtime.rpc import RpcDisconnected
 
@@ -227,8 +227,18 @@ class WriteSide:
             raise WriteSideError(f"a write host does not come up: {why_not_made(error)}") from error
 
     async def _answer(self, client: HostClient) -> None:
-        actor = await client.actor()
-        await actor.status.remote()
+        while True:
+            actor = await client.actor()
+            try:
+                await actor.status.remote()
+            except ActorDiedError as error:
+                if broke_while_made(error):
+                    raise
+                # The name may still lead to one that was ended just now (ray#44083).
+                client.renew()
+                await asyncio.sleep(RETURN_INTERVAL)
+            else:
+                return
 
     def _go_around(self, client: HostClient) -> None:
         """Let others have the shards of a host until it answers again, as it may soon."""

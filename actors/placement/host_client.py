@@ -81,7 +81,7 @@ class HostClient:
         self.outstanding = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._rpc = RpcClient(self._address, self._fell_silent)
+        self._rpc = self._new_rpc()
         self._attempts: set[asyncio.Task[Any]] = set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send,
@@ -186,7 +186,7 @@ class HostClient:
         self.hangs = self._has_come_up = False
         self.heard_at = time.monotonic()
         self._rpc.close()
-        self._rpc = RpcClient(self._address, self._fell_silent)
+        self._rpc = self._new_rpc()
         for attempt in self._attempts:
             attempt.cancel()
 
@@ -244,7 +244,13 @@ class HostClient:
             if not self.outstanding:
                 self._idle.set()
 
-    def _fell_silent(self) -> None:
+    def _new_rpc(self) -> RpcClient:
+        rpc = RpcClient(self._address, lambda: self._fell_silent(rpc))
+        return rpc
+
+    def _fell_silent(self, rpc: RpcClient) -> None:
+        if rpc is not self._rpc:  # the actor before was meant
+            return
         self.hangs = True
         self.error = RpcSilent.__name__
         if self._on_silence is not None:

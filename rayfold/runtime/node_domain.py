@@ -9,6 +9,11 @@ from rayfold.runtime.node import node_name
 
 ADVICE = "install it there, or bring it with RAYFOLD_RUNTIME_ENV"
 
+LONGEST = 500
+"""Characters of Ray's words, where they are not about an error of ours."""
+
+_MADE = "creation task"
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\bip=([0-9a-fA-F.:]+)")
 
@@ -26,13 +31,18 @@ def load_domain(package: str) -> Registry:
         raise DomainError(f"node {node_name()} does not run it: {first}: {ADVICE}", *more) from None
 
 
+def broke_while_made(error: BaseException) -> bool:
+    """Return whether an actor died of an error in its own beginning: the next would as well."""
+    return _MADE in str(error)
+
+
 def why_not_made(error: BaseException) -> str:
     """Return in one line why an actor did not come up; Ray's own words are its whole traceback."""
     text = _COLOURS.sub("", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    if "Traceback" not in text and "creation task" not in text:
-        return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if "Traceback" not in text and _MADE not in text:
+        return ": ".join([type(error).__name__, *([" ".join(lines)[:LONGEST]] if lines else [])])
     cause = named[-1] if named else lines[-1]
     cause = re.sub(r"^[\w.]*\bDomainError: ", "", cause)
     if cause.startswith("ModuleNotFoundError"):

@@ -6,7 +6,7 @@ import pytest
 
 from rayfold import DomainError
 from rayfold.runtime.node import node_name
-from rayfold.runtime.node_domain import load_domain, why_not_made
+from rayfold.runtime.node_domain import broke_while_made, load_domain, why_not_made
 
 OF_RAY = """The actor died because of an error raised in its creation task, \
 \x1b[36mray::HostActor.__init__()\x1b[39m (pid=7, ip=10.77.0.2, actor_id=0a, repr=<HostActor>)
@@ -37,6 +37,8 @@ def test_why_an_actor_was_not_made_is_one_line_that_names_the_node() -> None:
     assert "10.77.0.3" in bare
     assert "'actors'" in bare
     assert "\n" not in told + bare
+    assert broke_while_made(RuntimeError(OF_RAY))
+    assert not broke_while_made(RuntimeError("The actor died unexpectedly"))
 
 
 def test_other_reasons_are_told_as_they_are() -> None:
