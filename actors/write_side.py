@@ -52,12 +52,14 @@ MAX_HOSTS = 64
 @dataclass(frozen=True)
 class WriteSettings:
     """`domain` is a package, `eventstore` a URI. `dedicated` bounds actors of their own
-    (55 MB each); `dedicated_idle` is in seconds."""
+    (55 MB each); `dedicated_idle` is in seconds. `stack_id` is in the name of every actor: stacks
+    of one namespace share none."""
 
     domain: str
     eventstore: str
     hosts: int = 1
     namespace: str = "rayfold"
+    stack_id: str = ""
     dedicated: int = 24
     dedicated_idle: float = 60.0
     limits: HostLimits = field(default_factory=HostLimits)
@@ -310,7 +312,7 @@ class WriteSide:
         return (
             ray.remote(HostActor)
             .options(
-                name=name,
+                name=name.replace(":", f":{settings.stack_id}:", 1),
                 namespace=settings.namespace,
                 get_if_exists=True,
                 **place.options(),

@@ -25,3 +25,12 @@ class ReadSettings:
     autoscale: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     namespace: str = "rayfold"
     placing: Placing = field(default_factory=Anywhere)
+    stack_id: str = ""
+    """In the name of every actor: stacks of one namespace share none."""
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    """What operators have set, by target of `rayfold scale`; goes before the numbers above."""
+
+    def number(self, store: str, view: str) -> int:
+        """Return how often a view is kept in `memory`, or partitioned in `postgres`."""
+        default = self.memory_replicas if store == "memory" else self.postgres_partitions
+        return self.wanted.get(f"{store}:{view}", self.wanted.get(store, default))

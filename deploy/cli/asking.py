@@ -8,17 +8,24 @@ from typing import Annotated, Any
 import typer
 
 Data = Annotated[Path | None, typer.Option(help="The data folder; .rayfold by default.")]
+Url = Annotated[
+    str | None, typer.Option(help="Of a gateway elsewhere; else that of the data folder.")
+]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
-def ask(data: Path | None, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Return the answer of the gateway of a data folder; without a body it is a GET.
+def ask(data: Path | None, url: str | None, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Return the answer of the gateway at a URL, else of a data folder; without a body, to a GET.
 
     Raises:
         StartError: no gateway, or one that says no.
     """
     from deploy.cli import gateway_client
+    from deploy.stack.folder import gateway_of
     from deploy.stack.settings import load
 
-    settings = load(data=data)
-    return gateway_client.ask(settings.data, path, body, token=settings.own_token)
+    # Whoever says which folder means that one, whatever the environment says.
+    settings = load(data=data, url=url)
+    at = settings.url if url is not None or data is None else None
+    gateway = at or gateway_of(settings.data)
+    return gateway_client.ask(gateway.rstrip("/"), path, body, token=settings.own_token)

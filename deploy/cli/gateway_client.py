@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
-from deploy.stack.folder import gateway_of
 
 TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
 
 
 def ask(
-    data: Path, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+    gateway: str, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
 ) -> Any:
     """Return the gateway's JSON answer.
 
     Raises:
         StartError: no gateway, or one that says no; the message is its problem's detail.
     """
-    url = gateway_of(data) + path
+    url = gateway + path
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.asking import Data, Json, ask
+from deploy.cli.asking import Data, Json, Url, ask
 
 app = typer.Typer()
 
 
 @app.command()
-def status(data: Data = None, as_json: Json = False) -> None:
+def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """Show every part: state, positions, lag."""
-    parts = ask(data, "/operators/status")["parts"]
+    parts = ask(data, url, "/operators/status")["parts"]
     if as_json:
         typer.echo(json.dumps({"parts": parts}))
         return
@@ -60,18 +60,18 @@ def _poison(part: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-def scale(target: str, n: int, data: Data = None) -> None:
+def scale(target: str, n: int, data: Data = None, url: Url = None) -> None:
     """Set the number of: write, memory, postgres, memory:VIEW, postgres:VIEW."""
-    ask(data, "/operators/scale", {"target": target, "n": n})
+    ask(data, url, "/operators/scale", {"target": target, "n": n})
     typer.echo(f"{target}: {n}")
 
 
 @app.command()
-def rebuild(view: str, data: Data = None) -> None:
+def rebuild(view: str, data: Data = None, url: Url = None) -> None:
     """Rebuild a view, or a SQL projection, in every store that keeps it, while it serves."""
     from deploy.cli.rebuild_progress import follow_rebuild
 
-    follow_rebuild(partial(ask, data), view)
+    follow_rebuild(partial(ask, data, url), view)
 
 
 @app.command()
@@ -82,19 +82,20 @@ def delete(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     data: Data = None,
+    url: Url = None,
 ) -> None:
     """Delete an aggregate's stream, with its snapshots and its rows in all views."""
     if not yes:
         how = "for good" if tombstone else "so that its id begins again"
         typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
-    ask(data, "/operators/delete", {"stream": stream, "tombstone": tombstone})
+    ask(data, url, "/operators/delete", {"stream": stream, "tombstone": tombstone})
     typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
 
 
 @app.command()
-def verify(data: Data = None, as_json: Json = False) -> None:
+def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
-    differences = ask(data, "/operators/verify")["differences"]
+    differences = ask(data, url, "/operators/verify")["differences"]
     if as_json:
         typer.echo(json.dumps({"differences": differences}))
     else:

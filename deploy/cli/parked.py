@@ -8,16 +8,16 @@ from urllib.parse import quote
 
 import typer
 
-from deploy.cli.asking import Data, Json, ask
+from deploy.cli.asking import Data, Json, Url, ask
 from deploy.errors import StartError
 
 app = typer.Typer(help="What is parked behind an event that cannot be folded.")
 
 
 @app.command("list")
-def parked_list(data: Data = None, as_json: Json = False) -> None:
+def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """List the rows and streams that are parked, and on which event."""
-    found = ask(data, "/operators/parked")["parked"]
+    found = ask(data, url, "/operators/parked")["parked"]
     if as_json:
         typer.echo(json.dumps({"parked": found}))
         return
@@ -35,19 +35,20 @@ def parked_show(
     view: str,
     key: Annotated[str, typer.Argument(help="Or its stream.")],
     data: Data = None,
+    url: Url = None,
 ) -> None:
     """Show the event on which a row is parked, with its error, as JSON."""
     from projections.poison import shown
 
     found = [
         each
-        for each in ask(data, "/operators/parked")["parked"]
+        for each in ask(data, url, "/operators/parked")["parked"]
         if each["view"] == view and key in (each["key"], shown(each["key"]), each["stream"])
     ]
     if not found:
         raise StartError(f"nothing is parked in {view!r} under {key!r}")
     for each in found:
-        event = ask(data, f"/operators/events/{quote(each['stream'])}/{each['revision']}")
+        event = ask(data, url, f"/operators/events/{quote(each['stream'])}/{each['revision']}")
         typer.echo(json.dumps({**each, "event": event}, indent=2))
 
 
@@ -56,9 +57,10 @@ def parked_replay(
     view: str,
     key: Annotated[str, typer.Argument(help="All of the view without.")] = "",
     data: Data = None,
+    url: Url = None,
 ) -> None:
     """Fold parked events again; exits 1 if one broke again."""
-    replayed = ask(data, "/operators/replay", {"view": view, "key": key})["replayed"]
+    replayed = ask(data, url, "/operators/replay", {"view": view, "key": key})["replayed"]
     _say_whether_parked(replayed, "folded")
 
 
@@ -67,9 +69,10 @@ def parked_discard(
     view: str,
     key: Annotated[str, typer.Argument(help="Or its stream.")],
     data: Data = None,
+    url: Url = None,
 ) -> None:
     """Do without the event, for good, and fold on behind it; exits 1 if a later one broke."""
-    discarded = ask(data, "/operators/discard", {"view": view, "key": key})["discarded"]
+    discarded = ask(data, url, "/operators/discard", {"view": view, "key": key})["discarded"]
     _say_whether_parked(discarded, "discarded")
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from deploy.cli.asking import Data, Json, ask
+from deploy.cli.asking import Data, Json, Url, ask
 
 app = typer.Typer(help="Processes: what goes on between aggregates.")
 schedules = typer.Typer(help="Timeouts that processes have scheduled.")
@@ -22,13 +22,14 @@ def processes_list(
     parked: Annotated[bool, typer.Option("--parked", help="Those that are parked alone.")] = False,
     limit: Limit = 100,
     data: Data = None,
+    url: Url = None,
     as_json: Json = False,
 ) -> None:
     """List the processes that have not ended, the parked ones first."""
     asked: dict[str, Any] = {"parked": str(parked).lower(), "limit": limit}
     if process:
         asked["process"] = process
-    found = ask(data, f"/processes?{urlencode(asked)}")
+    found = ask(data, url, f"/processes?{urlencode(asked)}")
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -39,33 +40,35 @@ def processes_list(
 
 
 @app.command("show")
-def processes_show(process: str, key: str, data: Data = None) -> None:
+def processes_show(process: str, key: str, data: Data = None, url: Url = None) -> None:
     """Show a process as JSON: its state, what waits, and each of its steps."""
-    found = ask(data, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")
+    found = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")
     typer.echo(json.dumps(found, indent=2))
 
 
 @app.command("retry")
-def processes_retry(process: str, key: str, data: Data = None) -> None:
+def processes_retry(process: str, key: str, data: Data = None, url: Url = None) -> None:
     """Tell a parked process again what it broke on, and then what waits behind."""
-    ask(data, "/operators/processes/retry", {"process": process, "key": key})
-    status = ask(data, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")["status"]
+    ask(data, url, "/operators/processes/retry", {"process": process, "key": key})
+    status = ask(data, url, f"/processes/{quote(process, safe='')}/{quote(key, safe='')}")["status"]
     typer.echo(f"{process} {key}: {status}")
     if status == "parked":
         raise typer.Exit(1)
 
 
 @app.command("abort")
-def processes_abort(process: str, key: str, data: Data = None) -> None:
+def processes_abort(process: str, key: str, data: Data = None, url: Url = None) -> None:
     """End a process as it is: nothing is told to it any more, what is not sent never is."""
-    ask(data, "/operators/processes/abort", {"process": process, "key": key})
+    ask(data, url, "/operators/processes/abort", {"process": process, "key": key})
     typer.echo(f"{process} {key}: aborted")
 
 
 @schedules.command("list")
-def schedules_list(limit: Limit = 100, data: Data = None, as_json: Json = False) -> None:
+def schedules_list(
+    limit: Limit = 100, data: Data = None, url: Url = None, as_json: Json = False
+) -> None:
     """List the timeouts that are due next."""
-    found = ask(data, f"/operators/schedules?{urlencode({'limit': limit})}")
+    found = ask(data, url, f"/operators/schedules?{urlencode({'limit': limit})}")
     if as_json:
         typer.echo(json.dumps(found))
         return

@@ -23,6 +23,9 @@ def up(
     postgres: Annotated[str | None, typer.Option(help="DSN; else a server of our own.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster; else our own.")] = None,
     domain: Annotated[str | None, typer.Option(help="The package to run.")] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="The stack's name, and Ray's namespace; rayfold by default.")
+    ] = None,
 ) -> None:
     """Start everything that is not given, and serve until Ctrl-C."""
     import uvloop
@@ -40,6 +43,7 @@ def up(
         postgres=postgres,
         ray_address=ray_address,
         domain=domain,
+        stack=stack,
     )
     try:
         code = uvloop.run(run(settings))

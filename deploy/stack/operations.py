@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
@@ -28,7 +28,10 @@ class StackOperations:
         reads: ReadSide,
         processes: ProcessSide,
         servers: Sequence[Server],
+        note: Callable[[str, int], Awaitable[None]],
     ) -> None:
+        """`note` keeps what was scaled over a restart."""
+        self._note = note
         self._writes = writes
         self._processes = processes
         self._reads = reads
@@ -50,6 +53,7 @@ class StackOperations:
             await self._writes.scale(count)
         else:
             await self._reads.scaling.scale(target, count)
+        await self._note(target, count)
 
     async def verify(self) -> list[dict[str, Any]]:
         """See `Operations.verify`."""

@@ -7,15 +7,17 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
-from deploy.stack import folder, listening, ray_runtime
+from deploy.stack import folder, listening, ray_runtime, wanted
 from deploy.stack.display import Display
 from deploy.stack.local_ray import LocalRay
 from deploy.stack.nodes import Nodes, cluster_nodes, placing_of
 from deploy.stack.operations import Server, StackOperations
+from deploy.stack.owning import Owned, own
 from deploy.stack.reaching import check_cluster
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from projections.read_side import ReadSide
 
 log = logging.getLogger(__name__)
-
-NAMESPACE = "rayfold"
 
 CATCH_UP_TIMEOUT = 30.0
 """Seconds that the gateway, which serves already, waits for the views before it says `ready`."""
@@ -59,7 +59,7 @@ async def run(
     def start_ray() -> None:
         ray_runtime.start(
             settings.ray_address,
-            NAMESPACE,
+            settings.stack,
             lambda: not stop.is_set(),
             data,
             runtime_env=settings.runtime_env,
@@ -83,9 +83,13 @@ async def run(
         placing = placing_of(settings)
         folder.keep_private(data)  # Postgres' wheel opens it for its own user
         try:
+            with display.part("stack"):
+                owned = await own(settings, registry, eventstore, postgres, data, parts, stop.set)
             writes, reads = await together(
-                _write_side(settings, registry, eventstore, placing, parts, display),
-                _read_side(settings, registry, eventstore, postgres, placing, parts, display),
+                _write_side(settings, owned, registry, eventstore, placing, parts, display),
+                _read_side(
+                    settings, owned, registry, eventstore, postgres, placing, parts, display
+                ),
             )
             processes = await _processes(registry, eventstore, writes, parts)
         except RayfoldError as error:
@@ -101,13 +105,14 @@ async def run(
         writes,
         reads,
         processes,
-        StackOperations(writes, reads, processes, servers),
+        StackOperations(writes, reads, processes, servers, partial(wanted.note, postgres)),
         stop,
     )
 
 
 async def _write_side(
     settings: Settings,
+    owned: Owned,
     registry: Registry,
     eventstore: str,
     placing: Nodes,
@@ -123,8 +128,9 @@ async def _write_side(
             WriteSettings(
                 settings.domain,
                 eventstore,
-                hosts=settings.write_hosts,
-                namespace=NAMESPACE,
+                hosts=owned.wanted.get("write", settings.write_hosts),
+                namespace=settings.stack,
+                stack_id=owned.stack_id,
                 dedicated=settings.dedicated_actors,
                 placing=placing,
             ),
@@ -135,6 +141,7 @@ async def _write_side(
 
 async def _read_side(
     settings: Settings,
+    owned: Owned,
     registry: Registry,
     eventstore: str,
     postgres: str,
@@ -156,7 +163,9 @@ async def _read_side(
                 postgres_reads=settings.postgres_reads,
                 postgres_partitions=settings.postgres_partitions,
                 autoscale=settings.autoscale,
-                namespace=NAMESPACE,
+                wanted=owned.wanted,
+                namespace=settings.stack,
+                stack_id=owned.stack_id,
                 placing=placing,
             ),
         )

@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         env_prefix="RAYFOLD_", toml_file="rayfold.toml", extra="forbid"
     )
 
+    stack: str = Field(default="rayfold", pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    """The stack's name, which is its namespace in Ray: its database is for that name alone."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^/]+")
+    """Of the gateway that the command line asks; that of the data folder without it."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     data: Path = Path(".rayfold")

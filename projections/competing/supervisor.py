@@ -45,7 +45,7 @@ class CompetingSupervisor:
         self._views: dict[str, ViewDefinition] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"
         }
-        self.wanted = dict.fromkeys(self._views, settings.postgres_partitions)
+        self.wanted = {view: settings.number("postgres", view) for view in self._views}
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:

@@ -29,7 +29,7 @@ class MemorySupervisor:
         self._placements = placements
         self._numbers = count()
         views = [view.name for view in registry.views.values() if "memory" in view.stores]
-        self.wanted = dict.fromkeys(views, settings.memory_replicas)
+        self.wanted = {view: settings.number("memory", view) for view in views}
 
     async def start(self) -> None:
         """Start the replicas.

@@ -40,7 +40,7 @@ class PostgresSupervisor:
         }
         """Views that stop as a whole: one projector folds all of their keys, so that it can."""
         self.wanted = {
-            name: 1 if name in self.undivided else settings.postgres_partitions
+            name: 1 if name in self.undivided else settings.number("postgres", name)
             for name in self._views
         }
         self._changing = asyncio.Lock()

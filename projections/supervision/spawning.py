@@ -25,6 +25,7 @@ class Spawner:
         self._actor = actor
         self._name = name
         self._namespace = settings.namespace
+        self._stack = settings.stack_id
         self._arguments = arguments
         apart = kind if kind == "memory" else name.partition("#")[0]
         self.place = Placed(settings.placing, name, kind, apart)
@@ -34,7 +35,7 @@ class Spawner:
         return (
             ray.remote(self._actor)
             .options(
-                name=f"rayfold:{self._name}.{next(_numbers)}",
+                name=f"rayfold:{self._stack}:{self._name}.{next(_numbers)}",
                 namespace=self._namespace,
                 get_if_exists=True,
                 max_restarts=-1,

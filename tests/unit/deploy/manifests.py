@@ -19,7 +19,6 @@ PROMISED_COMMANDS = {
     "down": {"--ray-address", "--stack"},
     "upgrade": {"--ray-address", "--stack"},
 }
-PROMISED_SETTINGS = {"RAYFOLD_STACK", "RAYFOLD_URL"}
 """What section 13 of the architecture names, and the command line does not have yet."""
 
 
@@ -39,7 +38,7 @@ def check_variables(env: Mapping[str, str]) -> None:
     """Assert that each `RAYFOLD_…` is a setting, of a stack or of a node, and that it fits."""
     names = {name for name in env if name.startswith("RAYFOLD_")}
     settings = {f"RAYFOLD_{name.upper()}" for name in Settings.model_fields}
-    assert names <= settings | {VARIABLE} | PROMISED_SETTINGS
+    assert names <= settings | {VARIABLE}
     if "RAYFOLD_TOKENS" in env:
         tokens = json.loads(env["RAYFOLD_TOKENS"])
         assert {TokenSettings.model_validate(each).role for each in tokens.values()}

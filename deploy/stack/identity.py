@@ -1,0 +1,85 @@
+"""Which stack it is: one log, one database, one namespace of Ray, and nobody else's."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from deploy.errors import StartError
+from projections.postgres.generations import lock_migrations
+from rayfold import Registry
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+LAYOUT = 1
+"""Of what stands in Postgres and on the log. A newer one is not touched."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS rayfold_stack (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    id text NOT NULL,
+    name text NOT NULL,
+    store text NOT NULL,
+    domain text NOT NULL,
+    layout integer NOT NULL,
+    owner text NOT NULL DEFAULT '',
+    place text NOT NULL DEFAULT '',
+    epoch bigint NOT NULL DEFAULT 0,
+    until timestamptz NOT NULL DEFAULT '-infinity'
+);
+CREATE TABLE IF NOT EXISTS rayfold_wanted (target text PRIMARY KEY, number integer NOT NULL);
+"""
+
+
+async def identify(connection: Connection, name: str, store: str, new_id: str, domain: str) -> str:
+    """Return the id of the stack that the database belongs to: this one from now on, if to none.
+
+    Raises:
+        StartError: it is another stack's, another log's, or of a newer Rayfold.
+    """
+    async with connection.transaction():
+        await lock_migrations(connection)
+        await connection.execute(_TABLES)
+        await connection.execute(
+            "INSERT INTO rayfold_stack (id, name, store, domain, layout)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            new_id,
+            name,
+            store,
+            domain,
+            LAYOUT,
+        )
+        row = await connection.fetchrow("SELECT * FROM rayfold_stack")
+    assert row is not None
+    if row["name"] != name:
+        raise StartError(
+            f"the database belongs to the stack {row['name']!r}, not to {name!r}:"
+            f" give --stack {row['name']}, or a --postgres of its own"
+        )
+    if row["store"] != store:
+        raise StartError(
+            f"the database of the stack {name!r} belongs to another event store"
+            f" ({row['store']}, not {store}): give that one as --eventstore,"
+            " or a --postgres of its own"
+        )
+    if row["layout"] > LAYOUT:
+        raise StartError(
+            f"the database of the stack {name!r} is of a newer Rayfold"
+            f" (layout {row['layout']}, here {LAYOUT}): run that one"
+        )
+    return str(row["id"])
+
+
+def domain_hash(registry: Registry) -> str:
+    """Return a short text that is another one when what the domain says or decides is another."""
+    events = sorted(registry.events.items())
+    parts = [
+        fingerprint_of(*registry.aggregates.values(), *registry.owner),
+        *(f"{name} {fingerprint_of_model(each.model)}" for name, each in events),
+        *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
+    ]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()

@@ -1,0 +1,136 @@
+"""Who owns a stack: one process at a time, by a lease in Postgres that has an epoch.
+
+No lock of a session: a pooler in transaction mode has none. Times are Postgres' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from deploy.errors import StartError
+from deploy.stack.identity import LAYOUT
+from projections.postgres.connecting import FAILURES, Connection, connect
+
+log = logging.getLogger(__name__)
+
+LENGTH = 10.0
+"""Seconds after its last renewal that a lease may be taken by another."""
+
+RENEWAL = 2.0
+"""Seconds between two renewals."""
+
+_LOOK = 0.5
+"""Seconds between two looks at somebody else's lease."""
+
+_TAKE = (
+    "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
+    " until = clock_timestamp() + make_interval(secs => $5)"
+    " WHERE owner = $1 OR until < clock_timestamp() RETURNING epoch"
+)
+_RENEW = (
+    "UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $2),"
+    " epoch = $1, owner = $3, place = $4"
+    # An heir of Postgres may have missed that it was taken.
+    " WHERE epoch < $1 OR (epoch = $1 AND owner = $3)"
+)
+
+
+class Lease:
+    """The right to start, move and end a stack's parts."""
+
+    def __init__(self, dsn: str, owner: str, place: str, *, length: float = LENGTH) -> None:
+        """`owner` is taken over from at once; `place` tells people where it is."""
+        self._dsn = dsn
+        self._owner = owner
+        self._place = place
+        self._length = length
+        self._connection: Connection | None = None
+        self.epoch = 0
+
+    async def take(self, domain: str) -> None:
+        """Wait for a lease that nobody renews any more; note which domain runs from now on.
+
+        Raises:
+            StartError: another one owns the stack, and is alive.
+            FAILURES: Postgres does not answer.
+        """
+        seen = None
+        while True:
+            connection = await self._connected()
+            epoch = await connection.fetchval(
+                _TAKE, self._owner, self._place, domain, LAYOUT, self._length
+            )
+            if epoch is not None:
+                self.epoch = epoch
+                return
+            row = await connection.fetchrow("SELECT name, place, epoch, until FROM rayfold_stack")
+            assert row is not None
+            now = row["epoch"], row["until"]
+            if seen not in (None, now):
+                raise StartError(
+                    f"the stack {row['name']!r} is run by {row['place']}: stop that one,"
+                    " or give --stack, --eventstore and --postgres of another"
+                )
+            if seen is None:
+                log.warning("waiting for the lease of another owner", extra={"at": row["place"]})
+            seen = now
+            await asyncio.sleep(_LOOK)
+
+    async def hold(self, lost: Callable[[], None]) -> None:
+        """Renew it for ever; call `lost`, and return, once another one has taken it.
+
+        While Postgres does not answer, nobody can take it.
+        """
+        while True:
+            await asyncio.sleep(RENEWAL)
+            try:
+                async with asyncio.timeout(self._length):
+                    renewed = await self._renew(self._length)
+            except FAILURES as error:
+                self._close()
+                log.info("the lease is not renewed", extra={"error": repr(error)})
+                continue
+            if not renewed:
+                log.error("another owner has taken over the stack", extra={"epoch": self.epoch})
+                lost()
+                return
+
+    async def release(self) -> None:
+        """Let the next owner take it at once."""
+        try:
+            async with asyncio.timeout(RENEWAL):
+                await self._renew(0.0)
+        except FAILURES as error:
+            log.info("the lease is left to run out", extra={"error": repr(error)})
+        finally:
+            self._close()
+
+    async def _renew(self, length: float) -> bool:
+        connection = await self._connected()
+        args = self.epoch, length, self._owner, self._place
+        if await connection.execute(_RENEW, *args) != "UPDATE 0":
+            return True
+        # Without the row the database is an empty one: nobody else has it either.
+        return not await connection.fetchval("SELECT count(*) FROM rayfold_stack")
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=self._length)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def owner_of(data: Path) -> str:
+    """Return the name of whoever has the lock of a data folder: the same after a crash."""
+    file = data / "owner"
+    if not file.exists():
+        file.write_text(uuid4().hex)
+    return file.read_text()

@@ -1,0 +1,42 @@
+"""What operators want, in Postgres: the last `scale` of each target outlives every process."""
+
+from __future__ import annotations
+
+from projections.errors import PostgresUnavailable
+from projections.postgres.connecting import FAILURES, Connection, connect
+
+TIMEOUT = 5.0
+"""Seconds to note it."""
+
+
+async def load(connection: Connection) -> dict[str, int]:
+    """Return the number of actors by target, where an operator has said so."""
+    rows = await connection.fetch("SELECT target, number FROM rayfold_wanted ORDER BY target")
+    return {row["target"]: row["number"] for row in rows}
+
+
+async def note(dsn: str, target: str, number: int) -> None:
+    """Note what an operator has set; what they said of single views before goes with `memory`.
+
+    Raises:
+        PostgresUnavailable: it may not be noted.
+    """
+    try:
+        connection = await connect(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "DELETE FROM rayfold_wanted WHERE starts_with(target, $1)", f"{target}:"
+                )
+                await connection.execute(
+                    "INSERT INTO rayfold_wanted VALUES ($1, $2)"
+                    " ON CONFLICT (target) DO UPDATE SET number = excluded.number",
+                    target,
+                    number,
+                )
+        finally:
+            connection.terminate()
+    except FAILURES as error:
+        raise PostgresUnavailable(
+            f"{target} is {number} now, but may not be after a restart: {error}"
+        ) from error

