@@ -66,7 +66,7 @@ def databases() -> Iterator[list[str]]:
 
 
 def parts(stack: Stack, kind: str) -> int:
-    said = run("status", "--json", "--url", stack.url, cwd=stack.data.parent)
+    said = run("status", "--json", "--url", stack.url, cwd=Path.cwd())
     return [each["kind"] for each in json.loads(said.stdout)["parts"]].count(kind)
 
 
@@ -80,7 +80,7 @@ def test_nothing_crosses_and_a_wrong_match_is_refused(
     def refused(says: str, name: str, dsn: str, *flags: str) -> None:
         port = ("--port", str(free_port()), "--data", str(tmp_path / "refused"))
         where = ("--stack", name, "--ray-address", ray, "--postgres", dsn)
-        assert_one_line(run("up", *port, *where, *flags, cwd=tmp_path, **RAY), says)
+        assert_one_line(run("up", *port, *where, *flags, cwd=Path.cwd(), **RAY), says)
 
     one, two = stack("one", databases[0]), stack("two", databases[1])
     one.start()
@@ -98,14 +98,14 @@ def test_nothing_crosses_and_a_wrong_match_is_refused(
                 assert first.get(f"/orders/{orders[second]}").status_code == 404
                 assert second.get(f"/orders/{orders[first]}").status_code == 404
             for each in (one, two):
-                verified = run("verify", "--url", each.url, cwd=tmp_path)
+                verified = run("verify", "--url", each.url, cwd=Path.cwd())
                 assert verified.returncode == 0, verified.stdout
             uri = (one.data / "eventstore.uri").read_text()
             refused("belongs to the stack 'one'", "two", databases[0], "--eventstore", uri)
             refused("belongs to another event store", "one", databases[0])
             refused("is run by", "one", databases[0], "--eventstore", uri)
             refused("belongs to the stack 'two'", "one", databases[1], "--eventstore", uri)
-            scaled = run("scale", "memory", "2", cwd=tmp_path, RAYFOLD_URL=two.url)
+            scaled = run("scale", "memory", "2", cwd=Path.cwd(), RAYFOLD_URL=two.url)
             assert scaled.returncode == 0, scaled.stderr
             assert (parts(one, "memory"), parts(two, "memory")) == (1, 2)
         finally:
