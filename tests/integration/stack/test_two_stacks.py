@@ -53,15 +53,15 @@ def ray(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def databases() -> Iterator[list[str]]:
-    """Return the DSNs of two databases of one server."""
+    """Return the DSNs of three databases of one server."""
     with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
         Path(folder).chmod(0o755)
         server = get_server(Path(folder) / "data")
         dsn = server.get_uri()
-        for name in ("one", "two"):
+        for name in ("one", "two", "none"):
             server.psql(f"CREATE DATABASE {name}")
         path = urlsplit(dsn).path
-        yield [dsn.replace(f"{path}?", f"/{name}?") for name in ("one", "two")]
+        yield [dsn.replace(f"{path}?", f"/{name}?") for name in ("one", "two", "none")]
         server.cleanup()
 
 
@@ -101,10 +101,9 @@ def test_nothing_crosses_and_a_wrong_match_is_refused(
                 verified = run("verify", "--url", each.url, cwd=Path.cwd())
                 assert verified.returncode == 0, verified.stdout
             uri = (one.data / "eventstore.uri").read_text()
-            refused("belongs to the stack 'one'", "two", databases[0], "--eventstore", uri)
             refused("belongs to another event store", "one", databases[0])
+            refused("is named 'one' on this Ray cluster", "one", databases[2])
             refused("is run by", "one", databases[0], "--eventstore", uri)
-            refused("belongs to the stack 'two'", "one", databases[1], "--eventstore", uri)
             scaled = run("scale", "memory", "2", cwd=Path.cwd(), RAYFOLD_URL=two.url)
             assert scaled.returncode == 0, scaled.stderr
             assert (parts(one, "memory"), parts(two, "memory")) == (1, 2)
