@@ -63,6 +63,21 @@ class Erasures:
         return Erased(stream, key, self._views[category], self._own[category])
 
 
+def views_that_keep(registry: Registry, stream: str) -> list[str]:
+    """Return the views and SQL projections that keep what a stream gave after it is deleted.
+
+    Their rows are made of many streams' events, or by an author's own statements.
+    """
+    aggregate = registry.aggregates[stream.partition("-")[0]]
+    concerned = [v for v in registry.views.values() if any(e in v.folds for e in aggregate.events)]
+    keeping = [view.name for view in concerned if not _is_own(view, aggregate)]
+    return keeping + [
+        each.name
+        for each in registry.projections.values()
+        if any(event in each.handlers for event in aggregate.events)
+    ]
+
+
 def _is_own(view: ViewDefinition, aggregate: type[Aggregate[Any, Any, Any]]) -> bool:
     """Whether every event of the aggregate concerns the row under the aggregate's id."""
     for event_type in aggregate.events:

@@ -8,6 +8,7 @@ import logging
 from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.log import EventLog
 from projections.competing.supervisor import CompetingSupervisor
+from projections.erasure import views_that_keep
 from projections.memory.reader import MemoryReader
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.monitor import LOOK, Monitor
@@ -100,6 +101,10 @@ class ReadSide:
         await self.monitor.look()
         await self._memory.start_restarted()
         self._begin()
+
+    def views_that_keep(self, stream: str) -> list[str]:
+        """See `projections.erasure.views_that_keep`."""
+        return views_that_keep(self._registry, stream)
 
     async def stop(self) -> None:
         """End subscriptions, remove the actors, close connections."""

@@ -226,6 +226,15 @@ class ReplayAnswer(Struct):
     replayed: list[AfterReplay]
 
 
+class DeleteAnswer(Struct):
+    """A stream that was deleted, and where what it gave stays."""
+
+    stream: str
+    tombstone: bool
+    kept_in: list[str]
+    """Views and SQL projections whose rows are made of many streams, or by statements."""
+
+
 class DiscardAnswer(Struct):
     """What went on without its event."""
 
@@ -249,5 +258,6 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     RebuildList,
     ParkedEvents,
     ReplayAnswer,
+    DeleteAnswer,
     DiscardAnswer,
 )

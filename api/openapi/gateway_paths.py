@@ -130,7 +130,7 @@ class GatewayPaths:
             "discard", "Go on without a parked event, for good", "Discard", "DiscardAnswer"
         )
         paths["/operators/delete"] = does(
-            "delete-stream", "Delete an aggregate's stream", "Delete", "Delete"
+            "delete-stream", "Delete an aggregate's stream", "Delete", "DeleteAnswer"
         )
         limit = query_parameter("limit", _LIMIT)
         paths["/processes"] = asks(

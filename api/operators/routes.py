@@ -59,8 +59,11 @@ class Operations(Protocol):
         """Fold parked events again; return which, and whether each is still `parked`."""
         ...
 
-    async def delete(self, stream: str, *, tombstone: bool) -> None:
-        """Delete an aggregate's stream; raise `RayfoldError` when it cannot."""
+    async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
+        """Delete an aggregate's stream; return the views that keep what it gave.
+
+        Raises `RayfoldError` when it cannot.
+        """
         ...
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
@@ -192,5 +195,5 @@ class OperatorRoutes:
 
     async def _delete(self, call: Call) -> Reply:
         wanted = await read_body(call, Delete)
-        await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
-        return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone})
+        kept = await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
+        return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone, "kept_in": kept})

@@ -88,8 +88,12 @@ def delete(
     if not yes:
         how = "for good" if tombstone else "so that its id begins again"
         typer.confirm(f"Delete {stream} {how}? Its events cannot be brought back", abort=True)
-    ask(data, url, "/operators/delete", {"stream": stream, "tombstone": tombstone})
+    answer = ask(data, url, "/operators/delete", {"stream": stream, "tombstone": tombstone})
     typer.echo(f"{stream}: {'tombstoned' if tombstone else 'deleted'}")
+    if answer["kept_in"]:
+        typer.echo(
+            f"rows made of several streams keep what it gave: {', '.join(answer['kept_in'])}"
+        )
 
 
 @app.command()

@@ -83,9 +83,10 @@ class StackOperations:
         """See `Operations.replay`."""
         return await self._reads.parked_events.replay(view, key)
 
-    async def delete(self, stream: str, *, tombstone: bool) -> None:
+    async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
         """See `Operations.delete`."""
         await self._writes.delete_stream(stream, tombstone=tombstone)
+        return self._reads.views_that_keep(stream)
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""

@@ -143,9 +143,10 @@ class FakeOperations:
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         return []
 
-    async def delete(self, stream: str, *, tombstone: bool) -> None:
+    async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
         if self.error is not None:
             raise self.error
+        return ["sales-by-day"]
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         if self.error is not None:

@@ -106,7 +106,11 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
 async def test_a_stream_is_deleted(gateway: Gateway) -> None:
     answer = await gateway.http.post("/operators/delete", json={"stream": "order-1"})
     assert answer.status_code == 200
-    assert answer.json() == {"stream": "order-1", "tombstone": False}
+    assert answer.json() == {
+        "stream": "order-1",
+        "tombstone": False,
+        "kept_in": ["sales-by-day"],
+    }
     assert fields_of(await gateway.http.post("/operators/delete", json={"tombstone": True}))
     gateway.operations.error = InvalidCommand("no aggregate has the stream 'x'")
     answer = await gateway.http.post("/operators/delete", json={"stream": "x"})
