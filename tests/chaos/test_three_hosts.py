@@ -7,7 +7,6 @@ documentation.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import time
@@ -84,8 +83,7 @@ def faults(hosts: Cluster) -> list[Fault]:
 
 def check(hosts: Cluster, account: Account) -> None:
     """Compare what clients were promised with the log, and all views with the log."""
-    with hosts.outside.inside():
-        lost, doubled = asyncio.run(audit(hosts.eventstore, account.receipts))
+    lost, doubled = audit(hosts.outside, hosts.eventstore, account.receipts)
     with hosts.client(hosts.gateways[0]) as http:
         differences = http.get("/operators/verify").json()
     assert (account.unexpected, account.stale, lost, doubled) == ([], [], [], [])

@@ -126,6 +126,12 @@ class Host:
         return self._booted.command(ROOT, *command)
 
 
+def _our_environment() -> dict[str, str]:
+    """Return ours without what a Ray that this process has started set for itself alone."""
+    ours = ("RAY_", "RAYFOLD_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 class HostProcess:
     """A program on a host."""
 
@@ -142,7 +148,7 @@ class HostProcess:
         self.name = name
         self._output = host.folder / f"{name}.out"
         self._errors = host.folder / f"{name}.log"
-        whole = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        whole = {**_our_environment(), "PYTHONPATH": str(ROOT), **environment}
         ids = [] if user is None else [f"--setuid={user[0]}", f"--setgid={user[1]}"]
         entering = host.command()
         with self._output.open("wb") as output, self._errors.open("ab") as errors:
