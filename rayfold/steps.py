@@ -76,3 +76,4 @@ class Complete:
 
 
 Step = Send | Schedule | Unschedule | Publish | Complete
+"""What a handler of a process manager may yield."""
