@@ -21,6 +21,7 @@ from kurrentdbclient.exceptions import (
     CancelledError,
     DiscoveryFailedError,
     FollowerNotFoundError,
+    InternalError,
     NodeIsNotLeaderError,
     ReadOnlyReplicaNotFoundError,
     ServiceUnavailableError,
@@ -133,6 +134,9 @@ def is_passing(error: BaseException) -> bool:
         return False
     if isinstance(error, UnknownError):
         return "No leader info" in str(error)
+    if isinstance(error, InternalError):
+        # gRPC's own word for a connection that ended while a message was sent.
+        return "Internal error from Core" in str(error)
     return isinstance(
         error,
         ServiceUnavailableError
