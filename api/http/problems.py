@@ -37,6 +37,7 @@ from projections.errors import (
     UnknownTarget,
 )
 from rayfold import NotFound, RayfoldError, Rejected
+from rayfold.runtime.controller_rpc import ControllerUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
     PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
     ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),
+    ControllerUnavailable: lambda e: unavailable("controller-unavailable", e.detail, e.retry_after),
     ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),
 }
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
+from deploy.stack import routing
 from projections.postgres.generations import lock_migrations
-from rayfold import Registry
-from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,6 +42,7 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
     async with connection.transaction():
         await lock_migrations(connection)
         await connection.execute(_TABLES)
+        await connection.execute(routing.TABLE)
         await connection.execute(
             "INSERT INTO rayfold_stack (id, name, store, domain, layout)"
             " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
@@ -72,14 +71,3 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
             f" (layout {row['layout']}, here {LAYOUT}): run that one"
         )
     return str(row["id"])
-
-
-def domain_hash(registry: Registry) -> str:
-    """Return a short text that is another one when what the domain says or decides is another."""
-    events = sorted(registry.events.items())
-    parts = [
-        fingerprint_of(*registry.aggregates.values(), *registry.owner),
-        *(f"{name} {fingerprint_of_model(each.model)}" for name, each in events),
-        *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
-    ]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()

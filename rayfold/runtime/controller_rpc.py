@@ -1,0 +1,112 @@
+"""Calls to a stack's controller: what gateways may not do themselves, they ask it for.
+
+A method by its name, with arguments by theirs. What the controller raises as a `RayfoldError` is
+raised here; the two trust each other, by the key of the controller's address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from rayfold import RayfoldError
+from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 600.0
+"""Seconds: scaling and verifying take their time."""
+
+Methods = Mapping[str, Callable[..., Awaitable[Any]]]
+
+
+class ControllerUnavailable(RayfoldError):
+    """The controller does not answer; what it was asked for may have been done. Ask again.
+
+    Over HTTP 503. What runs goes on without it.
+    """
+
+    def __init__(self, detail: str, retry_after: int = 2) -> None:
+        super().__init__(detail, retry_after)
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class ControllerServer:
+    """Answers calls by functions of the controller's."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._methods = methods
+        self._rpc = RpcServer(self._serve)
+
+    async def address(self, host: str) -> Address:
+        """Listen on this host; return where. See `RpcServer.address`."""
+        return await self._rpc.address(host)
+
+    async def close(self) -> None:
+        """Listen no more; end all connections, as callers find the next controller."""
+        self._rpc.cut()
+        await self._rpc.close()
+
+    async def _serve(self, request: tuple[str, dict[str, Any]]) -> tuple[bool, Any]:
+        name, arguments = request
+        method = self._methods.get(name)
+        if method is None:
+            return False, ControllerUnavailable(f"the controller knows no {name}: is it another's?")
+        try:
+            return True, await method(**arguments)
+        except RayfoldError as error:
+            return False, error
+
+
+class ControllerClient:
+    """Calls whoever is the controller now."""
+
+    def __init__(self, find: Callable[[], Address | None]) -> None:
+        """`find` returns where it was last known to be."""
+        self._find = find
+        self._at: Address | None = None
+        self._rpc: RpcClient | None = None
+
+    async def call(self, method: str, timeout: float = TIMEOUT, **arguments: Any) -> Any:
+        """Return the answer.
+
+        Raises:
+            ControllerUnavailable: there is none within so many seconds.
+            RayfoldError: as it was raised there.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                done, answer = await self._connected().call((method, arguments))
+        except RpcServerFailed as error:
+            raise ControllerUnavailable(f"the controller failed: {error}") from error
+        except (RpcDisconnected, TimeoutError) as error:
+            reason = str(error) or f"no answer in {timeout:.0f} s"
+            raise ControllerUnavailable(f"the controller does not answer: {reason}") from error
+        if done:
+            return answer
+        raise answer
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._rpc is not None:
+            self._rpc.close()
+
+    def _connected(self) -> RpcClient:
+        at = self._find()
+        if at is None:
+            raise RpcDisconnected("none is known")
+        if self._rpc is None or at != self._at:
+            self.close()
+            self._at = at
+            self._rpc = RpcClient(self._address)
+        return self._rpc
+
+    async def _address(self) -> Address:
+        assert self._at is not None
+        return self._at

@@ -1,0 +1,56 @@
+"""What the processes of one stack have in common: its id, its log's, and its domain's hash.
+
+Every actor is told, and compares it with what it meets where it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from rayfold import DomainError, Registry
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+from rayfold.runtime.node import node_name
+
+
+class Identity(NamedTuple):
+    """Of a stack; an empty field is not compared."""
+
+    stack: str = ""
+    store: str = ""
+    domain: str = ""
+
+    def check_domain(self, registry: Registry) -> None:
+        """Compare the domain.
+
+        Raises:
+            DomainError: this node has another one.
+        """
+        found = domain_hash(registry)
+        if self.domain and found != self.domain:
+            raise DomainError(
+                f"node {node_name()} has another domain ({found}, not {self.domain}):"
+                " install the same there"
+            )
+
+    def check_store(self, store: str) -> None:
+        """Compare the log's id.
+
+        Raises:
+            DomainError: it is another log.
+        """
+        if self.store and store != self.store:
+            raise DomainError(
+                f"node {node_name()} reaches another event store ({store}, not {self.store})"
+            )
+
+
+def domain_hash(registry: Registry) -> str:
+    """Return a short text that is another one when what the domain says or decides is another."""
+    events = sorted(registry.events.items())
+    parts = [
+        fingerprint_of(*registry.aggregates.values(), *registry.owner),
+        *(f"{name} {fingerprint_of_model(each.model)}" for name, each in events),
+        *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
+    ]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()
