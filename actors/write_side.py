@@ -218,7 +218,14 @@ class WriteSide:
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
         clients = [self._client(f"rayfold:write#{number}", "write") for number in numbers]
-        await self._up(clients)
+        try:
+            await self._up(clients)
+        except BaseException:
+            for client in clients:  # whoever tries again makes others
+                await client.end()
+                client.place.ended()
+                await client.close()
+            raise
         return clients
 
     async def _up(self, clients: list[HostClient]) -> None:

@@ -6,7 +6,6 @@ consumers. What an event stops is said by a policy: see `rayfold.OnPoison`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from heapq import nsmallest
@@ -16,6 +15,7 @@ import asyncpg
 
 from projections.errors import named
 from rayfold import OnPoison, UnknownEventType, UnreadableEvent
+from rayfold.keys import printable
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +90,6 @@ def park(
     return parked
 
 
-def shown(key: str) -> str:
-    """Return the key as operators see and type it: control characters are escaped."""
-    return key if key.isprintable() else json.dumps(key, ensure_ascii=False)[1:-1]
-
-
 NAMED = 3
 """Parked events that the status of a part names; `rayfold parked list` has all."""
 
@@ -108,7 +103,7 @@ def in_status(parked: Iterable[Parked]) -> dict[str, list[dict[str, str]]]:
     told = [
         {
             "view": each.view,
-            "key": shown(each.key)[:_MOST_TEXT],
+            "key": printable(each.key)[:_MOST_TEXT],
             "event": f"{each.revision}@{each.stream}",
             "reason": " ".join(each.error.split())[:_MOST_TEXT],
         }

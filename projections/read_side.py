@@ -76,15 +76,27 @@ class ReadSide:
     async def start(cls, registry: Registry, settings: ReadSettings) -> ReadSide:
         """Migrate Postgres, start the actors, wait until they answer; not until caught up.
 
+        What was started before one of these is ended again.
+
         Raises:
             PostgresUnavailable: it does not answer.
             ActorUnavailable: an actor does not come up.
             UnknownTarget: there is nothing of the kind to scale by itself.
         """
         side = cls(registry, settings)
-        await asyncio.gather(side._memory.start(), side._start_postgres())
-        await side.monitor.look()
-        await side._count_connections()
+        starting = [
+            asyncio.create_task(each) for each in (side._memory.start(), side._start_postgres())
+        ]
+        try:
+            await asyncio.gather(*starting)
+            await side.monitor.look()
+            await side._count_connections()
+        except BaseException:
+            for each in starting:
+                each.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            await side.stop()
+            raise
         side._begin()
         return side
 

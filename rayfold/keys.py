@@ -6,6 +6,7 @@ It is what all stores find rows by, and what stream names are made of.
 from __future__ import annotations
 
 import base64
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -117,6 +118,11 @@ def _text(value: Any) -> str:
             return base64.urlsafe_b64encode(value).decode()
         case _:
             return str(value)
+
+
+def printable(key: str) -> str:
+    """Return a key as operators see and type it: control characters are escaped."""
+    return key if key.isprintable() else json.dumps(key, ensure_ascii=False)[1:-1]
 
 
 _LONGEST = 64

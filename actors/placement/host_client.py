@@ -16,6 +16,7 @@ from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
+from rayfold.runtime.lost_actor import NODE_LOSS
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed, RpcSilent
 
@@ -23,10 +24,6 @@ log = logging.getLogger(__name__)
 
 ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
-
-NODE_LOSS = 1.5
-"""Seconds until an actor that Ray has given up is made again. Its node died: where that was all of
-Ray, which is started again then, nothing may ask the old one meanwhile."""
 
 STATUS_TIMEOUT = 1.0
 """Seconds in which an actor says how it is."""

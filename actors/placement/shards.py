@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from actors.host.shard import SHARDS, shard_of
 
-__all__ = ["SHARDS", "Moves", "ShardTable", "shard_of"]
-
 Moves = dict[int, set[int]]
 """The shards that each host has more than before."""
 

@@ -96,10 +96,11 @@ class ProcessRunner:
 
     async def stop(self) -> None:
         """Stop where it is; whoever starts next goes on from there."""
+        if not self._tasks:
+            return  # it never began: a checkpoint of where it is now would be of nothing
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.wait(self._tasks)
         await self._commits.stop()
         with suppress(StoreUnavailable):
             await self._checkpoints.save(self._safe_position())

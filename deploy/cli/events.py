@@ -10,7 +10,7 @@ from deploy.errors import StartError
 from deploy.stack.folder import gateway_of
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
-from eventstore.kurrentdb.connection import shown
+from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord, metadata_of
 from rayfold import DomainError, Registry
@@ -33,7 +33,9 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
             sys.stdout.write(json.dumps(_plain(raw)) + "\n")
             sys.stdout.flush()
     except (StoreError, ValueError) as error:
-        raise StartError(f"the event store at {shown(uri)} does not answer: {error}") from error
+        raise StartError(
+            f"the event store at {without_password(uri)} does not answer: {error}"
+        ) from error
     except BrokenPipeError:
         return
     finally:

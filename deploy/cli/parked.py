@@ -10,6 +10,7 @@ import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
 from deploy.errors import StartError
+from rayfold.keys import printable
 
 app = typer.Typer(help="What is parked behind an event that cannot be folded.")
 
@@ -21,10 +22,8 @@ def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> No
     if as_json:
         typer.echo(json.dumps({"parked": found}))
         return
-    from projections.poison import shown
-
     for each in found:
-        what = shown(each["key"]) or "the whole stream"
+        what = printable(each["key"]) or "the whole stream"
         place = f"{each['stream']} revision {each['revision']}"
         typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
     typer.echo(f"{len(found)} parked")
@@ -38,12 +37,10 @@ def parked_show(
     url: Url = None,
 ) -> None:
     """Show the event on which a row is parked, with its error, as JSON."""
-    from projections.poison import shown
-
     found = [
         each
         for each in ask(data, url, "/operators/parked")["parked"]
-        if each["view"] == view and key in (each["key"], shown(each["key"]), each["stream"])
+        if each["view"] == view and key in (each["key"], printable(each["key"]), each["stream"])
     ]
     if not found:
         raise StartError(f"nothing is parked in {view!r} under {key!r}")
@@ -77,12 +74,10 @@ def parked_discard(
 
 
 def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
-    from projections.poison import shown
-
     for each in parked:
         state = "still parked" if each["parked"] else done
         typer.echo(
-            f"{each['store']} {each['view']} {shown(each['key']) or each['stream']}: {state}"
+            f"{each['store']} {each['view']} {printable(each['key']) or each['stream']}: {state}"
         )
     if any(each["parked"] for each in parked):
         raise typer.Exit(1)

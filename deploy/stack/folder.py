@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deploy.errors import StartError
+from deploy.stack.whole_file import write_whole
 
 _GATEWAY = "gateway.json"
 
@@ -52,7 +53,7 @@ def keep_private(data: Path) -> None:
 
 def announce(data: Path, url: str) -> None:
     """Tell other commands where the gateway of this folder is."""
-    (data / _GATEWAY).write_text(json.dumps({"url": url}))
+    write_whole(data / _GATEWAY, json.dumps({"url": url}))
 
 
 def gateway_of(data: Path) -> str:

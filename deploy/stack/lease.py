@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from deploy.errors import StartError
 from deploy.stack.identity import LAYOUT
+from deploy.stack.whole_file import once_written
 from projections.postgres.connecting import FAILURES, Connection, connect
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,4 @@ class Lease:
 
 def owner_of(data: Path) -> str:
     """Return the name of whoever has the lock of a data folder: the same after a crash."""
-    file = data / "owner"
-    if not file.exists():
-        file.write_text(uuid4().hex)
-    return file.read_text()
+    return once_written(data / "owner", lambda: uuid4().hex)

@@ -16,7 +16,7 @@ from deploy.stack import wanted
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
 from deploy.stack.settings import Settings
-from deploy.stack.starting import keep_going
+from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
@@ -25,9 +25,6 @@ from rayfold import Registry
 from rayfold.runtime.identity import domain_hash
 
 log = logging.getLogger(__name__)
-
-ANSWER = 15.0
-"""Seconds for the servers to answer."""
 
 
 class Owned(NamedTuple):
@@ -55,7 +52,7 @@ async def own(
     store = await _store_id(eventstore)
     domain = domain_hash(registry)
     try:
-        async with asyncio.timeout(ANSWER):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             connection = await connect(postgres)
         try:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
@@ -75,11 +72,12 @@ async def own(
 async def _store_id(uri: str) -> str:
     eventstore = EventLog(uri)
     try:
-        async with asyncio.timeout(ANSWER):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             return await store_id(eventstore)
     except (StoreError, TimeoutError) as error:
-        reason = f"no answer in {ANSWER:.0f} s" if isinstance(error, TimeoutError) else error
-        raise StartError(f"the event store does not say which it is: {reason}") from error
+        raise StartError(
+            f"the event store does not say which it is: {why_no_answer(error)}"
+        ) from error
     finally:
         await eventstore.close()
 

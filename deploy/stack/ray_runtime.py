@@ -13,6 +13,7 @@ from typing import Any
 from deploy.errors import StartError
 from deploy.stack.joined_raylet import JoinedRaylet
 from deploy.stack.raylet_wait import TIMEOUTS, raylet_within
+from deploy.stack.whole_file import once_written
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +136,7 @@ def _raylet_socket() -> str:
 def _ask_for_token(data: Path) -> None:
     os.environ["RAY_AUTH_MODE"] = "token"
     file = data / TOKEN_FILE
-    if not file.exists():
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(opened, "w") as content:
-            content.write(secrets.token_hex(32))
+    once_written(file, lambda: secrets.token_hex(32))
     file.chmod(0o600)
     os.environ.pop("RAY_AUTH_TOKEN", None)
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)

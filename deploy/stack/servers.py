@@ -17,15 +17,13 @@ from deploy.stack.display import Display
 from deploy.stack.postgres_process import PostgresProcess
 from deploy.stack.probe import SILENCE, Probe
 from deploy.stack.settings import Settings
-from deploy.stack.starting import keep_going
+from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from deploy.stack.store_process import StoreProcess
+from deploy.stack.whole_file import write_whole
 from eventstore.errors import StoreError
-from eventstore.kurrentdb.connection import shown
+from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from projections.postgres.connecting import FAILURES, connect
-
-ANSWER = 15.0
-"""Seconds for a server that was given to answer at the start."""
 
 NEARLY_FULL = 8 * 1024 * 1024
 """Bytes on the disk below which the embedded store is not ready: it will refuse writes soon."""
@@ -50,16 +48,16 @@ async def start_eventstore(
             process = StoreProcess(data / "eventstore")
             parts.push_async_callback(process.stop)
             uri = await process.start()
-            (data / "eventstore.uri").write_text(uri)
+            write_whole(data / "eventstore.uri", uri)
         log = EventLog(uri)
         parts.push_async_callback(log.close)
         try:
-            async with asyncio.timeout(ANSWER):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 await log.connect()
         except (StoreError, TimeoutError) as error:
-            reason = f"no answer in {ANSWER:.0f} s" if isinstance(error, TimeoutError) else error
             raise StartError(
-                f"the event store at {shown(uri)} does not answer: {reason}: check --eventstore"
+                f"the event store at {without_password(uri)} does not answer:"
+                f" {why_no_answer(error)}: check --eventstore"
             ) from error
 
     async def ask() -> str | None:
@@ -91,7 +89,7 @@ async def start_postgres(
         asking = _Asking(dsn)
         parts.callback(asking.close)
         try:
-            await asking.ask(ANSWER)
+            await asking.ask(ANSWER_TIMEOUT)
         except (*FAILURES, ValueError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error

@@ -181,8 +181,8 @@ async def _processes(
     from eventstore.kurrentdb.log import EventLog
 
     side = ProcessSide(registry, EventLog(eventstore), writes.bus)
+    parts.push_async_callback(side.stop)  # before the write side, and after a failed start too
     await side.start()
-    parts.push_async_callback(side.stop)  # before the write side
     return side
 
 

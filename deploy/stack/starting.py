@@ -10,6 +10,16 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+ANSWER_TIMEOUT = 15.0
+"""Seconds for a server that was given to answer at the start."""
+
+
+def why_no_answer(error: BaseException) -> str:
+    """Return why a server did not answer within that time."""
+    if isinstance(error, TimeoutError):
+        return f"no answer in {ANSWER_TIMEOUT:.0f} s"
+    return str(error)
+
 
 async def in_thread(work: Callable[[], Any]) -> Any:
     """Run what blocks; when cancelled, still wait for it, so that it can be undone."""

@@ -178,7 +178,7 @@ def _is_preference(name: str, value: str) -> bool:
     return name.lower() == _PREFERENCE and value.lower() in _PREFERRED
 
 
-def shown(uri: str) -> str:
+def without_password(uri: str) -> str:
     """Return the connection string as it may be printed: without the password."""
     return re.sub(r"(://[^:/?#@]*):[^/?#]*@", r"\1:…@", uri)
 
@@ -189,7 +189,7 @@ def _user(uri: str) -> str:
 
 def refused(uri: str, error: BaseException) -> StoreUnavailable:
     """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so."""
-    text = shown(" ".join(f"{error}".split()))
+    text = without_password(" ".join(f"{error}".split()))
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
     if isinstance(error, AccessDeniedError):

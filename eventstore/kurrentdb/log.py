@@ -92,7 +92,7 @@ class EventLog:
             client = await self._connected()
             if (wrong := await asyncio.to_thread(complaint, client.connection_spec)) is None:
                 raise
-            raise StoreRefused(wrong) from error
+            raise wrong from error
 
     async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
         """See `Log.append`."""

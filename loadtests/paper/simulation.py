@@ -9,7 +9,8 @@ import random
 from collections import Counter
 from typing import NamedTuple
 
-from actors.placement.shards import SHARDS, ShardTable, shard_of
+from actors.host.shard import SHARDS, shard_of
+from actors.placement.shards import ShardTable
 from loadtests.paper.measured import Measured
 from projections.partitions import hash_of
 

@@ -9,9 +9,10 @@ from eventstore.port import Log
 from eventstore.records import metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
-from projections.poison import Parked, shown
+from projections.poison import Parked
 from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
+from rayfold.keys import printable
 
 
 class _Found(NamedTuple):
@@ -143,7 +144,7 @@ class ParkedEventOperations:
             for each in await self._all()
             if each.parked.view == view
             and (
-                key in (each.parked.key, shown(each.parked.key))
+                key in (each.parked.key, printable(each.parked.key))
                 or (key == "" and not or_stream)
                 or (or_stream and key == each.parked.stream and not each.parked.key)
             )

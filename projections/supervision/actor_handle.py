@@ -16,7 +16,7 @@ from projections.errors import ActorUnavailable, named
 from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
-from rayfold.runtime.lost_actor import LostActor, RuntimeLost
+from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
 
@@ -39,10 +39,6 @@ READY = 3600.0
 
 STOP = 5.0
 """Seconds for an actor to end in order."""
-
-NODE_LOSS = 1.5
-"""Seconds until an actor that Ray has given up is started again. Its node died: where that was all
-of Ray, which is started again then, nothing may ask the old one meanwhile."""
 
 Spawn = Callable[[], Any]
 Handle = TypeVar("Handle", bound="ActorHandle")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+NODE_LOSS = 1.5
+"""Seconds until an actor that Ray has given up is made again. Its node died: where that was all of
+Ray, which is started again then, nothing may ask the old one meanwhile."""
+
 
 class RuntimeLost(ConnectionError):
     """The actors' runtime died; it is started again, and the actors with it."""

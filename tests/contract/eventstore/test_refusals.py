@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 import trustme
 
-from eventstore.errors import StoreRefused
-from eventstore.kurrentdb.connection import shown
+from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import Appended, StreamAppend
 from eventstore.records import NewRecord
@@ -54,12 +54,13 @@ def secure(tmp_path_factory: pytest.TempPathFactory, files: Files) -> Iterator[C
     process.stop()
 
 
-async def why(uri: str) -> str:
+async def why(uri: str, kind: type[StoreUnavailable] = StoreRefused) -> str:
     """Return the line that connecting ends with."""
     log = EventLog(uri)
-    with pytest.raises(StoreRefused) as refused:
+    with pytest.raises(StoreUnavailable) as refused:
         await log.connect()
     await log.close()
+    assert type(refused.value) is kind
     line = str(refused.value)
     assert "\n" not in line
     assert "changeit" not in line
@@ -155,11 +156,13 @@ async def test_a_user_may_have_a_certificate(files: Files, tmp_path: Path) -> No
     mine = {"UserCertFile": f"{files.user}.pem", "UserKeyFile": f"{files.user}.key"}
     try:
         await append_to(spelt(cluster, 3, TlsCaFile=files.ca, **mine), "a-1")
-        assert "it wants another UserCertFile" in await why(spelt(cluster, 1, TlsCaFile=files.ca))
+        # gRPC's server does not say why it ends: it may be that, and it may pass.
+        line = await why(spelt(cluster, 1, TlsCaFile=files.ca), StoreUnavailable)
+        assert "does it want another UserCertFile and UserKeyFile" in line
     finally:
         cluster.stop()
 
 
 def test_a_password_is_never_shown() -> None:
-    assert shown("kdb://me:p@ss@a,b?x=y@z") == "kdb://me:…@a,b?x=y@z"
-    assert shown("kdb://a:1,b:2?Tls=false") == "kdb://a:1,b:2?Tls=false"
+    assert without_password("kdb://me:p@ss@a,b?x=y@z") == "kdb://me:…@a,b?x=y@z"
+    assert without_password("kdb://a:1,b:2?Tls=false") == "kdb://a:1,b:2?Tls=false"

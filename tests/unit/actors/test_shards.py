@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.placement.shards import SHARDS, ShardTable, shard_of
+from actors.host.shard import SHARDS, shard_of
+from actors.placement.shards import ShardTable
 
 
 @settings(deadline=None)

@@ -14,8 +14,8 @@ import pytest
 from tests.documents import ROOT
 
 SCRIPT = ROOT / "deploy" / "container" / "join-ray"
-ADDRESS = "127.77.0.1"
-"""Of the node; on loopback, and nobody else's."""
+ADDRESS = "127.{}.{}.{}".format(64 + (os.getpid() >> 16), *os.getpid().to_bytes(4, "big")[2:])
+"""Of the node; on loopback, and nobody else's: not of the same tests in another process either."""
 
 TIMEOUT = 60.0
 

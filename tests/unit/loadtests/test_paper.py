@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from actors.placement.shards import SHARDS, ShardTable
+from actors.host.shard import SHARDS
+from actors.placement.shards import ShardTable
 from loadtests.paper.__main__ import (
     changed,
     flows_table,

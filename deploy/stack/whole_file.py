@@ -1,0 +1,31 @@
+"""Small files that are there as a whole or not at all, whatever crashes while they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that its owner alone can read; a crash leaves the one before, or this one."""
+    beside = file.with_name(f"{file.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as content:
+        content.write(text)
+        content.flush()
+        os.fsync(descriptor)
+    beside.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else the name may be lost with the power
+    finally:
+        os.close(folder)
+
+
+def once_written(file: Path, make: Callable[[], str]) -> str:
+    """Return what a file has; what `make` returns is written where it is missing or empty."""
+    if file.exists() and (text := file.read_text().strip()):
+        return text
+    write_whole(file, make())
+    return file.read_text()

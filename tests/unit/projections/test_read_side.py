@@ -1,0 +1,41 @@
+"""A read side that does not start leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from projections.errors import ActorUnavailable
+from projections.memory.supervisor import MemorySupervisor
+from projections.postgres.supervisor import PostgresSupervisor
+from projections.read_side import ReadSide
+from projections.settings import ReadSettings
+from rayfold import Registry
+
+
+async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    began = asyncio.Event()
+
+    async def wait(supervisor: PostgresSupervisor) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            done.append("Postgres was given up")
+
+    async def fail(supervisor: MemorySupervisor) -> None:
+        await began.wait()
+        raise ActorUnavailable("no replica comes up")
+
+    async def stop(supervisor: MemorySupervisor) -> None:
+        done.append("replicas were ended")
+
+    monkeypatch.setattr(PostgresSupervisor, "start", wait)
+    monkeypatch.setattr(MemorySupervisor, "start", fail)
+    monkeypatch.setattr(MemorySupervisor, "stop", stop)
+    settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
+    with pytest.raises(ActorUnavailable, match="no replica"):
+        await ReadSide.start(Registry.load("domain"), settings)
+    assert done == ["Postgres was given up", "replicas were ended"]
