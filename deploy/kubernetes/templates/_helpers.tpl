@@ -82,6 +82,18 @@ min-worker-port: "10002"
 max-worker-port: "19999"
 {{- end -}}
 
+{{/* Bytes of an object store in a memory of this size. Not all of it: Ray takes a disk where it does
+not fit, and so it would by its own reckoning, which goes by the pod's memory. */}}
+{{- define "rayfold.objectStore" -}}
+{{- $unit := ternary 1073741824 1048576 (hasSuffix "Gi" .) -}}
+{{- div (mul (. | trimSuffix "Gi" | trimSuffix "Mi" | int64) $unit 9) 10 | quote -}}
+{{- end -}}
+
+{{/* Of whatever waits for a head that is away: Ray's own 60 s would end every actor. */}}
+{{- define "rayfold.patience" -}}
+- {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
+{{- end -}}
+
 {{- define "rayfold.rpcPorts" -}}
 {{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}
 {{- end -}}
@@ -115,6 +127,7 @@ topologySpreadConstraints:
 - name: {{ $variable }}
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" $ }}, key: {{ $key }}}}
 {{- end }}
+{{ include "rayfold.patience" . }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.raySecret" . }}, key: auth_token}}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import typer.main
@@ -50,14 +52,35 @@ def check_ray_start(words: Sequence[str], options: Iterable[str]) -> None:
     assert asked <= set(options), f"ray start has no {asked - set(options)}"
 
 
+HEALTH_CHECK = {
+    "RAY_health_check_initial_delay_ms": 1000,
+    "RAY_health_check_period_ms": 1000,
+    "RAY_health_check_timeout_ms": 2000,
+    "RAY_health_check_failure_threshold": 3,
+}
+"""Of a head: a silent node is taken for dead after 9 s."""
+
+PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": 600}
+"""Of whatever waits for a head that is away."""
+
+
+def check_ray_settings(env: Mapping[str, str], expected: Mapping[str, int]) -> None:
+    """Assert that Ray is told these, among others, and that it knows them."""
+    assert {name: env.get(name) for name in expected} == {n: str(v) for n, v in expected.items()}
+    gcs = (_ray() / "core" / "src" / "ray" / "gcs" / "gcs_server").read_bytes()
+    for name in expected:
+        assert name.removeprefix("RAY_").encode() + b"\0" in gcs, f"Ray has no {name}"
+
+
 def ray_start_options() -> set[str]:
     """Return the options of `ray start`, read from its sources: importing Ray takes seconds."""
-    from importlib.util import find_spec
-    from pathlib import Path
+    source = (_ray() / "scripts" / "scripts.py").read_text()
+    start = source[source.index("\ndef start(") - 20_000 : source.index("\ndef start(")]
+    return set(re.findall(r'"(--[a-z-]+)"', start[start.rindex("@cli.command(") :]))
 
+
+def _ray() -> Path:
     found = find_spec("ray")
     assert found is not None
     assert found.origin is not None
-    source = (Path(found.origin).parent / "scripts" / "scripts.py").read_text()
-    start = source[source.index("\ndef start(") - 20_000 : source.index("\ndef start(")]
-    return set(re.findall(r'"(--[a-z-]+)"', start[start.rindex("@cli.command(") :]))
+    return Path(found.origin).parent

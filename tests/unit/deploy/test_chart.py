@@ -19,7 +19,10 @@ import yaml
 from tests.documents import ROOT, blocks_of
 from tests.unit.deploy.helm import helm
 from tests.unit.deploy.manifests import (
+    HEALTH_CHECK,
+    PATIENCE,
     check_command,
+    check_ray_settings,
     check_ray_start,
     check_variables,
     ray_start_options,
@@ -182,6 +185,8 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(
         ({"settings": {"stack": "other"}}, "stack"),
         ({"credentials": {"tokens": {"a": {"token": "short", "role": "writer"}}}}, "token"),
         ({"ray": {"workers": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriod"),
+        ({"ray": {"workers": {"objectStore": "1G"}}}, "objectStore"),
+        ({"ray": {"healthCheck": {"periodMs": 0}}}, "periodMs"),
     ],
 )
 def test_a_mistake_in_the_values_is_told(
@@ -246,6 +251,40 @@ def test_ray_starts_as_it_can_be_and_the_head_offers_no_cpu(least: list[Manifest
     assert spec["rayVersion"] == version("ray"), "the image has the lock's version of Ray"
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
+
+
+def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
+    least: list[Manifest],
+) -> None:
+    templates = pods(least)
+    check_ray_settings(environment(templates.pop("ray-head")), HEALTH_CHECK)
+    for pod in templates.values():
+        check_ray_settings(environment(pod), PATIENCE)
+
+
+@pytest.mark.parametrize(("size", "memory"), [("1Gi", 2**30), ("1536Mi", 1536 * 2**20)])
+def test_an_object_store_fits_its_memory_or_ray_would_take_a_disk(
+    render: Render, size: str, memory: int
+) -> None:
+    ray = LEAST["ray"] | {"workers": {"objectStore": size}}  # type: ignore[operator]
+    [cluster] = of_kind(render(LEAST | {"ray": ray}), "RayCluster")
+    [workers] = cluster["spec"]["workerGroupSpecs"]
+    assert workers["rayStartParams"]["object-store-memory"] == str(memory * 9 // 10)
+    volumes = {each["name"]: each for each in workers["template"]["spec"]["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": size}
+
+
+def test_one_of_each_kind_may_be_drained_at_a_time(least: list[Manifest]) -> None:
+    budgets = {
+        each["metadata"]["name"]: each["spec"] for each in of_kind(least, "PodDisruptionBudget")
+    }
+    for kind in ("controller", "gateway"):
+        assert budgets[f"shop-rayfold-{kind}"]["maxUnavailable"] == 1
+    # Kubernetes counts those that may go by a subresource `scale`, which a RayCluster has not.
+    workers = budgets["shop-rayfold-ray-worker"]
+    assert "maxUnavailable" not in workers
+    assert workers["minAvailable"] == 2
+    assert all(each["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for each in budgets.values())
 
 
 def test_secrets_are_asked_for_where_they_are(least: list[Manifest], most: list[Manifest]) -> None:
@@ -313,7 +352,8 @@ def test_what_joins_ray_uses_the_ports_that_the_policy_knows(most: list[Manifest
     joining = (ROOT / "deploy" / "container" / "join-ray").read_text()
     [cluster] = of_kind(most, "RayCluster")
     for name, value in cluster["spec"]["workerGroupSpecs"][0]["rayStartParams"].items():
-        assert f"--{name}={value} " in joining.replace("\\\n", " ")
+        if name.endswith("-port"):
+            assert f"--{name}={value} " in joining.replace("\\\n", " ")
 
 
 def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> None:

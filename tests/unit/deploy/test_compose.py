@@ -17,7 +17,10 @@ from api.operators.metrics import Metrics
 from deploy.container.compose_without_an_engine import MissingVariable, loaded, secret_names
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
+    HEALTH_CHECK,
+    PATIENCE,
     check_command,
+    check_ray_settings,
     check_ray_start,
     check_variables,
     ray_start_options,
@@ -75,6 +78,7 @@ def test_it_has_the_parts_of_a_cluster(compose: dict[str, Any]) -> None:
     assert compose["services"]["gateway"]["deploy"]["replicas"] == 2
     for name, service in compose["services"].items():
         assert service["restart"] == "unless-stopped", name
+        assert service["logging"]["driver"] == "local", f"{name}: its log grows for ever"
         assert service["image"].rpartition(":")[2] != service["image"], f"{name}: which version?"
 
 
@@ -110,8 +114,17 @@ def test_ray_is_started_as_ray_can_be(compose: dict[str, Any]) -> None:
         assert ("--num-cpus=0" in started) == (name == "ray-head")
         assert service["environment"]["RAY_AUTH_MODE"] == "token"
     joining = (DEPLOY / "container" / "join-ray").read_text().replace("\\\n", " ")
-    [start] = re.findall(r"^ray start (.*) >&2 &$", joining, re.MULTILINE)
+    [start] = re.findall(r"^ +ray start (.*) >&2 &$", joining, re.MULTILINE)
     check_ray_start(shlex.split(start), options)
+
+
+def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
+    compose: dict[str, Any],
+) -> None:
+    services = compose["services"]
+    check_ray_settings(services["ray-head"]["environment"], HEALTH_CHECK)
+    for name in ("ray-worker", "controller", "gateway"):
+        check_ray_settings(services[name]["environment"], PATIENCE)
 
 
 def test_the_script_that_joins_ray_is_shell(tmp_path: Path) -> None:

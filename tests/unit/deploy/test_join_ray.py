@@ -23,7 +23,14 @@ Start = Callable[[str, str], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def raylet() -> Iterator[socket.socket]:
+    """Return what listens where the node does."""
+    with socket.create_server((ADDRESS, 6380)) as listening:
+        yield listening
+
+
+@pytest.fixture
+def start(tmp_path: Path, raylet: socket.socket) -> Iterator[Start]:
     """Return what starts the script with a node and a command that are shell."""
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -42,9 +49,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         processes.append(started)
         return started
 
-    with socket.create_server((ADDRESS, 6380)):  # the raylet
-        yield start
+    yield start
     for process in processes:
+        process.terminate()
         process.wait(TIMEOUT)
         assert process.stdout is not None
         process.stdout.close()
@@ -76,13 +83,19 @@ def test_a_signal_reaches_the_command_which_ends_in_its_own_time(start: Start) -
     assert said(process) == b"ended\n"
 
 
-def test_without_its_node_the_command_is_told_to_end(start: Start, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    process = start(f"until [ -e {go} ]; do sleep 0.05; done; exit 1", FOREVER)
+def test_a_node_that_ends_is_started_again_and_the_command_goes_on(
+    start: Start, tmp_path: Path
+) -> None:
+    starts = tmp_path / "starts"
+    node = f"echo >> {starts}; [ $(wc -l < {starts}) -lt 3 ] && {{ sleep 0.2; exit 1; }}; {FOREVER}"
+    command = f"until [ $(wc -l < {starts}) = 3 ]; do sleep 0.05; done; echo again; {FOREVER}"
+    process = start(node, command)
+    assert said(process) == b"again\n"
     assert said(process) == b"up\n"
-    go.touch()
-    assert process.wait(TIMEOUT) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(TIMEOUT) == 0
 
 
-def test_a_node_that_ends_at_once_ends_the_container(start: Start) -> None:
+def test_a_node_that_never_comes_up_ends_the_container(start: Start, raylet: socket.socket) -> None:
+    raylet.close()
     assert start("exit 1", FOREVER).wait(TIMEOUT) == 1

@@ -12,7 +12,10 @@ import pytest
 
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
+    HEALTH_CHECK,
+    PATIENCE,
     check_command,
+    check_ray_settings,
     check_ray_start,
     check_variables,
     ray_start_options,
@@ -109,3 +112,10 @@ def test_the_example_of_the_environment_has_settings_of_rayfolds_own() -> None:
     check_variables(env)
     assert env["RAY_AUTH_MODE"] == "token"
     assert env["RAY_AUTH_TOKEN"] == ""
+
+
+def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for() -> None:
+    head = parsed(FOLDER / "rayfold-ray-head.service")["Service"]["Environment"]
+    words = [word.split("=", 1) for line in head for word in line.split()]
+    check_ray_settings(dict(words), HEALTH_CHECK)
+    check_ray_settings(environment(), PATIENCE)
