@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 
 from litestar import Litestar
@@ -12,12 +11,13 @@ from litestar.types import Receive, Scope, Send
 from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
 from api.commands.status import CommandStatus
-from api.http.auth import Principals, Token
+from api.http.auth import Principals, SignedTokens, Token
 from api.http.endpoint import Endpoint
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import held
 from api.http.problems import HANDLERS
+from api.http.rates import Rates
 from api.openapi.routes import openapi_handlers
 from api.operators.health import Health
 from api.operators.metrics import Metrics
@@ -32,9 +32,10 @@ from rayfold import Registry
 class Gateway:
     """The ASGI application; setting `closing` ends its streams."""
 
-    def __init__(self, app: Litestar, closing: asyncio.Event) -> None:
+    def __init__(self, app: Litestar, endpoint: Endpoint) -> None:
         self._app = app
-        self.closing = closing
+        self.closing = endpoint.closing
+        self.access = endpoint.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -50,17 +51,21 @@ def create_app(
     *,
     processes: Processes | None = None,
     tokens: Collection[Token] = (),
+    signed: SignedTokens | None = None,
+    rates: Rates | None = None,
     hosts: Collection[str] = (),
     limits: Limits | None = None,
 ) -> Gateway:
     """Return the application over the two sides, whatever runs them.
 
-    With no `tokens` everybody may call, and operators from this machine alone. `hosts` are the
+    With neither `tokens` nor `signed` ones everybody may call, and operators from this machine
+    alone. `hosts` are the
     names under which browsers reach the gateway, beside loopback ones and addresses.
     """
     metrics = Metrics()
-    origins = Origins(hosts, open_to_all=not tokens)
-    endpoint = Endpoint(metrics, Principals(tokens), origins, limits or Limits.of_process())
+    principals = Principals(tokens, signed)
+    origins = Origins(hosts, open_to_all=principals.open)
+    endpoint = Endpoint(metrics, principals, origins, limits or Limits.of_process(), rates)
     history = HistoryRoutes(registry, histories)
     records = CommandRecords()
     handlers = [
@@ -72,7 +77,7 @@ def create_app(
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics).handlers(endpoint),
         *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
-        *openapi_handlers(registry, endpoint, secured=bool(tokens)),
+        *openapi_handlers(registry, endpoint, secured=not principals.open),
     ]
     app = Litestar(
         [*endpoint.options(), *handlers],  # OPTIONS first, or Litestar adds its own
@@ -83,4 +88,4 @@ def create_app(
         pdb_on_exception=False,
     )
     app.state.recent_errors = endpoint.recent_errors
-    return Gateway(app, endpoint.closing)
+    return Gateway(app, endpoint)

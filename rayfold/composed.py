@@ -68,10 +68,15 @@ class ComposedQuery(Query):
     __rayfold__: ClassVar[ComposedQueryDefinition]
 
     def __init_subclass__(
-        cls, *, name: str = "", result: type[Message] | None = None, **kwargs: Any
+        cls,
+        *,
+        name: str = "",
+        needs: str = "",
+        result: type[Message] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = ComposedQueryDefinition(cls, name, result)
+        cls.__rayfold__ = ComposedQueryDefinition(cls, name, needs, result)
 
     @abstractmethod
     def handle(self) -> Composing[Any]:

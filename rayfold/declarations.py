@@ -23,3 +23,13 @@ def too_long(cls: type, what: str, name: str, most: int) -> list[str]:
     if size <= most:
         return []
     return [f"{cls.__qualname__}: the {what} {name!r} is {size} bytes long, at most {most} fit"]
+
+
+PERMISSION = re.compile(r"[a-z][a-z0-9]*([:._-][a-z0-9]+)*\Z")
+
+
+def mistaken_permission(cls: type, needs: object) -> list[str]:
+    """Return a sentence if `needs` is no permission, else none."""
+    if needs == "" or (isinstance(needs, str) and PERMISSION.match(needs)):
+        return []
+    return [f"{cls.__qualname__}: needs=… is a permission like 'orders:refund'; got {needs!r}"]

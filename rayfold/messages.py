@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
-from rayfold.declarations import misnamed
+from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
 from rayfold.field_types import mistakes_of_fields
 from rayfold.values import ServerSupplied
@@ -90,6 +90,7 @@ class CommandDefinition:
     model: type[Command]
     name: str
     creates: bool
+    needs: str = ""
 
     @cached_property
     def server_supplied(self) -> frozenset[str]:
@@ -112,6 +113,7 @@ class CommandDefinition:
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
+        found += mistaken_permission(self.model, self.needs)
         return found + mistakes_of_fields(self.model)
 
 
@@ -125,9 +127,11 @@ class Command(Message):
 
     __rayfold__: ClassVar[CommandDefinition]
 
-    def __init_subclass__(cls, *, name: str = "", creates: bool = False, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, name: str = "", creates: bool = False, needs: str = "", **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = CommandDefinition(cls, name, creates)
+        cls.__rayfold__ = CommandDefinition(cls, name, creates, needs)
 
 
 @dataclass(frozen=True, eq=False)

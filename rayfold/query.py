@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from rayfold.declarations import misnamed
+from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_types import mistakes_of_fields
 from rayfold.keys import scalar_of
 from rayfold.messages import KEBAB, Message
@@ -19,14 +19,16 @@ MAX_PAGE = 200
 
 @dataclass(frozen=True, eq=False)
 class QueryDefinition:
-    """What a query class declares; of a composed query, or one in SQL, its name alone."""
+    """What every query class declares: its name, and the permission that it needs, or none."""
 
     model: type[Query]
     name: str
+    needs: str
 
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'get-order'")
+        found += mistaken_permission(self.model, self.needs)
         return found + mistakes_of_fields(self.model)
 
 
@@ -93,16 +95,17 @@ class ViewQueryDefinition(QueryDefinition):
 class Query(Message):
     """Asks for one row by its key: `class GetOrder(Query, name="get-order", view=OrderDetails)`.
 
-    The query has one field, named as the view's key.
+    The query has one field, named as the view's key. `needs` is a permission that whoever asks
+    over HTTP must have; it counts for the history and the live stream of its route too.
     """
 
     __rayfold__: ClassVar[QueryDefinition]
 
     def __init_subclass__(
-        cls, *, name: str = "", view: type[View] | None = None, **kwargs: Any
+        cls, *, name: str = "", needs: str = "", view: type[View] | None = None, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = ViewQueryDefinition(cls, name, view)
+        cls.__rayfold__ = ViewQueryDefinition(cls, name, needs, view)
 
 
 class PageQuery(Query):

@@ -67,12 +67,13 @@ class SqlQuery(Query):
         cls,
         *,
         name: str = "",
+        needs: str = "",
         projection: type[SqlProjection] | None = None,
         row: type[Message] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = SqlQueryDefinition(cls, name, projection, row)
+        cls.__rayfold__ = SqlQueryDefinition(cls, name, needs, projection, row)
 
     @abstractmethod
     def statement(self) -> Statement:

@@ -22,7 +22,7 @@ from api.http.headers import at_least, token, wait_seconds
 from api.http.problems import Problem, on_http
 from api.http.reply import Fields, Reply, json_bytes
 from api.operators.metrics import Metrics
-from api.queries.resources import aggregate_of
+from api.queries.resources import aggregate_of, needs_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
 from rayfold.registry import AggregateType
@@ -65,7 +65,9 @@ class CommandRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all commands by name."""
         declared = [
-            endpoint.handler(route.method, route.path, self._taking(route), Role.WRITER)
+            endpoint.handler(
+                route.method, route.path, self._taking(route), Role.WRITER, needs_of(route.message)
+            )
             for route in self._registry.routes
             if route.method != "GET"
         ]
@@ -76,6 +78,7 @@ class CommandRoutes:
                 f"/commands/{name}",
                 self._handler(CommandDecoder(self._registry, each, (), derived.get(each.model))),
                 Role.WRITER,
+                each.needs,
             )
             for name, each in self._registry.commands.items()
         ]

@@ -1,11 +1,11 @@
-"""Who is calling, and what they may do: bearer tokens with roles, or everybody."""
+"""Who is calling, and what they may do: bearer tokens with roles and permissions, or everybody."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from api.http.problems import Problem
 
@@ -25,47 +25,91 @@ class Role(IntEnum):
     """What changes the stack itself, or shows its inside."""
 
 
+class Access(NamedTuple):
+    """What a route asks of its caller: a role, and a permission where the domain names one."""
+
+    role: Role
+    permission: str = ""
+
+
+class Caller(NamedTuple):
+    """Who calls. An operator has every permission."""
+
+    name: str
+    role: Role
+    permissions: Collection[str] = frozenset()
+
+    def check(self, needed: Access) -> None:
+        """Check that the caller may do it.
+
+        Raises:
+            Problem: 403 if it is not enough.
+        """
+        role, permission = needed
+        if self.role < role:
+            detail = f"{self.name} is a {self.role.name.lower()}; this needs a "
+            raise Problem(403, "forbidden", detail + role.name.lower())
+        if permission and self.role < Role.OPERATOR and permission not in self.permissions:
+            raise Problem(403, "forbidden", f"{self.name} lacks the permission {permission!r}")
+
+
+EVERYBODY = Caller(ANONYMOUS, Role.OPERATOR)
+"""Where nobody needs a token."""
+
+
 class Token(NamedTuple):
     """A bearer token; `name` is the principal on the events of its commands."""
 
     name: str
     secret: str
     role: Role
+    permissions: frozenset[str] = frozenset()
+
+
+class SignedTokens(Protocol):
+    """See `api.http.signed_tokens.JwtTokens`."""
+
+    async def caller(self, token: bytes) -> Caller | None:
+        """Return who shows this token; None if it is none of theirs."""
+        ...
 
 
 class Principals:
     """Callers by their tokens. Without any token everybody may call, as `anonymous`."""
 
-    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+    def __init__(self, tokens: Iterable[Token] = (), signed: SignedTokens | None = None) -> None:
         # By digest: comparing digests tells nothing about how much of a token was right.
-        self._known = {_digest(token.secret.encode()): token for token in tokens}
+        self._known = {
+            _digest(token.secret.encode()): Caller(token.name, token.role, token.permissions)
+            for token in tokens
+        }
+        self._signed = signed
 
     @property
     def open(self) -> bool:
         """Whether everybody may call."""
-        return not self._known
+        return not self._known and self._signed is None
 
-    def of(self, headers: Mapping[bytes, bytes], needed: Role) -> str:
-        """Return the caller's name.
+    async def of(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Return the caller, where there are tokens.
 
         Raises:
-            Problem: 401 without a known token where one is asked for; 403 if it is not enough.
+            Problem: 401 without a token that counts; 503 if nobody can tell.
         """
-        if not self._known:
-            return ANONYMOUS
         scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-        token = self._known.get(_digest(secret.strip())) if scheme.lower() == b"bearer" else None
-        if token is None:
-            raise Problem(
-                401,
-                "unauthorized",
-                "this needs a known bearer token",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        if token.role < needed:
-            detail = f"{token.name} is a {token.role.name.lower()}; this needs a "
-            raise Problem(403, "forbidden", detail + needed.name.lower())
-        return token.name
+        if scheme.lower() == b"bearer":
+            secret = secret.strip()
+            caller = self._known.get(_digest(secret))
+            if caller is None and self._signed is not None:
+                caller = await self._signed.caller(secret)
+            if caller is not None:
+                return caller
+        raise Problem(
+            401,
+            "unauthorized",
+            "this needs a known bearer token",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def _digest(token: bytes) -> bytes:

@@ -19,12 +19,13 @@ from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
-from api.http.auth import Principals, Role
+from api.http.auth import EVERYBODY, Access, Principals, Role
 from api.http.headers import joined
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import HELD_SLASH, with_slashes
 from api.http.problems import Problem, allowed, malformed, problem_of, unavailable
+from api.http.rates import Rates
 from api.http.reply import Reply
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
@@ -40,16 +41,21 @@ Method = Literal["GET", "POST", "DELETE"]
 class Call:
     """A request: what an answer may need, read only when it is needed."""
 
-    __slots__ = ("_max_body", "_receive", "headers", "path", "principal", "query_string", "scope")
+    __slots__ = ("_max_body", "_receive", "caller", "headers", "path", "query_string", "scope")
 
     def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], max_body: int):
         self.scope = scope
         self.headers = headers
         self.path: dict[str, str] = scope["path_params"]
         self.query_string: bytes = scope["query_string"]
-        self.principal = ""
+        self.caller = EVERYBODY
         self._receive = receive
         self._max_body = max_body
+
+    @property
+    def principal(self) -> str:
+        """The caller's name."""
+        return self.caller.name
 
     async def body(self) -> bytes:
         """Return the whole body.
@@ -110,12 +116,20 @@ class Endpoint:
     """Makes Litestar handlers out of our own."""
 
     def __init__(
-        self, metrics: Metrics, principals: Principals, origins: Origins, limits: Limits
+        self,
+        metrics: Metrics,
+        principals: Principals,
+        origins: Origins,
+        limits: Limits,
+        rates: Rates | None = None,
     ) -> None:
         self._metrics = metrics
         self._principals = principals
         self._origins = origins
         self._limits = limits
+        self._rates = rates or Rates()
+        self.access: dict[tuple[str, str], Access] = {}
+        """What each route asks of its caller, by method and path."""
         self._methods: dict[str, set[str]] = {}
         self._paths: dict[str, str] = {}
         self._streams = 0
@@ -123,11 +137,19 @@ class Endpoint:
         """Set when the server stops: streams end."""
         self.recent_errors = RecentErrors()
 
-    def handler(self, method: Method, path: str, handle: Handler, needs: Role) -> HTTPRouteHandler:
-        """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text."""
+    def handler(
+        self, method: Method, path: str, handle: Handler, role: Role, permission: str = ""
+    ) -> HTTPRouteHandler:
+        """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text.
+
+        It asks a role of its caller, and a permission if one is named.
+        """
+        needed = self.access[method, path] = Access(role, permission)
         changes = method != "GET"
+        checked = role is not Role.PUBLIC and not self._principals.open
+        counted = role is not Role.PUBLIC and not self._rates.unbounded
         check_change = self._origins.check_change
-        check_operator = self._origins.check_operator if needs is Role.OPERATOR else None
+        check_operator = self._origins.check_operator if role is Role.OPERATOR else None
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
             pairs = scope["headers"]
@@ -142,8 +164,11 @@ class Endpoint:
                     check_change(headers)
                 if check_operator is not None:
                     check_operator(headers, scope)
-                if needs is not Role.PUBLIC:
-                    call.principal = self._principals.of(headers, needs)
+                if checked:
+                    call.caller = await self._principals.of(headers)
+                    call.caller.check(needed)
+                if counted:
+                    self._rates.count(call.caller.name, _address(scope))
                 reply = await handle(call)
                 if isinstance(reply, Stream):
                     reply = self._admitted(reply)
@@ -229,6 +254,11 @@ class _Options:
         fields = [(b"allow", allowed(self._methods).encode())]
         await send({"type": "http.response.start", "status": 204, "headers": fields})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _address(scope: Any) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def typed(path: str) -> str:

@@ -15,7 +15,7 @@ from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, store, token
 from api.http.problems import Problem, invalid, invalid_field
 from api.http.reply import Reply, json_bytes, json_reply
-from api.queries.resources import aggregate_of
+from api.queries.resources import aggregate_of, needs_of
 from rayfold import Registry, Route, ViewDefinition, ViewQueryDefinition, key_text
 from rayfold.registry import AggregateType
 
@@ -48,6 +48,7 @@ class HistoryOf:
         self.aggregate = aggregate
         message: Any = declared.message
         self._query: ViewQueryDefinition = message.__rayfold__
+        self.needs = needs_of(message)
         self._histories = histories
 
     async def as_of(
@@ -102,7 +103,7 @@ class HistoryRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return `…/history` for each."""
         return [
-            endpoint.handler("GET", f"{path}/history", past.history, Role.READER)
+            endpoint.handler("GET", f"{path}/history", past.history, Role.READER, past.needs)
             for path, past in self._found.items()
         ]
 

@@ -18,7 +18,7 @@ from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import malformed
 from api.http.reply import Reply
-from api.queries.resources import is_live
+from api.queries.resources import is_live, needs_of
 from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
 from projections.errors import Behind
 from rayfold import Registry
@@ -40,7 +40,11 @@ def live_handlers(
     """Return one for each route whose row can be followed."""
     return [
         endpoint.handler(
-            "GET", f"{declared.path}/live", _live(declared.message, queries), Role.READER
+            "GET",
+            f"{declared.path}/live",
+            _live(declared.message, queries),
+            Role.READER,
+            needs_of(declared.message),
         )
         for declared in registry.routes
         if is_live(registry, declared)

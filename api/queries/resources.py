@@ -34,3 +34,9 @@ def is_live(registry: Registry, declared: Route) -> bool:
     return (
         aggregate_of(registry, declared) is not None and "memory" in message.__rayfold__.view.stores
     )
+
+
+def needs_of(message: Any) -> str:
+    """Return the permission that a command or a query needs; empty if none."""
+    needs: str = message.__rayfold__.needs
+    return needs

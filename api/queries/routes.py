@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from pydantic import ValidationError
 
 from api.http import headers as read
-from api.http.auth import Role
+from api.http.auth import Access, Role
 from api.http.dates import date_fields, refuse_numbers
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
@@ -20,6 +20,7 @@ from api.http.reply import JSON, Reply, json_bytes, json_reply
 from api.operators.metrics import Metrics
 from api.queries.history import HistoryRoutes
 from api.queries.minimal import minimal_reply, wants_minimal, with_vary
+from api.queries.resources import needs_of
 from projections.errors import Behind
 from projections.queries.bus import Answer
 from rayfold import Query, Registry, Route
@@ -66,7 +67,13 @@ class QueryRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all queries by name."""
         declared = [
-            endpoint.handler("GET", declared.path, self._declared(declared), Role.READER)
+            endpoint.handler(
+                "GET",
+                declared.path,
+                self._declared(declared),
+                Role.READER,
+                needs_of(declared.message),
+            )
             for declared in self._registry.routes
             if declared.method == "GET"
         ]
@@ -87,6 +94,7 @@ class QueryRoutes:
             if minimal is None:
                 return await self._answer(read_query(query_type, fields), call.headers)
             if wants_minimal(call.headers):
+                call.caller.check(Access(Role.READER, needs_of(minimal)))
                 reply = await self._answer(read_query(minimal, fields), call.headers)
                 return minimal_reply(reply, call.headers)
             return with_vary(await self._answer(read_query(query_type, fields), call.headers))
@@ -98,6 +106,7 @@ class QueryRoutes:
         definition = self._registry.queries.get(name)
         if definition is None:
             raise Problem(404, "unknown-query", f"no query is named {name!r}")
+        call.caller.check(Access(Role.READER, definition.needs))
         query = read_query(definition.model, parameters(call.query_string))
         return await self._answer(query, call.headers)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
 from deploy.stack import folder, listening, ray_runtime, wanted
+from deploy.stack.access import access_of
 from deploy.stack.display import Display
 from deploy.stack.local_ray import LocalRay
 from deploy.stack.nodes import Nodes, cluster_nodes, placing_of
@@ -197,7 +198,6 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     from api.app import create_app
-    from api.http.auth import Role, Token
     from api.http.server import serve
 
     app = create_app(
@@ -207,11 +207,7 @@ async def _serve(
         reads.history,
         operations,
         processes=processes,
-        tokens=[
-            Token(name, each.token.get_secret_value(), Role[each.role.upper()])
-            for name, each in settings.tokens.items()
-        ],
-        hosts=settings.hosts,
+        **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)
     async with AsyncExitStack() as waiting:

@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+import limits
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,12 +18,24 @@ from pydantic_settings import (
 )
 
 from deploy.errors import StartError
+from rayfold.declarations import PERMISSION
 
 REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
 """Orders and stock: under `rayfold.` where a wheel was installed."""
 
 
 Kind = Literal["write", "dedicated", "memory", "postgres"]
+
+RoleName = Literal["reader", "writer", "operator"]
+
+Permission = Annotated[str, Field(pattern=PERMISSION.pattern.replace("\\Z", "$"))]
+
+_KEY_SET = r"^(https://[^/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/"
+
+
+def _rate(text: str) -> str:
+    limits.parse(text)
+    return text
 
 
 class TokenSettings(BaseModel):
@@ -31,7 +44,28 @@ class TokenSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: Annotated[SecretStr, Field(min_length=16)]
-    role: Literal["reader", "writer", "operator"]
+    role: RoleName
+    permissions: list[Permission] = []
+    """What commands and queries of the domain ask for with `needs`; operators have all."""
+
+
+class JwtSettings(BaseModel):
+    """An identity provider, whose signed tokens (RFC 7519) are taken beside our own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: Annotated[str, Field(min_length=1)]
+    """The `iss` of its tokens."""
+    audience: Annotated[str, Field(min_length=1)]
+    """The `aud` that means this stack."""
+    jwks: Annotated[str, Field(pattern=_KEY_SET)]
+    """The URL of its public keys: https, or on this machine."""
+    principal_claim: str = "sub"
+    role_claim: str = "roles"
+    """A list, or words as in `scope`; `realm_access.roles` is a claim within a claim."""
+    permission_claim: str = "permissions"
+    roles: dict[RoleName, list[str]] = {}
+    """Values of the claim that stand for each role; the roles' own names without it."""
 
 
 class Settings(BaseSettings):
@@ -73,8 +107,18 @@ class Settings(BaseSettings):
     call who reaches the gateway, which then listens on loopback alone."""
     hosts: list[str] = []
     """Names under which browsers reach the gateway, beside loopback ones and addresses."""
+    jwt: JwtSettings | None = None
+    """An identity provider: its tokens count as well."""
+    rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
+    """How many requests a principal may send to one gateway, like `{"web": "200/second"}`;
+    `default` is for all others, by address where nobody needs a token."""
     token: SecretStr | None = None
     """What the command line shows a gateway; the first operator's of `tokens` without it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a token."""
+        return not self.tokens and self.jwt is None
 
     @property
     def own_token(self) -> str | None:

@@ -30,7 +30,7 @@ async def up(settings: Settings) -> int:
     os.umask(0o077)  # events, rows and tokens are for their owner alone
     registry = _registry(settings.domain)
     with folder.locked(settings.data) as data:
-        listening.check(settings.host, settings.port, open_to_all=not settings.tokens)
+        listening.check(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:
             check_ray(settings.ray_address)
         _end_leftovers(data, "a process of an earlier stack was left and is ended")

@@ -1,0 +1,119 @@
+"""JSON Web Tokens of an identity provider (RFC 7519): who shows one, and what they may do.
+
+The signature is of one of the provider's published keys, of a kind that only the provider can
+make: neither `none`, nor a secret that both sides know. Issuer, audience and times are checked
+(RFC 8725).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from api.http.auth import Caller, Role
+from api.http.signing_keys import REFRESH, SigningKeys
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+
+LEEWAY = 30.0
+"""Seconds by which clocks may differ."""
+
+REMEMBERED = 10_000
+"""Tokens that were found good, and are not verified again while the keys are not fetched again."""
+
+MAX_NAME = 256
+
+_INTERNAL = "process:"
+"""What the principals of our own process managers begin with."""
+
+
+@dataclass(frozen=True)
+class JwtClaims:
+    """Where a provider says what; `roles` are the values that stand for each of our roles."""
+
+    issuer: str
+    audience: str
+    principal: str = "sub"
+    role: str = "roles"
+    permission: str = "permissions"
+    roles: Mapping[str, Role] = field(
+        default_factory=lambda: {role.name.lower(): role for role in Role if role}
+    )
+
+
+class JwtTokens:
+    """Callers by the tokens that a provider has signed."""
+
+    def __init__(self, claims: JwtClaims, keys: SigningKeys) -> None:
+        self._claims = claims
+        self._keys = keys
+        self._good: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+
+    async def caller(self, token: bytes) -> Caller | None:
+        """Return who shows this token; None if it is not theirs, has ended, or names no role.
+
+        Raises:
+            Problem: 503 while the provider's keys are not known.
+        """
+        known = self._good.get(token)
+        if known is not None:
+            if known[1] > time.time():
+                return known[0]
+            del self._good[token]
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+        except jwt.PyJWTError:
+            return None
+        for key in await self._keys.of(key_id):
+            claims = self._verified(token, key)
+            if claims is not None:
+                return self._remembered(token, claims)
+        return None
+
+    def _verified(self, token: bytes, key: jwt.PyJWK) -> dict[str, Any] | None:
+        try:
+            return jwt.decode(
+                token,
+                key,
+                # A key says itself what it is for; whoever made the token does not.
+                algorithms=[key.algorithm_name] if key.algorithm_name in ALGORITHMS else [],
+                audience=self._claims.audience,
+                issuer=self._claims.issuer,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return None
+
+    def _remembered(self, token: bytes, claims: dict[str, Any]) -> Caller | None:
+        name = claims.get(self._claims.principal)
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            return None
+        if name.startswith(_INTERNAL):
+            return None
+        roles = self._claims.roles
+        said = [roles[each] for each in _texts(claims, self._claims.role) if each in roles]
+        if not said:
+            return None
+        caller = Caller(name, max(said), frozenset(_texts(claims, self._claims.permission)))
+        self._good[token] = caller, min(float(claims["exp"]) + LEEWAY, time.time() + REFRESH)
+        if len(self._good) > REMEMBERED:
+            self._good.popitem(last=False)
+        return caller
+
+
+def _texts(claims: dict[str, Any], path: str) -> list[str]:
+    """Return the texts of a claim: a list, or words as in OAuth's `scope`; `a.b` is b in a."""
+    found: Any = claims.get(path)
+    if found is None:
+        found = claims
+        for part in path.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, str):
+        return found.split()
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []

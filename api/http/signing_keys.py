@@ -1,0 +1,88 @@
+"""The keys with which an identity provider signs, as it publishes them (JWKS, RFC 7517)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import httpx
+import jwt
+
+from api.http.problems import unavailable
+
+log = logging.getLogger(__name__)
+
+REFRESH = 600.0
+"""Seconds after which the keys are fetched again: those that were withdrawn count no more."""
+
+PAUSE = 10.0
+"""Seconds between two fetches: tokens that name unknown keys cause no more than that."""
+
+TIMEOUT = 5.0
+
+MAX_BYTES = 256 * 1024
+
+
+class SigningKeys:
+    """Fetched when they are needed, kept while the provider does not answer."""
+
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._url = url
+        self._transport = transport
+        self._keys: list[jwt.PyJWK] = []
+        self._fetched_at = self._tried_at = float("-inf")
+        self._fetching = asyncio.Lock()
+
+    async def of(self, key_id: str | None) -> list[jwt.PyJWK]:
+        """Return the keys that a token may be signed with: that of its id, or all without one.
+
+        Raises:
+            Problem: 503 as long as none are known.
+        """
+        if time.monotonic() - self._fetched_at > REFRESH or (
+            key_id is not None and not self._named(key_id)
+        ):
+            await self._fetch()
+        if not self._keys:
+            raise unavailable("keys-unavailable", "the identity provider's keys are not known", 5)
+        return self._keys if key_id is None else self._named(key_id)
+
+    def _named(self, key_id: str) -> list[jwt.PyJWK]:
+        return [key for key in self._keys if key.key_id == key_id]
+
+    async def _fetch(self) -> None:
+        asked_at = time.monotonic()
+        async with self._fetching:
+            # Whoever waited for another's fetch has what it brought.
+            if asked_at < self._tried_at or time.monotonic() - self._tried_at < PAUSE:
+                return
+            try:
+                found = await self._fetched()
+            except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+                log.warning("the signing keys cannot be fetched", extra={"error": repr(error)})
+            else:
+                self._keys = found
+                self._fetched_at = time.monotonic()
+            finally:
+                self._tried_at = time.monotonic()
+
+    async def _fetched(self) -> list[jwt.PyJWK]:
+        # Where it leads to was configured; a redirect would lead somewhere else.
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT, transport=self._transport) as client,
+            client.stream("GET", self._url) as response,
+        ):
+            response.raise_for_status()
+            if not response.is_success:
+                raise ValueError(f"HTTP {response.status_code}")
+            data = bytearray()
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise ValueError("the key set is too large")
+        return [key for key in jwt.PyJWKSet.from_json(data.decode()).keys if _signs(key)]
+
+
+def _signs(key: jwt.PyJWK) -> bool:
+    return key.public_key_use in (None, "sig") and key.key_type != "oct"

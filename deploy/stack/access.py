@@ -1,0 +1,63 @@
+"""Who may call a gateway: its settings, as the application takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from deploy.stack.settings import JwtSettings, RoleName, Settings
+
+if TYPE_CHECKING:
+    from api.http.auth import Token
+    from api.http.rates import Rates
+    from api.http.signed_tokens import JwtTokens
+
+
+_ROLES: tuple[RoleName, ...] = ("reader", "writer", "operator")
+
+
+class Access(TypedDict):
+    """Arguments of `api.app.create_app`."""
+
+    tokens: list[Token]
+    signed: JwtTokens | None
+    rates: Rates
+    hosts: list[str]
+
+
+def access_of(settings: Settings) -> Access:
+    """Return what the settings say."""
+    from api.http.auth import Role, Token
+    from api.http.rates import Rates
+
+    return {
+        "tokens": [
+            Token(
+                name,
+                each.token.get_secret_value(),
+                Role[each.role.upper()],
+                frozenset(each.permissions),
+            )
+            for name, each in settings.tokens.items()
+        ],
+        "signed": _signed(settings.jwt) if settings.jwt else None,
+        "rates": Rates(settings.rates),
+        "hosts": settings.hosts,
+    }
+
+
+def _signed(jwt: JwtSettings) -> JwtTokens:
+    from api.http.auth import Role
+    from api.http.signed_tokens import JwtClaims, JwtTokens
+    from api.http.signing_keys import SigningKeys
+
+    said = jwt.roles or {role: [role] for role in _ROLES}
+    claims = JwtClaims(
+        jwt.issuer,
+        jwt.audience,
+        jwt.principal_claim,
+        jwt.role_claim,
+        jwt.permission_claim,
+        # The same value may stand for several roles: the most that it stands for counts.
+        {value: Role[role.upper()] for role in _ROLES for value in said.get(role, ())},
+    )
+    return JwtTokens(claims, SigningKeys(jwt.jwks))

@@ -1,0 +1,110 @@
+"""Permissions that a domain asks for, and how much a principal may send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from api.http.auth import Access, Role, Token
+from api.http.rates import Rates
+from rayfold import Registry
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.problems import problem
+
+GRANT = "/refunds/r-1/grant"
+TOKENS = [
+    Token("clerk", "clerk", Role.WRITER),
+    Token("boss", "boss", Role.WRITER, frozenset({"refunds:grant", "refunds:read"})),
+    Token("ops", "ops", Role.OPERATOR),
+    Token("audit", "audit", Role.READER, frozenset({"refunds:grant", "refunds:list"})),
+]
+
+
+@pytest.fixture(scope="module")
+def refunds() -> Registry:
+    return Registry.load("tests.unit.api.guarded")
+
+
+@pytest.fixture
+async def guarded(refunds: Registry) -> AsyncIterator[Gateway]:
+    made = Gateway(refunds, options={"tokens": TOKENS})
+    async with made.http:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/refunds", {"clerk", "boss", "ops"}),
+        ("POST", GRANT, {"boss", "ops"}),
+        ("POST", "/commands/grant-refund", {"boss", "ops"}),
+        ("GET", "/refunds/r-1", {"boss", "ops"}),
+        ("GET", "/refunds/r-1/history", {"boss", "ops"}),
+        ("GET", "/refunds/r-1?as_of=0", {"boss", "ops"}),
+        ("GET", "/queries/get-refund?refund_id=r-1", {"boss", "ops"}),
+        ("GET", "/queries/refund-name?refund_id=r-1", {"clerk", "boss", "ops", "audit"}),
+        ("GET", "/refunds", {"ops", "audit"}),
+    ],
+)
+async def test_what_names_a_permission_is_for_those_who_have_it(
+    guarded: Gateway, method: str, path: str, allowed: set[str]
+) -> None:
+    for token in TOKENS:
+        headers = {"authorization": f"Bearer {token.secret}"}
+        reply = await guarded.http.request(method, path, headers=headers, json={})
+        if token.name in allowed:
+            assert reply.status_code not in (401, 403), (token.name, reply.text)
+        else:
+            problem(reply, 403, "forbidden")
+
+
+async def test_a_live_stream_needs_what_its_query_needs(guarded: Gateway) -> None:
+    headers = {"authorization": "Bearer clerk"}
+    problem(await guarded.http.get("/refunds/r-1/live", headers=headers), 403, "forbidden")
+    assert guarded.app.access["GET", "/refunds/{refund_id}/live"].permission == "refunds:read"
+
+
+async def test_without_tokens_nobody_needs_a_permission(refunds: Registry) -> None:
+    made = Gateway(refunds)
+    async with made.http as http:
+        assert (await http.post(GRANT)).status_code == 202
+
+
+async def test_a_rate_is_each_principals_own(registry: Registry) -> None:
+    rates = Rates({"shop": "3/minute", "default": "1/hour"})
+    tokens = [Token(name, name, Role.WRITER) for name in ("shop", "kiosk", "web")]
+    made = Gateway(registry, options={"tokens": tokens, "rates": rates})
+    statuses = {}
+    async with made.http as http:
+        for name in ("shop", "kiosk", "web"):
+            headers = {"authorization": f"Bearer {name}"}
+            replies = [
+                await http.post(f"/orders/{ORDER_ID}/place", headers=headers) for _ in "12345"
+            ]
+            statuses[name] = [reply.status_code for reply in replies]
+            problem(replies[-1], 429, "rate-limited")
+            assert int(replies[-1].headers["retry-after"]) >= 1
+        assert (await http.get("/health/live")).status_code == 200
+    assert statuses == {
+        "shop": [202, 202, 202, 429, 429],
+        "kiosk": [202, 429, 429, 429, 429],
+        "web": [202, 429, 429, 429, 429],
+    }
+    assert len(made.commands.sent) == 5
+
+
+async def test_without_tokens_a_rate_is_each_addresss_own(registry: Registry) -> None:
+    rates = Rates({"default": "1/hour"})
+    for address in ("127.0.0.1", "127.0.0.2"):
+        rates.count("anonymous", address)
+    with pytest.raises(Exception, match="rate-limited"):
+        rates.count("anonymous", "127.0.0.2")
+
+
+def test_what_a_route_asks_is_told(refunds: Registry) -> None:
+    access = Gateway(refunds).app.access
+    assert access["POST", "/refunds/{refund_id}/grant"] == Access(Role.WRITER, "refunds:grant")
+    assert access["GET", "/health/live"] == Access(Role.PUBLIC)
+    assert access["POST", "/operators/scale"] == Access(Role.OPERATOR)

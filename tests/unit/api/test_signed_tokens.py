@@ -1,0 +1,250 @@
+"""Tokens that an identity provider has signed: which ones count, and for whom."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from api.http import signing_keys
+from api.http.auth import Role, Token
+from api.http.signed_tokens import JwtClaims, JwtTokens
+from api.http.signing_keys import SigningKeys
+from rayfold import Registry
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.fakes import ORDER_ID
+from tests.unit.api.problems import problem
+
+ISSUER, AUDIENCE = "https://id.example/", "shop"
+PLACE = f"/orders/{ORDER_ID}/place"
+PRIVATE = {
+    "one": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "two": ec.generate_private_key(ec.SECP256R1()),
+    "stranger": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+}
+
+
+def published(name: str) -> dict[str, Any]:
+    public = PRIVATE[name].public_key()
+    algorithm: Any = jwt.algorithms.RSAAlgorithm if name != "two" else jwt.algorithms.ECAlgorithm
+    key: dict[str, Any] = algorithm.to_jwk(public, as_dict=True)
+    return {**key, "kid": name, "use": "sig"}
+
+
+class Provider(httpx.AsyncBaseTransport):
+    """An identity provider: publishes keys, or is away."""
+
+    def __init__(self) -> None:
+        self.keys = [published("one")]
+        self.answer: httpx.Response | None = None
+        self.asked = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        return self.answer or httpx.Response(200, json={"keys": self.keys})
+
+
+def signed(key: str = "one", *, kid: str | None = None, **changes: Any) -> str:
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "exp": int(time.time()) + 300,
+        "sub": "ada",
+        "roles": ["writer"],
+        **changes,
+    }
+    claims = {name: value for name, value in claims.items() if value is not None}
+    algorithm = "ES256" if key == "two" else "RS256"
+    return jwt.encode(claims, PRIVATE[key], algorithm, headers={"kid": kid or key})
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+def gateway_of(registry: Registry, provider: Provider, **claims: Any) -> Gateway:
+    keys = SigningKeys("https://id.example/keys", provider)
+    signed_tokens = JwtTokens(JwtClaims(ISSUER, AUDIENCE, **claims), keys)
+    return Gateway(registry, options={"signed": signed_tokens})
+
+
+@pytest.fixture
+async def guarded(registry: Registry, provider: Provider) -> AsyncIterator[Gateway]:
+    made = gateway_of(registry, provider)
+    async with made.http:
+        yield made
+
+
+async def test_who_shows_a_signed_token_is_its_subject(
+    guarded: Gateway, provider: Provider
+) -> None:
+    for _ in range(3):
+        assert (await guarded.http.post(PLACE, headers=bearer(signed()))).status_code == 202
+    assert guarded.commands.sent[0].principal == "ada"
+    assert provider.asked == 1
+    problem(await guarded.http.get("/operators/status", headers=bearer(signed())), 403, "forbidden")
+    problem(await guarded.http.post(PLACE), 401, "unauthorized")
+
+
+def unsigned() -> str:
+    return jwt.encode(
+        {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 300, "sub": "ada", "roles": "writer"},
+        None,
+        "none",
+        headers={"kid": "one"},
+    )
+
+
+def signed_with_the_public_key() -> str:
+    """An old trick: the public key, as if it were a secret that both sides know."""
+    pem = (
+        PRIVATE["one"]
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    head = {"alg": "HS256", "typ": "JWT", "kid": "one"}
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 300, "sub": "ada"}
+    text = b".".join(_part(json.dumps(each).encode()) for each in (head, claims))
+    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    return (text + b"." + _part(hmac.sign(text, pem))).decode()
+
+
+def _part(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def changed_afterwards() -> str:
+    head, _, signature = signed().split(".")
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 300, "sub": "eve"}
+    claims["roles"] = ["operator"]
+    return ".".join((head, _part(json.dumps(claims).encode()).decode(), signature))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(signed(exp=int(time.time()) - 60), id="ended"),
+        pytest.param(signed(nbf=int(time.time()) + 600), id="not-yet"),
+        pytest.param(signed(exp=None), id="without-end"),
+        pytest.param(signed(aud="another"), id="for-others"),
+        pytest.param(signed(aud=None), id="for-nobody"),
+        pytest.param(signed(iss="https://evil.example/"), id="by-others"),
+        pytest.param(signed("stranger", kid="one"), id="wrong-signature"),
+        pytest.param(signed(roles=["admin"]), id="no-role-of-ours"),
+        pytest.param(signed(roles={"writer": True}), id="roles-of-no-list"),
+        pytest.param(signed(sub=None), id="of-nobody"),
+        pytest.param(signed(sub="process:fulfilment"), id="one-of-our-own-names"),
+        pytest.param(signed(sub="ada\nbob"), id="two-lines"),
+        pytest.param(signed(sub="a" * 257), id="endless-name"),
+        pytest.param(unsigned(), id="alg-none"),
+        pytest.param(signed_with_the_public_key(), id="public-key-as-secret"),
+        pytest.param(changed_afterwards(), id="changed"),
+        pytest.param("e30.e30.", id="empty"),
+        pytest.param("ÿ.ÿ.ÿ", id="no-text"),
+    ],
+)
+async def test_a_token_that_does_not_count_is_as_good_as_none(guarded: Gateway, token: str) -> None:
+    headers = {"authorization": f"Bearer {token}".encode("latin-1")}
+    problem(await guarded.http.post(PLACE, headers=headers), 401, "unauthorized")
+    assert not guarded.commands.sent
+
+
+async def test_a_key_that_is_new_is_fetched(
+    guarded: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing_keys, "PAUSE", 0.0)
+    assert (await guarded.http.post(PLACE, headers=bearer(signed()))).status_code == 202
+    provider.keys = [published("two")]
+    assert (await guarded.http.post(PLACE, headers=bearer(signed("two")))).status_code == 202
+    # The one before was withdrawn; whoever had shown it a moment ago is remembered for a while.
+    fresh = signed(sub="bob")
+    problem(await guarded.http.post(PLACE, headers=bearer(fresh)), 401, "unauthorized")
+
+
+async def test_unknown_keys_do_not_make_us_ask_again_and_again(
+    guarded: Gateway, provider: Provider
+) -> None:
+    for number in range(20):
+        token = signed("stranger", kid=f"unknown-{number}")
+        problem(await guarded.http.post(PLACE, headers=bearer(token)), 401, "unauthorized")
+    assert provider.asked == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(503),
+        httpx.Response(302, headers={"location": "http://169.254.169.254/"}),
+        httpx.Response(200, content=b"<html>"),
+        httpx.Response(200, content=b" " * 300_000),
+        httpx.Response(200, json={"keys": []}),
+        httpx.Response(200, json={"keys": [{"kty": "oct", "kid": "one", "k": "c2VjcmV0"}]}),
+    ],
+)
+async def test_without_any_keys_nobody_can_tell(
+    guarded: Gateway, provider: Provider, answer: httpx.Response
+) -> None:
+    provider.answer = answer
+    reply = await guarded.http.post(PLACE, headers=bearer(signed()))
+    problem(reply, 503, "keys-unavailable")
+    assert reply.headers["retry-after"]
+
+
+async def test_known_keys_are_kept_while_the_provider_is_away(
+    guarded: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await guarded.http.post(PLACE, headers=bearer(signed()))).status_code == 202
+    monkeypatch.setattr(signing_keys, "REFRESH", 0.0)
+    monkeypatch.setattr(signing_keys, "PAUSE", 0.0)
+    provider.answer = httpx.Response(500)
+    reply = await guarded.http.post(PLACE, headers=bearer(signed(sub="bob")))
+    assert reply.status_code == 202
+    assert provider.asked == 2
+
+
+async def test_claims_are_found_where_the_provider_has_them(
+    registry: Registry, provider: Provider
+) -> None:
+    made = gateway_of(
+        registry,
+        provider,
+        principal="email",
+        role="realm_access.roles",
+        permission="scope",
+        roles={"shop-staff": Role.READER, "shop-admin": Role.OPERATOR},
+    )
+    token = signed(
+        email="ada@example.org",
+        realm_access={"roles": ["shop-staff", "shop-admin", 7]},
+        scope="a b",
+    )
+    async with made.http as http:
+        assert (await http.post(PLACE, headers=bearer(token))).status_code == 202
+        assert (await http.get("/operators/status", headers=bearer(token))).status_code == 200
+    assert made.commands.sent[0].principal == "ada@example.org"
+
+
+async def test_tokens_of_both_kinds_count(registry: Registry, provider: Provider) -> None:
+    keys = SigningKeys("https://id.example/keys", provider)
+    both = {
+        "signed": JwtTokens(JwtClaims(ISSUER, AUDIENCE), keys),
+        "tokens": [Token("shop", "s3cret", Role.WRITER)],
+    }
+    made = Gateway(registry, options=both)
+    provider.answer = httpx.Response(500)  # our own do not need it
+    async with made.http as http:
+        assert (await http.post(PLACE, headers=bearer("s3cret"))).status_code == 202
+        problem(await http.post(PLACE, headers=bearer("nonsense")), 401, "unauthorized")
