@@ -84,11 +84,12 @@ _PROBLEMS = {
     412: "Not at the revision in If-Match",
     413: "The body is too large",
     422: "Invalid fields",
+    429: "More requests than the caller may send",
     431: "Too many headers, or too large ones",
     500: "The domain's own code broke",
     503: "Overloaded, or a part is down; safe to send again with the same Idempotency-Key",
 }
-_ANYWHERE = (400, 401, 403, 408, 431, 503)
+_ANYWHERE = (400, 401, 403, 408, 429, 431, 503)
 
 
 def path_parameter(name: str, schema: Given = TEXT, description: str | None = None) -> Parameter:
