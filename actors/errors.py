@@ -121,5 +121,18 @@ class NoSuchProcess(WriteSideError):
         return f"no such process {self.name!r} of key {self.key!r}"
 
 
+class ProcessStuck(WriteSideError):
+    """A process cannot do what an operator wants, and says why; nothing was recorded."""
+
+    def __init__(self, name: str, key: str, reason: str) -> None:
+        super().__init__(name, key, reason)
+        self.name = name
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"process {self.name!r} of key {self.key!r}: {self.reason}"
+
+
 class BadScale(WriteSideError):
     """There cannot be so many write hosts."""

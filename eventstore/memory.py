@@ -106,6 +106,10 @@ class MemoryLog:
             self._truncate(stream, _DELETED)
         self._announce()
 
+    async def keep_latest(self, stream: str, count: int) -> None:
+        """See `Log.keep_latest`."""
+        self._check()
+
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """See `Log.end_position`."""
         self._check()

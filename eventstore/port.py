@@ -128,6 +128,14 @@ class Log(Protocol):
         """
         ...
 
+    async def keep_latest(self, stream: str, count: int) -> None:
+        """Let the store drop all but the last so many events of a stream, sooner or later.
+
+        Raises:
+            StoreUnavailable: no answer; it may not know.
+        """
+        ...
+
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """Return the position of the last event of streams whose names begin so; 0 without any.
 

@@ -17,10 +17,12 @@ from rayfold.folds import on, starts
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
 from rayfold.process import (
+    Aborted,
     CommandRejected,
     ProcessDefinition,
     ProcessManager,
     TimedOut,
+    on_abort,
     on_rejected,
     on_timeout,
 )
@@ -38,6 +40,7 @@ from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document
 
 __all__ = [
     "NOW",
+    "Aborted",
     "Aggregate",
     "Cents",
     "Command",
@@ -90,6 +93,7 @@ __all__ = [
     "document",
     "key_text",
     "on",
+    "on_abort",
     "on_rejected",
     "on_timeout",
     "sql",

@@ -57,6 +57,7 @@ MAX_NAME = 48
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _TIMEOUTS = "__rayfold_timeouts__"
 _REJECTIONS = "__rayfold_rejections__"
+_ABORT = "__rayfold_abort__"
 _COMMAND_IDS = UUID("5d6f0c3a-6f0e-5c1b-9d57-3c6a4f0b8e21")
 
 
@@ -80,8 +81,17 @@ class CommandRejected(Generic[C]):
     detail: str = ""
 
 
-Happened = Event | TimedOut | CommandRejected[Any]
+@dataclass(frozen=True)
+class Aborted:
+    """An operator aborts the process; told to managers that have a handler marked `@on_abort`."""
+
+
+Happened = Event | TimedOut | CommandRejected[Any] | Aborted
 """What a process is told."""
+
+WITHDRAWN = "withdrawn"
+"""The rule of `CommandRejected` for a command that was not sent yet when its process was aborted:
+it is folded, and no handler is called."""
 
 
 def on_timeout(*names: str) -> Callable[[F], F]:
@@ -95,6 +105,15 @@ def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
     Here a saga compensates: it says what is to be undone, in the order in which it yields.
     """
     return _marked(_REJECTIONS, commands)
+
+
+def on_abort(function: F) -> F:
+    """Mark a static `(state, aborted) -> steps` for when an operator aborts the process.
+
+    It yields the compensation, in the order in which it is to be sent; the process goes on as
+    always until something of it completes it. Without such a handler an abort ends it as it is.
+    """
+    return _marked(_ABORT, (Aborted,))(function)
 
 
 def _marked(attribute: str, what: tuple[Any, ...]) -> Callable[[F], F]:
@@ -132,6 +151,11 @@ class ProcessDefinition:
     def rejections(self) -> dict[type[Command], Callable[..., Iterable[Step]]]:
         """The handler of each refused command."""
         return {command: handler for _, handler, command in _marks_of(self.model, _REJECTIONS)}
+
+    @cached_property
+    def on_abort(self) -> Callable[..., Iterable[Step]] | None:
+        """The handler of an abort, if there is one."""
+        return next((handler for _, handler, _ in _marks_of(self.model, _ABORT)), None)
 
     @property
     def prefix(self) -> str:
@@ -201,6 +225,10 @@ class ProcessDefinition:
                 raise NobodyHandles(
                     f"no @on_rejected({name}) in {self.name!r}: {happened.rule}: {happened.detail}"
                 )
+        elif isinstance(happened, Aborted):
+            if self.on_abort is None:
+                return [Complete()]
+            handler = self.on_abort
         else:
             fold = self.handlers.get(type(happened))
             if fold is None:
@@ -244,6 +272,7 @@ class ProcessDefinition:
             *((member, fold.apply, fold.event_type) for member, fold in folds_of(self.model)),
             *_marks_of(self.model, _TIMEOUTS),
             *_marks_of(self.model, _REJECTIONS),
+            *_marks_of(self.model, _ABORT),
         ]
         for member, handler, what in marks:
             where = f"{name}.{member}"
@@ -325,7 +354,10 @@ class ProcessManager(ABC, Generic[S, E]):
     @staticmethod
     @abstractmethod
     def evolve(state: S, happened: E | TimedOut | CommandRejected[Any]) -> S:
-        """Return the state after what happened. Pure and total: most of it may change nothing."""
+        """Return the state after what happened. Pure and total: most of it may change nothing.
+
+        Of a manager with a handler marked `@on_abort`, `happened` may be `Aborted` too.
+        """
 
 
 def _marks_of(cls: type, attribute: str) -> list[tuple[str, Callable[..., Any], Any]]:

@@ -15,13 +15,23 @@ from uuid import UUID
 
 from rayfold.errors import EndlessProcess
 from rayfold.messages import Command, Event
-from rayfold.process import CommandRejected, Happened, ProcessDefinition, TimedOut
+from rayfold.process import (
+    WITHDRAWN,
+    Aborted,
+    CommandRejected,
+    Happened,
+    ProcessDefinition,
+    TimedOut,
+)
 from rayfold.steps import Complete, Publish, Schedule, Send, Unschedule
 
 AT_ONCE = timedelta(seconds=1)
 """A timeout that is due sooner does not end a chain of commands: nothing else has happened."""
 
 _SHOWN = 8
+
+ABORTED = "aborted"
+"""The trigger of an abort's step."""
 
 
 class _Cause(NamedTuple):
@@ -65,14 +75,16 @@ Decided = Sending | Timer | Unschedule | Publish | Complete
 class ProcessStep:
     """What a process was told at once, and what it decided.
 
-    `trigger` names what told it: a place in the log, a timer, a refused command. `position` is
-    that in `$all`, of an event.
+    `trigger` names what told it: a place in the log, a timer, a refused command, an abort.
+    `position` is that in `$all`, of an event.
     """
 
     trigger: str
     happened: tuple[Happened, ...]
     decided: tuple[Decided, ...]
     position: int | None = None
+    answered: tuple[UUID, ...] = ()
+    """Commands that wait for no answer any more, of an abort."""
 
 
 @dataclass
@@ -84,6 +96,7 @@ class ProcessInstance:
     state: Any = None
     begun: bool = False
     ended: bool = False
+    aborting: bool = False
     position: int = -1
     waiting: dict[UUID, Sending] = field(default_factory=dict)
     timers: dict[str, Timer] = field(default_factory=dict)
@@ -151,6 +164,44 @@ class ProcessInstance:
             return ProcessStep(trigger, (rejected,), ())
         return self._step((rejected,), trigger, now, self._cause(command_id))
 
+    def on_abort(
+        self,
+        missed: Sequence[Happened],
+        *,
+        keep: UUID | None,
+        now: datetime,
+        position: int | None = None,
+    ) -> ProcessStep:
+        """Return the step with which an abort begins the compensation.
+
+        `missed` is folded first: what it was not told while it was parked. No handler sees it.
+        Commands without an answer are withdrawn, but for the one that may be on its way, `keep`.
+        Timeouts are forgotten. Without a handler for aborts, the process ends.
+
+        Raises:
+            As `on_events`.
+        """
+        refused = {
+            sending.command_id
+            for sending in self.waiting.values()
+            if any(isinstance(m, CommandRejected) and m.command is sending.command for m in missed)
+        }
+        withdrawn = [
+            each
+            for each in self.waiting.values()
+            if each.command_id not in refused and each.command_id != keep
+        ]
+        folded: list[Happened] = [
+            *missed,
+            *(CommandRejected(each.command, WITHDRAWN) for each in withdrawn),
+        ]
+        state = self.state
+        for each in folded:
+            state = self.definition.evolve(state, each)
+        steps = self._step((Aborted(),), ABORTED, now, _NOBODY, position, state)
+        answered = (*refused, *(each.command_id for each in withdrawn))
+        return ProcessStep(ABORTED, (*folded, Aborted()), steps.decided, position, answered)
+
     def apply(self, step: ProcessStep) -> None:
         """Move on by a step that is recorded."""
         self.begun = True
@@ -163,9 +214,15 @@ class ProcessInstance:
                 del self.timers[name]
         elif kind == "rejected":
             self.answered(UUID(rest))
+        elif kind == ABORTED:
+            self.aborting = True
+            self.timers.clear()
+            for command_id in step.answered:
+                self.answered(command_id)
         if not self.ended:
             for happened in step.happened:
-                self.state = self.definition.evolve(self.state, happened)
+                if not isinstance(happened, Aborted) or self.definition.on_abort is not None:
+                    self.state = self.definition.evolve(self.state, happened)
         for each in step.decided:
             if isinstance(each, Sending):
                 self.waiting[each.command_id] = self._sent[each.command_id] = each
@@ -196,10 +253,13 @@ class ProcessInstance:
         now: datetime,
         cause: _Cause,
         position: int | None = None,
+        state: Any = None,
     ) -> ProcessStep:
-        state, decided, timers = self.state, list[Decided](), self.scheduled
+        state = self.state if state is None else state
+        decided, timers = list[Decided](), self.scheduled
         for index, each in enumerate(happened):
-            state = self.definition.evolve(state, each)
+            if not isinstance(each, Aborted) or self.definition.on_abort is not None:
+                state = self.definition.evolve(state, each)
             for step in self.definition.react(state, each):
                 if isinstance(step, Send):
                     said = f"{trigger}/{index}"

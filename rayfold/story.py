@@ -76,6 +76,18 @@ class Story:
             self._go_on()
         self.now = end
 
+    def abort(self, process: type[ProcessManager[Any, Any]], key: object) -> None:
+        """Abort a process, as an operator does, and let happen what comes of it.
+
+        Raises:
+            LookupError: there is none that has not ended.
+        """
+        instance = self.process(process, key)
+        if not instance.begun or instance.ended:
+            raise LookupError(f"no process {process.__rayfold__.name!r} of key {key!r} is open")
+        self._take(instance, instance.on_abort((), keep=None, now=self.now))
+        self._go_on()
+
     def state_of(self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: object) -> Any:
         """Return an aggregate's state; the initial one if nothing has happened to it."""
         return self._states.get(aggregate.stream(aggregate_id), aggregate.initial)

@@ -12,7 +12,7 @@ from typing import Any, overload
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
 from rayfold.messages import Command, Event
-from rayfold.process import Happened, ProcessDefinition, ProcessManager
+from rayfold.process import Aborted, Happened, ProcessDefinition, ProcessManager
 from rayfold.process_instance import stamped
 from rayfold.recorded import RecordedEvent
 from rayfold.steps import Complete, Send, Step
@@ -118,7 +118,8 @@ class GivenProcess:
         if isinstance(happened, Event) and self._definition.key_of(happened) is None:
             return []
         self._begun = True
-        self._state = self._definition.evolve(self._state, happened)
+        if not isinstance(happened, Aborted) or self._definition.on_abort is not None:
+            self._state = self._definition.evolve(self._state, happened)
         steps = self._definition.react(self._state, happened)
         self._ended = any(isinstance(step, Complete) for step in steps)
         return steps

@@ -1,69 +1,118 @@
-"""How far each partition of a process manager has followed the log: a stream of its own."""
+"""How a process manager is divided, and how far each partition has followed the log.
+
+A *layout* says how many partitions there are, and from where they begin; it is a record of the
+stream `rayfold-process-NAME`, and its revision there is its number. Each partition of a layout has
+a stream of its own for its checkpoints, so that those of another layout, whose actors may live for
+a while, mean nothing to it.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
 import msgspec
 
-from eventstore.port import ANY, Log, StreamAppend
+from eventstore.port import ANY, Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
-_TYPE = "ProcessCheckpoint"
+_LAYOUT = "ProcessLayout"
+_CHECKPOINT = "ProcessCheckpoint"
 
-_LOOK_BACK = 1000
+_KEPT = 2
+"""Records of each of these streams that the store is asked to keep: the last one matters."""
 
 
-class _Checkpoint(msgspec.Struct):
-    partition: int
+class Layout(NamedTuple):
+    """`number` is one more than that of the layout before; keys are told from `after` on."""
+
+    number: int
+    partitions: int
+    after: int
+
+
+class _Layout(msgspec.Struct):
     partitions: int
     position: int
 
 
+class _Checkpoint(msgspec.Struct):
+    position: int
+
+
+_decode_layout = msgspec.json.Decoder(_Layout).decode
 _decode = msgspec.json.Decoder(_Checkpoint).decode
 _encode = msgspec.json.Encoder().encode
 
 
+async def lay_out(store: Log, name: str, partitions: int, prefixes: Sequence[str]) -> Layout:
+    """Return the layout with so many partitions: the one that there is, or a new one.
+
+    A new one goes on from where the partition of the last one that is furthest behind has come:
+    whatever is told again, a process knows already. The first begins with what happens from now on.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    stream = _stream_of(name)
+    while True:
+        last = await _last_layout(store, stream)
+        if last is not None and last.partitions == partitions:
+            return last
+        if last is None:
+            expected, after = None, await store.end_position(prefixes)
+        else:
+            expected, after = last.number, await _furthest_behind(store, name, last)
+        record = NewRecord(_LAYOUT, _encode(_Layout(partitions, after)), {}, str(uuid4()))
+        [result] = await store.append([StreamAppend(stream, expected, [record])])
+        if isinstance(result, Appended):
+            await store.keep_latest(stream, _KEPT)
+
+
+async def _last_layout(store: Log, stream: str) -> Layout | None:
+    async for raw in store.read_stream(stream, backwards=True, limit=1):
+        found = _decode_layout(raw.data)
+        return Layout(raw.revision, found.partitions, found.position)
+    return None
+
+
+async def _furthest_behind(store: Log, name: str, layout: Layout) -> int:
+    checkpoints = [Checkpoints(store, name, layout, each) for each in range(layout.partitions)]
+    return min([await each.load() for each in checkpoints])
+
+
+def _stream_of(name: str) -> str:
+    return f"rayfold-process-{name}"
+
+
 class Checkpoints:
-    """Of one partition; the stream is that of all partitions.
+    """Of one partition of a layout.
 
     One that is older than need be costs time alone: a process knows what it was told.
     """
 
-    def __init__(self, store: Log, name: str, partition: int, partitions: int) -> None:
+    def __init__(self, store: Log, name: str, layout: Layout, partition: int) -> None:
         self._store = store
-        self._stream = f"rayfold-process-{name}"
-        self._partition, self._partitions = partition, partitions
+        self._stream = f"{_stream_of(name)}-{layout.number}-{partition}"
+        self._after = layout.after
+        self._bounded = False
         self._saved = -1
         self._at = 0.0
 
-    async def load(self, prefixes: list[str]) -> int:
-        """Return the position to go on after: where there is none, the log's end, as of now.
-
-        Another number of partitions goes on from the one that was furthest behind.
+    async def load(self) -> int:
+        """Return the position to go on after.
 
         Raises:
             StoreUnavailable: no answer.
         """
-        last: dict[tuple[int, int], int] = {}
-        layout = None
-        async for raw in self._store.read_stream(self._stream, backwards=True, limit=_LOOK_BACK):
-            found = _decode(raw.data)
-            layout = layout or found.partitions
-            last.setdefault((found.partition, found.partitions), found.position)
-        if layout is None:
-            position = await self._store.end_position(prefixes)
-            await self.save(position)
-            return position
-        mine = last.get((self._partition, self._partitions))
-        if layout == self._partitions and mine is not None:
-            return mine
-        return min(last.values())
-
-    def saved(self, position: int) -> None:
-        """Note that this is what the stream has."""
+        position = self._after
+        async for raw in self._store.read_stream(self._stream, backwards=True, limit=1):
+            position = _decode(raw.data).position
+            self._bounded = raw.revision > 0
         self._saved, self._at = position, time.monotonic()
+        return position
 
     async def save_after(self, position: int, interval: float) -> None:
         """Save it if the last was saved that many seconds ago.
@@ -82,7 +131,9 @@ class Checkpoints:
         """
         if position == self._saved:
             return
-        data = _encode(_Checkpoint(self._partition, self._partitions, position))
-        record = NewRecord(_TYPE, data, {}, str(uuid4()))
+        record = NewRecord(_CHECKPOINT, _encode(_Checkpoint(position)), {}, str(uuid4()))
         await self._store.append([StreamAppend(self._stream, ANY, [record])])
-        self.saved(position)
+        self._saved, self._at = position, time.monotonic()
+        if not self._bounded:
+            await self._store.keep_latest(self._stream, _KEPT)
+            self._bounded = True

@@ -16,23 +16,21 @@ from typing import Any
 from uuid import uuid4
 
 from actors.command_bus import CommandBus
+from actors.errors import ProcessStuck
 from actors.processes.delivery import Delivery
-from actors.processes.planning import RETRY_ORDER, ActiveProcess, Message, Plan, plan
+from actors.processes.planning import ActiveProcess, Message, Order, Plan, What, plan
 from actors.processes.process_state import ProcessState, load
-from actors.processes.records import Accepted, Told
+from actors.processes.records import Told
+from actors.processes.timers import Timers
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
-from rayfold.process_instance import Timer
 
 log = logging.getLogger(__name__)
 
 COMMIT_PROCESSES = 200
 """Processes whose steps are appended together."""
-
-SENDING = 128
-"""Commands that are on their way at a time."""
 
 CACHED = 10_000
 """Processes in memory; the oldest that have nothing to do leave first."""
@@ -45,8 +43,11 @@ class ProcessCommits:
     """The one writer of many processes' streams, as long as there is no other.
 
     `open` are the keys of processes to which something may still happen, `parked` those of parked
-    ones, with the errors. `held` is the first position of an event that a process could not be
-    told of: no checkpoint may lie behind it.
+    ones, with the errors.
+
+    A process that cannot even be parked in its stream is left: the events that it is not told of
+    are read again from the log once it is retried, or at the next start. What else it was to be
+    told stands in its stream.
     """
 
     def __init__(
@@ -56,25 +57,25 @@ class ProcessCommits:
         store: Log,
         bus: CommandBus,
         clock: Callable[[], datetime],
-        scheduled: Callable[[str, Timer], None],
+        timers: Timers,
     ) -> None:
-        """`scheduled` is told of each timer that a process sets."""
+        """`timers` are kept as the processes set them."""
         self.open: set[str] = set()
         self.parked: dict[str, str] = {}
-        self.held: int | None = None
         self.steps = 0
         self.error = ""
         self._registry = registry
         self._definition = definition
         self._store = store
         self._clock = clock
-        self._scheduled = scheduled
+        self._timers = timers
+        self._held: dict[str, int] = {}
+        """The first event that each left process was not told of."""
         self._writer = f"process:{definition.name}:{uuid4().hex[:12]}"
         self._delivery = Delivery(registry, store, bus)
         self._processes: dict[str, ActiveProcess] = {}
         self._ready: dict[str, None] = {}
         self._work = asyncio.Event()
-        self._sending = asyncio.Semaphore(SENDING)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -88,13 +89,45 @@ class ProcessCommits:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def tell(self, key: str, what: Told | Accepted | str) -> asyncio.Future[None]:
-        """Put something into a process's mailbox; the answer is done once it is recorded."""
+    @property
+    def held(self) -> int | None:
+        """Return the first position of an event that a process was not told of; None: of none.
+
+        No checkpoint may lie behind it.
+        """
+        return min(self._held.values(), default=None)
+
+    def tell(self, key: str, what: What) -> asyncio.Future[None]:
+        """Put something into a process's mailbox.
+
+        The answer is done once it is recorded, or once it is clear that it is not needed. Of an
+        order it may be `ProcessStuck`.
+        """
         process = self._process(key)
         message = Message(what, asyncio.get_running_loop().create_future())
-        process.mailbox.append(message)
-        self._wake(process)
+        if process.left or (isinstance(what, Told) and what.event and key in self._held):
+            self._pass_over(process, message)
+        else:
+            process.mailbox.append(message)
+            self._wake(process)
         return message.done
+
+    async def retry(self, key: str) -> None:
+        """Tell a parked process again what it broke on, or try again to read one that was left.
+
+        Raises:
+            ProcessStuck: it cannot be read yet.
+        """
+        process = self._process(key)
+        process.left = process.refused = ""
+        await self.tell(key, Order.RETRY)
+
+    def read_again(self, key: str) -> bool:
+        """Return whether events that this process was not told of are to be read again.
+
+        From now on it takes them: the reader has stopped, and begins before `held`.
+        """
+        return self._held.pop(key, None) is not None
 
     def resume(self, key: str) -> None:
         """Go on with what a process has not done yet."""
@@ -151,6 +184,7 @@ class ProcessCommits:
         plans = [
             plan(each, self._writer, now) for each, ok in zip(processes, loaded, strict=True) if ok
         ]
+        refused: dict[str, str] = {}
         writing = [each for each in plans if each.records]
         if writing:
             appends = [StreamAppend(p.stream, p.state.expected, p.records) for p in writing]
@@ -158,15 +192,21 @@ class ProcessCommits:
             for planned, result in zip(writing, results, strict=True):
                 if isinstance(result, Appended):
                     planned.commit(result.last_revision)
+                    self.steps += len(planned.records)
                 elif isinstance(result, InvalidAppend):
-                    self._refuse(planned, result.reason)
+                    refused[planned.process.key] = result.reason
                 else:
                     planned.drop()
         self.error = ""
         for planned in plans:
-            self._done(planned)
+            if (reason := refused.get(planned.process.key)) is not None:
+                self._refuse(planned.process, reason)
+            else:
+                self._done(planned)
 
     async def _loaded(self, process: ActiveProcess) -> bool:
+        if process.left:
+            return False
         if process.state is not None:
             return True
         try:
@@ -175,47 +215,52 @@ class ProcessCommits:
             raise
         except Exception as error:
             log.exception("a process cannot be read", extra=self._about(process.key))
-            self._leave(process, f"its stream cannot be read: {error}")
+            self._leave(process, f"its stream cannot be read: {type(error).__name__}: {error}")
             return False
         return True
 
-    def _leave(self, process: ActiveProcess, error: str) -> None:
-        """Go on without a process that cannot even be parked in its stream.
+    def _leave(self, process: ActiveProcess, reason: str) -> None:
+        """Go on without a process that cannot even be parked in its stream; see the class."""
+        process.left, process.refused, process.state = reason, "", None
+        process.stop_sending()
+        self.parked[process.key] = reason
+        self._timers.forget(process.key)
+        while process.mailbox:
+            self._pass_over(process, process.mailbox.popleft())
 
-        Nothing is lost: the checkpoint stays before what it was not told, so that the next start
-        tells it again.
-        """
-        self.parked[process.key] = error
-        for message in process.mailbox:
-            position = message.what.position if isinstance(message.what, Told) else None
-            if position is not None:
-                self.held = position if self.held is None else min(position, self.held)
-            if not message.done.done():
-                message.done.set_result(None)
-        process.mailbox.clear()
+    def _pass_over(self, process: ActiveProcess, message: Message) -> None:
+        what, key = message.what, process.key
+        if isinstance(what, Told) and what.position is not None:
+            self._held[key] = min(what.position, self._held.get(key, what.position))
+        if isinstance(what, Order):
+            message.settle(ProcessStuck(self._definition.name, key, process.left))
+        else:
+            message.settle()
 
-    def _refuse(self, planned: Plan, reason: str) -> None:
+    def _refuse(self, process: ActiveProcess, reason: str) -> None:
         """Park a process whose step the store never takes: it is too large, say."""
-        process, planned.taken = planned.process, 0
         log.error("a step cannot be recorded", extra=self._about(process.key))
-        if process.refused:
-            self._leave(process, reason)
-        process.refused = reason
+        if process.refused:  # it was to be parked just now
+            self._leave(process, f"it cannot be parked: {reason}")
+        else:
+            process.refused = reason
+            self._wake(process)
 
     def _done(self, planned: Plan) -> None:
         process, state = planned.process, planned.process.state
         for _ in range(planned.taken):
             message = process.mailbox.popleft()
-            if not message.done.done():
-                message.done.set_result(None)
+            error = message.error
+            message.settle(
+                ProcessStuck(self._definition.name, process.key, error) if error else None
+            )
         if state is not None:
-            self.steps += len(planned.records)
             self._settle(process, state)
         if process.mailbox:
             self._wake(process)
 
     def _settle(self, process: ActiveProcess, state: ProcessState) -> None:
-        key = process.key
+        key, instance = process.key, state.instance
         if state.revision >= 0 and state.is_open:
             self.open.add(key)
         else:
@@ -225,38 +270,39 @@ class ProcessCommits:
         else:
             self.parked.pop(key, None)
             if state.parked:  # the first was mended: go on with what waits
-                self.tell(key, RETRY_ORDER)
-        for timer in state.instance.timers.values():
-            if state.scheduled_until < timer.number:
-                self._scheduled(key, timer)
-        state.scheduled_until = state.instance.scheduled
-        if state.instance.waiting and process.sender is None:
+                self.tell(key, Order.RETRY).add_done_callback(_heard)
+        self._timers.replace(key, {t.name: (t.number, t.due) for t in instance.timers.values()})
+        if process.sender is None and state.next_sending is not None:
             process.sender = self._begin(self._send(process))
 
     async def _send(self, process: ActiveProcess) -> None:
         try:
-            while process.state is not None and process.state.instance.waiting:
-                state = process.state
-                sending = next(iter(state.instance.waiting.values()))
-                async with self._sending:
-                    answer = await self._delivery.deliver(
-                        sending,
-                        principal=f"process:{self._definition.name}",
-                        correlation_id=state.correlation_id,
-                        decided_at=state.unsure.get(sending.command_id),
-                    )
+            while (state := process.state) is not None and (sending := state.next_sending):
+                answer = await self._delivery.deliver(
+                    sending,
+                    principal=f"process:{self._definition.name}",
+                    correlation_id=state.correlation_id,
+                    decided_at=state.unsure.get(sending.command_id),
+                )
                 await self.tell(process.key, answer)
         finally:
-            process.sender = None
+            if process.sender is asyncio.current_task():
+                process.sender = None
 
     def _forget_idle(self) -> None:
         if len(self._processes) <= CACHED:
             return
         for key, process in list(self._processes.items()):
-            if not (process.mailbox or process.sender or key in self._ready):
+            if not (process.mailbox or process.sender or process.left or key in self._ready):
                 del self._processes[key]
             if len(self._processes) <= CACHED * 3 // 4:
                 return
 
     def _about(self, key: str = "") -> dict[str, str]:
         return {"manager": self._definition.name, "key": key}
+
+
+def _heard(done: asyncio.Future[None]) -> None:
+    """Take note of an error that is told elsewhere."""
+    if not done.cancelled():
+        done.exception()

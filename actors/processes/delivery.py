@@ -32,6 +32,9 @@ TIMEOUT = 10.0
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts."""
 
+SENDING = 128
+"""Commands that are on their way at a time; those between two attempts are not."""
+
 
 class Delivery:
     """Sends commands until each has an answer that will not change."""
@@ -40,6 +43,7 @@ class Delivery:
         self._registry = registry
         self._store = store
         self._bus = bus
+        self._sending = asyncio.Semaphore(SENDING)
 
     async def deliver(
         self, sending: Sending, *, principal: str, correlation_id: str, decided_at: int | None
@@ -57,13 +61,14 @@ class Delivery:
         pause = 0.05
         while True:
             try:
-                if decided_at is not None:
-                    done = await self._found(envelope.stream, sending.command_id, decided_at)
-                    if done is not None:
-                        return done
-                    decided_at = None
-                attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
-                receipt = await self._bus.send(attempt)
+                async with self._sending:
+                    if decided_at is not None:
+                        done = await self._found(envelope.stream, sending.command_id, decided_at)
+                        if done is not None:
+                            return done
+                        decided_at = None
+                    attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
+                    receipt = await self._bus.send(attempt)
                 return Accepted(receipt.command_id, receipt.stream, receipt.revision)
             except Refused as refused:
                 return _refused(sending, correlation_id, refused.rule, refused.detail)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from actors.processes.records import (
@@ -14,7 +15,9 @@ from actors.processes.records import (
     PARKED,
     STEPS,
     WAITS,
+    AbortRecord,
     Told,
+    read_abort,
     read_accepted,
     read_parked,
     read_step,
@@ -55,23 +58,33 @@ class OpenProcess:
         elif raw.event_type == DROPPED:
             self._mended(read_waits(raw.data).told.trigger)
         elif raw.event_type == ABORTED:
+            self._aborted(read_abort(raw.data))
+
+    def _aborted(self, record: AbortRecord) -> None:
+        self.timers.clear()
+        self.parked.clear()
+        self.error = ""
+        if record.compensates:
+            self.unanswered -= {*record.answered}
+            self._decided(record.decided)
+        else:
             self.ended = True
             self.unanswered.clear()
-            self.timers.clear()
-            self.parked.clear()
-            self.error = ""
 
     def _step(self, raw: RawRecord) -> None:
         record = read_step(raw.data)
         self._told(record.told)
-        for each in record.decided:
+        self._decided(record.decided)
+
+    def _decided(self, decided: Sequence[Any]) -> None:
+        for each in decided:
             match each.__struct_config__.tag:
                 case "send":
-                    self.unanswered.add(each.command_id)  # type: ignore[union-attr]
+                    self.unanswered.add(each.command_id)
                 case "schedule":
-                    self.timers[each.timeout] = (each.number, each.due)  # type: ignore[union-attr]
+                    self.timers[each.timeout] = (each.number, each.due)
                 case "unschedule":
-                    self.timers.pop(each.timeout, None)  # type: ignore[union-attr]
+                    self.timers.pop(each.timeout, None)
                 case "complete":
                     self.ended = True
                     self.timers.clear()
@@ -98,7 +111,11 @@ async def read_open(store: Log, prefix: str) -> AsyncIterator[tuple[str, OpenPro
     found: dict[str, OpenProcess] = {}
     async for raw in store.read_all([prefix]):
         key = raw.stream[len(prefix) :]
-        process = found.setdefault(key, OpenProcess())
+        if raw.revision == 0:
+            found[key] = OpenProcess()
+        process = found.get(key)
+        if process is None:  # it has ended, and what waited behind what it was parked on is dropped
+            continue
         process.fold(raw)
         if not process.is_open:
             del found[key]

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 
 from actors.processes.process_state import ProcessState
 from actors.processes.records import (
     ABORTED,
     COMMAND_ACCEPTED,
     DROPPED,
+    AbortRecord,
     Accepted,
     Told,
     Waits,
@@ -23,16 +25,35 @@ from eventstore.records import NewRecord
 
 log = logging.getLogger(__name__)
 
-RETRY_ORDER = "retry"
-ABORT_ORDER = "abort"
+
+class Order(Enum):
+    """What operators say to a process."""
+
+    RETRY = "retry"
+    ABORT = "abort"
+    ABORT_AS_IT_IS = "abort as it is"
+
+
+What = Told | Accepted | Order
 
 
 @dataclass
 class Message:
-    """Something for a process, or an operator's order; and who waits until it is recorded."""
+    """Something for a process; `done` is set once it is recorded, or has failed for good."""
 
-    what: Told | Accepted | str
+    what: What
     done: asyncio.Future[None]
+    error: str = ""
+    """Why an order cannot be carried out."""
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Tell who waits."""
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
 
 
 @dataclass
@@ -45,6 +66,14 @@ class ActiveProcess:
     sender: asyncio.Task[None] | None = None
     refused: str = ""
     """Why the store does not take its next step, ever."""
+    left: str = ""
+    """Why nothing is done with it until it is retried: it cannot even be parked in its stream."""
+
+    def stop_sending(self) -> None:
+        """Do not wait for the answer to a command any more."""
+        if self.sender is not None:
+            self.sender.cancel()
+            self.sender = None
 
 
 @dataclass
@@ -93,26 +122,45 @@ def plan(process: ActiveProcess, writer: str, now: datetime) -> Plan:
     planned = Plan(process, writer, now)
     for message in process.mailbox:
         planned.taken += 1
-        if _takes(planned, message.what):
+        if _takes(planned, message):
             break
     return planned
 
 
-def _takes(planned: Plan, what: Told | Accepted | str) -> bool:
+def _takes(planned: Plan, message: Message) -> bool:
     """Plan for one message; return whether it was a step."""
-    if isinstance(what, Accepted):
-        _accepted(planned, what)
-        return False
-    if isinstance(what, Told):
-        return _told(planned, what)
-    state = planned.state
-    if what == ABORT_ORDER:
-        record = new_record(ABORTED, {}, planned.writer, state.correlation_id)
-        planned.records.append(record)
-        planned.apply.append(state.abort)
-    elif state.parked:
-        _decide(planned, state.parked[0], again=True)
+    match message.what:
+        case Accepted() as accepted:
+            _accepted(planned, accepted)
+            return False
+        case Told() as told:
+            return _told(planned, told)
+        case Order.RETRY:
+            if planned.state.parked:
+                _decide(planned, planned.state.parked[0], again=True)
+        case order:
+            message.error = _abort(planned, as_it_is=order is Order.ABORT_AS_IT_IS)
     return True
+
+
+def _abort(planned: Plan, *, as_it_is: bool) -> str:
+    """Plan an abort; return why there is none."""
+    process, state = planned.process, planned.state
+    if not (state.is_open or state.parked):
+        return "it has ended"
+    if state.instance.aborting and not (as_it_is or state.parked):
+        return ""  # the compensation is on its way
+    try:
+        compensation = None if as_it_is else state.decide_abort(planned.now)
+    except Exception as error:
+        log.exception("an abort's handler broke", extra=_about(planned))
+        return f"its compensation breaks, {type(error).__name__}: {error}"
+    record, step = compensation or (AbortRecord(), None)
+    planned.records.append(new_record(ABORTED, record, planned.writer, state.correlation_id))
+    planned.apply.append(lambda: state.abort(step))
+    if step is None:
+        planned.apply.append(process.stop_sending)
+    return ""
 
 
 def _accepted(planned: Plan, accepted: Accepted) -> None:
@@ -164,7 +212,11 @@ def _decide(planned: Plan, told: Told, *, again: bool = False) -> bool:
 
 def _park(planned: Plan, told: Told, error: str) -> None:
     state = planned.state
-    about = {"manager": state.instance.definition.name, "key": planned.process.key}
-    log.error("a process is parked", extra={**about, "trigger": told.trigger, "error": error})
+    about = {"trigger": told.trigger, "error": error}
+    log.error("a process is parked", extra={**_about(planned), **about})
     planned.records.append(state.write_parked(told, error, planned.writer))
     planned.apply.append(lambda: state.park(told, error))
+
+
+def _about(planned: Plan) -> dict[str, str]:
+    return {"manager": planned.state.instance.definition.name, "key": planned.process.key}

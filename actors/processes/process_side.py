@@ -10,6 +10,7 @@ import msgspec
 
 from actors.command_bus import CommandBus
 from actors.errors import EventStoreUnavailable, NoSuchProcess
+from actors.processes.checkpoints import lay_out
 from actors.processes.process_state import ProcessState
 from actors.processes.runner import ProcessRunner
 from eventstore.errors import StoreUnavailable
@@ -29,10 +30,8 @@ class ProcessSide:
         """`store` is closed with it."""
         self._registry = registry
         self._store = store
-        self._runners = {
-            name: ProcessRunner(registry, definition, store, bus)
-            for name, definition in registry.processes.items()
-        }
+        self._bus = bus
+        self._runners: dict[str, ProcessRunner] = {}
 
     async def start(self) -> None:
         """Go on with every process.
@@ -41,7 +40,12 @@ class ProcessSide:
             EventStoreUnavailable: it does not answer.
         """
         try:
-            for runner in self._runners.values():
+            for name, definition in self._registry.processes.items():
+                layout = await lay_out(self._store, name, 1, self._registry.prefixes)
+                runner = ProcessRunner(
+                    self._registry, definition, self._store, self._bus, layout=layout
+                )
+                self._runners[name] = runner
                 await runner.start()
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
@@ -81,7 +85,7 @@ class ProcessSide:
         found = sorted(
             (due, name, key, timeout)
             for name, runner in self._runners.items()
-            for due, key, timeout in runner.timers()
+            for due, key, timeout, _ in runner.timers
         )
         return {
             "schedules": [
@@ -140,20 +144,22 @@ class ProcessSide:
 
         Raises:
             NoSuchProcess: none of that key is parked.
+            ProcessStuck: it cannot even be read.
         """
         try:
             await self._runner(name).retry(key)
         except LookupError as error:
             raise NoSuchProcess(name, key) from error
 
-    async def abort(self, name: str, key: str) -> None:
-        """End a process as it is.
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
+        """End a process, with its compensation unless `as_it_is`.
 
         Raises:
             NoSuchProcess: none of that key is open.
+            ProcessStuck: it cannot be read, or its compensation breaks.
         """
         try:
-            await self._runner(name).abort(key)
+            await self._runner(name).abort(key, as_it_is=as_it_is)
         except LookupError as error:
             raise NoSuchProcess(name, key) from error
 
@@ -180,7 +186,7 @@ class ProcessSide:
 
 def _next_due(runner: ProcessRunner) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
-    for due, key, _ in runner.timers():
+    for due, key, *_ in runner.timers:
         found[key] = min(due, found.get(key, due))
     return found
 

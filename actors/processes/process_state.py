@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -13,12 +15,17 @@ from actors.processes.records import (
     PARKED,
     STEPS,
     WAITS,
+    AbortRecord,
     Parked,
     StepRecord,
     Told,
     Waits,
+    abort_record,
+    abort_step_of,
     happened_of,
+    last_position,
     new_record,
+    read_abort,
     read_accepted,
     read_parked,
     read_step,
@@ -29,8 +36,10 @@ from actors.processes.records import (
 from eventstore.port import Log
 from eventstore.records import NewRecord, RawRecord
 from rayfold import Command, Event, Registry
-from rayfold.process import ProcessDefinition
-from rayfold.process_instance import ProcessInstance, ProcessStep
+from rayfold.process import WITHDRAWN, CommandRejected, Happened, ProcessDefinition
+from rayfold.process_instance import ProcessInstance, ProcessStep, Sending
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,8 +57,6 @@ class ProcessState:
     parked: list[Told] = field(default_factory=list)
     error: str = ""
     unsure: dict[UUID, int] = field(default_factory=dict)
-    scheduled_until: int = 0
-    """The timers up to this number are known to whoever waits for them."""
 
     @property
     def expected(self) -> int | None:
@@ -61,6 +68,16 @@ class ProcessState:
         """Whether anything may still happen to it."""
         return bool(not self.instance.ended or self.instance.waiting)
 
+    @property
+    def next_sending(self) -> Sending | None:
+        """Return the command that is on its way, or next; None: all have their answers.
+
+        One whose refusal waits to be told has its answer.
+        """
+        refused = {told.command_id for told in self.parked if told.command_id}
+        waiting = self.instance.waiting.values()
+        return next((each for each in waiting if str(each.command_id) not in refused), None)
+
     def decide(self, told: Told, now: datetime) -> ProcessStep | None:
         """Return the step that it leads to; None where it does not concern the process (any more).
 
@@ -68,6 +85,8 @@ class ProcessState:
             Exception: whatever the author's code raises.
         """
         instance = self.instance
+        if instance.ended and not told.command_id:
+            return None
         if told.timeout:
             timer = instance.timers.get(told.timeout)
             if timer is None or timer.number != told.number:
@@ -84,6 +103,55 @@ class ProcessState:
             position=told.position if told.position is not None else -1,
             now=now,
             caused_by=UUID(told.caused_by) if told.caused_by else None,
+        )
+
+    def decide_abort(self, now: datetime) -> tuple[AbortRecord, ProcessStep] | None:
+        """Return the step that compensates; None where the manager has nothing for it.
+
+        What waits since the process is parked is folded, as far as it can be.
+
+        Raises:
+            Exception: whatever the author's handler raises.
+        """
+        instance = self.instance
+        if instance.definition.on_abort is None or instance.ended:
+            return None
+        missed, happened = self._missed()
+        on_its_way = self.next_sending
+        step = instance.on_abort(
+            happened,
+            keep=on_its_way.command_id if on_its_way else None,
+            now=now,
+            position=last_position(self.parked),
+        )
+        return abort_record(missed, step), step
+
+    def _missed(self) -> tuple[list[Told], list[Happened]]:
+        found: list[Told] = []
+        happened: list[Happened] = []
+        state, evolve = self.instance.state, self.instance.definition.evolve
+        for told in self.parked:
+            if told.timeout:
+                continue
+            try:
+                these = self._happened(told)
+                for each in these:
+                    state = evolve(state, each)
+            except Exception:  # most likely what it is parked on
+                log.warning(
+                    "an aborted process is not told what it cannot fold",
+                    extra={"process": self.instance.key, "trigger": told.trigger},
+                )
+                continue
+            found.append(told)
+            happened += these
+        return found, happened
+
+    def _happened(self, told: Told) -> Sequence[Happened]:
+        refused = self.instance.waiting.get(UUID(told.command_id)) if told.command_id else None
+        command = refused.command if refused else None
+        return happened_of(
+            self.instance.definition, self.registry, self.instance.key, told, command
         )
 
     def write(self, told: Told, step: ProcessStep, writer: str) -> NewRecord:
@@ -117,10 +185,9 @@ class ProcessState:
         self.revision = raw.revision
         if raw.event_type in STEPS:
             record = read_step(raw.data)
-            known = set(self.instance.waiting)
-            self.apply(record.told, self._step(record))
-            for command_id in set(self.instance.waiting) - known:
-                self.unsure[command_id] = raw.position
+            step = self._step(record)
+            self.apply(record.told, step)
+            self._unsure(step, raw.position)
         elif raw.event_type == COMMAND_ACCEPTED:
             self.answered(read_accepted(raw.data).command_id)
         elif raw.event_type == PARKED:
@@ -131,7 +198,7 @@ class ProcessState:
         elif raw.event_type == DROPPED:
             self.drop(read_waits(raw.data).told.trigger)
         elif raw.event_type == ABORTED:
-            self.abort()
+            self.abort(self._abort_step(read_abort(raw.data), raw.position))
 
     def answered(self, command_id: UUID) -> None:
         """Note that a command was accepted."""
@@ -150,10 +217,13 @@ class ProcessState:
             del self.parked[0]
             self.error = ""
 
-    def abort(self) -> None:
-        """End it: what was not sent yet never is."""
-        self.instance.end()
-        self.instance.waiting.clear()
+    def abort(self, step: ProcessStep | None) -> None:
+        """Begin to compensate; without a step, end it: what was not sent yet never is."""
+        if step is None:
+            self.instance.end()
+            self.instance.waiting.clear()
+        else:
+            self.instance.apply(step)
         self.parked.clear()
         self.error = ""
 
@@ -168,6 +238,24 @@ class ProcessState:
             refused = sending.command if sending else None
         definition = self.instance.definition
         return step_of(definition, self.registry, self.instance.key, record, refused)
+
+    def _abort_step(self, record: AbortRecord, position: int) -> ProcessStep | None:
+        if not record.compensates:
+            return None
+        happened = [each for told in record.missed for each in self._happened(told)]
+        refused = {told.command_id for told in record.missed}
+        for command_id in record.answered:
+            sending = self.instance.waiting.get(command_id)
+            if sending is not None and str(command_id) not in refused:
+                happened.append(CommandRejected(sending.command, WITHDRAWN))
+        step = abort_step_of(self.registry, record, happened)
+        self._unsure(step, position)
+        return step
+
+    def _unsure(self, step: ProcessStep, position: int) -> None:
+        for each in step.decided:
+            if isinstance(each, Sending):
+                self.unsure[each.command_id] = position
 
     def _correlation(self, told: Told) -> str:
         return told.correlation_id or self.correlation_id

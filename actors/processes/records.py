@@ -14,7 +14,8 @@ import msgspec
 
 from eventstore.records import NewRecord
 from rayfold import Command, Complete, Publish, Registry, TimedOut, Unschedule
-from rayfold.process import CommandRejected, Happened, ProcessDefinition
+from rayfold.process import Aborted, CommandRejected, Happened, ProcessDefinition
+from rayfold.process_instance import ABORTED as ABORT_TRIGGER
 from rayfold.process_instance import Decided, ProcessStep, Sending, Timer
 
 SAW_EVENT = "ProcessSawEvent"
@@ -28,6 +29,7 @@ WAITS = "ProcessWaits"
 DROPPED = "ProcessDropped"
 """What waited concerns it no more: a timeout that was unscheduled meanwhile."""
 ABORTED = "ProcessAborted"
+"""An operator has aborted it: its compensation is decided, or it ends as it is."""
 
 STEPS = (SAW_EVENT, TIMED_OUT, COMMAND_REJECTED)
 
@@ -125,6 +127,20 @@ class Waits(msgspec.Struct):
     told: Told
 
 
+class AbortRecord(msgspec.Struct, omit_defaults=True):
+    """An abort. `missed` is folded by a process that compensates, and no handler sees it.
+
+    `answered` are commands that wait for no answer any more. Events up to `position` are not told.
+    """
+
+    compensates: bool = False
+    missed: list[Told] = []
+    answered: list[UUID] = []
+    decided: list[_Decided] = []
+    position: int | None = None
+
+
+read_abort = msgspec.json.Decoder(AbortRecord).decode
 read_step = msgspec.json.Decoder(StepRecord).decode
 read_accepted = msgspec.json.Decoder(Accepted).decode
 read_parked = msgspec.json.Decoder(Parked).decode
@@ -133,7 +149,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def new_record(
-    event_type: str, body: msgspec.Struct | dict[str, str], writer: str, correlation_id: str
+    event_type: str, body: msgspec.Struct, writer: str, correlation_id: str
 ) -> NewRecord:
     """Return a record for a process's stream."""
     metadata = {"writer": writer, "schemaVersion": "1"}
@@ -149,6 +165,39 @@ def step_record(told: Told, step: ProcessStep) -> StepRecord:
         ValueError: what was decided would not come back from JSON.
     """
     return StepRecord(told, [_written(each) for each in step.decided])
+
+
+def abort_record(missed: list[Told], step: ProcessStep) -> AbortRecord:
+    """Return the step that compensates, as it is written.
+
+    Raises:
+        ValueError: what was decided would not come back from JSON.
+    """
+    decided = [_written(each) for each in step.decided]
+    return AbortRecord(True, missed, list(step.answered), decided, step.position)
+
+
+def abort_step_of(
+    registry: Registry, record: AbortRecord, happened: Sequence[Happened]
+) -> ProcessStep:
+    """Return the step that compensates, as it was recorded; `happened` is what is folded.
+
+    Raises:
+        LookupError, ValidationError: the domain has changed so that it cannot be read.
+    """
+    return ProcessStep(
+        ABORT_TRIGGER,
+        (*happened, Aborted()),
+        tuple(_read(registry, each) for each in record.decided),
+        record.position,
+        tuple(record.answered),
+    )
+
+
+def last_position(told: Sequence[Told]) -> int | None:
+    """Return the highest position of the events among these; None without any."""
+    positions = (each.position for each in told if each.position is not None)
+    return max(positions, default=None)
 
 
 def step_of(

@@ -7,7 +7,6 @@ the manager sees; where nobody asks for a process, nothing of it is read.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import zlib
 from collections.abc import Callable, Coroutine
@@ -18,19 +17,19 @@ from typing import Any
 import msgspec
 
 from actors.command_bus import CommandBus
-from actors.processes.checkpoints import Checkpoints
+from actors.processes.checkpoints import Checkpoints, Layout
 from actors.processes.commits import ProcessCommits
 from actors.processes.delivery import command_id_of
 from actors.processes.open_processes import read_open
-from actors.processes.planning import ABORT_ORDER, RETRY_ORDER
+from actors.processes.planning import Order
 from actors.processes.process_state import ProcessState
 from actors.processes.records import Told
+from actors.processes.timers import Timers
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
-from rayfold.process_instance import Timer
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class ProcessRunner:
         bus: CommandBus,
         *,
         partition: int = 0,
-        partitions: int = 1,
+        layout: Layout,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.definition = definition
@@ -61,38 +60,34 @@ class ProcessRunner:
         self.error = ""
         self._registry = registry
         self._store = store
-        self._partition, self._partitions = partition, partitions
+        self._partition, self._partitions = partition, layout.partitions
         self._clock = clock
-        self._commits = ProcessCommits(registry, definition, store, bus, clock, self._scheduled)
-        self._checkpoints = Checkpoints(store, definition.name, partition, partitions)
+        self._timers = Timers()
+        self._commits = ProcessCommits(registry, definition, store, bus, clock, self._timers)
+        self._checkpoints = Checkpoints(store, definition.name, layout, partition)
         self._event_types = registry.stored_as(definition.events)
-        self._timers: list[tuple[datetime, str, str, int]] = []
-        self._timers_moved = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Learn what is open, then follow the log from where it was left.
 
-        The first time that a process manager runs, it begins with what happens from then on.
-
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        self.position = await self._checkpoints.load(self._registry.prefixes)
+        self.position = await self._checkpoints.load()
         async for key, open_process in read_open(self._store, self.definition.prefix):
             if not self._owns(key):
                 continue
             self._commits.open.add(key)
-            for name, (number, due) in open_process.timers.items():
-                heapq.heappush(self._timers, (due, key, name, number))
+            self._timers.replace(key, open_process.timers)
             if open_process.error:
                 self._commits.parked[key] = open_process.error
             if open_process.unanswered or (open_process.parked and not open_process.error):
                 self._commits.resume(key)
-        self._checkpoints.saved(self.position)
         self._commits.start()
-        for work in (self._follow_always(), self._time()):
-            self._begin(work)
+        self._following = self._begin(self._follow_always())
+        self._begin(self._time())
 
     async def stop(self) -> None:
         """Stop where it is; whoever starts next goes on from there."""
@@ -133,48 +128,49 @@ class ProcessRunner:
 
         Raises:
             LookupError: no such process is parked.
+            ProcessStuck: it cannot even be read.
         """
         if key not in self._commits.parked:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is parked")
-        await self._commits.tell(key, RETRY_ORDER)
+        await self._commits.retry(key)
+        if self._following is not None and (held := self._commits.held) is not None:
+            # What it was not told of is read again; the others know what they were told.
+            self._following.cancel()
+            await asyncio.wait([self._following])
+            if self._commits.read_again(key):
+                self.position = min(self.position, held - 1)
+            self._following = self._begin(self._follow_always())
 
-    async def abort(self, key: str) -> None:
-        """End a process: nothing is told to it any more, what is not sent yet never is.
+    async def abort(self, key: str, *, as_it_is: bool = False) -> None:
+        """End a process: with its compensation, or as it is, where its manager has none.
+
+        `as_it_is` ends it without in any case.
 
         Raises:
             LookupError: there is none that has not ended.
+            ProcessStuck: it cannot be read, or its compensation breaks.
         """
-        if key not in self._commits.open:
+        if key not in self._commits.open | self._commits.parked.keys():
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is open")
-        await self._commits.tell(key, ABORT_ORDER)
+        await self._commits.tell(key, Order.ABORT_AS_IT_IS if as_it_is else Order.ABORT)
 
-    def timers(self) -> list[tuple[datetime, str, str]]:
-        """Return the timeouts that processes wait for: when, whose, and which."""
-        latest: dict[tuple[str, str], tuple[int, datetime]] = {}
-        for due, key, name, number in self._timers:
-            if key in self._commits.open and number > latest.get((key, name), (0,))[0]:
-                latest[key, name] = (number, due)
-        return [(due, key, name) for (key, name), (_, due) in latest.items()]
+    @property
+    def timers(self) -> Timers:
+        """What processes wait for."""
+        return self._timers
 
     def in_memory(self, key: str) -> ProcessState | None:
         """Return a process as it is in memory, if it is."""
         return self._commits.in_memory(key)
 
-    def look_at_the_clock(self) -> None:
-        """Look again which timers are due: the clock was moved."""
-        self._timers_moved.set()
-
-    def _scheduled(self, key: str, timer: Timer) -> None:
-        heapq.heappush(self._timers, (timer.due, key, timer.name, timer.number))
-        self._timers_moved.set()
-
     def _owns(self, key: str) -> bool:
         return zlib.crc32(key.encode()) % self._partitions == self._partition
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # From the log.
 
@@ -239,17 +235,11 @@ class ProcessRunner:
 
     async def _time(self) -> None:
         while True:
-            self._timers_moved.clear()
             now = self._clock()
-            while self._timers and self._timers[0][0] <= now:
-                due, key, name, number = heapq.heappop(self._timers)
-                if key in self._commits.open:
-                    told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
-                    self._commits.tell(key, told)
-            wait = (self._timers[0][0] - now).total_seconds() if self._timers else None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(None if wait is None else min(wait, 3600.0)):
-                    await self._timers_moved.wait()
+            for due, key, name, number in self._timers.pop_due(now):
+                told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
+                self._commits.tell(key, told)
+            await self._timers.sleep(now)
 
 
 def _version_of(metadata: Metadata) -> int:

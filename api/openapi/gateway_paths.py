@@ -88,7 +88,7 @@ class GatewayPaths:
             takes: str,
             gives: str,
             status: str = "200",
-            unknown: bool = False,
+            refusals: tuple[int, ...] = (),
         ) -> PathItem:
             return PathItem(
                 post=Operation(
@@ -98,7 +98,7 @@ class GatewayPaths:
                     request_body=body(takes),
                     responses={
                         status: answer("Done", gives),
-                        **problems(*((404,) * unknown), 413, 422),
+                        **problems(*refusals, 413, 422),
                     },
                 )
             )
@@ -153,12 +153,12 @@ class GatewayPaths:
         paths["/operators/schedules"] = asks(
             "list-schedules", "The timeouts that are due next", "ScheduleList", limit, unknown=True
         )
-        for order, summary in (
-            ("retry", "Tell a parked process again what it broke on"),
-            ("abort", "End a process as it is"),
+        for order, takes, summary in (
+            ("retry", "ProcessOrder", "Tell a parked process again what it broke on"),
+            ("abort", "ProcessAbort", "End a process, with its compensation"),
         ):
             paths[f"/operators/processes/{order}"] = does(
-                f"{order}-process", summary, "ProcessOrder", "ProcessOrder", unknown=True
+                f"{order}-process", summary, takes, "ProcessOrder", refusals=(404, 409)
             )
         metrics = content("Prometheus' text format", {"text/plain": TEXT})
         paths["/metrics"] = PathItem(

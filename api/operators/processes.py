@@ -37,8 +37,8 @@ class Processes(Protocol):
         """Tell a parked process again what it broke on."""
         ...
 
-    async def abort(self, name: str, key: str) -> None:
-        """End a process as it is."""
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
+        """End a process, with its compensation unless `as_it_is`."""
         ...
 
 
@@ -61,16 +61,22 @@ class NoProcesses:
         """See `Processes.retry`."""
         await self.show(name, key)
 
-    async def abort(self, name: str, key: str) -> None:
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
         """See `Processes.abort`."""
         await self.show(name, key)
 
 
 class ProcessOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Which process is told again what it is parked on, or ended as it is."""
+    """Which process is told again what it is parked on."""
 
     process: str
     key: str
+
+
+class ProcessAbort(ProcessOrder):
+    """Which process is aborted; `as_it_is`: without its compensation."""
+
+    as_it_is: bool = False
 
 
 class ProcessRoutes:
@@ -111,8 +117,8 @@ class ProcessRoutes:
         return json_reply({"process": wanted.process, "key": wanted.key})
 
     async def _abort(self, call: Call) -> Reply:
-        wanted = await read_body(call, ProcessOrder)
-        await self._processes.abort(wanted.process, wanted.key)
+        wanted = await read_body(call, ProcessAbort)
+        await self._processes.abort(wanted.process, wanted.key, as_it_is=wanted.as_it_is)
         return json_reply({"process": wanted.process, "key": wanted.key})
 
 

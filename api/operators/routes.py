@@ -16,7 +16,7 @@ from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
 from api.operators.metrics import Metrics
-from api.operators.processes import ProcessOrder
+from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.recent_errors import RecentErrors
 
 
@@ -108,7 +108,15 @@ class Scale(msgspec.Struct, forbid_unknown_fields=True):
     n: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 64})]
 
 
-REQUESTS: tuple[type[msgspec.Struct], ...] = (Rebuild, Replay, Discard, Scale, Delete, ProcessOrder)
+REQUESTS: tuple[type[msgspec.Struct], ...] = (
+    Rebuild,
+    Replay,
+    Discard,
+    Scale,
+    Delete,
+    ProcessOrder,
+    ProcessAbort,
+)
 """The bodies that operators send."""
 
 

@@ -57,9 +57,18 @@ def processes_retry(process: str, key: str, data: Data = None, url: Url = None) 
 
 
 @app.command("abort")
-def processes_abort(process: str, key: str, data: Data = None, url: Url = None) -> None:
-    """End a process as it is: nothing is told to it any more, what is not sent never is."""
-    ask(data, url, "/operators/processes/abort", {"process": process, "key": key})
+def processes_abort(
+    process: str,
+    key: str,
+    as_it_is: Annotated[
+        bool, typer.Option("--as-it-is", help="Without its compensation, and at once.")
+    ] = False,
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """End a process with its compensation: what is not sent yet never is, what was is undone."""
+    asked = {"process": process, "key": key, "as_it_is": as_it_is}
+    ask(data, url, "/operators/processes/abort", asked)
     typer.echo(f"{process} {key}: aborted")
 
 

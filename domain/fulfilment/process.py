@@ -19,6 +19,7 @@ from domain.orders.commands import CancelOrder, ExpireOrder, ShipOrder
 from domain.orders.events import FulfilmentRequested, OrderCancelled, OrderPaid, OrderShipped
 from domain.orders.lines import Line
 from rayfold import (
+    Aborted,
     CommandRejected,
     Complete,
     Message,
@@ -29,6 +30,7 @@ from rayfold import (
     TimedOut,
     Unschedule,
     on,
+    on_abort,
     on_rejected,
     on_timeout,
     starts,
@@ -54,7 +56,7 @@ class FulfilmentState(Message):
 
 
 FulfilmentEvent = FulfilmentRequested | StockReserved | OrderPaid | OrderShipped | OrderCancelled
-FulfilmentPast = FulfilmentEvent | TimedOut | CommandRejected[Any]
+FulfilmentPast = FulfilmentEvent | TimedOut | CommandRejected[Any] | Aborted
 
 
 class Fulfilment(
@@ -138,6 +140,14 @@ class Fulfilment(
     @staticmethod
     @on(OrderShipped)
     def shipped(state: FulfilmentState, event: OrderShipped) -> Iterator[Step]:
+        yield from _if_over(state)
+
+    @staticmethod
+    @on_abort
+    def aborted(state: FulfilmentState, aborted: Aborted) -> Iterator[Step]:
+        # What is reserved is released once the order is cancelled: one that is paid may be too.
+        if not (state.cancelled or state.shipped):
+            yield Send(CancelOrder(order_id=state.order_id))
         yield from _if_over(state)
 
     @staticmethod

@@ -192,6 +192,14 @@ class EventLog:
 
         await self._asked(delete)
 
+    async def keep_latest(self, stream: str, count: int) -> None:
+        """See `Log.keep_latest`."""
+        await self._asked(
+            lambda client: client.set_stream_metadata(
+                stream, metadata={"$maxCount": count}, timeout=APPEND_TIMEOUT
+            )
+        )
+
     async def read_stream(
         self,
         stream: str,

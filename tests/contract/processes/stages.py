@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from actors.local import LocalRuntime
+from actors.processes.checkpoints import lay_out
 from actors.processes.runner import ProcessRunner
-from domain.fulfilment.process import Fulfilment
+from domain.fulfilment.process import Fulfilment, FulfilmentState
 from domain.inventory.stock import ReceiveStock, StockItem
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
@@ -50,22 +51,25 @@ class Stage:
         self.clock = Clock()
         self.partition = partition
         self.writes = LocalRuntime(registry, log)
-        self.runner = self.new_runner()
+        self.runner: ProcessRunner
 
-    def new_runner(self) -> ProcessRunner:
-        """One that knows nothing."""
-        return ProcessRunner(
+    async def start(self) -> None:
+        """Begin with a runner that knows nothing."""
+        partition, partitions = self.partition
+        layout = await lay_out(self.log, self.definition.name, partitions, self.registry.prefixes)
+        self.runner = ProcessRunner(
             self.registry,
             self.definition,
             self.log,
             self.writes.bus,
-            partition=self.partition[0],
-            partitions=self.partition[1],
+            partition=partition,
+            layout=layout,
             clock=self.clock,
         )
+        await self.runner.start()
 
     async def __aenter__(self) -> Stage:
-        await self.runner.start()
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -75,8 +79,7 @@ class Stage:
         """Drop the runner and the hosts where they are, and begin with others."""
         await self.drop()
         self.writes = LocalRuntime(self.registry, self.log)
-        self.runner = self.new_runner()
-        await self.runner.start()
+        await self.start()
 
     async def drop(self) -> None:
         """End the runner where it is, without a checkpoint."""
@@ -88,7 +91,7 @@ class Stage:
     async def pass_time(self, time: timedelta) -> None:
         """Put the clock forward."""
         self.clock.ahead += time
-        self.runner.look_at_the_clock()
+        self.runner.timers.wake()
 
     async def send(self, *commands: Command) -> list[Receipt]:
         """One after the other."""
@@ -147,3 +150,47 @@ async def until(condition: Callable[[], Any]) -> None:
             if await found if asyncio.iscoroutine(found) else found:
                 return
             await asyncio.sleep(0.01)
+
+
+def named(name: str) -> ProcessDefinition:
+    """The fulfilment's rules under another name, so that it has no checkpoint yet."""
+
+    class Named(
+        Fulfilment,
+        name=f"{name}_{uuid4().hex[:8]}",
+        key="order_id",
+        initial=FulfilmentState(),
+    ):
+        pass
+
+    object.__setattr__(Named.__rayfold__, "events", Fulfilment.__rayfold__.events)
+    object.__setattr__(Named.__rayfold__, "state_type", FulfilmentState)
+    return Named.__rayfold__
+
+
+def waits_for(stage: Stage, order: UUID) -> int:
+    """How many timers a process has, once its commands have their answers."""
+    state = stage.runner.in_memory(str(order))
+    if state is None or state.instance.waiting:
+        return 0
+    return len(state.instance.timers)
+
+
+async def ended(stage: Stage, key: object) -> bool:
+    """Whether there was a process, and is no more."""
+    return bool(await stage.types(key)) and str(key) not in stage.runner.open
+
+
+async def is_so(found: Any, wanted: Any) -> bool:
+    """Whether it comes to that."""
+    return bool(await found == wanted)
+
+
+async def amount(stage: Stage, key: object, event_type: str) -> int:
+    """How many records of that type there are in a process's stream."""
+    return (await stage.types(key)).count(event_type)
+
+
+async def last(stage: Stage, key: object) -> str:
+    """The type of the last record."""
+    return (await stage.types(key))[-1]

@@ -13,38 +13,39 @@ import pytest
 
 from actors.errors import Unavailable
 from actors.processes import process_state
-from domain.fulfilment.process import Fulfilment, FulfilmentState
 from domain.inventory.stock import ReserveStock
 from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
-from domain.orders.events import FulfilmentRequested, OrderCancelled, OrderCreated, OrderPaid
+from domain.orders.events import OrderCreated
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.port import Log
 from rayfold import (
-    CommandRejected,
-    Complete,
-    Message,
     ProcessManager,
     Registry,
-    Schedule,
     Send,
     Step,
-    TimedOut,
-    on,
-    on_rejected,
-    on_timeout,
     starts,
 )
-from tests.contract.processes.stages import Stage, until
+from tests.contract.processes.breaking import Breaking, Broken
+from tests.contract.processes.stages import (
+    Stage,
+    amount,
+    ended,
+    is_so,
+    last,
+    named,
+    until,
+    waits_for,
+)
 
 
 async def test_an_order_with_stock_is_shipped_once_it_is_paid(log: Log, registry: Registry) -> None:
     async with Stage(log, registry) as stage:
         tea, cup = await stage.stock(), await stage.stock()
         order = await stage.order(tea, cup)
-        await until(lambda: _timers(stage, order) == 1)
+        await until(lambda: waits_for(stage, order) == 1)
         await stage.send(PayOrder(order_id=order))
-        await until(lambda: _ended(stage, order))
+        await until(lambda: ended(stage, order))
         assert await stage.status(order) == "shipped"
         assert [await stage.reserved(sku) for sku in (tea, cup)] == [1, 1]
         types = await stage.types(order)
@@ -56,9 +57,9 @@ async def test_what_lacks_is_compensated(log: Log, registry: Registry) -> None:
     async with Stage(log, registry) as stage:
         tea = await stage.stock()
         order = await stage.order(tea, f"lacking-{uuid4()}")
-        await until(lambda: _ended(stage, order))
+        await until(lambda: ended(stage, order))
         assert await stage.status(order) == "cancelled"
-        await until(lambda: _is(stage.reserved(tea), 0))
+        await until(lambda: is_so(stage.reserved(tea), 0))
         rejected = [
             r for r in await stage.records(order) if r.event_type == "ProcessCommandRejected"
         ]
@@ -70,13 +71,13 @@ async def test_a_timeout_fires_once_also_over_a_restart(log: Log, registry: Regi
     async with Stage(log, registry) as stage:
         tea = await stage.stock()
         order = await stage.order(tea)
-        await until(lambda: _timers(stage, order) == 1)
+        await until(lambda: waits_for(stage, order) == 1)
         await stage.crash()
         await stage.pass_time(timedelta(minutes=14))
         assert await stage.status(order) == "placed"
         await stage.pass_time(timedelta(minutes=1))
-        await until(lambda: _ended(stage, order))
-        await until(lambda: _is(stage.reserved(tea), 0))
+        await until(lambda: ended(stage, order))
+        await until(lambda: is_so(stage.reserved(tea), 0))
         assert await stage.status(order) == "cancelled"
         assert (await stage.types(order)).count("ProcessTimedOut") == 1
 
@@ -85,28 +86,26 @@ async def test_a_timeout_that_was_due_while_nobody_ran_fires_late(
     log: Log, registry: Registry
 ) -> None:
     stage = Stage(log, registry)
-    await stage.runner.start()
+    await stage.start()
     order = await stage.order(await stage.stock())
-    await until(lambda: _timers(stage, order) == 1)
+    await until(lambda: waits_for(stage, order) == 1)
     await stage.runner.stop()
     stage.clock.ahead += timedelta(days=1)
-    stage.runner = stage.new_runner()
     async with stage:
-        await until(lambda: _is(stage.status(order), "cancelled"))
+        await until(lambda: is_so(stage.status(order), "cancelled"))
 
 
 async def test_what_happened_while_nobody_ran_is_told_in_order(
     log: Log, registry: Registry
 ) -> None:
     stage = Stage(log, registry)
-    await stage.runner.start()
+    await stage.start()
     await stage.runner.stop()
     tea = await stage.stock()
     order = await stage.order(tea)
     await stage.send(PayOrder(order_id=order))  # so that both are in one batch
-    stage.runner = stage.new_runner()
     async with stage:
-        await until(lambda: _is(stage.status(order), "shipped"))
+        await until(lambda: is_so(stage.status(order), "shipped"))
 
 
 async def test_an_order_that_does_not_ask_for_it_is_left_alone(
@@ -123,11 +122,11 @@ async def test_an_order_that_does_not_ask_for_it_is_left_alone(
 async def test_a_manager_begins_with_what_happens_after_its_first_start(
     log: Log, registry: Registry
 ) -> None:
-    stage = Stage(log, registry, _named("firsts"))
+    stage = Stage(log, registry, named("firsts"))
     before = await stage.order(await stage.stock())
     async with stage:
         after = await stage.order(await stage.stock())
-        await until(lambda: _any(stage.types(after)))
+        await until(lambda: amount(stage, after, "ProcessSawEvent"))
         assert await stage.types(before) == []
 
 
@@ -154,16 +153,16 @@ async def test_every_effect_counts_once_wherever_it_crashes(
         monkeypatch.setattr(log, "append", breaking)
         order = await stage.order(tea, cup)
         waiting = asyncio.create_task(broken.wait())
-        settled = asyncio.create_task(until(lambda: _timers(stage, order) == 1))
+        settled = asyncio.create_task(until(lambda: waits_for(stage, order) == 1))
         await asyncio.wait([waiting, settled], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         settled.cancel()
         monkeypatch.setattr(log, "append", append)
         await stage.crash()
-        await until(lambda: _timers(stage, order) == 1)
+        await until(lambda: waits_for(stage, order) == 1)
         assert [await stage.reserved(sku) for sku in (tea, cup)] == [1, 1]
         await stage.send(CancelOrder(order_id=order))
-        await until(lambda: _ended(stage, order))
+        await until(lambda: ended(stage, order))
         assert [await stage.reserved(sku) for sku in (tea, cup)] == [0, 0]
 
 
@@ -182,13 +181,13 @@ async def test_a_command_counts_once_also_when_its_aggregate_has_forgotten_it(
 
         monkeypatch.setattr(stage.writes.bus, "send", silent)
         order = await stage.order(tea)
-        await until(lambda: _is(stage.reserved(tea), 1))
+        await until(lambda: is_so(stage.reserved(tea), 1))
         monkeypatch.undo()
         await stage.drop()
         for _ in range(300):  # more than an aggregate remembers after a crash
             await stage.send(ReserveStock(sku=tea, quantity=1))
         await stage.crash()
-        await until(lambda: _timers(stage, order) == 1)
+        await until(lambda: waits_for(stage, order) == 1)
         assert await stage.reserved(tea) == 301
 
 
@@ -197,16 +196,16 @@ async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registr
         skus = [await stage.stock(100) for _ in range(3)]
         orders = [await stage.order(*skus) for _ in range(5)]
         for order in orders:
-            await until(lambda order=order: _is(_saw(stage, order), 4))
+            await until(lambda order=order: is_so(amount(stage, order, "ProcessSawEvent"), 4))
             await stage.send(PayOrder(order_id=order))
         for order in orders:
-            await until(lambda order=order: _is(stage.status(order), "shipped"))
+            await until(lambda order=order: is_so(stage.status(order), "shipped"))
         assert [await stage.reserved(sku) for sku in skus] == [5, 5, 5]
         assert other.runner.error == ""
 
 
 async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
-    definition = _named("shared")
+    definition = named("shared")
     async with (
         Stage(log, registry, definition, partition=(0, 2)) as first,
         Stage(log, registry, definition, partition=(1, 2)) as second,
@@ -218,7 +217,7 @@ async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
         assert first.runner.open
         assert second.runner.open
         assert not first.runner.open & second.runner.open
-        await until(lambda: _is(first.reserved(sku), 8))
+        await until(lambda: is_so(first.reserved(sku), 8))
         assert {str(order) for order in orders} == first.runner.open | second.runner.open
 
 
@@ -230,53 +229,7 @@ async def test_it_goes_on_when_the_store_is_there_again(registry: Registry) -> N
         with pytest.raises((StoreUnavailable, Unavailable)):
             await stage.stock()
         log.down = False
-        await until(lambda: _timers(stage, order) == 1)
-
-
-class Broken(Message):
-    seen: int = 0
-
-
-class Breaking(
-    ProcessManager[Broken, OrderCreated | OrderPaid | OrderCancelled | FulfilmentRequested],
-    name="breaking",
-    key="order_id",
-    initial=Broken(),
-):
-    """Breaks on a payment as long as it is told to."""
-
-    broken = True
-
-    @staticmethod
-    def evolve(state: Broken, happened: Any) -> Broken:
-        return state.replace(seen=state.seen + 1)
-
-    @staticmethod
-    @starts(OrderCreated)
-    def created(state: Broken, event: OrderCreated) -> Iterator[Step]:
-        yield Schedule("soon", after=timedelta(hours=1))
-
-    @staticmethod
-    @on(OrderPaid)
-    def paid(state: Broken, event: OrderPaid) -> Iterator[Step]:
-        if Breaking.broken:
-            raise RuntimeError("no idea")
-        yield Send(ReserveStock(sku=f"for-{event.order_id}", quantity=1))
-
-    @staticmethod
-    @on_rejected(ReserveStock)
-    def lacking(state: Broken, rejected: CommandRejected[ReserveStock]) -> Iterator[Step]:
-        yield Schedule("after", after=timedelta(hours=2))
-
-    @staticmethod
-    @on_timeout("soon", "after")
-    def soon(state: Broken, timeout: TimedOut) -> Iterator[Step]:
-        yield Schedule(timeout.name, after=timedelta(days=1))
-
-    @staticmethod
-    @on(OrderCancelled)
-    def cancelled(state: Broken, event: OrderCancelled) -> Iterator[Step]:
-        yield Complete()
+        await until(lambda: waits_for(stage, order) == 1)
 
 
 async def test_a_handler_that_breaks_parks_its_own_process_and_no_other(
@@ -289,19 +242,19 @@ async def test_a_handler_that_breaks_parks_its_own_process_and_no_other(
         await until(lambda: str(one) in stage.runner.parked)
         assert stage.runner.parked[str(one)] == "RuntimeError: no idea"
         await stage.send(CancelOrder(order_id=other))
-        await until(lambda: _ended(stage, other))
+        await until(lambda: ended(stage, other))
         # What comes for the parked one waits behind, in order, also over a crash.
         await stage.pass_time(timedelta(hours=1))
-        await until(lambda: _is(_last(stage, one), "ProcessWaits"))
+        await until(lambda: is_so(last(stage, one), "ProcessWaits"))
         await stage.send(CancelOrder(order_id=one))
-        await until(lambda: _is(_count(stage, one, "ProcessWaits"), 2))
+        await until(lambda: is_so(amount(stage, one, "ProcessWaits"), 2))
         await stage.crash()
         assert str(one) in stage.runner.parked
         await stage.runner.retry(str(one))
-        await until(lambda: _is(_count(stage, one, "ProcessParked"), 2))
+        await until(lambda: is_so(amount(stage, one, "ProcessParked"), 2))
         monkeypatch.setattr(Breaking, "broken", False)
         await stage.runner.retry(str(one))
-        await until(lambda: _ended(stage, one))
+        await until(lambda: ended(stage, one))
         assert stage.runner.parked == {}
         steps = [each for each in await stage.types(one) if each in process_state.STEPS]
         assert steps[:4] == [
@@ -361,7 +314,7 @@ async def test_a_process_that_goes_round_in_a_circle_is_parked_with_its_chain(
         await until(lambda: customer in stage.runner.parked)
         assert "more than 100 commands" in stage.runner.parked[customer]
         assert "create-order ← create-order" in stage.runner.parked[customer]
-        assert (await stage.types(customer)).count("ProcessCommandAccepted") == 100
+        await until(lambda: is_so(amount(stage, customer, "ProcessCommandAccepted"), 100))
 
 
 async def test_a_process_tells_what_it_did_by_the_correlation_of_what_began_it(
@@ -370,7 +323,7 @@ async def test_a_process_tells_what_it_did_by_the_correlation_of_what_began_it(
     async with Stage(log, registry) as stage:
         sku = await stage.stock()
         order = await stage.order(sku)
-        await until(lambda: _timers(stage, order) == 1)
+        await until(lambda: waits_for(stage, order) == 1)
         stock = [raw async for raw in log.read_stream(f"stock-{sku}")]
         placed = [raw async for raw in log.read_stream(f"order-{order}")]
         reserved, requested = json.loads(stock[-1].metadata), json.loads(placed[-1].metadata)
@@ -380,50 +333,3 @@ async def test_a_process_tells_what_it_did_by_the_correlation_of_what_began_it(
             json.loads((await stage.records(order))[0].metadata)["$correlationId"]
             == (requested["$correlationId"])
         )
-
-
-def _named(name: str) -> Any:
-    """The fulfilment's rules under another name, so that it has no checkpoint yet."""
-
-    class Named(
-        Fulfilment,
-        name=f"{name}_{uuid4().hex[:8]}",
-        key="order_id",
-        initial=FulfilmentState(),
-    ):
-        pass
-
-    object.__setattr__(Named.__rayfold__, "events", Fulfilment.__rayfold__.events)
-    object.__setattr__(Named.__rayfold__, "state_type", FulfilmentState)
-    return Named.__rayfold__
-
-
-def _timers(stage: Stage, order: UUID) -> int:
-    state = stage.runner.in_memory(str(order))
-    if state is None or state.instance.waiting:
-        return 0
-    return len(state.instance.timers)
-
-
-async def _ended(stage: Stage, key: object) -> bool:
-    return bool(await stage.types(key)) and str(key) not in stage.runner.open
-
-
-async def _is(found: Any, wanted: Any) -> bool:
-    return bool(await found == wanted)
-
-
-async def _any(found: Any) -> bool:
-    return bool(await found)
-
-
-async def _saw(stage: Stage, order: UUID) -> int:
-    return await _count(stage, order, "ProcessSawEvent")
-
-
-async def _count(stage: Stage, order: UUID, event_type: str) -> int:
-    return (await stage.types(order)).count(event_type)
-
-
-async def _last(stage: Stage, order: UUID) -> str:
-    return (await stage.types(order))[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.errors import NoSuchProcess
+from actors.errors import NoSuchProcess, ProcessStuck
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.problems import problem
@@ -36,7 +36,9 @@ class Processes:
         await self.show(name, key)
         self.asked.append(("retry", name, key))
 
-    async def abort(self, name: str, key: str) -> None:
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
+        if key == "stuck" and not as_it_is:
+            raise ProcessStuck(name, key, "it cannot be read")
         self.asked.append(("abort", name, key))
 
 
@@ -82,6 +84,10 @@ async def test_operators_retry_and_abort(told: Gateway, processes: Processes) ->
     assert processes.asked == [("retry", "fulfilment", "1"), ("abort", "fulfilment", "1")]
     unknown = {"process": "fulfilment", "key": "no one"}
     problem(await told.http.post("/operators/processes/retry", json=unknown), 404, "not-found")
+    stuck = {"process": "fulfilment", "key": "stuck"}
+    problem(await told.http.post("/operators/processes/abort", json=stuck), 409, "process-stuck")
+    answer = await told.http.post("/operators/processes/abort", json=stuck | {"as_it_is": True})
+    assert (answer.status_code, answer.json()) == (200, stuck)
     answer = await told.http.post("/operators/processes/abort", json={"key": "1"})
     assert answer.status_code == 422
 

@@ -224,6 +224,20 @@ def test_every_fulfilment_ends_and_stock_adds_up(
         assert reserved(story, sku) == (want if status is Status.SHIPPED else 0)
 
 
+def test_an_aborted_fulfilment_is_cancelled_and_its_stock_released() -> None:
+    story = a_story(tea=1, cup=1)
+    order(story, "tea", "cup")
+    story.abort(Fulfilment, ID)
+    assert story.process(Fulfilment, ID).ended
+    assert story.state_of(Order, ID).status is Status.CANCELLED
+    assert [event.sku for event in story.events if isinstance(event, StockReleased)] == [
+        "cup",
+        "tea",
+    ]
+    with pytest.raises(LookupError):
+        story.abort(Fulfilment, ID)
+
+
 def a_story(**stock: int) -> Story:
     story = Story(Order, StockItem, Fulfilment)
     for sku, quantity in stock.items():

@@ -11,6 +11,7 @@ import pytest
 
 from rayfold import (
     NOW,
+    Aborted,
     Aggregate,
     Command,
     CommandRejected,
@@ -29,6 +30,7 @@ from rayfold import (
     Unschedule,
     UtcDatetime,
     on,
+    on_abort,
     on_rejected,
     on_timeout,
     starts,
@@ -299,3 +301,72 @@ def apply(instance: ProcessInstance, event: Event, position: int) -> None:
 def sent(step: ProcessStep | None) -> list[UUID]:
     assert step is not None
     return [each.command_id for each in step.decided if isinstance(each, Sending)]
+
+
+class Undoing(ProcessManager[Heard, Rang], name="undoing", key="bell", initial=Heard()):
+    """Undoes what it did when it is aborted."""
+
+    @staticmethod
+    def evolve(state: Heard, happened: Rang | TimedOut | CommandRejected[Any] | Aborted) -> Heard:
+        match happened:
+            case Rang():
+                return state.replace(rang=state.rang + 1)
+            case CommandRejected():
+                return state.replace(refused=happened.rule)
+            case Aborted():
+                return state.replace(rang=-state.rang)
+            case _:
+                return state
+
+    @staticmethod
+    @starts(Rang)
+    def rang(state: Heard, event: Rang) -> Iterator[Step]:
+        yield Schedule("late", after=timedelta(days=1))
+        yield Send(Ring(bell="first"))
+        yield Send(Ring(bell="second"))
+
+    @staticmethod
+    @on_timeout("late")
+    def late(state: Heard, timeout: TimedOut) -> Iterator[Step]:
+        yield Complete()
+
+    @staticmethod
+    @on_rejected(Ring)
+    def refused(state: Heard, rejected: CommandRejected[Ring]) -> Iterator[Step]:
+        yield Complete()
+
+    @staticmethod
+    @on_abort
+    def aborted(state: Heard, aborted: Aborted) -> Iterator[Step]:
+        yield Send(Ring(bell="undo"))
+        yield Complete()
+
+
+def test_an_abort_is_told_to_a_manager_that_compensates() -> None:
+    rang = Rang(bell="b", times=1, at=START)
+    state = given(Undoing, rang).when(Aborted()).then(Send(Ring(bell="undo")), Complete())
+    assert state.rang == -1
+
+
+def test_an_abort_withdraws_all_commands_but_the_one_on_its_way() -> None:
+    instance = ProcessInstance(Undoing.__rayfold__, "b")
+    rang = Rang(bell="b", times=1, at=START)
+    step = instance.on_events([rang], trigger="t", position=1, now=START)
+    assert step is not None
+    instance.apply(step)
+    first, second = instance.waiting
+    abort = instance.on_abort((), keep=first, now=START, position=7)
+    assert abort.answered == (second,)
+    assert [type(each) for each in abort.happened] == [CommandRejected, Aborted]
+    instance.apply(abort)
+    assert instance.state.refused == "withdrawn"
+    assert (instance.ended, instance.aborting, instance.position) == (True, True, 7)
+    assert first in instance.waiting
+    assert second not in instance.waiting
+    assert len(instance.waiting) == 2  # and what undoes it
+    assert instance.timers == {}
+
+
+def test_an_abort_without_a_handler_ends_a_process_as_it_is() -> None:
+    given(Echo, Rang(bell="b", times=4, at=START)).when(Aborted()).then(Complete())
+    assert given(Echo, Rang(bell="b", times=4, at=START)).when(Aborted()).state.rang == 1

@@ -1,0 +1,363 @@
+"""Processes that cannot go on: what holds up none but themselves, and how operators end them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from actors.errors import ProcessStuck, Unavailable
+from actors.processes import delivery, runner
+from actors.processes.records import PARKED
+from domain.fulfilment.process import Fulfilment, FulfilmentState
+from domain.inventory.stock import ReserveStock, StockReserved
+from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
+from domain.orders.events import OrderCreated, OrderPaid
+from eventstore.kurrentdb.log import EventLog
+from eventstore.memory import MemoryLog
+from eventstore.port import InvalidAppend, Log
+from rayfold import (
+    CommandRejected,
+    Complete,
+    ProcessManager,
+    Registry,
+    Send,
+    Step,
+    on,
+    on_rejected,
+    starts,
+)
+from tests.contract.processes.breaking import Breaking, Broken
+from tests.contract.processes.stages import (
+    Stage,
+    amount,
+    ended,
+    is_so,
+    last,
+    named,
+    until,
+    waits_for,
+)
+
+
+async def test_one_that_ended_while_events_waited_is_not_open_after_a_crash(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaking, "broken", True)
+    async with Stage(log, registry, Breaking.__rayfold__) as stage:
+        order = await stage.order("tea", fulfil=False)
+        await stage.send(PayOrder(order_id=order))
+        await until(lambda: str(order) in stage.runner.parked)
+        await stage.send(CancelOrder(order_id=order))
+        await until(lambda: is_so(last(stage, order), "ProcessWaits"))
+        await stage.pass_time(timedelta(hours=1))
+        await until(lambda: is_so(amount(stage, order, "ProcessWaits"), 2))
+        monkeypatch.setattr(Breaking, "broken", False)
+        await stage.runner.retry(str(order))
+        await until(lambda: is_so(amount(stage, order, "ProcessDropped"), 1))
+        await until(lambda: ended(stage, order))
+        await stage.crash()
+        assert str(order) not in stage.runner.open
+        assert str(order) not in stage.runner.parked
+        assert not [timer for timer in stage.runner.timers if timer.key == str(order)]
+
+
+async def test_an_event_for_a_process_that_ended_changes_nothing(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "CHECKPOINT_INTERVAL", 3600.0)
+    async with Stage(log, registry, named("late")) as stage:
+        order = await stage.order(f"lacking-{uuid4()}")
+        await until(lambda: ended(stage, order))
+        records = await stage.records(order)
+        await stage.crash()  # nothing was saved: all of it is told again
+        [paid] = await stage.send(PayOrder(order_id=await stage.order("tea", fulfil=False)))
+        await until(lambda: stage.runner.position >= paid.position)
+        assert await stage.records(order) == records
+        assert str(order) not in stage.runner.open
+
+
+async def test_two_managers_have_a_process_each_of_one_key(log: Log, registry: Registry) -> None:
+    async with (
+        Stage(log, registry) as stage,
+        Stage(log, registry, Breaking.__rayfold__) as other,
+    ):
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        await until(lambda: waits_for(other, order) == 1)
+        await stage.runner.abort(str(order))
+        await until(lambda: ended(stage, order))
+        assert "ProcessAborted" not in await other.types(order)
+
+
+class Refusing(MemoryLog):
+    """Takes no records of these types for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
+
+    async def append(self, appends: Any) -> Any:
+        invalid = [{r.event_type for r in each.records} & self.refused for each in appends]
+        taken = [each for each, no in zip(appends, invalid, strict=True) if not no]
+        answers = iter(await super().append(taken) if taken else [])
+        return [InvalidAppend("too large") if no else next(answers) for no in invalid]
+
+
+async def test_one_that_cannot_even_be_parked_is_listed_and_goes_on_where_it_was(
+    registry: Registry,
+) -> None:
+    log = Refusing()
+    async with Stage(log, registry) as stage:
+        sku = await stage.stock()
+        order = await stage.order(sku)
+        await until(lambda: waits_for(stage, order) == 1)
+        steps = stage.runner.status()["steps"]
+        log.refused = {"ProcessSawEvent", PARKED}
+        [paid] = await stage.send(PayOrder(order_id=order))
+        await until(lambda: str(order) in stage.runner.parked)
+        assert "cannot be parked: too large" in stage.runner.parked[str(order)]
+        assert stage.runner.status()["steps"] == steps
+        assert str(order) in stage.runner.open
+        with pytest.raises(ProcessStuck, match="too large"):
+            await stage.runner.abort(str(order))
+        other = await stage.order(sku, fulfil=False)
+        [receipt] = await stage.send(PayOrder(order_id=other))
+        await until(lambda: stage.runner.position >= receipt.position)
+        assert stage.runner._safe_position() < paid.position  # or a restart would lose it
+        log.refused = set()
+        await stage.runner.retry(str(order))
+        await until(lambda: is_so(stage.status(order), "shipped"))
+        await until(lambda: ended(stage, order))
+        assert stage.runner.parked == {}
+
+
+async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(log, registry) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        decode = registry.decode
+
+        def unreadable(event_type: str, *rest: Any) -> Any:
+            if event_type == "FulfilmentRequested":
+                raise ValueError("another domain's")
+            return decode(event_type, *rest)
+
+        monkeypatch.setattr(registry, "decode", unreadable)
+        await stage.crash()
+        await stage.pass_time(timedelta(minutes=15))
+        await until(lambda: str(order) in stage.runner.parked)
+        for ordered in (stage.runner.abort, stage.runner.retry):
+            with pytest.raises(ProcessStuck, match="another domain's"):
+                await ordered(str(order))
+        assert (await stage.types(order))[-1] == "ProcessCommandAccepted"
+        monkeypatch.undo()
+        await stage.runner.retry(str(order))  # and its timeout, which was due, fires
+        await until(lambda: is_so(stage.status(order), "cancelled"))
+
+
+async def test_commands_that_are_never_taken_hold_up_no_others_and_stop_when_aborted(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SENDING", 4)
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE", 0.1)
+    async with Stage(log, registry) as stage:
+        await stage.drop()
+        await stage.crash()  # with the smaller number
+        never = f"never-{uuid4()}"
+        send, tried = stage.writes.bus.send, list[str]()
+
+        async def down(envelope: Any) -> Any:
+            if envelope.stream == f"stock-{never}":
+                tried.append(envelope.command_id)
+                raise Unavailable("its aggregate is away")
+            return await send(envelope)
+
+        monkeypatch.setattr(stage.writes.bus, "send", down)
+        stuck = [await stage.order(never) for _ in range(5)]
+        await until(lambda: len({*tried}) == 5)
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        for each in stuck:
+            await stage.runner.abort(str(each), as_it_is=True)
+        await asyncio.sleep(0)
+        assert not [task for task in stage.runner._commits._tasks if "_send" in repr(task)]
+        for each in stuck:
+            await until(lambda each=each: ended(stage, each))
+            assert await last(stage, each) == "ProcessAborted"
+
+
+class Reserving(
+    ProcessManager[Broken, OrderCreated | OrderPaid],
+    name="reserving",
+    key="order_id",
+    initial=Broken(),
+):
+    """Reserves what is not there, and breaks on being told so, or before."""
+
+    broken_on = "refusal"
+
+    @staticmethod
+    def evolve(state: Broken, happened: Any) -> Broken:
+        return state.replace(seen=state.seen + 1)
+
+    @staticmethod
+    @starts(OrderCreated)
+    def created(state: Broken, event: OrderCreated) -> Iterator[Step]:
+        yield Send(ReserveStock(sku=f"no-{event.order_id}", quantity=1))
+
+    @staticmethod
+    @on(OrderPaid)
+    def paid(state: Broken, event: OrderPaid) -> Iterator[Step]:
+        yield Complete()
+
+    @staticmethod
+    @on_rejected(ReserveStock)
+    def lacking(state: Broken, rejected: CommandRejected[ReserveStock]) -> Iterator[Step]:
+        if Reserving.broken_on:
+            raise RuntimeError("no idea")
+        yield Complete()
+
+
+async def test_a_refusal_that_breaks_its_handler_is_not_asked_for_again_and_again(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(log, registry, Reserving.__rayfold__) as stage:
+        send, sent = stage.writes.bus.send, list[str]()
+
+        async def counting(envelope: Any) -> Any:
+            if envelope.principal:
+                sent.append(envelope.command_id)
+            return await send(envelope)
+
+        monkeypatch.setattr(stage.writes.bus, "send", counting)
+        order, other = await stage.order("tea", fulfil=False), uuid4()
+        await until(lambda: str(order) in stage.runner.parked)
+        await stage.send(CreateOrder(order_id=other, customer_id="ada"))
+        await until(lambda: str(other) in stage.runner.parked)
+        assert len(sent) == 2
+        monkeypatch.setattr(Reserving, "broken_on", "")
+        await stage.runner.retry(str(order))
+        await until(lambda: ended(stage, order))
+
+
+async def test_an_aborted_fulfilment_is_compensated_the_last_first(
+    log: Log, registry: Registry
+) -> None:
+    async with Stage(log, registry) as stage:
+        tea, cup = await stage.stock(), await stage.stock()
+        order = await stage.order(tea, cup)
+        await until(lambda: waits_for(stage, order) == 1)
+        await stage.runner.abort(str(order))
+        await until(lambda: ended(stage, order))
+        assert await stage.status(order) == "cancelled"
+        assert [await stage.reserved(sku) for sku in (tea, cup)] == [0, 0]
+        released = {}
+        for sku in (tea, cup):
+            async for raw in log.read_stream(f"stock-{sku}", backwards=True, limit=1):
+                assert raw.event_type == "StockReleased"
+                released[sku] = raw.position
+        assert released[cup] < released[tea]
+        types = await stage.types(order)
+        assert types.count("ProcessAborted") == 1
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_an_abort_withdraws_what_is_not_sent_and_undoes_what_is_on_its_way(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch, crashes: bool
+) -> None:
+    async with Stage(log, registry) as stage:
+        tea, cup = await stage.stock(), await stage.stock()
+        send, sent, answered = stage.writes.bus.send, asyncio.Event(), asyncio.Event()
+
+        async def slow(envelope: Any) -> Any:
+            receipt = await send(envelope)
+            if envelope.stream == f"stock-{tea}" and envelope.command == "reserve-stock":
+                sent.set()
+                await answered.wait()
+            return receipt
+
+        monkeypatch.setattr(stage.writes.bus, "send", slow)
+        order = await stage.order(tea, cup)
+        async with asyncio.timeout(60):
+            await sent.wait()
+        await stage.runner.abort(str(order))
+        if crashes:
+            await stage.crash()
+        answered.set()
+        await until(lambda: ended(stage, order))
+        assert await stage.status(order) == "cancelled"
+        assert [await stage.reserved(sku) for sku in (tea, cup)] == [0, 0]
+        assert [raw.event_type async for raw in log.read_stream(f"stock-{cup}")] == [
+            "StockReceived"
+        ]
+
+
+async def test_an_abort_of_a_parked_process_folds_what_waits(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(log, registry) as stage:
+        tea = await stage.stock()
+        reserved = Fulfilment.__rayfold__.handlers[StockReserved]
+        broken = True
+
+        def breaking(state: Any, event: Any) -> Any:
+            if broken:
+                raise RuntimeError("no idea")
+            return reserved.apply(state, event)
+
+        handlers = Fulfilment.__rayfold__.handlers
+        monkeypatch.setitem(handlers, StockReserved, replace(reserved, apply=breaking))
+        order = await stage.order(tea)
+        await until(lambda: str(order) in stage.runner.parked)
+        await stage.runner.abort(str(order))
+        await until(lambda: ended(stage, order))
+        # The reservation that it broke on is known to the compensation.
+        assert await stage.reserved(tea) == 0
+        assert await stage.status(order) == "cancelled"
+        await stage.crash()
+        assert str(order) not in stage.runner.open | stage.runner.parked.keys()
+
+
+async def test_an_abort_whose_handler_breaks_changes_nothing_and_says_so(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Stage(log, registry) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+
+        def breaking(state: FulfilmentState, aborted: Any) -> Any:
+            raise RuntimeError("no way back")
+
+        monkeypatch.setitem(vars(Fulfilment.__rayfold__), "on_abort", breaking)
+        with pytest.raises(ProcessStuck, match="no way back"):
+            await stage.runner.abort(str(order))
+        assert "ProcessAborted" not in await stage.types(order)
+        await stage.runner.abort(str(order), as_it_is=True)
+        assert await ended(stage, order)
+        assert await stage.status(order) == "placed"
+
+
+async def test_the_streams_of_checkpoints_do_not_grow(
+    eventstore: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "CHECKPOINT_INTERVAL", 0.0)
+    definition = named("bounded")
+    log = EventLog(eventstore)
+    async with Stage(log, registry, definition) as stage:
+        sku = await stage.stock(100)
+        for _ in range(5):
+            order = await stage.order(sku)
+            await until(lambda order=order: waits_for(stage, order) == 1)
+        stream = f"rayfold-process-{definition.name}-0-0"
+        records = [raw async for raw in log.read_stream(stream)]
+        assert records[-1].revision > 4
+        assert len(records) <= 2
+    await log.close()
