@@ -10,7 +10,10 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
+import ray
+from ray.util import list_named_actors
 
 from actors.envelope import enclose
 from actors.write_side import WriteSide
@@ -120,6 +123,7 @@ async def test_commands_wait_for_another_ray(
 ) -> None:
     order = uuid4()
     await side.bus.send(enclose(registry, CreateOrder(order_id=order, customer_id="ada")))
+    await end_all_actors(side)
     await side.lose()
     assert await not_ready(side)
     line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
@@ -128,6 +132,16 @@ async def test_commands_wait_for_another_ray(
     await side.heal()
     assert (await waiting).revision == 1
     assert await not_ready(side) == []
+
+
+async def end_all_actors(side: WriteSide) -> None:
+    """End them as their Ray's end would; return once they are gone, or one might be found again."""
+    processes = [psutil.Process(pid) for pid in await side.pids()]
+    for actor in list_named_actors(all_namespaces=True):
+        if actor["namespace"] == side.settings.namespace:
+            ray.kill(ray.get_actor(actor["name"], actor["namespace"]))
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, DEADLINE)
+    assert alive == []
 
 
 async def test_what_somebody_else_deletes_is_forgotten(
