@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 class AggregateCache:
     """Entities by stream, the least recently used first."""
 
-    def __init__(self, store: Log, idle_timeout: float, capacity: int) -> None:
+    def __init__(self, store: Log | None, idle_timeout: float, capacity: int) -> None:
+        """`store` takes snapshots; None: nobody needs any."""
         self._store = store
         self._idle_timeout = idle_timeout
         self._capacity = capacity
@@ -52,9 +53,10 @@ class AggregateCache:
 
     def changed(self, entity: Entity) -> None:
         """Take a snapshot in the background if it is due."""
-        if entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every:
+        due = entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every
+        if due and self._store is not None:
             # Encoded at once, before the entity changes again; only the writing waits.
-            task = asyncio.create_task(self._save(entity))
+            task = asyncio.create_task(self._save(self._store, entity))
             self._saving.add(task)
             task.add_done_callback(self._saving.discard)
 
@@ -87,13 +89,15 @@ class AggregateCache:
             await asyncio.gather(*list(self._saving), return_exceptions=True)
 
     async def _snapshot_evicted(self, evicted: list[Entity]) -> None:
+        if self._store is None:
+            return
         for entity in evicted:
             if entity.revision - entity.snapshot_revision >= WORTH:
-                await self._save(entity)
+                await self._save(self._store, entity)
 
-    async def _save(self, entity: Entity) -> None:
+    async def _save(self, store: Log, entity: Entity) -> None:
         try:
-            await save(self._store, entity)
+            await save(store, entity)
         except StoreUnavailable as error:
             # A cache: the next one will do.
             log.warning(

@@ -28,6 +28,7 @@ class Entity:
         "revision",
         "snapshot_revision",
         "state",
+        "stored",
         "stream",
         "used_at",
     )
@@ -41,6 +42,8 @@ class Entity:
         self.recent = RecentCommands()
         self.optimistic = optimistic
         self.snapshot_revision = -1
+        self.stored: Any = None
+        """What its storage must remember of it, if that is more than the log."""
         self.used_at = 0.0
 
     @property

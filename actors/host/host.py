@@ -31,12 +31,13 @@ from actors.errors import (
 )
 from actors.host.aggregate_cache import AggregateCache
 from actors.host.entity import Entity
-from actors.host.loading import load, receipt_position
+from actors.host.loading import receipt_position
 from actors.host.plan import PendingCommand, Plan, Written, plan
 from actors.host.recent_commands import Seen
 from actors.host.snapshots import snapshot_stream
+from actors.host.storage import EventStorage, Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
+from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 
@@ -69,15 +70,26 @@ class Host:
     """The single writer of many aggregates; plain asyncio, on any `Log`."""
 
     def __init__(
-        self, registry: Registry, store: Log, incarnation: str, limits: HostLimits | None = None
+        self,
+        registry: Registry,
+        store: Log,
+        incarnation: str,
+        limits: HostLimits | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        """`incarnation` names this writer on every event; no two writers share one."""
+        """`incarnation` names this writer on every event; no two writers share one.
+
+        `storage` has the aggregates: by default the log alone.
+        """
         self._registry = registry
         self._store = store
+        self._storage = storage or EventStorage(registry, store)
         self._incarnation = incarnation
         self._limits = limits or HostLimits()
         self._cache = AggregateCache(
-            store, self._limits.idle_timeout, self._limits.cached_aggregates
+            store if self._storage.takes_snapshots else None,
+            self._limits.idle_timeout,
+            self._limits.cached_aggregates,
         )
         self._mailboxes: dict[str, deque[PendingCommand]] = {}
         self._owners: dict[str, AggregateType] = {}
@@ -127,8 +139,9 @@ class Host:
         """Delete a stream and its snapshots, between two commands; see `Log.delete_stream`.
 
         Raises:
-            StoreUnavailable: it may have been deleted, or its snapshots alone.
+            StoreUnavailable, Unavailable: it may have been deleted, or its snapshots alone.
         """
+        aggregate = self._registry.aggregates[stream.partition("-")[0]]
         if stream in self._busy:
             turn = asyncio.Event()
             self._deletions.setdefault(stream, deque()).append(turn)
@@ -140,6 +153,7 @@ class Host:
             await self._cache.saved()  # none may be written behind the deletion
             await self._store.delete_stream(snapshot_stream(stream), tombstone=tombstone)
             await self._store.delete_stream(stream, tombstone=tombstone)
+            await self._storage.deleted(aggregate, stream)
         finally:
             self._cache.drop(stream)
             if not self._deletions.get(stream):
@@ -216,9 +230,11 @@ class Host:
     async def _load(self, stream: str) -> None:
         try:
             async with self._loads:
-                entity = await load(self._store, self._registry, self._owners[stream], stream)
+                entity = await self._storage.load(self._owners[stream], stream)
         except StoreUnavailable as error:
             self._fail(stream, EventStoreUnavailable(f"the event store does not answer: {error}"))
+        except (Unavailable, StreamUnreadable) as error:
+            self._fail(stream, error)
         except StreamTombstoned:
             self._fail(stream, AggregateDeleted(stream))
         except (UnknownEventType, UnreadableEvent) as error:
@@ -303,15 +319,14 @@ class Host:
         return [each for each in taken if each.envelope.deadline >= now] if expired else taken
 
     async def _commit(self, plans: list[Plan]) -> None:
-        appends = [
-            StreamAppend(each.entity.stream, each.entity.expected, each.records) for each in plans
-        ]
         answers: Sequence[AppendResult] = ()
         failure: Exception | None = None
         try:
-            answers = await self._store.append(appends)
+            answers = await self._storage.commit(plans)
         except StoreUnavailable as error:
             failure = EventStoreUnavailable(f"the event store does not answer: {error}")
+        except Unavailable as error:
+            failure = error
         except Exception as error:
             # Whatever it was, nobody may be left waiting without an answer.
             log.exception("a group commit failed")
@@ -374,7 +389,7 @@ class Host:
 
     def _answer_repeat(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
         """Answer with the first receipt again."""
-        if seen.exact or not self._store.receipts_share_position:
+        if seen.exact or (seen.position and not self._store.receipts_share_position):
             self._answer(pending, Done(seen.revision, seen.position))
         else:
             self._spawn(self._answer_repeat_from_log(pending, stream, seen))

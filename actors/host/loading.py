@@ -49,7 +49,8 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
     """Return the position that the receipt of the event at that revision gave.
 
     A group commit is one transaction of the store, and its receipts give the last position
-    of all: the events behind this one that the same writer wrote in the same commit.
+    of all: the events behind this one that the same writer wrote in the same commit. Other
+    stores give each its own.
 
     Raises:
         StoreUnavailable: the log cannot be read.
@@ -57,6 +58,8 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
     async for raw in log.read_stream(stream, after=revision - 1 if revision else None, limit=1):
         writer = _writer(raw.metadata)
         last = raw.position
+        if not log.receipts_share_position:
+            return last
         while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
             last = position
         return last

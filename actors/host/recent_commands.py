@@ -17,7 +17,7 @@ MAX_REMEMBERED = 20_000
 
 
 class Seen(NamedTuple):
-    """A command that stands in the log. `position` is its receipt's.
+    """A command that stands in the log. `position` is its receipt's; 0: nobody has looked.
 
     Where the log was read to learn of the command, `exact` is false: then `position` is
     the event's own, while the receipt gave that of the whole group commit it was written in.

@@ -14,7 +14,7 @@ from uuid import uuid4
 from deploy.errors import StartError
 from deploy.stack.identity import LAYOUT
 from deploy.stack.whole_file import once_written
-from projections.postgres.connecting import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
-from projections.postgres.connecting import FAILURES, connect
 from rayfold import Registry
 from rayfold.runtime.identity import domain_hash
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from projections.postgres.connecting import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from deploy.stack.whole_file import write_whole
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
-from projections.postgres.connecting import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect
 
 NEARLY_FULL = 8 * 1024 * 1024
 """Bytes on the disk below which the embedded store is not ready: it will refuse writes soon."""

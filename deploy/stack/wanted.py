@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.errors import PostgresUnavailable
-from projections.postgres.connecting import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect
 
 TIMEOUT = 5.0
 """Seconds to note it."""

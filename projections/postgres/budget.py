@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from projections.postgres.connecting import is_pooled
 from projections.postgres.database import CONNECTIONS, Database
 from projections.supervision.placements import Placements
+from rayfold.runtime.postgres import is_pooled
 
 _CONSUMERS = 3
 """Connections of a competing consumer."""

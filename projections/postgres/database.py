@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from projections.errors import PostgresUnavailable
-from projections.postgres.connecting import FAILURES, create_pool
+from rayfold.runtime.postgres import FAILURES, create_pool
 
 log = logging.getLogger(__name__)
 

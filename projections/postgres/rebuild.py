@@ -12,9 +12,9 @@ from typing import TypeAlias
 from projections.errors import ActorUnavailable, PostgresUnavailable, ProjectionError
 from projections.operations.rebuild import Rebuild
 from projections.postgres import generations
-from projections.postgres.connecting import FAILURES, connect
 from projections.postgres.generations import Connection, Live
 from projections.supervision.actor_handle import READY, ActorHandle, answering
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import asyncpg
 
 from eventstore.records import Batch
 from projections.errors import Fenced, named
-from projections.postgres.connecting import create_pool
 from projections.supervision.progress import Progress
+from rayfold.runtime.postgres import create_pool
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """What the processes of a running stack share: calls from socket to socket, batches, collection.
 
-The vocabulary does not know it. It is on the standard library alone.
+The vocabulary does not know it. It is on the standard library alone, but for `postgres`.
 """
 
 from rayfold.runtime.batching import Batcher, BatchFull

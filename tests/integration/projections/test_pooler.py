@@ -13,8 +13,7 @@ import pytest
 from eventstore.memory import MemoryLog
 from examples.shop.baskets import ItemPut
 from projections.competing.deduplication import Deduplication
-from projections.postgres import connecting, schema
-from projections.postgres.connecting import create_pool
+from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.rebuild import connected
@@ -22,6 +21,8 @@ from projections.row_query import RowQuery
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
+from rayfold.runtime import postgres as connecting
+from rayfold.runtime.postgres import create_pool
 from tests.integration.projections.pooler import Pooler, pooled
 from tests.integration.projections.small import BALANCES, TOTALS, add
 from tests.integration.projections.test_competing import DEMAND, SHOP, rows_in

@@ -19,7 +19,6 @@ from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget
-from projections.postgres.connecting import SILENCE, connect
 from projections.postgres.database import Database
 from projections.postgres.projector import Projector
 from projections.postgres.rebuild import connected
@@ -27,6 +26,7 @@ from projections.postgres.schema import prepare
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
+from rayfold.runtime.postgres import SILENCE, connect
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals

@@ -17,7 +17,7 @@ from deploy.stack import routing
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease
 from deploy.stack.routing import Routing, RoutingFollower, RoutingPublisher
-from projections.postgres.connecting import connect
+from rayfold.runtime.postgres import connect
 
 PATIENCE = 60.0
 

@@ -1,0 +1,144 @@
+"""Connections to Postgres as production has it: behind a pooler, over a failover, gone silent.
+
+A pooler in transaction mode gives each transaction another session. Nothing may outlive one
+then: no prepared statement, no setting, no advisory lock of the session. What it is that
+answers is found out with the first connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import asyncpg
+
+log = logging.getLogger(__name__)
+
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # also: none of several hosts is what `target_session_attrs` asks
+    OSError,  # also: a certificate that is not to be trusted
+    TimeoutError,
+)
+"""What keeps Postgres from answering."""
+
+SILENCE = 15
+"""Seconds after which a server that confirms nothing counts as gone; else it takes minutes."""
+
+_MARK = "rayfold.session"
+"""A setting that a server takes from whoever connects, and a pooler refuses or forgets."""
+
+_pooled: set[str] = set()
+
+
+if TYPE_CHECKING:
+    _Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    _Connection = asyncpg.Connection
+
+
+class Connection(_Connection):
+    """A connection that leaves nothing in a session, if `pooled`; else as it always was.
+
+    The driver's own part of it is `statement_cache_size=0`: then statements have no name, and
+    travel together with what they are executed with.
+    """
+
+    pooled = False
+
+    def get_reset_query(self) -> str:
+        """Return nothing for a pooler: the next session is another one anyway."""
+        return "" if self.pooled else super().get_reset_query()
+
+    def _get_unique_id(self, prefix: str) -> str:
+        """Return a statement's name, where COPY needs one: those of all processes meet there."""
+        if not self.pooled:
+            return str(super()._get_unique_id(prefix))  # type: ignore[misc]
+        return f"_{prefix}_{uuid4().hex}"
+
+
+async def connect(dsn: str, **options: Any) -> Connection:
+    """As `asyncpg.connect`, to whatever is there; a pooler is told to operators, once.
+
+    Raises:
+        FAILURES, ValueError: no connection.
+    """
+    options = {"connection_class": Connection, **options}
+    if dsn in _pooled:
+        return await _pooled_connection(dsn, options)
+    settings = {_MARK: "1", **(options.get("server_settings") or {})}
+    try:
+        connection = await _open(dsn, options | {"server_settings": settings})
+    except asyncpg.PostgresError as error:
+        if not _is_about_settings(error):
+            raise
+        connection = await _pooled_connection(dsn, options)
+    else:
+        # No statement with a name before it is known that there is a session to keep it in.
+        async with connection.transaction():
+            mark = await connection.prepare(f"SELECT current_setting('{_MARK}', true)", name="")
+            if await mark.fetchval() == "1":
+                return connection
+        connection.terminate()
+        connection = await _pooled_connection(dsn, options)
+    _pooled.add(dsn)
+    log.warning(
+        "a pooler answers for Postgres: no statement is kept prepared, and nothing is set;"
+        " ALTER ROLE … SET synchronous_commit = off, if projections are to be as quick as without",
+    )
+    return connection
+
+
+def is_pooled(dsn: str) -> bool:
+    """Tell whether a pooler has answered this process under that DSN."""
+    return dsn in _pooled
+
+
+def _is_about_settings(error: asyncpg.PostgresError) -> bool:
+    """Tell a pooler that refuses a parameter from a server that refuses the user."""
+    refused = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+    text = str(error).lower()
+    return not isinstance(error, refused) and ("parameter" in text or "option" in text)
+
+
+async def _pooled_connection(dsn: str, options: dict[str, Any]) -> Connection:
+    options = {name: value for name, value in options.items() if name != "server_settings"}
+    connection = await _open(dsn, options | {"statement_cache_size": 0})
+    connection.pooled = True
+    return connection
+
+
+async def _open(dsn: str, options: dict[str, Any]) -> Connection:
+    opened: Any = await asyncpg.connect(dsn, **options)
+    _give_up_on_silence(opened)
+    connection: Connection = opened
+    return connection
+
+
+def _give_up_on_silence(connection: Connection) -> None:
+    """Have the kernel end a connection whose other end vanished without a word."""
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", SILENCE // 3),
+        ("TCP_KEEPINTVL", SILENCE // 3),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", SILENCE * 1000),
+    ):
+        if hasattr(socket, name):  # not each system has all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def create_pool(dsn: str, **options: Any) -> asyncpg.Pool[asyncpg.Record]:
+    """As `asyncpg.create_pool`, of such connections."""
+    make: Any = asyncpg.create_pool
+    pool: asyncpg.Pool[asyncpg.Record] = make(
+        dsn, connect=connect, connection_class=Connection, **options
+    )
+    return pool
