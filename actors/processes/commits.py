@@ -15,9 +15,8 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from actors.command_bus import CommandBus
 from actors.errors import ProcessStuck
-from actors.processes.delivery import Delivery
+from actors.processes.delivery import Bus, Delivery
 from actors.processes.planning import ActiveProcess, Message, Order, Plan, What, plan
 from actors.processes.process_state import ProcessState, load
 from actors.processes.records import Told
@@ -55,7 +54,7 @@ class ProcessCommits:
         registry: Registry,
         definition: ProcessDefinition,
         store: Log,
-        bus: CommandBus,
+        bus: Bus,
         clock: Callable[[], datetime],
         timers: Timers,
     ) -> None:

@@ -7,9 +7,9 @@ import hashlib
 import logging
 import random
 import time
+from typing import Protocol
 from uuid import UUID
 
-from actors.command_bus import CommandBus
 from actors.envelope import Envelope, stream_of
 from actors.errors import (
     AggregateDeleted,
@@ -21,7 +21,7 @@ from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata
-from rayfold import Refused, Registry
+from rayfold import Receipt, Refused, Registry
 from rayfold.process_instance import Sending
 
 log = logging.getLogger(__name__)
@@ -36,10 +36,18 @@ SENDING = 128
 """Commands that are on their way at a time; those between two attempts are not."""
 
 
+class Bus(Protocol):
+    """See `actors.command_bus.CommandBus`."""
+
+    async def send(self, envelope: Envelope) -> Receipt:
+        """See `CommandBus.send`."""
+        ...
+
+
 class Delivery:
     """Sends commands until each has an answer that will not change."""
 
-    def __init__(self, registry: Registry, store: Log, bus: CommandBus) -> None:
+    def __init__(self, registry: Registry, store: Log, bus: Bus) -> None:
         self._registry = registry
         self._store = store
         self._bus = bus

@@ -1,98 +1,156 @@
-"""All process managers of a domain at work in this process, and what operators ask of them."""
+"""All process managers of a domain: who makes their actors, heals them, and asks them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import msgspec
+import ray
+from ray.exceptions import RayError
 
 from actors.command_bus import CommandBus
-from actors.errors import EventStoreUnavailable, NoSuchProcess
-from actors.processes.checkpoints import lay_out
-from actors.processes.process_state import ProcessState
-from actors.processes.runner import ProcessRunner
+from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
+from actors.processes.checkpoints import Layout, lay_out
+from actors.processes.partition_handle import PartitionHandle
+from actors.processes.process_actor import ProcessActor
+from actors.processes.reaching import Relay
+from actors.processes.runner import partition_of
+from actors.processes.settings import KIND, ProcessSettings, manager_of
+from actors.processes.showing import show
 from eventstore.errors import StoreUnavailable
-from eventstore.port import Log
+from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
-from rayfold.process_instance import ProcessInstance
+from rayfold.runtime.node_domain import why_not_made
+from rayfold.runtime.placing import Placed
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks at the actors."""
+
+START = 60.0
+"""Seconds for actors to come up on a busy machine."""
 
 
 class ProcessSide:
-    """A runner for each process manager; none runs where the domain has none.
+    """Some actors for each process manager, each with its part of the keys; none without managers.
 
-    Where two run for one stack they do no harm, and the same work twice: a step is recorded at the
-    revision that was expected, by one of them.
+    Where two run for one partition, as when a node that was cut off comes back, they do no harm:
+    a step is recorded at the revision that was expected, by one of them, and whatever both send
+    has the same command id.
     """
 
-    def __init__(self, registry: Registry, store: Log, bus: CommandBus) -> None:
-        """`store` is closed with it."""
+    def __init__(self, registry: Registry, settings: ProcessSettings, bus: CommandBus) -> None:
         self._registry = registry
-        self._store = store
-        self._bus = bus
-        self._runners: dict[str, ProcessRunner] = {}
+        self._settings = settings
+        self._store = EventLog(settings.eventstore)
+        self._relay = Relay(bus)
+        self._partitions: dict[str, list[PartitionHandle]] = {}
+        self._scaling = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+        self._lost = False
 
     async def start(self) -> None:
         """Go on with every process.
 
         Raises:
-            EventStoreUnavailable: it does not answer.
+            EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
-        try:
-            for name, definition in self._registry.processes.items():
-                layout = await lay_out(self._store, name, 1, self._registry.prefixes)
-                runner = ProcessRunner(
-                    self._registry, definition, self._store, self._bus, layout=layout
-                )
-                self._runners[name] = runner
-                await runner.start()
-        except StoreUnavailable as error:
-            raise EventStoreUnavailable(str(error)) from error
+        await asyncio.gather(
+            *(
+                self._begin(name, self._settings.partitions(name))
+                for name in self._registry.processes
+            )
+        )
+        self._looking = asyncio.create_task(self._look_always())
+
+    async def scale(self, target: str, number: int) -> None:
+        """Divide the keys of a process manager among so many actors.
+
+        The old ones stop where they are, the new ones go on from there. What an old one may still
+        do, cut off and unaware, does no harm; see the class.
+
+        Raises:
+            BadScale: there is no such target, or there cannot be so many.
+            EventStoreUnavailable, Unavailable: not done, or not yet: actors that do not come up are
+                tried again.
+        """
+        name = manager_of(self._registry, target, number)
+        async with self._scaling:
+            if number == len(self._partitions.get(name, ())):
+                return
+            await asyncio.gather(*(each.end() for each in self._partitions.pop(name, ())))
+            await self._begin(name, number)
 
     async def stop(self) -> None:
-        """Stop where they are; the next start goes on from there."""
-        for runner in self._runners.values():
-            await runner.stop()
+        """Stop where they are; the next start goes on from there. Detached actors go on."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if not self._settings.detached:
+            await self.end()
+        await self._relay.close()
         await self._store.close()
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return the state of every runner, as parts of the stack."""
-        return [
-            {
-                "part": f"process:{name}#0",
-                "kind": "process",
-                "serves": False,
-                "ready": not (status := runner.status())["error"],
-                **status,
-            }
-            for name, runner in self._runners.items()
-        ]
+    async def end(self) -> None:
+        """End the actors."""
+        await asyncio.gather(*(each.end() for each in self._all))
 
-    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+    async def lose(self) -> None:
+        """Call no actor any more: Ray is gone."""
+        self._lost = True
+        for each in self._all:
+            each.lose()
+
+    async def heal(self) -> None:
+        """Make the actors again, in another Ray; they begin by themselves."""
+        self._lost = False
+        await asyncio.gather(*(each.start() for each in self._all))
+
+    async def status(self) -> Sequence[dict[str, Any]]:
+        """Return the state of every actor, as parts of the stack."""
+        return [each.status() for each in self._all]
+
+    async def pids(self) -> Sequence[int]:
+        """Return the processes of all actors that answer: what a test of failure kills."""
+        return [each.seen["pid"] for each in self._all if each.ready]
+
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         """Return the processes that have not ended, the parked ones first, and how many there are.
 
         Raises:
             NoSuchProcess: no process manager has that name.
+            Unavailable: an actor does not answer.
         """
+        asked = self._all if name is None else self._of(name)
+        lists = await asyncio.gather(*(each.ask("open", parked) for each in asked))
         found = sorted(
-            self._open(name, parked), key=lambda each: (each["error"] is None, each["key"])
+            (each for one in lists for each in one),
+            key=lambda each: (each["error"] is None, each["process"], each["key"]),
         )
         return {"processes": found[:limit], "total": len(found)}
 
-    def schedules(self, limit: int) -> dict[str, Any]:
-        """Return the timeouts that are due next, and how many there are."""
+    async def schedules(self, limit: int) -> dict[str, Any]:
+        """Return the timeouts that are due next, and how many there are.
+
+        Raises:
+            Unavailable: an actor does not answer.
+        """
+        named = [(name, each) for name, handles in self._partitions.items() for each in handles]
+        answers = await asyncio.gather(*(each.ask("timeouts", limit) for _, each in named))
         found = sorted(
             (due, name, key, timeout)
-            for name, runner in self._runners.items()
-            for due, key, timeout, _ in runner.timers
+            for (name, _), (timers, _) in zip(named, answers, strict=True)
+            for due, key, timeout in timers
         )
         return {
             "schedules": [
                 {"due": due, "process": name, "key": key, "timeout": timeout}
                 for due, name, key, timeout in found[:limit]
             ],
-            "total": len(found),
+            "total": sum(total for _, total in answers),
         }
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
@@ -102,42 +160,13 @@ class ProcessSide:
             NoSuchProcess: there never was one.
             EventStoreUnavailable: its stream cannot be read.
         """
-        runner = self._runner(name)
-        state = ProcessState(ProcessInstance(runner.definition, key), self._registry)
-        steps: list[dict[str, Any]] = []
-        unreadable = ""
+        definition = self._registry.processes.get(name)
+        if definition is None:
+            raise NoSuchProcess(name)
         try:
-            async for raw in self._store.read_stream(f"{runner.definition.prefix}{key}"):
-                steps.append(
-                    {
-                        "type": raw.event_type,
-                        "revision": raw.revision,
-                        "position": raw.position,
-                        "recorded_at": raw.recorded_at,
-                        "data": msgspec.json.decode(raw.data),
-                    }
-                )
-                if not unreadable:
-                    unreadable = _fold(state, raw)
+            return await show(self._store, self._registry, definition, key)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
-        if not steps:
-            raise NoSuchProcess(name, key)
-        instance = state.instance
-        return {
-            "process": name,
-            "key": key,
-            "status": _status(instance, unreadable or state.error),
-            "state": instance.state.model_dump(mode="json"),
-            "error": unreadable or state.error or None,
-            "waiting_commands": [
-                {"command_id": each.command_id, "command": type(each.command).__rayfold__.name}
-                for each in instance.waiting.values()
-            ],
-            "timeouts": {each.name: each.due for each in instance.timers.values()},
-            "parked": [told.trigger for told in state.parked],
-            "steps": steps,
-        }
 
     async def retry(self, name: str, key: str) -> None:
         """Tell a parked process again what it broke on.
@@ -145,11 +174,9 @@ class ProcessSide:
         Raises:
             NoSuchProcess: none of that key is parked.
             ProcessStuck: it cannot even be read.
+            Unavailable: its actor does not answer.
         """
-        try:
-            await self._runner(name).retry(key)
-        except LookupError as error:
-            raise NoSuchProcess(name, key) from error
+        await self._owner_of(name, key).ask("retry", key)
 
     async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
         """End a process, with its compensation unless `as_it_is`.
@@ -157,49 +184,82 @@ class ProcessSide:
         Raises:
             NoSuchProcess: none of that key is open.
             ProcessStuck: it cannot be read, or its compensation breaks.
+            Unavailable: its actor does not answer.
         """
-        try:
-            await self._runner(name).abort(key, as_it_is=as_it_is)
-        except LookupError as error:
-            raise NoSuchProcess(name, key) from error
+        await self._owner_of(name, key).ask("abort", key, as_it_is)
 
-    def _runner(self, name: str) -> ProcessRunner:
-        runner = self._runners.get(name)
-        if runner is None:
+    @property
+    def _all(self) -> Sequence[PartitionHandle]:
+        return [each for handles in self._partitions.values() for each in handles]
+
+    def _of(self, name: str) -> Sequence[PartitionHandle]:
+        if name not in self._registry.processes:
             raise NoSuchProcess(name)
-        return runner
+        if not (handles := self._partitions.get(name)):
+            raise Unavailable(f"{KIND}:{name} is being scaled")
+        return handles
 
-    def _open(self, name: str | None, parked: bool) -> Iterator[dict[str, Any]]:
-        runners = self._runners if name is None else {name: self._runner(name)}
-        for each, runner in runners.items():
-            errors = runner.parked
-            due = _next_due(runner)
-            for key in errors if parked else runner.open | errors.keys():
-                yield {
-                    "process": each,
-                    "key": key,
-                    "status": "parked" if key in errors else "open",
-                    "error": errors.get(key),
-                    "next_timeout": due.get(key),
-                }
+    def _owner_of(self, name: str, key: str) -> PartitionHandle:
+        handles = self._of(name)
+        return handles[partition_of(key, len(handles))]
 
+    async def _begin(self, name: str, partitions: int) -> None:
+        try:
+            layout = await lay_out(self._store, name, partitions, self._registry.prefixes)
+        except StoreUnavailable as error:
+            raise EventStoreUnavailable(str(error)) from error
+        handles = [self._handle(name, layout, each) for each in range(partitions)]
+        self._partitions[name] = handles
+        try:
+            async with asyncio.timeout(START):
+                await asyncio.gather(*(each.start() for each in handles))
+                address = await self._address()
+                while not all(each.seen.get("pid") for each in handles):
+                    await asyncio.gather(*(each.look(address) for each in handles))
+        except (TimeoutError, RayError) as error:
+            raise Unavailable(
+                f"{KIND}:{name}: an actor does not come up: {why_not_made(error)}"
+            ) from error
 
-def _next_due(runner: ProcessRunner) -> dict[str, datetime]:
-    found: dict[str, datetime] = {}
-    for due, key, *_ in runner.timers:
-        found[key] = min(due, found.get(key, due))
-    return found
+    def _handle(self, name: str, layout: Layout, partition: int) -> PartitionHandle:
+        part = f"{KIND}:{name}#{partition}"
+        place = Placed(self._settings.placing, part, KIND, f"{KIND}:{name}")
+        return PartitionHandle(part, partial(self._spawn, name, layout, partition, place), place)
 
+    def _spawn(self, name: str, layout: Layout, partition: int, place: Placed) -> Any:
+        settings = self._settings
+        return (
+            ray.remote(ProcessActor)
+            .options(
+                name=f"rayfold:{settings.stack_id}:{KIND}:{name}#{partition}@{layout.number}",
+                namespace=settings.namespace,
+                get_if_exists=True,
+                lifetime="detached" if settings.detached else None,
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=1000,
+                **place.options(),
+            )
+            .remote(
+                name,
+                partition,
+                tuple(layout),
+                settings.domain,
+                settings.eventstore,
+                settings.postgres,
+            )
+        )
 
-def _status(instance: ProcessInstance, error: str) -> str:
-    if error:
-        return "parked"
-    return "ended" if instance.ended and not instance.waiting else "open"
+    async def _address(self) -> Any:
+        return await self._relay.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
-
-def _fold(state: ProcessState, raw: Any) -> str:
-    try:
-        state.fold(raw)
-    except Exception as error:  # the domain has changed: what the log has is shown all the same
-        return f"revision {raw.revision} cannot be read: {error}"
-    return ""
+    async def _look_always(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            if self._lost:
+                continue
+            try:
+                address = await self._address()
+                await asyncio.gather(*(each.look(address) for each in self._all))
+            except Exception:
+                log.exception("process actors could not be looked after")

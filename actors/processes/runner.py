@@ -16,10 +16,9 @@ from typing import Any
 
 import msgspec
 
-from actors.command_bus import CommandBus
 from actors.processes.checkpoints import Checkpoints, Layout
 from actors.processes.commits import ProcessCommits
-from actors.processes.delivery import command_id_of
+from actors.processes.delivery import Bus, command_id_of
 from actors.processes.open_processes import read_open
 from actors.processes.planning import Order
 from actors.processes.process_state import ProcessState
@@ -49,7 +48,7 @@ class ProcessRunner:
         registry: Registry,
         definition: ProcessDefinition,
         store: Log,
-        bus: CommandBus,
+        bus: Bus,
         *,
         partition: int = 0,
         layout: Layout,
@@ -58,6 +57,9 @@ class ProcessRunner:
         self.definition = definition
         self.position = 0
         self.error = ""
+        self._read: RawRecord | None = None
+        """The first event of the batch that is being told."""
+        self._read_until = 0
         self._registry = registry
         self._store = store
         self._partition, self._partitions = partition, layout.partitions
@@ -106,6 +108,8 @@ class ProcessRunner:
             "process": self.definition.name,
             "partition": self._partition,
             "position": self.position,
+            "lag": max(self._read_until - self.position, 0) if self._read else 0,
+            "lag_seconds": round(self._lag_seconds(), 3),
             "open": len(self._commits.open),
             "timers": len(self._timers),
             "parked": len(self._commits.parked),
@@ -163,8 +167,30 @@ class ProcessRunner:
         """Return a process as it is in memory, if it is."""
         return self._commits.in_memory(key)
 
+    def _lag_seconds(self) -> float:
+        """Return for how long the first event that is not told yet has been on the log."""
+        recorded_at = self._read.recorded_at if self._read else None
+        return max((self._clock() - recorded_at).total_seconds(), 0.0) if recorded_at else 0.0
+
+    def describe_open(self, *, parked: bool) -> list[dict[str, Any]]:
+        """Return the processes that have not ended, or those that are parked alone."""
+        errors = self._commits.parked
+        due: dict[str, datetime] = {}
+        for timer in self._timers:
+            due[timer.key] = min(timer.due, due.get(timer.key, timer.due))
+        return [
+            {
+                "process": self.definition.name,
+                "key": key,
+                "status": "parked" if key in errors else "open",
+                "error": errors.get(key),
+                "next_timeout": due.get(key),
+            }
+            for key in (errors if parked else self._commits.open | errors.keys())
+        ]
+
     def _owns(self, key: str) -> bool:
-        return zlib.crc32(key.encode()) % self._partitions == self._partition
+        return partition_of(key, self._partitions) == self._partition
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -196,7 +222,9 @@ class ProcessRunner:
             async for batch in batches:
                 told = [each for raw in batch.records for each in self._told(raw)]
                 if told:
+                    self._read, self._read_until = batch.records[0], batch.position
                     await asyncio.gather(*(self._commits.tell(key, what) for key, what in told))
+                    self._read = None
                 self.error = ""
                 self.position = batch.position
                 interval = CHECKPOINT_INTERVAL if told else IDLE_CHECKPOINT_INTERVAL
@@ -240,6 +268,11 @@ class ProcessRunner:
                 told = Told(f"timeout:{name}:{number}", timeout=name, number=number, due=due)
                 self._commits.tell(key, told)
             await self._timers.sleep(now)
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Return which partition has the process of this key."""
+    return zlib.crc32(key.encode()) % partitions
 
 
 def _version_of(metadata: Metadata) -> int:

@@ -21,11 +21,11 @@ LIMIT = 100
 class Processes(Protocol):
     """See `actors.processes.process_side.ProcessSide`."""
 
-    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         """Return the processes that have not ended."""
         ...
 
-    def schedules(self, limit: int) -> dict[str, Any]:
+    async def schedules(self, limit: int) -> dict[str, Any]:
         """Return the timeouts that are due next."""
         ...
 
@@ -45,11 +45,11 @@ class Processes(Protocol):
 class NoProcesses:
     """Those of a gateway that runs none."""
 
-    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         """See `Processes.list`."""
         return {"processes": [], "total": 0}
 
-    def schedules(self, limit: int) -> dict[str, Any]:
+    async def schedules(self, limit: int) -> dict[str, Any]:
         """See `Processes.schedules`."""
         return {"schedules": [], "total": 0}
 
@@ -101,15 +101,16 @@ class ProcessRoutes:
         parked = given.get("parked", "false")
         if parked not in ("true", "false"):
             raise invalid_field("parked", "is true or false")
-        return json_reply(
-            self._processes.list(given.get("process"), parked=parked == "true", limit=_limit(given))
+        found = await self._processes.list(
+            given.get("process"), parked=parked == "true", limit=_limit(given)
         )
+        return json_reply(found)
 
     async def _show(self, call: Call) -> Reply:
         return json_reply(await self._processes.show(call.path["name"], call.path["key"]))
 
     async def _schedules(self, call: Call) -> Reply:
-        return json_reply(self._processes.schedules(_limit(_given(call, "limit"))))
+        return json_reply(await self._processes.schedules(_limit(_given(call, "limit"))))
 
     async def _retry(self, call: Call) -> Reply:
         wanted = await read_body(call, ProcessOrder)

@@ -27,6 +27,7 @@ CLAIMS: Mapping[str, Mapping[str, float]] = {
     "dedicated": {"CPU": 0.01},
     "memory": {"CPU": 0.1},
     "postgres": {"CPU": 0.1},
+    "process": {"CPU": 0.1},
 }
 """On a cluster that is shared: small, as the parts are many and mostly idle, and real, so
 that nodes without CPUs get none of them and Ray's autoscaler sees what is wanted."""

@@ -42,7 +42,7 @@ class StackOperations:
         servers = [server.status() for server in self._servers]
         return [
             *await self._writes.status(),
-            *self._processes.status(),
+            *await self._processes.status(),
             *self._reads.monitor.status(),
             *servers,
         ]
@@ -51,6 +51,8 @@ class StackOperations:
         """See `Operations.scale`."""
         if target == "write":
             await self._writes.scale(count)
+        elif target.partition(":")[0] == "process":
+            await self._processes.scale(target, count)
         else:
             await self._reads.scaling.scale(target, count)
         await self._note(target, count)

@@ -92,13 +92,15 @@ async def run(
                     settings, owned, registry, eventstore, postgres, placing, parts, display
                 ),
             )
-            processes = await _processes(registry, eventstore, writes, parts)
+            processes = await _processes(
+                settings, owned, registry, eventstore, postgres, placing, writes, parts
+            )
         except RayfoldError as error:
             raise StartError(str(error)) from error
     servers: list[Server] = [store, database]
     local = LocalRay(data, start_ray)
     servers.append(local)
-    keep_going(local.watch([writes, reads], take_signals), parts)
+    keep_going(local.watch([writes, reads, processes], take_signals), parts)
     await _serve(
         settings,
         registry,
@@ -175,14 +177,32 @@ async def _read_side(
 
 
 async def _processes(
-    registry: Registry, eventstore: str, writes: WriteSide, parts: AsyncExitStack
+    settings: Settings,
+    owned: Owned,
+    registry: Registry,
+    eventstore: str,
+    postgres: str,
+    placing: Nodes,
+    writes: WriteSide,
+    parts: AsyncExitStack,
 ) -> ProcessSide:
-    """Run the process managers here: they wait for answers, and compute next to nothing."""
     from actors.processes.process_side import ProcessSide
-    from eventstore.kurrentdb.log import EventLog
+    from actors.processes.settings import ProcessSettings
 
-    side = ProcessSide(registry, EventLog(eventstore), writes.bus)
-    parts.push_async_callback(side.stop)  # before the write side, and after a failed start too
+    side = ProcessSide(
+        registry,
+        ProcessSettings(
+            settings.domain,
+            eventstore,
+            postgres,
+            namespace=settings.stack,
+            stack_id=owned.stack_id,
+            wanted=owned.wanted,
+            placing=placing,
+        ),
+        writes.bus,
+    )
+    parts.push_async_callback(side.stop)  # before the write side
     await side.start()
     return side
 

@@ -24,7 +24,7 @@ REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
 """Orders and stock: under `rayfold.` where a wheel was installed."""
 
 
-Kind = Literal["write", "dedicated", "memory", "postgres"]
+Kind = Literal["write", "dedicated", "memory", "postgres", "process"]
 
 RoleName = Literal["reader", "writer", "operator"]
 

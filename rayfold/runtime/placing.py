@@ -15,9 +15,9 @@ class Placing(Protocol):
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
         """Return where an actor is to run, and what it claims there, as Ray's options.
 
-        `kind` is one of `write`, `dedicated`, `memory`, `postgres`. Actors with the same `apart`
-        are on different nodes where that can be: not all of them may end at once. The same
-        `name` again means that the actor is made again. May block.
+        `kind` is one of `write`, `dedicated`, `memory`, `postgres`, `process`. Actors with the same
+        `apart` are on different nodes where that can be: not all of them may end at once. The
+        same `name` again means that the actor is made again. May block.
         """
         ...
 

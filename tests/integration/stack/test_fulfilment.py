@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -93,9 +95,43 @@ def test_it_goes_on_after_a_restart(stack: Stack) -> None:
         wait_for(lambda: stage(http, order) == "cancelled")
         wait_for(lambda: available(http, tea) == 5)
         assert http.get("/operators/verify").json() == {"differences": []}
-        parts = http.get("/operators/status").json()["parts"]
-        [part] = [each for each in parts if each["kind"] == "process"]
+        [part] = actors(http)
         assert (part["ready"], part["parked"]) == (True, 0)
+
+
+def test_its_actors_are_scaled_and_come_back_when_they_are_killed(
+    http: httpx.Client, stack: Stack
+) -> None:
+    tea = stocked(http, 100)
+    before = [placed(http, tea) for _ in range(4)]
+    told_by(stack, "scale", "process:fulfilment", "2")
+    parts = actors(http)
+    assert [part["part"] for part in parts] == ["process:fulfilment#0", "process:fulfilment#1"]
+    assert all({"node", "position", "lag", "timers", "parked"} <= part.keys() for part in parts)
+    during = [placed(http, tea) for _ in range(4)]
+    for part in parts:
+        os.kill(part["pid"], signal.SIGKILL)
+    after = [placed(http, tea) for _ in range(4)]
+    orders = [*before, *during, *after]
+    for order in orders:
+        wait_for(lambda order=order: stage(http, order) == "awaiting-payment")
+        assert http.post(f"/orders/{order}/pay").status_code == 202
+    for order in orders:
+        wait_for(lambda order=order: stage(http, order) == "shipped")
+    assert available(http, tea) == 100 - len(orders)
+    wait_for(lambda: all(part["ready"] for part in actors(http)))
+    assert {part["restarts"] for part in actors(http)} == {1}
+    for target, number in (
+        ("process:fulfilment", "0"),
+        ("process:fulfilment", "65"),
+        ("process:nobody", "1"),
+        ("process", "1"),
+    ):
+        refused = ran(stack, "scale", target, number)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    told_by(stack, "scale", "process:fulfilment", "1")
+    order = placed(http, tea)
+    wait_for(lambda: stage(http, order) == "awaiting-payment")
 
 
 def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: Stack) -> None:
@@ -110,9 +146,14 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
-def stocked(http: httpx.Client) -> str:
+def actors(http: httpx.Client) -> list[dict[str, Any]]:
+    parts = http.get("/operators/status").json()["parts"]
+    return [part for part in parts if part["kind"] == "process"]
+
+
+def stocked(http: httpx.Client, quantity: int = 5) -> str:
     sku = f"sku-{uuid4()}"
-    receipt = http.post(f"/stock/{sku}/receive", json={"quantity": 5})
+    receipt = http.post(f"/stock/{sku}/receive", json={"quantity": quantity})
     assert receipt.status_code == 202
     return sku
 

@@ -18,13 +18,13 @@ class Processes:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         self.asked.append((name, parked, limit))
         if name == "nobody":
             raise NoSuchProcess(name)
         return {"processes": [], "total": 0}
 
-    def schedules(self, limit: int) -> dict[str, Any]:
+    async def schedules(self, limit: int) -> dict[str, Any]:
         return {"schedules": [], "total": limit}
 
     async def show(self, name: str, key: str) -> dict[str, Any]:

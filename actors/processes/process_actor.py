@@ -1,0 +1,139 @@
+"""One partition of a process manager in a process of its own: the Ray shell around its runner."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+import psutil
+
+from actors.errors import NoSuchProcess
+from actors.processes.checkpoints import Layout
+from actors.processes.reaching import RelayedBus
+from actors.processes.runner import ProcessRunner
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.log import EventLog
+from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.log_format import log_to_stderr
+from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.rpc import Address
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until it tries again to begin."""
+
+
+class ProcessActor:
+    """Runs as a Ray actor. A restarted one goes on where its checkpoint and its streams are."""
+
+    def __init__(
+        self,
+        name: str,
+        partition: int,
+        layout: tuple[int, int, int],
+        domain: str,
+        eventstore: str,
+        postgres: str,
+    ) -> None:
+        collect_rarely()
+        log_to_stderr()
+        self._name = name
+        self._partition = partition
+        self._layout = Layout(*layout)
+        self._registry = load_domain(domain)
+        self._store = EventLog(eventstore)
+        self._postgres = postgres
+        self._bus: RelayedBus | None = None
+        self._runner: ProcessRunner | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._error = ""
+
+    async def follow(self, address: tuple[str, int, bytes]) -> None:
+        """Send commands this way from now on."""
+        self._running()
+        assert self._bus is not None
+        self._bus.follow(Address(*address))
+
+    async def status(self) -> dict[str, Any]:
+        """Return counts and the process, for operators."""
+        runner = self._running()
+        error = self._error or runner.error
+        return {
+            "pid": os.getpid(),
+            "node": node_name(),
+            "memory_bytes": psutil.Process().memory_info().rss,
+            **runner.status(),
+            "error": error,
+            "ready": self._has_begun and not error,
+        }
+
+    async def open(self, parked: bool) -> list[dict[str, Any]]:
+        """Return the processes that have not ended, or those that are parked alone."""
+        return self._running().describe_open(parked=parked)
+
+    async def timeouts(self, limit: int) -> tuple[list[tuple[Any, str, str]], int]:
+        """Return the timeouts that are due next, and how many there are."""
+        timers = self._running().timers
+        return [(due, key, name) for due, key, name, _ in sorted(timers)[:limit]], len(timers)
+
+    async def retry(self, key: str) -> None:
+        """See `ProcessRunner.retry`; what is not parked is `NoSuchProcess`."""
+        try:
+            await self._running().retry(key)
+        except LookupError as error:
+            raise NoSuchProcess(self._name, key) from error
+
+    async def abort(self, key: str, as_it_is: bool) -> None:
+        """See `ProcessRunner.abort`; what is not open is `NoSuchProcess`."""
+        try:
+            await self._running().abort(key, as_it_is=as_it_is)
+        except LookupError as error:
+            raise NoSuchProcess(self._name, key) from error
+
+    async def stop(self) -> None:
+        """Stop where it is, with a checkpoint."""
+        runner = self._running()
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._has_begun:
+            await runner.stop()
+        if self._bus is not None:
+            self._bus.close()
+        await self._store.close()
+
+    @property
+    def _has_begun(self) -> bool:
+        return self._starting is not None and self._starting.done() and not self._error
+
+    def _running(self) -> ProcessRunner:
+        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
+        if self._runner is None:
+            self._bus = RelayedBus()
+            self._runner = ProcessRunner(
+                self._registry,
+                self._registry.processes[self._name],
+                self._store,
+                self._bus,
+                partition=self._partition,
+                layout=self._layout,
+            )
+            self._starting = asyncio.create_task(self._start(self._runner))
+        return self._runner
+
+    async def _start(self, runner: ProcessRunner) -> None:
+        while True:
+            try:
+                await runner.start()
+            except StoreUnavailable as error:
+                self._error = str(error)
+            except Exception as error:  # told by `status`
+                self._error = f"{type(error).__name__}: {error}"
+                log.exception("a process manager does not start", extra={"manager": self._name})
+            else:
+                self._error = ""
+                return
+            await asyncio.sleep(RETRY)

@@ -1,0 +1,52 @@
+"""What process managers must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from actors.errors import BadScale
+from rayfold import Registry
+from rayfold.runtime.placing import Anywhere, Placing
+
+MOST = 64
+"""Partitions of a process manager."""
+
+KIND = "process"
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """`domain` is a package, `eventstore` a URI, `postgres` a DSN: without one, no index is kept.
+
+    `wanted` is what operators have set, by target of `rayfold scale`. `detached` actors outlive
+    whoever made them.
+    """
+
+    domain: str
+    eventstore: str
+    postgres: str = ""
+    namespace: str = "rayfold"
+    stack_id: str = ""
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    detached: bool = False
+    placing: Placing = field(default_factory=Anywhere)
+
+    def partitions(self, name: str) -> int:
+        """Return how many partitions a process manager is to have."""
+        return self.wanted.get(f"{KIND}:{name}", 1)
+
+
+def manager_of(registry: Registry, target: str, number: int) -> str:
+    """Return the process manager that a target of `rayfold scale` names.
+
+    Raises:
+        BadScale: there is none, or there cannot be so many of it.
+    """
+    kind, _, name = target.partition(":")
+    if kind != KIND or name not in registry.processes:
+        known = ", ".join(f"{KIND}:{each}" for each in registry.processes) or "none"
+        raise BadScale(f"no process manager is meant by {target!r}; there are: {known}")
+    if not 1 <= number <= MOST:
+        raise BadScale(f"{target} goes from 1 to {MOST}, not {number}")
+    return name

@@ -1,0 +1,72 @@
+"""A process as operators see it: folded from its stream by whoever is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.errors import NoSuchProcess
+from actors.processes.process_state import ProcessState
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from rayfold import Registry
+from rayfold.process import ProcessDefinition
+from rayfold.process_instance import ProcessInstance
+
+
+async def show(
+    store: Log, registry: Registry, definition: ProcessDefinition, key: str
+) -> dict[str, Any]:
+    """Return a process: its state, its steps, what waits.
+
+    Raises:
+        NoSuchProcess: there never was one.
+        StoreUnavailable: its stream cannot be read.
+    """
+    state = ProcessState(ProcessInstance(definition, key), registry)
+    steps: list[dict[str, Any]] = []
+    unreadable = ""
+    async for raw in store.read_stream(f"{definition.prefix}{key}"):
+        steps.append(
+            {
+                "type": raw.event_type,
+                "revision": raw.revision,
+                "position": raw.position,
+                "recorded_at": raw.recorded_at,
+                "data": msgspec.json.decode(raw.data),
+            }
+        )
+        if not unreadable:
+            unreadable = _fold(state, raw)
+    if not steps:
+        raise NoSuchProcess(definition.name, key)
+    instance = state.instance
+    return {
+        "process": definition.name,
+        "key": key,
+        "status": _status(instance, unreadable or state.error),
+        "state": instance.state.model_dump(mode="json"),
+        "error": unreadable or state.error or None,
+        "waiting_commands": [
+            {"command_id": each.command_id, "command": type(each.command).__rayfold__.name}
+            for each in instance.waiting.values()
+        ],
+        "timeouts": {each.name: each.due for each in instance.timers.values()},
+        "parked": [told.trigger for told in state.parked],
+        "steps": steps,
+    }
+
+
+def _status(instance: ProcessInstance, error: str) -> str:
+    if error:
+        return "parked"
+    return "ended" if instance.ended and not instance.waiting else "open"
+
+
+def _fold(state: ProcessState, raw: RawRecord) -> str:
+    try:
+        state.fold(raw)
+    except Exception as error:  # the domain has changed: what the log has is shown all the same
+        return f"revision {raw.revision} cannot be read: {error}"
+    return ""
