@@ -134,5 +134,27 @@ class ProcessStuck(WriteSideError):
         return f"process {self.name!r} of key {self.key!r}: {self.reason}"
 
 
+class NoSuchSchedule(WriteSideError):
+    """No command was scheduled under that id."""
+
+    def __init__(self, command_id: str) -> None:
+        super().__init__(command_id)
+        self.command_id = command_id
+
+    def __str__(self) -> str:
+        return f"no command was scheduled under the id {self.command_id}"
+
+
+class TooLate(WriteSideError):
+    """A scheduled command cannot be cancelled any more: it is being sent, or was."""
+
+    def __init__(self, command_id: str) -> None:
+        super().__init__(command_id)
+        self.command_id = command_id
+
+    def __str__(self) -> str:
+        return f"command {self.command_id} is being sent, or was"
+
+
 class BadScale(WriteSideError):
     """There cannot be so many write hosts."""

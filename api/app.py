@@ -10,6 +10,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
+from api.commands.schedules import NoSchedules, ScheduleRoutes, Schedules
 from api.commands.status import CommandStatus
 from api.http.auth import Principals, SignedTokens, Token
 from api.http.endpoint import Endpoint
@@ -50,6 +51,7 @@ def create_app(
     operations: Operations,
     *,
     processes: Processes | None = None,
+    schedules: Schedules | None = None,
     tokens: Collection[Token] = (),
     signed: SignedTokens | None = None,
     rates: Rates | None = None,
@@ -68,9 +70,13 @@ def create_app(
     endpoint = Endpoint(metrics, principals, origins, limits or Limits.of_process(), rates)
     history = HistoryRoutes(registry, histories)
     records = CommandRecords()
+    scheduling = ScheduleRoutes(schedules or NoSchedules(), metrics)
     handlers = [
-        *CommandRoutes(registry, commands, queries, metrics, records).handlers(endpoint),
-        *CommandStatus(records, queries, views_of(registry)).handlers(endpoint),
+        *CommandRoutes(registry, commands, queries, metrics, records, scheduling).handlers(
+            endpoint
+        ),
+        *CommandStatus(records, queries, views_of(registry), scheduling).handlers(endpoint),
+        *scheduling.handlers(endpoint),
         *QueryRoutes(registry, queries, history, metrics).handlers(endpoint),
         *history.handlers(endpoint),
         *live_handlers(registry, queries, endpoint),

@@ -1,4 +1,4 @@
-"""The way of a process's command to its aggregate, and of the answer back."""
+"""The way of a command that nobody waits for to its aggregate, and of the answer back."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import hashlib
 import logging
 import random
 import time
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from actors.envelope import Envelope, stream_of
+from actors.envelope import Done, Envelope, stream_of
 from actors.errors import (
     AggregateDeleted,
     InvalidCommand,
     KeyReused,
     Overloaded,
+    RevisionMismatch,
 )
 from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
@@ -34,6 +35,13 @@ LONGEST_PAUSE = 5.0
 
 SENDING = 128
 """Commands that are on their way at a time; those between two attempts are not."""
+
+
+class Refusal(NamedTuple):
+    """Nothing came of a command, nor will."""
+
+    rule: str
+    detail: str
 
 
 class Bus(Protocol):
@@ -56,42 +64,51 @@ class Delivery:
     async def deliver(
         self, sending: Sending, *, principal: str, correlation_id: str, decided_at: int | None
     ) -> Accepted | Told:
-        """Return what became of a command: it was accepted, or what the process is to be told.
+        """Return what became of a process's command: it was accepted, or what it is to be told."""
+        try:
+            envelope = self._envelope(sending, principal, correlation_id)
+        except InvalidCommand as error:
+            return _refused(sending, correlation_id, Refusal("invalid-command", str(error)))
+        answer = await self.answer(envelope, decided_at)
+        if isinstance(answer, Refusal):
+            return _refused(sending, correlation_id, answer)
+        return Accepted(sending.command_id, envelope.stream, answer.revision)
+
+    async def answer(self, envelope: Envelope, decided_at: int | None) -> Done | Refusal:
+        """Return the answer to a command that will not change.
 
         `decided_at` is given where somebody may have sent it before: the position of the
         decision. Then the log is asked first. An aggregate remembers its latest commands, and
         that may be too few for one that was sent long ago.
         """
-        try:
-            envelope = self._envelope(sending, principal, correlation_id)
-        except InvalidCommand as error:
-            return _refused(sending, correlation_id, "invalid-command", str(error))
         pause = 0.05
         while True:
             try:
                 async with self._sending:
                     if decided_at is not None:
-                        done = await self._found(envelope.stream, sending.command_id, decided_at)
+                        done = await self._found(envelope, decided_at)
                         if done is not None:
                             return done
                         decided_at = None
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     receipt = await self._bus.send(attempt)
-                return Accepted(receipt.command_id, receipt.stream, receipt.revision)
+                return Done(receipt.revision, receipt.position)
             except Refused as refused:
-                return _refused(sending, correlation_id, refused.rule, refused.detail)
+                return Refusal(refused.rule, refused.detail)
             except KeyReused as error:
                 # The id is ours alone: it was written by an older version of the domain.
-                found = await self._found(envelope.stream, sending.command_id, -1)
-                return found or _refused(sending, correlation_id, "key-reused", str(error))
+                found = await self._found(envelope, -1)
+                return found or Refusal("key-reused", str(error))
+            except RevisionMismatch as error:
+                return Refusal("revision-mismatch", str(error))
             except AggregateDeleted as error:
-                return _refused(sending, correlation_id, "aggregate-deleted", str(error))
+                return Refusal("aggregate-deleted", str(error))
             except InvalidCommand as error:
-                return _refused(sending, correlation_id, "invalid-command", str(error))
+                return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
                 if not isinstance(error, Overloaded):
                     log.warning(
-                        "a process's command has no answer, and is sent again",
+                        "a command has no answer, and is sent again",
                         extra={
                             "command": envelope.command,
                             "stream": envelope.stream,
@@ -122,25 +139,24 @@ class Delivery:
             causation_id=str(sending.cause or sending.command_id),
         )
 
-    async def _found(self, stream: str, command_id: UUID, decided_at: int) -> Accepted | None:
-        wanted = str(command_id)
+    async def _found(self, envelope: Envelope, decided_at: int) -> Done | None:
         try:
-            async for raw in self._store.read_stream(stream, backwards=True):
+            async for raw in self._store.read_stream(envelope.stream, backwards=True):
                 if raw.position <= decided_at:
                     return None
-                if Metadata(raw.metadata).get("commandId") == wanted:
-                    return Accepted(command_id, stream, raw.revision)
+                if Metadata(raw.metadata).get("commandId") == envelope.command_id:
+                    return Done(raw.revision, raw.position)
         except StreamTombstoned:
             return None
         return None
 
 
-def _refused(sending: Sending, correlation_id: str, rule: str, detail: str) -> Told:
+def _refused(sending: Sending, correlation_id: str, refusal: Refusal) -> Told:
     return Told(
         f"rejected:{sending.command_id}",
         command_id=str(sending.command_id),
-        rule=rule,
-        detail=detail,
+        rule=refusal.rule,
+        detail=refusal.detail,
         correlation_id=correlation_id,
     )
 

@@ -1,13 +1,14 @@
-"""Which processes are open, read from all of their streams: what a runner begins with."""
+"""What a runner begins with: as much of each open process as it takes to go on with it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from actors.processes.open_index import first_due
 from actors.processes.records import (
     ABORTED,
     COMMAND_ACCEPTED,
@@ -23,7 +24,6 @@ from actors.processes.records import (
     read_step,
     read_waits,
 )
-from eventstore.port import Log
 from eventstore.records import RawRecord
 
 
@@ -41,6 +41,11 @@ class OpenProcess:
     def is_open(self) -> bool:
         """Whether anything may still happen to it."""
         return not self.ended or bool(self.unanswered)
+
+    @property
+    def due(self) -> datetime | None:
+        """When its next timeout is due, if there is one."""
+        return first_due(due for _, due in self.timers.values())
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
@@ -100,24 +105,3 @@ class OpenProcess:
         if self.parked and self.parked[0] == trigger:
             del self.parked[0]
             self.error = ""
-
-
-async def read_open(store: Log, prefix: str) -> AsyncIterator[tuple[str, OpenProcess]]:
-    """Yield the keys of the processes that have not ended, of streams whose names begin so.
-
-    Raises:
-        StoreUnavailable: no answer.
-    """
-    found: dict[str, OpenProcess] = {}
-    async for raw in store.read_all([prefix]):
-        key = raw.stream[len(prefix) :]
-        if raw.revision == 0:
-            found[key] = OpenProcess()
-        process = found.get(key)
-        if process is None:  # it has ended, and what waited behind what it was parked on is dropped
-            continue
-        process.fold(raw)
-        if not process.is_open:
-            del found[key]
-    for key, process in found.items():
-        yield key, process

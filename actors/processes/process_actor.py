@@ -120,6 +120,7 @@ class ProcessActor:
                 self._bus,
                 partition=self._partition,
                 layout=self._layout,
+                postgres=self._postgres,
             )
             self._starting = asyncio.create_task(self._start(self._runner))
         return self._runner

@@ -19,7 +19,8 @@ import msgspec
 from actors.processes.checkpoints import Checkpoints, Layout
 from actors.processes.commits import ProcessCommits
 from actors.processes.delivery import Bus, command_id_of
-from actors.processes.open_processes import read_open
+from actors.processes.open_index import OpenIndex
+from actors.processes.open_processes import OpenProcess
 from actors.processes.planning import Order
 from actors.processes.process_state import ProcessState
 from actors.processes.records import Told
@@ -52,8 +53,10 @@ class ProcessRunner:
         *,
         partition: int = 0,
         layout: Layout,
+        postgres: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`postgres` is where the index of what is open is; without, all streams are read."""
         self.definition = definition
         self.position = 0
         self.error = ""
@@ -68,6 +71,10 @@ class ProcessRunner:
         self._commits = ProcessCommits(registry, definition, store, bus, clock, self._timers)
         self._checkpoints = Checkpoints(store, definition.name, layout, partition)
         self._event_types = registry.stored_as(definition.events)
+        name, prefix = definition.name, definition.prefix
+        self._index = OpenIndex(
+            store, postgres, f"process:{name}", prefix, OpenProcess, OpenProcess
+        )
         self._following: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -78,7 +85,8 @@ class ProcessRunner:
             StoreUnavailable: the log cannot be read.
         """
         self.position = await self._checkpoints.load()
-        async for key, open_process in read_open(self._store, self.definition.prefix):
+        found, _ = await self._index.load()
+        for key, open_process in found.items():
             if not self._owns(key):
                 continue
             self._commits.open.add(key)
@@ -90,6 +98,8 @@ class ProcessRunner:
         self._commits.start()
         self._following = self._begin(self._follow_always())
         self._begin(self._time())
+        if self._partition == 0:
+            self._begin(self._index.keep())
 
     async def stop(self) -> None:
         """Stop where it is; whoever starts next goes on from there."""

@@ -16,6 +16,7 @@ from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.commands.decoder import CommandDecoder
 from api.commands.records import CommandRecord, CommandRecords, Rejection
+from api.commands.schedules import ScheduleRoutes
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import at_least, token, wait_seconds
@@ -49,12 +50,14 @@ class CommandRoutes:
         queries: Queries,
         metrics: Metrics,
         records: CommandRecords,
+        schedules: ScheduleRoutes,
     ) -> None:
         self._registry = registry
         self._commands = commands
         self._queries = queries
         self._metrics = metrics
         self._records = records
+        self._schedules = schedules
         self._views = views_of(registry)
         self._locations: dict[AggregateType, Location] = {}
         for declared in registry.routes:
@@ -99,6 +102,8 @@ class CommandRoutes:
     async def _take(self, decoder: CommandDecoder, call: Call) -> Reply:
         headers = call.headers
         envelope = decoder.envelope(call.path, await call.body(), headers, call.principal)
+        if b"rayfold-not-before" in headers:
+            return await self._schedules.take(envelope, headers)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
         receipt = await self._send(envelope, decoder.aggregate)

@@ -7,6 +7,7 @@ from typing import Any
 from litestar.handlers import HTTPRouteHandler
 
 from api.commands.records import CAPACITY, CommandRecord, CommandRecords
+from api.commands.schedules import ScheduleRoutes
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import id_of_key
@@ -20,11 +21,16 @@ class CommandStatus:
     """Answers from the memory of this gateway: its last `CAPACITY` commands."""
 
     def __init__(
-        self, records: CommandRecords, queries: Queries, views: dict[AggregateType, list[str]]
+        self,
+        records: CommandRecords,
+        queries: Queries,
+        views: dict[AggregateType, list[str]],
+        schedules: ScheduleRoutes,
     ) -> None:
+        self._schedules = schedules
         self._records = records
         self._queries = queries
-        self._views = views
+        self._views = {aggregate.category: names for aggregate, names in views.items()}
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the one handler."""
@@ -36,6 +42,10 @@ class CommandStatus:
         known = self._records.get(command_id)
         if known is not None:
             return json_reply({"command_id": command_id, **await self._describe(known)})
+        if (scheduled := await self._schedules.about(command_id)) is not None:
+            if scheduled["status"] == "accepted":
+                scheduled |= await self._reached(scheduled["stream"], scheduled["position"])
+            return json_reply(scheduled)
         raise Problem(
             404, "unknown-command-id", f"none of the last {CAPACITY} commands of this gateway"
         )
@@ -46,12 +56,14 @@ class CommandStatus:
         receipt = known.receipt
         if receipt is None:
             return {"status": "processing", **({"detail": known.error} if known.error else {})}
-        views = self._views[known.aggregate]
-        behind = await self._queries.reached(views, receipt.position, 0)
         return {
-            "status": "processing" if behind else "projected",
-            "behind": behind,
+            **await self._reached(receipt.stream, receipt.position),
             "stream": receipt.stream,
             "revision": receipt.revision,
             "position": receipt.position,
         }
+
+    async def _reached(self, stream: str, position: int) -> dict[str, Any]:
+        views = self._views.get(stream.partition("-")[0], [])
+        behind = await self._queries.reached(views, position, 0)
+        return {"status": "processing" if behind else "projected", "behind": behind}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from api.http.problems import Problem, malformed
@@ -24,6 +25,10 @@ _ETAG = re.compile(rb'"([0-9]{1,18})"\Z')
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 )
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
+)
 _WAIT = re.compile(r"(?:^|[,;\s])wait=([0-9]{1,6})(?:$|[,;\s])")
 
 
@@ -37,6 +42,7 @@ _SINGLE = {
     b"if-match",
     b"last-event-id",
     b"origin",
+    b"rayfold-not-before",
     b"rayfold-store",
     b"rayfold-timeout",
     b"sec-fetch-site",
@@ -161,6 +167,26 @@ def wait_seconds(headers: Headers) -> float | None:
     raw = headers.get(b"prefer")
     found = _WAIT.search(raw.decode("latin-1")) if raw else None
     return min(float(found[1]), MAX_WAIT) if found else None
+
+
+def not_before(headers: Headers) -> datetime | None:
+    """Return the instant before which a command is not to be sent; None: at once.
+
+    Raises:
+        Problem: 400 if it is no instant of RFC 3339, in UTC between the years 1 and 9999.
+    """
+    raw = headers.get(b"rayfold-not-before")
+    if raw is None:
+        return None
+    text = raw.decode("latin-1").strip()
+    try:
+        if not _INSTANT.match(text):
+            raise ValueError
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise malformed(
+            "Rayfold-Not-Before is an instant of RFC 3339, like 2026-01-31T12:00:00Z"
+        ) from None
 
 
 def store(headers: Headers) -> str | None:

@@ -72,13 +72,15 @@ class CommandStatus(Struct):
     """What became of a command."""
 
     command_id: UUID
-    status: Literal["processing", "projected", "rejected"]
+    status: Literal["scheduled", "cancelled", "processing", "projected", "rejected"]
     behind: Annotated[list[str], Meta(description="Views without it yet")] | UnsetType = UNSET
     stream: str | UnsetType = UNSET
     revision: int | UnsetType = UNSET
     position: int | UnsetType = UNSET
     code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    command: str | UnsetType = UNSET
+    not_before: Annotated[datetime, Meta(description="When it is sent")] | UnsetType = UNSET
 
 
 class Health(Struct):
@@ -161,10 +163,21 @@ class ScheduledTimeout(Struct):
     timeout: str
 
 
+class ScheduledCommand(Struct):
+    """A command that is sent later."""
+
+    due: datetime
+    command_id: UUID
+    command: str
+    stream: str
+    principal: str
+
+
 class ScheduleList(Struct):
-    """Some of the timeouts; `total` counts all of them."""
+    """What is due next: timeouts of processes, and commands; `total` counts all of them."""
 
     schedules: list[ScheduledTimeout]
+    commands: list[ScheduledCommand]
     total: int
 
 

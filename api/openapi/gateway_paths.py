@@ -47,7 +47,20 @@ class GatewayPaths:
                     )
                 ],
                 responses={"200": answer("What is known", "CommandStatus"), **problems(404)},
-            )
+            ),
+            delete=Operation(
+                tags=["commands"],
+                summary="Cancel a command that is to be sent later",
+                operation_id=self._ids.of("cancel", "scheduled-command"),
+                parameters=[
+                    path_parameter(
+                        "command_id",
+                        _COMMAND_ID,
+                        "The command id, or the Idempotency-Key it was sent with",
+                    )
+                ],
+                responses={"200": answer("Cancelled", "CommandStatus"), **problems(404, 409)},
+            ),
         )
         self._add_health(paths)
         self._add_operators(paths)
@@ -151,7 +164,11 @@ class GatewayPaths:
             unknown=True,
         )
         paths["/operators/schedules"] = asks(
-            "list-schedules", "The timeouts that are due next", "ScheduleList", limit, unknown=True
+            "list-schedules",
+            "What is due next: timeouts and commands",
+            "ScheduleList",
+            limit,
+            unknown=True,
         )
         for order, takes, summary in (
             ("retry", "ProcessOrder", "Tell a parked process again what it broke on"),

@@ -19,14 +19,14 @@ LIMIT = 100
 
 
 class Processes(Protocol):
-    """See `actors.processes.process_side.ProcessSide`."""
+    """See `actors.process_side.ProcessSide`."""
 
     async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
         """Return the processes that have not ended."""
         ...
 
     async def schedules(self, limit: int) -> dict[str, Any]:
-        """Return the timeouts that are due next."""
+        """Return the timeouts and commands that are due next."""
         ...
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class NoProcesses:
 
     async def schedules(self, limit: int) -> dict[str, Any]:
         """See `Processes.schedules`."""
-        return {"schedules": [], "total": 0}
+        return {"schedules": [], "commands": [], "total": 0}
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
         """See `Processes.show`."""

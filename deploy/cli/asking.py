@@ -14,8 +14,17 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
-def ask(data: Path | None, url: str | None, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Return the answer of the gateway at a URL, else of a data folder; without a body, to a GET.
+def ask(
+    data: Path | None,
+    url: str | None,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    method: str | None = None,
+) -> Any:
+    """Return the answer of the gateway at a URL, else of a data folder.
+
+    Without a `method` it is a GET, with a body a POST.
 
     Raises:
         StartError: no gateway, or one that says no.
@@ -28,4 +37,6 @@ def ask(data: Path | None, url: str | None, path: str, body: dict[str, Any] | No
     settings = load(data=data, url=url)
     at = settings.url if url is not None or data is None else None
     gateway = at or gateway_of(settings.data)
-    return gateway_client.ask(gateway.rstrip("/"), path, body, token=settings.own_token)
+    return gateway_client.ask(
+        gateway.rstrip("/"), path, body, method=method, token=settings.own_token
+    )

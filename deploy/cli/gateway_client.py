@@ -14,7 +14,12 @@ TIMEOUT = 600.0
 
 
 def ask(
-    gateway: str, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+    gateway: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    method: str | None = None,
+    token: str | None = None,
 ) -> Any:
     """Return the gateway's JSON answer.
 
@@ -26,7 +31,7 @@ def ask(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     content = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, content, headers)
+    request = urllib.request.Request(url, content, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return json.load(answer)

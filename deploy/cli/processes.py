@@ -11,7 +11,7 @@ import typer
 from deploy.cli.asking import Data, Json, Url, ask
 
 app = typer.Typer(help="Processes: what goes on between aggregates.")
-schedules = typer.Typer(help="Timeouts that processes have scheduled.")
+schedules = typer.Typer(help="Timeouts of processes, and commands that are sent later.")
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
 
@@ -76,11 +76,23 @@ def processes_abort(
 def schedules_list(
     limit: Limit = 100, data: Data = None, url: Url = None, as_json: Json = False
 ) -> None:
-    """List the timeouts that are due next."""
+    """List what is due next: timeouts of processes, and commands that are sent later."""
     found = ask(data, url, f"/operators/schedules?{urlencode({'limit': limit})}")
     if as_json:
         typer.echo(json.dumps(found))
         return
-    for each in found["schedules"]:
-        typer.echo(f"{each['due']} {each['process']} {each['key']} {each['timeout']}")
+    lines = [
+        *(f"{e['due']} {e['process']} {e['key']} {e['timeout']}" for e in found["schedules"]),
+        *(f"{e['due']} {e['command']} {e['stream']} {e['command_id']}" for e in found["commands"]),
+    ]
+    for line in sorted(lines)[:limit]:
+        typer.echo(line)
     typer.echo(f"{found['total']} scheduled")
+
+
+@schedules.command("cancel")
+def schedules_cancel(command_id: str, data: Data = None, url: Url = None) -> None:
+    """Do not send a command that was to be sent later."""
+    path = f"/commands/{quote(command_id, safe='')}"
+    told = ask(data, url, path, method="DELETE")
+    typer.echo(f"{told['command']} {told['stream']} {told['command_id']}: {told['status']}")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
-    from actors.processes.process_side import ProcessSide
+    from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
     from projections.read_side import ReadSide
 

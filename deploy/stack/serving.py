@@ -27,7 +27,7 @@ from rayfold import RayfoldError, Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 
 if TYPE_CHECKING:
-    from actors.processes.process_side import ProcessSide
+    from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
     from projections.read_side import ReadSide
 
@@ -186,7 +186,7 @@ async def _processes(
     writes: WriteSide,
     parts: AsyncExitStack,
 ) -> ProcessSide:
-    from actors.processes.process_side import ProcessSide
+    from actors.process_side import ProcessSide
     from actors.processes.settings import ProcessSettings
 
     side = ProcessSide(
@@ -227,6 +227,7 @@ async def _serve(
         reads.history,
         operations,
         processes=processes,
+        schedules=processes.schedules_of_gateway,
         **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)

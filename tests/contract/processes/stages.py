@@ -44,12 +44,14 @@ class Stage:
         definition: ProcessDefinition = Fulfilment.__rayfold__,
         *,
         partition: tuple[int, int] = (0, 1),
+        postgres: str = "",
     ) -> None:
         self.log = log
         self.registry = registry
         self.definition = definition
         self.clock = Clock()
         self.partition = partition
+        self.postgres = postgres
         self.writes = LocalRuntime(registry, log)
         self.runner: ProcessRunner
 
@@ -64,6 +66,7 @@ class Stage:
             self.writes.bus,
             partition=partition,
             layout=layout,
+            postgres=self.postgres,
             clock=self.clock,
         )
         await self.runner.start()

@@ -227,7 +227,7 @@ async def test_an_unknown_path_is_a_problem(gateway: Gateway, path: str) -> None
         (f"/orders/{ORDER_ID}", "GET, HEAD, OPTIONS"),
         (f"/orders/{ORDER_ID}/place", "OPTIONS, POST"),
         ("/commands/place-order", "OPTIONS, POST"),
-        ("/commands/17", "GET, HEAD, OPTIONS"),
+        ("/commands/17", "DELETE, GET, HEAD, OPTIONS"),
         ("/health/live", "GET, HEAD, OPTIONS"),
     ],
 )

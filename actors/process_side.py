@@ -20,9 +20,12 @@ from actors.processes.reaching import Relay
 from actors.processes.runner import partition_of
 from actors.processes.settings import KIND, ProcessSettings, manager_of
 from actors.processes.showing import show
+from actors.schedules.schedule_runner import ScheduleRunner
+from actors.schedules.schedules import Schedules
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
+from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
 
@@ -48,6 +51,9 @@ class ProcessSide:
         self._settings = settings
         self._store = EventLog(settings.eventstore)
         self._relay = Relay(bus)
+        self.schedules_of_gateway = Schedules(self._store)
+        """What a gateway in this process does with commands that are sent later."""
+        self._commands = ScheduleRunner(registry, self._store, bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -66,6 +72,10 @@ class ProcessSide:
             )
         )
         self._looking = asyncio.create_task(self._look_always())
+        try:
+            await self._commands.start()
+        except StoreUnavailable as error:
+            raise EventStoreUnavailable(str(error)) from error
 
     async def scale(self, target: str, number: int) -> None:
         """Divide the keys of a process manager among so many actors.
@@ -89,6 +99,7 @@ class ProcessSide:
         """Stop where they are; the next start goes on from there. Detached actors go on."""
         if self._looking is not None:
             self._looking.cancel()
+        await self._commands.stop()
         if not self._settings.detached:
             await self.end()
         await self._relay.close()
@@ -111,7 +122,12 @@ class ProcessSide:
 
     async def status(self) -> Sequence[dict[str, Any]]:
         """Return the state of every actor, as parts of the stack."""
-        return [each.status() for each in self._all]
+        commands = self._commands.status()
+        scheduled = {"part": "schedules", "kind": "schedules", "serves": False, **commands}
+        return [
+            *(each.status() for each in self._all),
+            {**scheduled, "ready": not commands["error"], "node": node_name()},
+        ]
 
     async def pids(self) -> Sequence[int]:
         """Return the processes of all actors that answer: what a test of failure kills."""
@@ -133,11 +149,12 @@ class ProcessSide:
         return {"processes": found[:limit], "total": len(found)}
 
     async def schedules(self, limit: int) -> dict[str, Any]:
-        """Return the timeouts that are due next, and how many there are.
+        """Return the timeouts and commands that are due next, and how many there are of both.
 
         Raises:
             Unavailable: an actor does not answer.
         """
+        commands, scheduled = self._commands.scheduled(limit)
         named = [(name, each) for name, handles in self._partitions.items() for each in handles]
         answers = await asyncio.gather(*(each.ask("timeouts", limit) for _, each in named))
         found = sorted(
@@ -150,7 +167,8 @@ class ProcessSide:
                 {"due": due, "process": name, "key": key, "timeout": timeout}
                 for due, name, key, timeout in found[:limit]
             ],
-            "total": sum(total for _, total in answers),
+            "commands": commands,
+            "total": sum(total for _, total in answers) + scheduled,
         }
 
     async def show(self, name: str, key: str) -> dict[str, Any]:

@@ -1,0 +1,251 @@
+"""What is open, as an index in Postgres: a start reads what is open, and not what ever was.
+
+It is a cache of the log: a fold of streams whose names begin alike, without the domain's code. A
+row for each that is open, `due` being when something is to happen to it next; and how far the log
+is folded in. Where it is lost, or is another version's, it is made again from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+import asyncpg
+import msgspec
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from eventstore.records import Batch, RawRecord
+
+log = logging.getLogger(__name__)
+
+FAILURES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""What keeps Postgres from answering."""
+
+INTERVAL = 1.0
+"""Seconds between two transactions."""
+
+IDLE_INTERVAL = 30.0
+"""Seconds between two where nothing of ours happens: so long is the rest of the log at a start."""
+
+RETRY = 1.0
+TIMEOUT = 30.0
+"""Seconds until it is tried again, and for one statement."""
+
+_VERSION = 1
+"""Of what rows hold."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS rayfold_open (
+    kind text NOT NULL, key text NOT NULL, due timestamptz, body text NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+CREATE INDEX IF NOT EXISTS rayfold_open_due ON rayfold_open (due);
+CREATE TABLE IF NOT EXISTS rayfold_open_until (
+    kind text PRIMARY KEY, version int NOT NULL, position bigint NOT NULL
+);
+"""
+
+_LOCK = 0x7261796F
+
+
+class Open(Protocol):
+    """What is known of one stream."""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether anything may still happen to it."""
+        ...
+
+    @property
+    def due(self) -> datetime | None:
+        """Return when something is to happen to it, whatever else does; None: nothing."""
+        ...
+
+    def fold(self, raw: RawRecord) -> None:
+        """Take in a record of its stream."""
+        ...
+
+
+T = TypeVar("T", bound=Open)
+
+
+class OpenIndex(Generic[T]):
+    """Of streams whose names begin with `prefix`, their keys being the rest."""
+
+    def __init__(
+        self, store: Log, dsn: str, kind: str, prefix: str, new: Callable[[], T], type_: type[T]
+    ) -> None:
+        """Without a `dsn` nothing is kept: all is read from the log each time."""
+        self._store = store
+        self._dsn = dsn
+        self._kind = kind
+        self._prefix = prefix
+        self._new = new
+        self._decode = msgspec.json.Decoder(type_).decode
+        self.error = ""
+
+    async def load(self) -> tuple[dict[str, T], int]:
+        """Return what is open by key, as of the log's end, and the position up to which it is.
+
+        Where Postgres does not answer, all is read from the log.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        found: dict[str, T] = {}
+        position = 0
+        if self._dsn:
+            try:
+                found, position = await self._read()
+            except FAILURES as error:
+                self.error = f"the index of what is open cannot be read: {error}"
+                log.warning(
+                    "what is open is read from the log",
+                    extra={"kind": self._kind, "error": str(error)},
+                )
+        async for raw in self._store.read_all([self._prefix], after=position or None):
+            self._fold(found, raw)
+            position = raw.position
+        return {key: each for key, each in found.items() if each.is_open}, position
+
+    async def keep(self) -> None:
+        """Bring the index up to the log, for ever."""
+        while self._dsn:
+            try:
+                await self._keep_up()
+            except (*FAILURES, StoreUnavailable) as error:
+                self.error = f"the index of what is open is not kept: {error}"
+            await asyncio.sleep(RETRY)
+
+    async def _keep_up(self) -> None:
+        async with self._connected() as connection:
+            position = await self._until(connection)
+            if position is None:
+                await self._begin_again(connection)
+                position = 0
+            self.error = ""
+            saved_at = time.monotonic()
+            subscription = self._store.subscribe([self._prefix], position or None, gather=INTERVAL)
+            async with aclosing(subscription) as batches:
+                async for batch in batches:
+                    idle = not batch.records and time.monotonic() - saved_at < IDLE_INTERVAL
+                    if idle or batch.position <= position:
+                        continue
+                    if not await self._take_in(connection, position, batch):
+                        return  # somebody else keeps it as well
+                    position, saved_at = batch.position, time.monotonic()
+
+    async def _take_in(self, connection: Any, position: int, batch: Batch) -> bool:
+        """Fold records into the rows concerned; return False where the index is elsewhere."""
+        keys = list({self._key(raw) for raw in batch.records})
+        async with connection.transaction():
+            moved = await connection.execute(
+                "UPDATE rayfold_open_until SET position = $3 WHERE kind = $1 AND position = $2",
+                self._kind,
+                position,
+                batch.position,
+            )
+            if moved != "UPDATE 1":
+                return False
+            if keys:
+                rows = await connection.fetch(
+                    "SELECT key, body FROM rayfold_open WHERE kind = $1 AND key = ANY($2)",
+                    self._kind,
+                    keys,
+                )
+                found = {row["key"]: self._decode(row["body"]) for row in rows}
+                for raw in batch.records:
+                    self._fold(found, raw)
+                await self._write(connection, {key: found.get(key) for key in keys})
+        return True
+
+    async def _write(self, connection: Any, found: dict[str, T | None]) -> None:
+        gone = [key for key, each in found.items() if each is None or not each.is_open]
+        open_ = [(key, each) for key, each in found.items() if each is not None and each.is_open]
+        await connection.execute(
+            "DELETE FROM rayfold_open WHERE kind = $1 AND key = ANY($2)", self._kind, gone
+        )
+        await connection.execute(
+            "INSERT INTO rayfold_open (kind, key, due, body)"
+            " SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[])"
+            " ON CONFLICT (kind, key) DO UPDATE SET due = excluded.due, body = excluded.body",
+            self._kind,
+            [key for key, _ in open_],
+            [each.due for _, each in open_],
+            [msgspec.json.encode(each).decode() for _, each in open_],
+        )
+
+    async def _read(self) -> tuple[dict[str, T], int]:
+        async with (
+            self._connected() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            position = await self._until(connection)
+            if position is None:
+                return {}, 0
+            rows = await connection.fetch(
+                "SELECT key, body FROM rayfold_open WHERE kind = $1", self._kind
+            )
+            return {row["key"]: self._decode(row["body"]) for row in rows}, position
+
+    async def _until(self, connection: Any) -> int | None:
+        position: int | None = await connection.fetchval(
+            "SELECT position FROM rayfold_open_until WHERE kind = $1 AND version = $2",
+            self._kind,
+            _VERSION,
+        )
+        return position
+
+    async def _begin_again(self, connection: Any) -> None:
+        async with connection.transaction():
+            await connection.execute("DELETE FROM rayfold_open WHERE kind = $1", self._kind)
+            await connection.execute(
+                "INSERT INTO rayfold_open_until VALUES ($1, $2, 0)"
+                " ON CONFLICT (kind) DO UPDATE SET version = excluded.version, position = 0",
+                self._kind,
+                _VERSION,
+            )
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Any]:
+        # Without kept statements: a pooler gives each transaction another session.
+        connection: Any = await asyncpg.connect(
+            self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, statement_cache_size=0
+        )
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                await connection.execute(_TABLES)
+            yield connection
+        finally:
+            connection.terminate()
+
+    def _fold(self, found: dict[str, T], raw: RawRecord) -> None:
+        key = self._key(raw)
+        if raw.revision == 0:
+            found[key] = self._new()
+        if (each := found.get(key)) is None:
+            return  # it was open no more: what comes afterwards opens nothing again
+        each.fold(raw)
+        if not each.is_open:
+            del found[key]
+
+    def _key(self, raw: RawRecord) -> str:
+        return raw.stream[len(self._prefix) :]
+
+
+def first_due(instants: Iterable[datetime]) -> datetime | None:
+    """Return the first; None without any."""
+    return min(instants, default=None)

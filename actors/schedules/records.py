@@ -1,0 +1,120 @@
+"""The stream `schedule-COMMAND_ID` of a command that is sent later: what it says, one at a time.
+
+Revision 0 is the command. What comes next ends the choice: it is due, or it is cancelled; both
+expect revision 0, so that a command that was cancelled is never sent, and one that is due cannot be
+cancelled any more. Then what became of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+
+from eventstore.records import NewRecord, RawRecord
+
+PREFIX = "schedule-"
+
+SCHEDULED = "CommandScheduled"
+DUE = "ScheduledCommandDue"
+CANCELLED = "ScheduledCommandCancelled"
+ACCEPTED = "ScheduledCommandAccepted"
+REFUSED = "ScheduledCommandRefused"
+
+
+class ScheduledCommand(msgspec.Struct, omit_defaults=True):
+    """What is sent, and when; the fields are those of `Envelope`."""
+
+    command: str
+    stream: str
+    payload: msgspec.Raw
+    fingerprint: str
+    not_before: datetime
+    expected_revision: int | None = None
+    principal: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    traceparent: str = ""
+
+
+class Acceptance(msgspec.Struct):
+    """Where the command's events are."""
+
+    revision: int
+    position: int
+
+
+class Refusal(msgspec.Struct):
+    """Why there are none."""
+
+    rule: str
+    detail: str
+
+
+class Nothing(msgspec.Struct):
+    """It happened; there is nothing to say about it."""
+
+
+class Cancellation(msgspec.Struct):
+    """Who did not want it any more."""
+
+    principal: str
+
+
+read_scheduled = msgspec.json.Decoder(ScheduledCommand).decode
+read_acceptance = msgspec.json.Decoder(Acceptance).decode
+read_refusal = msgspec.json.Decoder(Refusal).decode
+
+
+class _When(msgspec.Struct):
+    command: str
+    stream: str
+    not_before: datetime
+    principal: str = ""
+
+
+_read_when = msgspec.json.Decoder(_When).decode
+
+
+def new_record(event_type: str, body: msgspec.Struct, correlation_id: str = "") -> NewRecord:
+    """Return a record for such a stream."""
+    metadata = {"$correlationId": correlation_id} if correlation_id else {}
+    return NewRecord(event_type, msgspec.json.encode(body), metadata, str(uuid4()))
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass
+class OpenSchedule:
+    """As much of one as it takes to send it in time. `due_at` is its position, once it was due."""
+
+    command: str = ""
+    stream: str = ""
+    not_before: datetime = _NEVER
+    principal: str = ""
+    due_at: int | None = None
+    done: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is to be sent, or has no answer yet."""
+        return not self.done
+
+    @property
+    def due(self) -> datetime | None:
+        """When it is to be sent; None where it was."""
+        return self.not_before if self.due_at is None else None
+
+    def fold(self, raw: RawRecord) -> None:
+        """Take in a record of its stream."""
+        if raw.event_type == SCHEDULED:
+            found = _read_when(raw.data)
+            self.command, self.stream = found.command, found.stream
+            self.not_before, self.principal = found.not_before, found.principal
+        elif raw.event_type == DUE:
+            self.due_at = raw.position
+        else:
+            self.done = True

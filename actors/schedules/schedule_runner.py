@@ -1,0 +1,246 @@
+"""Sends scheduled commands when they are due: each once, late rather than never.
+
+One process of a stack does. Where two do for a while, each command is sent by the one whose record
+says that it is due, or by both under one id, which counts once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+from actors.envelope import Done, Envelope
+from actors.processes.delivery import Bus, Delivery
+from actors.processes.open_index import OpenIndex
+from actors.processes.timers import Timers
+from actors.schedules.records import (
+    ACCEPTED,
+    DUE,
+    PREFIX,
+    REFUSED,
+    Acceptance,
+    Nothing,
+    OpenSchedule,
+    Refusal,
+    ScheduledCommand,
+    new_record,
+    read_scheduled,
+)
+from eventstore.errors import StoreError, StoreUnavailable
+from eventstore.port import Appended, AppendResult, Log, StreamAppend
+from eventstore.records import NewRecord
+from rayfold import Registry
+from rayfold.process_instance import stamped
+from rayfold.runtime.batching import Batcher
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until what the store did not take is tried again."""
+
+FIRING = 256
+"""Commands that are read, and noted as due, at a time; the others wait for their turn."""
+
+WAITING = 1_000_000
+"""Records that may wait to be appended."""
+
+BATCH = 200
+"""Records that are appended together."""
+
+
+class ScheduleRunner:
+    """Follows the streams of scheduled commands, of whichever gateway took them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: Log,
+        bus: Bus,
+        postgres: str = "",
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.error = ""
+        self.fired = 0
+        self._registry = registry
+        self._store = store
+        self._clock = clock
+        self._delivery = Delivery(registry, store, bus)
+        self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule, OpenSchedule)
+        self._timers = Timers()
+        self._open: dict[str, OpenSchedule] = {}
+        self._position = 0
+        self._firing = asyncio.Semaphore(FIRING)
+        self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Learn what is scheduled; send what is due.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        self._open, self._position = await self._index.load()
+        for command_id, each in self._open.items():
+            if each.due_at is None:
+                self._timers.replace(command_id, {"": (0, each.not_before)})
+            else:  # whoever found it due may not have sent it
+                self._begin(self._fire(command_id, each.due_at))
+        for work in (self._follow_always(), self._time(), self._index.keep()):
+            self._begin(work)
+
+    async def stop(self) -> None:
+        """Stop where it is; the next start goes on from there."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._appending.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, for operators."""
+        return {
+            "position": self._position,
+            "timers": len(self._timers),
+            "sending": len(self._open) - len(self._timers),
+            "fired": self.fired,
+            "error": self.error or self._index.error,
+        }
+
+    def scheduled(self, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the commands that are due next, and how many there are."""
+        found = sorted(self._timers)[:limit]
+        return [
+            {
+                "due": due,
+                "command_id": command_id,
+                "command": self._open[command_id].command,
+                "stream": self._open[command_id].stream,
+                "principal": self._open[command_id].principal,
+            }
+            for due, command_id, *_ in found
+        ], len(self._timers)
+
+    def wake(self) -> None:
+        """Look at the clock again."""
+        self._timers.wake()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow_always(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except StoreUnavailable as error:
+                self.error = str(error)
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
+                log.exception("scheduled commands cannot be followed")
+            await asyncio.sleep(RETRY)
+
+    async def _follow(self) -> None:
+        subscription = self._store.subscribe([PREFIX], self._position or None)
+        async with aclosing(subscription) as batches:
+            async for batch in batches:
+                self.error = ""
+                for raw in batch.records:
+                    command_id = raw.stream[len(PREFIX) :]
+                    if raw.revision == 0:
+                        self._open[command_id] = OpenSchedule()
+                    if (each := self._open.get(command_id)) is None:
+                        continue
+                    each.fold(raw)
+                    if not each.is_open:
+                        self._forget(command_id)
+                    elif raw.revision == 0:
+                        self._timers.replace(command_id, {"": (0, each.not_before)})
+                self._position = batch.position
+
+    async def _time(self) -> None:
+        while True:
+            now = self._clock()
+            for timer in self._timers.pop_due(now):
+                self._begin(self._fire(timer.key, None))
+            await self._timers.sleep(now)
+
+    async def _fire(self, command_id: str, due_at: int | None) -> None:
+        while True:
+            try:
+                await self._send(command_id, due_at)
+            except (StoreError, OSError) as error:
+                self.error = str(error)
+            except Exception:
+                log.exception("a scheduled command was not sent", extra={"id": command_id})
+            else:
+                self._forget(command_id)
+                return
+            await asyncio.sleep(RETRY)
+
+    async def _send(self, command_id: str, due_at: int | None) -> None:
+        async with self._firing:
+            scheduled = await self._read(command_id)
+            correlation_id = scheduled.correlation_id or command_id
+            if due_at is None:
+                due = new_record(DUE, Nothing(), correlation_id)
+                if not await self._appended(command_id, 0, due):
+                    # Cancelled, or due already: then it may have been sent, but nobody notes that.
+                    due_at = await self._due_at(command_id)
+                    if due_at is None:
+                        return
+        answer = await self._delivery.answer(self._envelope(command_id, scheduled), due_at)
+        if isinstance(answer, Done):
+            done = new_record(ACCEPTED, Acceptance(*answer), correlation_id)
+        else:
+            done = new_record(REFUSED, Refusal(*answer), correlation_id)
+        if await self._appended(command_id, 1, done):
+            self.fired += 1
+
+    async def _due_at(self, command_id: str) -> int | None:
+        """Return the position from which on it may have been sent; None: it is not to be."""
+        found = OpenSchedule()
+        async for raw in self._store.read_stream(f"{PREFIX}{command_id}"):
+            found.fold(raw)
+        return None if found.done else found.due_at
+
+    async def _read(self, command_id: str) -> ScheduledCommand:
+        async for raw in self._store.read_stream(f"{PREFIX}{command_id}", limit=1):
+            return read_scheduled(raw.data)
+        raise LookupError(f"nothing is scheduled under {command_id}")
+
+    def _envelope(self, command_id: str, scheduled: ScheduledCommand) -> Envelope:
+        payload = bytes(scheduled.payload)
+        definition = self._registry.commands.get(scheduled.command)
+        if definition is not None and definition.server_supplied:
+            # The fields that hold an instant hold that at which it is sent.
+            command = definition.decode(payload)
+            payload = stamped(command, self._clock()).model_dump_json().encode()
+        return Envelope(
+            scheduled.command,
+            scheduled.stream,
+            payload,
+            command_id,
+            scheduled.fingerprint,
+            scheduled.expected_revision,
+            scheduled.principal,
+            scheduled.correlation_id,
+            scheduled.causation_id,
+            scheduled.traceparent,
+        )
+
+    def _forget(self, command_id: str) -> None:
+        self._open.pop(command_id, None)
+        self._timers.forget(command_id)
+
+    async def _appended(self, command_id: str, expected: int, record: NewRecord) -> bool:
+        append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
+        return isinstance(await self._appending.call(append), Appended)
+
+    async def _append(self, appends: list[StreamAppend]) -> Sequence[AppendResult]:
+        return await self._store.append(appends)

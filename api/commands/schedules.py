@@ -1,0 +1,76 @@
+"""Commands that are sent later: `Rayfold-Not-Before`, and `DELETE /commands/{command_id}`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Protocol
+
+from litestar.handlers import HTTPRouteHandler
+
+from actors.envelope import Envelope
+from api.http.auth import Role
+from api.http.endpoint import Call, Endpoint
+from api.http.headers import Headers, id_of_key, not_before
+from api.http.problems import Problem
+from api.http.reply import Reply, json_reply
+from api.operators.metrics import Metrics
+
+
+class Schedules(Protocol):
+    """See `actors.schedules.schedules.Schedules`."""
+
+    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+        """Keep a command until then."""
+        ...
+
+    async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
+        """Do not send it."""
+        ...
+
+    async def about(self, command_id: str) -> dict[str, Any] | None:
+        """Return what became of a command that was scheduled."""
+        ...
+
+
+class NoSchedules:
+    """Those of a gateway that keeps none."""
+
+    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+        """See `Schedules.schedule`."""
+        raise Problem(501, "no-schedules", "this gateway keeps no commands for later")
+
+    async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
+        """See `Schedules.cancel`."""
+        raise Problem(404, "not-scheduled", f"no command was scheduled under the id {command_id}")
+
+    async def about(self, command_id: str) -> dict[str, Any] | None:
+        """See `Schedules.about`."""
+        return None
+
+
+class ScheduleRoutes:
+    """Answers about them."""
+
+    def __init__(self, schedules: Schedules, metrics: Metrics) -> None:
+        self._schedules = schedules
+        self._metrics = metrics
+
+    def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
+        """Return the one handler."""
+        return [endpoint.handler("DELETE", "/commands/{command_id}", self._cancel, Role.WRITER)]
+
+    async def take(self, envelope: Envelope, headers: Headers) -> Reply:
+        """Keep a valid command until it is due: 202 once that is durable."""
+        due = not_before(headers)
+        assert due is not None
+        told = await self._schedules.schedule(envelope, due)
+        self._metrics.accepted(envelope.command)
+        return json_reply(told, 202, [(b"location", b"/commands/" + envelope.command_id.encode())])
+
+    async def about(self, command_id: str) -> dict[str, Any] | None:
+        """Return what became of a command that was scheduled; None of one that was not."""
+        return await self._schedules.about(command_id)
+
+    async def _cancel(self, call: Call) -> Reply:
+        command_id = id_of_key(call.path["command_id"])
+        return json_reply(await self._schedules.cancel(command_id, call.principal))

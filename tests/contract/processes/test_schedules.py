@@ -1,0 +1,221 @@
+"""Commands that are sent later: each once, late rather than never, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.envelope import Envelope, enclose
+from actors.errors import EventStoreUnavailable, KeyReused, NoSuchSchedule, TooLate, Unavailable
+from actors.local import LocalRuntime
+from actors.schedules.schedule_runner import ScheduleRunner
+from actors.schedules.schedules import Schedules
+from domain.inventory.stock import ReceiveStock, ReserveStock
+from domain.orders.commands import CreateOrder, PlaceOrder
+from eventstore.memory import MemoryLog
+from eventstore.port import Log
+from rayfold import Command, Registry
+from tests.contract.processes.stages import Clock, until
+
+HOUR = timedelta(hours=1)
+
+
+class Later:
+    """A write side, a gateway's schedules, and the runner that sends what is due."""
+
+    def __init__(self, log: Log, registry: Registry) -> None:
+        self.log, self.registry, self.clock = log, registry, Clock()
+        self.writes = LocalRuntime(registry, log)
+        self.schedules = Schedules(log)
+
+    async def start(self) -> None:
+        self.runner = ScheduleRunner(self.registry, self.log, self.writes.bus, clock=self.clock)
+        await self.runner.start()
+
+    async def crash(self) -> None:
+        await self.runner.stop()
+        self.writes = LocalRuntime(self.registry, self.log)
+        await self.start()
+
+    def pass_time(self, time: timedelta) -> None:
+        self.clock.ahead += time
+        self.runner.wake()
+
+    def envelope(self, command: Command, command_id: UUID | None = None) -> Envelope:
+        return enclose(self.registry, command, command_id=command_id, principal="ada")
+
+    async def schedule(
+        self, command: Command, after: timedelta = HOUR, command_id: UUID | None = None
+    ) -> dict[str, Any]:
+        due = self.clock() + after
+        return await self.schedules.schedule(self.envelope(command, command_id), due)
+
+    async def status(self, command_id: str) -> str:
+        about = await self.schedules.about(command_id)
+        assert about is not None
+        return str(about["status"])
+
+    async def types(self, stream: str) -> list[str]:
+        return [raw.event_type async for raw in self.log.read_stream(stream)]
+
+    async def until(self, command_id: str, status: str) -> None:
+        async def reached() -> bool:
+            return await self.status(command_id) == status
+
+        await until(reached)
+
+
+@pytest.fixture
+async def later(log: Log, registry: Registry) -> AsyncIterator[Later]:
+    made = Later(log, registry)
+    await made.start()
+    yield made
+    await made.runner.stop()
+
+
+async def test_a_command_is_sent_once_it_is_due_and_not_before(later: Later) -> None:
+    sku = f"sku-{uuid4()}"
+    told = await later.schedule(ReceiveStock(sku=sku, quantity=3))
+    assert (told["status"], told["stream"]) == ("scheduled", f"stock-{sku}")
+    command_id = told["command_id"]
+    later.pass_time(HOUR - timedelta(minutes=1))
+    await asyncio.sleep(0.1)
+    assert await later.status(command_id) == "scheduled"
+    later.pass_time(timedelta(minutes=1))
+    await later.until(command_id, "accepted")
+    about = await later.schedules.about(command_id)
+    assert about is not None
+    assert about["revision"] == 0
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
+
+
+async def test_what_is_over_is_sent_at_once(later: Later) -> None:
+    told = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(told["command_id"], "accepted")
+
+
+async def test_a_refusal_is_told_with_its_rule(later: Later) -> None:
+    told = await later.schedule(ReserveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(told["command_id"], "rejected")
+    about = await later.schedules.about(told["command_id"])
+    assert about is not None
+    assert about["code"] == "unknown-stock"
+
+
+async def test_the_same_key_again_is_the_same_command_whatever_became_of_it(later: Later) -> None:
+    sku, key = f"sku-{uuid4()}", uuid4()
+    due = datetime.now(UTC) + HOUR
+    receive = later.envelope(ReceiveStock(sku=sku, quantity=3), key)
+    first = await later.schedules.schedule(receive, due)
+    assert await later.schedules.schedule(receive, due) == first
+    for other in (
+        (later.envelope(ReceiveStock(sku=sku, quantity=4), key), due),
+        (receive, due + HOUR),
+    ):
+        with pytest.raises(KeyReused):
+            await later.schedules.schedule(*other)
+    later.pass_time(2 * HOUR)
+    await later.until(str(key), "accepted")
+    assert (await later.schedules.schedule(receive, due))["status"] == "accepted"
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
+
+
+async def test_one_that_is_cancelled_is_never_sent(later: Later) -> None:
+    sku = f"sku-{uuid4()}"
+    told = await later.schedule(ReceiveStock(sku=sku, quantity=3))
+    for _ in range(2):
+        assert (await later.schedules.cancel(told["command_id"], "bob"))["status"] == "cancelled"
+    later.pass_time(2 * HOUR)
+    other = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(other["command_id"], "accepted")
+    await later.crash()
+    assert await later.types(f"stock-{sku}") == []
+    with pytest.raises(TooLate):
+        await later.schedules.cancel(other["command_id"], "bob")
+    with pytest.raises(NoSuchSchedule):
+        await later.schedules.cancel(str(uuid4()), "bob")
+
+
+async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sku = f"sku-{uuid4()}"
+    await later.writes.send(ReceiveStock(sku=sku, quantity=100))
+    send, sent = later.writes.bus.send, asyncio.Event()
+
+    async def silent(envelope: Envelope) -> Any:
+        await send(envelope)
+        sent.set()
+        raise Unavailable("the answer is lost")
+
+    monkeypatch.setattr(later.writes.bus, "send", silent)
+    told = await later.schedule(ReserveStock(sku=sku, quantity=1), -HOUR)
+    async with asyncio.timeout(60):
+        await sent.wait()
+    await later.crash()
+    await later.until(told["command_id"], "accepted")
+    assert await later.types(f"stock-{sku}") == ["StockReceived", "StockReserved"]
+
+
+async def test_two_runners_send_it_once(later: Later) -> None:
+    other = ScheduleRunner(later.registry, later.log, later.writes.bus, clock=later.clock)
+    await other.start()
+    skus = [f"sku-{uuid4()}" for _ in range(20)]
+    told = [await later.schedule(ReceiveStock(sku=sku, quantity=1)) for sku in skus]
+    later.pass_time(HOUR)
+    other.wake()
+    for each in told:
+        await later.until(each["command_id"], "accepted")
+    await other.stop()
+    for sku in skus:
+        assert await later.types(f"stock-{sku}") == ["StockReceived"]
+
+
+async def test_its_own_time_is_that_at_which_it_is_sent(later: Later) -> None:
+    order = uuid4()
+    created = later.envelope(CreateOrder(order_id=order, customer_id="ada"))
+    due = later.clock() + HOUR
+    told = await later.schedules.schedule(created, due)
+    later.pass_time(HOUR)
+    await later.until(told["command_id"], "accepted")
+    async for raw in later.log.read_stream(f"order-{order}"):
+        assert datetime.fromisoformat(_field(raw.data, "at")) >= due
+        assert _field(raw.metadata, "principal") == "ada"
+        assert _field(raw.metadata, "commandId") == told["command_id"]
+
+
+async def test_what_is_due_next_is_listed(later: Later) -> None:
+    before, total = later.runner.scheduled(10)
+    place = PlaceOrder(order_id=uuid4())
+    told = await later.schedule(place, timedelta(seconds=30))
+    never = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    last = await later.schedules.schedule(later.envelope(PlaceOrder(order_id=uuid4())), never)
+    await until(lambda: later.runner.scheduled(10)[1] == total + 2)
+    listed = [each["command_id"] for each in later.runner.scheduled(1000)[0]]
+    assert told["command_id"] in listed
+    assert listed[-1] == last["command_id"]
+    for each in (told, last):
+        await later.schedules.cancel(each["command_id"], "ada")
+    await until(lambda: later.runner.scheduled(10)[1] == total)
+    assert later.runner.scheduled(10)[0] == before
+
+
+async def test_nothing_is_promised_without_a_store(registry: Registry) -> None:
+    log = MemoryLog()
+    schedules = Schedules(log)
+    log.down = True
+    envelope = enclose(registry, ReceiveStock(sku="tea", quantity=1))
+    with pytest.raises(EventStoreUnavailable):
+        await schedules.schedule(envelope, datetime.now(UTC))
+    with pytest.raises(EventStoreUnavailable):
+        await schedules.about(envelope.command_id)
+
+
+def _field(data: bytes, name: str) -> str:
+    return str(json.loads(data)[name])

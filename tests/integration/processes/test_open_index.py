@@ -1,0 +1,140 @@
+"""The index of what is open: a start reads what is open, and the log when the index is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from domain.orders.commands import PayOrder
+from eventstore.kurrentdb.log import EventLog
+from rayfold import Registry
+from tests.contract.processes.stages import Stage, ended, named, until, waits_for
+
+
+class Counting(EventLog):
+    """Notes from where all streams are read."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.read_after: list[int | None] = []
+
+    def read_all(
+        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+    ) -> AsyncIterator[Any]:
+        self.read_after.append(after)
+        return super().read_all(prefixes, after=after, limit=limit)
+
+
+@pytest.fixture
+async def log(eventstore: str) -> AsyncIterator[Counting]:
+    """A server's."""
+    connected = Counting(eventstore)
+    yield connected
+    await connected.close()
+
+
+async def test_a_start_goes_on_with_what_is_open_without_reading_the_log_again(
+    log: Counting, registry: Registry, postgres: str
+) -> None:
+    async with Stage(log, registry, named("indexed"), postgres=postgres) as stage:
+        tea = await stage.stock(100)
+        done, waits = await stage.order(tea), await stage.order(tea)
+        lacks = await stage.order(f"lacking-{uuid4()}")
+        await until(lambda: waits_for(stage, done) == 1)
+        await until(lambda: waits_for(stage, waits) == 1)
+        await stage.send(PayOrder(order_id=done))
+        await until(lambda: ended(stage, done))
+        await until(lambda: ended(stage, lacks))
+        kind = f"process:{stage.definition.name}"
+        await until(lambda: _keys(postgres, kind, {str(waits)}))
+        log.read_after.clear()
+        await stage.crash()
+        [after] = log.read_after
+        records = await stage.records(waits)
+        assert after is not None
+        assert after >= records[-1].position
+        # Until the events since the last checkpoint are told again, which ended ones pass over.
+        await until(lambda: stage.runner.open == {str(waits)})
+        [timer] = stage.runner.timers
+        assert await _due(postgres, kind) == [timer.due]
+        await stage.send(PayOrder(order_id=waits))
+        await until(lambda: ended(stage, waits))
+        await until(lambda: _keys(postgres, kind, set()))
+
+
+async def test_an_index_that_is_lost_is_made_again_from_the_log(
+    log: Counting, registry: Registry, postgres: str
+) -> None:
+    async with Stage(log, registry, named("lost"), postgres=postgres) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        kind = f"process:{stage.definition.name}"
+        await until(lambda: _keys(postgres, kind, {str(order)}))
+        await _execute(postgres, "DROP TABLE rayfold_open, rayfold_open_until")
+        log.read_after.clear()
+        await stage.crash()
+        assert log.read_after == [None]
+        assert stage.runner.open == {str(order)}
+        await until(lambda: _keys(postgres, kind, {str(order)}))
+
+
+async def test_processes_start_while_postgres_is_away(
+    log: Counting, registry: Registry, postgres: str
+) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
+    async with Stage(log, registry, named("away"), postgres=postgres) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        stage.postgres = nowhere
+        await stage.crash()
+        assert stage.runner.open == {str(order)}
+        await stage.send(PayOrder(order_id=order))
+        await until(lambda: ended(stage, order))
+
+
+async def test_two_who_keep_it_do_no_harm(log: Counting, registry: Registry, postgres: str) -> None:
+    definition = named("twice")
+    async with (
+        Stage(log, registry, definition, postgres=postgres) as stage,
+        Stage(log, registry, definition, postgres=postgres),
+    ):
+        tea = await stage.stock(100)
+        orders = [await stage.order(tea) for _ in range(5)]
+        wanted = {str(order) for order in orders}
+        await until(lambda: _keys(postgres, f"process:{definition.name}", wanted))
+        for order in orders:
+            await stage.send(PayOrder(order_id=order))
+        await until(lambda: _keys(postgres, f"process:{definition.name}", set()))
+
+
+async def _keys(dsn: str, kind: str, wanted: set[str]) -> bool:
+    try:
+        rows = await _fetch(dsn, "SELECT key FROM rayfold_open WHERE kind = $1", kind)
+    except asyncpg.UndefinedTableError:
+        return False
+    return {row["key"] for row in rows} == wanted
+
+
+async def _due(dsn: str, kind: str) -> list[Any]:
+    rows = await _fetch(dsn, "SELECT due FROM rayfold_open WHERE kind = $1", kind)
+    return [row["due"] for row in rows]
+
+
+async def _fetch(dsn: str, statement: str, *arguments: Any) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return list(await connection.fetch(statement, *arguments))
+    finally:
+        await connection.close()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
