@@ -154,7 +154,7 @@ async def test_what_somebody_else_deletes_is_forgotten(
     await log.delete_stream(f"order-{order}")
     began = time.monotonic()
     while (await aggregates(side) < before) is False:
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < DEADLINE
         await asyncio.sleep(0.05)
     line = AddLine(order_id=order, sku="tea", quantity=1, unit_price_cents=450)
     with pytest.raises(NotFound):

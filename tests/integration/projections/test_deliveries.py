@@ -24,7 +24,7 @@ from projections.postgres.schema import prepare
 from rayfold import Registry, VersionedRow, document, key_text
 from tests.integration.projections.histories import BadLog, commands, cuts, history_of
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from rayfold import Registry
 from tests.integration.projections import small
 from tests.integration.projections.small import STRICT, TOTALS, Totals, add
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 REGISTRY = Registry([small])
 
 

@@ -34,7 +34,7 @@ from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, cuts
 from tests.integration.projections.small import Added, add
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SHOP = Registry.load("examples.shop")
 DAYS = [date(2026, 11, 24), date(2026, 11, 25)]
 

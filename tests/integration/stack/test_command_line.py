@@ -109,14 +109,14 @@ def test_a_stop_while_starting_leaves_nothing(tmp_path: Path, number: int) -> No
     process.send_signal(number)
     said = process.stderr.read().decode()
     assert process.wait(90) == 130, said
-    gone, alive = psutil.wait_procs(children, timeout=30)
+    gone, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, gone
     assert_nothing_runs(tmp_path)
 
 
 def assert_nothing_runs(data: Path) -> None:
     """No process has the folder in its command line; those on their way out may end first."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while left := [
         process.info["cmdline"]
         for process in psutil.process_iter(["cmdline"])

@@ -129,7 +129,7 @@ def test_the_past_by_revision_and_by_time(http: httpx.Client) -> None:
     add(http, order, "tea")
     [_, added] = http.get(f"/orders/{order}/history").json()
     between = datetime.fromisoformat(added["recorded_at"])
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while datetime.now(UTC) <= between:
         assert time.monotonic() < until
     add(http, order, "cake")

@@ -1,7 +1,11 @@
-"""Views that break on a running stack: what goes on, what operators see, how it is mended."""
+"""Views that break on a running stack: what goes on, what operators see, how it is mended.
+
+How long things take is printed, and asserted where `RAYFOLD_CHAOS_KILLS` is set.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import statistics
@@ -17,6 +21,11 @@ import httpx
 import pytest
 
 from tests.stack import Stack, rayfold, run_rayfold
+
+ASKED_FOR = "RAYFOLD_CHAOS_KILLS" in os.environ
+
+DEADLINE = 60.0
+"""Seconds for whatever is waited for."""
 
 LAG = 1.0
 """Seconds until what was written is seen in views that are not broken."""
@@ -90,7 +99,7 @@ def test_a_poisoned_view_holds_nobody_up_and_is_mended_by_replay(
             token = read_meter(http, each.meter, 2)
         during = lags(http, 100)
         print("median, maximum in ms:", told(before), told(during))
-        assert max(map(max, during.values())) < LAG
+        assert not ASKED_FOR or max(map(max, during.values())) < LAG
         assert_confined(meters, http, token)
 
     for crash in (False, True):
@@ -104,8 +113,10 @@ def test_a_poisoned_view_holds_nobody_up_and_is_mended_by_replay(
             until_all_answer(http)
             took, ray = time.monotonic() - begun, seconds_of_ray(meters)
             print("killed" if crash else "stopped", f"ready after {took:.1f} s, Ray {ray} s")
-            assert took - ray < READY
-            assert max(map(max, lags(http, 20).values())) < LAG
+            assert not ASKED_FOR or took - ray < READY
+            after = lags(http, 20)
+            print("median, maximum in ms:", told(after))
+            assert not ASKED_FOR or max(map(max, after.values())) < LAG
             assert_confined(meters, http, token)
 
     with httpx.Client(base_url=meters.url, timeout=60) as http:
@@ -132,7 +143,7 @@ def test_a_poisoned_view_holds_nobody_up_and_is_mended_by_replay(
             run_rayfold(meters, "parked", "discard", "labels", key)
         assert http.get("/operators/verify").json() == {"differences": []}
         assert parked(http) == set()
-        deadline = time.monotonic() + 5  # the parts are looked at twice a second
+        deadline = time.monotonic() + DEADLINE
         while poison(http):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -218,7 +229,7 @@ def assert_confined(stack: Stack, http: httpx.Client, token: str) -> None:
 
 def until_parked(http: httpx.Client, poison: Poison) -> None:
     """Return when it is parked wherever it is to be."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DEADLINE
     while not poison.parked <= parked(http):
         assert time.monotonic() < deadline, poison.meter
         time.sleep(0.05)
@@ -232,7 +243,7 @@ def parked(http: httpx.Client) -> set[tuple[str, str, str]]:
 
 def until_all_answer(http: httpx.Client) -> None:
     """Return when every part is ready."""
-    deadline = time.monotonic() + READY
+    deadline = time.monotonic() + DEADLINE
     while http.get("/health/parts").status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.05)
