@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from api.http.limits import Limits
+
+_ACCEPTED = 0.05
+"""Seconds in which a connection that the kernel has handed to us is in our list."""
 
 SWEEP = 0.5
 """Seconds between two looks at all connections."""
@@ -42,7 +46,10 @@ class Connections:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.draining = False
+        """Whether each answer is its connection's last."""
         self._open: set[Connection] = set()
+        self._gone = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -62,6 +69,18 @@ class Connections:
     def remove(self, gone: Connection) -> None:
         """Forget a connection that has ended."""
         self._open.discard(gone)
+        if self.draining:
+            self._gone.set()
+
+    async def drained(self, timeout: float) -> None:
+        """Wait until every client has had its last answer here, for so many seconds at most."""
+        self.draining = True
+        await asyncio.sleep(_ACCEPTED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._open:
+                    self._gone.clear()
+                    await self._gone.wait()
 
     def end_idle(self) -> None:
         """End those that wait for their client, as the server stops."""

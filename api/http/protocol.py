@@ -146,6 +146,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._reading = _BODY
         self._head_bytes = 0
         super().on_headers_complete()
+        if self._others.draining:
+            self.cycle.keep_alive = False  # which its client is told
 
     def on_message_complete(self) -> None:
         """Note that the client has sent all of its request."""

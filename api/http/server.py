@@ -46,6 +46,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_ready()
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to whoever else has the socket."""
+        for server in getattr(self, "servers", ()):
+            server.close()
+
 
 async def serve(
     app: Application,
@@ -55,17 +60,21 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     limits: Limits | None = None,
+    listening: socket.socket | None = None,
+    drain: float = 0.0,
 ) -> None:
     """Serve until `stop` is set, or until it is cancelled; requests in flight are finished.
 
     `port` 0 takes a free one; `on_ready` is called once connections are accepted. `limits` are
-    those of this process, unless others are given.
+    those of this process, unless others are given. `listening` is bound already, where others
+    listen on it too. For `drain` seconds after `stop` clients may still ask on the connections
+    that they have, and are told with each answer that it is the last one there.
 
     Raises:
         OSError: the address cannot be bound.
     """
     # Bound here: uvicorn leaves the process when it cannot bind.
-    listening = _bound(host, port)
+    listening = listening or _bound(host, port)
     connections = Connections(limits or Limits.of_process())
     config = uvicorn.Config(
         app,
@@ -87,6 +96,10 @@ async def serve(
     watching = asyncio.create_task(connections.watch())
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if drain and not serving.done():
+            app.closing.set()
+            server.stop_accepting()
+            await connections.drained(drain)
     finally:
         stopping.cancel()
         app.closing.set()  # streams would go on for as long as they are let

@@ -53,6 +53,48 @@ async def test_a_request_in_flight_is_finished_on_a_stop(registry: Registry, por
             assert (await reply).status_code == 202
 
 
+async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway) -> None:
+    """Clients that keep connections and never retry ask on while servers follow each other."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/orders/{ORDER_ID}"
+    statuses: list[int] = []
+    done, answered = asyncio.Event(), asyncio.Event()
+
+    async def follow() -> tuple[asyncio.Event, asyncio.Task[None]]:
+        stop, ready = asyncio.Event(), asyncio.Event()
+        own = listening.dup()
+        own.setblocking(False)
+        server = serve(
+            gateway.app, "", 0, stop=stop, on_ready=ready.set, listening=own, drain=PATIENCE
+        )
+        task = asyncio.create_task(server)
+        await soon(ready.wait())
+        return stop, task
+
+    async def ask() -> None:
+        async with httpx.AsyncClient() as http:
+            while not done.is_set():
+                statuses.append((await http.get(url)).status_code)
+                answered.set()
+
+    stop, task = await follow()
+    clients = [asyncio.create_task(ask()) for _ in range(4)]
+    for _ in range(5):
+        next_stop, next_task = await follow()
+        stop.set()
+        await soon(task)  # it ends before its time, as all clients have gone to the next one
+        stop, task = next_stop, next_task
+    for _ in range(20):
+        answered.clear()
+        await soon(answered.wait())
+    done.set()
+    await soon(asyncio.gather(*clients))
+    stop.set()
+    await soon(task)
+    listening.close()
+    assert set(statuses) == {200}
+
+
 async def test_cancelling_stops_it_too(gateway: Gateway, port: int) -> None:
     ready = asyncio.Event()
     task = asyncio.create_task(
