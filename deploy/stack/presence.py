@@ -1,0 +1,108 @@
+"""Which gateways there are, and of which release: rows that age, by Postgres' clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from projections.postgres.connecting import FAILURES, connect
+
+if TYPE_CHECKING:
+    from projections.postgres.connecting import Connection
+
+log = logging.getLogger(__name__)
+
+RENEWAL = 2.0
+"""Seconds between two signs of life."""
+
+LENGTH = 10.0
+"""Seconds after the last one that a gateway counts as gone."""
+
+FORGOTTEN = 3600.0
+"""Seconds after which its row goes, if nobody removed it."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS rayfold_gateway (
+    id text PRIMARY KEY, place text NOT NULL, domain text NOT NULL,
+    seen timestamptz NOT NULL DEFAULT clock_timestamp()
+)
+"""
+_SEEN = (
+    "INSERT INTO rayfold_gateway (id, place, domain) VALUES ($1, $2, $3)"
+    " ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp()"
+)
+_PRESENT = (
+    "SELECT place, domain FROM rayfold_gateway"
+    " WHERE seen > clock_timestamp() - make_interval(secs => $1) ORDER BY place"
+)
+_OLD = "DELETE FROM rayfold_gateway WHERE seen < clock_timestamp() - make_interval(secs => $1)"
+
+
+class Gateway(NamedTuple):
+    """One that has shown a sign of life; `domain` is its release's hash."""
+
+    place: str
+    domain: str
+
+
+async def gateways_of(connection: Connection) -> list[Gateway]:
+    """Return those that are there."""
+    if await connection.fetchval("SELECT to_regclass('rayfold_gateway')") is None:
+        return []
+    return [Gateway(*row) for row in await connection.fetch(_PRESENT, LENGTH)]
+
+
+class Presence:
+    """A gateway's own row."""
+
+    def __init__(self, dsn: str, place: str, domain: str) -> None:
+        self._dsn = dsn
+        self._row = uuid4().hex, place, domain
+        self._connection: Connection | None = None
+
+    async def enter(self) -> None:
+        """Be there, before the first request is taken.
+
+        Raises:
+            FAILURES: Postgres does not answer.
+        """
+        connection = await self._connected()
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)
+            await connection.execute(_TABLE)
+            await connection.execute(_OLD, FORGOTTEN)
+        await connection.execute(_SEEN, *self._row)
+
+    async def run(self) -> None:
+        """Stay there, for ever; while Postgres is away nobody looks either."""
+        while True:
+            await asyncio.sleep(RENEWAL)
+            try:
+                async with asyncio.timeout(LENGTH):
+                    await (await self._connected()).execute(_SEEN, *self._row)
+            except FAILURES as error:
+                self._close()
+                log.info("the gateway is not announced", extra={"error": repr(error)})
+
+    async def leave(self) -> None:
+        """Be gone at once, as the last request has its answer."""
+        try:
+            async with asyncio.timeout(RENEWAL):
+                connection = await self._connected()
+                await connection.execute("DELETE FROM rayfold_gateway WHERE id = $1", self._row[0])
+        except FAILURES as error:
+            log.info("the gateway's row is left to age", extra={"error": repr(error)})
+        finally:
+            self._close()
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=LENGTH, command_timeout=LENGTH)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

@@ -1,0 +1,126 @@
+"""Which code and domain a stack is to run: the last `rayfold upgrade`, in Postgres.
+
+Without one a stack runs what its owner has, as on a laptop. With one nobody else may own it: a
+controller of another release stands by, and a gateway of another one is replaced by a successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from projections.postgres.connecting import FAILURES, connect
+
+if TYPE_CHECKING:
+    from projections.postgres.connecting import Connection
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks at what is wanted."""
+
+TIMEOUT = 5.0
+"""Seconds in which Postgres answers, or is asked over another connection."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS rayfold_release (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    number bigint NOT NULL,
+    domain text NOT NULL,
+    hash text NOT NULL,
+    runtime_env jsonb NOT NULL,
+    wanted_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+_WANT = (
+    "INSERT INTO rayfold_release (number, domain, hash, runtime_env) VALUES (1, $1, $2, $3)"
+    " ON CONFLICT (singleton) DO UPDATE SET number = rayfold_release.number + 1,"
+    " domain = excluded.domain, hash = excluded.hash, runtime_env = excluded.runtime_env,"
+    " wanted_at = now() RETURNING number"
+)
+
+
+class Release(NamedTuple):
+    """`domain` is a package, `hash` what `rayfold.runtime.identity.domain_hash` says of it."""
+
+    number: int
+    domain: str
+    hash: str
+    runtime_env: dict[str, Any]
+
+
+async def want(
+    connection: Connection, domain: str, domain_hash: str, runtime_env: dict[str, Any]
+) -> Release:
+    """Note what is to run from now on; whoever watches does the rest."""
+    async with connection.transaction():
+        await connection.execute(_TABLE)
+        number = await connection.fetchval(_WANT, domain, domain_hash, json.dumps(runtime_env))
+    return Release(number, domain, domain_hash, runtime_env)
+
+
+async def wanted_release(connection: Connection) -> Release | None:
+    """Return what is to run; None where nobody has ever said it."""
+    if await connection.fetchval("SELECT to_regclass('rayfold_release')") is None:
+        return None
+    row = await connection.fetchrow("SELECT number, domain, hash, runtime_env FROM rayfold_release")
+    if row is None:
+        return None
+    return Release(row["number"], row["domain"], row["hash"], json.loads(row["runtime_env"]))
+
+
+async def forget(connection: Connection) -> None:
+    """Let whoever owns the stack decide what it runs: `rayfold up` does, for itself alone."""
+    if await connection.fetchval("SELECT to_regclass('rayfold_release')") is not None:
+        await connection.execute("DELETE FROM rayfold_release")
+
+
+def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
+    """Return the read side's part of a routing document for code of this release.
+
+    During an upgrade there are two; a release that is not there any more gets the new one.
+    """
+    previous: dict[str, Any] = document.get("previous") or {}
+    part: dict[str, Any] = previous.get(domain_hash) or document["read"]
+    return part
+
+
+class ReleaseWatch:
+    """Looks whether another release is wanted."""
+
+    def __init__(self, dsn: str, own: str, differs: Callable[[Release], None]) -> None:
+        """`differs` is called with one that is wanted and is not `own`, again and again."""
+        self._dsn = dsn
+        self._own = own
+        self._differs = differs
+        self._connection: Connection | None = None
+
+    async def run(self) -> None:
+        """Look for ever; while Postgres is away nothing is wanted."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(TIMEOUT):
+                        release = await wanted_release(await self._connected())
+                except FAILURES as error:
+                    self._close()
+                    log.info("what is wanted cannot be read", extra={"error": repr(error)})
+                else:
+                    if release is not None and release.hash != self._own:
+                        self._differs(release)
+                await asyncio.sleep(LOOK)
+        finally:
+            self._close()
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None

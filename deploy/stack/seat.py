@@ -1,0 +1,75 @@
+"""A place that processes of one command take one after the other: what each is told and says.
+
+The parent of them has no code of the domain. It holds what outlives a change of code: the socket on
+which clients connect, the lock of the data folder, the supervisor's trust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from deploy.stack.release import Release
+from deploy.stack.settings import Settings
+
+VARIABLE = "_RAYFOLD_SEAT"
+
+_DECIDED: tuple[str, ...] = ("domain", "runtime_env")
+
+
+class Seat:
+    """A process's own side of it; without a parent nobody is told, and no successor comes."""
+
+    def __init__(self, given: dict[str, Any] | None = None) -> None:
+        """`given` is what the parent says; see `deploy.stack.succession`."""
+        self._given = given or {}
+        self._control = _socket(self._given.get("control"))
+        self.listening = _socket(self._given.get("listening"))
+        """Bound already, where there is one."""
+        self.retired = asyncio.Event()
+        """A successor has taken over: answer what was asked, and end."""
+
+    @classmethod
+    def of_process(cls) -> Seat | None:
+        """Return this process's; None where it is no child of such a parent."""
+        given = os.environ.pop(VARIABLE, None)
+        return None if given is None else cls(json.loads(given))
+
+    def settled(self, settings: Settings) -> Settings:
+        """Return the settings with what the parent has decided."""
+        update = {name: self._given[name] for name in _DECIDED if name in self._given}
+        if "data" in self._given:
+            update["data"] = Path(self._given["data"])
+        return settings.model_copy(update=update)
+
+    async def watch(self) -> None:
+        """Wait to be retired, for ever."""
+        if self._control is not None:
+            reader, _ = await asyncio.open_connection(sock=self._control.dup())
+            if await reader.readline():
+                self.retired.set()
+        await asyncio.Event().wait()
+
+    def ready(self, url: str = "") -> None:
+        """Say that it does its work from now on; whoever did it before may end."""
+        self._say({"ready": url})
+
+    def wanted(self, release: Release) -> None:
+        """Say that another release is to have the place."""
+        self._say({"domain": release.domain, "runtime_env": release.runtime_env})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        if self._control is not None:
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _socket(descriptor: int | None) -> socket.socket | None:
+    if descriptor is None:
+        return None
+    found = socket.socket(fileno=descriptor)
+    found.set_inheritable(False)  # not for Ray's processes
+    return found

@@ -1,0 +1,194 @@
+"""The parent of a command's processes: it starts the first, and a successor when code changes.
+
+A Python process cannot change its code. So a controller or a gateway is a child, and the next one
+is started beside it with the release that is wanted; once that is ready, the one before is told to
+answer what it was asked, and to end. The parent imports no domain and no Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deploy.stack import folder, launch
+from deploy.stack.lease import owner_of
+from deploy.stack.seat import VARIABLE
+
+log = logging.getLogger(__name__)
+
+RETIREMENT = 60.0
+"""Seconds in which one that was told to end does so by itself."""
+
+PAUSES = (2.0, 5.0, 10.0, 30.0)
+"""Seconds before the second, third, … attempt to start a successor; the last for all others."""
+
+
+class _Child:
+    """One process of the command; what it says goes into the queue of its parent."""
+
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, control: socket.socket
+    ) -> None:
+        self.name = name
+        self.process = process
+        self._control = control
+        self.listening: asyncio.Task[None] | None = None
+
+    async def listen(self, heard: asyncio.Queue[tuple[_Child, dict[str, Any]]]) -> None:
+        """Pass on what it says, and at last that it has ended."""
+        reader, writer = await asyncio.open_connection(sock=self._control)
+        while line := await reader.readline():
+            heard.put_nowait((self, json.loads(line)))
+        code = await self.process.wait()
+        writer.close()
+        heard.put_nowait((self, {"ended": code}))
+
+    def retire(self) -> None:
+        """Tell it that a successor has taken over."""
+        with suppress(OSError):  # it has ended
+            self._control.send(b"{}\n")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+class Succession:
+    """Runs a command in one process after the other."""
+
+    def __init__(self, command: Sequence[str], data: Path, listening: socket.socket | None) -> None:
+        """`command` is run by this interpreter; `data` is locked by us; see `Seat`."""
+        self._command = command
+        self._data = data
+        self._listening = listening
+        self._heard: asyncio.Queue[tuple[_Child, dict[str, Any]]] = asyncio.Queue()
+        self._children: set[_Child] = set()
+        self._current: _Child | None = None
+        self._successor: _Child | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._stopping = False
+
+    async def run(self) -> int:
+        """Return the exit code of the last process, when it ends without a successor."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        self._current = await self._start({})
+        code = 0
+        while self._children:
+            child, message = await self._heard.get()
+            if "ended" in message:
+                self._children.discard(child)
+                code = self._ended(child, message["ended"], code)
+            elif "ready" in message:
+                self._is_ready(child, message["ready"])
+            elif child is self._current and self._may_start():
+                log.warning("another release is wanted", extra={"domain": message["domain"]})
+                self._successor = await self._start(message)
+        return code
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for child in self._children:
+            child.signal(signal.SIGTERM)
+
+    def _may_start(self) -> bool:
+        return (
+            not self._stopping
+            and self._successor is None
+            and len(self._children) == 1
+            and time.monotonic() >= self._not_before
+        )
+
+    def _is_ready(self, child: _Child, url: str) -> None:
+        if url:
+            folder.announce(self._data, url)
+        if child is self._successor:
+            assert self._current is not None
+            self._current.retire()
+            asyncio.get_running_loop().call_later(RETIREMENT, self._current.signal, signal.SIGKILL)
+            self._current, self._successor = child, None
+            self._failures = 0
+            log.warning("a successor has taken over", extra={"pid": child.process.pid})
+
+    def _ended(self, child: _Child, code: int, before: int) -> int:
+        """Return the exit code so far."""
+        if child is self._successor:
+            self._successor = None
+            pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+            self._failures += 1
+            self._not_before = time.monotonic() + pause
+            log.error("a successor does not start", extra={"code": code, "pause": pause})
+            return before
+        if child is self._current and self._successor is not None:
+            # What it did has been taken over already, as a controller's lease is.
+            self._current, self._successor = self._successor, None
+            return before
+        return code if child is self._current else before
+
+    async def _start(self, decided: dict[str, Any]) -> _Child:
+        taken = {child.name for child in self._children}
+        name = next(each for each in ("a", "b") if each not in taken)
+        data = self._data / name
+        data.mkdir(mode=0o700, exist_ok=True)
+        owner_of(self._data)
+        shutil.copy(self._data / "owner", data / "owner")  # one owner, whichever of them it is
+        ours, theirs = socket.socketpair()
+        given = {**decided, "data": str(data), "control": theirs.fileno()}
+        passed = [theirs.fileno()]
+        if self._listening is not None:
+            given["listening"] = self._listening.fileno()
+            passed.append(self._listening.fileno())
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", launch.__file__),
+            *(str(each) for each in (signal.SIGKILL.value, os.getpid(), -1, -1)),
+            *(sys.executable, *self._command),
+            env={**os.environ, VARIABLE: json.dumps(given)},
+            pass_fds=passed,
+        )
+        theirs.close()
+        child = _Child(name, process, ours)
+        child.listening = asyncio.create_task(child.listen(self._heard))
+        self._children.add(child)
+        return child
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that clients may connect to, beside those of other gateways.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((host, port))
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def hold(command: Sequence[str], data: Path, listening: socket.socket | None) -> int:
+    """Run the command's processes, one after the other; return the exit code of the last.
+
+    Raises:
+        StartError: another one has the data folder.
+    """
+    with folder.locked(data) as locked:
+        return asyncio.run(Succession(command, locked, listening).run())

@@ -1,0 +1,142 @@
+"""One process takes another's place, on a socket that clients connect to all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.stack.succession import bound
+
+TIMEOUT = 60.0
+
+CHILD = """
+import asyncio, os, signal
+from deploy.stack.release import Release
+from deploy.stack.seat import Seat
+from deploy.stack.settings import Settings
+
+async def main():
+    seat = Seat.of_process()
+    domain = seat.settled(Settings(domain="first")).domain
+    if domain == "broken":
+        raise SystemExit(3)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    async def serve(reader, writer):
+        line = (await reader.readline()).decode().strip()
+        if line:
+            seat.wanted(Release(1, line, "hash", {}))
+        writer.write(f"{domain} {os.getpid()}".encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, sock=seat.listening)
+    seat.ready("http://127.0.0.1:1")
+    watching = asyncio.create_task(seat.watch())
+    await asyncio.wait(
+        [asyncio.create_task(seat.retired.wait()), asyncio.create_task(stop.wait())],
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    server.close()
+    await asyncio.sleep(0.1)
+    raise SystemExit(7 if stop.is_set() else 0)
+
+asyncio.run(main())
+"""
+
+PARENT = """
+import sys
+from pathlib import Path
+from deploy.stack.succession import bound, hold
+sys.exit(hold(["-c", sys.argv[3]], Path(sys.argv[1]), bound("127.0.0.1", int(sys.argv[2]))))
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    """Return one that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        found: int = taken.getsockname()[1]
+        return found
+
+
+@pytest.fixture
+def parent(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Return a parent, which runs."""
+    words = [sys.executable, "-c", PARENT, str(tmp_path / "data"), str(port), CHILD]
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    yield process
+    process.kill()
+    process.wait(TIMEOUT)
+
+
+async def ask(port: int, said: str = "") -> tuple[str, int]:
+    """Return which domain answers, and which process."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{said}\n".encode())
+    domain, pid = (await reader.read()).decode().split()
+    writer.close()
+    return domain, int(pid)
+
+
+async def ask_first(port: int) -> tuple[str, int]:
+    """Return the same, as soon as somebody listens."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            try:
+                return await ask(port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_successor_takes_over_and_no_connection_is_refused(
+    parent: subprocess.Popen[bytes], port: int, tmp_path: Path
+) -> None:
+    domain, first = await ask_first(port)
+    assert domain == "first"
+    await ask(port, "second")
+    async with asyncio.timeout(TIMEOUT):
+        while psutil.pid_exists(first) or (answer := await ask(port))[0] != "second":
+            await ask(port)  # by either, and always
+    assert {child.pid for child in psutil.Process(parent.pid).children()} == {answer[1]}
+    assert "127.0.0.1:1" in (tmp_path / "data" / "gateway.json").read_text()
+    parent.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
+    assert not psutil.pid_exists(answer[1])
+
+
+async def test_a_successor_that_does_not_start_changes_nothing(
+    parent: subprocess.Popen[bytes], port: int
+) -> None:
+    domain, first = await ask_first(port)
+    await ask(port, "broken")
+    async with asyncio.timeout(TIMEOUT):
+        while len(psutil.Process(parent.pid).children()) != 2:
+            assert await ask(port) == (domain, first)
+        while len(psutil.Process(parent.pid).children()) != 1:
+            assert await ask(port) == (domain, first)
+    parent.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
+
+
+async def test_a_killed_parent_takes_its_children_along(
+    parent: subprocess.Popen[bytes], port: int
+) -> None:
+    _, pid = await ask_first(port)
+    child = psutil.Process(pid)
+    parent.kill()
+    await asyncio.to_thread(child.wait, TIMEOUT)
+
+
+def test_several_gateways_share_a_port(port: int) -> None:
+    with bound("127.0.0.1", port), bound("127.0.0.1", port):
+        pass
