@@ -82,6 +82,10 @@ class Registry:
         """Return whether an old version of that event type may be another event today."""
         return event_type in self._upcast_names
 
+    def has_upcaster(self, event_type: str, version: int) -> bool:
+        """Return whether events of that type and version are brought to the next one."""
+        return (event_type, version) in self._upcasters
+
     def stored_as(self, events: Iterable[type[Event]]) -> list[str]:
         """Return the event types of the log that may be one of these events today."""
         return sorted({each.__rayfold__.name for each in events} | self._upcast_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ import httpx
 
 from tests.hosts.host import Host, HostProcess
 from tests.hosts.network import Network
-from tests.hosts.servers import RAY, start_eventstore, start_postgres, start_ray
+from tests.hosts.servers import RAY, start_eventstore, start_postgres, start_ray, start_redis
 
 PORT = 8000
 TOKEN = "operator-of-the-tests-0123456789"
@@ -46,7 +46,7 @@ class Cluster:
         self.gateways: list[Host] = []
         self.eventstore, _ = start_eventstore(self.head)
         self.postgres, _ = start_postgres(self.head)
-        self.ray = start_ray(self.head, self.head)
+        self.ray = start_ray(self.head, self.head, start_redis(self.head))
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: start_ray(host, self.head), self.hosts[1:]))
 
@@ -64,6 +64,27 @@ class Cluster:
         process.until_said("ready ")
         self.gateways = [host]
         return process
+
+    def run(self, controllers: Sequence[Host], gateways: Sequence[Host]) -> None:
+        """Start controllers and gateways, each again whenever it ends or its host boots.
+
+        Return once every gateway serves.
+        """
+        stores = ("--eventstore", self.eventstore, "--postgres", self.postgres)
+        common = ("--ray-address", self.ray, *stores)
+        for host in controllers:
+            host.environment |= PARTS
+            self._enable(host, "controller", *common)
+        for host in gateways:
+            listening = ("--host", host.address, "--port", str(PORT))
+            self._enable(host, "gateway", *listening, *common)
+        for host in gateways:
+            host.services["gateway"].until_said("ready ")
+        self.gateways = list(gateways)
+
+    def _enable(self, host: Host, command: str, *options: str) -> None:
+        cli = (sys.executable, "-c", "from deploy.cli import main; main()")
+        host.enable(command, *cli, command, *options, "--data", str(host.folder / command))
 
     def url(self, host: Host) -> str:
         """Return the URL of the gateway on a host."""

@@ -38,7 +38,9 @@ class Host:
         self._network = network
         self._number = number
         self._namespaces: Namespaces | None = None
-        self._services: dict[str, Callable[[], HostProcess]] = {}
+        self._enabled: dict[str, Callable[[], HostProcess]] = {}
+        self.services: dict[str, HostProcess] = {}
+        """Of those that are started at each boot: since the last one."""
 
     @property
     def address(self) -> str:
@@ -57,8 +59,8 @@ class Host:
         assert self._namespaces is None
         self._namespaces = Namespaces(self.name, self.folder / "ray")
         self._network.plug(self._number, self._namespaces)
-        for start in self._services.values():
-            start()
+        for name, start in self._enabled.items():
+            self.services[name] = start()
 
     def kill(self) -> None:
         """SIGKILL to all its processes: the kernel still says goodbye to their connections."""
@@ -94,8 +96,9 @@ class Host:
     def enable(self, name: str, *command: str, **environment: str) -> HostProcess:
         """Start a program now and at each boot, and again whenever it ends."""
         supervisor = (sys.executable, "-I", "-S", service.__file__)
-        self._services[name] = lambda: self.start(name, *supervisor, *command, **environment)
-        return self._services[name]()
+        self._enabled[name] = lambda: self.start(name, *supervisor, *command, **environment)
+        self.services[name] = self._enabled[name]()
+        return self.services[name]
 
     def run(self, name: str, *command: str, **environment: str) -> str:
         """Run a program to its end; return what it printed."""

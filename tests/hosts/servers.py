@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.hosts.host import Host, HostProcess
 STORE_PORT = 2113
 POSTGRES_PORT = 5432
 GCS_PORT = 6379
+REDIS_PORT = 6380
 
 OBJECT_STORE = 100_000_000
 """Bytes of a raylet's; what passes there in tests is small."""
@@ -54,13 +56,38 @@ def start_postgres(host: Host) -> tuple[str, HostProcess]:
     return f"postgresql://postgres@{host.address}:{POSTGRES_PORT}/postgres", process
 
 
-def start_ray(host: Host, head: Host) -> str:
-    """Start a raylet, and a GCS with a disk where the host is the head; return its address."""
+def start_redis(host: Host) -> str | None:
+    """Start what a GCS keeps its state in; return its address, None where none is installed."""
+    if (program := shutil.which("redis-server") or shutil.which("valkey-server")) is None:
+        return None
+    data = host.folder / "redis"
+    data.mkdir()
+    options = {
+        "bind": host.address,
+        "port": str(REDIS_PORT),
+        "dir": str(data),
+        "appendonly": "yes",
+        "protected-mode": "no",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    host.enable("redis", program, *words).until_said("Ready to accept connections")
+    return f"{host.address}:{REDIS_PORT}"
+
+
+def start_ray(host: Host, head: Host, redis: str | None = None) -> str:
+    """Start a raylet, and a GCS where the host is the head; return its address.
+
+    What the GCS knows outlives it: in Redis, as in production, or without one on its disk.
+    """
     gcs = f"{head.address}:{GCS_PORT}"
     role, environment = (f"--address={gcs}",), RAY
     if host is head:
         role = ("--head", f"--port={GCS_PORT}", "--include-dashboard=false")
-        storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(host.folder / "gcs")}
+        storage = (
+            {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(host.folder / "gcs")}
+            if redis is None
+            else {"RAY_REDIS_ADDRESS": redis}
+        )
         environment = {**RAY, **storage, **SILENCE}
     host.enable(
         "ray",

