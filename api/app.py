@@ -23,6 +23,7 @@ from api.openapi.routes import openapi_handlers
 from api.operators.health import Health
 from api.operators.metrics import Metrics
 from api.operators.processes import NoProcesses, Processes, ProcessRoutes
+from api.operators.publications import NoPublications, PublicationRoutes, Publications
 from api.operators.routes import Operations, OperatorRoutes
 from api.queries.history import Histories, HistoryRoutes
 from api.queries.live import live_handlers
@@ -52,6 +53,7 @@ def create_app(
     *,
     processes: Processes | None = None,
     schedules: Schedules | None = None,
+    publications: Publications | None = None,
     tokens: Collection[Token] = (),
     signed: SignedTokens | None = None,
     rates: Rates | None = None,
@@ -83,6 +85,7 @@ def create_app(
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics).handlers(endpoint),
         *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
+        *PublicationRoutes(publications or NoPublications()).handlers(endpoint),
         *openapi_handlers(registry, endpoint, secured=not principals.open),
     ]
     app = Litestar(

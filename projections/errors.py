@@ -51,6 +51,10 @@ class UnknownTarget(ProjectionError):
     """There is nothing of that name to scale, or not so many of it."""
 
 
+class NoSuchPublication(ProjectionError):
+    """No publication of that name runs, or nothing of it is parked under that key."""
+
+
 class Fenced(ProjectionError):
     """Another projector has moved the checkpoint: this one must not write."""
 

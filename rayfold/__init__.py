@@ -14,6 +14,7 @@ from rayfold.errors import (
 )
 from rayfold.failure import OnPoison
 from rayfold.folds import on, starts
+from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
 from rayfold.process import (
@@ -26,7 +27,9 @@ from rayfold.process import (
     on_rejected,
     on_timeout,
 )
+from rayfold.publication import Publication, PublicationDefinition
 from rayfold.query import PageQuery, Query, QueryDefinition, ViewQueryDefinition, view_query_of
+from rayfold.reactor import Attempt, Reactor, ReactorDefinition
 from rayfold.receipt import Receipt
 from rayfold.recorded import RecordedEvent
 from rayfold.registry import Registry
@@ -42,6 +45,7 @@ __all__ = [
     "NOW",
     "Aborted",
     "Aggregate",
+    "Attempt",
     "Cents",
     "Command",
     "CommandDefinition",
@@ -54,6 +58,8 @@ __all__ = [
     "EndlessProcess",
     "Event",
     "EventDefinition",
+    "IntegrationEvent",
+    "IntegrationEventDefinition",
     "Message",
     "NotFound",
     "Now",
@@ -62,10 +68,14 @@ __all__ = [
     "Placement",
     "ProcessDefinition",
     "ProcessManager",
+    "Publication",
+    "PublicationDefinition",
     "Publish",
     "Query",
     "QueryDefinition",
     "RayfoldError",
+    "Reactor",
+    "ReactorDefinition",
     "Receipt",
     "RecordedEvent",
     "Refused",

@@ -75,8 +75,13 @@ def folds_of(cls: type) -> list[tuple[str, Fold]]:
     ]
 
 
-def mistakes_of_folds(cls: type) -> list[str]:
-    """Return what is wrong with the members that `on` and `starts` have marked."""
+def mistakes_of_folds(
+    cls: type, nothing: str | None = "write `return None` where it deletes the row"
+) -> list[str]:
+    """Return what is wrong with the members that `on` and `starts` have marked.
+
+    `nothing` is what to do where a function returns nothing; None: that is no mistake.
+    """
     found = []
     first: dict[type[Event], str] = {}
     for member, fold in folds_of(cls):
@@ -87,8 +92,8 @@ def mistakes_of_folds(cls: type) -> list[str]:
         other = first.setdefault(event, member)
         if other != member:
             found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
-        if returns_nothing(fold.apply):
-            found.append(f"{where} returns nothing: write `return None` where it deletes the row")
+        if nothing is not None and returns_nothing(fold.apply):
+            found.append(f"{where} returns nothing: {nothing}")
     return found
 
 

@@ -175,11 +175,13 @@ class EventDefinition:
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, PASCAL, "PascalCase, like 'LineAdded'")
-        if self.version < 1:
-            found.append(
-                f"{self.model.__qualname__}: a schema version starts at 1, not {self.version}"
-            )
-        return found + mistakes_of_fields(self.model)
+        return found + self.mistakes_of_version() + mistakes_of_fields(self.model)
+
+    def mistakes_of_version(self) -> list[str]:
+        """Return what is wrong with the version."""
+        if self.version >= 1:
+            return []
+        return [f"{self.model.__qualname__}: a schema version starts at 1, not {self.version}"]
 
 
 class Event(Message):

@@ -13,9 +13,12 @@ from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
+from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition
 from rayfold.process import ProcessDefinition, ProcessManager
+from rayfold.publication import Publication, PublicationDefinition
 from rayfold.query import Query, QueryDefinition
+from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection
 from rayfold.sql_query import SqlQueryDefinition
@@ -30,8 +33,9 @@ class Registry:
 
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
-    SQL), `queries`, `processes`; `routes` is a list; `owner` gives the aggregate of a command type.
-    Commands, events, views, queries and process managers are there as their definitions.
+    SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`; `routes` is a
+    list; `owner` gives the aggregate of a command type. All but aggregates and projections are
+    there as their definitions.
     """
 
     def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
@@ -47,6 +51,9 @@ class Registry:
         self.projections: dict[str, type[SqlProjection]] = {}
         self.queries: dict[str, QueryDefinition] = {}
         self.processes: dict[str, ProcessDefinition] = {}
+        self.publications: dict[str, PublicationDefinition] = {}
+        self.integration_events: dict[str, IntegrationEventDefinition] = {}
+        self.reactors: dict[str, ReactorDefinition] = {}
         self.owner: dict[type[Command], AggregateType] = {}
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
@@ -58,6 +65,8 @@ class Registry:
             self._add_messages(aggregate)
         self._check_events_of_views()
         self._check_processes()
+        self._check_publications()
+        self._check_reactors()
         self._check_queries()
         self._check_routes()
         self._check_upcasters()
@@ -163,6 +172,10 @@ class Registry:
             self._declare(self.queries, member.__rayfold__, "query")
         elif issubclass(member, ProcessManager):
             self._declare(self.processes, member.__rayfold__, "process manager")
+        elif issubclass(member, Publication):
+            self._declare(self.publications, member.__rayfold__, "publication")
+        elif issubclass(member, Reactor):
+            self._declare(self.reactors, member.__rayfold__, "reactor")
 
     def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
         mistakes = definition.mistakes()
@@ -222,6 +235,46 @@ class Registry:
                 for command in process.rejections
                 if issubclass(command, Command) and command not in self.owner
             ]
+
+    def _check_publications(self) -> None:
+        declared = {each.model for each in self.events.values()}
+        self._mistakes += [
+            f"{event.__qualname__} is an integration event: {aggregate.__qualname__} yields facts"
+            for aggregate in self.aggregates.values()
+            for event in aggregate.events
+            if issubclass(event, IntegrationEvent)
+        ]
+        for publication in self.publications.values():
+            name = publication.model.__qualname__
+            self._mistakes += [
+                f"{name} is for {event.__qualname__}, which no aggregate yields"
+                for event in publication.handlers
+                if isinstance(event, type) and event not in declared
+            ]
+            if not publication.handlers and not self.processes:
+                self._mistakes.append(f"{name}: nothing is ever published; mark a handler with @on")
+            for carried in publication.carries:
+                definition = carried.__rayfold__
+                if self.integration_events.get(definition.name) is not definition:
+                    self._mistakes += definition.mistakes()
+                self._register(
+                    self.integration_events, definition.name, definition, "integration event"
+                )
+
+    def _check_reactors(self) -> None:
+        declared = {each.model for each in self.events.values()}
+        for reactor in self.reactors.values():
+            self._mistakes += [
+                f"{reactor.model.__qualname__} is for {event.__qualname__}, which no aggregate "
+                "yields"
+                for event in reactor.handlers
+                if isinstance(event, type) and event not in declared
+            ]
+        # Operators find what is parked by the name of a view, a projection or a reactor.
+        self._mistakes += [
+            f"both a reactor and a view or projection are named {name!r}"
+            for name in self.reactors.keys() & (self.views.keys() | self.projections.keys())
+        ]
 
     def _check_queries(self) -> None:
         known: set[type] = {view.model for view in self.views.values()}

@@ -13,7 +13,17 @@ _PARAMETER = re.compile(r"{([^{}/]+)}")
 _PATH = re.compile(r"(/([A-Za-z0-9._~-]+|{[A-Za-z][A-Za-z0-9_]*}))+\Z")
 
 OUR_PATHS = (
-    *("commands", "queries", "processes", "health", "metrics", "schema", "docs", "console"),
+    *(
+        "commands",
+        "queries",
+        "processes",
+        "publications",
+        "health",
+        "metrics",
+        "schema",
+        "docs",
+        "console",
+    ),
     "operators",
 )
 """First segments of the paths that the gateway has for itself."""

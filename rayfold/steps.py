@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from rayfold.messages import Command, Event
+from rayfold.integration_event import IntegrationEvent
+from rayfold.messages import Command
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,15 @@ class Unschedule:
 
 @dataclass(frozen=True)
 class Publish:
-    """Tell the world outside; an integration event is no fact of an aggregate's."""
+    """Tell others, by each `Publication` that carries such integration events."""
 
-    integration_event: Event
+    integration_event: IntegrationEvent
 
     def __post_init__(self) -> None:
-        if not isinstance(self.integration_event, Event):
-            raise TypeError(f"a process publishes events, not {self.integration_event!r}")
+        if not isinstance(self.integration_event, IntegrationEvent):
+            raise TypeError(
+                f"a process publishes integration events, not {self.integration_event!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, Refused
+from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
 from rayfold.messages import Command, Event
 from rayfold.process import ProcessDefinition, ProcessManager
@@ -34,7 +35,7 @@ class Story:
         """Raise `DomainError` where a part is declared wrongly."""
         self.now = now
         self.events: list[Event] = []
-        self.published: list[Event] = []
+        self.published: list[IntegrationEvent] = []
         self.refusals: list[tuple[Command, Refused]] = []
         self._aggregates: dict[type[Command], type[Aggregate[Any, Any, Any]]] = {}
         self._processes: list[ProcessDefinition] = []

@@ -11,15 +11,26 @@ from typing import Any, overload
 
 from rayfold.aggregate import Aggregate
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
+from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command, Event
 from rayfold.process import Aborted, Happened, ProcessDefinition, ProcessManager
 from rayfold.process_instance import stamped
+from rayfold.publication import Publication
 from rayfold.recorded import RecordedEvent
 from rayfold.steps import Complete, Send, Step
 from rayfold.story import Story
 from rayfold.view import VersionedRow, View
 
-__all__ = ["Decision", "Given", "GivenProcess", "Reaction", "Story", "given", "rows_of"]
+__all__ = [
+    "Decision",
+    "Given",
+    "GivenProcess",
+    "Reaction",
+    "Story",
+    "given",
+    "published",
+    "rows_of",
+]
 
 
 class Decision:
@@ -158,3 +169,11 @@ def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
             else:
                 rows[change.key] = row
     return {keys[text]: versioned.row for text, versioned in rows.items()}
+
+
+def published(publication: type[Publication[Any]], *events: Event) -> list[IntegrationEvent]:
+    """Return what others are told by the publication if these events happen."""
+    definition = publication.__rayfold__
+    if mistakes := definition.mistakes():
+        raise DomainError(*mistakes)
+    return [each for event in events for each in definition.derive(event)]

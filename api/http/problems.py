@@ -32,6 +32,7 @@ from api.http.reply import Reply
 from projections.errors import (
     BadCursor,
     BadQuery,
+    NoSuchPublication,
     NoSuchStore,
     PostgresUnavailable,
     ProjectionError,
@@ -158,6 +159,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     QueryFailed: lambda e: _query_failed(e),
     BadCursor: lambda e: Problem(400, "bad-cursor", str(e)),
     NoSuchStore: lambda e: Problem(400, "no-such-store", str(e)),
+    NoSuchPublication: lambda e: Problem(404, "not-found", str(e)),
     UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
     PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
     ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),

@@ -181,6 +181,48 @@ class ScheduleList(Struct):
     total: int
 
 
+class ParkedKey(Struct):
+    """What a receiver has not taken; `key` is empty where all of the stream waits."""
+
+    publication: str
+    key: str
+    stream: str
+    revision: int
+    position: int
+    error: str
+    since: datetime
+
+
+class Publication(Struct):
+    """What others are told."""
+
+    publication: str
+    carries: Annotated[list[str], Meta(description="Types of its CloudEvents")]
+    target: str | None
+    status: Literal["running", "failing", "parked", "not ready", "not configured"]
+    position: int | None
+    lag: int | None
+    published: Annotated[int | None, Meta(description="Since its actor started")]
+    error: str | None
+    parked: list[ParkedKey]
+
+
+class PublicationList(Struct):
+    """Every publication of the domain."""
+
+    publications: list[Publication]
+
+
+class Republished(Struct):
+    """What became of what was parked, or of what lay in the range."""
+
+    publication: str
+    released: int | UnsetType = UNSET
+    parked: int | UnsetType = UNSET
+    published: int | UnsetType = UNSET
+    failed_keys: int | UnsetType = UNSET
+
+
 class Difference(Struct):
     """A row of a store that is not what the log says."""
 
@@ -263,6 +305,8 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     Process,
     ProcessList,
     ScheduleList,
+    PublicationList,
+    Republished,
     CommandStatus,
     Health,
     StackStatus,

@@ -177,6 +177,16 @@ class GatewayPaths:
             paths[f"/operators/processes/{order}"] = does(
                 f"{order}-process", summary, takes, "ProcessOrder", refusals=(404, 409)
             )
+        paths["/publications"] = asks(
+            "list-publications", "What others are told, and what is parked", "PublicationList"
+        )
+        paths["/operators/publications/replay"] = does(
+            "replay-publication",
+            "Deliver what is parked, or what lies in a range, again",
+            "Republish",
+            "Republished",
+            refusals=(404,),
+        )
         metrics = content("Prometheus' text format", {"text/plain": TEXT})
         paths["/metrics"] = PathItem(
             get=Operation(

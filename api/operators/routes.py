@@ -17,6 +17,7 @@ from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
 from api.operators.metrics import Metrics
 from api.operators.processes import ProcessAbort, ProcessOrder
+from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
 
 
@@ -102,7 +103,10 @@ class Delete(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
-    """How many parts there are of `write`, `memory`, `postgres`, `memory:VIEW`, `postgres:VIEW`."""
+    """How many parts there are of `write`, `memory`, `postgres`, or of one.
+
+    One view's are `memory:VIEW` and `postgres:VIEW`; then `process:NAME`, `reactor:NAME`.
+    """
 
     target: str
     n: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 64})]
@@ -116,6 +120,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     Delete,
     ProcessOrder,
     ProcessAbort,
+    Republish,
 )
 """The bodies that operators send."""
 

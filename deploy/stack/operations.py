@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
+    from projections.outbound_side import OutboundSide
     from projections.read_side import ReadSide
 
 
@@ -27,6 +28,7 @@ class StackOperations:
         writes: WriteSide,
         reads: ReadSide,
         processes: ProcessSide,
+        outbound: OutboundSide,
         servers: Sequence[Server],
         note: Callable[[str, int], Awaitable[None]],
     ) -> None:
@@ -34,6 +36,7 @@ class StackOperations:
         self._note = note
         self._writes = writes
         self._processes = processes
+        self._outbound = outbound
         self._reads = reads
         self._servers = servers
 
@@ -44,6 +47,7 @@ class StackOperations:
             *await self._writes.status(),
             *await self._processes.status(),
             *self._reads.monitor.status(),
+            *self._outbound.status(),
             *servers,
         ]
 
@@ -53,6 +57,8 @@ class StackOperations:
             await self._writes.scale(count)
         elif target.partition(":")[0] == "process":
             await self._processes.scale(target, count)
+        elif target.startswith("reactor:"):
+            await self._outbound.reactors.scale(target.partition(":")[2], count)
         else:
             await self._reads.scaling.scale(target, count)
         await self._note(target, count)
@@ -75,7 +81,7 @@ class StackOperations:
 
     async def parked(self) -> list[dict[str, Any]]:
         """See `Operations.parked`."""
-        return await self._reads.parked_events.parked()
+        return [*await self._reads.parked_events.parked(), *await self._outbound.reactors.parked()]
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """See `Operations.parked_event`."""
@@ -83,6 +89,8 @@ class StackOperations:
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.replay`."""
+        if self._outbound.reactors.has(view):
+            return await self._outbound.reactors.replay(view, key)
         return await self._reads.parked_events.replay(view, key)
 
     async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
@@ -92,4 +100,6 @@ class StackOperations:
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""
+        if self._outbound.reactors.has(view):
+            return await self._outbound.reactors.discard(view, key)
         return await self._reads.parked_events.discard(view, key)

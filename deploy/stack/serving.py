@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
-from deploy.stack import folder, listening, ray_runtime, wanted
+from deploy.stack import folder, listening, publishing, ray_runtime, wanted
 from deploy.stack.access import access_of
 from deploy.stack.display import Display
 from deploy.stack.local_ray import LocalRay
@@ -29,7 +29,9 @@ from rayfold.runtime.garbage_collection import collect_rarely
 if TYPE_CHECKING:
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
+    from projections.outbound_side import OutboundSide
     from projections.read_side import ReadSide
+    from projections.settings import ReadSettings
 
 log = logging.getLogger(__name__)
 
@@ -95,12 +97,14 @@ async def run(
             processes = await _processes(
                 settings, owned, registry, eventstore, postgres, placing, writes, parts
             )
+            read_settings = _read_settings(settings, owned, eventstore, postgres, placing)
+            outbound = await _outbound_side(settings, registry, read_settings, parts)
         except RayfoldError as error:
             raise StartError(str(error)) from error
     servers: list[Server] = [store, database]
     local = LocalRay(data, start_ray)
     servers.append(local)
-    keep_going(local.watch([writes, reads, processes], take_signals), parts)
+    keep_going(local.watch([writes, reads, processes, outbound], take_signals), parts)
     await _serve(
         settings,
         registry,
@@ -108,7 +112,10 @@ async def run(
         writes,
         reads,
         processes,
-        StackOperations(writes, reads, processes, servers, partial(wanted.note, postgres)),
+        outbound,
+        StackOperations(
+            writes, reads, processes, outbound, servers, partial(wanted.note, postgres)
+        ),
         stop,
     )
 
@@ -153,27 +160,47 @@ async def _read_side(
     display: Display,
 ) -> ReadSide:
     from projections.read_side import ReadSide
-    from projections.settings import ReadSettings
 
     with display.part("read side"):
         side = await ReadSide.start(
-            registry,
-            ReadSettings(
-                settings.domain,
-                eventstore,
-                postgres,
-                memory_replicas=settings.memory_replicas,
-                postgres_reads=settings.postgres_reads,
-                postgres_partitions=settings.postgres_partitions,
-                autoscale=settings.autoscale,
-                wanted=owned.wanted,
-                namespace=settings.stack,
-                stack_id=owned.stack_id,
-                placing=placing,
-            ),
+            registry, _read_settings(settings, owned, eventstore, postgres, placing)
         )
         parts.push_async_callback(side.stop)
         return side
+
+
+def _read_settings(
+    settings: Settings, owned: Owned, eventstore: str, postgres: str, placing: Nodes
+) -> ReadSettings:
+    from projections.settings import ReadSettings
+
+    return ReadSettings(
+        settings.domain,
+        eventstore,
+        postgres,
+        memory_replicas=settings.memory_replicas,
+        postgres_reads=settings.postgres_reads,
+        postgres_partitions=settings.postgres_partitions,
+        autoscale=settings.autoscale,
+        wanted=owned.wanted,
+        namespace=settings.stack,
+        stack_id=owned.stack_id,
+        placing=placing,
+    )
+
+
+async def _outbound_side(
+    settings: Settings,
+    registry: Registry,
+    read_settings: ReadSettings,
+    parts: AsyncExitStack,
+) -> OutboundSide:
+    from projections.outbound_side import OutboundSide
+
+    side = OutboundSide(registry, read_settings, publishing.configured(settings))
+    parts.push_async_callback(side.stop)  # after a failed start too
+    await side.start()
+    return side
 
 
 async def _processes(
@@ -214,6 +241,7 @@ async def _serve(
     writes: WriteSide,
     reads: ReadSide,
     processes: ProcessSide,
+    outbound: OutboundSide,
     operations: StackOperations,
     stop: asyncio.Event,
 ) -> None:
@@ -228,6 +256,7 @@ async def _serve(
         operations,
         processes=processes,
         schedules=processes.schedules_of_gateway,
+        publications=outbound.publications,
         **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)

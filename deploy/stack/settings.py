@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from deploy.errors import StartError
+from deploy.stack.publication_settings import PublicationSettings
 from rayfold.declarations import PERMISSION
 
 REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
@@ -102,6 +103,10 @@ class Settings(BaseSettings):
     runtime_env: dict[str, Any] = {}
     """Ray's, for all parts: `{"working_dir": "."}` or `{"py_modules": ["shop"]}` bring a domain to
     nodes that do not have it."""
+    publications: dict[str, PublicationSettings] = {}
+    """By the name of a publication of the domain: where it goes. Without that it does not run."""
+    source: str = ""
+    """The `source` of CloudEvents, a URI; `/STACK` without it."""
     tokens: dict[str, TokenSettings] = {}
     """By the name of their bearer, which is the principal on events. Without any, everybody may
     call who reaches the gateway, which then listens on loopback alone."""

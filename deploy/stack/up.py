@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from deploy.errors import StartError
-from deploy.stack import descendants, folder, listening
+from deploy.stack import descendants, folder, listening, publishing
 from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
@@ -29,6 +29,7 @@ async def up(settings: Settings) -> int:
     take_signals(stop)
     os.umask(0o077)  # events, rows and tokens are for their owner alone
     registry = _registry(settings.domain)
+    publishing.check(settings, registry)
     with folder.locked(settings.data) as data:
         listening.check(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:

@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 
 import grpc
 from kurrentdbclient.events import RecordedEvent
-from kurrentdbclient.exceptions import KurrentDBClientError, NotFoundError, ProgrammingError
+from kurrentdbclient.exceptions import (
+    AlreadyExistsError,
+    KurrentDBClientError,
+    NotFoundError,
+    ProgrammingError,
+)
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.connection import AsyncClient, for_leader, refused
@@ -48,9 +53,9 @@ class Delivery(NamedTuple):
 class Deliveries:
     """What one consumer of a group is given."""
 
-    def __init__(self, subscription: Any) -> None:
+    def __init__(self, subscription: Any, in_hand: int) -> None:
         self._subscription = subscription
-        self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(IN_HAND)
+        self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(in_hand)
 
     async def pump(self) -> None:
         """Take in what the server sends, until it ends."""
@@ -137,9 +142,66 @@ class PersistentSubscriptions:
         except _FAILURES as error:
             raise refused(self._uri, error) from error
 
+    async def create_by_types(
+        self, group: str, event_types: Sequence[str], after: int, message_timeout: float
+    ) -> None:
+        """Create a group that is given events of these types after position `after`; keep one.
+
+        Each goes to any consumer, which has `message_timeout` seconds for it.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        client = self._connected()
+        start: dict[str, int] = {"commit_position": after} if after else {}
+        try:
+            with suppress(AlreadyExistsError):
+                await client.create_subscription_to_all(
+                    group,
+                    filter_include=tuple(f"^{re.escape(each)}$" for each in event_types),
+                    consumer_strategy="RoundRobin",
+                    message_timeout=message_timeout,
+                    max_retry_count=MOST_RETRIES,
+                    min_checkpoint_count=1,
+                    max_checkpoint_count=100,
+                    checkpoint_after=1.0,
+                    max_subscriber_count=1000,
+                    **start,  # type: ignore[call-overload]
+                )
+        except _FAILURES as error:
+            raise refused(self._uri, error) from error
+
+    async def exists(self, group: str) -> bool:
+        """Return whether there is a group of that name.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        try:
+            await self._connected().get_subscription_info(group)
+        except NotFoundError:
+            return False
+        except _FAILURES as error:
+            raise refused(self._uri, error) from error
+        return True
+
+    async def delete(self, group: str) -> None:
+        """Delete a group; none of that name is no mistake.
+
+        Raises:
+            StoreUnavailable: no answer; it may have been deleted.
+        """
+        try:
+            with suppress(NotFoundError):
+                await self._connected().delete_subscription(group)
+        except _FAILURES as error:
+            raise refused(self._uri, error) from error
+
     @asynccontextmanager
-    async def join(self, group: str) -> AsyncIterator[Deliveries]:
+    async def join(self, group: str, in_hand: int = IN_HAND) -> AsyncIterator[Deliveries]:
         """Consume with the others; on leaving, what is still in hand goes to them.
+
+        At most `in_hand` events are with this consumer at a time.
 
         Raises:
             StoreUnavailable: no answer, or no such group.
@@ -148,13 +210,13 @@ class PersistentSubscriptions:
         try:
             subscription = await client.read_subscription_to_all(
                 group,
-                event_buffer_size=IN_HAND,
-                max_ack_batch_size=IN_HAND,
+                event_buffer_size=in_hand,
+                max_ack_batch_size=in_hand,
                 max_ack_delay=ACK_DELAY,
             )
         except _FAILURES as error:
             raise refused(self._uri, error) from error
-        deliveries = Deliveries(subscription)
+        deliveries = Deliveries(subscription, in_hand)
         pump = asyncio.create_task(deliveries.pump())
         try:
             yield deliveries
@@ -175,8 +237,20 @@ class PersistentSubscriptions:
             info = await self._connected().get_subscription_info(group)
         except _FAILURES as error:
             raise refused(self._uri, error) from error
-        found = re.match(r"C:(\d+)", info.last_checkpointed_event_position or "")
-        return int(found[1]) if found else 0
+        return _commit_position(info.last_checkpointed_event_position)
+
+    async def behind(self, group: str) -> int:
+        """Return how many positions the group is behind the last event that it knows of.
+
+        Raises:
+            StoreUnavailable: no answer, or no such group.
+        """
+        try:
+            info = await self._connected().get_subscription_info(group)
+        except _FAILURES as error:
+            raise refused(self._uri, error) from error
+        known = _commit_position(info.last_known_event_position)
+        return max(known - _commit_position(info.last_checkpointed_event_position), 0)
 
     async def close(self) -> None:
         """Leave all groups and close the connection."""
@@ -189,3 +263,8 @@ class PersistentSubscriptions:
         if self._client is None:
             self._client = AsyncClient(self._uri)
         return self._client
+
+
+def _commit_position(text: str | None) -> int:
+    found = re.match(r"C:(\d+)", text or "")
+    return int(found[1]) if found else 0

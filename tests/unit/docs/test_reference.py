@@ -39,7 +39,15 @@ def test_every_command_and_option_is_in_the_reference() -> None:
 def test_every_path_of_the_gateway_is_in_the_reference() -> None:
     page = (REFERENCE / "http.md").read_text()
     told = set(re.findall(r"^\| `(?:GET|POST) (/[^`]*)`", page, re.MULTILINE))
-    ours = ("/commands", "/queries", "/health", "/metrics", "/operators", "/processes")
+    ours = (
+        "/commands",
+        "/queries",
+        "/health",
+        "/metrics",
+        "/operators",
+        "/processes",
+        "/publications",
+    )
     described = {
         path for path in openapi(Registry.load("domain"))["paths"] if path.startswith(ours)
     }

@@ -88,6 +88,30 @@ Various.refused is marked for Progress, which is no command
 Various.late is marked for the timeout '': name it
 NobodyYields has no field 'colour', the key of Various: give its handler key=…
 Various sees NobodyYields, which no aggregate yields
+Told is an integration event: Thing yields facts
+Yelled needs name="…" in kebab-case, with dots at most, like 'shop.order-shipped'; got 'Yelled'
+Yelled: a schema version starts at 1, not 0
+Yelled.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+Untold needs name="…" in kebab-case, like 'order-news'; it has none
+Untold must derive from Publication[IntegrationEvents]
+Untold needs key="…", the field of what it carries that orders it
+Untold.versioned returns nothing: give the integration events, or None
+Told has no field 'colour', the key of Twofold
+Yelled.colour cannot be a key: no scalar
+Twofold begins no rows, and has one key: use plain @on
+Twofold is for NobodyYields, which no aggregate yields
+two declarations of the publication 'news': tests.unit.rayfold.mistaken.publications.Twofold and \
+tests.unit.rayfold.mistaken.publications.TwofoldAgain
+two declarations of the integration event 'told': tests.unit.rayfold.mistaken.things.Told \
+and tests.unit.rayfold.mistaken.publications.ToldAgain
+Idle needs name="…" in kebab-case, like 'receipts'; got 'Idle'
+Idle: attempts is 1 or more, not 0
+Idle: timeout is more than 0 and at most 600 seconds
+Idle handles no event: mark its methods with @on
+Waits.versioned must be `async def`
+Waits.versioned takes (self, event, attempt)
+Waits is for NobodyYields, which no aggregate yields
+both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
 """.strip().split("\n")

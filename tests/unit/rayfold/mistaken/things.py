@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from rayfold import Aggregate, Command, Event, Message, Route, upcaster
+from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Route, upcaster
 
 
 class NotKebab(Command, name="NotKebab"):
@@ -63,6 +63,10 @@ class VersionZero(Event, name="VersionZero", version=0):
     thing_id: str
 
 
+class Told(IntegrationEvent, name="told"):
+    thing_id: str
+
+
 class State(Message):
     label: str = ""
 
@@ -71,7 +75,7 @@ class Thing(
     Aggregate[
         State,
         NotKebab | LacksId | ListId | Twice | TwiceAgain,
-        lower | NoZone | Uncallable | LookAlike | LeftOut | Versioned | VersionZero,
+        lower | NoZone | Uncallable | LookAlike | LeftOut | Versioned | VersionZero | Told,
     ],
     category="two-words",
     id_field="thing_id",

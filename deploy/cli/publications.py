@@ -1,0 +1,58 @@
+"""`rayfold publications`: what others are told, and what they have not taken."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from deploy.cli.asking import Data, Json, Url, ask
+
+app = typer.Typer(help="Publications: what others are told.")
+
+
+@app.command("list")
+def publications_list(data: Data = None, url: Url = None, as_json: Json = False) -> None:
+    """List the publications, where each is, and the keys that are parked."""
+    found = ask(data, url, "/publications")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for each in found["publications"]:
+        about = [each["target"], f"lag {each['lag']}" if each["lag"] is not None else None]
+        line = [each["publication"], each["status"], *about, each["error"]]
+        typer.echo(" ".join(str(word) for word in line if word))
+        for parked in each["parked"]:
+            place = f"{parked['stream']} revision {parked['revision']}"
+            typer.echo(f"  {parked['key'] or 'the whole stream'} is parked at {place}")
+            typer.echo(f"    since {parked['since']}: {parked['error']}")
+    parked_keys = sum(len(each["parked"]) for each in found["publications"])
+    typer.echo(f"{parked_keys} parked")
+
+
+@app.command("replay")
+def publications_replay(
+    publication: str,
+    key: Annotated[str | None, typer.Option(help="This key alone; or the stream.")] = None,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Publish again what comes after that position.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option(min=0, help="Publish again what is up to that position.")
+    ] = None,
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """Deliver what is parked; with a range what lies in it, again. Exits 1 if not all is taken."""
+    body: dict[str, Any] = {"publication": publication}
+    given = {"key": key, "after": after, "until": until}
+    body |= {name: value for name, value in given.items() if value is not None}
+    counts = ask(data, url, "/operators/publications/replay", body)
+    if "released" in counts:
+        typer.echo(f"{publication}: {counts['released']} keys go on, {counts['parked']} are parked")
+    else:
+        failed = counts["failed_keys"]
+        typer.echo(f"{publication}: {counts['published']} published again, {failed} keys failed")
+    if counts.get("parked") or counts.get("failed_keys"):
+        raise typer.Exit(1)

@@ -1,0 +1,96 @@
+"""Where publications go, as it is set; what does not fit is told in a sentence."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+_PRINTABLE = re.compile(r"[!-~]+")
+
+
+class PublicationSettings(BaseModel):
+    """Where a publication goes: to a webhook (`url`, `secret`), or to NATS (`nats`, `subject`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    """Of a webhook, with https; http only with `private_addresses`."""
+    secret: SecretStr | None = None
+    """That signs what is posted: `whsec_` and 24 to 64 bytes in base64."""
+    previous_secret: SecretStr | None = None
+    """Signs beside it, while the receiver takes over the new one."""
+    private_addresses: bool = False
+    """Whether the webhook may be where strangers do not reach: on loopback or in our network."""
+    nats: list[SecretStr] = []
+    """Servers: `nats://host:4222`, or `tls://`; with `user:password@` where they ask for it."""
+    subject: str | None = None
+    """What the subjects begin with: events go to `SUBJECT.<name of the integration event>`."""
+    credentials: Path | None = None
+    """A NATS credentials file; it must be on the node that publishes."""
+    timeout: float = Field(default=15.0, gt=0, le=300)
+    """Seconds for one attempt."""
+    connections: int = Field(default=16, ge=1, le=1000)
+    """Events that are on their way at a time, each of another key."""
+    park_after: float = Field(default=300.0, gt=0)
+    """Seconds from the first failure of an event until its key is parked."""
+    retry_parked: float = Field(default=300.0, gt=0)
+    """Seconds until what is parked is tried again."""
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if bool(self.url) == bool(self.nats):
+            raise ValueError("needs a url, of a webhook, or servers of nats: one of them")
+        if self.nats:
+            self._check_nats()
+        else:
+            self._check_webhook()
+        return self
+
+    def _check_webhook(self) -> None:
+        schemes = ("https", "http") if self.private_addresses else ("https",)
+        parts = _url(self.url or "")
+        if parts is None or parts.scheme not in schemes:
+            advice = "" if self.private_addresses else ", or http with private_addresses"
+            raise ValueError(f"url is no https URL{advice}: {self.url!r}")
+        if parts.username is not None or parts.fragment or not _PRINTABLE.fullmatch(self.url or ""):
+            raise ValueError("url has neither a user, nor a #fragment, nor blanks, nor umlauts")
+        if self.subject or self.credentials:
+            raise ValueError("subject and credentials are for nats, not for a url")
+        if self.secret is None:
+            raise ValueError("a webhook needs a secret to sign with: whsec_…")
+        for name in ("secret", "previous_secret"):
+            given: SecretStr | None = getattr(self, name)
+            if given is not None and not _is_webhook_secret(given.get_secret_value()):
+                raise ValueError(f"{name} is whsec_ and 24 to 64 bytes in base64")
+
+    def _check_nats(self) -> None:
+        for each in self.nats:
+            parts = _url(each.get_secret_value())
+            if parts is None or parts.scheme not in ("nats", "tls"):
+                raise ValueError("nats has URLs like nats://host:4222")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", self.subject or ""):
+            raise ValueError(f"subject is words with dots between, without *: {self.subject!r}")
+        if self.secret or self.previous_secret or self.private_addresses:
+            raise ValueError("secret and private_addresses are for a url, not for nats")
+
+
+def _url(text: str) -> SplitResult | None:
+    """Return a URL with a host, and with a port that can be one."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64

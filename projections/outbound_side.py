@@ -1,0 +1,49 @@
+"""What goes out: publications and reactors, started and stopped together by the stack's owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from projections.publications.publication_side import PublicationSide
+from projections.publications.settings import Configured
+from projections.reactors.reactor_side import ReactorSide
+from projections.settings import ReadSettings
+from rayfold import Registry
+
+
+class OutboundSide:
+    """Both; neither is asked by a command or a query."""
+
+    def __init__(
+        self, registry: Registry, settings: ReadSettings, configured: Mapping[str, Configured]
+    ) -> None:
+        """Take the targets of publications by their names."""
+        self.publications = PublicationSide(registry, settings, configured)
+        self.reactors = ReactorSide(registry, settings)
+
+    async def start(self) -> None:
+        """Start the actors and wait until they answer.
+
+        Raises:
+            PostgresUnavailable, StoreUnavailable: it does not answer.
+            ActorUnavailable: one does not come up.
+        """
+        await asyncio.gather(self.publications.start(), self.reactors.start())
+
+    async def lose(self) -> None:
+        """Call no actor any more: the Ray that ran them is gone."""
+        await asyncio.gather(self.publications.lose(), self.reactors.lose())
+
+    async def heal(self) -> None:
+        """Start every actor again that is not there: there is another Ray."""
+        await asyncio.gather(self.publications.heal(), self.reactors.heal())
+
+    async def stop(self) -> None:
+        """End the actors, close connections."""
+        await asyncio.gather(self.publications.stop(), self.reactors.stop())
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return every actor, as parts of the stack."""
+        return [*self.publications.status(), *self.reactors.status()]

@@ -1,0 +1,1 @@
+"""Publications at work: from the log to webhooks and to NATS, in order of each key."""

@@ -1,0 +1,136 @@
+"""From records of the log to what goes out: CloudEvents, whose ids derive from the records.
+
+Sent again, by whomever, an event has the same id and the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+from cloudevents.core.bindings.http import to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+
+from eventstore.records import Metadata, RawRecord, recorded
+from projections.publications.errors import Unpublishable
+from rayfold import IntegrationEvent, PublicationDefinition, Registry
+
+_IDS = UUID("7b1d6a52-0f0e-5c55-a2c3-6f1d9b1e4c07")
+
+PROCESSES = "process-"
+"""What the streams of processes begin with: see docs/reference/log.md."""
+
+PROCESS_STEPS = ("ProcessSawEvent", "ProcessTimedOut", "ProcessCommandRejected", "ProcessAborted")
+"""The records in which a process says what it decided."""
+
+
+class Outgoing(NamedTuple):
+    """One CloudEvent on its way. `position` is that of the record which it comes of."""
+
+    id: str
+    name: str
+    key: str
+    position: int
+    content_type: str
+    body: bytes
+
+
+class _Step(msgspec.Struct):
+    decided: list[msgspec.Raw] = []
+
+
+class _Decided(msgspec.Struct):
+    type: str = ""
+    event: str = ""
+    version: int = 1
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_step = msgspec.json.Decoder(_Step).decode
+_decided = msgspec.json.Decoder(_Decided).decode
+
+
+class Derivation:
+    """What one publication makes of the log."""
+
+    def __init__(self, registry: Registry, definition: PublicationDefinition, source: str) -> None:
+        self._registry = registry
+        self._definition = definition
+        self._source = source
+        self._carried = {each.__rayfold__.name: each for each in definition.carries}
+        with_processes = bool(registry.processes)
+        self.prefixes = [*registry.prefixes, *([PROCESSES] if with_processes else [])]
+        """Of the streams that it follows."""
+        self.event_types = [
+            *(registry.stored_as(definition.handlers) if definition.handlers else ()),
+            *(PROCESS_STEPS if with_processes else ()),
+        ]
+        """The types of the records that may lead to anything."""
+
+    def outgoing(self, raw: RawRecord) -> list[Outgoing]:
+        """Return what goes out because of a record, in order.
+
+        Raises:
+            Unpublishable: the domain's code, old or new, does not take it.
+        """
+        try:
+            told = self._published(raw) if raw.stream.startswith(PROCESSES) else self._derived(raw)
+            return [self._cloud_event(raw, index, each) for index, each in enumerate(told)]
+        except Exception as error:  # the author's code, or what it gave
+            place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
+            raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error
+
+    def _derived(self, raw: RawRecord) -> Sequence[IntegrationEvent]:
+        return [
+            told
+            for each in recorded(self._registry, raw)
+            for told in self._definition.derive(each.event)
+        ]
+
+    def _published(self, raw: RawRecord) -> Sequence[IntegrationEvent]:
+        if b'"publish"' not in raw.data:
+            return []
+        decided = [_decided(each) for each in _step(raw.data).decided]
+        return [
+            carried.model_validate_json(bytes(each.data), extra="ignore")
+            for each in decided
+            if each.type == "publish" and (carried := self._carried.get(each.event))
+        ]
+
+    def _cloud_event(self, raw: RawRecord, index: int, told: IntegrationEvent) -> Outgoing:
+        definition, key = type(told).__rayfold__, self._definition.key_of(told)
+        place = f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{index}\n{definition.name}"
+        metadata = Metadata(raw.metadata)
+        attributes = {
+            "specversion": "1.0",
+            "id": str(uuid5(_IDS, place)),
+            "source": self._source,
+            "type": definition.name,
+            "subject": key,
+            "datacontenttype": "application/json",
+            "dataversion": str(definition.version),
+            # As text, later is greater: CloudEvents' extension "sequence".
+            "sequence": f"{raw.position:020}",
+        }
+        if raw.recorded_at is not None:
+            attributes["time"] = raw.recorded_at  # type: ignore[assignment]
+        for attribute, key_in_metadata in (
+            ("traceparent", "traceparent"),
+            ("correlationid", "$correlationId"),
+        ):
+            if value := metadata.get(key_in_metadata):
+                attributes[attribute] = value
+        # `encode` refuses what would not come back; what it gives is JSON of an object.
+        data = json.loads(definition.encode(told))
+        message = to_structured_event(CloudEvent(attributes, data))
+        return Outgoing(
+            attributes["id"],
+            definition.name,
+            key,
+            raw.position,
+            message.headers["content-type"],
+            bytes(message.body),
+        )

@@ -1,0 +1,155 @@
+"""All publications of a domain that have a target, and what operators ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventstore.kurrentdb.log import EventLog
+from projections.errors import NoSuchPublication
+from projections.publications.publication_actor import PublicationActor
+from projections.publications.settings import Configured
+from projections.settings import ReadSettings
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import Spawner
+from projections.supervision.watched_actors import WatchedActors
+from rayfold import Registry
+
+
+class PublicationHandle(ActorHandle):
+    """An actor that publishes, as its side sees it."""
+
+    async def parked_keys(self) -> list[dict[str, Any]]:
+        """See `PublicationActor.parked_keys`.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        found: list[dict[str, Any]] = await self._call("parked_keys")
+        return found
+
+    async def retry(self, key: str | None) -> dict[str, int]:
+        """See `Publisher.retry`.
+
+        Raises:
+            NoSuchPublication: nothing is parked under that key.
+            ActorUnavailable: it does not answer.
+        """
+        counts: dict[str, int] = await self._call("retry", key)
+        return counts
+
+    async def publish_again(self, after: int, until: int, key: str | None) -> dict[str, int]:
+        """See `Publisher.replay`.
+
+        Raises:
+            ActorUnavailable: it does not answer.
+        """
+        counts: dict[str, int] = await self._call("replay", after, until, key)
+        return counts
+
+
+class PublicationSide:
+    """An actor for each publication that is configured; the others do not run."""
+
+    def __init__(
+        self, registry: Registry, settings: ReadSettings, configured: Mapping[str, Configured]
+    ) -> None:
+        """Take what is configured, by name: all of it are publications of the domain."""
+        self._registry = registry
+        self._settings = settings
+        self._configured = configured
+        self._store = EventLog(settings.eventstore)
+        self._actors = WatchedActors(self._store, registry.prefixes)
+
+    async def start(self) -> None:
+        """Start the actors and wait until they answer.
+
+        Raises:
+            ActorUnavailable: one does not come up.
+        """
+        await self._actors.start([self._handle(name) for name in self._configured])
+
+    def _handle(self, name: str) -> PublicationHandle:
+        configured, settings = self._configured[name], self._settings
+        # Another target, another name in Ray: none is adopted that publishes elsewhere.
+        spawn = Spawner(
+            PublicationActor,
+            "postgres",
+            f"publication:{name}:{configured.digest}",
+            settings,
+            settings.domain,
+            settings.eventstore,
+            name,
+            configured,
+        )
+        return PublicationHandle(f"publication:{name}", "publication", [name], spawn, spawn.place)
+
+    async def lose(self) -> None:
+        """See `WatchedActors.lose`."""
+        await self._actors.lose()
+
+    async def heal(self) -> None:
+        """See `WatchedActors.heal`."""
+        await self._actors.heal()
+
+    async def stop(self) -> None:
+        """See `WatchedActors.stop`."""
+        await self._actors.stop()
+        await self._store.close()
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return every publication that runs, as parts of the stack."""
+        return self._actors.status()
+
+    async def list(self) -> dict[str, Any]:
+        """Return every publication with where it is, and what of it is parked.
+
+        Raises:
+            ActorUnavailable: one does not answer.
+        """
+        running = {handle.views[0]: handle for handle in self._handles()}
+        parts = {part["publication"]: part for part in self.status() if "publication" in part}
+        listed = []
+        for name, definition in self._registry.publications.items():
+            handle, part = running.get(name), parts.get(name, {})
+            listed.append(
+                {
+                    "publication": name,
+                    "carries": [each.__rayfold__.name for each in definition.carries],
+                    "target": self._configured[name].target.shown if handle else None,
+                    "status": _status(part) if handle else "not configured",
+                    **{each: part.get(each) for each in ("position", "lag", "published", "error")},
+                    "parked": await handle.parked_keys() if handle else [],
+                }
+            )
+        return {"publications": listed}
+
+    async def replay(
+        self,
+        name: str,
+        *,
+        key: str | None = None,
+        after: int | None = None,
+        until: int | None = None,
+    ) -> dict[str, int]:
+        """Deliver what is parked, of a key or of all; with a range, what lies in it once more.
+
+        Raises:
+            NoSuchPublication: none of that name runs, or nothing is parked under that key.
+            ActorUnavailable: it does not answer.
+        """
+        handle = next((each for each in self._handles() if each.views == [name]), None)
+        if handle is None:
+            raise NoSuchPublication(f"no publication is named {name!r}, or it has no target")
+        if after is None and until is None:
+            return await handle.retry(key)
+        return await handle.publish_again(after or 0, 2**63 - 1 if until is None else until, key)
+
+    def _handles(self) -> Sequence[PublicationHandle]:
+        return [each for each in self._actors.handles if isinstance(each, PublicationHandle)]
+
+
+def _status(part: dict[str, Any]) -> str:
+    if not part.get("ready"):
+        return "not ready"
+    return "parked" if part.get("parked") else "failing" if part.get("failing") else "running"

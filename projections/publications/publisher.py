@@ -1,0 +1,466 @@
+"""A publication at work: follows the log, and delivers in order of each key.
+
+Events of one key lie in a *lane*, and go out one after the other; lanes go side by side. One whose
+event is not taken tries again, later and later. After a while the key is *parked*, which is noted
+on the log: then nothing of it is held in memory, and all others go on. What waits behind is found
+by reading the log again from there: when an operator says so, and by itself from time to time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from contextlib import aclosing, suppress
+from typing import Any, NamedTuple
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from projections.errors import NoSuchPublication
+from projections.publications.errors import NotDelivered, Unpublishable
+from projections.publications.outgoing import Derivation, Outgoing
+from projections.publications.receiver import Receiver
+from projections.publications.records import Parked, PublicationRecords, lane_of, now_text
+from projections.publications.settings import Patience
+from projections.publications.window import Pending, Window
+from rayfold import PublicationDefinition, Registry
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 2000
+"""Events that were read and not taken; the log is not read on meanwhile."""
+
+MOST_IN_LANE = 200
+"""Of one key: one that has more is parked at its next failure, so that others find room."""
+
+RETRY = 1.0
+"""Seconds until the log is followed again."""
+
+CHECKPOINT_INTERVAL = 1.0
+IDLE_CHECKPOINT_INTERVAL = 60.0
+"""Seconds between two checkpoints; the second where nothing was published."""
+
+REPLAY_TRIES = 3
+"""Attempts at an event that is sent again, before its key is left where it is."""
+
+IN_A_ROW = 3
+"""Parked keys that fail one after the other, after which the rest waits for another time."""
+
+
+class _Waiting(NamedTuple):
+    outgoing: Outgoing
+    raw: RawRecord
+    pending: Pending
+
+
+class _Lane:
+    def __init__(self) -> None:
+        self.queue: deque[_Waiting] = deque()
+        self.full = asyncio.Event()
+
+
+class Publisher:
+    """Runs one publication. `position` is that up to which all is taken, or parked."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        definition: PublicationDefinition,
+        store: Log,
+        receiver: Receiver,
+        *,
+        source: str,
+        patience: Patience | None = None,
+        connections: int = 16,
+    ) -> None:
+        self.definition = definition
+        self.published = 0
+        self.error = ""
+        self.parked: dict[str, Parked] = {}
+        self._store = store
+        self._receiver = receiver
+        self._patience = patience or Patience()
+        self._derivation = Derivation(registry, definition, source)
+        self._records = PublicationRecords(store, definition.name)
+        self._window = Window(0, MOST_WAITING)
+        self._read = 0
+        self._taken = 0
+        """The position of the last record that this process has taken from the log."""
+        self._lanes: dict[str, _Lane] = {}
+        self._passed: dict[str, int] = {}
+        """Lanes that were replayed up to a position which the log was not read to yet."""
+        self._delivering = asyncio.Semaphore(connections)
+        self._replaying = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._failing: dict[str, str] = {}
+        self.ready = False
+
+    @property
+    def position(self) -> int:
+        """Return the position up to which all is taken, or parked."""
+        return self._window.done
+
+    async def run(self) -> None:
+        """Publish for ever; what breaks is tried again."""
+        try:
+            await self._load()
+            self._begin(self._retry_parked())
+            self._begin(self._save_always())
+            while True:
+                try:
+                    await self._follow()
+                except StoreUnavailable as error:
+                    self.error = str(error)
+                except Exception as error:
+                    self.error = f"{type(error).__name__}: {error}"
+                    log.exception("a publication cannot go on", extra=self._about())
+                self.ready = False
+                await asyncio.sleep(RETRY)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        with suppress(StoreUnavailable):
+            await self._records.save(self._window.done)
+        await self._receiver.close()
+
+    async def _load(self) -> None:
+        while True:
+            try:
+                position, self.parked = await self._records.load()
+                if position is None:
+                    # A new one, whatever there is to tell already, begins as it was declared.
+                    prefixes = self._derivation.prefixes
+                    from_beginning = self.definition.from_beginning
+                    position = 0 if from_beginning else await self._store.end_position(prefixes)
+                    await self._records.save(position)
+            except StoreUnavailable as error:
+                self.error = str(error)
+                await asyncio.sleep(RETRY)
+            else:
+                self._window, self._read = Window(position, MOST_WAITING), position
+                return
+
+    # From the log.
+
+    async def _follow(self) -> None:
+        batches = self._store.subscribe(
+            self._derivation.prefixes,
+            self._read or None,
+            event_types=self._derivation.event_types,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                self.error = ""
+                for raw in batch.records:
+                    self._take(raw)
+                    await self._window.room()
+                self._read = max(self._read, batch.position)
+                self._window.read(batch.position)
+                self._window.advance()
+                self._passed = {k: at for k, at in self._passed.items() if at > self._read}
+                self.ready = self.ready or batch.caught_up
+
+    def _take(self, raw: RawRecord) -> None:
+        """Put what a record leads to into its lanes. Without a pause: replays rely on it."""
+        self._read = self._taken = raw.position
+        pending = self._window.read(raw.position)
+        whole = lane_of("", raw.stream)
+        if whole in self.parked or raw.position <= self._passed.get(whole, -1):
+            return
+        try:
+            told = self._derivation.outgoing(raw)
+        except Unpublishable as error:
+            parked = Parked("", raw.stream, raw.revision, raw.position, str(error), now_text())
+            self._window.sent(pending)
+            self.parked[parked.lane] = parked
+            self._begin(self._note(parked, [pending]))
+            return
+        for outgoing in told:
+            self._enqueue(outgoing, raw, pending)
+
+    def _enqueue(self, outgoing: Outgoing, raw: RawRecord, pending: Pending) -> None:
+        name = lane_of(outgoing.key, "")
+        if name in self.parked or outgoing.position <= self._passed.get(name, -1):
+            return
+        self._window.sent(pending)
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane()
+            self._begin(self._empty(name, lane))
+        lane.queue.append(_Waiting(outgoing, raw, pending))
+        if len(lane.queue) > MOST_IN_LANE:
+            lane.full.set()
+
+    # To the receiver.
+
+    async def _empty(self, name: str, lane: _Lane) -> None:
+        while lane.queue:
+            waiting = lane.queue[0]
+            error = await self._persist(name, lane, waiting.outgoing)
+            if error:
+                raw, outgoing = waiting.raw, waiting.outgoing
+                parked = Parked(
+                    outgoing.key, raw.stream, raw.revision, raw.position, error, now_text()
+                )
+                # From here on what comes for it is passed over, and what is queued is found again.
+                self.parked[name] = parked
+                del self._lanes[name]
+                await self._note(parked, [each.pending for each in lane.queue])
+                return
+            lane.queue.popleft()
+            self._window.finished(waiting.pending)
+        del self._lanes[name]
+
+    async def _persist(self, name: str, lane: _Lane, outgoing: Outgoing) -> str:
+        """Deliver an event; return why it was given up, or nothing."""
+        patience, began, pause = self._patience, time.monotonic(), self._patience.first_pause
+        try:
+            while True:
+                try:
+                    await self._deliver(outgoing)
+                except NotDelivered as error:
+                    self._failing[name] = error.reason
+                    late = time.monotonic() - began > patience.park_after
+                    if late or lane.full.is_set():
+                        return error.reason
+                    wait = max(pause * random.uniform(0.5, 1.0), error.retry_after)
+                    left = patience.park_after - (time.monotonic() - began)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(min(wait, max(left, 0.01))):
+                            await lane.full.wait()
+                    pause = min(pause * 2, patience.longest_pause)
+                else:
+                    return ""
+        finally:
+            self._failing.pop(name, None)
+
+    async def _deliver(self, outgoing: Outgoing) -> None:
+        async with self._delivering:
+            await self._receiver.deliver(outgoing)
+        self.published += 1
+
+    async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
+        """Note on the log what is parked; before that no checkpoint may pass it."""
+        log.error(
+            "a key of a publication is parked",
+            extra={**self._about(), "key": parked.key, "error": parked.error},
+        )
+        while True:
+            try:
+                await self._records.park(parked)
+                break
+            except StoreUnavailable as error:
+                self.error = str(error)
+                await asyncio.sleep(RETRY)
+        for pending in held:
+            self._window.finished(pending)
+
+    # Again.
+
+    async def retry(self, key: str | None = None) -> dict[str, int]:
+        """Deliver what is parked of a key, or of all; return how many go on, and how many do not.
+
+        Raises:
+            NoSuchPublication: nothing is parked under that key.
+            StoreUnavailable: the log cannot be read.
+        """
+        async with self._replaying:
+            names = [
+                name for name, each in self.parked.items() if key in (None, each.key or each.stream)
+            ]
+            if key is not None and not names:
+                raise NoSuchPublication(
+                    f"nothing of {self.definition.name!r} is parked under {key!r}"
+                )
+            still = await self._release(names)
+        return {"released": len(names) - still, "parked": still}
+
+    async def replay(self, after: int, until: int, key: str | None = None) -> dict[str, int]:
+        """Deliver again what lies between two positions: ids and bytes are those of before.
+
+        Checkpoint and parked keys stay as they are.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        published, failed = 0, set[str]()
+        async with self._replaying:
+            batches = self._store.subscribe(
+                self._derivation.prefixes, after or None, event_types=self._derivation.event_types
+            )
+            until = min(until, await self._store.end_position(self._derivation.prefixes))
+            async with aclosing(batches):
+                async for batch in batches:
+                    lanes: dict[str, list[Outgoing]] = {}
+                    for raw in batch.records:
+                        if raw.position > until:
+                            break
+                        with suppress(Unpublishable):  # it was not published before either
+                            for each in self._derivation.outgoing(raw):
+                                if key in (None, each.key) and each.key not in failed:
+                                    lanes.setdefault(each.key, []).append(each)
+                    counts = await asyncio.gather(*(self._in_order(e) for e in lanes.values()))
+                    for name, (taken, error) in zip(lanes, counts, strict=True):
+                        published += taken
+                        if error:
+                            failed.add(name)
+                    if batch.position >= until or batch.caught_up:
+                        break
+        return {"published": published, "failed_keys": len(failed)}
+
+    async def _in_order(self, each: list[Outgoing]) -> tuple[int, str]:
+        """Deliver some of one key; return how many were taken, and why not the next."""
+        for index, outgoing in enumerate(each):
+            pause = self._patience.first_pause
+            for number in range(REPLAY_TRIES):
+                try:
+                    await self._deliver(outgoing)
+                    break
+                except NotDelivered as error:
+                    if number == REPLAY_TRIES - 1:
+                        return index, error.reason
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause *= 2
+        return len(each), ""
+
+    async def _release(self, names: list[str]) -> int:
+        """Deliver what is parked in these lanes, up to now; return how many are parked still."""
+        left = {name: self.parked[name] for name in names if name in self.parked}
+        if not left:
+            return 0
+        still, from_position = 0, min(each.position for each in left.values())
+        batches = self._store.subscribe(
+            self._derivation.prefixes,
+            from_position - 1 if from_position > 0 else None,
+            event_types=self._derivation.event_types,
+        )
+        live = False
+        async with aclosing(batches):
+            async for batch in batches:
+                found = self._parked_in(batch.records, left)
+                results = await asyncio.gather(
+                    *(self._again(each, left[name]) for name, each in found.items())
+                )
+                for name, parked in zip(found, results, strict=True):
+                    if parked is not None:
+                        still += 1
+                        del left[name]
+                        self.parked[name] = parked
+                        await self._records.park(parked)
+                # Where the log has no more of ours, its end is never told as a position.
+                live = live or batch.caught_up
+                at = self._taken if live else self._read
+                if batch.position >= at or not left:
+                    # No pause between this look and the next line: from here on the log's reader
+                    # puts into lanes what comes.
+                    for name in left:
+                        del self.parked[name]
+                        self._passed[name] = batch.position
+                    for parked in left.values():
+                        await self._records.release(parked)
+                    return still
+        return still + len(left)
+
+    def _parked_in(
+        self, records: list[RawRecord], left: dict[str, Parked]
+    ) -> dict[str, list[tuple[RawRecord, list[Outgoing] | Unpublishable]]]:
+        """Return what of these records is parked, by lane, in order."""
+        found: dict[str, list[tuple[RawRecord, list[Outgoing] | Unpublishable]]] = {}
+        for raw in records:
+            whole = lane_of("", raw.stream)
+            told: list[Outgoing] | Unpublishable
+            try:
+                told = self._derivation.outgoing(raw)
+            except Unpublishable as error:
+                told = error
+            if whole in left:
+                if raw.position >= left[whole].position:
+                    found.setdefault(whole, []).append((raw, told))
+                continue
+            if isinstance(told, Unpublishable):
+                continue  # of a stream that is parked by itself
+            for each in told:
+                name = lane_of(each.key, "")
+                if name in left and raw.position >= left[name].position:
+                    found.setdefault(name, []).append((raw, [each]))
+        return found
+
+    async def _again(
+        self, found: list[tuple[RawRecord, list[Outgoing] | Unpublishable]], parked: Parked
+    ) -> Parked | None:
+        """Deliver these; return where the lane is parked now, or None."""
+        for raw, told in found:
+            if isinstance(told, Unpublishable):
+                error = str(told)
+            else:
+                _, error = await self._in_order(told)
+            if error:
+                return Parked(parked.key, raw.stream, raw.revision, raw.position, error, parked.at)
+        return None
+
+    async def _retry_parked(self) -> None:
+        """Try what is parked from time to time: a receiver that was down is there again."""
+        while True:
+            await asyncio.sleep(self._patience.retry_parked * random.uniform(0.8, 1.2))
+            in_a_row = 0
+            try:
+                for name in [*self.parked]:
+                    async with self._replaying:
+                        in_a_row = in_a_row + 1 if await self._release([name]) else 0
+                    if in_a_row >= IN_A_ROW:
+                        break
+            except StoreUnavailable as error:
+                log.info("parked keys are not tried", extra={**self._about(), "error": str(error)})
+            except Exception:
+                log.exception("parked keys are not tried", extra=self._about())
+
+    async def _save_always(self) -> None:
+        published = self.published
+        while True:
+            await asyncio.sleep(CHECKPOINT_INTERVAL)
+            idle, published = published == self.published, self.published
+            interval = IDLE_CHECKPOINT_INTERVAL if idle else CHECKPOINT_INTERVAL / 2
+            try:
+                await self._records.save_after(self._window.done, interval)
+            except StoreUnavailable as error:
+                self.error = str(error)
+
+    # For operators.
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, for operators."""
+        failing = next(iter(self._failing.items()), None)
+        problem = self.error or (f"{failing[0]}: {failing[1]}" if failing else "")
+        return {
+            "publication": self.definition.name,
+            "position": self.position,
+            "ready": self.ready and not self.error,
+            "published": self.published,
+            "waiting": self._window.waiting,
+            "failing": len(self._failing),
+            "parked": len(self.parked),
+            **({"error": problem} if problem else {}),
+        }
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.error = f"{type(error).__name__}: {error}"
+            log.error("a lane broke", extra=self._about(), exc_info=error)
+
+    def _about(self) -> dict[str, str]:
+        return {"publication": self.definition.name}

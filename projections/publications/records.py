@@ -1,0 +1,139 @@
+"""How far a publication has come, and what of it is parked: on the log, as nothing else knows.
+
+A view can be dropped and folded again. What was told to others cannot: so it does not go with the
+database, and a rebuild, a restart or a restored backup publishes nothing again.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+
+from eventstore.port import ANY, Log, StreamAppend
+from eventstore.records import NewRecord
+
+CHECKPOINT = "PublicationCheckpoint"
+PARKED = "PublicationParked"
+RELEASED = "PublicationReleased"
+
+_KEPT = 2
+"""Checkpoints that the store is asked to keep: the last one matters."""
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """A key that waits at an event. Where `key` is empty, all that comes of `stream` waits."""
+
+    key: str
+    stream: str
+    revision: int
+    position: int
+    error: str
+    at: str
+
+    @property
+    def lane(self) -> str:
+        """Return what waits together."""
+        return lane_of(self.key, self.stream)
+
+
+class _Released(msgspec.Struct):
+    key: str
+    stream: str
+
+
+class _Checkpoint(msgspec.Struct):
+    position: int
+
+
+_decode_checkpoint = msgspec.json.Decoder(_Checkpoint).decode
+_decode_parked = msgspec.json.Decoder(Parked).decode
+_decode_released = msgspec.json.Decoder(_Released).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def lane_of(key: str, stream: str) -> str:
+    """Return what is kept in order: a key; of an event that nobody can read, its stream."""
+    return f"key {key}" if key else f"stream {stream}"
+
+
+def now_text() -> str:
+    """Return the time as it is written."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+class PublicationRecords:
+    """Of one publication: its checkpoints, and beside them what is parked."""
+
+    def __init__(self, store: Log, name: str) -> None:
+        self._store = store
+        self._checkpoints = f"rayfold-publication-{name}"
+        self._parks = f"rayfold-unpublished-{name}"
+        self._bounded = False
+        self._saved = -1
+        self._saved_at = 0.0
+
+    async def load(self) -> tuple[int | None, dict[str, Parked]]:
+        """Return the position to go on after, None if it never ran; and what is parked, by lane.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        position = None
+        async for raw in self._store.read_stream(self._checkpoints, backwards=True, limit=1):
+            position = self._saved = _decode_checkpoint(raw.data).position
+        parked: dict[str, Parked] = {}
+        async for raw in self._store.read_stream(self._parks):
+            if raw.event_type == PARKED:
+                found = _decode_parked(raw.data)
+                parked[found.lane] = found
+            elif raw.event_type == RELEASED:
+                released = _decode_released(raw.data)
+                parked.pop(lane_of(released.key, released.stream), None)
+        return position, parked
+
+    async def save_after(self, position: int, interval: float) -> None:
+        """Save a checkpoint if the last one was saved that many seconds ago.
+
+        Raises:
+            StoreUnavailable: it may not have been written.
+        """
+        if time.monotonic() - self._saved_at >= interval:
+            await self.save(position)
+
+    async def save(self, position: int) -> None:
+        """Save a checkpoint, unless it is the one that was saved last.
+
+        Raises:
+            StoreUnavailable: it may not have been written.
+        """
+        self._saved_at = time.monotonic()
+        if position == self._saved:
+            return
+        await self._append(self._checkpoints, CHECKPOINT, _Checkpoint(position))
+        self._saved = position
+        if not self._bounded:
+            await self._store.keep_latest(self._checkpoints, _KEPT)
+            self._bounded = True
+
+    async def park(self, parked: Parked) -> None:
+        """Note that a lane waits.
+
+        Raises:
+            StoreUnavailable: it may not have been noted.
+        """
+        await self._append(self._parks, PARKED, parked)
+
+    async def release(self, parked: Parked) -> None:
+        """Note that it does not wait any more.
+
+        Raises:
+            StoreUnavailable: it may not have been noted.
+        """
+        await self._append(self._parks, RELEASED, _Released(parked.key, parked.stream))
+
+    async def _append(self, stream: str, event_type: str, body: msgspec.Struct) -> None:
+        record = NewRecord(event_type, _encode(body), {}, str(uuid4()))
+        await self._store.append([StreamAppend(stream, ANY, [record])])

@@ -1,0 +1,58 @@
+"""What was read of the log and is not done yet: up to where everything is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Pending:
+    """A record of the log with events that are on their way."""
+
+    __slots__ = ("left", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.left = 0
+
+
+class Window:
+    """Records in the log's order. `done` is the position up to which nothing is on its way."""
+
+    def __init__(self, done: int, most: int) -> None:
+        self.done = done
+        self.waiting = 0
+        self._most = most
+        self._pending: deque[Pending] = deque()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def read(self, position: int) -> Pending:
+        """Note that the log was read up to there."""
+        pending = Pending(position)
+        self._pending.append(pending)
+        return pending
+
+    def sent(self, pending: Pending) -> None:
+        """Note that an event of that record is on its way."""
+        pending.left += 1
+        self.waiting += 1
+        if self.waiting >= self._most:
+            self._room.clear()
+
+    def finished(self, pending: Pending) -> None:
+        """Note that one of its events has been taken, or is parked."""
+        pending.left -= 1
+        self.waiting -= 1
+        if self.waiting < self._most:
+            self._room.set()
+        self.advance()
+
+    def advance(self) -> None:
+        """Move `done` past what has nothing on its way."""
+        while self._pending and not self._pending[0].left:
+            self.done = max(self.done, self._pending.popleft().position)
+
+    async def room(self) -> None:
+        """Wait until there is room for another event."""
+        await self._room.wait()

@@ -1,0 +1,131 @@
+"""What became of each event at a reactor, in Postgres: begun, failed, done or parked.
+
+It is noted before a handler begins and after it ends. So what was done is not done again when its
+acknowledgement was lost, and what may have been done is told to the next attempt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from eventstore.records import RawRecord
+from projections.poison import Parked
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS rayfold_reactor (
+    reactor text PRIMARY KEY, "group" text NOT NULL, began bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS rayfold_reaction (
+    reactor text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
+    position bigint NOT NULL, state text NOT NULL, attempts int NOT NULL,
+    error text NOT NULL DEFAULT '', PRIMARY KEY (reactor, stream, revision));
+CREATE INDEX IF NOT EXISTS rayfold_reaction_place ON rayfold_reaction (reactor, state, position);
+"""
+
+BEGUN, FAILED, DONE, PARKED = "begun", "failed", "done", "parked"
+
+
+class Begun(NamedTuple):
+    """An attempt that is noted. `interrupted`: the one before has no end."""
+
+    number: int
+    interrupted: bool
+
+
+class Attempts:
+    """Of one reactor; many consumers may work at once."""
+
+    def __init__(self, reactor: str) -> None:
+        self._reactor = reactor
+
+    async def begin(self, pool: Pool, raw: RawRecord, *, again: bool = False) -> Begun | None:
+        """Note that an attempt begins; None if the event is done, or parked.
+
+        `again` begins one at what is parked, and at nothing else.
+        """
+        wanted = (PARKED,) if again else (BEGUN, FAILED)
+        async with pool.acquire() as connection, connection.transaction():
+            known = await connection.fetchrow(
+                "SELECT state, attempts FROM rayfold_reaction"
+                " WHERE reactor = $1 AND stream = $2 AND revision = $3 FOR UPDATE",
+                *self._place(raw),
+            )
+            if known is None:
+                if again:
+                    return None
+                await connection.execute(
+                    "INSERT INTO rayfold_reaction VALUES ($1, $2, $3, $4, $5, 1)",
+                    *self._place(raw),
+                    raw.position,
+                    BEGUN,
+                )
+                return Begun(1, False)
+            if known["state"] not in wanted:
+                return None
+            await connection.execute(
+                "UPDATE rayfold_reaction SET state = $4, attempts = attempts + 1"
+                " WHERE reactor = $1 AND stream = $2 AND revision = $3",
+                *self._place(raw),
+                BEGUN,
+            )
+            return Begun(known["attempts"] + 1, known["state"] == BEGUN)
+
+    async def end(self, pool: Pool, raw: RawRecord, state: str, error: str = "") -> None:
+        """Note how it ended."""
+        await pool.execute(
+            "UPDATE rayfold_reaction SET state = $4, error = $5"
+            " WHERE reactor = $1 AND stream = $2 AND revision = $3",
+            *self._place(raw),
+            state,
+            error.replace("\x00", "\\0"),
+        )
+
+    async def forget(self, pool: Pool, position: int) -> None:
+        """Forget what is done up to there: the server never gives it again."""
+        await pool.execute(
+            "DELETE FROM rayfold_reaction WHERE reactor = $1 AND state = $2 AND position <= $3",
+            self._reactor,
+            DONE,
+            position,
+        )
+
+    async def parked(self, pool: Pool) -> list[Parked]:
+        """Return what is parked, in the log's order."""
+        records = await pool.fetch(
+            "SELECT stream, revision, position, error FROM rayfold_reaction"
+            " WHERE reactor = $1 AND state = $2 ORDER BY position",
+            self._reactor,
+            PARKED,
+        )
+        return [
+            Parked(
+                self._reactor,
+                key_of(each["stream"], each["revision"]),
+                each["stream"],
+                each["revision"],
+                each["position"],
+                each["error"],
+            )
+            for each in records
+        ]
+
+    async def count_parked(self, pool: Pool) -> int:
+        """Return how much is parked."""
+        count: int = await pool.fetchval(
+            "SELECT count(*) FROM rayfold_reaction WHERE reactor = $1 AND state = $2",
+            self._reactor,
+            PARKED,
+        )
+        return count
+
+    def _place(self, raw: RawRecord) -> tuple[str, str, int]:
+        return self._reactor, raw.stream, raw.revision
+
+
+def key_of(stream: str, revision: int) -> str:
+    """Return what operators call a parked event by."""
+    return f"{revision}@{stream}"

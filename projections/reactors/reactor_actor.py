@@ -1,0 +1,67 @@
+"""A consumer of a reactor in a process of its own: the Ray shell around `ReactorRunner`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import psutil
+
+from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from projections.postgres.projector_actor import NICENESS
+from projections.reactors.reactor_runner import ReactorRunner
+from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.node import node_name
+from rayfold.runtime.node_domain import load_domain
+
+
+class ReactorActor:
+    """Runs as a Ray actor. A restarted one joins its group again."""
+
+    def __init__(self, domain: str, eventstore: str, dsn: str, name: str, group: str) -> None:
+        os.nice(NICENESS)
+        collect_rarely()
+        registry = load_domain(domain)
+        self._store = EventLog(eventstore)
+        self._groups = PersistentSubscriptions(eventstore)
+        self._runner = ReactorRunner(
+            registry, registry.reactors[name], self._store, self._groups, group, dsn
+        )
+        self._working: asyncio.Task[None] | None = None
+
+    async def status(self, *_: Any) -> dict[str, Any]:
+        """For operators."""
+        return {
+            "pid": os.getpid(),
+            "node": node_name(),
+            "memory_bytes": psutil.Process().memory_info().rss,
+            **self._running().status(),
+        }
+
+    async def parked(self) -> list[tuple[Any, ...]]:
+        """Return what is parked, as plain tuples."""
+        return [tuple(parked) for parked in await self._running().parked()]
+
+    async def replay(self, name: str, key: str) -> bool:
+        """See `ReactorRunner.replay`; `name` is the reactor's own."""
+        return await self._running().replay(key)
+
+    async def discard(self, key: str) -> None:
+        """See `ReactorRunner.discard`."""
+        await self._running().discard(key)
+
+    async def stop(self) -> None:
+        """Leave the group; what is in hand goes to the others."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working], timeout=4)
+        await self._groups.close()
+        await self._store.close()
+
+    def _running(self) -> ReactorRunner:
+        # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.
+        if self._working is None:
+            self._working = asyncio.create_task(self._runner.run())
+        return self._runner

@@ -1,0 +1,271 @@
+"""A consumer of a reactor: takes events from its group, runs the author's handlers, acknowledges.
+
+An attempt that raises is sent back after a pause, twice as long each time; one that failed too
+often is parked, which holds up no other. Where Postgres or the store is away, the group is left:
+the server gives what was in hand to others, or to us when we are back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from eventstore.errors import StoreUnavailable
+from eventstore.kurrentdb.persistent_subscriptions import (
+    Deliveries,
+    Delivery,
+    PersistentSubscriptions,
+)
+from eventstore.port import Log
+from eventstore.records import RawRecord, recorded
+from projections.errors import UnknownTarget, named
+from projections.poison import Parked, in_status
+from projections.postgres.runner import ProjectionRunner
+from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
+from rayfold import Attempt, Reactor, ReactorDefinition, Registry
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+log = logging.getLogger(__name__)
+
+IN_HAND = 32
+"""Events of one consumer that are on their way at a time."""
+
+LONGEST_PAUSE = 20.0
+"""Seconds before an event is sent back; the first is a fraction of a second."""
+
+FIRST_PAUSE = 0.2
+
+TIDY = 5.0
+"""Seconds between two looks at what need not be remembered any more."""
+
+OPEN_AGAIN = 5.0
+"""Seconds until a reactor whose `open` broke is opened again."""
+
+
+def message_timeout(definition: ReactorDefinition) -> float:
+    """Return the seconds that a consumer has for an event before another gets it."""
+    return definition.timeout + LONGEST_PAUSE + 10.0
+
+
+class ReactorRunner:
+    """One of those that share a reactor's events."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        definition: ReactorDefinition,
+        store: Log,
+        groups: PersistentSubscriptions,
+        group: str,
+        dsn: str,
+    ) -> None:
+        self._registry = registry
+        self._definition = definition
+        self._store = store
+        self._groups = groups
+        self._group = group
+        self._attempts = Attempts(definition.name)
+        self._reactor: Reactor | None = None
+        self._pool: Pool | None = None
+        self._prefixes = tuple(registry.prefixes)
+        self._behind = 0
+        self._parked: list[Parked] = []
+        self._open_error = ""
+        # What is acknowledged never comes again, so what is noted has to be on disk.
+        settings = {"application_name": "rayfold"}
+        self._runner = ProjectionRunner(dsn, max_size=4, server_settings=settings)
+
+    async def run(self) -> None:
+        """Consume for ever; what breaks is tried again."""
+        self._reactor = await self._opened()
+        try:
+            await self._runner.run(self._join)
+        finally:
+            with suppress(Exception):  # the author's code, and we are leaving
+                await self._reactor.close()
+
+    async def _opened(self) -> Reactor:
+        while True:
+            try:
+                reactor = self._definition.model()
+                await reactor.open()
+            except Exception as error:  # the author's code
+                self._open_error = f"open: {named(error)}"
+                log.exception("a reactor does not open", extra=self._about())
+                await asyncio.sleep(OPEN_AGAIN)
+            else:
+                self._open_error = ""
+                return reactor
+
+    async def _join(self, pool: Pool) -> None:
+        async with self._groups.join(self._group, IN_HAND) as deliveries:
+            self._pool = pool
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._tidy(pool))
+                    self._runner.error = None
+                    self._runner.ready.set()
+                    while True:
+                        for delivery in await deliveries.take():
+                            tasks.create_task(self._react(pool, deliveries, delivery))
+            except* Exception as errors:
+                raise _first(errors) from errors
+            finally:
+                self._runner.ready.clear()
+                self._pool = None
+
+    async def _react(self, pool: Pool, deliveries: Deliveries, delivery: Delivery) -> None:
+        raw = delivery.raw
+        if not raw.stream.startswith(self._prefixes):  # somebody else's, of the same type
+            await deliveries.ack([delivery])
+            return
+        begun = await self._attempts.begin(pool, raw)
+        if begun is not None:
+            state = await self._attempt(pool, raw, begun)
+            if state == FAILED:
+                pause = min(FIRST_PAUSE * 2 ** (begun.number - 1), LONGEST_PAUSE)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await deliveries.retry(delivery)
+                return
+        await deliveries.ack([delivery])
+
+    async def _attempt(self, pool: Pool, raw: RawRecord, begun: Begun) -> str:
+        """Run the handlers of an event; return how that ended, which is noted."""
+        definition, last = self._definition, begun.number >= self._definition.attempts
+        if begun.interrupted and begun.number > definition.attempts:
+            state, reason = PARKED, "its process died at every attempt"
+        else:
+            try:
+                async with asyncio.timeout(definition.timeout):
+                    await self._run(raw, begun)
+            except TimeoutError as error:
+                state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
+            except Exception as error:  # the author's code, or data that it does not take
+                state, reason = FAILED, named(error)
+            else:
+                state, reason = DONE, ""
+            if state == FAILED and last:
+                state = PARKED
+        await self._attempts.end(pool, raw, state, reason)
+        if state != DONE:
+            parked = state == PARKED
+            log.log(
+                logging.ERROR if parked else logging.WARNING,
+                "an event is parked" if parked else "an event is tried again",
+                extra={
+                    **self._about(),
+                    "stream": raw.stream,
+                    "revision": raw.revision,
+                    "attempt": begun.number,
+                    "error": reason,
+                },
+            )
+        else:
+            self._runner.events += 1
+        return state
+
+    async def _run(self, raw: RawRecord, begun: Begun) -> None:
+        for index, each in enumerate(recorded(self._registry, raw)):
+            handler = self._definition.handlers.get(type(each.event))
+            if handler is None:
+                continue
+            attempt = Attempt(
+                self._definition.attempt_id(raw.stream, raw.revision, index),
+                begun.number,
+                begun.interrupted,
+                raw.stream,
+                raw.revision,
+                raw.position,
+                raw.recorded_at,
+            )
+            await handler(self._reactor, each.event, attempt)
+
+    async def _tidy(self, pool: Pool) -> None:
+        while True:
+            position = await self._groups.position(self._group)
+            self._runner.progress.advance(position)
+            self._behind = await self._groups.behind(self._group)
+            if position:
+                await self._attempts.forget(pool, position)
+            self._parked = await self._attempts.parked(pool)
+            await asyncio.sleep(TIDY)
+
+    # For operators.
+
+    async def parked(self) -> list[Parked]:
+        """Return what is parked, whoever met it."""
+        return await self._attempts.parked(self._connected())
+
+    async def replay(self, key: str) -> bool:
+        """Try a parked event again; return False if it broke again, and is parked as before.
+
+        Raises:
+            UnknownTarget: none of that key is parked.
+            StoreUnavailable, asyncpg.PostgresError: nobody knows.
+        """
+        pool = self._connected()
+        raw = await self._record(await self._find(key))
+        begun = await self._attempts.begin(pool, raw, again=True)
+        if begun is None:
+            raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+        # However often it was tried: this is one attempt, and ends it.
+        last = begun._replace(number=max(begun.number, self._definition.attempts))
+        return await self._attempt(pool, raw, last._replace(interrupted=False)) == DONE
+
+    async def discard(self, key: str) -> None:
+        """Do without a parked event.
+
+        Raises:
+            UnknownTarget: none of that key is parked.
+        """
+        parked = await self._find(key)
+        raw = RawRecord("", b"", b"", parked.stream, parked.revision, parked.position, 0)
+        log.warning("an event is discarded", extra={**self._about(), "key": key})
+        await self._attempts.end(self._connected(), raw, DONE, "discarded")
+
+    async def _find(self, key: str) -> Parked:
+        for each in await self.parked():
+            if each.key == key:
+                return each
+        raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+
+    async def _record(self, parked: Parked) -> RawRecord:
+        after = parked.revision - 1 if parked.revision else None
+        async for raw in self._store.read_stream(parked.stream, after=after, limit=1):
+            if raw.revision == parked.revision:
+                return raw
+        gone = key_of(parked.stream, parked.revision)
+        raise UnknownTarget(f"the log has no event {gone} any more: discard it")
+
+    def _connected(self) -> Pool:
+        if self._pool is None:
+            raise StoreUnavailable("the reactor is not connected yet")
+        return self._pool
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, for operators."""
+        status = self._runner.status(
+            [self._definition.name],
+            behind=self._behind,
+            parked=len(self._parked),
+            **in_status(self._parked),
+        )
+        if self._open_error:
+            status |= {"error": self._open_error, "ready": False}
+        return status
+
+    def _about(self) -> dict[str, str]:
+        return {"reactor": self._definition.name}
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """Return what broke first: the others were cancelled for it."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,97 @@
+"""Actors of one kind beside the views', from start to end: looked at, lost, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+from projections.operations.lag import Lag
+from projections.operations.monitor import LOOK
+from projections.supervision.actor_handle import ActorHandle, answering
+
+
+class WatchedActors:
+    """What they do serves no request."""
+
+    def __init__(self, store: Log, prefixes: Sequence[str]) -> None:
+        """Their lag is behind the end of streams whose names begin with `prefixes`."""
+        self.handles: list[ActorHandle] = []
+        self._store = store
+        self._prefixes = list(prefixes)
+        self._lag = Lag()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self, handles: Sequence[ActorHandle]) -> None:
+        """Wait until they answer, and watch them from then on.
+
+        Raises:
+            ActorUnavailable: one does not come up.
+        """
+        await answering(handles)
+        self.handles = list(handles)
+        self._begin()
+
+    async def add(self, handles: Sequence[ActorHandle]) -> None:
+        """Watch more of them once they answer.
+
+        Raises:
+            ActorUnavailable: one does not come up; all of these are ended.
+        """
+        await answering(handles)
+        self.handles += handles
+
+    async def remove(self, handles: Sequence[ActorHandle]) -> None:
+        """End some of them."""
+        self.handles = [each for each in self.handles if each not in handles]
+        await asyncio.gather(*(each.end() for each in handles))
+
+    async def lose(self) -> None:
+        """Call no actor any more: the Ray that ran them is gone."""
+        await self._end_watch()
+        for handle in self.handles:
+            handle.lose()
+
+    async def heal(self) -> None:
+        """Start every actor again that is not there: there is another Ray."""
+        for handle in self.handles:
+            handle.respawn()
+        self._begin()
+
+    async def stop(self) -> None:
+        """End them."""
+        await self._end_watch()
+        await asyncio.gather(*(handle.end() for handle in self.handles))
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return them as parts of the stack."""
+        now = time.monotonic()
+        return [
+            {
+                **each.status(self._lag.end, self._lag.of(each.seen.get("position", 0), now)),
+                "serves": False,
+            }
+            for each in self.handles
+        ]
+
+    def _begin(self) -> None:
+        if self.handles or self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _end_watch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.gather(*(handle.look() for handle in self.handles))
+            with suppress(StoreUnavailable):
+                if self.handles:
+                    end = await self._store.end_position(self._prefixes)
+                    self._lag.saw(time.monotonic(), end)
+            await asyncio.sleep(LOOK)

@@ -1,0 +1,39 @@
+"""Integration events: what others are told, apart from the facts that our own log is made of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rayfold.declarations import misnamed
+from rayfold.field_types import mistakes_of_fields
+from rayfold.messages import Event, EventDefinition
+
+_WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
+_NAME = re.compile(rf"{_WORD}(\.{_WORD})*\Z")
+
+
+@dataclass(frozen=True, eq=False)
+class IntegrationEventDefinition(EventDefinition):
+    """What an integration event's class declares."""
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        form = "kebab-case, with dots at most, like 'shop.order-shipped'"
+        found = misnamed(self.model, self.name, _NAME, form)
+        return found + self.mistakes_of_version() + mistakes_of_fields(self.model)
+
+
+class IntegrationEvent(Event):
+    """What others are told: `class OrderDispatched(IntegrationEvent, name="shop.dispatched")`.
+
+    The name is the `type` of the CloudEvent, and `version` its `dataversion`. It is a contract with
+    strangers, and so another class than the event on the log, which can change without it.
+    """
+
+    __rayfold__: ClassVar[IntegrationEventDefinition]
+
+    def __init_subclass__(cls, *, name: str = "", version: int = 1, **kwargs: Any) -> None:
+        super().__init_subclass__(name=name, version=version, **kwargs)
+        cls.__rayfold__ = IntegrationEventDefinition(cls, name, version)

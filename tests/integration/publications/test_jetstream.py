@@ -1,0 +1,92 @@
+"""Publications to a real `nats-server`: stored once, also when it is killed and told again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from projections.publications.errors import NotDelivered
+from projections.publications.jetstream import JetStream
+from projections.publications.outgoing import Outgoing
+from projections.publications.settings import NatsTarget
+from tests.nats_server import NatsServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """One with a folder of its own."""
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def publishing(server: NatsServer) -> AsyncIterator[JetStream]:
+    """A publication's way to it."""
+    target = NatsTarget([SecretStr(server.url)], "shop", timeout=1.0)
+    jetstream = JetStream(target)
+    yield jetstream
+    await jetstream.close()
+
+
+def event(number: int) -> Outgoing:
+    """Return an event."""
+    body = json.dumps({"data": {"number": number}}).encode()
+    return Outgoing(f"id-{number}", "order.shipped", "k", number, "application/json", body)
+
+
+async def test_events_are_stored_below_the_subject_with_their_ids(
+    server: NatsServer, publishing: JetStream
+) -> None:
+    await server.make_stream("SHOP", "shop")
+    for number in (1, 2):
+        await publishing.deliver(event(number))
+    stored = await server.messages("SHOP")
+    assert [subject for subject, _, _ in stored] == ["shop.order.shipped"] * 2
+    assert [headers["nats-msg-id"] for _, headers, _ in stored] == ["id-1", "id-2"]
+    assert [json.loads(data)["data"]["number"] for _, _, data in stored] == [1, 2]
+    assert stored[0][1]["content-type"] == "application/json"
+
+
+async def test_what_is_sent_again_is_stored_once(server: NatsServer, publishing: JetStream) -> None:
+    await server.make_stream("SHOP", "shop")
+    for _ in range(3):
+        await publishing.deliver(event(1))
+    assert len(await server.messages("SHOP")) == 1
+
+
+async def test_where_no_stream_takes_it_says_so(server: NatsServer, publishing: JetStream) -> None:
+    with pytest.raises(NotDelivered, match=r"no JetStream stream takes 'shop\.order\.shipped'"):
+        await publishing.deliver(event(1))
+
+
+async def test_a_server_that_is_killed_is_found_again(
+    server: NatsServer, publishing: JetStream
+) -> None:
+    await server.make_stream("SHOP", "shop")
+    await publishing.deliver(event(1))
+    server.kill()
+    with pytest.raises(NotDelivered):
+        await publishing.deliver(event(2))
+    server.start()
+    while True:
+        try:
+            await publishing.deliver(event(2))
+            break
+        except NotDelivered:
+            continue
+    stored = await server.messages("SHOP")
+    assert [headers["nats-msg-id"] for _, headers, _ in stored] == ["id-1", "id-2"]
+
+
+async def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    absent = NatsServer(tmp_path)
+    jetstream = JetStream(NatsTarget([SecretStr(absent.url)], "shop", timeout=0.2))
+    with pytest.raises(NotDelivered):
+        await jetstream.deliver(event(1))
+    await jetstream.close()
