@@ -5,11 +5,12 @@
 
 `RAYFOLD_USERS` chooses other users, by name and separated by commas: `Shopper` (10:1, the
 default), `Browser` (100:1), `Buyer` (commands alone), `Reader` (queries alone), `HotOrder`
-(everybody adds to one order), `FlashSale` (many buyers, few items). `RAYFOLD_SHAPE` is
-`ramp`, `spike` or `soak`; see `shapes.py`.
+(everybody adds to one order), `FlashSale` (many buyers, few items), `Fulfilled` (orders that the
+saga ships or cancels). `RAYFOLD_SHAPE` is `ramp`, `spike` or `soak`; see `shapes.py`.
 
 Beside latency the report has rows of type LAG: milliseconds from a receipt until a query
-without a token shows the effect.
+without a token shows the effect. Rows of type SAGA: milliseconds from an order's payment until its
+fulfilment has shipped it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SKUS = [f"sku-{number}" for number in range(50)]
 HOT = str(uuid4())
 FLASH = f"flash-{uuid4().hex[:8]}"
 FLASH_ITEMS = 100
+SHELF = [f"shelf-{number}" for number in range(10)]
+FULFILMENT_TIMEOUT = 30.0
 
 LAG_EVERY = 50
 """One in so many commands is followed until it is visible."""
@@ -226,17 +229,72 @@ class FlashSale(FastHttpUser):
                 SOLD.append(answer.json()["revision"])
 
 
+class Fulfilled(FastHttpUser):
+    """Places orders that are fulfilled; pays most, and waits until each is shipped or cancelled."""
+
+    abstract = "Fulfilled" not in CHOSEN
+    wait_time = constant(0)
+
+    @task
+    def order(self) -> None:
+        """See one order through, and report how long its fulfilment took."""
+        order, skus = str(uuid4()), random.sample(SHELF, 2)
+        self._command("/orders", {"order_id": order, "customer_id": "ada"}, "POST /orders")
+        for sku in skus:
+            line = {"sku": sku, "quantity": 1, "unit_price_cents": 100}
+            self._command(f"/orders/{order}/lines", line, "POST /orders/{id}/lines")
+        self._command(f"/orders/{order}/place", {"fulfil": True}, "POST /orders/{id}/place")
+        pays = random.random() < 0.9
+        step = "pay" if pays else "cancel"
+        since = time.perf_counter()
+        self._command(f"/orders/{order}/{step}", None, f"POST /orders/{{id}}/{step}")
+        wanted = ("shipped", "cancelled") if pays else ("cancelled",)
+        late = None
+        while self._stage(order) not in wanted:
+            if time.perf_counter() - since > FULFILMENT_TIMEOUT:
+                late = TimeoutError(f"{order} has not ended")
+                break
+            time.sleep(0.05)
+        self.environment.events.request.fire(
+            request_type="SAGA",
+            name=f"{step} to {wanted[0]}",
+            response_time=(time.perf_counter() - since) * 1000,
+            response_length=0,
+            exception=late,
+            context={},
+        )
+
+    def _stage(self, order: str) -> str:
+        with self.client.get(
+            f"/fulfilments/{order}", name="GET /fulfilments/{id}", catch_response=True
+        ) as answer:
+            if answer.status_code in (200, 404):
+                answer.success()
+            return str(answer.json()["stage"]) if answer.status_code == 200 else ""
+
+    def _command(self, path: str, body: Any, name: str) -> None:
+        headers = {"Idempotency-Key": str(uuid4())}
+        with self.client.post(
+            path, json=body, headers=headers, name=name, catch_response=True
+        ) as answer:
+            if answer.status_code == 409:
+                answer.success()  # the process was faster
+
+
 SOLD: list[int] = []
 
 
 @events.test_start.add_listener
 def stock_up(environment: Any, **_: Any) -> None:
-    """Put the flash sale's items on the shelf."""
-    if "FlashSale" in CHOSEN:
-        import httpx
+    """Put on the shelf what the users of this run want."""
+    import httpx
 
+    wanted = {FLASH: FLASH_ITEMS} if "FlashSale" in CHOSEN else {}
+    if "Fulfilled" in CHOSEN:
+        wanted |= dict.fromkeys(SHELF, 1_000_000)
+    for sku, quantity in wanted.items():
         httpx.post(
-            f"{environment.host}/stock/{FLASH}/receive", json={"quantity": FLASH_ITEMS}, timeout=30
+            f"{environment.host}/stock/{sku}/receive", json={"quantity": quantity}, timeout=30
         ).raise_for_status()
 
 

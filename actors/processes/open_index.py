@@ -15,23 +15,14 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-import asyncpg
 import msgspec
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
-
-FAILURES = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-"""What keeps Postgres from answering."""
 
 INTERVAL = 1.0
 """Seconds between two transactions."""
@@ -220,10 +211,7 @@ class OpenIndex(Generic[T]):
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
-        # Without kept statements: a pooler gives each transaction another session.
-        connection: Any = await asyncpg.connect(
-            self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, statement_cache_size=0
-        )
+        connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         try:
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")

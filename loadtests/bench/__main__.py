@@ -9,7 +9,7 @@ import sys
 from statistics import median
 from typing import Any
 
-from loadtests.bench import rebuilding, report
+from loadtests.bench import rebuilding, report, sagas
 from loadtests.bench.budgets import budgets
 from loadtests.bench.contenders import NAMES, serving
 from loadtests.bench.scenarios import lags, run_all
@@ -44,6 +44,8 @@ def main() -> None:
                         lag = lags(server, peak / 2, LAG_SECONDS)
     say(f"rebuild at {REBUILT:,} events")
     rebuild = rebuilding.measure(REBUILT if not options.quick else REBUILT // 10)
+    say("processes")
+    processes = sagas.measure(options.seconds)
     copy = idle = None
     if not options.quick:
         say("a new replica at 1,000,000 events")
@@ -57,9 +59,14 @@ def main() -> None:
         rounds,
         medians,
         judged,
-        {"lag": lag, "rebuild": rebuild, "started_seconds": started},
+        {
+            "lag": lag,
+            "rebuild": rebuild,
+            "started_seconds": started,
+            "processes": processes._asdict(),
+        },
     )
-    sys.stdout.write(path.read_text())
+    sys.stdout.write(f"{path.read_text()}\n{processes.lines()}")
 
 
 def figure(module: str, pattern: str) -> float:

@@ -143,6 +143,34 @@ async def closed(port: int, clients: int, seconds: float, make: Callable[[], byt
     return summary(latencies, statuses) | {"per_second": len(latencies) / took}
 
 
+async def fulfil(port: int, clients: int, seconds: float) -> Any:
+    """See orders through that a process fulfils: each client one at a time, from stock for all."""
+    latencies: list[float] = []
+    statuses: Counter[str] = Counter()
+    until = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        connection = await connect(port)
+        sku = f"shelf-{number}"
+
+        async def send(path: str, **fields: Any) -> None:
+            status, _ = await connection.ask(request("POST", path, json.dumps(fields).encode()))
+            statuses[str(status)] += 1
+
+        await send(f"/stock/{sku}/receive", quantity=1_000_000)
+        while (now := time.perf_counter()) < until:
+            order = str(uuid4())
+            await send("/orders", order_id=order, customer_id="somebody")
+            await send(f"/orders/{order}/lines", sku=sku, quantity=1, unit_price_cents=100)
+            await send(f"/orders/{order}/place", fulfil=True)
+            await send(f"/orders/{order}/pay")
+            latencies.append(time.perf_counter() - now)
+        connection.close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return summary(latencies, statuses)
+
+
 async def lag(port: int, orders: list[str], rate: float, seconds: float, store: str) -> Any:
     """Write at a steady rate; every tenth is followed until it is visible in the store.
 
@@ -214,6 +242,8 @@ async def run(task: dict[str, Any]) -> Any:
     orders = [str(UUID(order)) for order in task["orders"]]
     if work == "lag":
         return await lag(port, orders, task["rate"], task["seconds"], task["store"])
+    if work == "fulfil":
+        return await fulfil(port, task["clients"], task["seconds"])
     turn = iter(range(sys.maxsize))
     reads = [request("GET", f"/orders/{order}") for order in orders]
 

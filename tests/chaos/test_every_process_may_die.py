@@ -33,6 +33,7 @@ VICTIMS = {
     "write host": "ray::HostActor",
     "memory replica": "ray::ReplicaActor",
     "projector": "ray::ProjectorActor",
+    "process actor": "ray::ProcessActor",
 }
 """By what their command lines have."""
 

@@ -42,7 +42,10 @@ def test_an_order_is_reserved_paid_and_shipped(http: httpx.Client) -> None:
     order = placed(http, tea, cup)
     wait_for(lambda: stage(http, order) == "awaiting-payment")
     assert [available(http, sku) for sku in (tea, cup)] == [4, 4]
-    assert http.post(f"/orders/{order}/pay").status_code == 202
+    paid = http.post(f"/orders/{order}/pay", headers={"Prefer": "wait=10"})
+    assert (paid.status_code, paid.headers["preference-applied"]) == (202, "wait=10")
+    # The views show the payment now, and what the process does on it when it is done.
+    assert stage(http, order) in ("paid", "shipped")
     wait_for(lambda: stage(http, order) == "shipped")
     wait_for(lambda: process(http, order)["status"] == "ended")
     told = process(http, order)
@@ -134,6 +137,25 @@ def test_its_actors_are_scaled_and_come_back_when_they_are_killed(
     wait_for(lambda: stage(http, order) == "awaiting-payment")
 
 
+def test_a_command_is_sent_later_or_not_at_all(http: httpx.Client, stack: Stack) -> None:
+    tea, cup = stocked(http), stocked(http)
+    body = {"quantity": 2}
+    never = {"Rayfold-Not-Before": "9999-12-31T23:59:59Z", "Idempotency-Key": f"never {cup}"}
+    assert http.post(f"/stock/{cup}/reserve", json=body, headers=never).status_code == 202
+    now = {"Rayfold-Not-Before": "2000-01-01T00:00:00Z"}
+    told = http.post(f"/stock/{tea}/reserve", json=body, headers=now).json()
+    assert told["status"] == "scheduled"
+    about = f"/commands/{told['command_id']}"
+    wait_for(lambda: http.get(about).json()["status"] == "projected")
+    assert available(http, tea) == 3
+    wait_for(lambda: f"reserve-stock stock-{cup}" in told_by(stack, "schedules", "list"))
+    assert "cancelled" in told_by(stack, "schedules", "cancel", f"never {cup}")
+    assert f"stock-{cup}" not in told_by(stack, "schedules", "list")
+    refused = ran(stack, "schedules", "cancel", told["command_id"])
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert available(http, cup) == 5
+
+
 def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: Stack) -> None:
     order = placed(http, stocked(http))
     wait_for(lambda: stage(http, order) == "awaiting-payment")
@@ -141,7 +163,8 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     shown = json.loads(told_by(stack, "processes", "show", "fulfilment", order))
     assert shown["timeouts"].keys() == {"payment"}
     assert "aborted" in told_by(stack, "processes", "abort", "fulfilment", order)
-    assert process(http, order)["status"] == "ended"
+    wait_for(lambda: process(http, order)["status"] == "ended")
+    assert stage(http, order) == "cancelled"
     refused = ran(stack, "processes", "retry", "fulfilment", order)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
@@ -165,7 +188,10 @@ def placed(http: httpx.Client, *skus: str, fulfil: bool = True) -> str:
         line = {"sku": sku, "quantity": 1, "unit_price_cents": 450}
         assert http.post(f"/orders/{order}/lines", json=line).status_code == 202
     body = {"fulfil": True} if fulfil else None
-    assert http.post(f"/orders/{order}/place", json=body).status_code == 202
+    wait = {"Prefer": "wait=10"}
+    assert http.post(f"/orders/{order}/place", json=body, headers=wait).status_code == 202
+    if fulfil:
+        assert stage(http, order) is not None  # the view has it already
     return order
 
 
