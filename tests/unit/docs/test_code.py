@@ -13,7 +13,7 @@ from deploy.stack.settings import Settings
 from rayfold import Registry
 from tests.documents import PAGES, ROOT, blocks_of, run_python
 
-TUTORIAL = ROOT / "docs" / "tutorial" / "a-domain-of-your-own.md"  # has a test of its own
+TUTORIALS = [*(ROOT / "docs" / "tutorial").glob("*.md")]  # are followed by tests of their own
 
 
 def pages_with(language: str) -> list[Path]:
@@ -35,7 +35,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in pages_with("python") if page != TUTORIAL], ids=name_of
+    "page", [page for page in pages_with("python") if page not in TUTORIALS], ids=name_of
 )
 def test_the_python_of_a_page_runs(page: Path, module: ModuleType) -> None:
     assert run_python(page, module) > 0
