@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.util import list_named_actors
 
 from actors.command_bus import CommandBus
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
@@ -65,12 +67,7 @@ class ProcessSide:
         Raises:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
-        await asyncio.gather(
-            *(
-                self._begin(name, self._settings.partitions(name))
-                for name in self._registry.processes
-            )
-        )
+        await asyncio.gather(*(self._go_on(name) for name in self._registry.processes))
         self._looking = asyncio.create_task(self._look_always())
         try:
             await self._commands.start()
@@ -85,15 +82,16 @@ class ProcessSide:
 
         Raises:
             BadScale: there is no such target, or there cannot be so many.
-            EventStoreUnavailable, Unavailable: not done, or not yet: actors that do not come up are
-                tried again.
+            EventStoreUnavailable: it is as it was.
+            Unavailable: a new actor does not come up; that is tried again.
         """
         name = manager_of(self._registry, target, number)
         async with self._scaling:
             if number == len(self._partitions.get(name, ())):
                 return
+            layout = await self._lay_out(name, number)
             await asyncio.gather(*(each.end() for each in self._partitions.pop(name, ())))
-            await self._begin(name, number)
+            await self._begin(name, layout)
 
     async def stop(self) -> None:
         """Stop where they are; the next start goes on from there. Detached actors go on."""
@@ -116,9 +114,16 @@ class ProcessSide:
             each.lose()
 
     async def heal(self) -> None:
-        """Make the actors again, in another Ray; they begin by themselves."""
+        """Make the actors again, in another Ray; they begin by themselves.
+
+        Raises:
+            Unavailable: they cannot be made.
+        """
         self._lost = False
-        await asyncio.gather(*(each.start() for each in self._all))
+        try:
+            await asyncio.gather(*(each.start() for each in self._all))
+        except RayError as error:
+            raise Unavailable(f"process actors: {why_not_made(error)}") from error
 
     async def status(self) -> Sequence[dict[str, Any]]:
         """Return the state of every actor, as parts of the stack."""
@@ -221,23 +226,53 @@ class ProcessSide:
         handles = self._of(name)
         return handles[partition_of(key, len(handles))]
 
-    async def _begin(self, name: str, partitions: int) -> None:
+    async def _go_on(self, name: str) -> None:
+        layout = await self._lay_out(name, self._settings.partitions(name))
+        await self._end_others(name, layout)
+        await self._begin(name, layout)
+
+    async def _lay_out(self, name: str, partitions: int) -> Layout:
         try:
-            layout = await lay_out(self._store, name, partitions, self._registry.prefixes)
+            return await lay_out(self._store, name, partitions, self._registry.prefixes)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
-        handles = [self._handle(name, layout, each) for each in range(partitions)]
+
+    async def _begin(self, name: str, layout: Layout) -> None:
+        handles = [self._handle(name, layout, each) for each in range(layout.partitions)]
         self._partitions[name] = handles
+        error: object = "no answer"
         try:
             async with asyncio.timeout(START):
                 await asyncio.gather(*(each.start() for each in handles))
                 address = await self._address()
-                while not all(each.seen.get("pid") for each in handles):
-                    await asyncio.gather(*(each.look(address) for each in handles))
-        except (TimeoutError, RayError) as error:
-            raise Unavailable(
-                f"{KIND}:{name}: an actor does not come up: {why_not_made(error)}"
-            ) from error
+                while waiting := [each for each in handles if not each.seen.get("pid")]:
+                    await asyncio.gather(*(each.look(address) for each in waiting))
+                    error = waiting[0].seen.get("error")
+                    await asyncio.sleep(LOOK / 20)
+        except RayError as failure:
+            error = why_not_made(failure)
+        except TimeoutError:
+            pass
+        else:
+            return
+        raise Unavailable(f"{KIND}:{name}: an actor does not come up: {error}")
+
+    async def _end_others(self, name: str, layout: Layout) -> None:
+        """End the detached actors of a layout before: whoever made them did not come to it."""
+        if not self._settings.detached:
+            return
+        prefix, ours = self._actor_name(name, ""), f"@{layout.number}"
+
+        def end() -> None:
+            for each in list_named_actors():
+                if each.startswith(prefix) and not each.endswith(ours):
+                    with suppress(ValueError, RayError):  # it is gone
+                        ray.kill(ray.get_actor(each, self._settings.namespace))
+
+        await asyncio.to_thread(end)
+
+    def _actor_name(self, name: str, which: str) -> str:
+        return f"rayfold:{self._settings.stack_id}:{KIND}:{name}#{which}"
 
     def _handle(self, name: str, layout: Layout, partition: int) -> PartitionHandle:
         part = f"{KIND}:{name}#{partition}"
@@ -249,7 +284,7 @@ class ProcessSide:
         return (
             ray.remote(ProcessActor)
             .options(
-                name=f"rayfold:{settings.stack_id}:{KIND}:{name}#{partition}@{layout.number}",
+                name=self._actor_name(name, f"{partition}@{layout.number}"),
                 namespace=settings.namespace,
                 get_if_exists=True,
                 lifetime="detached" if settings.detached else None,

@@ -15,6 +15,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from actors.errors import Unavailable
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
+from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import Address
 
@@ -161,6 +162,6 @@ class PartitionHandle:
         except ActorDiedError as error:
             if self._respawning is None or self._respawning.done():
                 self._respawning = asyncio.create_task(self._respawn_later(actor))
-            raise Unavailable(f"{self.name} has died") from error
+            raise Unavailable(f"{self.name} has died: {why_not_made(error)}") from error
         except RayError as error:
             raise Unavailable(f"{self.name}: {type(error).__name__}") from error
