@@ -13,7 +13,7 @@ from api.commands.routes import CommandRoutes, Commands, on_no_such_method, view
 from api.commands.schedules import NoSchedules, ScheduleRoutes, Schedules
 from api.commands.status import CommandStatus
 from api.http.auth import Principals, SignedTokens, Token
-from api.http.endpoint import Endpoint
+from api.http.endpoint import Audits, Endpoint
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import held
@@ -57,6 +57,7 @@ def create_app(
     tokens: Collection[Token] = (),
     signed: SignedTokens | None = None,
     rates: Rates | None = None,
+    audit: Audits | None = None,
     hosts: Collection[str] = (),
     limits: Limits | None = None,
 ) -> Gateway:
@@ -69,7 +70,7 @@ def create_app(
     metrics = Metrics()
     principals = Principals(tokens, signed)
     origins = Origins(hosts, open_to_all=principals.open)
-    endpoint = Endpoint(metrics, principals, origins, limits or Limits.of_process(), rates)
+    endpoint = Endpoint(metrics, principals, origins, limits or Limits.of_process(), rates, audit)
     history = HistoryRoutes(registry, histories)
     records = CommandRecords()
     scheduling = ScheduleRoutes(schedules or NoSchedules(), metrics)
@@ -83,7 +84,7 @@ def create_app(
         *history.handlers(endpoint),
         *live_handlers(registry, queries, endpoint),
         *Health(operations.parts).handlers(endpoint),
-        *OperatorRoutes(operations, metrics).handlers(endpoint),
+        *OperatorRoutes(operations, metrics, audit).handlers(endpoint),
         *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
         *PublicationRoutes(publications or NoPublications()).handlers(endpoint),
         *openapi_handlers(registry, endpoint, secured=not principals.open),

@@ -11,6 +11,7 @@ from projections.competing.supervisor import CompetingSupervisor
 from projections.erasure import views_that_keep
 from projections.memory.reader import MemoryReader
 from projections.memory.supervisor import MemorySupervisor
+from projections.operations.audit import Audit
 from projections.operations.monitor import LOOK, Monitor
 from projections.operations.parked_events import ParkedEventOperations
 from projections.operations.rebuilds import Rebuilder, Rebuilds
@@ -53,6 +54,7 @@ class ReadSide:
         self._sql = SqlSupervisor(registry, settings, placements)
         self.bus = QueryBus(registry, placements, memory_reader, self._postgres_reader, sql_reader)
         self.history = History(registry, log)
+        self.audit = Audit(log)
         self.monitor = Monitor(
             placements, self._postgres_reader, log, with_deletions(registry.prefixes)
         )

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
@@ -41,7 +41,16 @@ Method = Literal["GET", "POST", "DELETE"]
 class Call:
     """A request: what an answer may need, read only when it is needed."""
 
-    __slots__ = ("_max_body", "_receive", "caller", "headers", "path", "query_string", "scope")
+    __slots__ = (
+        "_known_body",
+        "_max_body",
+        "_receive",
+        "caller",
+        "headers",
+        "path",
+        "query_string",
+        "scope",
+    )
 
     def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], max_body: int):
         self.scope = scope
@@ -51,6 +60,7 @@ class Call:
         self.caller = EVERYBODY
         self._receive = receive
         self._max_body = max_body
+        self._known_body: bytes | None = None
 
     @property
     def principal(self) -> str:
@@ -63,6 +73,8 @@ class Call:
         Raises:
             Problem: 413 as soon as it is known to be too large; the rest is not read.
         """
+        if self._known_body is not None:
+            return self._known_body
         length = self.headers.get(b"content-length")
         if (
             length is not None
@@ -80,6 +92,11 @@ class Call:
         if len(body) > self._max_body:
             raise self._too_large()
         return body
+
+    async def body_again(self) -> bytes:
+        """Return the whole body, and keep it for whoever asks for it next."""
+        self._known_body = await self.body()
+        return self._known_body
 
     async def _rest(self, begun: bytes) -> tuple[bytes, Any]:
         body = bytearray(begun)
@@ -112,6 +129,22 @@ class Stream(NamedTuple):
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
 
 
+class Audits(Protocol):
+    """See `projections.operations.audit.Audit`."""
+
+    async def asked(self, principal: str, action: str, arguments: bytes) -> str:
+        """See `Audit.asked`."""
+        ...
+
+    async def failed(self, note: str, status: int, reason: str) -> None:
+        """See `Audit.failed`."""
+        ...
+
+    async def last(self, limit: int) -> list[dict[str, Any]]:
+        """See `Audit.last`."""
+        ...
+
+
 class Endpoint:
     """Makes Litestar handlers out of our own."""
 
@@ -122,12 +155,14 @@ class Endpoint:
         origins: Origins,
         limits: Limits,
         rates: Rates | None = None,
+        audit: Audits | None = None,
     ) -> None:
         self._metrics = metrics
         self._principals = principals
         self._origins = origins
         self._limits = limits
         self._rates = rates or Rates()
+        self._audit = audit
         self.access: dict[tuple[str, str], Access] = {}
         """What each route asks of its caller, by method and path."""
         self._methods: dict[str, set[str]] = {}
@@ -149,6 +184,7 @@ class Endpoint:
         checked = role is not Role.PUBLIC and not self._principals.open
         counted = role is not Role.PUBLIC and not self._rates.unbounded
         check_change = self._origins.check_change
+        handle = self._audited(path, handle) if changes and role is Role.OPERATOR else handle
         check_operator = self._origins.check_operator if role is Role.OPERATOR else None
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
@@ -197,6 +233,24 @@ class Endpoint:
             _declared(path, [HttpMethod.OPTIONS], _Options(self._methods[shape]))
             for path, shape in self._paths.items()
         ]
+
+    def _audited(self, path: str, handle: Handler) -> Handler:
+        """Return a handler that puts on the log who asks for it, and how it fails."""
+        audit = self._audit
+        if audit is None:
+            return handle
+        action = path.rpartition("/")[2]
+
+        async def noted(call: Call) -> Reply | Stream:
+            note = await audit.asked(call.principal, action, await call.body_again())
+            try:
+                return await handle(call)
+            except (Problem, RayfoldError) as error:
+                problem = error if isinstance(error, Problem) else problem_of(error)
+                await audit.failed(note, problem.status, problem.detail)
+                raise
+
+        return noted
 
     def _told(self, scope: Any, problem: Problem) -> Reply:
         if problem.status >= 500:

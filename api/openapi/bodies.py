@@ -296,6 +296,20 @@ class DiscardAnswer(Struct):
     discarded: list[AfterReplay]
 
 
+class AuditNote(Struct):
+    """What an operator asked for; or how it failed, where `type` is `OperatorFailed`."""
+
+    revision: int
+    type: str
+    at: str | None
+
+
+class AuditNotes(Struct):
+    """What operators did, the newest first."""
+
+    audit: list[AuditNote]
+
+
 BODIES: tuple[type[Struct | Enum], ...] = (
     Store,
     Problem,
@@ -317,4 +331,5 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     ReplayAnswer,
     DeleteAnswer,
     DiscardAnswer,
+    AuditNotes,
 )

@@ -20,6 +20,7 @@ from api.operators.processes import MAX_LIMIT
 
 _REVISION = Given(given={"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
 _LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
+_AUDIT_LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": 999})
 _BOOLEAN = Given(given={"type": "boolean"})
 _TEXT = Given(given={"type": "string"})
 _COMMAND_ID = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY})
@@ -119,6 +120,13 @@ class GatewayPaths:
         paths["/operators/status"] = asks("get-status", "Every part", "StackStatus")
         paths["/operators/verify"] = asks(
             "verify", "How stores differ from a fresh fold of the log", "Verification"
+        )
+        paths["/operators/audit"] = asks(
+            "list-audit",
+            "What operators did, the newest first",
+            "AuditNotes",
+            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 50 by default"),
+            unknown=True,
         )
         paths["/operators/scale"] = does("scale", "Set the number of parts", "Scale", "Scale")
         paths["/operators/rebuild"] = does(

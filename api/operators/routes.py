@@ -10,7 +10,7 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
-from api.http.endpoint import Call, Endpoint, Handler, Method
+from api.http.endpoint import Audits, Call, Endpoint, Handler, Method
 from api.http.pages import page_handlers
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
@@ -19,6 +19,7 @@ from api.operators.metrics import Metrics
 from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
+from api.queries.routes import parameters
 
 
 class Operations(Protocol):
@@ -71,6 +72,10 @@ class Operations(Protocol):
         """Fold on without a parked event; as `replay`."""
         ...
 
+
+AUDIT_PAGE = 50
+
+_LIMIT = re.compile(r"[1-9][0-9]{0,2}\Z")
 
 _REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 
@@ -128,9 +133,12 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
 class OperatorRoutes:
     """Handlers over a running stack."""
 
-    def __init__(self, operations: Operations, metrics: Metrics) -> None:
+    def __init__(
+        self, operations: Operations, metrics: Metrics, audit: Audits | None = None
+    ) -> None:
         self._operations = operations
         self._metrics = metrics
+        self._audit = audit
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the handlers; without tokens they answer to this machine alone."""
@@ -142,6 +150,7 @@ class OperatorRoutes:
             handler("GET", "/metrics", self._prometheus),
             handler("GET", "/operators/status", partial(self._status, endpoint.recent_errors)),
             handler("GET", "/operators/verify", self._verify),
+            handler("GET", "/operators/audit", self._told),
             handler("POST", "/operators/scale", self._scale),
             handler("GET", "/operators/rebuilds", self._rebuilds),
             handler("POST", "/operators/rebuild", self._rebuild),
@@ -172,6 +181,13 @@ class OperatorRoutes:
 
     async def _verify(self, call: Call) -> Reply:
         return json_reply({"differences": await self._operations.verify()})
+
+    async def _told(self, call: Call) -> Reply:
+        given = parameters(call.query_string).get("limit", str(AUDIT_PAGE))
+        if not _LIMIT.match(given):
+            raise invalid_field("limit", "is a number from 1 to 999")
+        notes = await self._audit.last(int(given)) if self._audit is not None else []
+        return json_reply({"audit": notes})
 
     async def _scale(self, call: Call) -> Reply:
         wanted = await read_body(call, Scale)

@@ -112,6 +112,29 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=999, help="At most so many.")] = 50,
+    data: Data = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Show what operators did, the newest first: who, when, what, and how it failed."""
+    notes = ask(data, url, f"/operators/audit?limit={limit}")["audit"]
+    if as_json:
+        typer.echo(json.dumps({"audit": notes}))
+        return
+    failed = {each["asked"]: each for each in notes if each["type"] == "OperatorFailed"}
+    for each in notes:
+        if each["type"] == "OperatorAsked":
+            said = json.dumps(each["arguments"])
+            how = failed.get(each["id"])
+            typer.echo(
+                f"{each['at']} {each['principal']} {each['action']} {said}"
+                + (f": {how['status']} {how['reason']}" if how else "")
+            )
+
+
+@app.command()
 def events(
     stream: Annotated[str | None, typer.Option(help="One stream; else all of the domain.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones.")] = False,

@@ -257,6 +257,7 @@ async def _serve(
         processes=processes,
         schedules=processes.schedules_of_gateway,
         publications=outbound.publications,
+        audit=reads.audit,
         **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)

@@ -1,0 +1,100 @@
+"""What operators do, on the log: who asked for what, and when; and what became of it if it failed.
+
+It stands in a stream of its own beside the domain's, where nobody who may only call a gateway can
+change it. Operators are needed most when something is down: where the log does not take it, what
+they ask is done all the same, and told in the process' own log instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from eventstore.errors import StoreError
+from eventstore.port import ANY, Conflict, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord
+
+log = logging.getLogger(__name__)
+
+STREAM = "rayfold-operators"
+
+TIMEOUT = 2.0
+"""Seconds that an operator waits for the log."""
+
+MOST_ARGUMENTS = 4096
+"""Bytes of a request's body that are kept."""
+
+
+class Audit:
+    """Notes what operators do, and tells of it."""
+
+    def __init__(self, store: Log) -> None:
+        self._log = store
+
+    async def asked(self, principal: str, action: str, arguments: bytes) -> str:
+        """Note what an operator asks for, before it is done; return the id of the note."""
+        note = str(uuid4())
+        said = {
+            "id": note,
+            "principal": principal,
+            "action": action,
+            "arguments": _readable(arguments[:MOST_ARGUMENTS]),
+        }
+        await self._note("OperatorAsked", said, note)
+        return note
+
+    async def failed(self, note: str, status: int, reason: str) -> None:
+        """Note that it was refused, or broke."""
+        said = {"asked": note, "status": status, "reason": reason}
+        await self._note("OperatorFailed", said, str(uuid4()))
+
+    async def last(self, limit: int) -> list[dict[str, Any]]:
+        """Return the last notes, the newest first.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        notes = []
+        async for raw in self._log.read_stream(STREAM, backwards=True, limit=limit):
+            at = raw.recorded_at
+            notes.append(
+                {
+                    "revision": raw.revision,
+                    "type": raw.event_type,
+                    "at": at.isoformat().replace("+00:00", "Z") if at else None,
+                    **_told(raw.data),
+                }
+            )
+        return notes
+
+    async def _note(self, event_type: str, said: dict[str, Any], record_id: str) -> None:
+        record = NewRecord(event_type, msgspec.json.encode(said), {}, record_id)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                (result,) = await self._log.append([StreamAppend(STREAM, ANY, [record])])
+        except (StoreError, TimeoutError) as error:
+            log.warning("an operator's action is not on the log", extra={**said, "error": error})
+        else:
+            if isinstance(result, Conflict | InvalidAppend):
+                reason = {**said, "error": result.reason}
+                log.warning("an operator's action is not on the log", extra=reason)
+
+
+def _readable(body: bytes) -> Any:
+    """Return the body as JSON, or as text where it is none."""
+    try:
+        return msgspec.json.decode(body) if body else {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return body.decode("utf-8", "replace")
+
+
+def _told(data: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # somebody else has written to it
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,94 @@
+"""Every change that an operator asks for is noted, before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from api.http.auth import Role, Token
+from rayfold import Registry
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.problems import problem
+
+
+class Notes:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.asked_for: list[tuple[str, str, bytes]] = []
+        self.failures: list[tuple[str, int]] = []
+
+    async def asked(self, principal: str, action: str, arguments: bytes) -> str:
+        self.asked_for.append((principal, action, arguments))
+        return f"note-{len(self.asked_for)}"
+
+    async def failed(self, note: str, status: int, reason: str) -> None:
+        self.failures.append((note, status))
+
+    async def last(self, limit: int) -> list[dict[str, Any]]:
+        return [{"limit": limit}]
+
+
+OPS = {"authorization": "Bearer ops"}
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+async def audited(registry: Registry, notes: Notes) -> AsyncIterator[Gateway]:
+    tokens = [Token("olga", "ops", Role.OPERATOR), Token("shop", "shop", Role.WRITER)]
+    made = Gateway(registry, options={"tokens": tokens, "audit": notes})
+    async with made.http:
+        yield made
+
+
+async def test_whatever_changes_the_stack_is_noted_with_who_asked(
+    audited: Gateway, notes: Notes
+) -> None:
+    posts = [
+        path
+        for (method, path), access in audited.app.access.items()
+        if access.role is Role.OPERATOR and method != "GET"
+    ]
+    assert len(posts) >= 7
+    for path in posts:
+        await audited.http.post(path, headers=OPS, content=b"{}")
+    assert [(who, what) for who, what, _ in notes.asked_for] == [
+        ("olga", path.rpartition("/")[2]) for path in posts
+    ]
+
+
+async def test_the_body_is_noted_and_still_read(audited: Gateway, notes: Notes) -> None:
+    body = b'{"target":"memory","n":2}'
+    reply = await audited.http.post("/operators/scale", headers=OPS, content=body)
+    assert reply.status_code == 200
+    assert audited.operations.scaled == [("memory", 2)]
+    assert notes.asked_for == [("olga", "scale", body)]
+    assert notes.failures == []
+
+
+async def test_what_fails_is_noted_as_failed(audited: Gateway, notes: Notes) -> None:
+    reply = await audited.http.post("/operators/scale", headers=OPS, content=b"nonsense")
+    assert reply.status_code == 400
+    assert notes.failures == [("note-1", 400)]
+
+
+async def test_who_may_not_ask_leaves_no_note(audited: Gateway, notes: Notes) -> None:
+    headers = {"authorization": "Bearer shop"}
+    reply = await audited.http.post("/operators/scale", headers=headers, content=b"{}")
+    problem(reply, 403, "forbidden")
+    assert notes.asked_for == []
+
+
+async def test_operators_read_what_was_noted(audited: Gateway) -> None:
+    assert (await audited.http.get("/operators/audit", headers=OPS)).json() == {
+        "audit": [{"limit": 50}]
+    }
+    for wrong in ("0", "1000", "-1", "many", "2.5"):
+        reply = await audited.http.get(f"/operators/audit?limit={wrong}", headers=OPS)
+        problem(reply, 422, "invalid-fields")
