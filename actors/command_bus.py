@@ -46,10 +46,12 @@ class CommandBus:
         except TimeoutError:
             raise Unavailable("the command's deadline has passed") from None
         if isinstance(outcome, Done):
+            several = {} if outcome.revisions is None else {"revisions": outcome.revisions}
             return Receipt(
                 command_id=UUID(envelope.command_id),
                 stream=envelope.stream,
                 revision=outcome.revision,
                 position=outcome.position,
+                **several,
             )
         raise outcome

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from unicodedata import category
 from uuid import UUID, uuid4
 
-from actors.errors import InvalidCommand
-from rayfold import Command, Registry
+from actors.errors import DecisionFailed, InvalidCommand
+from rayfold import Command, DecisionDefinition, Registry
+from rayfold.decision import Instance
 from rayfold.registry import AggregateType
 
 MAX_ID_BYTES = 1024
@@ -52,10 +53,14 @@ class Envelope(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The command stands in the log: see `rayfold.Receipt`."""
+    """The command stands in the log: see `rayfold.Receipt`.
+
+    `revisions` are of a decision over several aggregates; None elsewhere.
+    """
 
     revision: int
     position: int
+    revisions: dict[str, int] | None = None
 
 
 Outcome = Done | Exception
@@ -79,7 +84,7 @@ def enclose(
     given = command.model_dump_json(exclude=set(definition.server_supplied))
     return Envelope(
         definition.name,
-        stream_of(registry.owner[type(command)], command),
+        leading_stream_of(registry, command),
         command.model_dump_json().encode(),
         str(command_id or uuid4()),
         hashlib.blake2b(f"{definition.name} {given}".encode(), digest_size=16).hexdigest(),
@@ -87,6 +92,51 @@ def enclose(
         principal,
         deadline=time.monotonic() + timeout,
     )
+
+
+def leading_stream_of(registry: Registry, command: Command) -> str:
+    """Return the stream of the aggregate whose writer decides on a command.
+
+    Raises:
+        InvalidCommand, DecisionFailed: see `stream_of` and `instances_of`.
+    """
+    decision = registry.decisions.get(type(command))
+    if decision is not None:
+        return instances_of(decision, command)[0].stream
+    return stream_of(registry.owner[type(command)], command)
+
+
+def streams_of(registry: Registry, envelope: Envelope) -> list[str]:
+    """Return the streams that a command may write to, the leading one first."""
+    definition = registry.commands.get(envelope.command)
+    if definition is None or definition.model not in registry.decisions:
+        return [envelope.stream]
+    decision = registry.decisions[definition.model]
+    instances = instances_of(decision, definition.decode(envelope.payload))
+    return [each.stream for each in instances]
+
+
+def instances_of(decision: DecisionDefinition, command: Command) -> tuple[Instance, ...]:
+    """Return the aggregates that a decision over several reads for a command.
+
+    Raises:
+        InvalidCommand: an id cannot be one, or two of them are of one stream.
+        DecisionFailed: the author's code, which makes an id of a command, broke.
+    """
+    try:
+        found = decision.instances(command)
+    except (Exception, SystemExit) as error:
+        name = type(command).__rayfold__.name
+        raise DecisionFailed(f"{name} failed: {type(error).__name__}: {error}") from error
+    named: dict[str, Instance] = {}
+    for each in found:
+        _check_id(each.aggregate, each.stream)
+        other = named.setdefault(each.stream.lower(), each)
+        if other is not each:
+            # The store tells streams apart without their case where it checks several together.
+            how = "the same" if other.stream == each.stream else "the same but for their case"
+            raise InvalidCommand(f"{other.name} and {each.name} are {how}: {each.stream!r}")
+    return found
 
 
 def stream_of(aggregate: AggregateType, command: Command) -> str:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec.json import encode
 
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import ANY, Appended, AppendResult, Conflict, StreamAppend
-from eventstore.records import Batch, RawRecord, ticks_of
+from eventstore.port import (
+    ANY,
+    Appended,
+    AppendResult,
+    Conflict,
+    JointAppend,
+    JointlyAppended,
+    StreamAppend,
+)
+from eventstore.records import Batch, NewRecord, RawRecord, ticks_of
 
 _DELETED = 2**63 - 1
 """As a stream's `$tb`: deleted. As a revision: the tombstone's."""
@@ -30,17 +38,18 @@ class MemoryLog:
         self._grown = asyncio.Event()
         self.down = False
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """See `Log.append`."""
         self._check()
         await asyncio.sleep(0)  # as a real one, it lets others in between
         self._check()
-        last_revisions = [self._write(append) if self._fits(append) else None for append in appends]
-        last = len(self._all)
+        answers = [self._take(append) for append in appends]
         self._announce()
+        taken = [each for each in answers if isinstance(each, Appended | JointlyAppended)]
+        last = max((each.position for each in taken), default=0)
         return [
-            Conflict("the stream has moved on") if revision is None else Appended(last, revision)
-            for revision in last_revisions
+            each._replace(position=last) if isinstance(each, Appended | JointlyAppended) else each
+            for each in answers
         ]
 
     async def read_stream(
@@ -116,6 +125,11 @@ class MemoryLog:
         matching = self._matching(prefixes, 0)
         return matching[-1].position if matching else 0
 
+    async def is_atomic(self) -> bool:
+        """See `Log.is_atomic`."""
+        self._check()
+        return True
+
     @property
     def receipts_share_position(self) -> bool:
         """See `Log.receipts_share_position`."""
@@ -131,23 +145,39 @@ class MemoryLog:
     def _exists(self, stream: str) -> bool:
         return len(self._streams.get(stream, ())) > self._first.get(stream, 0)
 
-    def _fits(self, append: StreamAppend) -> bool:
-        if append.stream in self._tombstoned:
-            return False
-        if append.expected is None:
-            return not self._exists(append.stream)
-        last = len(self._streams.get(append.stream, ())) - 1
-        return append.expected == ANY or append.expected == last
+    def _take(self, append: StreamAppend | JointAppend) -> AppendResult:
+        if isinstance(append, StreamAppend):
+            if not self._fits(append.stream, append.expected):
+                return Conflict("the stream has moved on")
+            last, revisions = self._write((append.stream, each) for each in append.records)
+            return Appended(last, revisions.get(append.stream))
+        moved = [name for name, wanted in append.expected.items() if not self._fits(name, wanted)]
+        if moved:
+            return Conflict("streams have moved on", tuple(moved))
+        return JointlyAppended(*self._write(append.records))
 
-    def _write(self, append: StreamAppend) -> int:
-        records = self._streams.setdefault(append.stream, [])
-        begins_again = len(records) if self._first.get(append.stream) == _DELETED else None
-        for each in append.records:
-            raw = self._add(*each[:3], append.stream, len(records))
-            records.append(raw)
-        if begins_again is not None:
-            self._truncate(append.stream, begins_again)
-        return len(records) - 1
+    def _fits(self, stream: str, expected: int | None) -> bool:
+        if stream in self._tombstoned:
+            return False
+        if expected is None:
+            return not self._exists(stream)
+        last = len(self._streams.get(stream, ())) - 1
+        return expected in (ANY, last)
+
+    def _write(self, records: Iterable[tuple[str, NewRecord]]) -> tuple[int, dict[str, int]]:
+        """Write the records; return the last one's position, and each stream's last revision."""
+        revisions: dict[str, int] = {}
+        begin_again: dict[str, int] = {}
+        for stream, each in records:
+            written = self._streams.setdefault(stream, [])
+            if stream not in revisions and self._first.get(stream) == _DELETED:
+                begin_again[stream] = len(written)
+            revisions[stream] = len(written)
+            written.append(self._add(*each[:3], stream, len(written)))
+        last = len(self._all)
+        for stream, first in begin_again.items():
+            self._truncate(stream, first)
+        return last, revisions
 
     def _truncate(self, stream: str, first: int) -> None:
         self._first[stream] = first

@@ -6,7 +6,7 @@ Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from eventstore.records import Batch, NewRecord, RawRecord
@@ -23,6 +23,17 @@ class StreamAppend(NamedTuple):
     records: list[NewRecord]
 
 
+class JointAppend(NamedTuple):
+    """Records for several streams, in this order, all or none of them.
+
+    `expected` has every stream of them, and those that are checked alone, each as `StreamAppend`
+    has it; never `ANY`.
+    """
+
+    expected: Mapping[str, int | None]
+    records: list[tuple[str, NewRecord]]
+
+
 class Appended(NamedTuple):
     """Durable, from revision `expected + 1` on; `position` is at or after the last of them.
 
@@ -32,6 +43,13 @@ class Appended(NamedTuple):
 
     position: int
     last_revision: int | None = None
+
+
+class JointlyAppended(NamedTuple):
+    """Durable; `position` is at or after the last record, `revisions` has that of each stream."""
+
+    position: int
+    revisions: dict[str, int]
 
 
 class InvalidAppend(NamedTuple):
@@ -44,24 +62,28 @@ class Conflict(NamedTuple):
     """Not appended by this call as far as is known: the stream is not where expected.
 
     Or the outcome is unknown. Either way the remedy is to fold the stream again and to
-    look there for the command's id.
+    look there for the command's id. Of a `JointAppend`, `streams` are those that are not where
+    expected; empty: the store does not say which.
     """
 
     reason: str
+    streams: tuple[str, ...] = ()
 
 
-AppendResult = Appended | Conflict | InvalidAppend
+AppendResult = Appended | JointlyAppended | Conflict | InvalidAppend
 
 
 class Log(Protocol):
     """An event store."""
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """Append to many streams; return an answer for each, in order.
 
-        Each stream's records are appended whole or not at all, and only at `expected`.
+        Each one's records are appended whole or not at all, and only at `expected`.
         One stream's conflict, or invalid records, do not hold up the others. Acknowledged
         means durable. A deleted stream does not exist, a tombstoned one has conflicts only.
+        No two of them name the same stream. A store that is not atomic finds every
+        `JointAppend` invalid.
 
         Raises:
             StoreUnavailable: no answer; any of them may have been appended.
@@ -138,6 +160,14 @@ class Log(Protocol):
 
     async def end_position(self, prefixes: Sequence[str]) -> int:
         """Return the position of the last event of streams whose names begin so; 0 without any.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        ...
+
+    async def is_atomic(self) -> bool:
+        """Tell whether it takes a `JointAppend`.
 
         Raises:
             StoreUnavailable: no answer.

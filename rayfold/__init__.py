@@ -2,6 +2,7 @@
 
 from rayfold.aggregate import Aggregate, Placement
 from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
+from rayfold.decision import Decision, DecisionDefinition, Read
 from rayfold.errors import (
     DomainError,
     EndlessProcess,
@@ -54,6 +55,8 @@ __all__ = [
     "ComposedQuery",
     "ComposedQueryDefinition",
     "Composing",
+    "Decision",
+    "DecisionDefinition",
     "DomainError",
     "EndlessProcess",
     "Event",
@@ -76,6 +79,7 @@ __all__ = [
     "RayfoldError",
     "Reactor",
     "ReactorDefinition",
+    "Read",
     "Receipt",
     "RecordedEvent",
     "Refused",

@@ -7,7 +7,7 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
 from rayfold.field_types import mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
@@ -39,8 +39,9 @@ class Placement(StrEnum):
 class Aggregate(ABC, Generic[S, C, E]):
     """A consistency boundary: `class Order(Aggregate[State, Commands, Events], …)`.
 
-    The type arguments are the state (a frozen `Message`), the union of its commands and
-    the union of its events; the runtime reads them from there. Class keywords:
+    The type arguments are the state (a frozen `Message`), the union of its commands (`Never`,
+    where decisions over several aggregates alone change it) and the union of its events; the
+    runtime reads them from there. Class keywords:
 
     - `category`: stream names are `<category>-<id>`; lower case, without a dash, because
       everything before a stream name's first dash is its category for the server too.
@@ -128,7 +129,7 @@ class Aggregate(ABC, Generic[S, C, E]):
             found.append(f"{name}: a category is lower case without a dash; got {cls.category!r}")
         elif cls.category in OUR_CATEGORIES:
             found.append(f"{name}: Rayfold keeps streams of its own in {cls.category!r}")
-        if not (cls.commands and cls.events):
+        if not cls.events:
             found.append(f"{name} must derive from Aggregate[State, Commands, Events]")
         elif not isinstance(cls.initial, cls.state_type):
             found.append(f"{name} needs initial=…, a {cls.state_type.__qualname__}")
@@ -136,7 +137,7 @@ class Aggregate(ABC, Generic[S, C, E]):
             found.append(f"{name}: snapshot_every is 1 or more, not {cls.snapshot_every}")
         found += [
             f"{name} needs a static method `{method}`"
-            for method in ("decide", "evolve")
+            for method in (("decide", "evolve") if cls.commands else ("evolve",))
             if getattr(cls, method) is getattr(Aggregate, method)
         ]
         if not cls.id_field:
@@ -161,10 +162,14 @@ def _type_arguments(
     for base in getattr(cls, "__orig_bases__", ()):
         if get_origin(base) is Aggregate:
             state, commands, events = get_args(base)
-            found = state, union_members(commands), union_members(events)
+            found = state, _commands(commands), union_members(events)
             if all(isinstance(each, type) for each in (state, *found[1], *found[2])):
                 return found
     return Message, (), ()
+
+
+def _commands(declared: Any) -> tuple[Any, ...]:
+    return () if declared in (Never, NoReturn) else union_members(declared)
 
 
 def union_members(union: Any) -> tuple[Any, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
+
+from pydantic import Field
 
 from rayfold.messages import Message
 
@@ -12,9 +15,16 @@ class Receipt(Message):
 
     `revision` is the zero-based place of its last event in the stream; `position` a
     place in `$all` at or after that event: a view that has reached it shows the effect.
+
+    Of a decision over several aggregates, `revisions` names every stream that it read, and where
+    that was afterwards; `stream` and `revision` are those of the leading one. Empty otherwise.
     """
 
     command_id: UUID
     stream: str
     revision: int
     position: int
+    revisions: Mapping[str, int] = Field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.command_id, self.stream, self.revision, self.position))

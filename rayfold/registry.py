@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate
+from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
 from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition
@@ -34,8 +35,9 @@ class Registry:
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
     SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`; `routes` is a
-    list; `owner` gives the aggregate of a command type. All but aggregates and projections are
-    there as their definitions.
+    list; `owner` gives the aggregate of a command type: the leading one, where `decisions` has a
+    decision over several for that type. All but aggregates and projections are there as their
+    definitions.
     """
 
     def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
@@ -55,6 +57,8 @@ class Registry:
         self.integration_events: dict[str, IntegrationEventDefinition] = {}
         self.reactors: dict[str, ReactorDefinition] = {}
         self.owner: dict[type[Command], AggregateType] = {}
+        self.decisions: dict[type[Command], DecisionDefinition] = {}
+        self._decisions: list[DecisionDefinition] = []
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self._mistakes = list(mistakes)
@@ -63,6 +67,9 @@ class Registry:
                 self._add(member, module.__name__)
         for aggregate in self.aggregates.values():
             self._add_messages(aggregate)
+        for decision in self._decisions:
+            self._add_decision(decision)
+        self._check_aggregates()
         self._check_events_of_views()
         self._check_processes()
         self._check_publications()
@@ -98,6 +105,11 @@ class Registry:
     def stored_as(self, events: Iterable[type[Event]]) -> list[str]:
         """Return the event types of the log that may be one of these events today."""
         return sorted({each.__rayfold__.name for each in events} | self._upcast_names)
+
+    @property
+    def decided_together(self) -> frozenset[AggregateType]:
+        """The aggregates that decisions over several read: others than their writers append."""
+        return frozenset(each for one in self.decisions.values() for each in one.aggregates)
 
     @property
     def prefixes(self) -> list[str]:
@@ -163,6 +175,8 @@ class Registry:
         elif issubclass(member, Aggregate):
             self._register(self.aggregates, member.category, member, "category")
             self._mistakes += member.mistakes()
+        elif issubclass(member, Decision):
+            self._decisions.append(member.__rayfold__)
         elif issubclass(member, View):
             self._declare(self.views, member.__rayfold__, "view")
         elif issubclass(member, SqlProjection):
@@ -203,6 +217,37 @@ class Registry:
                 )
         for event in aggregate.events:
             self._register(self.events, event.__rayfold__.name, event.__rayfold__, "event")
+
+    def _add_decision(self, decision: DecisionDefinition) -> None:
+        mistakes = decision.mistakes()
+        self._mistakes += mistakes
+        if mistakes:
+            return
+        name = decision.model.__qualname__
+        self._mistakes += [
+            f"{name} reads {each.__qualname__}, an aggregate that the domain lacks"
+            for each in decision.aggregates
+            if self.aggregates.get(each.category) is not each
+        ]
+        for command in decision.commands:
+            definition = command.__rayfold__
+            self._register(self.commands, definition.name, definition, "command")
+            other = self.decisions.get(command)
+            owner = other.model if other else self.owner.get(command)
+            if owner is not None:
+                self._mistakes.append(
+                    f"{command.__qualname__} is a command of both {owner.__qualname__} and {name}"
+                )
+            self.decisions[command] = decision
+            self.owner[command] = decision.lead.aggregate
+
+    def _check_aggregates(self) -> None:
+        changed = [each for decision in self._decisions for each in decision.mentioned]
+        self._mistakes += [
+            f"{each.__qualname__} takes no command, and no decision reads it"
+            for each in self.aggregates.values()
+            if each.events and not each.commands and each not in changed
+        ]
 
     def _check_events_of_views(self) -> None:
         declared = {each.model for each in self.events.values()}
@@ -295,10 +340,18 @@ class Registry:
             owner = self.owner.get(message) if issubclass(message, Command) else None
             if issubclass(message, Command) and owner is None:
                 self._mistakes.append(f"{message.__qualname__} has a route and no aggregate")
-            self._mistakes += route.mistakes(owner.id_field if owner else None)
+            self._mistakes += route.mistakes(self._id_field_of(message))
             other = seen.setdefault((route.method, route.shape), route)
             if other is not route:
                 self._mistakes.append(f"two routes are {route.method} {route.shape}")
+
+    def _id_field_of(self, message: type) -> str | None:
+        """Return the field that says which aggregate leads; None if a function says so."""
+        decision = self.decisions.get(message)
+        if decision is not None:
+            return decision.lead.by if isinstance(decision.lead.by, str) else None
+        owner = self.owner.get(message)
+        return owner.id_field if owner else None
 
     def _check_upcasters(self) -> None:
         for name, version in self._upcasters:
@@ -319,7 +372,10 @@ class Registry:
 def _is_base(cls: type) -> bool:
     """Tell whether a class has no name and others derive from it: it is nothing by itself."""
     declared = getattr(cls, "__rayfold__", cls)
-    name = getattr(declared, "category" if issubclass(cls, Aggregate) else "name", None)
+    if isinstance(declared, DecisionDefinition):  # which has no name
+        name = "" if not declared.declared else None
+    else:
+        name = getattr(declared, "category" if issubclass(cls, Aggregate) else "name", None)
     return name == "" and bool(cls.__subclasses__())
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from rayfold.aggregate import Aggregate
+from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, Refused
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
@@ -25,7 +26,7 @@ from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, stamped
 from rayfold.steps import Publish
 
-Part = type[Aggregate[Any, Any, Any]] | type[ProcessManager[Any, Any]]
+Part = type[Aggregate[Any, Any, Any]] | type[Decision[Any]] | type[ProcessManager[Any, Any]]
 
 
 class Story:
@@ -38,6 +39,7 @@ class Story:
         self.published: list[IntegrationEvent] = []
         self.refusals: list[tuple[Command, Refused]] = []
         self._aggregates: dict[type[Command], type[Aggregate[Any, Any, Any]]] = {}
+        self._decisions: dict[type[Command], DecisionDefinition] = {}
         self._processes: list[ProcessDefinition] = []
         self._states: dict[str, Any] = {}
         self._causes: list[UUID | None] = []
@@ -49,6 +51,9 @@ class Story:
             if issubclass(part, Aggregate):
                 mistakes += part.mistakes()
                 self._aggregates |= dict.fromkeys(part.commands, part)
+            elif issubclass(part, Decision):
+                mistakes += part.__rayfold__.mistakes()
+                self._decisions |= dict.fromkeys(part.__rayfold__.commands, part.__rayfold__)
             else:
                 mistakes += part.__rayfold__.mistakes()
                 self._processes.append(part.__rayfold__)
@@ -155,6 +160,28 @@ class Story:
         return False
 
     def _decide(self, command: Command, command_id: UUID | None) -> list[Event]:
+        decision = self._decisions.get(type(command))
+        if decision is not None:
+            events = self._decide_together(decision, stamped(command, self.now))
+        else:
+            events = self._decide_alone(command)
+        self.events += events
+        self._causes += [command_id] * len(events)
+        return events
+
+    def _decide_together(self, decision: DecisionDefinition, command: Command) -> list[Event]:
+        instances = decision.instances(command)
+        states = {
+            each.name: self._states.get(each.stream, each.aggregate.initial) for each in instances
+        }
+        events = list(decision.model.decide(states, command))
+        for event in events:
+            at = decision.instance_of(event, instances)
+            state = self._states.get(at.stream, at.aggregate.initial)
+            self._states[at.stream] = at.aggregate.evolve(state, event)
+        return events
+
+    def _decide_alone(self, command: Command) -> list[Event]:
         aggregate = self._aggregates.get(type(command))
         if aggregate is None:
             raise LookupError(f"no aggregate of the story takes {type(command).__qualname__}")
@@ -162,8 +189,6 @@ class Story:
         state = self._states.get(stream, aggregate.initial)
         events: list[Event] = list(aggregate.decide(state, stamped(command, self.now)))
         self._states[stream] = aggregate.fold(events, state)
-        self.events += events
-        self._causes += [command_id] * len(events)
         return events
 
     def _next_timer(self) -> tuple[ProcessInstance, Timer] | None:

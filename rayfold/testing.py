@@ -2,6 +2,7 @@
 
 given(Order, OrderCreated(...)).when(PlaceOrder(...)).then_rejected("empty-order")
 given(Fulfilment, FulfilmentRequested(...)).when(OrderPaid(...)).then(Send(ShipOrder(...)))
+given(Redeem, CouponIssued(...), CustomerJoined(...)).when(RedeemCoupon(...)).then(...)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, overload
 
 from rayfold.aggregate import Aggregate
+from rayfold.decision import Decision
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
 from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command, Event
@@ -22,8 +24,9 @@ from rayfold.story import Story
 from rayfold.view import VersionedRow, View
 
 __all__ = [
-    "Decision",
+    "Decided",
     "Given",
+    "GivenDecision",
     "GivenProcess",
     "Reaction",
     "Story",
@@ -33,7 +36,7 @@ __all__ = [
 ]
 
 
-class Decision:
+class Decided:
     """What a command led to. Each `then…` raises `AssertionError` if it was otherwise."""
 
     def __init__(self, events: list[Event], refusal: Refused | None, state: Any) -> None:
@@ -42,7 +45,10 @@ class Decision:
         self.state = state
 
     def then(self, *expected: Event) -> Any:
-        """Exactly these events, in this order; gives the state after them."""
+        """Exactly these events, in this order; gives the state after them.
+
+        Of a decision over several aggregates: the states, by its own names for them.
+        """
         assert self.refusal is None, f"refused: {self.refusal.rule}: {self.refusal}"
         assert self.events == list(expected), f"{self.events} is not {list(expected)}"
         return self.state
@@ -71,13 +77,51 @@ class Given:
         self._aggregate = aggregate
         self._state = aggregate.fold(events)
 
-    def when(self, command: Command) -> Decision:
+    def when(self, command: Command) -> Decided:
         """Decide on the command; fold what it led to."""
         try:
             events = list(self._aggregate.decide(self._state, command))
         except Refused as refusal:
-            return Decision([], refusal, self._state)
-        return Decision(events, None, self._aggregate.fold(events, self._state))
+            return Decided([], refusal, self._state)
+        return Decided(events, None, self._aggregate.fold(events, self._state))
+
+
+class GivenDecision:
+    """The past of all aggregates that a decision over several may read."""
+
+    def __init__(self, decision: type[Decision[Any]], events: tuple[Event, ...]) -> None:
+        self._definition = decision.__rayfold__
+        if mistakes := self._definition.mistakes():
+            raise DomainError(*mistakes)
+        self._states: dict[str, Any] = {}
+        for event in events:
+            aggregate = self._definition.aggregate_of.get(type(event))
+            if aggregate is None:
+                name = type(event).__qualname__
+                raise LookupError(f"no aggregate that {decision.__qualname__} reads has {name}")
+            stream = aggregate.stream(getattr(event, aggregate.id_field))
+            state = self._states.get(stream, aggregate.initial)
+            self._states[stream] = aggregate.evolve(state, event)
+
+    def when(self, command: Command) -> Decided:
+        """Decide on the command; fold what it led to, each event into its own aggregate.
+
+        Raises:
+            ValueError: it yields an event of an aggregate that it did not read.
+        """
+        instances = self._definition.instances(command)
+        states = {
+            each.name: self._states.get(each.stream, each.aggregate.initial) for each in instances
+        }
+        try:
+            events = list(self._definition.model.decide(states, command))
+        except Refused as refusal:
+            return Decided([], refusal, states)
+        after = dict(states)
+        for event in events:
+            at = self._definition.instance_of(event, instances)
+            after[at.name] = at.aggregate.evolve(after[at.name], event)
+        return Decided(events, None, after)
 
 
 class Reaction:
@@ -146,11 +190,15 @@ _SOME_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 @overload
 def given(what: type[Aggregate[Any, Any, Any]], *past: Event) -> Given: ...
 @overload
+def given(what: type[Decision[Any]], *past: Event) -> GivenDecision: ...
+@overload
 def given(what: type[ProcessManager[Any, Any]], *past: Happened) -> GivenProcess: ...
-def given(what: Any, *past: Any) -> Given | GivenProcess:
-    """Return an aggregate, or a process, that this has happened to."""
+def given(what: Any, *past: Any) -> Given | GivenDecision | GivenProcess:
+    """Return an aggregate, or a process, or all that a decision reads, after this has happened."""
     if issubclass(what, ProcessManager):
         return GivenProcess(what.__rayfold__, past)
+    if issubclass(what, Decision):
+        return GivenDecision(what, past)
     return Given(what, past)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from actors.host.host import HostLimits
 from actors.write_side import WriteSettings, WriteSide
@@ -15,6 +16,10 @@ from deploy.stack import ray_runtime
 from rayfold import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
+"""No property fails for the time that it takes: the machine may be busy."""
 
 
 COSTS = ("unit", "contract", "integration", "chaos")

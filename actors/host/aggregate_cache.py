@@ -44,6 +44,11 @@ class AggregateCache:
         """Forget an aggregate, as it cannot be relied on."""
         self._entities.pop(stream, None)
 
+    def is_behind(self, stream: str, revision: int) -> bool:
+        """Tell whether an aggregate is in memory as it was before that revision."""
+        entity = self._entities.get(stream)
+        return entity is not None and entity.revision < revision
+
     def use(self, stream: str) -> Entity:
         """Return an aggregate that is in memory, now the most recently used."""
         entity = self._entities[stream]

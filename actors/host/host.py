@@ -13,13 +13,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from actors.envelope import Done, Envelope, Outcome
+from actors.envelope import Done, Envelope, Outcome, instances_of
 from actors.errors import (
     AggregateDeleted,
     DecisionFailed,
@@ -28,16 +28,25 @@ from actors.errors import (
     Overloaded,
     StreamUnreadable,
     Unavailable,
+    WriteSideError,
 )
 from actors.host.aggregate_cache import AggregateCache
 from actors.host.entity import Entity
-from actors.host.loading import receipt_position
-from actors.host.plan import PendingCommand, Plan, Written, plan
+from actors.host.joint_plan import JointlySeen, JointlyWritten, JointPlan, plan_jointly
+from actors.host.loading import joint_receipt, moved_streams, receipt_position
+from actors.host.plan import JointDecision, PendingCommand, Plan, Written, plan
 from actors.host.recent_commands import Seen
 from actors.host.snapshots import snapshot_stream
 from actors.host.storage import EventStorage, Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log
+from eventstore.port import (
+    Appended,
+    AppendResult,
+    Conflict,
+    InvalidAppend,
+    JointlyAppended,
+    Log,
+)
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 
@@ -93,6 +102,9 @@ class Host:
         )
         self._mailboxes: dict[str, deque[PendingCommand]] = {}
         self._owners: dict[str, AggregateType] = {}
+        self._decided_together = registry.decided_together
+        self._awaited: dict[str, dict[str, None]] = {}
+        """Streams that are busy, with those whose decisions read them too."""
         self._ready: dict[str, None] = {}
         self._busy: set[str] = set()  # streams being loaded, or in a commit
         self._stale: set[str] = set()  # of the busy ones, those that were deleted meanwhile
@@ -171,6 +183,14 @@ class Host:
                 del self._ready[stream]
                 self._make_ready(stream, optimistic=False)
 
+    def catch_up(self, stream: str, revision: int) -> None:
+        """Take no more for granted what is known of a stream, if that is from before a revision.
+
+        A decision of another host has written to it. A hint: an append would find out by itself.
+        """
+        if stream not in self._busy and self._cache.is_behind(stream, revision):
+            self.forget(stream)
+
     def forget_streams(self, gone: Callable[[str], bool]) -> None:
         """Take no more for granted what is known of some streams, as they had another writer.
 
@@ -197,15 +217,24 @@ class Host:
             answer.set_result(InvalidCommand(str(error)))
             return answer
         owner = self._registry.owner[definition.model]
+        joint = None
+        if self._decided_together and definition.model in self._registry.decisions:
+            decision = self._registry.decisions[definition.model]
+            try:
+                joint = JointDecision(decision, instances_of(decision, command))
+            except WriteSideError as error:
+                answer.set_result(error)
+                return answer
+            self._load_others(joint)
         stream = envelope.stream
         mailbox = self._mailboxes.get(stream)
         if mailbox is None:
             mailbox = self._mailboxes[stream] = deque()
             self._owners[stream] = owner
-        mailbox.append(PendingCommand(envelope, command, answer))
+        mailbox.append(PendingCommand(envelope, command, answer, joint=joint))
         self._queued += 1
         if stream not in self._busy:
-            self._make_ready(stream, optimistic=definition.creates)
+            self._make_ready(stream, optimistic=definition.creates and joint is None)
         return answer
 
     def _make_ready(self, stream: str, *, optimistic: bool) -> None:
@@ -252,6 +281,8 @@ class Host:
         """Answer all that waits at the stream with the error; the next command tries again."""
         for pending in self._mailboxes.pop(stream, ()):
             self._answer(pending, error)
+        for lead in self._awaited.pop(stream, ()):
+            self._fail_readers(lead, stream, error)
         self._cache.drop(stream)
         self._return(stream)
 
@@ -265,6 +296,8 @@ class Host:
             deletions.popleft().set()  # the stream stays busy
             return
         self._busy.discard(stream)
+        if self._awaited:
+            self._wake(self._awaited.pop(stream, ()))
         mailbox = self._mailboxes.get(stream)
         if mailbox:
             self._make_ready(stream, optimistic=False)
@@ -281,11 +314,11 @@ class Host:
                 self._open_commits += 1
                 self._spawn(self._commit(plans))
 
-    def _next_commit(self) -> list[Plan]:
+    def _next_commit(self) -> list[Plan | JointPlan]:
         """Decide on ready streams until the commit is full; answer what needs no write."""
         self._commits += 1
         writer = f"{self._incarnation}/{self._commits}"
-        plans: list[Plan] = []
+        plans: list[Plan | JointPlan] = []
         events = size = 0
         while (
             self._ready and events < self._limits.commit_events and size < self._limits.commit_bytes
@@ -294,19 +327,28 @@ class Host:
             del self._ready[stream]
             mailbox = self._mailboxes[stream]
             count = min(len(mailbox), max(self._limits.commit_events - events, 1))
-            planned = plan(self._cache.use(stream), self._take(mailbox, count), writer)
+            commands = self._take(mailbox, count)
+            planned: Plan | JointPlan | None
+            if self._decided_together and any(each.joint for each in commands):
+                planned = self._plan_jointly(stream, commands, writer)
+                if planned is None:
+                    continue
+            else:
+                planned = plan(self._cache.use(stream), commands, writer)
             self._busy.add(stream)
             if planned.refuses_unread:
-                self._put_back(planned)
-                self._cache.drop(stream)
-                self._return(stream)
+                self._put_back(stream, planned.commands)
+                self._drop(planned)
+                self._return_all(planned)
             elif planned.records:
                 plans.append(planned)
                 events += len(planned.records)
                 size += sum(len(record.data) for record in planned.records)
+            elif self._may_be_stale(planned):
+                self._spawn(self._prove(planned))
             else:
                 self._answer_all(planned, planned.entity.position)
-                self._return(stream)
+                self._return_all(planned)
         return plans
 
     def _take(self, mailbox: deque[PendingCommand], count: int) -> list[PendingCommand]:
@@ -318,7 +360,7 @@ class Host:
             self._answer(each, Unavailable("its deadline passed while it waited for its turn"))
         return [each for each in taken if each.envelope.deadline >= now] if expired else taken
 
-    async def _commit(self, plans: list[Plan]) -> None:
+    async def _commit(self, plans: list[Plan | JointPlan]) -> None:
         answers: Sequence[AppendResult] = ()
         failure: Exception | None = None
         try:
@@ -334,56 +376,210 @@ class Host:
         self._open_commits -= 1
         if failure is not None:
             for each in plans:
-                self._put_back(each)
-                self._fail(each.entity.stream, failure)
+                self._give_up(each, failure)
         for each, answer in zip(plans, answers, strict=False):
             if isinstance(answer, Appended):
+                assert isinstance(each, Plan)
                 each.commit(answer.position, answer.last_revision)
                 self._answer_all(each, answer.position)
                 self._cache.changed(each.entity)
+                self._return(each.entity.stream)
+                continue
+            if isinstance(answer, JointlyAppended):
+                assert isinstance(each, JointPlan)
+                each.commit(answer)
+                self._answer_all(each, answer.position)
+                for entity in each.entities:
+                    self._cache.changed(entity)
             elif isinstance(answer, InvalidAppend):
                 self._refuse_invalid(each, answer)
             else:
-                self.conflicts += 1
                 self._retry_after_conflict(each, answer)
-            self._return(each.entity.stream)
+            self._return_all(each)
         self._start_commits()
 
-    def _retry_after_conflict(self, planned: Plan, conflict: Conflict) -> None:
-        """Fold and decide again, as another writer was faster and nothing of this was written."""
+    def _give_up(self, planned: Plan | JointPlan, error: Exception) -> None:
+        """Answer all of a plan, and what waits behind it, with the error: it may be in the log."""
         stream = planned.entity.stream
-        self._cache.drop(stream)
-        for pending in planned.commands:
-            pending.attempts += 1
-        self._put_back(planned)
-        mailbox = self._mailboxes[stream]
-        while mailbox and mailbox[0].attempts >= self._limits.attempts:
-            detail = f"another writer of {stream} was faster each time: {conflict.reason}"
-            self._answer(mailbox.popleft(), Unavailable(detail))
+        self._put_back(stream, planned.commands)
+        self._drop(planned)
+        for entity in planned.entities[1:]:
+            self._return(entity.stream)
+        self._fail(stream, error)
 
-    def _refuse_invalid(self, planned: Plan, answer: InvalidAppend) -> None:
+    def _retry_after_conflict(self, planned: Plan | JointPlan, conflict: Conflict) -> None:
+        """Fold and decide again, as another writer was faster and nothing of this was written.
+
+        What did not read the streams that have moved goes first, and is not counted.
+        """
+        self.conflicts += 1
+        stream, commands = planned.entity.stream, planned.commands
+        moved = conflict.streams or [entity.stream for entity in planned.entities]
+        for each in moved:
+            self._cache.drop(each)
+        harmed = planned.readers_of(moved) if isinstance(planned, JointPlan) else commands
+        if len(harmed) < len(commands):
+            spared = {id(each) for each in harmed}
+            commands = [each for each in commands if id(each) not in spared] + harmed
+        for pending in harmed:
+            pending.attempts += 1
+        self._put_back(stream, commands)
+        tired = [each for each in harmed if each.attempts >= self._limits.attempts]
+        if tired:
+            names = ", ".join(moved)
+            detail = f"another writer of {names} was faster each time: {conflict.reason}"
+            gone = {id(each) for each in tired}
+            waiting = self._mailboxes[stream]
+            self._mailboxes[stream] = deque(each for each in waiting if id(each) not in gone)
+            for pending in tired:
+                self._answer(pending, Unavailable(detail))
+
+    def _refuse_invalid(self, planned: Plan | JointPlan, answer: InvalidAppend) -> None:
         """Refuse the command whose events the store never takes; of several, find out which."""
         if len(planned.commands) > 1:
             for pending in planned.commands:
                 pending.alone = True
-            self._put_back(planned)
+            self._put_back(planned.entity.stream, planned.commands)
             return
         [pending] = planned.commands
         command = pending.envelope.command
         detail = f"{command}: the event store never takes what was decided: {answer.reason}"
         self._answer(pending, DecisionFailed(detail))
 
-    def _put_back(self, planned: Plan) -> None:
-        self._mailboxes[planned.entity.stream].extendleft(reversed(planned.commands))
+    def _put_back(self, stream: str, commands: Sequence[PendingCommand]) -> None:
+        self._mailboxes[stream].extendleft(reversed(commands))
+
+    def _drop(self, planned: Plan | JointPlan) -> None:
+        for entity in planned.entities:
+            self._cache.drop(entity.stream)
+
+    def _return_all(self, planned: Plan | JointPlan) -> None:
+        for entity in planned.entities[1:]:
+            self._return(entity.stream)
+        self._return(planned.entity.stream)
+
+    # Decisions over several aggregates
+
+    def _load_others(self, joint: JointDecision) -> None:
+        """Begin to fold what a decision reads beside the aggregate that leads."""
+        for _, aggregate, stream in joint.others:
+            if stream not in self._cache and stream not in self._busy:
+                self._owners.setdefault(stream, aggregate)
+                self._busy.add(stream)
+                self._ready.pop(stream, None)
+                self._spawn(self._load(stream))
+
+    def _plan_jointly(
+        self, stream: str, commands: list[PendingCommand], writer: str
+    ) -> JointPlan | None:
+        """Decide on the commands of a mailbox for which all that they read is at hand.
+
+        The others wait, at the head of the mailbox, until it is. None: all of them do. No stream
+        is held while another is waited for, so that nothing waits in a circle.
+        """
+        first = commands[0].attempts > 0
+        entities = {stream: self._cache.use(stream)}
+        names = {stream.lower()}
+        taken: list[PendingCommand] = []
+        left: list[PendingCommand] = []
+        for pending in commands:
+            # What has met a conflict goes without what has not: the next may hold it up as well.
+            others = pending.joint.others if pending.joint else ()
+            wanted = [each.stream for each in others if each.stream not in entities]
+            if (pending.attempts > 0) is not first or not self._are_at_hand(pending, stream):
+                left.append(pending)
+            elif names.isdisjoint(each.lower() for each in wanted):
+                names.update(each.lower() for each in wanted)
+                entities |= {each: self._cache.use(each) for each in wanted}
+                taken.append(pending)
+            else:
+                left.append(pending)
+        if left:
+            self._put_back(stream, left)
+        if not taken:
+            return None
+        for each in entities:
+            self._busy.add(each)
+            self._ready.pop(each, None)
+        return plan_jointly(entities, taken, writer)
+
+    def _are_at_hand(self, pending: PendingCommand, lead: str) -> bool:
+        """Tell whether all that a command reads is in memory and free; see to it if not."""
+        if pending.joint is None:
+            return True
+        self._load_others(pending.joint)
+        for each in pending.joint.others:
+            if each.stream in self._busy:
+                self._awaited.setdefault(each.stream, {})[lead] = None
+                return False
+        return True
+
+    def _wake(self, leads: Iterable[str]) -> None:
+        """Let decisions go on for which a stream has become free."""
+        for lead in leads:
+            if lead in self._mailboxes and lead not in self._busy:
+                self._make_ready(lead, optimistic=False)
+
+    def _fail_readers(self, lead: str, stream: str, error: Exception) -> None:
+        """Answer the decisions that read a stream with the error that it met."""
+        waiting = self._mailboxes.get(lead, ())
+        left: deque[PendingCommand] = deque()
+        for each in waiting:
+            if each.joint and any(other.stream == stream for other in each.joint.others):
+                self._answer(each, error)
+            else:
+                left.append(each)
+        if left:
+            self._mailboxes[lead] = left
+            self._wake([lead])
+        elif lead not in self._busy:
+            self._ready.pop(lead, None)
+            self._mailboxes.pop(lead, None)
+            self._owners.pop(lead, None)
+        else:
+            self._mailboxes[lead] = left
+
+    def _may_be_stale(self, planned: Plan | JointPlan) -> bool:
+        """Tell whether others may have written to what a refusal rests on.
+
+        An append is checked by the store; a refusal is checked by nobody. And decisions over
+        several aggregates are written by the host of the one that leads.
+        """
+        return (
+            bool(self._decided_together)
+            and planned.entity.aggregate in self._decided_together
+            and planned.is_unproven
+        )
+
+    async def _prove(self, planned: Plan | JointPlan) -> None:
+        """Answer a plan that writes nothing, if its streams are where they were read."""
+        try:
+            moved = await moved_streams(self._store, planned.entities)
+        except StoreUnavailable as error:
+            why = f"the event store does not answer: {error}"
+            self._give_up(planned, EventStoreUnavailable(why))
+        else:
+            if moved:
+                reason = "it was written to meanwhile"
+                self._retry_after_conflict(planned, Conflict(reason, moved))
+            else:
+                self._answer_all(planned, planned.entity.position)
+            self._return_all(planned)
+        self._start_commits()
 
     # Answers
 
-    def _answer_all(self, planned: Plan, position: int) -> None:
+    def _answer_all(self, planned: Plan | JointPlan, position: int) -> None:
         for pending, verdict in zip(planned.commands, planned.verdicts, strict=True):
             if isinstance(verdict, Written):
                 self._answer(pending, Done(verdict.revision, position))
             elif isinstance(verdict, Seen):
                 self._answer_repeat(pending, planned.entity.stream, verdict)
+            elif isinstance(verdict, JointlyWritten):
+                revision = verdict.revisions[planned.entity.stream]
+                self._answer(pending, Done(revision, position, verdict.revisions))
+            elif isinstance(verdict, JointlySeen):
+                self._spawn(self._answer_joint_repeat(pending, verdict))
             else:
                 self._answer(pending, verdict)
 
@@ -407,6 +603,16 @@ class Host:
             )
         else:
             self._answer(pending, Done(seen.revision, position))
+
+    async def _answer_joint_repeat(self, pending: PendingCommand, found: JointlySeen) -> None:
+        lead = pending.envelope.stream
+        try:
+            done = await joint_receipt(self._store, self._registry.prefixes, lead, found.seen)
+        except StoreUnavailable as error:
+            why = f"the event store does not answer: {error}"
+            self._answer(pending, EventStoreUnavailable(why))
+        else:
+            self._answer(pending, done)
 
     def _answer(self, pending: PendingCommand, outcome: Outcome) -> None:
         self._queued -= 1

@@ -11,7 +11,7 @@ from uuid import uuid4
 import psutil
 import ray
 
-from actors.envelope import Envelope, Outcome
+from actors.envelope import Done, Envelope, Outcome
 from actors.host.host import Host, HostLimits
 from actors.host.shard import shard_of
 from eventstore.kurrentdb.log import EventLog
@@ -98,8 +98,9 @@ class HostActor:
 
 def portable(outcome: Outcome) -> Any:
     """Return the outcome as it travels: readable whatever a domain makes of `Rejected`."""
-    if isinstance(outcome, tuple):
-        return tuple(outcome)  # a plain one is dumped fastest
+    if isinstance(outcome, Done):
+        # A plain one is dumped fastest.
+        return outcome[:2] if outcome.revisions is None else tuple(outcome)
     if isinstance(outcome, NotFound):
         return NotFound(outcome.rule, outcome.detail)
     if isinstance(outcome, Refused):

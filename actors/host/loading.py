@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+import msgspec
+
+from actors.envelope import Done
 from actors.host.entity import Entity
+from actors.host.recent_commands import Seen
 from actors.host.snapshots import WORTH, restore
+from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
+from eventstore.records import Metadata
 from rayfold import Registry
 from rayfold.registry import AggregateType
 
@@ -64,6 +71,57 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
             last = position
         return last
     return 0
+
+
+async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str, Seen]) -> Done:
+    """Return the receipt of a decision over several aggregates, which stands in streams already.
+
+    `seen` has the decision by stream. Where it left those that it read alone, its events say.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    stream, found = next(iter(seen.items()))
+    revisions: dict[str, int] = {}
+    after = found.revision - 1 if found.revision else None
+    async for raw in log.read_stream(stream, after=after, limit=1):
+        revisions = revisions_in(Metadata(raw.metadata))
+    # What was deleted before goes on from where it ended, which nobody knew who wrote the event.
+    revisions |= {each: was.revision for each, was in seen.items()}
+    position = found.position
+    if not found.exact and log.receipts_share_position:
+        position = await receipt_position(log, prefixes, stream, found.revision)
+    return Done(revisions.get(lead, -1), position, revisions)
+
+
+def revisions_in(metadata: Metadata) -> dict[str, int]:
+    """Return where a decision over several aggregates left its streams; empty for other events."""
+    streams = metadata.get("streams")
+    try:
+        return msgspec.json.decode(streams, type=dict[str, int]) if streams else {}
+    except msgspec.DecodeError:  # somebody else's metadata
+        return {}
+
+
+async def moved_streams(log: Log, entities: Sequence[Entity]) -> tuple[str, ...]:
+    """Return the streams that are no longer where these aggregates were folded to.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    found = await asyncio.gather(*(_last_revision(log, each.stream) for each in entities))
+    return tuple(
+        each.stream for each, last in zip(entities, found, strict=True) if last != each.revision
+    )
+
+
+async def _last_revision(log: Log, stream: str) -> int:
+    try:
+        async for raw in log.read_stream(stream, backwards=True, limit=1):
+            return raw.revision
+    except StreamTombstoned:
+        return -2  # where no aggregate was ever folded to
+    return -1
 
 
 _PAGE = 1024

@@ -14,12 +14,27 @@ from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
 from actors.host.entity import Entity
 from actors.host.event_checks import MAX_EVENTS, check_events
 from actors.host.recent_commands import Seen, now
+from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
-from rayfold import Command, Event, Refused
+from rayfold import Command, DecisionDefinition, Event, Refused
+from rayfold.decision import Instance
 
 log = logging.getLogger(__name__)
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+@dataclass(slots=True)
+class JointDecision:
+    """What a command in a mailbox reads beside the aggregate that leads."""
+
+    definition: DecisionDefinition
+    instances: tuple[Instance, ...]
+
+    @property
+    def others(self) -> tuple[Instance, ...]:
+        """All but the leading one."""
+        return self.instances[1:]
 
 
 @dataclass(slots=True)
@@ -32,6 +47,8 @@ class PendingCommand:
     attempts: int = 0
     alone: bool = False
     """Whether it is decided without others of its stream: one of them was invalid."""
+    joint: JointDecision | None = None
+    """What it reads beside its stream, where it is a decision over several aggregates."""
 
 
 @dataclass(slots=True)
@@ -63,6 +80,22 @@ class Plan:
         return self.entity.optimistic and any(
             isinstance(verdict, Exception) for verdict in self.verdicts
         )
+
+    @property
+    def entities(self) -> tuple[Entity]:
+        """The one aggregate, as `JointPlan` has several."""
+        return (self.entity,)
+
+    @property
+    def is_unproven(self) -> bool:
+        """Tell whether there is a verdict that rests on what no append has checked."""
+        return not self.records and not all(
+            isinstance(verdict, Seen | KeyReused) for verdict in self.verdicts
+        )
+
+    def append(self) -> StreamAppend:
+        """Return the records, with the check of their stream."""
+        return StreamAppend(self.entity.stream, self.entity.expected, self.records)
 
     def commit(self, position: int, last_revision: int | None = None) -> None:
         """Move the entity on: the records are durable, the last of them at `position`.
@@ -96,11 +129,12 @@ def plan(entity: Entity, commands: list[PendingCommand], writer: str) -> Plan:
     """Decide on all of `commands`, in order. Pure: the entity is left as it is."""
     planned = Plan(entity, commands, entity.state, entity.revision)
     for each in commands:
-        planned.verdicts.append(_decide(planned, each, writer))
+        planned.verdicts.append(decide(planned, each, writer))
     return planned
 
 
-def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Seen | Outcome:
+def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Seen | Outcome:
+    """Decide on one command, on what those before it would leave behind."""
     envelope = pending.envelope
     seen = planned.entity.recent.get(envelope.command_id)
     if seen is not None:
@@ -118,22 +152,11 @@ def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Se
         events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
         check_events(events, aggregate, pending.command)
         state = aggregate.fold(events, planned.state)
-        records = [_record(event, envelope, writer, index) for index, event in enumerate(events)]
+        records = [record(event, envelope, writer, index) for index, event in enumerate(events)]
     except Refused as refusal:
         return refusal
     except (Exception, SystemExit) as error:
-        # The domain is an author's code: what breaks there fails one command, not the commit.
-        log.exception(
-            "a decision failed",
-            extra={
-                "command": envelope.command,
-                "stream": planned.entity.stream,
-                "revision": planned.revision,
-                "command_id": envelope.command_id,
-                "correlation_id": envelope.correlation_id or envelope.command_id,
-            },
-        )
-        return DecisionFailed(f"{envelope.command} failed: {type(error).__name__}: {error}")
+        return decision_failed(error, envelope, planned.revision)
     planned.state = state
     planned.revision += len(events)
     planned.records += records
@@ -144,7 +167,35 @@ def _decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | Se
     return Done(planned.revision, planned.entity.position)
 
 
-def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRecord:
+def decision_failed(error: BaseException, envelope: Envelope, revision: int) -> DecisionFailed:
+    """Log that an author's code broke on a command; return its outcome.
+
+    It fails that command, not the commit.
+    """
+    log.error(
+        "a decision failed",
+        exc_info=error,
+        extra={
+            "command": envelope.command,
+            "stream": envelope.stream,
+            "revision": revision,
+            "command_id": envelope.command_id,
+            "correlation_id": envelope.correlation_id or envelope.command_id,
+        },
+    )
+    return DecisionFailed(f"{envelope.command} failed: {type(error).__name__}: {error}")
+
+
+def record(
+    event: Event, envelope: Envelope, writer: str, index: int, streams: str = ""
+) -> NewRecord:
+    """Return a command's event, `index`th, as it is appended.
+
+    `streams` is JSON: the streams that a decision over several read, and where they are after it.
+
+    Raises:
+        ValueError: it would not come back from the log as it is.
+    """
     definition = type(event).__rayfold__
     metadata = {
         "$correlationId": envelope.correlation_id or envelope.command_id,
@@ -157,6 +208,8 @@ def _record(event: Event, envelope: Envelope, writer: str, index: int) -> NewRec
     }
     if envelope.traceparent:
         metadata["traceparent"] = envelope.traceparent
+    if streams:
+        metadata["streams"] = streams
     return NewRecord(
         definition.name,
         definition.encode(event),

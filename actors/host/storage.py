@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from actors.host.entity import Entity
+from actors.host.joint_plan import JointPlan
 from actors.host.loading import load
 from actors.host.plan import Plan
-from eventstore.port import AppendResult, Log, StreamAppend
+from eventstore.port import AppendResult, Log
 from rayfold import Registry
 from rayfold.registry import AggregateType
 
@@ -33,7 +34,7 @@ class Storage(Protocol):
         """
         ...
 
-    async def commit(self, plans: Sequence[Plan]) -> list[AppendResult]:
+    async def commit(self, plans: Sequence[Plan | JointPlan]) -> list[AppendResult]:
         """Write what was decided; return an answer for each plan: see `Log.append`.
 
         Raises:
@@ -63,11 +64,9 @@ class EventStorage:
         """See `Storage.load`."""
         return await load(self._log, self._registry, aggregate, stream)
 
-    async def commit(self, plans: Sequence[Plan]) -> list[AppendResult]:
+    async def commit(self, plans: Sequence[Plan | JointPlan]) -> list[AppendResult]:
         """See `Storage.commit`."""
-        return await self._log.append(
-            [StreamAppend(each.entity.stream, each.entity.expected, each.records) for each in plans]
-        )
+        return await self._log.append([each.append() for each in plans])
 
     async def deleted(self, aggregate: AggregateType, stream: str) -> None:
         """See `Storage.deleted`."""

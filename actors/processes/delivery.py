@@ -10,14 +10,16 @@ import time
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from actors.envelope import Done, Envelope, stream_of
+from actors.envelope import Done, Envelope, leading_stream_of, streams_of
 from actors.errors import (
     AggregateDeleted,
+    DecisionFailed,
     InvalidCommand,
     KeyReused,
     Overloaded,
     RevisionMismatch,
 )
+from actors.host.loading import revisions_in
 from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
@@ -67,7 +69,7 @@ class Delivery:
         """Return what became of a process's command: it was accepted, or what it is to be told."""
         try:
             envelope = self._envelope(sending, principal, correlation_id)
-        except InvalidCommand as error:
+        except (InvalidCommand, DecisionFailed) as error:
             return _refused(sending, correlation_id, Refusal("invalid-command", str(error)))
         answer = await self.answer(envelope, decided_at)
         if isinstance(answer, Refusal):
@@ -122,15 +124,14 @@ class Delivery:
     def _envelope(self, sending: Sending, principal: str, correlation_id: str) -> Envelope:
         command = sending.command
         definition = type(command).__rayfold__
-        owner = self._registry.owner.get(type(command))
-        if owner is None:
+        if type(command) not in self._registry.owner:
             raise InvalidCommand(f"no aggregate takes {definition.name!r}")
         payload = command.model_dump_json().encode()
         # Of what the process decided, the clock included: sent again, it is the same.
         fingerprint = hashlib.blake2b(definition.name.encode() + payload, digest_size=16)
         return Envelope(
             definition.name,
-            stream_of(owner, command),
+            leading_stream_of(self._registry, command),
             payload,
             str(sending.command_id),
             fingerprint.hexdigest(),
@@ -140,11 +141,21 @@ class Delivery:
         )
 
     async def _found(self, envelope: Envelope, decided_at: int) -> Done | None:
+        for stream in streams_of(self._registry, envelope):
+            if found := await self._found_in(stream, envelope, decided_at):
+                return found
+        return None
+
+    async def _found_in(self, stream: str, envelope: Envelope, decided_at: int) -> Done | None:
         try:
-            async for raw in self._store.read_stream(envelope.stream, backwards=True):
+            async for raw in self._store.read_stream(stream, backwards=True):
                 if raw.position <= decided_at:
                     return None
-                if Metadata(raw.metadata).get("commandId") == envelope.command_id:
+                metadata = Metadata(raw.metadata)
+                if metadata.get("commandId") == envelope.command_id:
+                    if revisions := revisions_in(metadata):
+                        revision = revisions.get(envelope.stream, raw.revision)
+                        return Done(revision, raw.position, revisions)
                     return Done(raw.revision, raw.position)
         except StreamTombstoned:
             return None

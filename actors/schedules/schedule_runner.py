@@ -196,7 +196,9 @@ class ScheduleRunner:
                         return
         answer = await self._delivery.answer(self._envelope(command_id, scheduled), due_at)
         if isinstance(answer, Done):
-            done = new_record(ACCEPTED, Acceptance(*answer), correlation_id)
+            done = new_record(
+                ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id
+            )
         else:
             done = new_record(REFUSED, Refusal(*answer), correlation_id)
         if await self._appended(command_id, 1, done):

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from actors.envelope import Envelope, stream_of
+from actors.envelope import Envelope, instances_of, stream_of
 from api.http import headers as read
 from api.http.dates import date_fields, refuse_numbers
 from api.http.headers import Headers
@@ -43,6 +43,7 @@ class CommandDecoder:
         self._validate = model.__pydantic_validator__.validate_json
         self._serialize = model.__pydantic_serializer__.to_json
         self.aggregate = registry.owner[model]
+        self._decision = registry.decisions.get(model)
         self._derived_id = derived_id
         self._path_fields = path_fields
         self._dates = date_fields(model)
@@ -76,7 +77,7 @@ class CommandDecoder:
             raise invalid(error, f"{self.command.name}: see errors") from error
         return Envelope(
             self.command.name,
-            stream_of(self.aggregate, command),
+            self._stream_of(command),
             self._serialize(command),
             command_id,
             hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
@@ -87,6 +88,11 @@ class CommandDecoder:
             read.traceparent(headers),
             time.monotonic() + read.timeout(headers),
         )
+
+    def _stream_of(self, command: Any) -> str:
+        if self._decision is not None:
+            return instances_of(self._decision, command)[0].stream
+        return stream_of(self.aggregate, command)
 
     def _check_sources(self, fields: Mapping[str, Any]) -> None:
         for name in self._path_fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -109,7 +109,7 @@ class CommandRoutes:
         receipt = await self._send(envelope, decoder.aggregate)
         waited = None
         if seconds is not None:
-            views = self._views[decoder.aggregate]
+            views = concerned(self._views, receipt.revisions or (receipt.stream,))
             waited = _waited(seconds, await self._queries.reached(views, receipt.position, seconds))
         return self._answer(
             decoder.aggregate, envelope, receipt, waited, token(headers, receipt.position)
@@ -157,6 +157,8 @@ class CommandRoutes:
             receipt.revision,
             receipt.position,
         )
+        if receipt.revisions:
+            body = b'%b,"revisions":%b}' % (body[:-1], encode(receipt.revisions))
         headers = [
             (b"etag", b'"%d"' % receipt.revision),
             (b"consistency-token", position),
@@ -179,14 +181,20 @@ def on_no_such_method(
     return on_http(request, error)
 
 
-def views_of(registry: Registry) -> dict[AggregateType, list[str]]:
-    """Return the names of the views and SQL projections that each aggregate's events change."""
+def views_of(registry: Registry) -> dict[str, list[str]]:
+    """Return the names of the views and SQL projections that events change, by category."""
     concerned = {view.name: set(view.folds) for view in registry.views.values()}
     concerned |= {each.name: set(each.handlers) for each in registry.projections.values()}
     return {
-        aggregate: [name for name, events in concerned.items() if events & {*aggregate.events}]
-        for aggregate in registry.aggregates.values()
+        category: [name for name, events in concerned.items() if events & {*aggregate.events}]
+        for category, aggregate in registry.aggregates.items()
     }
+
+
+def concerned(views: dict[str, list[str]], streams: Iterable[str]) -> list[str]:
+    """Return the names of those that events of these streams change."""
+    found = [views.get(stream.partition("-")[0], ()) for stream in streams]
+    return list(dict.fromkeys(name for names in found for name in names))
 
 
 def _waited(seconds: float, behind: list[str]) -> Fields:

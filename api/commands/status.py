@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 
 from api.commands.records import CAPACITY, CommandRecord, CommandRecords
+from api.commands.routes import concerned
 from api.commands.schedules import ScheduleRoutes
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
@@ -14,7 +16,6 @@ from api.http.headers import id_of_key
 from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
 from api.queries.routes import Queries
-from rayfold.registry import AggregateType
 
 
 class CommandStatus:
@@ -24,13 +25,13 @@ class CommandStatus:
         self,
         records: CommandRecords,
         queries: Queries,
-        views: dict[AggregateType, list[str]],
+        views: dict[str, list[str]],
         schedules: ScheduleRoutes,
     ) -> None:
         self._schedules = schedules
         self._records = records
         self._queries = queries
-        self._views = {aggregate.category: names for aggregate, names in views.items()}
+        self._views = views
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return the one handler."""
@@ -44,7 +45,7 @@ class CommandStatus:
             return json_reply({"command_id": command_id, **await self._describe(known)})
         if (scheduled := await self._schedules.about(command_id)) is not None:
             if scheduled["status"] == "accepted":
-                scheduled |= await self._reached(scheduled["stream"], scheduled["position"])
+                scheduled |= await self._reached([scheduled["stream"]], scheduled["position"])
             return json_reply(scheduled)
         raise Problem(
             404, "unknown-command-id", f"none of the last {CAPACITY} commands of this gateway"
@@ -57,13 +58,13 @@ class CommandStatus:
         if receipt is None:
             return {"status": "processing", **({"detail": known.error} if known.error else {})}
         return {
-            **await self._reached(receipt.stream, receipt.position),
+            **await self._reached(receipt.revisions or [receipt.stream], receipt.position),
             "stream": receipt.stream,
             "revision": receipt.revision,
             "position": receipt.position,
+            **({"revisions": receipt.revisions} if receipt.revisions else {}),
         }
 
-    async def _reached(self, stream: str, position: int) -> dict[str, Any]:
-        views = self._views.get(stream.partition("-")[0], [])
-        behind = await self._queries.reached(views, position, 0)
+    async def _reached(self, streams: Iterable[str], position: int) -> dict[str, Any]:
+        behind = await self._queries.reached(concerned(self._views, streams), position, 0)
         return {"status": "processing" if behind else "projected", "behind": behind}

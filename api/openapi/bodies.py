@@ -77,6 +77,10 @@ class CommandStatus(Struct):
     stream: str | UnsetType = UNSET
     revision: int | UnsetType = UNSET
     position: int | UnsetType = UNSET
+    revisions: (
+        Annotated[dict[str, int], Meta(description="Of a decision over several: its streams")]
+        | UnsetType
+    ) = UNSET
     code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
     detail: str | UnsetType = UNSET
     command: str | UnsetType = UNSET

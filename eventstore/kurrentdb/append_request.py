@@ -8,7 +8,7 @@ its retries, its reconnects and its errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import grpc
@@ -19,7 +19,8 @@ from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
 from eventstore.kurrentdb.connection import AsyncClient
-from eventstore.port import ANY, StreamAppend
+from eventstore.port import ANY, JointAppend, StreamAppend
+from eventstore.records import NewRecord
 
 _NO_STREAM = -1
 """As an expected state on the wire."""
@@ -92,20 +93,36 @@ class AppendClient(AsyncClient):
         raise KurrentDBClientError("the append has no answer")
 
 
-def append_request(appends: Sequence[StreamAppend]) -> v2.AppendRecordsRequest:
+def append_request(appends: Sequence[StreamAppend | JointAppend]) -> v2.AppendRecordsRequest:
     """Return all records in order, and a check for each stream that expects something."""
     request = v2.AppendRecordsRequest()
-    add_record, add_check = request.records.add, request.checks.add
-    for stream, expected, records in appends:
+    add_check = request.checks.add
+    for append in appends:
+        if isinstance(append, JointAppend):
+            for stream, expected in append.expected.items():
+                state = add_check().stream_state
+                state.stream = stream
+                state.expected_state = _NO_STREAM if expected is None else expected
+            for stream, record in append.records:
+                _add_records(request, stream, (record,))
+            continue
+        stream, expected, records = append
         if expected != ANY:
             state = add_check().stream_state
             state.stream = stream
             state.expected_state = _NO_STREAM if expected is None else expected
-        for event_type, data, metadata, record_id in records:
-            record = add_record(record_id=record_id, data=data, stream=stream)
-            record.schema.format = v2.SCHEMA_FORMAT_JSON
-            record.schema.name = event_type
-            properties = record.properties
-            for name, value in metadata.items():
-                properties[name].string_value = value
+        _add_records(request, stream, records)
     return request
+
+
+def _add_records(
+    request: v2.AppendRecordsRequest, stream: str, records: Iterable[NewRecord]
+) -> None:
+    add_record = request.records.add
+    for event_type, data, metadata, record_id in records:
+        record = add_record(record_id=record_id, data=data, stream=stream)
+        record.schema.format = v2.SCHEMA_FORMAT_JSON
+        record.schema.name = event_type
+        properties = record.properties
+        for name, value in metadata.items():
+            properties[name].string_value = value

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,15 +30,21 @@ from kurrentdbclient.exceptions import (
     MaximumAppendSizeExceededError,
     NotFoundError,
     ProgrammingError,
-    RecordMaxSizeExceededError,
     StreamIsDeletedError,
-    TransactionMaxSizeExceededError,
     WrongCurrentVersionError,
 )
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 from msgspec.json import encode
 
 from eventstore.errors import StoreRefused, StoreUnavailable, StreamTombstoned
+from eventstore.kurrentdb.append_answers import (
+    appended,
+    distinct,
+    in_order_of_checks,
+    is_invalid,
+    never,
+    revisions_of,
+)
 from eventstore.kurrentdb.append_request import AppendClient, append_request
 from eventstore.kurrentdb.connection import (
     for_leader,
@@ -44,7 +57,15 @@ from eventstore.kurrentdb.handshake import complaint
 from eventstore.kurrentdb.stream_reader import LONGEST, LOOK_AGAIN, StreamReader
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.kurrentdb.threaded_reader import read_batches
-from eventstore.port import ANY, Appended, AppendResult, Conflict, InvalidAppend, StreamAppend
+from eventstore.port import (
+    ANY,
+    Appended,
+    AppendResult,
+    Conflict,
+    InvalidAppend,
+    JointAppend,
+    StreamAppend,
+)
 from eventstore.records import Batch, RawRecord
 
 T = TypeVar("T")
@@ -94,14 +115,18 @@ class EventLog:
                 raise
             raise wrong from error
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """See `Log.append`."""
-        if self._atomic is None:
-            self._atomic = await self._has_append_records()
-        if self._atomic:
+        if await self.is_atomic():
             return await self._append_together(appends)
         # Each stream's batch is on its way before the first is answered: pipelined.
         return list(await asyncio.gather(*(self._append_one(append) for append in appends)))
+
+    async def is_atomic(self) -> bool:
+        """See `Log.is_atomic`."""
+        if self._atomic is None:
+            self._atomic = await self._has_append_records()
+        return self._atomic
 
     async def _has_append_records(self) -> bool:
         """Ask with a request that a server that knows the call finds invalid.
@@ -120,45 +145,49 @@ class EventLog:
                 raise refused(self._uri, error) from error
         return True
 
-    async def _append_together(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
+    async def _append_together(
+        self, appends: Sequence[StreamAppend | JointAppend]
+    ) -> list[AppendResult]:
         """Append all in one transaction of the server, without those whose check fails."""
         answers: list[AppendResult | None] = [None] * len(appends)
         most = len(appends)
         while unanswered := [index for index, answer in enumerate(answers) if answer is None]:
-            waiting = _distinct(appends, unanswered)[:most]
+            waiting = distinct(appends, unanswered)[:most]
             try:
                 request = append_request([appends[index] for index in waiting])
                 response = await self._append_request(request)
             except ConsistencyChecksFailedError as error:
-                # Counted are the checks, then streams without one (which may be tombstoned).
-                order = sorted(waiting, key=lambda index: appends[index].expected == ANY)
                 failed = {failure.check_index for failure in error.failures}
-                named = [index for place, index in enumerate(order) if place in failed]
+                order = in_order_of_checks(appends, waiting)
+                named = [each for place, each in enumerate(order) if place in failed]
                 # A server that names none of them would keep us here: then all have conflicts.
-                for index in named or waiting:
-                    answers[index] = Conflict("the stream has moved on")
+                for index, stream in named or order:
+                    before = answers[index]
+                    streams = before.streams if isinstance(before, Conflict) else ()
+                    answers[index] = Conflict("the stream has moved on", (*streams, stream))
             except (KurrentDBClientError, OSError, ValueError) as error:
-                if not _is_invalid(error):
+                if not is_invalid(error):
                     if _code(error) is grpc.StatusCode.UNIMPLEMENTED:
                         self._atomic = None  # the leader is an older node now: ask it again
                     raise refused(self._uri, error) from error
                 # Which of them, the server doesn't say: try fewer at a time, down to one.
                 if len(waiting) == 1:
-                    answers[waiting[0]] = InvalidAppend(str(error))
+                    answers[waiting[0]] = never(appends[waiting[0]], error)
                 most = max(len(waiting) // 2, 1)
             else:
                 most *= 2
-                revisions = _revisions(response)
+                last = revisions_of(response)
                 for index in waiting:
-                    last = revisions.get(appends[index].stream)
-                    answers[index] = Appended(response.position, last)
+                    answers[index] = appended(appends[index], response.position, last)
         return [answer for answer in answers if answer is not None]
 
     async def _append_request(self, request: v2.AppendRecordsRequest) -> v2.AppendRecordsResponse:
         """Send it, to the next leader too: what is there already is answered as the first time."""
         return await self._led(lambda client: client.append_request(request, APPEND_TIMEOUT))
 
-    async def _append_one(self, append: StreamAppend) -> AppendResult:
+    async def _append_one(self, append: StreamAppend | JointAppend) -> AppendResult:
+        if isinstance(append, JointAppend):
+            return InvalidAppend("the event store has no append_records: KurrentDB 26.1 has it")
         events = [
             NewEvent(
                 type=record.event_type,
@@ -373,33 +402,9 @@ def _expected(revision: int | None) -> Any:
     return StreamState.ANY if revision == ANY else revision
 
 
-def _distinct(appends: Sequence[StreamAppend], indexes: list[int]) -> list[int]:
-    """Return those that may be in one call: the server tells names apart without their case."""
-    first: dict[str, int] = {}
-    for index in indexes:
-        first.setdefault(appends[index].stream.lower(), index)
-    return list(first.values())
-
-
-def _is_invalid(error: Exception) -> bool:
-    """Tell whether the server will never take what it was sent, or not all of it at once."""
-    if isinstance(error, ValueError | RecordMaxSizeExceededError | TransactionMaxSizeExceededError):
-        # ValueError: so many failed checks that the trailers cannot be parsed; or no UTF-8.
-        return True
-    cause = error.__cause__
-    return isinstance(cause, grpc.RpcError) and (
-        cause.code() is grpc.StatusCode.INVALID_ARGUMENT
-        or (cause.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "message" in str(cause).lower())
-    )
-
-
 def _code(error: BaseException) -> grpc.StatusCode | None:
     cause = error.__cause__
     return cause.code() if isinstance(cause, grpc.RpcError) else None
-
-
-def _revisions(response: v2.AppendRecordsResponse) -> dict[str, int]:
-    return {each.stream: each.revision for each in response.revisions}
 
 
 def _filtered(prefixes: Iterable[str]) -> dict[str, Any]:

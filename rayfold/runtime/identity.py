@@ -52,5 +52,6 @@ def domain_hash(registry: Registry) -> str:
         fingerprint_of(*registry.aggregates.values(), *registry.owner),
         *(f"{name} {fingerprint_of_model(each.model)}" for name, each in events),
         *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
+        *(f"{[*each.reads]} {fingerprint_of(each.model)}" for each in registry.decisions.values()),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()

@@ -12,7 +12,16 @@ import pytest
 from eventstore.errors import StreamTombstoned
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
-from eventstore.port import ANY, Appended, Conflict, InvalidAppend, Log, StreamAppend
+from eventstore.port import (
+    ANY,
+    Appended,
+    Conflict,
+    InvalidAppend,
+    JointAppend,
+    JointlyAppended,
+    Log,
+    StreamAppend,
+)
 from eventstore.records import NewRecord, RawRecord
 from tests.contract.eventstore.process import ServerProcess
 
@@ -131,6 +140,140 @@ async def test_streams_whose_names_differ_in_case_alone_are_two(log: Log) -> Non
     assert [type(answer) for answer in answers] == [Appended] * 3
     for each in streams:
         assert await read(log, each) == [0]
+
+
+@pytest.fixture(params=["memory", "server"])
+async def atomic(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
+    """A log that takes appends of several streams, all or nothing."""
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    server: ServerProcess = request.getfixturevalue("server")
+    connected = EventLog(server.uri)
+    yield connected
+    await connected.close()
+
+
+def joint(expected: dict[str, int | None], *written: str) -> JointAppend:
+    """A joint append of a record for each of `written`."""
+    return JointAppend(expected, [(each, *records()) for each in written])
+
+
+async def test_a_joint_append_is_written_in_its_order_where_every_stream_is_as_expected(
+    atomic: Log, stream: str
+) -> None:
+    one, two, read_only = f"{stream}-1", f"{stream}-2", f"{stream}-3"
+    assert await atomic.is_atomic()
+    await append(atomic, read_only, None, 3)
+    [answer] = await atomic.append(
+        [joint({one: None, read_only: 2, two: None}, two, one, two, one, one)]
+    )
+    assert isinstance(answer, JointlyAppended)
+    assert answer.revisions == {one: 2, two: 1}
+    told = [raw async for raw in atomic.read_all([one, two])]
+    assert [raw.stream for raw in told] == [two, one, two, one, one]
+    assert answer.position >= told[-1].position
+    assert await read(atomic, read_only) == [0, 1, 2]
+
+
+async def test_a_joint_append_with_one_stream_elsewhere_writes_nothing_and_names_it(
+    atomic: Log, stream: str
+) -> None:
+    one, two, read_only = f"{stream}-1", f"{stream}-2", f"{stream}-3"
+    await append(atomic, read_only, None, 3)
+    for expected, moved in (
+        ({one: None, two: None, read_only: 1}, (read_only,)),
+        ({one: None, two: 0, read_only: 2}, (two,)),
+        ({one: 4, two: None, read_only: None}, (one, read_only)),
+    ):
+        answers = await atomic.append(
+            [
+                StreamAppend(f"{stream}-before", None, records()),
+                joint(expected, one, two),
+                StreamAppend(f"{stream}-behind", None, records()),
+            ]
+        )
+        conflict = answers[1]
+        assert isinstance(conflict, Conflict)
+        assert set(conflict.streams) == set(moved)
+        assert [type(answers[0]), type(answers[2])] == [Appended, Appended]
+        assert await read(atomic, one) == await read(atomic, two) == []
+        for other in ("before", "behind"):
+            await atomic.delete_stream(f"{stream}-{other}")
+
+
+async def test_many_joint_appends_go_together(atomic: Log, stream: str) -> None:
+    appends = [
+        joint({f"{stream}-{n}a": 0 if n == 3 else None, f"{stream}-{n}b": None}, f"{stream}-{n}a")
+        for n in range(20)
+    ]
+    answers = await atomic.append([*appends, StreamAppend(stream, None, records())])
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [JointlyAppended] * 3 + [Conflict] + [JointlyAppended] * 16 + [Appended]
+
+
+async def test_a_stream_that_only_differs_in_case_waits_for_the_next_call(
+    atomic: Log, stream: str
+) -> None:
+    answers = await atomic.append(
+        [
+            joint({f"{stream}-a": None, f"{stream}-x": None}, f"{stream}-a"),
+            joint({f"{stream}-A": None, f"{stream}-X": None}, f"{stream}-X"),
+            StreamAppend(f"{stream}-x", None, records()),
+        ]
+    )
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [JointlyAppended, JointlyAppended, Appended]
+
+
+async def test_a_deleted_stream_goes_on_in_a_joint_append_from_where_it_ended(
+    atomic: Log, stream: str
+) -> None:
+    one, two = f"{stream}-1", f"{stream}-2"
+    await append(atomic, one, None, 3)
+    await atomic.delete_stream(one)
+    [answer] = await atomic.append([joint({one: None, two: None}, one, two, one)])
+    assert isinstance(answer, JointlyAppended)
+    assert answer.revisions == {one: 4, two: 0}
+    assert await read(atomic, one) == [3, 4]
+
+
+async def test_a_tombstoned_stream_stands_in_the_way_of_a_joint_append(
+    atomic: Log, stream: str
+) -> None:
+    one, two = f"{stream}-1", f"{stream}-2"
+    await append(atomic, one, None)
+    await atomic.delete_stream(one, tombstone=True)
+    [answer] = await atomic.append([joint({one: 0, two: None}, two)])
+    assert isinstance(answer, Conflict)
+    assert answer.streams == (one,)
+    assert await read(atomic, two) == []
+
+
+async def test_as_many_streams_as_one_likes_may_be_elsewhere(
+    stream: str, server: ServerProcess
+) -> None:
+    log = EventLog(server.uri)
+    appends = [
+        joint({f"{stream}-{n}-{m}": 7 for m in range(16)}, f"{stream}-{n}-0") for n in range(40)
+    ]
+    assert {type(answer) for answer in await log.append(appends)} == {Conflict}
+    await log.close()
+
+
+async def test_a_log_without_append_records_takes_no_joint_append(
+    stream: str, server: ServerProcess
+) -> None:
+    log = EventLog(server.uri, atomic=False)
+    assert not await log.is_atomic()
+    answers = await log.append(
+        [joint({f"{stream}-1": None}, f"{stream}-1"), StreamAppend(stream, None, records())]
+    )
+    assert isinstance(answers[0], InvalidAppend)
+    assert "append_records" in answers[0].reason
+    assert isinstance(answers[1], Appended)
+    assert await read(log, f"{stream}-1") == []
+    await log.close()
 
 
 async def test_an_invalid_append_harms_no_other(stream: str, server: ServerProcess) -> None:

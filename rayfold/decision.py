@@ -1,0 +1,249 @@
+"""Decisions over several aggregates: one command, several streams, all or nothing.
+
+    class Redeem(
+        Decision[RedeemCoupon],
+        reads={"coupon": Coupon, "customer": Customer},
+    ):
+        @staticmethod
+        def decide(states, command):
+            if states["coupon"].left == 0:
+                raise Rejected("coupon-used-up", "it was redeemed as often as it may be")
+            return [
+                CouponRedeemed(coupon_id=command.coupon_id, customer_id=command.customer_id),
+                RedemptionNoted(customer_id=command.customer_id, coupon_id=command.coupon_id),
+            ]
+
+The field calls it a dynamic consistency boundary. What a decision yields is appended only if every
+stream that it read, written to or not, is still where it was read.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+
+from rayfold.aggregate import Aggregate, union_members
+from rayfold.keys import scalar_of
+from rayfold.messages import Command, Event
+
+C = TypeVar("C", bound=Command)
+
+AggregateType = type[Aggregate[Any, Any, Any]]
+
+MAX_READS = 16
+"""Aggregates that one decision may read: each is a check of the append, and a fold in memory."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """An aggregate that a decision reads, and which instance of it: `Read(Account, by="payer")`.
+
+    `by` is a field of the commands, or a function that makes the id from the command. Without a
+    `Read`, it is the field that holds the aggregate's id everywhere.
+    """
+
+    aggregate: AggregateType
+    by: str | Callable[[Any], object]
+
+    def id_in(self, command: Command) -> object:
+        """Return the id of the instance that a command means.
+
+        Raises:
+            Exception: whatever the author's function raises.
+        """
+        return getattr(command, self.by) if isinstance(self.by, str) else self.by(command)
+
+
+class Instance(NamedTuple):
+    """One aggregate of a decision: what the decision calls it, and its stream."""
+
+    name: str
+    aggregate: AggregateType
+    stream: str
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionDefinition:
+    """What a decision declares; see `Decision` for the keywords."""
+
+    model: type[Decision[Any]]
+    declared: Mapping[str, Any]
+    commands: tuple[type[Command], ...]
+
+    @cached_property
+    def reads(self) -> dict[str, Read]:
+        """The aggregates it reads, by the decision's own names, the leading one first."""
+        return {
+            name: each if isinstance(each, Read) else Read(each, each.id_field)
+            for name, each in self.declared.items()
+        }
+
+    @cached_property
+    def lead(self) -> Read:
+        """The aggregate whose writer decides, and whose stream and revision the receipt has."""
+        return next(iter(self.reads.values()))
+
+    @cached_property
+    def aggregates(self) -> tuple[AggregateType, ...]:
+        """The aggregates it reads, each once."""
+        return tuple(dict.fromkeys(each.aggregate for each in self.reads.values()))
+
+    @property
+    def mentioned(self) -> list[Any]:
+        """What is declared as an aggregate that it reads, whatever that is."""
+        if not isinstance(self.declared, Mapping):
+            return []
+        return [
+            each.aggregate if isinstance(each, Read) else each for each in self.declared.values()
+        ]
+
+    @cached_property
+    def aggregate_of(self) -> dict[type[Event], AggregateType]:
+        """The aggregate whose event it is, of those that it may yield."""
+        return {event: each for each in self.aggregates for event in each.events}
+
+    def instances(self, command: Command) -> tuple[Instance, ...]:
+        """Return the instances that a command means, the leading one first.
+
+        Raises:
+            Exception: whatever the author's `by` raises.
+        """
+        return tuple(
+            Instance(name, read.aggregate, read.aggregate.stream(read.id_in(command)))
+            for name, read in self.reads.items()
+        )
+
+    def instance_of(self, event: Event, instances: tuple[Instance, ...]) -> Instance:
+        """Return the one of the instances that an event belongs to.
+
+        Raises:
+            ValueError: it belongs to none of them.
+        """
+        kind = type(event).__qualname__
+        aggregate = self.aggregate_of.get(type(event))
+        if aggregate is None:
+            raise ValueError(
+                f"decide yields a {kind}, which is not among the events of "
+                + ", ".join(each.__qualname__ for each in self.aggregates)
+            )
+        stream = aggregate.stream(getattr(event, aggregate.id_field))
+        for each in instances:
+            if each.stream == stream:
+                return each
+        raise ValueError(
+            f"decide yields a {kind} for {stream!r}, which it did not read: "
+            + ", ".join(repr(each.stream) for each in instances)
+        )
+
+    def mistakes(self) -> list[str]:
+        """Return what is wrong with the declaration, a sentence each."""
+        cls, name = self.model, self.model.__qualname__
+        found = []
+        if not self.commands:
+            found.append(f"{name} must derive from Decision[Commands]")
+        if cls.decide is Decision.decide:
+            found.append(f"{name} needs a static method `decide`")
+        for command in self.commands:
+            found += command.__rayfold__.mistakes()
+        if not isinstance(self.declared, Mapping) or not self.declared:
+            found.append(f'{name} needs reads={{"…": Aggregate}}, the aggregates that it reads')
+            return found
+        if len(self.declared) > MAX_READS:
+            found.append(f"{name} reads {len(self.declared)} aggregates, at most {MAX_READS} fit")
+        wrong = [
+            f"{name} reads {each!r} as {known!r}, which is no aggregate"
+            for known, each in zip(self.declared, self.mentioned, strict=True)
+            if not _is_aggregate(each)
+        ]
+        wrong += [
+            f"{name}: what it reads is called by a name, not {known!r}"
+            for known in self.declared
+            if not (isinstance(known, str) and known.isidentifier())
+        ]
+        return found + (wrong or [*self._mistakes_of_ids(), *self._mistakes_of_events()])
+
+    def _mistakes_of_ids(self) -> Iterable[str]:
+        cls = self.model.__qualname__
+        for known, read in self.reads.items():
+            where = f"{cls} reads {read.aggregate.__qualname__} as {known!r}"
+            if not isinstance(read.by, str):
+                if not callable(read.by):
+                    yield f"{where} by {read.by!r}, which is no field and no function"
+                continue
+            for command in self.commands:
+                info = command.model_fields.get(read.by)
+                if info is None:
+                    yield (
+                        f"{where} by {read.by!r}, which is no field of {command.__qualname__}: "
+                        f"say Read({read.aggregate.__qualname__}, by=…)"
+                    )
+                elif scalar_of(info) is None:
+                    yield f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
+        for one, other in _pairs(self.reads):
+            if self.reads[one] == self.reads[other]:
+                yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"
+
+    def _mistakes_of_events(self) -> Iterable[str]:
+        for event, aggregate in self.aggregate_of.items():
+            for other in self.aggregates:
+                if other is not aggregate and event in other.events:
+                    yield (
+                        f"{self.model.__qualname__} reads {other.__qualname__} and "
+                        f"{aggregate.__qualname__}, and {event.__qualname__} is an event of both: "
+                        "it could not tell for which"
+                    )
+
+
+class Decision(ABC, Generic[C]):
+    """Decides over several aggregates: `class Redeem(Decision[RedeemCoupon], reads={…})`.
+
+    The type argument is the union of its commands, which are no aggregate's own. Class keyword:
+
+    - `reads`: the aggregates that it reads, by names of its choice. Which instance: the command's
+      field of the aggregate's `id_field`, or what `Read(Aggregate, by=…)` says. The first one
+      leads: its single writer decides, and its stream is that of the receipt, of `ETag` and of
+      `If-Match`. So name the one first that most decisions contend for.
+    """
+
+    __rayfold__: ClassVar[DecisionDefinition]
+
+    def __init_subclass__(
+        cls, *, reads: Mapping[str, AggregateType | Read] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__rayfold__ = DecisionDefinition(cls, reads or {}, _commands_of(cls))
+
+    @staticmethod
+    @abstractmethod
+    def decide(states: Any, command: C) -> Iterable[Event]:
+        """Return the events that the command leads to, of any of the instances that are read.
+
+        `states` is a dictionary: the state of each by the name that `reads` gives it, the initial
+        state of one that was never begun. Pure and synchronous, as `Aggregate.decide`, and run
+        again on later states when somebody else was faster.
+
+        Raises:
+            Rejected: a rule says no.
+            NotFound: an aggregate that it needs was never begun.
+        """
+
+
+def _commands_of(cls: type) -> tuple[type[Command], ...]:
+    for base in getattr(cls, "__orig_bases__", ()):
+        if get_origin(base) is Decision:
+            found = union_members(get_args(base)[0])
+            if all(isinstance(each, type) and issubclass(each, Command) for each in found):
+                return found
+    return ()
+
+
+def _is_aggregate(declared: Any) -> bool:
+    return isinstance(declared, type) and issubclass(declared, Aggregate)
+
+
+def _pairs(names: Iterable[str]) -> Iterable[tuple[str, str]]:
+    known = list(names)
+    return ((one, other) for at, one in enumerate(known) for other in known[at + 1 :])

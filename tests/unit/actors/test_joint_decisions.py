@@ -1,0 +1,561 @@
+"""What a host does with decisions over several aggregates; on a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.envelope import Done, enclose
+from actors.errors import (
+    AggregateDeleted,
+    DecisionFailed,
+    InvalidCommand,
+    KeyReused,
+    RevisionMismatch,
+    StreamUnreadable,
+    Unavailable,
+)
+from actors.host.host import Host, HostLimits
+from actors.local import LocalRuntime
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, AppendResult, JointAppend, StreamAppend
+from eventstore.records import NewRecord
+from examples.coupons import coupons as coupons_module
+from examples.coupons import customers as customers_module
+from examples.coupons.coupons import (
+    Coupon,
+    CouponRedeemed,
+    CouponState,
+    IssueCoupon,
+    WithdrawCoupon,
+)
+from examples.coupons.customers import BarCustomer, Customer, RedemptionNoted
+from examples.coupons.redeeming import Redeem, RedeemCoupon
+from rayfold import Command, Decision, Event, NotFound, Read, Registry, Rejected
+
+
+class CountingLog(MemoryLog):
+    """Counts appends and conflicts, and can hold appends back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends: list[int] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.arrived = asyncio.Event()
+        self.loses_answers = False
+
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
+        self.appends.append(len(appends))
+        self.arrived.set()
+        await self.open.wait()
+        answers = await super().append(appends)
+        if self.loses_answers:
+            self.loses_answers = False
+            raise TimeoutError("lost")
+        return answers
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load("examples.coupons")
+
+
+@pytest.fixture
+def log() -> CountingLog:
+    return CountingLog()
+
+
+class Coupons:
+    """A host, and the domain that it speaks."""
+
+    def __init__(self, registry: Registry, log: MemoryLog, **limits: Any) -> None:
+        self.registry = registry
+        self.log = log
+        self.host = Host(registry, log, f"host-{uuid4().hex[:4]}", HostLimits(**limits))
+
+    async def all(self, *commands: Command, **options: Any) -> list[Any]:
+        return await self.host.handle(
+            [enclose(self.registry, command, **options) for command in commands]
+        )
+
+    async def send(self, command: Command, **options: Any) -> Any:
+        [outcome] = await self.all(command, **options)
+        return outcome
+
+    async def types(self, stream: str) -> list[str]:
+        return [raw.event_type async for raw in self.log.read_stream(stream)]
+
+
+@pytest.fixture
+def coupons(registry: Registry, log: CountingLog) -> Coupons:
+    return Coupons(registry, log)
+
+
+def redeem(customer: str = "ada", coupon: str = "c") -> RedeemCoupon:
+    return RedeemCoupon(coupon_id=coupon, customer_id=customer)
+
+
+async def test_events_of_both_are_appended_together_and_the_receipt_names_both(
+    coupons: Coupons,
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    done = await coupons.send(redeem())
+    assert done == Done(1, 3, {"coupon-c": 1, "customer-ada": 0})
+    assert coupons.log.appends == [1, 1]  # type: ignore[attr-defined]
+    assert await coupons.types("coupon-c") == ["CouponIssued", "CouponRedeemed"]
+    assert await coupons.types("customer-ada") == ["RedemptionNoted"]
+
+
+async def test_a_rule_over_both_holds_for_all_that_come_at_once(coupons: Coupons) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c", times=100, each=2))
+    greedy = [redeem(f"customer-{n % 7}") for n in range(50)]
+    outcomes = await coupons.all(*greedy, *(redeem(f"customer-{n}") for n in range(7, 250)))
+    told = Counter(getattr(each, "rule", "done") for each in outcomes)
+    assert told["done"] == 100
+    assert set(told) == {"done", "coupon-used-up", "customer-used-up"}
+    assert coupons.host.conflicts == 0
+    redeemed: Counter[str] = Counter()
+    async for raw in coupons.log.read_stream("coupon-c", after=0):
+        redeemed[json.loads(raw.data)["customer_id"]] += 1
+    assert redeemed.total() == 100
+    assert max(redeemed.values()) == 2
+
+
+async def test_plain_commands_between_decisions_keep_their_place(coupons: Coupons) -> None:
+    outcomes = await coupons.all(
+        redeem(),
+        IssueCoupon(coupon_id="c"),
+        redeem(),
+        WithdrawCoupon(coupon_id="c"),
+        redeem("grace"),
+    )
+    assert [getattr(each, "rule", "done") for each in outcomes] == [
+        "unknown-coupon",
+        "done",
+        "done",
+        "done",
+        "coupon-withdrawn",
+    ]
+    assert isinstance(outcomes[0], NotFound)
+    assert outcomes[3].revisions is None
+
+
+async def test_the_log_says_on_what_and_because_of_what_it_was_decided(coupons: Coupons) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    key = uuid4()
+    await coupons.send(redeem(), command_id=key)
+    found = [raw async for raw in coupons.log.read_all(["coupon-", "customer-"], after=1)]
+    for raw in found:
+        metadata = json.loads(raw.metadata)
+        assert metadata["commandId"] == metadata["$correlationId"] == str(key)
+        assert metadata["$causationId"] == str(key)
+        assert json.loads(metadata["streams"]) == {"coupon-c": 1, "customer-ada": 0}
+    assert len(found) == 2
+
+
+async def test_a_repeat_gives_the_first_receipt_also_from_a_host_that_knows_nothing(
+    coupons: Coupons, registry: Registry
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    keys = [uuid4() for _ in range(20)]
+    envelopes = [
+        enclose(registry, redeem(f"customer-{n % 15}"), command_id=key)
+        for n, key in enumerate(keys)
+    ]
+    first = await coupons.host.handle(envelopes)
+    assert await coupons.host.handle(envelopes) == first
+    another = Coupons(registry, coupons.log)
+    assert await another.host.handle(envelopes) == first
+    assert len(await coupons.types("coupon-c")) == 21
+    assert isinstance(await another.send(redeem("eve"), command_id=keys[0]), KeyReused)
+
+
+async def test_copies_that_race_are_one(coupons: Coupons) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    key = uuid4()
+    outcomes = await coupons.all(*[redeem()] * 8, command_id=key)
+    assert {each.revision for each in outcomes} == {1}
+    assert len(await coupons.types("customer-ada")) == 1
+
+
+async def test_what_was_read_alone_is_checked_and_named_too(log: CountingLog) -> None:
+    inspections = Coupons(_domain(Inspect), log)
+    await inspections.send(IssueCoupon(coupon_id="c"))
+    await inspections.send(BarCustomer(customer_id="ada"))
+    key = uuid4()
+    ask = InspectCoupon(coupon_id="c", customer_id="ada")
+    done = await inspections.send(ask, command_id=key)
+    assert done.revisions == {"coupon-c": 0, "customer-ada": 1}
+    # The coupon, which leads, has no event of it: a repeat is known by the customer's.
+    assert await Coupons(inspections.registry, log).send(ask, command_id=key) == done
+    other = Coupons(inspections.registry, log)
+    await other.send(WithdrawCoupon(coupon_id="c"))
+    outcome = await inspections.send(InspectCoupon(coupon_id="c", customer_id="eve"))
+    assert isinstance(outcome, Rejected)
+    assert await inspections.types("customer-eve") == []
+
+
+async def test_a_revision_is_that_of_the_aggregate_that_leads(coupons: Coupons) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    outcome = await coupons.send(redeem(), expected_revision=3)
+    assert isinstance(outcome, RevisionMismatch)
+    assert (outcome.expected, outcome.actual) == (3, 0)
+    assert (await coupons.send(redeem(), expected_revision=0)).revision == 1
+
+
+async def test_two_hosts_that_write_to_the_same_never_break_the_rule(
+    registry: Registry, log: CountingLog
+) -> None:
+    one, two = Coupons(registry, log, attempts=50), Coupons(registry, log, attempts=50)
+    await one.send(IssueCoupon(coupon_id="c", times=60))
+    outcomes = await asyncio.gather(
+        *(
+            (one if n % 3 else two).send(redeem(f"customer-{n % 7 if n < 40 else n}"))
+            for n in range(200)
+        )
+    )
+    told = Counter(getattr(each, "rule", type(each).__name__) for each in outcomes)
+    assert told["Done"] == 60
+    assert set(told) <= {"Done", "coupon-used-up", "customer-used-up"}
+    assert one.host.conflicts + two.host.conflicts > 0
+    assert len(await one.types("coupon-c")) == 61
+
+
+async def test_a_refusal_does_not_rest_on_what_another_host_has_changed(
+    registry: Registry, log: CountingLog
+) -> None:
+    one, two = Coupons(registry, log), Coupons(registry, log)
+    assert isinstance(await two.send(redeem()), NotFound)
+    await one.send(IssueCoupon(coupon_id="c", times=5, each=1))
+    assert isinstance(await two.send(redeem()), Done)
+    # The one has not seen that, nor the other what comes now: also plain commands look again.
+    assert (await one.send(redeem())).rule == "customer-used-up"
+    await one.send(WithdrawCoupon(coupon_id="c"))
+    outcome = await two.send(WithdrawCoupon(coupon_id="c"))
+    assert outcome.rule == "coupon-withdrawn"
+    await two.send(BarCustomer(customer_id="ada"))
+    assert (await one.send(BarCustomer(customer_id="ada"))).rule == "customer-barred"
+    assert await one.types("customer-ada") == ["RedemptionNoted", "CustomerBarred"]
+
+
+async def test_a_writer_that_is_told_of_a_decision_elsewhere_makes_no_conflict(
+    registry: Registry, log: CountingLog
+) -> None:
+    customers, coupons = Coupons(registry, log), Coupons(registry, log)
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    await customers.all(*(redeem(name) for name in ("ada", "eve")))
+    for name in ("ada", "eve"):
+        done = await coupons.send(redeem(name))
+        customers.host.catch_up("customer-ada", done.revisions.get("customer-ada", -1))
+    conflicts = customers.host.conflicts
+    await customers.send(BarCustomer(customer_id="ada"))
+    assert customers.host.conflicts == conflicts
+    await customers.send(BarCustomer(customer_id="eve"))
+    assert customers.host.conflicts == conflicts + 1
+    customers.host.catch_up("customer-unheard-of", 7)
+
+
+async def test_a_conflict_over_one_customer_costs_the_others_nothing(
+    registry: Registry, log: CountingLog
+) -> None:
+    here, elsewhere = Coupons(registry, log, attempts=2), Coupons(registry, log)
+    await here.send(IssueCoupon(coupon_id="c"))
+    names = [f"customer-{n}" for n in range(20)]
+    await here.all(*(redeem(name) for name in names))
+    await elsewhere.send(BarCustomer(customer_id="customer-7"))
+    outcomes = await here.all(*(redeem(name) for name in names))
+    assert [getattr(each, "rule", "done") for each in outcomes] == [
+        "customer-barred" if name == "customer-7" else "done" for name in names
+    ]
+    assert here.host.conflicts == 1
+
+
+async def test_who_is_slower_each_time_is_told_so(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coupons = Coupons(registry, log, attempts=3)
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    append = log.append
+
+    async def overtaken(appends: Any) -> list[AppendResult]:
+        noise = NewRecord("CustomerBarred", b'{"customer_id":"ada"}', {}, str(uuid4()))
+        await append([StreamAppend("customer-ada", ANY, [noise])])
+        return await append(appends)
+
+    monkeypatch.setattr(log, "append", overtaken)
+    monkeypatch.setattr(Redeem, "decide", staticmethod(_always))
+    outcome = await coupons.send(redeem())
+    assert isinstance(outcome, Unavailable)
+    assert "customer-ada" in str(outcome)
+    assert await coupons.types("coupon-c") == ["CouponIssued"]
+
+
+async def test_an_append_of_unknown_outcome_counts_once(
+    registry: Registry, log: CountingLog
+) -> None:
+    coupons = Coupons(registry, log)
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    envelope = enclose(registry, redeem())
+    log.loses_answers = True
+    [outcome] = await coupons.host.handle([envelope])
+    assert isinstance(outcome, Unavailable)
+    [outcome] = await coupons.host.handle([envelope])
+    assert outcome.revisions == {"coupon-c": 1, "customer-ada": 0}
+    assert await coupons.types("customer-ada") == ["RedemptionNoted"]
+
+
+async def test_a_store_that_is_down_answers_all_and_comes_back(coupons: Coupons) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    coupons.log.down = True
+    outcomes = await coupons.all(redeem(), redeem("eve"), BarCustomer(customer_id="ada"))
+    assert {type(each).__name__ for each in outcomes} == {"EventStoreUnavailable"}
+    coupons.log.down = False
+    outcomes = await coupons.all(redeem(), redeem("eve"), BarCustomer(customer_id="ada"))
+    assert {type(each) for each in outcomes} == {Done}
+    assert coupons.host.status()["waiting"] == 0
+
+
+async def test_a_decision_waits_for_an_aggregate_that_is_being_written_to(
+    coupons: Coupons, log: CountingLog
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    await coupons.send(redeem())
+    log.open.clear()
+    log.arrived.clear()
+    barring = asyncio.create_task(coupons.send(BarCustomer(customer_id="ada")))
+    await log.arrived.wait()
+    redeeming = asyncio.create_task(coupons.all(redeem(), redeem("eve")))
+    log.open.set()
+    assert isinstance(await barring, Done)
+    refused, done = await redeeming
+    assert refused.rule == "customer-barred"
+    assert isinstance(done, Done)
+    assert coupons.host.conflicts == 0
+
+
+async def test_a_command_waits_for_a_decision_that_writes_to_its_aggregate(
+    coupons: Coupons, log: CountingLog
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    log.open.clear()
+    log.arrived.clear()
+    redeeming = asyncio.create_task(coupons.send(redeem()))
+    await log.arrived.wait()
+    barring = asyncio.create_task(coupons.send(BarCustomer(customer_id="ada")))
+    log.open.set()
+    assert (await redeeming, (await barring).revision) == (
+        Done(1, 3, {"coupon-c": 1, "customer-ada": 0}),
+        1,
+    )
+    assert coupons.host.conflicts == 0
+
+
+async def test_deleted_and_tombstoned_aggregates_are_what_they_are_to_plain_commands(
+    coupons: Coupons, registry: Registry
+) -> None:
+    await coupons.all(IssueCoupon(coupon_id="c", each=1), IssueCoupon(coupon_id="d"))
+    await coupons.send(redeem())
+    await coupons.host.delete("customer-ada", tombstone=False)
+    key = uuid4()
+    done = await coupons.send(redeem(), command_id=key)
+    assert done.revisions == {"coupon-c": 2, "customer-ada": 1}
+    assert await Coupons(registry, coupons.log).send(redeem(), command_id=key) == done
+    await coupons.host.delete("customer-eve", tombstone=True)
+    refused, done = await coupons.all(redeem("eve"), redeem("bob"))
+    assert isinstance(refused, AggregateDeleted)
+    assert isinstance(done, Done)
+    await coupons.host.delete("coupon-c", tombstone=True)
+    gone = await coupons.all(redeem("eve"), redeem("zoe"))
+    assert [type(each) for each in gone] == [AggregateDeleted] * 2
+    assert isinstance(await coupons.send(redeem("zoe", "d")), Done)
+    assert coupons.host.status()["waiting"] == 0
+
+
+async def test_an_aggregate_that_cannot_be_read_fails_those_that_read_it_alone(
+    coupons: Coupons, log: CountingLog
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    noise = NewRecord("Unheard", b"{}", {}, str(uuid4()))
+    await log.append([StreamAppend("customer-eve", ANY, [noise])])
+    outcomes = await coupons.all(redeem("ada"), redeem("eve"), redeem("bob"), redeem("eve"))
+    assert [type(each) for each in outcomes] == [Done, StreamUnreadable, Done, StreamUnreadable]
+    assert coupons.host.status()["waiting"] == 0
+
+
+async def test_a_snapshot_and_eviction_change_nothing(registry: Registry, log: MemoryLog) -> None:
+    coupons = Coupons(registry, log, idle_timeout=0.0)
+    await coupons.send(IssueCoupon(coupon_id="c", times=2000, each=400))
+    for _ in range(4):
+        outcomes = await coupons.all(*(redeem(f"customer-{n % 7}") for n in range(300)))
+        assert {type(each) for each in outcomes} == {Done}
+        await coupons.host.passivate()
+    [done] = await Coupons(registry, log).all(redeem())
+    assert done.revisions == {"coupon-c": 1201, "customer-ada": 0}
+
+
+# Authors' and clients' bad input
+
+
+class InspectCoupon(Command, name="inspect-coupon"):
+    """Bars a customer of a coupon that is not withdrawn; writes to the customer alone."""
+
+    coupon_id: str
+    customer_id: str
+
+
+class Inspect(Decision[InspectCoupon], reads={"coupon": Coupon, "customer": Customer}):
+    """Leads with what it does not write to."""
+
+    @staticmethod
+    def decide(states: Any, command: InspectCoupon) -> Iterable[Event]:
+        coupon: CouponState = states["coupon"]
+        if coupon.withdrawn:
+            raise Rejected("withdrawn", "it is withdrawn")
+        yield RedemptionNoted(customer_id=command.customer_id, coupon_id=command.coupon_id)
+
+
+class Move(Command, name="move"):
+    """From one coupon to another, whatever that would mean."""
+
+    source: str
+    target: str
+    amount: int = 1
+
+
+class Moving(
+    Decision[Move],
+    reads={
+        "source": Read(Coupon, by="source"),
+        "target": Read(Coupon, by=lambda command: command.target.removeprefix("->")),
+    },
+):
+    """Two of one kind."""
+
+    @staticmethod
+    def decide(states: Any, command: Move) -> Iterable[Event]:
+        for each in (command.source, command.target):
+            yield CouponRedeemed(coupon_id=each, customer_id=str(command.amount))
+
+
+def _always(states: Any, command: RedeemCoupon) -> Iterable[Event]:
+    return [CouponRedeemed(coupon_id=command.coupon_id, customer_id=command.customer_id)]
+
+
+def _domain(*members: Any) -> Registry:
+    made = ModuleType(__name__)
+    for each in members:
+        setattr(made, each.__name__, each)
+    return Registry([coupons_module, customers_module, made])
+
+
+@pytest.mark.parametrize(
+    ("yielded", "why"),
+    [
+        ([CouponRedeemed(coupon_id="other", customer_id="ada")], "'coupon-other'"),
+        ([Move(source="a", target="b")], "is not among the events of Coupon, Customer"),
+        ([7], "int"),
+        (7, "not iterable"),
+        (None, "not iterable"),
+        ((CouponRedeemed(coupon_id="c", customer_id="a") for _ in range(30_000)), "more than"),
+        (
+            [CouponRedeemed.model_construct(coupon_id="c", customer_id=b"\xff")],
+            "customer_id",
+        ),
+    ],
+)
+async def test_what_decide_may_not_yield_fails_that_command_alone(
+    coupons: Coupons, monkeypatch: pytest.MonkeyPatch, yielded: Any, why: str
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+
+    def decide(states: Any, command: RedeemCoupon) -> Any:
+        return yielded if command.customer_id == "eve" else _always(states, command)
+
+    monkeypatch.setattr(Redeem, "decide", staticmethod(decide))
+    one, failed, two = await coupons.all(redeem(), redeem("eve"), redeem())
+    assert isinstance(failed, DecisionFailed)
+    assert why in str(failed)
+    assert (one.revision, two.revision) == (1, 2)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(1), RecursionError()])
+async def test_a_decision_that_breaks_fails_its_command_alone(
+    coupons: Coupons, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+
+    def decide(states: Any, command: RedeemCoupon) -> Iterable[Event]:
+        if command.customer_id == "eve":
+            raise error
+        return _always(states, command)
+
+    monkeypatch.setattr(Redeem, "decide", staticmethod(decide))
+    outcomes = await coupons.all(redeem(), redeem("eve"), redeem())
+    assert [type(each) for each in outcomes] == [Done, DecisionFailed, Done]
+
+
+async def test_an_evolve_that_breaks_fails_the_decision(
+    coupons: Coupons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await coupons.send(IssueCoupon(coupon_id="c"))
+    evolve = Customer.evolve
+
+    def broken(state: Any, event: Any) -> Any:
+        if event.customer_id == "eve":
+            raise KeyError("eve")
+        return evolve(state, event)
+
+    monkeypatch.setattr(Customer, "evolve", staticmethod(broken))
+    outcomes = await coupons.all(redeem(), redeem("eve"), redeem())
+    assert [type(each) for each in outcomes] == [Done, DecisionFailed, Done]
+    assert await coupons.types("customer-eve") == []
+
+
+async def test_two_instances_of_one_kind_are_two_and_never_the_same(log: CountingLog) -> None:
+    moves = Coupons(_domain(Moving), log)
+    big = 2**70
+    done = await moves.send(Move(source="ä b/-", target="-", amount=big))
+    assert done.revisions == {"coupon-ä b/-": 0, "coupon--": 0}
+    again = await moves.send(Move(source="-", target="ä b/-", amount=big))
+    assert again.revisions == {"coupon--": 1, "coupon-ä b/-": 1}
+    for source, target, why in (
+        ("x", "x", "source and target are the same: 'coupon-x'"),
+        ("x", "->x", "source and target are the same: 'coupon-x'"),
+        ("x", "X", "the same but for their case: 'coupon-X'"),
+        ("", "x", "coupon_id is empty"),
+        ("x", "", "coupon_id is empty"),
+        ("x", "a\x00b", "control characters"),
+        ("x" * 2000, "y", "at most 1024"),
+    ):
+        with pytest.raises(InvalidCommand, match=why):
+            enclose(moves.registry, Move(source=source, target=target))
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+async def test_an_id_that_cannot_be_made_of_a_command_fails_it(
+    log: CountingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = Coupons(_domain(Moving), log)
+    command = Move.model_construct(source="x", target=7, amount=1)
+    with pytest.raises(DecisionFailed, match="move failed: AttributeError"):
+        enclose(moves.registry, command)
+
+
+async def test_a_bus_gives_the_receipt_of_all_streams(registry: Registry) -> None:
+    runtime = LocalRuntime(registry)
+    await runtime.send(IssueCoupon(coupon_id="c"))
+    key = UUID(int=7)
+    receipt = await runtime.send(redeem(), command_id=key)
+    assert receipt.revisions == {"coupon-c": 1, "customer-ada": 0}
+    assert (receipt.stream, receipt.revision) == ("coupon-c", 1)
+    assert len({receipt, await runtime.send(redeem(), command_id=key)}) == 1
+    with pytest.raises(NotFound):
+        await runtime.send(redeem(coupon="unheard-of"))
