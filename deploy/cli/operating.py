@@ -112,6 +112,26 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def doctor(data: Data = None, as_json: Json = False) -> None:
+    """Say what the settings leave open to others, and what to change for production.
+
+    Exits 1 if anything is open.
+    """
+    from deploy.stack.openness import what_is_open
+    from deploy.stack.settings import load
+
+    found = what_is_open(load(data=data))
+    if as_json:
+        typer.echo(json.dumps({"open": [each._asdict() for each in found]}))
+    else:
+        for each in found:
+            typer.echo(f"{each.what}:\n  {each.change}")
+        typer.echo(f"{len(found)} open")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=999, help="At most so many.")] = 50,
     data: Data = None,

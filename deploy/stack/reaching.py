@@ -45,22 +45,22 @@ def check_cluster(
     if not elsewhere:
         return
     others = ", ".join(elsewhere[:3]) + (", …" if len(elsewhere) > 3 else "")
-    loopback = [node.address for node in nodes if _is_loopback(node.address)]
-    if loopback or _is_loopback(here):
+    loopback = [node.address for node in nodes if is_loopback(node.address)]
+    if loopback or is_loopback(here):
         raise StartError(
-            f"Ray has a node on {here if _is_loopback(here) else loopback[0]}, which others "
+            f"Ray has a node on {here if is_loopback(here) else loopback[0]}, which others "
             f"({others}) do not reach: start Ray there with --node-ip-address"
         )
     for option, given, hosts in (
-        ("--eventstore", eventstore, _hosts_of(eventstore)),
-        ("--postgres", postgres, _hosts_of(postgres)),
+        ("--eventstore", eventstore, hosts_of(eventstore)),
+        ("--postgres", postgres, hosts_of(postgres)),
     ):
         if given is None:
             raise StartError(
                 f"Ray has nodes elsewhere ({others}), which do not reach what is started here: "
                 f"give {option}"
             )
-        local = [host for host in hosts if not host or _is_loopback(host)]
+        local = [host for host in hosts if not host or is_loopback(host)]
         if local:
             raise StartError(
                 f"Ray has nodes elsewhere ({others}), which do not reach {local[0] or 'a socket'} "
@@ -68,7 +68,7 @@ def check_cluster(
             )
 
 
-def _hosts_of(url: str | None) -> list[str]:
+def hosts_of(url: str | None) -> list[str]:
     """Return the hosts of a URI that may have several; an empty one stands for a socket."""
     if url is None:
         return []
@@ -85,7 +85,8 @@ def _host(text: str) -> str:
     return text.partition(":")[0]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether it is this machine alone; a folder, of a socket, is."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

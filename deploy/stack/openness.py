@@ -1,0 +1,98 @@
+"""What is open to others than its owner, by the settings in force, and what to change about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from deploy.stack.reaching import hosts_of, is_loopback
+from deploy.stack.settings import Settings
+
+_TLS_OF_POSTGRES = ("require", "verify-ca", "verify-full")
+
+
+class Open(NamedTuple):
+    """Something that others may do, and what to change so that they may not."""
+
+    what: str
+    change: str
+
+
+def what_is_open(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Open]:
+    """Return what a production stack with these settings would leave open."""
+    return [
+        *_gateway(settings),
+        *_files(settings),
+        *_eventstore(settings.eventstore),
+        *(each for dsn in _databases(settings) for each in _postgres(dsn)),
+        *_ray(settings, environment),
+    ]
+
+
+def _gateway(settings: Settings) -> Iterator[Open]:
+    if settings.is_open:
+        yield Open(
+            f"whoever reaches {settings.host}:{settings.port} sends commands, and reads everything",
+            "set [tokens.NAME] or [jwt]",
+        )
+    if not settings.rates:
+        yield Open("a caller may send as much as it likes", "set [rates], with a default")
+    if not settings.is_open and not is_loopback(settings.host):
+        yield Open(
+            f"tokens travel in the clear to {settings.host}:{settings.port}",
+            "let a proxy end TLS, and listen where it alone reaches the gateway",
+        )
+
+
+def _files(settings: Settings) -> Iterator[Open]:
+    secrets = bool(settings.tokens) or settings.token is not None
+    for path, counts in ((Path("rayfold.toml"), secrets), (settings.data, True)):
+        if counts and path.exists() and path.stat().st_mode & 0o077:
+            yield Open(f"others on this machine may read {path}", f"chmod go-rwx {path}")
+
+
+def _eventstore(uri: str | None) -> Iterator[Open]:
+    if uri is None or all(map(is_loopback, hosts_of(uri))):
+        return
+    parts = urlsplit(uri)
+    if parse_qs(parts.query.lower()).get("tls", ["true"])[-1] == "false":
+        yield Open("events travel in the clear to the event store", "drop tls=false in its URI")
+    if not parts.username:
+        yield Open("the event store asks nobody who they are", "give its URI a user and a password")
+
+
+def _databases(settings: Settings) -> Iterator[str]:
+    if settings.postgres is not None:
+        yield settings.postgres
+    yield from settings.postgres_reads
+
+
+def _postgres(dsn: str) -> Iterator[Open]:
+    hosts = [host for host in hosts_of(dsn) if host and not is_loopback(host)]
+    if not hosts:
+        return
+    said = parse_qs(urlsplit(dsn).query) if "://" in dsn else parse_qs("&".join(dsn.split()))
+    mode = said.get("sslmode", [""])[-1]
+    if mode not in _TLS_OF_POSTGRES:
+        yield Open(
+            f"rows may travel in the clear to Postgres at {hosts[0]}",
+            "give its DSN sslmode=verify-full",
+        )
+
+
+def _ray(settings: Settings, environment: Mapping[str, str]) -> Iterator[Open]:
+    if settings.ray_address is None:
+        return
+    if environment.get("RAY_AUTH_MODE") != "token":
+        yield Open(
+            "whoever reaches Ray's ports runs code on its nodes",
+            "start its nodes, and Rayfold, with RAY_AUTH_MODE=token and one RAY_AUTH_TOKEN",
+        )
+    if "RAYFOLD_RPC_PORTS" not in environment:
+        yield Open(
+            "hosts and replicas take calls on any port, so no firewall can name them",
+            "set RAYFOLD_RPC_PORTS on every node, and open that range to the nodes alone",
+        )
