@@ -37,15 +37,15 @@ class Operations(Protocol):
         """Return the differences between every view in every store and a fresh fold of the log."""
         ...
 
-    def moves(self) -> list[dict[str, Any]]:
+    async def moves(self) -> list[dict[str, Any]]:
         """Return the last changes of scale with their reasons, the newest first."""
         ...
 
-    def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str) -> dict[str, Any]:
         """Begin to rebuild a view; return the rebuild's status. `RayfoldError` if it cannot."""
         ...
 
-    def rebuilds(self) -> list[dict[str, Any]]:
+    async def rebuilds(self) -> list[dict[str, Any]]:
         """Return the last rebuild of each view."""
         ...
 
@@ -173,8 +173,8 @@ class OperatorRoutes:
         return json_reply(
             {
                 "parts": parts,
-                "scaling": self._operations.moves(),
-                "rebuilds": self._operations.rebuilds(),
+                "scaling": await self._operations.moves(),
+                "rebuilds": await self._operations.rebuilds(),
                 "errors": recent_errors.last(),
             }
         )
@@ -195,11 +195,11 @@ class OperatorRoutes:
         return json_reply({"target": wanted.target, "n": wanted.n})
 
     async def _rebuilds(self, call: Call) -> Reply:
-        return json_reply({"rebuilds": self._operations.rebuilds()})
+        return json_reply({"rebuilds": await self._operations.rebuilds()})
 
     async def _rebuild(self, call: Call) -> Reply:
         wanted = await read_body(call, Rebuild)
-        return json_reply(self._operations.rebuild(wanted.view), 202)
+        return json_reply(await self._operations.rebuild(wanted.view), 202)
 
     async def _parked(self, call: Call) -> Reply:
         return json_reply({"parked": await self._operations.parked()})

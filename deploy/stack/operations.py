@@ -67,15 +67,15 @@ class StackOperations:
         """See `Operations.verify`."""
         return await self._reads.verification.verify()
 
-    def moves(self) -> list[dict[str, Any]]:
+    async def moves(self) -> list[dict[str, Any]]:
         """See `Operations.moves`."""
         return self._reads.scaling.moves()
 
-    def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str) -> dict[str, Any]:
         """See `Operations.rebuild`."""
         return self._reads.rebuilds.begin(view)
 
-    def rebuilds(self) -> list[dict[str, Any]]:
+    async def rebuilds(self) -> list[dict[str, Any]]:
         """See `Operations.rebuilds`."""
         return self._reads.rebuilds.status()
 

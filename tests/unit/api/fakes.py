@@ -123,15 +123,15 @@ class FakeOperations:
     async def verify(self) -> list[dict[str, Any]]:
         return []
 
-    def moves(self) -> list[dict[str, Any]]:
+    async def moves(self) -> list[dict[str, Any]]:
         return [{"target": "memory", "from": 1, "to": 2, "reason": "an operator", "at": "now"}]
 
-    def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
         return {"view": view, "state": "waiting"}
 
-    def rebuilds(self) -> list[dict[str, Any]]:
+    async def rebuilds(self) -> list[dict[str, Any]]:
         return []
 
     async def parked(self) -> list[dict[str, Any]]:

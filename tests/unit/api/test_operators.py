@@ -35,7 +35,7 @@ async def test_metrics_count_and_measure(gateway: Gateway) -> None:
 async def test_status_lists_the_parts(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/status")).json() == {
         "parts": gateway.operations.known,
-        "scaling": gateway.operations.moves(),
+        "scaling": await gateway.operations.moves(),
         "rebuilds": [],
         "errors": [],
     }
