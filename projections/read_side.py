@@ -1,38 +1,40 @@
-"""The read side as a whole: what it is made of, started and stopped in order."""
+"""The read side as its owner has it: what it is made of, started and stopped in order."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
-from eventstore.deletions import with_deletions
-from eventstore.kurrentdb.log import EventLog
+import ray
+from ray.exceptions import RayError
+
 from projections.competing.supervisor import CompetingSupervisor
 from projections.erasure import views_that_keep
-from projections.memory.reader import MemoryReader
 from projections.memory.supervisor import MemorySupervisor
-from projections.operations.audit import Audit
-from projections.operations.monitor import LOOK, Monitor
 from projections.operations.parked_events import ParkedEventOperations
 from projections.operations.rebuilds import Rebuilder, Rebuilds
 from projections.operations.scaling import Scaling
 from projections.operations.verification import Verification
 from projections.postgres import budget
-from projections.postgres.reader import PostgresReader
 from projections.postgres.supervisor import PostgresSupervisor
-from projections.queries.bus import QueryBus
-from projections.queries.history import History
+from projections.read_access import ReadAccess
 from projections.settings import ReadSettings
-from projections.sql.reader import SqlReader
 from projections.sql.supervisor import SqlSupervisor
-from projections.supervision.placements import Placements
+from projections.supervision.spawning import leftovers
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
 
 
 class ReadSide:
-    """Started in the gateway's process, where Ray runs already."""
+    """Makes the actors, keeps as many as are wanted, and asks them.
+
+    Started by whoever owns the stack, where Ray runs already. Gateways of other processes follow
+    its `routes`: see `ReadGateway`.
+    """
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         """Compose it; nothing is started yet.
@@ -41,34 +43,29 @@ class ReadSide:
             UnknownTarget: `settings.autoscale` names nothing that can be scaled.
         """
         self._registry = registry
-        self._log = log = EventLog(settings.eventstore)
-        self.placements = placements = Placements()
-        self._postgres_reader = PostgresReader(
-            registry, placements, settings.postgres, settings.postgres_reads
-        )
-        memory_reader = MemoryReader(placements)
-        sql_reader = SqlReader(registry, placements, self._postgres_reader)
+        self._settings = settings
+        self._access = access = ReadAccess(registry, settings)
+        self.placements = placements = access.placements
+        self.bus = access.bus
+        self.history = access.history
+        self.monitor = access.monitor
+        self.audit = access.audit
         self._memory = MemorySupervisor(registry, settings, placements)
         self._postgres = PostgresSupervisor(registry, settings, placements)
-        self._competing = CompetingSupervisor(registry, settings, placements, log)
+        self._competing = CompetingSupervisor(registry, settings, placements, access.log)
         self._sql = SqlSupervisor(registry, settings, placements)
-        self.bus = QueryBus(registry, placements, memory_reader, self._postgres_reader, sql_reader)
-        self.history = History(registry, log)
-        self.audit = Audit(log)
-        self.monitor = Monitor(
-            placements, self._postgres_reader, log, with_deletions(registry.prefixes)
+        self.rebuilds = Rebuilds(registry, access.log, self._rebuilder)
+        self.parked_events = ParkedEventOperations(
+            registry, access.log, placements, self.rebuilds.done
         )
-        self.rebuilds = Rebuilds(registry, log, self._rebuilder)
-        self.parked_events = ParkedEventOperations(registry, log, placements, self.rebuilds.done)
         self.verification = Verification(
-            registry, log, placements, self._postgres_reader, self.monitor
+            registry, access.log, placements, access.postgres, self.monitor
         )
         self.scaling = Scaling(
             self._memory,
             self._postgres,
             self._competing,
             placements,
-            memory_reader,
             self.monitor,
             settings.autoscale,
         )
@@ -76,7 +73,7 @@ class ReadSide:
 
     @classmethod
     async def start(cls, registry: Registry, settings: ReadSettings) -> ReadSide:
-        """Migrate Postgres, start the actors, wait until they answer; not until caught up.
+        """Migrate Postgres, start or adopt the actors, wait until they answer; not until caught up.
 
         What was started before one of these is ended again.
 
@@ -92,7 +89,7 @@ class ReadSide:
         try:
             await asyncio.gather(*starting)
             await side.monitor.look()
-            await side._count_connections()
+            await budget.warn(side._access.postgres.primary, side.placements)
         except BaseException:
             for each in starting:
                 each.cancel()
@@ -102,6 +99,32 @@ class ReadSide:
         side._begin()
         return side
 
+    @property
+    def on_change(self) -> Callable[[], Awaitable[None]] | None:
+        """Is called when `routes` has changed, and before what has left is ended."""
+        return self.placements.on_change
+
+    @on_change.setter
+    def on_change(self, tell: Callable[[], Awaitable[None]]) -> None:
+        self.placements.on_change = tell
+
+    def routes(self) -> dict[str, Any]:
+        """Return what a `ReadGateway` must know to reach the actors, as plain JSON."""
+        return self.placements.routes()
+
+    async def end_leftovers(self) -> list[str]:
+        """End the stack's actors of the read side that are not wanted; return their names.
+
+        An owner before has made them, and did not come to end them.
+        """
+        wanted = [each.ray_name for each in self.placements.all]
+        left = await asyncio.to_thread(leftovers, self._settings, wanted)
+        for name in left:
+            log.warning("an actor that nobody wants is ended", extra={"actor": name})
+            with suppress(RayError, ValueError):  # it is gone
+                await asyncio.to_thread(_end, name, self._settings.namespace)
+        return left
+
     async def lose(self) -> None:
         """Call no actor any more: the Ray that ran them is gone."""
         await self._end_tasks()
@@ -109,11 +132,10 @@ class ReadSide:
             handle.lose()
 
     async def heal(self) -> None:
-        """Start every actor again: the Ray that ran them is gone, and there is another one."""
+        """Start every actor again that is not there: there is another Ray."""
         for handle in self.placements.all:
             handle.respawn()
-        await self.monitor.look()
-        await self._memory.start_restarted()
+        await self._access.look()
         self._begin()
 
     def views_that_keep(self, stream: str) -> list[str]:
@@ -121,18 +143,27 @@ class ReadSide:
         return views_that_keep(self._registry, stream)
 
     async def stop(self) -> None:
-        """End subscriptions, remove the actors, close connections."""
+        """End subscriptions and close connections; end the actors, unless they are detached."""
+        await self._stop(end=not self._settings.detached)
+
+    async def end(self) -> None:
+        """Do the same, and end the actors in any case."""
+        await self._stop(end=True)
+
+    async def _stop(self, *, end: bool) -> None:
         await self._end_tasks()
         await self.rebuilds.stop()
-        await asyncio.gather(
-            self._memory.stop(), self._postgres.stop(), self._competing.stop(), self._sql.stop()
-        )
-        self._postgres_reader.close()
-        await self._log.close()
+        if end:
+            await asyncio.gather(*(handle.end() for handle in self.placements.all))
+        else:
+            for handle in self.placements.all:
+                handle.close()
+        await self._competing.stop()
+        await self._access.close()
 
     def _begin(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._access.watch()),
             asyncio.create_task(self.scaling.by_load()),
         ]
 
@@ -144,20 +175,9 @@ class ReadSide:
     async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.
         await self._postgres.start()
-        await self._postgres_reader.connect()
+        await self._access.postgres.connect()
         await self._competing.start()
         await self._sql.start()
-
-    async def _count_connections(self) -> None:
-        wanted = budget.wanted(self.placements)
-        if short := await budget.shortage(self._postgres_reader.primary, wanted):
-            log.warning("postgres may run out of connections", extra={"reason": short})
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK)
-            await self.monitor.look()
-            await self._memory.start_restarted()
 
     def _rebuilder(self, view: str, store: str) -> Rebuilder:
         if view in self._registry.projections:
@@ -165,3 +185,7 @@ class ReadSide:
         if view in self._competing.wanted:
             return self._competing.rebuild
         return self._postgres.rebuild if store == "postgres" else self._memory.rebuild
+
+
+def _end(name: str, namespace: str) -> None:
+    ray.kill(ray.get_actor(name, namespace))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,11 @@ class ReadSettings:
     placing: Placing = field(default_factory=Anywhere)
     stack_id: str = ""
     """In the name of every actor: stacks of one namespace share none."""
+    detached: bool = False
+    """Whether actors outlive the process that makes them: in a cluster, where the next owner of
+    the stack adopts those that it would make."""
+    release: str = ""
+    """Of code and domain: actors of another release are not adopted."""
     wanted: Mapping[str, int] = field(default_factory=dict)
     """What operators have set, by target of `rayfold scale`; goes before the numbers above."""
 
@@ -34,3 +40,9 @@ class ReadSettings:
         """Return how often a view is kept in `memory`, or partitioned in `postgres`."""
         default = self.memory_replicas if store == "memory" else self.postgres_partitions
         return self.wanted.get(f"{store}:{view}", self.wanted.get(store, default))
+
+    @property
+    def made_with(self) -> str:
+        """A short text, another one if actors that were made with other settings are no use."""
+        told = self.release, self.domain, self.eventstore, self.postgres
+        return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
 
 from eventstore.deletions import with_deletions
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
@@ -41,7 +40,6 @@ class CompetingSupervisor:
         self._placements = placements
         self._store = store
         self._groups = PersistentSubscriptions(settings.eventstore)
-        self._numbers = count()
         self._views: dict[str, ViewDefinition] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"
         }
@@ -72,10 +70,10 @@ class CompetingSupervisor:
                 group_of(view), with_deletions(self._registry.prefixes), position
             )
         self._placements.consumers = {
-            name: [self._consumer(name) for _ in range(number)]
+            name: [self._consumer(name, at) for at in range(number)]
             for name, number in self.wanted.items()
         }
-        await answering(self._placements.all_consumers)
+        await answering(self._placements.all_consumers, adopted=self._settings.detached)
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Set the number of consumers of these views.
@@ -86,10 +84,11 @@ class CompetingSupervisor:
         async with self._changing:
             for name in views:
                 present = self._placements.consumers[name]
-                new = [self._consumer(name) for _ in range(number - len(present))]
+                new = [self._consumer(name, at) for at in range(len(present), number)]
                 await answering(new)
                 self._placements.consumers[name] = [*present[:number], *new]
                 self.wanted[name] = number
+                await self._placements.published()
                 await asyncio.gather(*(consumer.end() for consumer in present[number:]))
                 if new:  # a stream stays with its consumer until that one leaves
                     await asyncio.gather(*(consumer.rejoin() for consumer in present))
@@ -123,12 +122,11 @@ class CompetingSupervisor:
         )
 
     async def stop(self) -> None:
-        """End all consumers. The groups stay, and are made again by the next start."""
-        await asyncio.gather(*(each.end() for each in self._placements.all_consumers))
+        """Close the connection. The groups stay, and are made again by the next start."""
         await self._groups.close()
 
-    def _consumer(self, view: str) -> ConsumerHandle:
-        name = f"competing:{view}#{next(self._numbers)}"
+    def _consumer(self, view: str, number: int) -> ConsumerHandle:
+        name = f"competing:{view}#{number}"
         settings = self._settings
         where = settings.domain, settings.eventstore, settings.postgres
         spawn = Spawner(ConsumerActor, "postgres", name, settings, *where, view)
@@ -136,7 +134,9 @@ class CompetingSupervisor:
 
     def _builder(self, view: str, table: str) -> ActorHandle:
         name, arguments = f"build:{table}", (_builder, view, table)
-        return postgres_actor(ProjectorActor, "competing", name, self._settings, [view], *arguments)
+        return postgres_actor(
+            ProjectorActor, "competing", name, self._settings, [view], *arguments, detached=False
+        )
 
 
 def _builder(registry: Registry, store: Log, dsn: str, view: str, table: str) -> Backfill:

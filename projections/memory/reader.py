@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 
 from projections.errors import ActorUnavailable, Behind, ReplicaUnavailable
 from projections.memory.replica_handle import ReplicaHandle
@@ -29,8 +28,7 @@ class MemoryReader:
     def __init__(self, placements: Placements) -> None:
         self._placements = placements
         self._deadlines = Deadlines()
-        self.in_flight: Counter[str] = Counter()
-        """Queries by view, also those that wait for a replica."""
+        self._in_flight = placements.in_flight
 
     async def ask(self, query: RowQuery, deadline: float) -> RowResult:
         """Return an answer that is at `query.at_least`, by `deadline` (`time.monotonic`).
@@ -40,11 +38,11 @@ class MemoryReader:
             ReplicaUnavailable: none answers.
             BadCursor: see `PageQuery`.
         """
-        self.in_flight[query.view] += 1
+        self._in_flight[query.view] += 1
         try:
             return await self._ask(query, deadline)
         finally:
-            self.in_flight[query.view] -= 1
+            self._in_flight[query.view] -= 1
 
     async def _ask(self, query: RowQuery, deadline: float) -> RowResult:
         late: RowResult | None = None

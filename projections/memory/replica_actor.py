@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
+import time
+from collections import Counter, deque
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 COPIED = 10_000
 """Rows that travel together to a new replica: some megabytes, through the object store."""
+
+ASKED = 3.0
+"""Seconds after which what a process has said of its queries is old."""
 
 COPIES = 8
 """Peers that may copy at once; whoever was forgotten begins again."""
@@ -55,6 +59,8 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}
         self._started = False
+        self._asked: dict[str, tuple[float, dict[str, int]]] = {}
+        """By process: when it said so last, and how many queries it had open, by view."""
         self._server = RpcServer(self._ask)
         collect_rarely()
 
@@ -165,9 +171,22 @@ class ReplicaActor:
         """See `Replica.snapshot`; as plain tuples."""
         return tuple(self._replica.snapshot(view, [RowQuery(*each) for each in queries]))
 
-    async def status(self) -> dict[str, Any]:
-        """For operators, and for whoever chooses a replica to ask."""
+    async def status(
+        self, asker: str = "", in_flight: dict[str, int] | None = None
+    ) -> dict[str, Any]:
+        """For operators, and for whoever chooses a replica to ask.
+
+        `in_flight` is what `asker`, one process of many, has open to all replicas, by view: all of
+        it together is the load, by which there should be more of them, or fewer.
+        """
+        now = time.monotonic()
+        self._asked[asker] = now, in_flight or {}
+        self._asked = {name: each for name, each in self._asked.items() if now - each[0] < ASKED}
+        load: Counter[str] = Counter()
+        for _, said in self._asked.values():
+            load.update(said)
         return {
+            "in_flight": dict(load),
             "incarnation": self._incarnation,
             "pid": os.getpid(),
             "node": node_name(),

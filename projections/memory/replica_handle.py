@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from projections.errors import ActorUnavailable
@@ -23,9 +24,20 @@ class ReplicaHandle(ActorHandle):
     """Queries go to it in batches, on a connection of their own."""
 
     def __init__(
-        self, name: str, views: Sequence[str], spawn: Spawn, place: Placed | None = None
+        self,
+        name: str,
+        views: Sequence[str],
+        spawn: Spawn,
+        place: Placed | None = None,
+        *,
+        owned: bool = True,
+        asker: str = "",
+        in_flight: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(name, "memory", views, spawn, place)
+        """`in_flight` is what `asker`, this process, asks of all replicas: queries by view."""
+        super().__init__(name, "memory", views, spawn, place, owned=owned)
+        self._asker = asker
+        self._in_flight = {} if in_flight is None else in_flight
         self._batcher: Batcher[RowQuery, RowResult | Exception] = Batcher(
             self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=BATCHES
         )
@@ -71,7 +83,7 @@ class ReplicaHandle(ActorHandle):
         """
         try:
             async with asyncio.timeout(SILENCE):
-                await self._call("start", peer._actor if peer else None)
+                await self._call("start", peer and peer._actor)
         except TimeoutError as error:
             raise ActorUnavailable(f"{self.name} does not answer") from error
 
@@ -107,6 +119,16 @@ class ReplicaHandle(ActorHandle):
         """
         changed = await self._call("changes", watcher, timeout)
         return [(view, key, RowResult(*result)) for view, key, *result in changed]
+
+    async def leave(self) -> None:
+        """See `ActorHandle.leave`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                await self.idle()
+        await super().leave()
+
+    def _told(self) -> tuple[Any, ...]:
+        return self._asker, {view: count for view, count in self._in_flight.items() if count}
 
     def _became(self, actor: Any) -> None:
         super()._became(actor)

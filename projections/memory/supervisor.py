@@ -11,6 +11,7 @@ from projections.errors import ActorUnavailable
 from projections.memory.placement import placement_of
 from projections.memory.replica_actor import ReplicaActor
 from projections.memory.replica_handle import ReplicaHandle
+from projections.memory.restarted import start_restarted
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import answering
@@ -27,7 +28,6 @@ class MemorySupervisor:
     def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
         self._settings = settings
         self._placements = placements
-        self._numbers = count()
         views = [view.name for view in registry.views.values() if "memory" in view.stores]
         self.wanted = {view: settings.number("memory", view) for view in views}
 
@@ -37,10 +37,12 @@ class MemorySupervisor:
         Raises:
             ActorUnavailable: one does not come up.
         """
-        replicas = [self._replica(views) for views in placement_of(self.wanted)]
+        replicas: list[ReplicaHandle] = []
+        for views in placement_of(self.wanted):
+            replicas.append(self._replica(views, replicas))
         self._placements.replicas = replicas
-        await answering(replicas)
-        await self.start_restarted()
+        await answering(replicas, adopted=self._settings.detached)
+        await start_restarted(self._placements.replicas)
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Set how often these views are held. Queries go on meanwhile.
@@ -52,17 +54,18 @@ class MemorySupervisor:
         kept: list[ReplicaHandle] = []
         new: list[ReplicaHandle] = []
         present = self._placements.replicas
-        for at, held in enumerate(placement_of(wanted)):
-            if at < len(present) and present[at].views == held:
-                kept.append(present[at])
+        for held in placement_of(wanted):
+            same = [each for each in present if each.views == held and each not in kept]
+            if same:
+                kept.append(same[0])
             else:
-                new.append(self._replica(held))
+                new.append(self._replica(held, [*present, *new]))
         if new:
             await answering(new)
             # Known before they are ready, asked only from then on.
             self._placements.replicas = [*present, *new]
             try:
-                await self.start_restarted()
+                await start_restarted(self._placements.replicas)
                 for replica in new:
                     await replica.until_ready()
             except ActorUnavailable:
@@ -71,26 +74,11 @@ class MemorySupervisor:
                 raise
         self.wanted = wanted
         self._placements.replicas = sorted([*kept, *new], key=lambda each: -len(each.views))
+        await self._placements.published()
         for replica in present:
             if replica not in kept:
                 await replica.idle()
                 await replica.end()
-
-    async def start_restarted(self) -> None:
-        """Let new and restarted ones begin: with a copy of a peer that is ready, where one is."""
-        for replica in list(self._placements.replicas):
-            if replica.seen.get("started") is not False:
-                continue  # it has begun, or does not answer
-            peers = [
-                peer
-                for peer in self._placements.replicas
-                if peer.ready and peer is not replica and set(peer.views) >= set(replica.views)
-            ]
-            peer = min(peers, key=lambda each: each.open, default=None)
-            try:
-                await replica.start(peer)
-            except ActorUnavailable as error:
-                log.info("a replica did not start", extra={"actor": replica.name, "error": error})
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Fold the view again in one replica after the other; each serves meanwhile.
@@ -111,14 +99,19 @@ class MemorySupervisor:
                 if replica in self._placements.replicas:  # else it left meanwhile
                     raise
 
-    async def stop(self) -> None:
-        """End all replicas."""
-        await asyncio.gather(*(replica.end() for replica in self._placements.replicas))
-
-    def _replica(self, views: Sequence[str]) -> ReplicaHandle:
-        settings = self._settings
+    def _replica(self, views: Sequence[str], others: Sequence[ReplicaHandle]) -> ReplicaHandle:
+        """Make one, or adopt it: of the first name that none of the others has."""
+        settings, placements = self._settings, self._placements
         of = "all" if len(views) == len(self.wanted) else "+".join(views)
-        name = f"memory:{of}#{next(self._numbers)}"
+        taken = {each.name for each in others}
+        name = next(name for at in count() if (name := f"memory:{of}#{at}") not in taken)
         arguments = name, settings.domain, list(views), settings.eventstore, settings.postgres
         spawn = Spawner(ReplicaActor, "memory", name, settings, *arguments)
-        return ReplicaHandle(name, views, spawn, spawn.place)
+        return ReplicaHandle(
+            name,
+            views,
+            spawn,
+            spawn.place,
+            asker=placements.process,
+            in_flight=placements.in_flight,
+        )

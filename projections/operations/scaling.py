@@ -12,7 +12,6 @@ from typing import Any
 
 from projections.competing.supervisor import CompetingSupervisor
 from projections.errors import UnknownTarget
-from projections.memory.reader import MemoryReader
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.autoscaler import LAG, QUERIES, Autoscaler
 from projections.operations.monitor import LOOK, Monitor
@@ -38,7 +37,6 @@ class Scaling:
         postgres: PostgresSupervisor,
         competing: CompetingSupervisor,
         placements: Placements,
-        reader: MemoryReader,
         monitor: Monitor,
         bounds: Mapping[str, tuple[int, int]],
     ) -> None:
@@ -51,7 +49,6 @@ class Scaling:
         self._postgres = postgres
         self._competing = competing
         self._placements = placements
-        self._reader = reader
         self._monitor = monitor
         self._scaling = asyncio.Lock()
         self._moves: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
@@ -111,7 +108,10 @@ class Scaling:
     def _load(self, target: str, count: int, now: float) -> float:
         kind, views = self._views_of(target, count)
         if kind == "memory":
-            return sum(self._reader.in_flight[view] for view in views) / count
+            said = [each.seen.get("in_flight", {}) for each in self._placements.replicas]
+            # Each process tells all replicas the same; the furthest of them has heard of most.
+            load = (max((each.get(view, 0) for each in said), default=0) for view in views)
+            return sum(load) / count
         filling = [*self._placements.all_projectors, *self._placements.all_consumers]
         return self._monitor.lag_of([each for each in filling if set(each.views) & set(views)], now)
 

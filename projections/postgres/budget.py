@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from projections.postgres.database import CONNECTIONS, Database
 from projections.supervision.placements import Placements
 from rayfold.runtime.postgres import is_pooled
+
+log = logging.getLogger(__name__)
 
 _CONSUMERS = 3
 """Connections of a competing consumer."""
@@ -27,6 +31,16 @@ def wanted(placements: Placements) -> int:
     """Return how many connections this gateway and its actors open at most."""
     actors = len(placements.all_projectors) + len(placements.all_sql)
     return CONNECTIONS + actors + _CONSUMERS * len(placements.all_consumers) + _OCCASIONAL
+
+
+async def warn(database: Database, placements: Placements) -> None:
+    """Tell operators if connections may run out.
+
+    Raises:
+        PostgresUnavailable: it does not answer.
+    """
+    if short := await shortage(database, wanted(placements)):
+        log.warning("postgres may run out of connections", extra={"reason": short})
 
 
 async def shortage(database: Database, wanted: int) -> str | None:

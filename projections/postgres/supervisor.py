@@ -57,7 +57,8 @@ class PostgresSupervisor:
         for view in stale:
             log.warning("the definition of %r has changed: its table is rebuilt", view.name)
             await self.rebuild(Rebuild(view.name, ["postgres"]))
-        self._placements.projectors = await self._start_projectors(list(self._views))
+        adopted = self._settings.detached
+        self._placements.projectors = await self._start_projectors(list(self._views), adopted)
 
     async def scale(self, views: Sequence[str], number: int) -> None:
         """Set the number of partitions of these views.
@@ -92,6 +93,7 @@ class PostgresSupervisor:
                     await schema.partition(connection, schema.table_of(self._views[view]), number)
             self._placements.projectors = self._placements.projectors | new
             await asyncio.gather(*(each.look() for each in self._placements.all_projectors))
+            await self._placements.published()
             await asyncio.gather(*(projector.end() for projector in leaving))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
@@ -103,7 +105,16 @@ class PostgresSupervisor:
         view = self._views[rebuild.view]
         async with connected(self._settings.postgres) as connection:
             table = await schema.begin_generation(connection, view)
-        builder = self._projector([view.name], 0, 1, {view.name: table})
+        arguments = _projector, [view.name], 0, 1, {view.name: table}
+        builder = postgres_actor(
+            ProjectorActor,
+            "postgres",
+            f"build:{table}",
+            self._settings,
+            [view.name],
+            *arguments,
+            detached=False,
+        )
         await build(
             self._settings.postgres,
             schema.live(view),
@@ -115,25 +126,21 @@ class PostgresSupervisor:
             finish=partial(schema.create_indexes, view=view, table=table),
         )
 
-    async def stop(self) -> None:
-        """End all projectors."""
-        await asyncio.gather(*(each.end() for each in self._placements.all_projectors))
-
-    async def _start_projectors(self, views: Sequence[str]) -> dict[str, list[ActorHandle]]:
+    async def _start_projectors(
+        self, views: Sequence[str], adopted: bool = False
+    ) -> dict[str, list[ActorHandle]]:
         projectors: dict[str, list[ActorHandle]] = {}
         for number in sorted({self.wanted[view] for view in views}):
             group = _group(self.wanted, number)
-            handles = [self._projector(group, at, number, {}) for at in range(number)]
+            handles = [self._projector(group, at, number) for at in range(number)]
             projectors |= dict.fromkeys(group, handles)
-            await answering(handles)
+            await answering(handles, adopted=adopted)
         return projectors
 
-    def _projector(
-        self, views: list[str], partition: int, partitions: int, tables: dict[str, str]
-    ) -> ActorHandle:
+    def _projector(self, views: list[str], partition: int, partitions: int) -> ActorHandle:
         of = "all" if len(views) == len(self._views) else "+".join(views)
         name = f"postgres:{of}#{partition}of{partitions}"
-        arguments = _projector, views, partition, partitions, tables
+        arguments: tuple[Any, ...] = _projector, views, partition, partitions, {}
         return postgres_actor(ProjectorActor, "postgres", name, self._settings, views, *arguments)
 
 

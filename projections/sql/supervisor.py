@@ -46,7 +46,7 @@ class SqlSupervisor:
         self._placements.sql_projectors = {
             name: self._projector(name) for name in self._projections
         }
-        await answering(self._placements.all_sql)
+        await answering(self._placements.all_sql, adopted=self._settings.detached)
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Build a new generation of a projection's schema beside the live one, then switch.
@@ -67,14 +67,13 @@ class SqlSupervisor:
             following=[each for each in self._placements.all_sql if projection.name in each.views],
         )
 
-    async def stop(self) -> None:
-        """End all projectors."""
-        await asyncio.gather(*(each.end() for each in self._placements.all_sql))
-
     def _projector(self, name: str, built: str | None = None) -> ActorHandle:
         of = f"sql:{name}" if built is None else f"sql:{built}"
         arguments = _projector, name, built
-        return postgres_actor(ProjectorActor, "sql", of, self._settings, [name], *arguments)
+        detached = built is None
+        return postgres_actor(
+            ProjectorActor, "sql", of, self._settings, [name], *arguments, detached=detached
+        )
 
 
 def _projector(

@@ -1,4 +1,8 @@
-"""An actor of the read side as its users in this process see it: all calls to it go this way."""
+"""An actor of the read side as its users in this process see it: all calls to it go this way.
+
+The process that owns what is wanted makes its actors, and replaces those that fall silent. Others
+look them up by name, again and again: they make and end none.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from projections.poison import Parked
 from projections.supervision.progress import Progress
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
-from rayfold.runtime.node_domain import why_not_made
+from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
 
 log = logging.getLogger(__name__)
@@ -54,8 +58,14 @@ class ActorHandle:
         views: Sequence[str],
         spawn: Spawn,
         place: Placed | None = None,
+        *,
+        owned: bool = True,
     ) -> None:
-        """`spawn` starts the actor, and gives Ray's handle of it. `place` is where it runs."""
+        """`spawn` starts the actor, or finds it if it is not `owned`, and gives Ray's handle of it.
+
+        It may block. `place` is where the actor runs.
+        """
+        self._owned = owned
         self._place = place or Placed(Anywhere(), name, kind, kind)
         self.name = name
         self.kind = kind
@@ -65,7 +75,8 @@ class ActorHandle:
         self.restarts = -1
         self.seen: dict[str, Any] = {}
         self._spawn = spawn
-        self._actor = spawn()
+        self._actor: Any = spawn() if owned else None
+        self._finding: asyncio.Task[Any] | None = None
         self._pid = 0
         self._heard = False
         """Whether this actor has ever answered: before that it may still be starting."""
@@ -75,11 +86,16 @@ class ActorHandle:
         self._calls: set[asyncio.Future[Any]] = set()
         self._respawning: asyncio.Task[None] | None = None
 
+    @property
+    def ray_name(self) -> str:
+        """The name by which Ray's other processes find it."""
+        return str(getattr(self._spawn, "ray_name", self.name))
+
     async def look(self) -> None:
         """Ask the actor for its status; one that does not answer is not ready."""
         try:
             async with asyncio.timeout(SILENCE):
-                self.seen = await self._call("status")
+                self.seen = await self._call("status", *self._told())
         except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
             self.seen = {"error": type(error).__name__}
@@ -156,6 +172,10 @@ class ActorHandle:
         if not isinstance(self._actor, LostActor):
             ray.kill(self._actor)
 
+    async def leave(self) -> None:
+        """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
+        self.close()
+
     def lose(self) -> None:
         """Call the actor no more: its runtime is gone. Who waits for it is told so."""
         self._actor = LostActor()
@@ -165,8 +185,8 @@ class ActorHandle:
             call.cancel()
 
     def respawn(self) -> None:
-        """Start the actor again: Ray has lost it, and everything it knew."""
-        self._became(self._spawn())
+        """Start the actor again, or find it: there is another Ray, or another way to it."""
+        self._became(self._spawn() if self._owned else None)
 
     def close(self) -> None:
         """Stop watching it."""
@@ -190,9 +210,9 @@ class ActorHandle:
         now = time.monotonic()
         if not hangs:
             self._heard, self._silent_since = False, None
-        elif self._heard and self._silent_since is None:
+        elif self._silent_since is None:
             self._silent_since = now
-        elif self._silent_since is not None and now - self._silent_since > PATIENCE:
+        elif self._owned and now - self._silent_since > (PATIENCE if self._heard else START):
             log.warning("a silent actor is replaced", extra={"actor": self.name})
             self._place.suspect()
             silent = self._actor
@@ -218,14 +238,35 @@ class ActorHandle:
         self._heard, self._silent_since = False, None
         self._actor = actor
 
+    def _told(self) -> tuple[Any, ...]:
+        """Return what the actor is told when it is asked for its status."""
+        return ()
+
+    async def _found(self) -> Any:
+        """Return the actor that others have made. One look-up at a time: Ray's head may be away.
+
+        Raises:
+            ActorUnavailable: there is none of its name.
+        """
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(asyncio.to_thread(self._spawn))
+        finding = self._finding
+        try:
+            actor = await asyncio.shield(finding)
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(f"{self.name} is not there") from error
+        if self._actor is None:
+            self._became(actor)
+        return self._actor
+
     async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
-        """Call the actor; one that Ray will not bring back is started again.
+        """Call the actor; one that Ray will not bring back is started again, or looked up again.
 
         Raises:
             ActorUnavailable: it does not answer, or what it did broke.
             RayfoldError: as the actor raised it.
         """
-        actor = self._actor
+        actor = self._actor if self._actor is not None else await self._found()
         try:
             return await self._answer(getattr(actor, method).remote(*arguments))
         except RuntimeLost as error:
@@ -236,7 +277,10 @@ class ActorHandle:
                 raise type(cause)(*cause.args) from error
             raise ActorUnavailable(f"{self.name}: {named(cause)}") from error
         except ActorDiedError as error:
-            if respawn and (self._respawning is None or self._respawning.done()):
+            if not self._owned:
+                if self._actor is actor:
+                    self._became(None)
+            elif respawn and (self._respawning is None or self._respawning.done()):
                 self._respawning = asyncio.create_task(self._respawn_later(actor))
             raise ActorUnavailable(f"{self.name}: {named(error)}") from error
         except RayError as error:
@@ -269,16 +313,36 @@ class ActorHandle:
         }
 
 
-async def answering(handles: Sequence[ActorHandle]) -> None:
+async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) -> None:
     """Wait until all of them answer.
 
+    Those that may be `adopted` go on: one of them that is silent is replaced in time.
+
     Raises:
-        ActorUnavailable: one does not come up; all are ended.
+        ActorUnavailable: one does not come up; all are ended, unless they may be adopted.
     """
     try:
         async with asyncio.timeout(START):
-            await asyncio.gather(*(handle._call("status") for handle in handles))
+            await asyncio.gather(*(_answers(handle) for handle in handles))
     except (TimeoutError, ActorUnavailable) as error:
-        await asyncio.gather(*(handle.end() for handle in handles))
-        raise ActorUnavailable(f"an actor does not come up: {why_not_made(error)}") from error
+        why = f"an actor does not come up: {why_not_made(error)}"
+        if not adopted:
+            await asyncio.gather(*(handle.end() for handle in handles))
+        if not adopted or not isinstance(error, TimeoutError):
+            raise ActorUnavailable(why) from error
+        log.warning(why)
     await asyncio.gather(*(handle.look() for handle in handles))
+
+
+async def _answers(handle: ActorHandle) -> None:
+    """Wait for an answer; a name may still lead to one that was ended just now (ray#44083)."""
+    while True:
+        try:
+            await handle._call("status", *handle._told())
+        except ActorUnavailable as error:
+            died = error.__cause__
+            if not isinstance(died, ActorDiedError) or broke_while_made(died):
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return

@@ -1,16 +1,30 @@
-"""What is placed where: supervisors write it down, readers and operators look it up."""
+"""What is placed where: supervisors write it down, readers and operators look it up.
+
+Other processes are told as `routes`, which is plain JSON, and follow those.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from projections.partitions import hash_of
+from rayfold import RayfoldError
 
 if TYPE_CHECKING:
     from projections.competing.consumer_handle import ConsumerHandle
     from projections.memory.replica_handle import ReplicaHandle
     from projections.supervision.actor_handle import ActorHandle
+
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = 5.0
+"""Seconds that a change waits for whoever follows it to be told."""
 
 
 class Placements:
@@ -25,6 +39,38 @@ class Placements:
         """By view: the competing consumers."""
         self.sql_projectors: dict[str, ActorHandle] = {}
         """By custom SQL projection."""
+        self.process = uuid4().hex
+        """Tells the processes apart that ask the same replicas."""
+        self.in_flight: Counter[str] = Counter()
+        """Queries of this process to memory, by view, also those that wait for a replica."""
+        self.on_change: Callable[[], Awaitable[None]] | None = None
+        """Tells whoever follows `routes`, and returns when they can know."""
+
+    def routes(self) -> dict[str, Any]:
+        """Return what another process must know to reach the actors."""
+        return {
+            "actors": {
+                each.ray_name: {"name": each.name, "kind": each.kind, "views": each.views}
+                for each in self.all
+            },
+            "replicas": [each.ray_name for each in self.replicas],
+            "projectors": _names(self.projectors),
+            "consumers": _names(self.consumers),
+            "sql": {name: each.ray_name for name, each in self.sql_projectors.items()},
+        }
+
+    async def published(self) -> None:
+        """Let others follow what is here now, before what left is ended.
+
+        If they cannot be told, they lose it, and look for others.
+        """
+        if self.on_change is None:
+            return
+        try:
+            async with asyncio.timeout(PUBLISHED):
+                await self.on_change()
+        except (TimeoutError, RayfoldError) as error:
+            log.warning("others are not told of a change", extra={"error": repr(error)})
 
     @property
     def all(self) -> list[ActorHandle]:
@@ -63,3 +109,7 @@ def _once(groups: Iterable[Sequence[ActorHandle]]) -> list[ActorHandle]:
     for handles in groups:
         unique |= {handle.name: handle for handle in handles}
     return list(unique.values())
+
+
+def _names(groups: Mapping[str, Sequence[ActorHandle]]) -> dict[str, list[str]]:
+    return {view: [each.ray_name for each in handles] for view, handles in groups.items()}

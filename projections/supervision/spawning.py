@@ -1,8 +1,8 @@
-"""Starting the read side's actors."""
+"""Starting the read side's actors, and finding those that another process has started."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -12,31 +12,53 @@ from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from rayfold.runtime.placing import Placed
 
+KINDS = ("memory", "postgres", "competing", "sql")
+"""What the names of the read side's actors begin with. Builders are no detached actors."""
+
 _numbers = count()
 
 
 class Spawner:
-    """Starts a named actor that comes back when its process dies, and again when it is lost."""
+    """Starts a named actor that comes back when its process dies, and again when it is lost.
+
+    A detached one outlives this process: whoever owns the stack next, and wants an actor of that
+    name, finds it. Else it has a name for each start: the last may lead to a dying one.
+    """
 
     def __init__(
-        self, actor: type, kind: str, name: str, settings: ReadSettings, *arguments: Any
+        self,
+        actor: type,
+        kind: str,
+        name: str,
+        settings: ReadSettings,
+        *arguments: Any,
+        detached: bool = True,
     ) -> None:
-        """`kind` is what its claims go by. Memory replicas, and actors `NAME#…`, are kept apart."""
+        """`kind` is what its claims go by. Memory replicas, and actors `NAME#…`, are kept apart.
+
+        `detached` counts where the settings say so too.
+        """
         self._actor = actor
-        self._name = name
         self._namespace = settings.namespace
-        self._stack = settings.stack_id
         self._arguments = arguments
+        self._lifetime = "detached" if detached and settings.detached else None
+        self._name = f"{_prefix(settings)}{name}"
+        if self._lifetime is not None:
+            self._name += f"@{settings.made_with}"
+        self.ray_name = self._name
         apart = kind if kind == "memory" else name.partition("#")[0]
         self.place = Placed(settings.placing, name, kind, apart)
 
     def __call__(self) -> Any:
         """Start it."""
+        if self._lifetime is None:
+            self.ray_name = f"{self._name}.{next(_numbers)}"
         return (
             ray.remote(self._actor)
             .options(
-                name=f"rayfold:{self._stack}:{self._name}.{next(_numbers)}",
+                name=self.ray_name,
                 namespace=self._namespace,
+                lifetime=self._lifetime,
                 get_if_exists=True,
                 max_restarts=-1,
                 max_task_retries=0,
@@ -47,10 +69,45 @@ class Spawner:
         )
 
 
+class Finder:
+    """Finds an actor that another process has started."""
+
+    def __init__(self, ray_name: str, namespace: str) -> None:
+        self.ray_name = ray_name
+        self._namespace = namespace
+
+    def __call__(self) -> Any:
+        """Return Ray's handle of it; raise `ValueError` if there is none of that name."""
+        return ray.get_actor(self.ray_name, self._namespace)
+
+
 def postgres_actor(
-    actor: type, kind: str, name: str, settings: ReadSettings, views: Sequence[str], *arguments: Any
+    actor: type,
+    kind: str,
+    name: str,
+    settings: ReadSettings,
+    views: Sequence[str],
+    *arguments: Any,
+    detached: bool = True,
 ) -> ActorHandle:
     """Start one that fills Postgres. All such actors begin with the same arguments."""
     where = settings.domain, settings.eventstore, settings.postgres
-    spawn = Spawner(actor, "postgres", name, settings, *where, *arguments)
+    spawn = Spawner(actor, "postgres", name, settings, *where, *arguments, detached=detached)
     return ActorHandle(name, kind, views, spawn, spawn.place)
+
+
+def leftovers(settings: ReadSettings, wanted: Iterable[str]) -> list[str]:
+    """Return the names of the stack's actors of the read side that are not wanted; blocks."""
+    known = set(wanted)
+    ours = tuple(f"{_prefix(settings)}{kind}:" for kind in KINDS)
+    return [
+        each["name"]
+        for each in ray.util.list_named_actors(all_namespaces=True)
+        if each["namespace"] == settings.namespace
+        and each["name"].startswith(ours)
+        and each["name"] not in known
+    ]
+
+
+def _prefix(settings: ReadSettings) -> str:
+    return f"rayfold:{settings.stack_id}:"

@@ -39,7 +39,7 @@ def scaling(postgres: PostgresSupervisor) -> Scaling:
         assert not views
 
     none: Any = SimpleNamespace(wanted={}, scale=scale)
-    return Scaling(none, postgres, none, Placements(), none, none, {})
+    return Scaling(none, postgres, none, Placements(), none, {})
 
 
 async def test_a_view_that_stops_as_a_whole_has_one_partition(

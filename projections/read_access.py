@@ -1,0 +1,62 @@
+"""What asks the read side's actors, in every process that reaches them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventstore.deletions import with_deletions
+from eventstore.kurrentdb.log import EventLog
+from projections.memory.reader import MemoryReader
+from projections.memory.restarted import start_restarted
+from projections.operations.audit import Audit
+from projections.operations.monitor import LOOK, Monitor
+from projections.postgres.reader import PostgresReader
+from projections.queries.bus import QueryBus
+from projections.queries.history import History
+from projections.settings import ReadSettings
+from projections.sql.reader import SqlReader
+from projections.supervision.placements import Placements
+from rayfold import Registry
+
+
+class ReadAccess:
+    """Connections, and what is known of the actors' progress; makes and ends no actor."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings) -> None:
+        self.log = log = EventLog(settings.eventstore)
+        self.placements = placements = Placements()
+        self.postgres = PostgresReader(
+            registry, placements, settings.postgres, settings.postgres_reads
+        )
+        memory = MemoryReader(placements)
+        sql = SqlReader(registry, placements, self.postgres)
+        self.bus = QueryBus(registry, placements, memory, self.postgres, sql)
+        self.history = History(registry, log)
+        self.audit = Audit(log)
+        self.monitor = Monitor(placements, self.postgres, log, with_deletions(registry.prefixes))
+        self._look_now = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Let `watch` look at once: something is new."""
+        self._look_now.set()
+
+    async def watch(self) -> None:
+        """Look at every actor, for ever, and let those begin that came up empty."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass
+            self._look_now.clear()
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        await self.monitor.look()
+        await start_restarted(self.placements.replicas)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self.postgres.close()
+        await self.log.close()

@@ -1,0 +1,118 @@
+"""The read side of a gateway: one of many processes that ask actors which another one owns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from projections.competing.consumer_handle import ConsumerHandle
+from projections.memory.replica_handle import ReplicaHandle
+from projections.postgres import budget
+from projections.read_access import ReadAccess
+from projections.settings import ReadSettings
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import Finder
+from rayfold import Registry
+
+log = logging.getLogger(__name__)
+
+
+class ReadGateway:
+    """Follows what the owner of the stack says there is; makes, ends and replaces nothing."""
+
+    def __init__(self, registry: Registry, settings: ReadSettings) -> None:
+        """Compose it; nothing is reached before `follow` and `start`."""
+        self._settings = settings
+        self._access = access = ReadAccess(registry, settings)
+        self.placements = access.placements
+        self.bus = access.bus
+        self.history = access.history
+        self.monitor = access.monitor
+        self.audit = access.audit
+        self._watching: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def follow(self, routes: Mapping[str, Any]) -> None:
+        """Reach what `Placements.routes` names, from now on; who calls sees to their order.
+
+        What is not named any more answers what it was asked, and is asked no more.
+        """
+        present = {each.ray_name: each for each in self.placements.all}
+        actors = routes["actors"]
+        handles = {
+            ray_name: present.pop(ray_name)
+            if ray_name in present
+            else self._handle(ray_name, **actor)
+            for ray_name, actor in actors.items()
+        }
+        placements: Any = self.placements  # each list has the handles of its kind
+        placements.replicas = [handles[each] for each in routes["replicas"]]
+        placements.projectors = _by_view(routes["projectors"], handles)
+        placements.consumers = _by_view(routes["consumers"], handles)
+        placements.sql_projectors = {view: handles[each] for view, each in routes["sql"].items()}
+        self._access.look_now()
+        for handle in present.values():
+            task = asyncio.create_task(handle.leave())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def start(self) -> None:
+        """Connect, and see how far every actor is, now and again.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+        """
+        await self._access.postgres.connect()
+        await self._access.look()
+        await budget.warn(self._access.postgres.primary, self.placements)
+        self._watching = asyncio.create_task(self._access.watch())
+
+    async def lose(self) -> None:
+        """Call no actor any more: this process has lost its Ray."""
+        await self._stop_watching()
+        for handle in self.placements.all:
+            handle.lose()
+
+    async def heal(self) -> None:
+        """Find every actor again: this process has joined Ray again."""
+        for handle in self.placements.all:
+            handle.respawn()
+        await self._access.look()
+        self._watching = asyncio.create_task(self._access.watch())
+
+    async def stop(self) -> None:
+        """Leave all actors as they are; close connections."""
+        await self._stop_watching()
+        for handle in self.placements.all:
+            handle.close()
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        await self._access.close()
+
+    async def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    def _handle(self, ray_name: str, name: str, kind: str, views: list[str]) -> ActorHandle:
+        find = Finder(ray_name, self._settings.namespace)
+        if kind == "memory":
+            return ReplicaHandle(
+                name,
+                views,
+                find,
+                owned=False,
+                asker=self.placements.process,
+                in_flight=self.placements.in_flight,
+            )
+        made: Callable[..., ActorHandle] = ConsumerHandle if kind == "competing" else ActorHandle
+        return made(name, kind, views, find, owned=False)
+
+
+def _by_view(
+    groups: Mapping[str, list[str]], handles: Mapping[str, ActorHandle]
+) -> dict[str, list[ActorHandle]]:
+    return {view: [handles[each] for each in names] for view, names in groups.items()}
