@@ -15,7 +15,7 @@ from ray.exceptions import ActorDiedError, RayError
 from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
 from actors.deletion_watch import DeletionWatch
-from actors.envelope import Envelope, Outcome
+from actors.envelope import Done, Envelope, Outcome
 from actors.errors import BadScale, EventStoreUnavailable, InvalidCommand, WriteSideError
 from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
@@ -140,6 +140,18 @@ class WriteSide:
         else:
             client = self._hosts[self._table.host_of(stream)]
         await client.delete_stream(stream, tombstone=tombstone)
+
+    async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
+        """Return a command's stream and what became of it, if a writer remembers it.
+
+        For whoever did not send it: another gateway may have, which may be gone.
+        """
+        clients = [*self._hosts, *self._dedicated.clients]
+        found = await asyncio.gather(*(client.outcome(command_id) for client in clients))
+        known = [each for each in found if each is not None]
+        # A shard that moved: another host may have refused it, or have it on its way still.
+        known.sort(key=lambda each: (isinstance(each[1], Done), each[1] is not None))
+        return known[-1] if known else None
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""

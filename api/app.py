@@ -11,7 +11,7 @@ from litestar.types import Receive, Scope, Send
 from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
 from api.commands.schedules import NoSchedules, ScheduleRoutes, Schedules
-from api.commands.status import CommandStatus
+from api.commands.status import CommandStatus, NoOutcomes, Outcomes
 from api.http.auth import Principals, SignedTokens, Token
 from api.http.endpoint import Audits, Endpoint
 from api.http.limits import Limits
@@ -54,6 +54,7 @@ def create_app(
     processes: Processes | None = None,
     schedules: Schedules | None = None,
     publications: Publications | None = None,
+    outcomes: Outcomes | None = None,
     tokens: Collection[Token] = (),
     signed: SignedTokens | None = None,
     rates: Rates | None = None,
@@ -78,7 +79,9 @@ def create_app(
         *CommandRoutes(registry, commands, queries, metrics, records, scheduling).handlers(
             endpoint
         ),
-        *CommandStatus(records, queries, views_of(registry), scheduling).handlers(endpoint),
+        *CommandStatus(
+            records, queries, views_of(registry), scheduling, outcomes or NoOutcomes()
+        ).handlers(endpoint),
         *scheduling.handlers(endpoint),
         *QueryRoutes(registry, queries, history, metrics).handlers(endpoint),
         *history.handlers(endpoint),

@@ -13,6 +13,7 @@ import ray
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.host.host import Host, HostLimits
+from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
 from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Rejected
@@ -41,6 +42,7 @@ class HostActor:
         collect_rarely()
         log_to_stderr()
         self._host: Host | None = None
+        self._outcomes = RecentOutcomes()
         self._rpc = RpcServer(self._commands)
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -53,7 +55,9 @@ class HostActor:
         host, now = self._running(), time.monotonic()
         if gained:
             host.forget_streams(lambda stream: shard_of(stream) in gained)
-        outcomes = await host.handle([Envelope.from_wire(e, now) for e in envelopes])
+        batch = [Envelope.from_wire(e, now) for e in envelopes]
+        noted = self._outcomes.begin(batch)
+        noted.outcomes = outcomes = await host.handle(batch)
         return [portable(outcome) for outcome in outcomes]
 
     async def status(self) -> dict[str, Any]:
@@ -66,6 +70,11 @@ class HostActor:
             "memory_bytes": process.memory_info().rss,
             **self._running().status(),
         }
+
+    async def outcome(self, command_id: str) -> tuple[str, Any] | None:
+        """Return what became of a command; see `RecentOutcomes.of`."""
+        found = self._outcomes.of(command_id)
+        return found and (found[0], portable(found[1]))
 
     async def delete_stream(self, stream: str, tombstone: bool) -> None:
         """Delete a stream of which this host is the writer; see `Host.delete`."""
@@ -96,7 +105,7 @@ class HostActor:
             await host.passivate(psutil.Process().memory_info().rss)
 
 
-def portable(outcome: Outcome) -> Any:
+def portable(outcome: Outcome | None) -> Any:
     """Return the outcome as it travels: readable whatever a domain makes of `Rejected`."""
     if isinstance(outcome, Done):
         # A plain one is dumped fastest.

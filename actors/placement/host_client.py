@@ -120,6 +120,19 @@ class HostClient:
                 actor = await self.actor()
                 await actor.forget.remote(stream)
 
+    async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
+        """Return a command's stream and outcome if the host remembers it; None if it is away."""
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT):
+                actor = await self.actor()
+                found = await actor.outcome.remote(command_id)
+        except (RayError, RpcDisconnected, TimeoutError):
+            return None
+        if found is None:
+            return None
+        stream, outcome = found
+        return stream, Done(*outcome) if isinstance(outcome, tuple) else outcome
+
     async def status(self) -> dict[str, Any]:
         """Return what the host says of itself, `ready`, and `error` where it does not answer."""
         try:

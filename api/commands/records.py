@@ -21,9 +21,10 @@ class Rejection(NamedTuple):
 
 class CommandRecord(NamedTuple):
     """`receipt` and `rejection` are None while the command is on its way, or when nobody
-    knows what became of it; `error` then says why."""
+    knows what became of it; `error` then says why. `aggregate` is None of what another gateway
+    has taken."""
 
-    aggregate: AggregateType
+    aggregate: AggregateType | None
     receipt: Receipt | None = None
     rejection: Rejection | None = None
     error: str = ""

@@ -258,6 +258,7 @@ async def _serve(
         schedules=processes.schedules_of_gateway,
         publications=outbound.publications,
         audit=reads.audit,
+        outcomes=writes,
         **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from actors import errors as write
+from actors.envelope import Done, Outcome
 from api.commands import records
-from rayfold import Rejected
+from rayfold import Registry, Rejected
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
 from tests.unit.api.problems import problem
@@ -84,6 +85,67 @@ async def test_a_key_is_as_good_as_an_id(gateway: Gateway) -> None:
 
 async def test_a_key_that_nobody_has_sent_is_unknown(gateway: Gateway) -> None:
     problem(await gateway.http.get("/commands/nonsense"), 404, "unknown-command-id")
+
+
+class Writers:
+    """What became of commands, by id."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Outcome | None] = {}
+
+    async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
+        if command_id not in self.known:
+            return None
+        return f"order-{ORDER_ID}", self.known[command_id]
+
+
+@pytest.fixture
+def writers() -> Writers:
+    return Writers()
+
+
+@pytest.fixture
+def other(registry: Registry, writers: Writers) -> Gateway:
+    """A gateway that has not taken the command."""
+    return Gateway(registry, options={"outcomes": writers})
+
+
+async def test_what_another_gateway_has_taken_the_writers_know(
+    other: Gateway, writers: Writers
+) -> None:
+    problem(await other.http.get(f"/commands/{KEY}"), 404, "unknown-command-id")
+    writers.known[KEY] = None
+    body = (await other.http.get(f"/commands/{KEY}")).json()
+    assert body == {"command_id": KEY, "status": "processing"}
+    writers.known[KEY] = Done(7, 99)
+    body = (await other.http.get(f"/commands/{KEY}")).json()
+    assert (body["status"], body["revision"], body["position"]) == ("projected", 7, 99)
+    assert body["stream"] == f"order-{ORDER_ID}"
+    del writers.known[KEY]  # what is in the log stays: it was noted here
+    assert (await other.http.get(f"/commands/{KEY}")).json()["status"] == "projected"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Rejected("empty-order", "nothing in it"), "empty-order"),
+        (write.RevisionMismatch(1, 2), "revision-mismatch"),
+    ],
+)
+async def test_the_writers_know_of_refusals_too(
+    other: Gateway, writers: Writers, error: Exception, code: str
+) -> None:
+    writers.known[KEY] = error
+    body = (await other.http.get(f"/commands/{KEY}")).json()
+    assert (body["status"], body["code"]) == ("rejected", code)
+
+
+async def test_what_had_no_answer_here_may_have_one_there(other: Gateway, writers: Writers) -> None:
+    other.commands.error = write.Unavailable("no answer in time")
+    await _place(other)
+    assert (await other.http.get(f"/commands/{KEY}")).json()["detail"] == "no answer in time"
+    writers.known[KEY] = Done(7, 99)
+    assert (await other.http.get(f"/commands/{KEY}")).json()["status"] == "projected"
 
 
 def test_the_oldest_outcome_is_forgotten_first() -> None:

@@ -1,0 +1,65 @@
+"""What became of a host's last commands, for whoever did not send them: also of those refused.
+
+The log knows what was done, but by stream; and of a refusal it knows nothing. A gateway that is
+asked for a command of another one, which may be gone, asks the hosts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from actors.envelope import Done, Envelope, Outcome
+from actors.errors import InvalidCommand, KeyReused, Overloaded
+
+CAPACITY = 20_000
+"""Commands that a host remembers until it ends: some 5 MB."""
+
+
+class _Batch:
+    """Commands that arrived together. `outcomes` is None while they are on their way."""
+
+    __slots__ = ("ids", "outcomes", "streams")
+
+    def __init__(self, envelopes: Sequence[Envelope]) -> None:
+        self.ids = [each.command_id for each in envelopes]
+        self.streams = [each.stream for each in envelopes]
+        self.outcomes: Sequence[Outcome] | None = None
+
+
+class RecentOutcomes:
+    """One note for a batch, whatever its size; looked through only when somebody asks."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._batches: deque[_Batch] = deque()
+        self._size = 0
+
+    def begin(self, envelopes: Sequence[Envelope]) -> _Batch:
+        """Note that these are on their way; set the batch's `outcomes` when they are known."""
+        batch = _Batch(envelopes)
+        self._batches.append(batch)
+        self._size += len(batch.ids)
+        while self._size > self._capacity and len(self._batches) > 1:
+            self._size -= len(self._batches.popleft().ids)
+        return batch
+
+    def of(self, command_id: str) -> tuple[str, Outcome | None] | None:
+        """Return the command's stream, and what became of it if that is known; None if nothing is.
+
+        Of a command that was sent again, what stands in the log counts, then what came last. What
+        was refused unread, as under another's id, is no outcome.
+        """
+        last: tuple[str, Outcome | None] | None = None
+        for batch in reversed(self._batches):
+            if command_id not in batch.ids:
+                continue
+            for at, each in enumerate(batch.ids):
+                if each != command_id:
+                    continue
+                outcome = batch.outcomes[at] if batch.outcomes is not None else None
+                if isinstance(outcome, Done):
+                    return batch.streams[at], outcome
+                if not isinstance(outcome, KeyReused | InvalidCommand | Overloaded):
+                    last = last or (batch.streams[at], outcome)
+        return last

@@ -1,0 +1,71 @@
+"""What a host remembers of its last commands, for gateways that did not send them."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.envelope import Done, Envelope, Outcome
+from actors.errors import InvalidCommand, KeyReused, Overloaded, Unavailable
+from actors.host.recent_outcomes import RecentOutcomes
+from rayfold import Rejected
+
+NO = Rejected("no", "never")
+LOST = Unavailable("the store is gone")
+
+
+def sent(*ids: str) -> list[Envelope]:
+    return [Envelope("add", f"counter-{each}", b"{}", each, "") for each in ids]
+
+
+def note(recent: RecentOutcomes, **outcomes: Outcome) -> None:
+    recent.begin(sent(*outcomes)).outcomes = list(outcomes.values())
+
+
+def test_a_command_is_on_its_way_then_has_its_outcome() -> None:
+    recent = RecentOutcomes()
+    assert recent.of("a") is None
+    batch = recent.begin(sent("a", "b"))
+    assert recent.of("b") == ("counter-b", None)
+    batch.outcomes = [Done(0, 7), NO]
+    assert recent.of("a") == ("counter-a", Done(0, 7))
+    assert recent.of("b") == ("counter-b", NO)
+
+
+@pytest.mark.parametrize("later", [NO, LOST, KeyReused("a"), InvalidCommand("what")])
+def test_what_stands_in_the_log_counts_whatever_came_of_a_repeat(later: Exception) -> None:
+    recent = RecentOutcomes()
+    note(recent, a=Done(0, 7))
+    note(recent, a=later)
+    recent.begin(sent("a"))
+    assert recent.of("a") == ("counter-a", Done(0, 7))
+
+
+def test_of_what_is_not_done_the_last_counts() -> None:
+    recent = RecentOutcomes()
+    note(recent, a=LOST)
+    note(recent, a=NO)
+    assert recent.of("a") == ("counter-a", NO)
+    recent.begin(sent("a"))
+    assert recent.of("a") == ("counter-a", None)
+
+
+@pytest.mark.parametrize("unread", [KeyReused("a"), InvalidCommand("what"), Overloaded()])
+def test_what_was_refused_unread_is_no_outcome(unread: Exception) -> None:
+    recent = RecentOutcomes()
+    note(recent, a=unread)
+    assert recent.of("a") is None
+
+
+def test_one_that_is_in_a_batch_twice_is_found_done() -> None:
+    recent = RecentOutcomes()
+    recent.begin(sent("a", "a")).outcomes = [LOST, Done(1, 9)]
+    assert recent.of("a") == ("counter-a", Done(1, 9))
+
+
+def test_the_oldest_batches_are_forgotten_first() -> None:
+    recent = RecentOutcomes(capacity=3)
+    for each in ("a", "b", "c", "d"):
+        note(recent, **{each: Done(0, 1)})
+    assert [recent.of(each) is not None for each in "abcd"] == [False, True, True, True]
+    recent.begin(sent("e", "f", "g", "h")).outcomes = [Done(0, 1)] * 4
+    assert [recent.of(each) is not None for each in "dh"] == [False, True]
