@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -25,16 +26,20 @@ async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.Mon
         finally:
             done.append("Postgres was given up")
 
+    class Replica:
+        """One that came up."""
+
+        async def end(self) -> None:
+            done.append("replicas were ended")
+
     async def fail(supervisor: MemorySupervisor) -> None:
+        replicas: list[Any] = [Replica()]
+        supervisor._placements.replicas = replicas
         await began.wait()
         raise ActorUnavailable("no replica comes up")
 
-    async def stop(supervisor: MemorySupervisor) -> None:
-        done.append("replicas were ended")
-
     monkeypatch.setattr(PostgresSupervisor, "start", wait)
     monkeypatch.setattr(MemorySupervisor, "start", fail)
-    monkeypatch.setattr(MemorySupervisor, "stop", stop)
     settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
     with pytest.raises(ActorUnavailable, match="no replica"):
         await ReadSide.start(Registry.load("domain"), settings)
