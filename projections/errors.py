@@ -31,6 +31,10 @@ class ActorUnavailable(ProjectionError):
     """An actor of the read side does not answer, or what it was asked to do broke."""
 
 
+class WrongStack(ActorUnavailable):
+    """An actor reaches a log or a database of another stack: it does nothing there."""
+
+
 class ReplicaUnavailable(ProjectionError):
     """No memory replica of the view answers."""
 

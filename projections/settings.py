@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
 
@@ -28,6 +29,8 @@ class ReadSettings:
     placing: Placing = field(default_factory=Anywhere)
     stack_id: str = ""
     """In the name of every actor: stacks of one namespace share none."""
+    identity: Identity = field(default_factory=Identity)
+    """What every actor compares with what it meets; see there."""
     detached: bool = False
     """Whether actors outlive the process that makes them: in a cluster, where the next owner of
     the stack adopts those that it would make."""
@@ -44,5 +47,5 @@ class ReadSettings:
     @property
     def made_with(self) -> str:
         """A short text, another one if actors that were made with other settings are no use."""
-        told = self.release, self.domain, self.eventstore, self.postgres
+        told = self.release, self.domain, self.eventstore, self.postgres, *self.identity
         return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

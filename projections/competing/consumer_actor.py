@@ -13,7 +13,9 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.competing.consumer import Consumer
 from projections.postgres.projector_actor import NICENESS
+from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 
@@ -24,12 +26,16 @@ LOOK = 0.05
 class ConsumerActor:
     """Runs as a Ray actor. A restarted one joins its group again."""
 
-    def __init__(self, domain: str, eventstore: str, dsn: str, view: str) -> None:
+    def __init__(
+        self, domain: str, eventstore: str, dsn: str, identity: Identity, view: str
+    ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
         registry = load_domain(domain)
+        identity.check_domain(registry)
+        self._membership = Membership(identity, self._store, dsn)
         declared = registry.views[view]
         self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
         self._working: asyncio.Task[None] | None = None
@@ -57,6 +63,7 @@ class ConsumerActor:
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
+        await self._membership.check()
         return {
             "pid": os.getpid(),
             "node": node_name(),
@@ -75,5 +82,9 @@ class ConsumerActor:
     def _running(self) -> Consumer:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._working is None:
-            self._working = asyncio.create_task(self._consumer.run())
+            self._working = asyncio.create_task(self._run())
         return self._consumer
+
+    async def _run(self) -> None:
+        await self._membership.confirmed()
+        await self._consumer.run()

@@ -128,7 +128,7 @@ class CompetingSupervisor:
     def _consumer(self, view: str, number: int) -> ConsumerHandle:
         name = f"competing:{view}#{number}"
         settings = self._settings
-        where = settings.domain, settings.eventstore, settings.postgres
+        where = settings.domain, settings.eventstore, settings.postgres, settings.identity
         spawn = Spawner(ConsumerActor, "postgres", name, settings, *where, view)
         return ConsumerHandle(name, "competing", [view], spawn, spawn.place)
 

@@ -21,7 +21,9 @@ from projections.memory.replica import Replica
 from projections.memory.table import Copied
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
+from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.rpc import Address, RpcServer
@@ -47,7 +49,8 @@ class ReplicaActor:
         domain: str,
         views: list[str],
         eventstore: str,
-        postgres: str | None = None,
+        postgres: str | None,
+        identity: Identity,
     ) -> None:
         """`postgres` has some of the views too; without it they are folded from the log alone."""
         self._views = views
@@ -55,6 +58,8 @@ class ReplicaActor:
         self._store = EventLog(eventstore)
         self._postgres = postgres
         self._registry = load_domain(domain)
+        identity.check_domain(self._registry)
+        self._membership = Membership(identity, self._store, None)
         self._replica = Replica(self._registry, views, self._store)
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, dict[str, list[str]]] = {}
@@ -74,6 +79,7 @@ class ReplicaActor:
             self._following = asyncio.create_task(self._begin(peer))
 
     async def _begin(self, peer: Any | None) -> None:
+        await self._membership.confirmed()
         if peer is not None:
             try:
                 await self._copy(peer)
@@ -179,6 +185,7 @@ class ReplicaActor:
         `in_flight` is what `asker`, one process of many, has open to all replicas, by view: all of
         it together is the load, by which there should be more of them, or fewer.
         """
+        await self._membership.check()
         now = time.monotonic()
         self._asked[asker] = now, in_flight or {}
         self._asked = {name: each for name, each in self._asked.items() if now - each[0] < ASKED}

@@ -105,7 +105,8 @@ class MemorySupervisor:
         of = "all" if len(views) == len(self.wanted) else "+".join(views)
         taken = {each.name for each in others}
         name = next(name for at in count() if (name := f"memory:{of}#{at}") not in taken)
-        arguments = name, settings.domain, list(views), settings.eventstore, settings.postgres
+        where = settings.eventstore, settings.postgres, settings.identity
+        arguments = name, settings.domain, list(views), *where
         spawn = Spawner(ReplicaActor, "memory", name, settings, *arguments)
         return ReplicaHandle(
             name,

@@ -13,8 +13,10 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.port import Log
 from projections.poison import Parked
 from projections.postgres.runner import ProjectionRunner
+from projections.supervision.membership import Membership
 from projections.supervision.progress import Progress
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 
@@ -52,11 +54,22 @@ Make: TypeAlias = Callable[..., LogProjector]
 class ProjectorActor:
     """Runs as a Ray actor. A restarted one goes on at its checkpoint."""
 
-    def __init__(self, domain: str, eventstore: str, dsn: str, make: Make, *arguments: Any) -> None:
+    def __init__(
+        self,
+        domain: str,
+        eventstore: str,
+        dsn: str,
+        identity: Identity,
+        make: Make,
+        *arguments: Any,
+    ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         self._store: Log = EventLog(eventstore)
-        self._projector = make(load_domain(domain), self._store, dsn, *arguments)
+        registry = load_domain(domain)
+        identity.check_domain(registry)
+        self._membership = Membership(identity, self._store, dsn)
+        self._projector = make(registry, self._store, dsn, *arguments)
         self._following: asyncio.Task[None] | None = None
 
     async def reached(self, position: int, timeout: float) -> int:
@@ -80,6 +93,8 @@ class ProjectorActor:
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
+        self._running()
+        await self._membership.check()
         return {
             "pid": os.getpid(),
             "node": node_name(),
@@ -96,5 +111,9 @@ class ProjectorActor:
     def _running(self) -> LogProjector:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._following is None:
-            self._following = asyncio.create_task(self._projector.run())
+            self._following = asyncio.create_task(self._run())
         return self._projector
+
+    async def _run(self) -> None:
+        await self._membership.confirmed()
+        await self._projector.run()

@@ -91,7 +91,7 @@ def postgres_actor(
     detached: bool = True,
 ) -> ActorHandle:
     """Start one that fills Postgres. All such actors begin with the same arguments."""
-    where = settings.domain, settings.eventstore, settings.postgres
+    where = settings.domain, settings.eventstore, settings.postgres, settings.identity
     spawn = Spawner(actor, "postgres", name, settings, *where, *arguments, detached=detached)
     return ActorHandle(name, kind, views, spawn, spawn.place)
 

@@ -1,0 +1,102 @@
+"""Whether an actor is where it was meant to be: what it reaches is of the stack that made it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import asyncpg
+
+from eventstore.errors import StoreError
+from eventstore.identity import store_id
+from eventstore.port import Log
+from projections.errors import WrongStack
+from projections.postgres.connecting import FAILURES, connect
+from rayfold import DomainError
+from rayfold.runtime.identity import Identity
+from rayfold.runtime.node import node_name
+
+log = logging.getLogger(__name__)
+
+SOON = 1.0
+"""Seconds in which whoever asks first is told, if the servers answer."""
+
+RETRY = 1.0
+"""Seconds until a server that did not answer is asked again."""
+
+TIMEOUT = 5.0
+"""Seconds for Postgres to answer."""
+
+
+class Membership:
+    """Asks the log and Postgres once; nothing runs in the actor before both have said so."""
+
+    def __init__(self, identity: Identity, store: Log, postgres: str | None) -> None:
+        """`postgres` is a DSN; None for an actor that does without it while it is away."""
+        self._identity = identity
+        self._store = store
+        self._postgres = postgres
+        self._asking: asyncio.Task[None] | None = None
+
+    async def check(self) -> None:
+        """Return at once if it is a member, and soon if that is not known.
+
+        Raises:
+            WrongStack: it reaches what is another stack's.
+        """
+        asking = self._asked()
+        if not asking.done():
+            await asyncio.wait([asking], timeout=SOON)
+        if asking.done():
+            asking.result()
+
+    async def confirmed(self) -> None:
+        """Return once it is a member.
+
+        Raises:
+            WrongStack: it is none.
+        """
+        await asyncio.shield(self._asked())
+
+    def _asked(self) -> asyncio.Task[None]:
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return self._asking
+
+    async def _ask(self) -> None:
+        if self._identity.store:
+            found = await self._store_id()
+            try:
+                self._identity.check_store(found)
+            except DomainError as error:
+                raise WrongStack(str(error)) from error
+        if self._identity.stack and self._postgres is not None:
+            stack = await self._stack_of(self._postgres)
+            if stack not in (None, self._identity.stack):
+                raise WrongStack(
+                    f"node {node_name()} reaches the database of another stack"
+                    f" ({stack}, not {self._identity.stack})"
+                )
+
+    async def _store_id(self) -> str:
+        while True:
+            try:
+                return await store_id(self._store)
+            except StoreError as error:
+                log.info("which log it is, is not known", extra={"error": str(error)})
+            await asyncio.sleep(RETRY)
+
+    async def _stack_of(self, dsn: str) -> str | None:
+        while True:
+            try:
+                connection = await connect(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+                try:
+                    found: str | None = await connection.fetchval("SELECT id FROM rayfold_stack")
+                    return found
+                except asyncpg.UndefinedTableError:
+                    return None  # nobody's
+                finally:
+                    connection.terminate()
+            except FAILURES as error:
+                log.info("whose database it is, is not known", extra={"error": repr(error)})
+            await asyncio.sleep(RETRY)
