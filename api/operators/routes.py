@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from functools import partial
 from typing import Annotated, Any, Protocol
 
@@ -20,6 +21,7 @@ from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
 from api.queries.routes import parameters
+from rayfold import RayfoldError
 
 
 class Operations(Protocol):
@@ -173,8 +175,8 @@ class OperatorRoutes:
         return json_reply(
             {
                 "parts": parts,
-                "scaling": await self._operations.moves(),
-                "rebuilds": await self._operations.rebuilds(),
+                "scaling": await _if_known(self._operations.moves()),
+                "rebuilds": await _if_known(self._operations.rebuilds()),
                 "errors": recent_errors.last(),
             }
         )
@@ -226,3 +228,11 @@ class OperatorRoutes:
         wanted = await read_body(call, Delete)
         kept = await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone, "kept_in": kept})
+
+
+async def _if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return nothing where nobody is there to say: the rest of the status is worth telling."""
+    try:
+        return await asked
+    except RayfoldError:
+        return []

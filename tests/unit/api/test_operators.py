@@ -126,3 +126,16 @@ async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
     gateway.operations.error = UnknownTarget("nothing is parked in 'x'")
     answer = await gateway.http.post("/operators/discard", json={"view": "x", "key": "y"})
     problem(answer, 422, "unknown-target")
+
+
+async def test_status_is_told_although_nobody_knows_of_scaling_and_rebuilds(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise UnknownTarget("no controller answers")
+
+    monkeypatch.setattr(gateway.operations, "moves", away)
+    monkeypatch.setattr(gateway.operations, "rebuilds", away)
+    body = (await gateway.http.get("/operators/status")).json()
+    assert (body["parts"], body["scaling"], body["rebuilds"]) == (gateway.operations.known, [], [])
+    assert (await gateway.http.get("/operators/rebuilds")).status_code == 422

@@ -1,0 +1,146 @@
+"""What operators do at a gateway: it tells what it sees itself; the controller does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from deploy.stack.operations import Server
+from rayfold import RayfoldError
+
+SOON = 1.0
+"""Seconds that a status waits for the controller."""
+
+QUICK = 10.0
+"""Seconds in which the controller says what it knows."""
+
+
+class Controller(Protocol):
+    """See `ControllerClient`."""
+
+    async def call(self, method: str, timeout: float = ..., **arguments: Any) -> Any:
+        """Return the answer; raise `ControllerUnavailable` if there is none."""
+        ...
+
+
+class Reached(Protocol):
+    """The write side as a gateway reaches it."""
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Return its parts."""
+        ...
+
+
+class Monitored(Protocol):
+    """The read side as a gateway reaches it."""
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return its parts."""
+        ...
+
+
+class RemoteOperations:
+    """See `api.operators.Operations`: the same, through the controller, whichever that is."""
+
+    def __init__(
+        self,
+        writes: Reached,
+        monitor: Monitored,
+        controller: Controller,
+        servers: Sequence[Server] = (),
+    ) -> None:
+        self._writes = writes
+        self._monitor = monitor
+        self._controller = controller
+        self._servers = servers
+
+    async def parts(self) -> list[dict[str, Any]]:
+        """Return what this gateway sees, and what the controller has beside it."""
+        own = [
+            *await self._writes.status(),
+            *self._monitor.status(),
+            *(server.status() for server in self._servers),
+        ]
+        part: dict[str, Any] = {"part": "controller", "kind": "controller", "serves": False}
+        try:
+            theirs = await self._controller.call("operations.parts", SOON)
+        except RayfoldError as error:
+            return [*own, {**part, "ready": False, "error": str(error)}]
+        known = {each["part"] for each in own}
+        beside = [each for each in theirs if each["part"] not in known]
+        # What it alone has serves no request that comes here.
+        return [*own, *({**each, "serves": False} for each in beside), {**part, "ready": True}]
+
+    async def scale(self, target: str, count: int) -> None:
+        """See `Operations.scale`."""
+        await self._controller.call("operations.scale", target=target, count=count)
+
+    async def verify(self) -> list[dict[str, Any]]:
+        """See `Operations.verify`."""
+        return list(await self._controller.call("operations.verify"))
+
+    async def moves(self) -> list[dict[str, Any]]:
+        """See `Operations.moves`."""
+        return list(await self._controller.call("operations.moves", SOON))
+
+    async def rebuild(self, view: str) -> dict[str, Any]:
+        """See `Operations.rebuild`."""
+        return dict(await self._controller.call("operations.rebuild", QUICK, view=view))
+
+    async def rebuilds(self) -> list[dict[str, Any]]:
+        """See `Operations.rebuilds`."""
+        return list(await self._controller.call("operations.rebuilds", SOON))
+
+    async def parked(self) -> list[dict[str, Any]]:
+        """See `Operations.parked`."""
+        return list(await self._controller.call("operations.parked", QUICK))
+
+    async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """See `Operations.parked_event`."""
+        found: dict[str, Any] | None = await self._controller.call(
+            "operations.parked_event", QUICK, stream=stream, revision=revision
+        )
+        return found
+
+    async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
+        """See `Operations.replay`."""
+        return list(await self._controller.call("operations.replay", view=view, key=key))
+
+    async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
+        """See `Operations.delete`."""
+        arguments = {"stream": stream, "tombstone": tombstone}
+        return list(await self._controller.call("operations.delete", **arguments))
+
+    async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
+        """See `Operations.discard`."""
+        return list(await self._controller.call("operations.discard", view=view, key=key))
+
+
+class RemoteProcesses:
+    """See `api.operators.Processes`: those that the controller runs."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def list(self, name: str | None, *, parked: bool, limit: int) -> dict[str, Any]:
+        """See `Processes.list`."""
+        return await self._asked("list", name=name, parked=parked, limit=limit)
+
+    async def schedules(self, limit: int) -> dict[str, Any]:
+        """See `Processes.schedules`."""
+        return await self._asked("schedules", limit=limit)
+
+    async def show(self, name: str, key: str) -> dict[str, Any]:
+        """See `Processes.show`."""
+        return await self._asked("show", name=name, key=key)
+
+    async def retry(self, name: str, key: str) -> None:
+        """See `Processes.retry`."""
+        await self._controller.call("processes.retry", QUICK, name=name, key=key)
+
+    async def abort(self, name: str, key: str) -> None:
+        """See `Processes.abort`."""
+        await self._controller.call("processes.abort", QUICK, name=name, key=key)
+
+    async def _asked(self, method: str, **arguments: Any) -> dict[str, Any]:
+        return dict(await self._controller.call(f"processes.{method}", QUICK, **arguments))
