@@ -96,9 +96,10 @@ class Replica:
                 await asyncio.sleep(RETRY)
 
     async def freeze_cold(self) -> None:
-        """For ever: rows that rest become JSON only, a few at a time."""
+        """For ever: rows that rest become JSON only, and dead gateways are forgotten."""
         while True:
             await asyncio.sleep(COOL)
+            self.subscriptions.forget_gone()
             for table in list(self.tables.values()):
                 cold = table.cold()
                 for at in range(0, len(cold), SLICE):
@@ -219,9 +220,16 @@ class Replica:
         pages = [table.page(each.filters, each.limit, each.cursor)[0] for each in queries]
         return Snapshot(rows, pages)
 
-    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
-        """Return the newest state of every watched row that changed since the last answer."""
+    async def changes(
+        self, watcher: str, timeout: float
+    ) -> list[tuple[str, str, RowResult]] | None:
+        """Return the newest state of every watched row that changed since the last answer.
+
+        None where the watcher is not known.
+        """
         changed = await self.subscriptions.changes(watcher, timeout)
+        if changed is None:
+            return None
         answers = []
         for view, key in changed:
             result = self._answer(RowQuery(view, key, 0, {}, 0, None))

@@ -162,10 +162,10 @@ class ReplicaActor:
         """See `Subscriptions.follow`."""
         self._replica.subscriptions.follow(watcher, rows)
 
-    async def changes(self, watcher: str, timeout: float) -> list[Any]:
+    async def changes(self, watcher: str, timeout: float) -> list[Any] | None:
         """View, key and what was found, flat; see `Replica.changes`."""
         changes = await self._replica.changes(watcher, timeout)
-        return [(view, key, *found) for view, key, found in changes]
+        return changes and [(view, key, *found) for view, key, found in changes]
 
     async def reached(self, position: int, timeout: float) -> int:
         """Where the replica is, once it is at `position` or `timeout` seconds have passed."""

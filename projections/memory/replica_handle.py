@@ -111,13 +111,19 @@ class ReplicaHandle(ActorHandle):
         """
         await self._call("watch", watcher, list(rows))
 
-    async def changes(self, watcher: str, timeout: float) -> list[tuple[str, str, RowResult]]:
+    async def changes(
+        self, watcher: str, timeout: float
+    ) -> list[tuple[str, str, RowResult]] | None:
         """Return the watched rows that changed since the last call, by view and key.
+
+        None where the replica does not know the watcher, or has forgotten it.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
         changed = await self._call("changes", watcher, timeout)
+        if changed is None:
+            return None
         return [(view, key, RowResult(*result)) for view, key, *result in changed]
 
     async def leave(self) -> None:

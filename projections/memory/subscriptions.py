@@ -2,15 +2,20 @@
 
 A gateway says which rows it watches and asks for what has changed, one question at a time
 for all of its listeners. The answer is the newest state of each row that changed since
-the question before: a slow gateway gets fewer states, never a growing queue.
+the question before: a slow gateway gets fewer states, never a growing queue. One that does
+not ask any more, as it has died, is forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 Watched = tuple[str, str]
 """View and key."""
+
+FORGOTTEN = 60.0
+"""Seconds without a question after which a gateway is gone; a living one asks every ten."""
 
 
 class Subscription:
@@ -20,6 +25,8 @@ class Subscription:
         self.rows: set[Watched] = set()
         self.changed: set[Watched] = set()
         self.something = asyncio.Event()
+        self.asking = 0
+        self.asked_at = time.monotonic()
 
 
 class Subscriptions:
@@ -50,16 +57,40 @@ class Subscriptions:
         watch.something.set()
         if not wanted:
             del self._watches[watcher]
-        self._watched = {row for each in self._watches.values() for row in each.rows}
+        self._count()
 
-    async def changes(self, watcher: str, timeout: float) -> set[Watched]:
-        """Return the rows that have changed since the last answer; none after `timeout` seconds."""
+    def forget_gone(self) -> None:
+        """Forget whoever has not asked for long."""
+        oldest = time.monotonic() - FORGOTTEN
+        gone = [
+            name
+            for name, watch in self._watches.items()
+            if not watch.asking and watch.asked_at < oldest
+        ]
+        for name in gone:
+            del self._watches[name]
+        if gone:
+            self._count()
+
+    async def changes(self, watcher: str, timeout: float) -> set[Watched] | None:
+        """Return the rows that have changed since the last answer; none after `timeout` seconds.
+
+        None where the watcher is not known, or not any more: it must say what it follows.
+        """
         watch = self._watches.get(watcher)
         if watch is None:
-            return set()
+            return None
         waiting = asyncio.ensure_future(watch.something.wait())
-        await asyncio.wait([waiting], timeout=timeout)
-        waiting.cancel()
+        watch.asking += 1
+        try:
+            await asyncio.wait([waiting], timeout=timeout)
+        finally:
+            waiting.cancel()
+            watch.asking -= 1
+            watch.asked_at = time.monotonic()
         watch.something.clear()
         changed, watch.changed = watch.changed & watch.rows, set()
         return changed
+
+    def _count(self) -> None:
+        self._watched = {row for each in self._watches.values() for row in each.rows}

@@ -116,7 +116,10 @@ class LiveQueries:
                     interest.result()
                     interest = None
                     continue
-                for view, key, result in await replica.changes(self._name, POLL):
+                changes = await replica.changes(self._name, POLL)
+                if changes is None:  # it was not told yet, or it took us for gone
+                    self._interest.set()
+                for view, key, result in changes or ():
                     for listener in self._listeners.get((view, key), ()):
                         listener.offer(result)
                 await asyncio.sleep(PAUSE)
