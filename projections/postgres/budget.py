@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from projections.postgres.database import CONNECTIONS, Database
+from projections.postgres.database import CONNECTIONS, READERS, Database
 from projections.supervision.placements import Placements
 from rayfold.runtime.postgres import is_pooled
 
@@ -23,14 +23,16 @@ SELECT least(
   (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),
   (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database())
 ) AS allowed,
-(SELECT count(*) FROM pg_stat_activity WHERE usename <> current_user)::int AS others
+(SELECT count(*) FROM pg_stat_activity WHERE usename <> current_user)::int AS others,
+(SELECT count(DISTINCT application_name) FROM pg_stat_activity
+  WHERE starts_with(application_name, $1))::int AS readers
 """
 
 
 def wanted(placements: Placements) -> int:
-    """Return how many connections this gateway and its actors open at most."""
+    """Return how many connections the actors open at most, beside what asks: see `CONNECTIONS`."""
     actors = len(placements.all_projectors) + len(placements.all_sql)
-    return CONNECTIONS + actors + _CONSUMERS * len(placements.all_consumers) + _OCCASIONAL
+    return actors + _CONSUMERS * len(placements.all_consumers) + _OCCASIONAL
 
 
 async def warn(database: Database, placements: Placements) -> None:
@@ -43,15 +45,18 @@ async def warn(database: Database, placements: Placements) -> None:
         log.warning("postgres may run out of connections", extra={"reason": short})
 
 
-async def shortage(database: Database, wanted: int) -> str | None:
+async def shortage(database: Database, actors: int) -> str | None:
     """Return a line for operators if they may run out; a pooler shares out what there is.
+
+    `actors` is what they want; each gateway that is connected now wants its own beside it.
 
     Raises:
         PostgresUnavailable: it does not answer.
     """
     if is_pooled(database.dsn):
         return None
-    [found] = await database.fetch(_ALLOWED)
+    [found] = await database.fetch(_ALLOWED, READERS)
+    wanted = actors + CONNECTIONS * max(found["readers"], 1)
     if wanted <= found["allowed"] - found["others"]:
         return None
     return (

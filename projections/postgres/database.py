@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -20,6 +21,11 @@ TIMEOUT = 10.0
 
 CONNECTIONS = 8
 """At most, from one process to one server."""
+
+READERS = "rayfold reader "
+"""What the names of such processes begin with, as Postgres knows them."""
+
+_NAME = READERS + uuid4().hex[:12]
 
 
 class Database:
@@ -55,6 +61,7 @@ class Database:
                 max_size=CONNECTIONS,
                 timeout=TIMEOUT,
                 command_timeout=TIMEOUT,
+                server_settings={"application_name": _NAME},
             )
         except (*FAILURES, ValueError) as error:
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error

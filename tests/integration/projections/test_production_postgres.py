@@ -19,7 +19,7 @@ from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
 from projections.postgres import budget
-from projections.postgres.database import Database
+from projections.postgres.database import CONNECTIONS, READERS, Database
 from projections.postgres.projector import Projector
 from projections.postgres.rebuild import connected
 from projections.postgres.schema import prepare
@@ -282,14 +282,18 @@ async def test_operators_are_told_of_connections_that_will_be_short(
     line = await budget.shortage(database, int(allowed))
     assert line is not None
     assert "raise max_connections" in line
+    other = {"application_name": f"{READERS}elsewhere"}  # another gateway
+    gateway = await asyncpg.connect(dsn, server_settings=other)
     await admin.execute("ALTER ROLE postgres CONNECTION LIMIT 5")
     try:
         line = await budget.shortage(database, wanted)
     finally:
         await admin.execute("ALTER ROLE postgres CONNECTION LIMIT -1")
+        await gateway.close()
     database.close()
     assert line is not None
-    assert f"allows this user 5 connections, others have 0 open, and up to {wanted} are" in line
+    up_to = wanted + 2 * CONNECTIONS
+    assert f"allows this user 5 connections, others have 0 open, and up to {up_to} are" in line
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
