@@ -152,6 +152,20 @@ class QueryBus:
         return [view for view, is_there in zip(views, there, strict=True) if not is_there]
 
     async def _shows(self, view: str, position: int, deadline: float) -> bool:
+        """Wait for whoever keeps the view; for others, if these leave meanwhile."""
+        while True:
+            keeping = self._keeping(view)
+            if await self._show(view, position, deadline):
+                return True
+            if keeping == self._keeping(view) or time.monotonic() >= deadline:
+                return False
+
+    def _keeping(self, view: str) -> list[ActorHandle]:
+        if view in self._registry.projections:
+            return [self._placements.sql_projectors[view]]
+        return [*self._placements.filling(view), *self._placements.replicas_of(view)]
+
+    async def _show(self, view: str, position: int, deadline: float) -> bool:
         if view in self._registry.projections:
             return await self._placements.sql_projectors[view].reached(position, deadline)
         stores = self._registry.views[view].stores
@@ -161,9 +175,8 @@ class QueryBus:
                     return False
         if "memory" not in stores:
             return True
-        replicas: list[ActorHandle] = [
-            each for each in self._placements.replicas_of(view) if each.ready
-        ]
+        known = self._placements.replicas_of(view)
+        replicas: list[ActorHandle] = [each for each in known if each.ready] or [*known]
         if any(each.progress.position >= position for each in replicas):
             return True
         waits = [asyncio.create_task(each.reached(position, deadline)) for each in replicas]

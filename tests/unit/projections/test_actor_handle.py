@@ -126,8 +126,8 @@ class _Silent:
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[_Silent]:
     """What was started, the last one last; what is ended answers no more. Silence is short."""
-    monkeypatch.setattr(actor_handle, "SILENCE", 0.01)
-    monkeypatch.setattr(actor_handle, "PATIENCE", 0.05)
+    monkeypatch.setattr(actor_handle, "SILENCE", 0.1)
+    monkeypatch.setattr(actor_handle, "PATIENCE", 0.1)
     monkeypatch.setattr(actor_handle.ray, "kill", lambda actor: setattr(actor, "stopped", True))
     return []
 
