@@ -108,8 +108,10 @@ class RemoteOperations:
 
     async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
         """See `Operations.delete`."""
-        arguments = {"stream": stream, "tombstone": tombstone}
-        return list(await self._controller.call("operations.delete", **arguments))
+        kept_in: list[str] = await self._controller.call(
+            "operations.delete", stream=stream, tombstone=tombstone
+        )
+        return kept_in
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""
