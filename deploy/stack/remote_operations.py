@@ -140,9 +140,9 @@ class RemoteProcesses:
         """See `Processes.retry`."""
         await self._controller.call("processes.retry", QUICK, name=name, key=key)
 
-    async def abort(self, name: str, key: str) -> None:
+    async def abort(self, name: str, key: str, *, as_it_is: bool = False) -> None:
         """See `Processes.abort`."""
-        await self._controller.call("processes.abort", QUICK, name=name, key=key)
+        await self._controller.call("processes.abort", QUICK, name=name, key=key, as_it_is=as_it_is)
 
     async def _asked(self, method: str, **arguments: Any) -> dict[str, Any]:
         return dict(await self._controller.call(f"processes.{method}", QUICK, **arguments))

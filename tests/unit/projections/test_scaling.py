@@ -59,3 +59,16 @@ async def test_a_view_that_stops_as_a_whole_has_one_partition(
 async def test_what_is_not_there_is_not_scaled(scaling: Scaling, target: str) -> None:
     with pytest.raises(UnknownTarget, match="nothing to scale"):
         await scaling.scale(target, 2)
+
+
+async def test_the_load_is_what_all_gateways_ask(postgres: PostgresSupervisor) -> None:
+    memory: Any = SimpleNamespace(wanted={"totals": 2, "balances": 2})
+    none: Any = SimpleNamespace(wanted={})
+    placements = Placements()
+    scaling = Scaling(memory, postgres, none, placements, none, {})
+    # What replicas have heard of all gateways; one of them has not heard of the last yet.
+    said = [{"totals": 60, "balances": 4}, {"totals": 90}, {}]
+    replicas: list[Any] = [SimpleNamespace(seen={"in_flight": each}) for each in said]
+    placements.replicas = [*replicas, SimpleNamespace(seen={"error": "away"})]  # type: ignore[list-item]
+    assert scaling._load("memory", 2, 0.0) == 47.0
+    assert scaling._load("memory:balances", 2, 0.0) == 2.0
