@@ -11,10 +11,10 @@ from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.port import Log
 from projections.errors import WrongStack
-from projections.postgres.connecting import FAILURES, connect
 from rayfold import DomainError
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
 
