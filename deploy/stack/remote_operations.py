@@ -146,3 +146,24 @@ class RemoteProcesses:
 
     async def _asked(self, method: str, **arguments: Any) -> dict[str, Any]:
         return dict(await self._controller.call(f"processes.{method}", QUICK, **arguments))
+
+
+class RemotePublications:
+    """See `api.operators.publications.Publications`: those that the controller keeps."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def list(self) -> dict[str, Any]:
+        """See `Publications.list`."""
+        return dict(await self._controller.call("publications.list", QUICK))
+
+    async def replay(
+        self, name: str, *, key: str | None, after: int | None, until: int | None
+    ) -> dict[str, int]:
+        """See `Publications.replay`."""
+        return dict(
+            await self._controller.call(
+                "publications.replay", name=name, key=key, after=after, until=until
+            )
+        )

@@ -96,10 +96,12 @@ def postgres_actor(
     return ActorHandle(name, kind, views, spawn, spawn.place)
 
 
-def leftovers(settings: ReadSettings, wanted: Iterable[str]) -> list[str]:
-    """Return the names of the stack's actors of the read side that are not wanted; blocks."""
+def leftovers(
+    settings: ReadSettings, wanted: Iterable[str], kinds: Sequence[str] = KINDS
+) -> list[str]:
+    """Return the names of the stack's actors of these kinds that are not wanted; blocks."""
     known = set(wanted)
-    ours = tuple(f"{_prefix(settings)}{kind}:" for kind in KINDS)
+    ours = tuple(f"{_prefix(settings)}{kind}:" for kind in kinds)
     return [
         each["name"]
         for each in ray.util.list_named_actors(all_namespaces=True)
