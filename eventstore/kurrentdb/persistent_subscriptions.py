@@ -156,6 +156,7 @@ class PersistentSubscriptions:
         start: dict[str, int] = {"commit_position": after} if after else {}
         try:
             with suppress(AlreadyExistsError):
+                # The server takes the position as the first, and not as the last that is known.
                 await client.create_subscription_to_all(
                     group,
                     filter_include=tuple(f"^{re.escape(each)}$" for each in event_types),

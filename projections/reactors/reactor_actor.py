@@ -20,14 +20,16 @@ from rayfold.runtime.node_domain import load_domain
 class ReactorActor:
     """Runs as a Ray actor. A restarted one joins its group again."""
 
-    def __init__(self, domain: str, eventstore: str, dsn: str, name: str, group: str) -> None:
+    def __init__(
+        self, domain: str, eventstore: str, dsn: str, name: str, group: str, began: int
+    ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         registry = load_domain(domain)
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
         self._runner = ReactorRunner(
-            registry, registry.reactors[name], self._store, self._groups, group, dsn
+            registry, registry.reactors[name], self._store, self._groups, group, began, dsn
         )
         self._working: asyncio.Task[None] | None = None
 

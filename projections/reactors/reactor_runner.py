@@ -64,8 +64,11 @@ class ReactorRunner:
         store: Log,
         groups: PersistentSubscriptions,
         group: str,
+        began: int,
         dsn: str,
     ) -> None:
+        """Join `group`, which begins with the event at `began`: that one is not ours."""
+        self._began = began
         self._registry = registry
         self._definition = definition
         self._store = store
@@ -123,7 +126,8 @@ class ReactorRunner:
 
     async def _react(self, pool: Pool, deliveries: Deliveries, delivery: Delivery) -> None:
         raw = delivery.raw
-        if not raw.stream.startswith(self._prefixes):  # somebody else's, of the same type
+        # Where a group begins, the event there counts in; somebody else's may be of the same type.
+        if raw.position <= self._began or not raw.stream.startswith(self._prefixes):
             await deliveries.ack([delivery])
             return
         begun = await self._attempts.begin(pool, raw)

@@ -51,7 +51,8 @@ class ReactorSide:
         self._store = EventLog(settings.eventstore)
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._actors = WatchedActors(self._store, registry.prefixes)
-        self._group_of: dict[str, str] = {}
+        self._group_of: dict[str, tuple[str, int]] = {}
+        """By reactor: its group, and after which position that begins."""
         self._numbers = {name: count() for name in registry.reactors}
         self._scaling = asyncio.Lock()
 
@@ -79,8 +80,8 @@ class ReactorSide:
             ]
         )
 
-    async def _prepare(self, definition: ReactorDefinition) -> str:
-        """Return the name of the reactor's group, after making it if it is not there.
+    async def _prepare(self, definition: ReactorDefinition) -> tuple[str, int]:
+        """Return the reactor's group, and where it begins, after making it if it is not there.
 
         A group's filter cannot be changed: for other events there is another group, which begins
         where the one before was.
@@ -97,6 +98,8 @@ class ReactorSide:
                 began = known["began"]
                 if known["group"] != group and await self._groups.exists(known["group"]):
                     began = max(began, await self._groups.position(known["group"]))
+            elif await self._groups.exists(group):  # the database is another one by now
+                began = await self._groups.position(group)
             elif definition.from_beginning:
                 began = 0
             else:
@@ -111,14 +114,14 @@ class ReactorSide:
             )
             if before is not None and before != group:
                 await self._groups.delete(before)
-        return group
+        return group, began
 
     def _handle(self, name: str) -> ReactorHandle:
         settings = self._settings
         part = f"reactor:{name}#{next(self._numbers[name])}"
         where = settings.domain, settings.eventstore, settings.postgres
         spawn = Spawner(
-            ReactorActor, "postgres", part, settings, *where, name, self._group_of[name]
+            ReactorActor, "postgres", part, settings, *where, name, *self._group_of[name]
         )
         return ReactorHandle(part, "reactor", [name], spawn, spawn.place)
 

@@ -1,0 +1,329 @@
+"""Reactors over a server and Postgres: what is done once, tried again, parked, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
+from projections.errors import UnknownTarget
+from projections.reactors import reactor_runner
+from projections.reactors.attempts import TABLES
+from projections.reactors.reactor_runner import ReactorRunner, message_timeout
+from rayfold import (
+    Aggregate,
+    Attempt,
+    Command,
+    Event,
+    Message,
+    Reactor,
+    ReactorDefinition,
+    Registry,
+    on,
+)
+
+DEADLINE = 60.0
+
+
+class Ring(Command, name="ring-bell"):
+    bell: str
+    text: str
+
+
+class BellRang(Event, name="BellRang"):
+    bell: str
+    text: str
+
+
+class BellState(Message):
+    pass
+
+
+class Bell(
+    Aggregate[BellState, Ring, BellRang], category="bell", id_field="bell", initial=BellState()
+):
+    @staticmethod
+    def decide(state: BellState, command: Ring) -> list[BellRang]:
+        return [BellRang(bell=command.bell, text=command.text)]
+
+    @staticmethod
+    def evolve(state: BellState, event: BellRang) -> BellState:
+        return state
+
+
+class Listening(Reactor, name="listening", attempts=3, timeout=1.0):
+    """Does what a text says, and notes each attempt."""
+
+    attempts: ClassVar[list[tuple[str, Attempt]]] = []
+    done: ClassVar[Counter[str]] = Counter()
+    broken: ClassVar[set[str]] = set()
+    opens: ClassVar[int] = 0
+
+    async def open(self) -> None:
+        Listening.opens += 1
+        if "open" in self.broken:
+            self.broken.discard("open")
+            raise RuntimeError("no way to the mail server")
+
+    @on(BellRang)
+    async def rang(self, event: BellRang, attempt: Attempt) -> None:
+        self.attempts.append((event.text, attempt))
+        if event.text in self.broken:
+            raise RuntimeError(f"breaks on {event.text}")
+        if event.text.startswith("slow") and f"past {event.text}" not in self.broken:
+            await asyncio.sleep(3600)
+        self.done[event.text] += 1
+
+
+REGISTRY = Registry([sys.modules[__name__]])
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with nothing noted, and without long pauses."""
+    for kept in (Listening.attempts, Listening.done, Listening.broken):
+        kept.clear()
+    monkeypatch.setattr(reactor_runner, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reactor_runner, "TIDY", 0.1)
+    monkeypatch.setattr(reactor_runner, "OPEN_AGAIN", 0.01)
+
+
+class Bells:
+    """A group, a table, and consumers that come and go."""
+
+    def __init__(self, store: EventLog, groups: PersistentSubscriptions, dsn: str) -> None:
+        self.store = store
+        self.groups = groups
+        self.dsn = dsn
+        self.definition = ReactorDefinition(Listening, f"r-{uuid4().hex[:8]}", 3, 1.0, False)
+        self.group = f"group-{self.definition.name}"
+        self.bell = uuid4().hex[:8]
+        self.start = 0
+
+    async def begin(self) -> None:
+        """Make the group, from here on."""
+        self.start = await self.store.end_position(["bell-"])
+        await self.make_group()
+        connection = await asyncpg.connect(self.dsn)
+        await connection.execute(TABLES)
+        await connection.close()
+
+    async def make_group(self) -> None:
+        """Make the group as it was at first: all is delivered again."""
+        timeout = message_timeout(self.definition)
+        await self.groups.delete(self.group)
+        await self.groups.create_by_types(self.group, ["BellRang"], self.start, timeout)
+
+    async def ring(self, *texts: str, stream: str = "bell") -> None:
+        """Write events."""
+        records = [
+            NewRecord(
+                "BellRang",
+                BellRang.__rayfold__.encode(BellRang(bell=self.bell, text=text)),
+                {"schemaVersion": "1"},
+                str(uuid4()),
+            )
+            for text in texts
+        ]
+        await self.store.append([StreamAppend(f"{stream}-{self.bell}", ANY, records)])
+
+    @asynccontextmanager
+    async def consuming(self) -> AsyncIterator[ReactorRunner]:
+        """Run a consumer; in the end it is cancelled where it is, as if its process died."""
+        groups = PersistentSubscriptions(self.groups._uri)
+        runner = ReactorRunner(
+            REGISTRY, self.definition, self.store, groups, self.group, self.start, self.dsn
+        )
+        running = asyncio.create_task(runner.run())
+        try:
+            await until(lambda: runner.status()["ready"])
+            yield runner
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            await groups.close()
+
+    async def execute(self, statement: str, *arguments: Any) -> None:
+        """Change what is noted."""
+        connection = await asyncpg.connect(self.dsn)
+        await connection.execute(statement, *arguments)
+        await connection.close()
+
+
+@pytest.fixture
+async def bells(eventstore: str, postgres: str) -> AsyncIterator[Bells]:
+    """A reactor of its own for each test."""
+    store, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
+    bells = Bells(store, groups, postgres)
+    await bells.begin()
+    yield bells
+    await groups.delete(bells.group)
+    await groups.close()
+    await store.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 (conditions of all sorts)
+            await asyncio.sleep(0.01)
+
+
+async def parked(runner: ReactorRunner, number: int) -> list[Any]:
+    """Return what is parked, once it is so much."""
+    async with asyncio.timeout(DEADLINE):
+        while len(found := await runner.parked()) != number:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_each_event_is_done_once_and_not_again_by_the_next_consumer(bells: Bells) -> None:
+    async with bells.consuming() as runner:
+        await bells.ring("one", "two")
+        await until(lambda: runner.status()["events"] == 2)  # and noted
+    async with bells.consuming():
+        await bells.ring("three")
+        await until(lambda: Listening.done["three"])
+    assert Listening.done == {"one": 1, "two": 1, "three": 1}
+    _, attempt = Listening.attempts[0]
+    assert (attempt.number, attempt.interrupted) == (1, False)
+    assert attempt.stream == f"bell-{bells.bell}"
+    assert attempt.recorded_at is not None
+    assert len({attempt.id for _, attempt in Listening.attempts}) == 3
+
+
+async def test_what_is_done_is_not_done_again_when_it_is_delivered_again(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_runner, "TIDY", 3600.0)
+    async with bells.consuming() as runner:
+        await bells.ring("one", "two")
+        await until(lambda: runner.status()["events"] == 2)  # and noted
+    await bells.make_group()  # no acknowledgement has reached the server
+    async with bells.consuming():
+        await bells.ring("three")
+        await until(lambda: Listening.done["three"])
+    assert Listening.done == {"one": 1, "two": 1, "three": 1}
+
+
+async def test_one_that_fails_is_tried_again_and_then_parked_while_others_go_on(
+    bells: Bells,
+) -> None:
+    Listening.broken.add("bad")
+    async with bells.consuming() as runner:
+        await bells.ring("bad", "good")
+        [found] = await parked(runner, 1)
+        await until(lambda: Listening.done["good"])
+        numbers = [attempt.number for text, attempt in Listening.attempts if text == "bad"]
+        assert numbers == [1, 2, 3]
+        assert len({attempt.id for text, attempt in Listening.attempts if text == "bad"}) == 1
+        assert not any(attempt.interrupted for _, attempt in Listening.attempts)
+        assert found.key == f"0@bell-{bells.bell}"
+        assert "breaks on bad" in found.error
+        assert await runner.replay(found.key) is False
+        Listening.broken.clear()
+        assert await runner.replay(found.key) is True
+        assert Listening.done["bad"] == 1
+        assert await runner.parked() == []
+        with pytest.raises(UnknownTarget):
+            await runner.replay(found.key)
+
+
+async def test_a_parked_event_can_be_done_without(bells: Bells) -> None:
+    Listening.broken.add("bad")
+    async with bells.consuming() as runner:
+        await bells.ring("bad")
+        [found] = await parked(runner, 1)
+        await runner.discard(found.key)
+        assert await runner.parked() == []
+        with pytest.raises(UnknownTarget):
+            await runner.discard(found.key)
+
+
+async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) -> None:
+    async with bells.consuming():
+        await bells.ring("slow")
+        await until(lambda: Listening.attempts)
+        # It dies here: what it did outside, nobody knows.
+    Listening.broken.add("past slow")
+    async with bells.consuming():
+        await until(lambda: Listening.done["slow"])
+    first, second = [attempt for _, attempt in Listening.attempts]
+    assert (first.number, first.interrupted) == (1, False)
+    assert (second.number, second.interrupted) == (2, True)
+    assert first.id == second.id
+
+
+async def test_one_that_takes_too_long_is_cancelled_and_counts_as_failed(bells: Bells) -> None:
+    async with bells.consuming() as runner:
+        await bells.ring("slow")
+        [found] = await parked(runner, 1)
+    assert "no end in 1 s" in found.error
+    assert [attempt.number for _, attempt in Listening.attempts] == [1, 2, 3]
+
+
+async def test_one_on_which_every_process_dies_is_parked(bells: Bells) -> None:
+    async with bells.consuming():
+        await bells.ring("slow")
+        await until(lambda: Listening.attempts)
+    await bells.execute(
+        "UPDATE rayfold_reaction SET attempts = 3 WHERE reactor = $1", bells.definition.name
+    )
+    async with bells.consuming() as runner:
+        [found] = await parked(runner, 1)
+    assert found.error == "its process died at every attempt"
+    assert len(Listening.attempts) == 1
+
+
+async def test_a_reactor_that_does_not_open_is_opened_again(bells: Bells) -> None:
+    Listening.broken.add("open")
+    opens = Listening.opens
+    async with bells.consuming():
+        await bells.ring("one")
+        await until(lambda: Listening.done["one"])
+    assert Listening.opens == opens + 2
+
+
+async def test_what_others_write_under_the_same_type_is_passed_over(bells: Bells) -> None:
+    async with bells.consuming():
+        await bells.ring("theirs", stream="others")
+        await bells.ring("ours")
+        await until(lambda: Listening.done["ours"])
+    assert Listening.done == {"ours": 1}
+
+
+async def test_what_is_done_is_forgotten_once_the_server_never_gives_it_again(
+    bells: Bells,
+) -> None:
+    async with bells.consuming():
+        await bells.ring(*map(str, range(20)))
+        await until(lambda: len(Listening.done) == 20)
+        connection = await asyncpg.connect(bells.dsn)
+        async with asyncio.timeout(DEADLINE):
+            counting = "SELECT count(*) FROM rayfold_reaction WHERE reactor = $1"
+            while await connection.fetchval(counting, bells.definition.name):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await connection.close()
+
+
+async def test_consumers_share_what_there_is(bells: Bells) -> None:
+    async with bells.consuming() as one, bells.consuming() as other:
+        await bells.ring(*map(str, range(100)))
+
+        def counts() -> list[int]:
+            return [each.status()["events"] for each in (one, other)]
+
+        await until(lambda: sum(counts()) == 100)
+        assert min(counts()) > 0
+    assert Listening.done == {str(number): 1 for number in range(100)}
