@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from unicodedata import category
 from uuid import UUID, uuid4
@@ -81,6 +82,7 @@ def enclose(
     `timeout` is in seconds; without one, the command has the time that it takes.
     """
     definition = type(command).__rayfold__
+    check_keys(registry.keyed_by.get(type(command), ()), command)
     given = command.model_dump_json(exclude=set(definition.server_supplied))
     return Envelope(
         definition.name,
@@ -152,12 +154,32 @@ def stream_of(aggregate: AggregateType, command: Command) -> str:
     return stream
 
 
+def check_keys(fields: Iterable[str], command: Command) -> None:
+    """Check the fields that views have as a key or an index: see `Registry.keyed_by`.
+
+    Raises:
+        InvalidCommand: Postgres would never keep the row, so that its view were parked for good.
+    """
+    for field in fields:
+        text = getattr(command, field)
+        if not text or (len(text) <= _SURELY_SHORT and text.isprintable()):
+            continue
+        if "\0" in text:
+            raise InvalidCommand(f"{field} holds a NUL character", field)
+        size = len(text.encode())
+        if size > MAX_ID_BYTES:
+            raise InvalidCommand(
+                f"{field} has {size} bytes; at most {MAX_ID_BYTES}, as views have rows by it", field
+            )
+
+
 def _check_id(aggregate: AggregateType, stream: str) -> None:
+    field = aggregate.id_field
     aggregate_id = stream[len(aggregate.category) + 1 :]
     if not aggregate_id:
-        raise InvalidCommand(f"{aggregate.id_field} is empty")
+        raise InvalidCommand(f"{field} is empty", field)
     if any(category(character) in ("Cc", "Cs") for character in aggregate_id):
-        raise InvalidCommand(f"{aggregate.id_field} has control characters: {aggregate_id[:80]!r}")
+        raise InvalidCommand(f"{field} has control characters: {aggregate_id[:80]!r}", field)
     size = len(aggregate_id.encode())
     if size > MAX_ID_BYTES:
-        raise InvalidCommand(f"{aggregate.id_field} has {size} bytes; at most {MAX_ID_BYTES}")
+        raise InvalidCommand(f"{field} has {size} bytes; at most {MAX_ID_BYTES}", field)

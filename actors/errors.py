@@ -37,11 +37,15 @@ class KeyReused(WriteSideError):
 
 
 class InvalidCommand(WriteSideError):
-    """No command of the domain has that name, or its payload does not fit."""
+    """No command of the domain has that name, or its payload does not fit; `field` names where."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, field: str = "") -> None:
+        super().__init__(detail, field)
         self.detail = detail
+        self.field = field
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class Overloaded(WriteSideError):

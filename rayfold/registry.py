@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Iterable
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,8 @@ from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
 from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
-from rayfold.messages import Command, CommandDefinition, Event, EventDefinition
+from rayfold.keys import scalar_of
+from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.publication import Publication, PublicationDefinition
 from rayfold.query import Query, QueryDefinition
@@ -105,6 +107,32 @@ class Registry:
     def stored_as(self, events: Iterable[type[Event]]) -> list[str]:
         """Return the event types of the log that may be one of these events today."""
         return sorted({each.__rayfold__.name for each in events} | self._upcast_names)
+
+    @cached_property
+    def keyed_by(self) -> dict[type[Command], tuple[str, ...]]:
+        """By type of command, its text fields that views in Postgres have as key or index.
+
+        A field is one if the events of the command's aggregate have it too, under the same name.
+        The aggregate's id is none of them: every store has rows by ids.
+        """
+        found = {}
+        for command, aggregate in self.owner.items():
+            kept = {
+                field
+                for view in self.views.values()
+                if "postgres" in view.stores
+                for event, fold in view.folds.items()
+                if event in aggregate.events
+                for field in (view.key, *view.indexes)
+                if (field != view.key or fold.key_of is None)
+                and _is_text(event, field)
+                and _is_text(view.model, field)
+            }
+            kept.discard(aggregate.id_field)
+            fields = tuple(sorted(field for field in kept if _is_text(command, field)))
+            if fields:
+                found[command] = fields
+        return found
 
     @property
     def decided_together(self) -> frozenset[AggregateType]:
@@ -367,6 +395,12 @@ class Registry:
                 self._mistakes.append(
                     f"an upcaster reads version {version} of {name!r}, none reads {version + 1}"
                 )
+
+
+def _is_text(message: type[Message], field: str) -> bool:
+    info = message.model_fields.get(field)
+    scalar = scalar_of(info) if info is not None else None
+    return scalar is not None and scalar.kind is str and scalar.enum is None
 
 
 def _is_base(cls: type) -> bool:

@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from actors.envelope import Done, Envelope, leading_stream_of, streams_of
+from actors.envelope import Done, Envelope, check_keys, leading_stream_of, streams_of
 from actors.errors import (
     AggregateDeleted,
     DecisionFailed,
@@ -126,6 +126,7 @@ class Delivery:
         definition = type(command).__rayfold__
         if type(command) not in self._registry.owner:
             raise InvalidCommand(f"no aggregate takes {definition.name!r}")
+        check_keys(self._registry.keyed_by.get(type(command), ()), command)
         payload = command.model_dump_json().encode()
         # Of what the process decided, the clock included: sent again, it is the same.
         fingerprint = hashlib.blake2b(definition.name.encode() + payload, digest_size=16)

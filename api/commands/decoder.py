@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from actors.envelope import Envelope, instances_of, stream_of
+from actors.envelope import Envelope, check_keys, instances_of, stream_of
 from api.http import headers as read
 from api.http.dates import date_fields, refuse_numbers
 from api.http.headers import Headers
@@ -44,6 +44,7 @@ class CommandDecoder:
         self._serialize = model.__pydantic_serializer__.to_json
         self.aggregate = registry.owner[model]
         self._decision = registry.decisions.get(model)
+        self._keys = registry.keyed_by.get(model, ())
         self._derived_id = derived_id
         self._path_fields = path_fields
         self._dates = date_fields(model)
@@ -75,6 +76,8 @@ class CommandDecoder:
             command = self._validate(text, strict=True)
         except ValidationError as error:
             raise invalid(error, f"{self.command.name}: see errors") from error
+        if self._keys:
+            check_keys(self._keys, command)
         return Envelope(
             self.command.name,
             self._stream_of(command),

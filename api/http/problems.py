@@ -144,7 +144,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     ),
     AggregateDeleted: lambda e: Problem(410, "aggregate-deleted", str(e), stream=e.stream),
     KeyReused: lambda e: Problem(422, "idempotency-key-reused", str(e)),
-    InvalidCommand: lambda e: Problem(422, "invalid-command", e.detail),
+    InvalidCommand: lambda e: _invalid_command(e),
     Overloaded: lambda e: unavailable("overloaded", str(e), e.retry_after),
     Unavailable: lambda e: unavailable("write-side-unavailable", e.detail, e.retry_after),
     StreamUnreadable: lambda e: unavailable("stream-unreadable", e.detail, 60),
@@ -166,6 +166,13 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     ControllerUnavailable: lambda e: unavailable("controller-unavailable", e.detail, e.retry_after),
     ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),
 }
+
+
+def _invalid_command(error: InvalidCommand) -> Problem:
+    if not error.field:
+        return Problem(422, "invalid-command", error.detail)
+    errors = [{"field": error.field, "message": error.detail, "type": "value_error"}]
+    return Problem(422, "invalid-fields", error.detail, errors=errors)
 
 
 def _domain_failed(error: DecisionFailed) -> Problem:

@@ -6,10 +6,8 @@ How long things take is printed, and asserted where `RAYFOLD_CHAOS_KILLS` is set
 from __future__ import annotations
 
 import os
-import random
 import re
 import statistics
-import string
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.integration.stack.meters.readings import LONG
 from tests.stack import Stack, rayfold, run_rayfold
 
 ASKED_FOR = "RAYFOLD_CHAOS_KILLS" in os.environ
@@ -50,9 +49,6 @@ class Poison(NamedTuple):
     reason: str
 
 
-LONG = "".join(random.Random(1).choices(string.ascii_letters, k=6000))
-"""More than an index row holds, also compressed."""
-
 POISON = [
     Poison("fold", {"units": 13}, {("memory", "sums", "fold"), ("postgres", "sums", "fold")}, "13"),
     Poison("huge", {"units": 2**70}, {("postgres", "latest", "huge")}, "out of int64 range"),
@@ -62,7 +58,7 @@ POISON = [
         {("postgres", "latest", "nul"), ("postgres", "labels", "a\0b")},
         "0x00",
     ),
-    Poison("long", {"units": 1, "label": LONG}, {("postgres", "labels", LONG)}, "index row"),
+    Poison("long", {"units": 1, "label": "LONG"}, {("postgres", "labels", LONG)}, "index row"),
 ]
 
 

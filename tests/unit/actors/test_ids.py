@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from actors.envelope import MAX_ID_BYTES, enclose, stream_of
 from actors.errors import InvalidCommand
 from actors.host.host import Host
 from eventstore.memory import MemoryLog
-from rayfold import Aggregate, Command, Event, Message, Registry
+from rayfold import Aggregate, Command, Event, Message, Registry, View, on
 
 
 class Labelled(Event, name="Labelled"):
@@ -68,3 +69,75 @@ async def test_an_id_may_have_any_character_that_can_be_shown(text: str) -> None
 def test_an_id_that_no_store_can_keep_is_refused(text: str, says: str) -> None:
     with pytest.raises(InvalidCommand, match=says):
         stream_of(LabelAggregate, AddLabel.model_construct(text=text))
+
+
+class Shelved(Event, name="Shelved"):
+    text: str
+    shelf: str
+    note: str
+    sort: str
+
+
+class Shelve(Command, name="shelve", creates=True):
+    text: str
+    shelf: str = ""
+    note: str = ""
+    sort: str | None = None
+
+
+class Shelving(
+    Aggregate[Label, Shelve, Shelved], category="shelving", id_field="text", initial=Label()
+):
+    @staticmethod
+    def decide(state: Label, command: Shelve) -> list[Shelved]:
+        return [Shelved(**command.model_dump())]
+
+    @staticmethod
+    def evolve(state: Label, event: Shelved) -> Label:
+        return state
+
+
+class Shelf(View, name="shelf", key="shelf", indexes=("sort",)):
+    shelf: str
+    sort: str = ""
+
+    @staticmethod
+    @on(Shelved)
+    def shelved(shelf: Shelf, event: Shelved) -> Shelf:
+        return shelf.replace(sort=event.sort)
+
+
+class Notes(View, name="notes", key="note", stores=("memory",)):
+    note: str
+
+    @staticmethod
+    @on(Shelved)
+    def shelved(notes: Notes, event: Shelved) -> Notes:
+        return notes
+
+
+SHELVES = Registry([sys.modules[__name__]])
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("shelf", "x" * 6000, "shelf has 6000 bytes; at most 1024"),
+        ("shelf", "茶" * 400, "shelf has 1200 bytes"),
+        ("shelf", "a\0b", "shelf holds a NUL character"),
+        ("sort", "x" * 1025, "sort has 1025 bytes"),
+    ],
+)
+def test_a_field_that_no_view_in_postgres_could_have_a_row_by_is_refused(
+    field: str, text: str, says: str
+) -> None:
+    with pytest.raises(InvalidCommand, match=says) as refused:
+        enclose(SHELVES, Shelve(text="a", **{field: text}))
+    assert refused.value.field == field
+    assert pickle.loads(pickle.dumps(refused.value)).field == field
+
+
+def test_other_fields_may_have_what_they_like() -> None:
+    assert SHELVES.keyed_by == {Shelve: ("shelf", "sort")}
+    long = Shelve(text="a", shelf=LONGEST, note="x\0" * 6000, sort="a\nb")
+    assert enclose(SHELVES, long).stream == "shelving-a"

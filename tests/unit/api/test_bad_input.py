@@ -65,6 +65,14 @@ async def test_a_field_that_does_not_fit_is_named(
     assert not gateway.commands.sent
 
 
+async def test_what_no_view_could_have_a_row_by_is_refused() -> None:
+    shop = Gateway(Registry.load("examples.shop"))
+    async with shop.http:
+        item = {"sku": "x" * 6000, "quantity": 1}
+        assert fields_of(await shop.http.post("/baskets/b/items", json=item)) == {"sku"}
+    assert not shop.commands.sent
+
+
 @pytest.mark.parametrize("number", [b"2.0", b"2e0", b"20E-1", b"0.2e1"])
 async def test_a_whole_number_is_one_however_it_is_written(gateway: Gateway, number: bytes) -> None:
     body = b'{"sku": "1e5", "quantity": %b, "unit_price_cents": 150}' % number

@@ -11,7 +11,7 @@ from projections import errors as read
 from rayfold import NotFound, RayfoldError, Rejected
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.problems import problem
+from tests.unit.api.problems import fields_of, problem
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,11 @@ async def test_a_command_that_is_not_done(
     document = problem(reply, status, kind)
     assert (status == 503) == ("retry-after" in reply.headers)
     assert "secret" not in document["detail"]
+
+
+async def test_an_invalid_command_names_the_field(gateway: Gateway) -> None:
+    gateway.commands.error = write.InvalidCommand("shelf has 6000 bytes; at most 1024", "shelf")
+    assert fields_of(await gateway.http.post(f"/orders/{ORDER_ID}/place")) == {"shelf"}
 
 
 async def test_a_rejection_carries_the_code_of_its_rule(gateway: Gateway) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Iterable
 from urllib.parse import unquote
 
 from rayfold import Aggregate, Command, Event, Message, Route
 
+LONG = "".join(random.Random(1).choices(string.ascii_letters, k=6000))
+"""More than an index row holds, also compressed. No command may have it: its events may."""
+
 
 class ReadMeter(Command, name="read-meter"):
-    """It stands at so much; `label` is what is written on it, percent-encoded."""
+    """It stands at so much; `label` is what is written on it, percent-encoded, or `LONG`'s name."""
 
     meter_id: str
     units: int
@@ -38,7 +43,8 @@ class Meter(
 
     @staticmethod
     def decide(state: MeterState, command: ReadMeter) -> Iterable[MeterRead]:
-        return [MeterRead(**{**command.model_dump(), "label": unquote(command.label)})]
+        label = LONG if command.label == "LONG" else unquote(command.label)
+        return [MeterRead(**{**command.model_dump(), "label": label})]
 
     @staticmethod
     def evolve(state: MeterState, event: MeterRead) -> MeterState:
