@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.local import LocalRuntime
+from actors.processes.checkpoints import Layout
 from actors.processes.runner import ProcessRunner
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
@@ -38,7 +39,8 @@ async def test_a_start_that_fails_writes_no_checkpoint_of_where_it_never_was() -
     registry, log = Registry.load("domain"), FailingLog()
     before = asyncio.all_tasks()
     definition = registry.processes["fulfilment"]
-    runner = ProcessRunner(registry, definition, log, LocalRuntime(registry).bus)
+    bus, layout = LocalRuntime(registry).bus, Layout(0, 1, 0)
+    runner = ProcessRunner(registry, definition, log, bus, layout=layout)
     with pytest.raises(StoreUnavailable):
         await runner.start()
     await runner.stop()
