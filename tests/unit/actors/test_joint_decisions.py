@@ -24,6 +24,7 @@ from actors.errors import (
 )
 from actors.host.host import Host, HostLimits
 from actors.local import LocalRuntime
+from actors.processes.delivery import Delivery
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, AppendResult, JointAppend, StreamAppend
 from eventstore.records import NewRecord
@@ -559,3 +560,21 @@ async def test_a_bus_gives_the_receipt_of_all_streams(registry: Registry) -> Non
     assert len({receipt, await runtime.send(redeem(), command_id=key)}) == 1
     with pytest.raises(NotFound):
         await runtime.send(redeem(coupon="unheard-of"))
+
+
+async def test_a_process_finds_its_decision_in_whichever_stream_it_stands(
+    log: CountingLog,
+) -> None:
+    registry = _domain(Inspect)
+    runtime = LocalRuntime(registry, log)
+    await runtime.send(IssueCoupon(coupon_id="c"))
+    delivery = Delivery(registry, log, runtime.bus)
+    key = uuid4()
+    envelope = enclose(registry, InspectCoupon(coupon_id="c", customer_id="ada"), command_id=key)
+    first = await delivery.answer(envelope, None)
+    assert isinstance(first, Done)
+    # Sent before, and nobody remembers: the log is asked, of the customer too.
+    nobody = Delivery(registry, log, None)  # type: ignore[arg-type]
+    again = await nobody.answer(envelope, 0)
+    assert isinstance(again, Done)
+    assert (again.revision, again.revisions) == (0, {"coupon-c": 0, "customer-ada": 0})
