@@ -146,12 +146,12 @@ class ProcessSide:
             Unavailable: an actor does not answer.
         """
         asked = self._all if name is None else self._of(name)
-        lists = await asyncio.gather(*(each.ask("open", parked) for each in asked))
+        answers = await asyncio.gather(*(each.ask("open", parked, limit) for each in asked))
         found = sorted(
-            (each for one in lists for each in one),
+            (each for some, _ in answers for each in some),
             key=lambda each: (each["error"] is None, each["process"], each["key"]),
         )
-        return {"processes": found[:limit], "total": len(found)}
+        return {"processes": found[:limit], "total": sum(total for _, total in answers)}
 
     async def schedules(self, limit: int) -> dict[str, Any]:
         """Return the timeouts and commands that are due next, and how many there are of both.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from heapq import nsmallest
 from typing import Any
 
 import psutil
@@ -71,14 +72,14 @@ class ProcessActor:
             "ready": self._has_begun and not error,
         }
 
-    async def open(self, parked: bool) -> list[dict[str, Any]]:
-        """Return the processes that have not ended, or those that are parked alone."""
-        return self._running().describe_open(parked=parked)
+    async def open(self, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """See `ProcessRunner.describe_open`."""
+        return self._running().describe_open(parked=parked, limit=limit)
 
     async def timeouts(self, limit: int) -> tuple[list[tuple[Any, str, str]], int]:
         """Return the timeouts that are due next, and how many there are."""
         timers = self._running().timers
-        return [(due, key, name) for due, key, name, _ in sorted(timers)[:limit]], len(timers)
+        return [(due, key, name) for due, key, name, _ in nsmallest(limit, timers)], len(timers)
 
     async def retry(self, key: str) -> None:
         """See `ProcessRunner.retry`; what is not parked is `NoSuchProcess`."""

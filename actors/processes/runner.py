@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
@@ -182,22 +183,24 @@ class ProcessRunner:
         recorded_at = self._read.recorded_at if self._read else None
         return max((self._clock() - recorded_at).total_seconds(), 0.0) if recorded_at else 0.0
 
-    def describe_open(self, *, parked: bool) -> list[dict[str, Any]]:
-        """Return the processes that have not ended, or those that are parked alone."""
+    def describe_open(self, *, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Return some processes that have not ended, the parked ones first, and how many there are.
+
+        With `parked` those alone.
+        """
         errors = self._commits.parked
-        due: dict[str, datetime] = {}
-        for timer in self._timers:
-            due[timer.key] = min(timer.due, due.get(timer.key, timer.due))
+        keys = errors.keys() if parked else self._commits.open | errors.keys()
+        shown = nsmallest(limit, keys, key=lambda key: (key not in errors, key))
         return [
             {
                 "process": self.definition.name,
                 "key": key,
                 "status": "parked" if key in errors else "open",
                 "error": errors.get(key),
-                "next_timeout": due.get(key),
+                "next_timeout": self._timers.next_of(key),
             }
-            for key in (errors if parked else self._commits.open | errors.keys())
-        ]
+            for key in shown
+        ], len(keys)
 
     def _owns(self, key: str) -> bool:
         return partition_of(key, self._partitions) == self._partition

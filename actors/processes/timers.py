@@ -60,6 +60,10 @@ class Timers:
         """Forget the timers of a process."""
         self.replace(key, {})
 
+    def next_of(self, key: str) -> datetime | None:
+        """Return when the next timer of a process is due; None without any."""
+        return min((each.due for each in self._timers.get(key, {}).values()), default=None)
+
     def pop_due(self, now: datetime) -> Iterator[Due]:
         """Take out and yield the timers that are due, the first first."""
         while self._heap and self._heap[0].due <= now:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from heapq import nsmallest
 from typing import Any
 
 from actors.envelope import Done, Envelope
@@ -113,7 +114,7 @@ class ScheduleRunner:
 
     def scheduled(self, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Return the commands that are due next, and how many there are."""
-        found = sorted(self._timers)[:limit]
+        found = nsmallest(limit, self._timers)
         return [
             {
                 "due": due,
