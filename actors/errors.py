@@ -81,6 +81,17 @@ class EventStoreUnavailable(Unavailable):
     """The event store does not answer, or does not write; the rest is as for `Unavailable`."""
 
 
+class StaleTable(WriteSideError):
+    """The caller's table of hosts is older than one that the host has seen; nothing was done.
+
+    `term` is the epoch and version of that one. Never seen by clients: it is sent again.
+    """
+
+    def __init__(self, term: tuple[int, int]) -> None:
+        super().__init__(term)
+        self.term = term
+
+
 class StreamUnreadable(WriteSideError):
     """The aggregate's past cannot be folded; the detail names event type, stream, revision."""
 

@@ -129,6 +129,11 @@ class Host:
             await asyncio.gather(*list(self._tasks), return_exceptions=True)
         await self._cache.evict_all()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command is queued or on its way."""
+        return bool(self._queued or self._tasks)
+
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,17 @@ import psutil
 import ray
 
 from actors.envelope import Done, Envelope, Outcome
+from actors.errors import StaleTable
+from actors.host.assignment import Assignment, Term
 from actors.host.host import Host, HostLimits
 from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
+from eventstore.errors import StoreUnavailable
+from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
@@ -33,11 +39,26 @@ class HostActor:
     A restarted one is empty and folds from the log what it is asked for.
     """
 
-    def __init__(self, name: str, domain: str, eventstore: str, limits: HostLimits) -> None:
+    def __init__(
+        self,
+        name: str,
+        domain: str,
+        eventstore: str,
+        limits: HostLimits,
+        identity: Identity,
+        *,
+        sharded: bool,
+    ) -> None:
+        """`sharded`: it has shards by a table; else it has one aggregate."""
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
         self._registry = load_domain(domain)
+        identity.check_domain(self._registry)
+        self._identity = identity
+        self._assignment = Assignment(sharded=sharded)
+        self._used_at = time.monotonic()
+        self._checked = False
         self._limits = limits
         collect_rarely()
         log_to_stderr()
@@ -48,26 +69,52 @@ class HostActor:
 
     async def address(self) -> Address:
         """Return where commands are taken: in batches, an outcome for each."""
+        await self._check_store()
         return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
-    async def _commands(self, request: tuple[tuple[int, ...], list[tuple[Any, ...]]]) -> list[Any]:
-        gained, envelopes = request
+    async def _commands(
+        self, request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]]]
+    ) -> list[Any] | None:
+        """Return an outcome for each; None where the caller must show its table first."""
+        term, shards, wired = request
         host, now = self._running(), time.monotonic()
-        if gained:
-            host.forget_streams(lambda stream: shard_of(stream) in gained)
-        batch = [Envelope.from_wire(e, now) for e in envelopes]
-        noted = self._outcomes.begin(batch)
-        noted.outcomes = outcomes = await host.handle(batch)
-        return [portable(outcome) for outcome in outcomes]
+        assignment = self._assignment
+        if term != assignment.term:
+            if shards is not None:
+                if gained := assignment.learn(term, shards):
+                    host.forget_streams(lambda stream: shard_of(stream) in gained)
+            elif assignment.unknown(term):
+                return None
+        envelopes = [Envelope.from_wire(each, now) for each in wired]
+        if not envelopes:
+            return []
+        self._used_at = now
+        if term < assignment.term:
+            return await self._for_a_stale_caller(term, envelopes)
+        return [portable(outcome) for outcome in await self._handled(envelopes)]
+
+    async def _handled(self, envelopes: list[Envelope]) -> Sequence[Outcome]:
+        noted = self._outcomes.begin(envelopes)
+        noted.outcomes = outcomes = await self._running().handle(envelopes)
+        return outcomes
+
+    async def _for_a_stale_caller(self, term: Term, envelopes: list[Envelope]) -> list[Any]:
+        refused = [self._assignment.refuses(term, each.stream) for each in envelopes]
+        taken = [each for each, no in zip(envelopes, refused, strict=True) if not no]
+        outcomes = iter(await self._handled(taken)) if taken else iter(())
+        stale = StaleTable(self._assignment.term)
+        return [stale if no else portable(next(outcomes)) for no in refused]
 
     async def status(self) -> dict[str, Any]:
-        """Return counts and the process, for operators."""
+        """Return counts and the process, for operators; `idle` is in seconds."""
+        await self._check_store()
         process = psutil.Process()
         return {
             "incarnation": self._incarnation,
             "pid": os.getpid(),
             "node": node_name(),
             "memory_bytes": process.memory_info().rss,
+            "idle": 0.0 if self._running().busy else time.monotonic() - self._used_at,
             **self._running().status(),
         }
 
@@ -84,6 +131,13 @@ class HostActor:
         """Fold a stream again before the next command; see `Host.forget`."""
         self._running().forget(stream)
 
+    async def retire(self, idle: float) -> bool:
+        """Drain and return True, unless it is busy or was within so many seconds."""
+        if self._running().busy or time.monotonic() - self._used_at < idle:
+            return False
+        await self.drain()
+        return True
+
     async def drain(self) -> None:
         """Wait until everything accepted has its answer and snapshots are taken; then close."""
         if self._sweeper is not None:
@@ -91,6 +145,15 @@ class HostActor:
         await self._running().drain()
         await self._rpc.close()
         await self._store.close()
+
+    async def _check_store(self) -> None:
+        """Refuse to work on another log than the stack's."""
+        if not self._checked and self._identity.store:
+            try:
+                self._identity.check_store(await store_id(self._store))
+            except StoreUnavailable:  # the next call finds out
+                return
+        self._checked = True
 
     def _running(self) -> Host:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,8 +14,10 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
+from actors.host.assignment import Term
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
+from rayfold.runtime.controller_rpc import ControllerUnavailable
 from rayfold.runtime.lost_actor import NODE_LOSS
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed, RpcSilent
@@ -51,20 +53,25 @@ class HostClient:
 
     def __init__(
         self,
-        make: Callable[[], Any],
+        find: Callable[[], Awaitable[Any]],
         on_silence: Callable[[HostClient], None] | None = None,
         place: Placed | None = None,
     ) -> None:
-        """`make` gives the actor's handle: makes the actor unless it is there already.
+        """`find` gives the actor's handle; an owner's makes the actor unless it is there already.
 
-        It is called in a thread, as it asks Ray's head, which may be away. `on_silence` is called
-        when the actor gives no sign of life any more. `place` is where it is made.
+        `on_silence` is called when the actor gives no sign of life any more. `place` is where it
+        is made.
         """
         self.place = place or Placed(Anywhere(), "", "", "")
         self._on_silence = on_silence
         self._handed_over = False
-        self._gained: set[int] = set()
-        self._make = make
+        self._leaving = False
+        self._term: Term = (0, 0)
+        self._shards: dict[int, int] = {}
+        self._shown = False
+        self._find = find
+        self.actor_id = ""
+        """Which actor it was when it was last found; a restarted one is the same."""
         self._actor: Any = None
         self._lost = False
         self._died_at: float | None = None
@@ -72,7 +79,7 @@ class HostClient:
         self.used_at = self.heard_at = time.monotonic()
         self.hangs = False
         """Whether it has come up, but did not answer when it was last asked."""
-        self._has_come_up = False
+        self._has_come_up = self._was_connected = False
         self.error = ""
         """Why it did not answer when it was last asked."""
         self.outstanding = 0
@@ -91,7 +98,7 @@ class HostClient:
     async def send(self, envelope: Envelope) -> Outcome:
         """Return the command's outcome; `Overloaded` at once if too many wait already.
 
-        `Moved` is the outcome of what has none when the host is handed over.
+        `Moved` is the outcome of what has none when the host is handed over, or ends.
         """
         with self._counted():
             try:
@@ -151,13 +158,14 @@ class HostClient:
 
     async def ping(self) -> None:
         """Ask the host for a word, the way that commands go; see `heard_at`, `hangs`, `error`."""
+        if self.has_been_cut_off and not self.hangs:
+            self._has_come_up = False  # it died, and Ray restarts it: it has to come up again
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
-                await self._rpc.call(((), []))
+                await self._exchange([])
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self.error = type(error).__name__
-            # One that died breaks its connection, and Ray restarts it: it has to come up again.
-            # One that was never connected, or no longer, may hang as well: its port still listens.
+            # One that was never connected may hang as well: its port still listens.
             self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
             self.hangs = self._has_come_up
             if isinstance(error, ActorDiedError):
@@ -179,7 +187,8 @@ class HostClient:
                 raise RpcDisconnected("the write host died with its node")
             async with self._making:
                 if self._actor is None:
-                    self._actor = await asyncio.to_thread(self._make)
+                    self._actor = await self._find()
+                    self.actor_id = str(self._actor._actor_id.hex())
                     self.heard_at = time.monotonic()
         return self._actor
 
@@ -193,12 +202,17 @@ class HostClient:
         self._lost = False
         self._died_at = None
         self._actor = None
-        self.hangs = self._has_come_up = False
+        self.hangs = self._has_come_up = self._was_connected = False
         self.heard_at = time.monotonic()
         self._rpc.close()
         self._rpc = self._new_rpc()
         for attempt in self._attempts:
             attempt.cancel()
+
+    @property
+    def has_been_cut_off(self) -> bool:
+        """Whether commands went to the host, and their connection has ended since."""
+        return self._was_connected and not self._rpc.connected
 
     @property
     def connected(self) -> bool:
@@ -211,10 +225,14 @@ class HostClient:
         for attempt in self._attempts:
             attempt.cancel()
 
-    def gain(self, shards: set[int]) -> None:
-        """Send the host commands of these shards too, which others had: what it knows is old."""
-        self._gained |= shards
+    def show(self, term: Term, shards: dict[int, int]) -> None:
+        """Take note of a newer table: what the host has, since which version. It is shown that."""
+        self._term, self._shards, self._shown = term, shards, False
         self._handed_over = False
+
+    def leave(self) -> None:
+        """Send again elsewhere what the host does not answer: it is about to end."""
+        self._leaving = True
 
     async def replace(self) -> None:
         """End the actor, whatever it is at, and make another.
@@ -296,10 +314,12 @@ class HostClient:
                 # It may be gone without a word: the next batch asks where it is now.
                 self._rpc.close()
                 return self._all(batch, "the write host does not answer")
-            except (RayActorError, RpcDisconnected) as error:
+            except WriteSideError as error:
+                return [error for _ in batch]
+            except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:
                 log.info("a write host went away", extra={"error": type(error).__name__})
                 self._has_come_up = False
-                if self._handed_over:
+                if self._handed_over or self._leaving:
                     break
                 if time.monotonic() + 0.5 > deadline:
                     return self._all(batch, "the write host does not come back")
@@ -328,9 +348,7 @@ class HostClient:
             RpcDisconnected: none, as the actor went away, or was replaced.
             RpcServerFailed, RayError: see `RpcClient.call`.
         """
-        gained, self._gained = self._gained, set()
-        request = tuple(gained), batch
-        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._rpc.call(request))
+        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._exchange(batch))
         self._attempts.add(attempt)
         try:
             await asyncio.wait([attempt], timeout=timeout)
@@ -338,13 +356,35 @@ class HostClient:
                 raise TimeoutError
             if attempt.cancelled():
                 raise RpcDisconnected("the write host was replaced")
-            outcomes = attempt.result()
-            gained = set()
-            return outcomes
+            return attempt.result()
         finally:
-            self._gained |= gained  # nobody knows whether it was told
             self._attempts.discard(attempt)
             attempt.cancel()
 
+    async def _exchange(self, batch: list[tuple[Any, ...]]) -> list[Any]:
+        """Return the answers; show the host the table where it has not seen it."""
+        while True:
+            term, shards = self._term, None if self._shown else self._shards
+            outcomes: list[Any] | None = await self._rpc.call((term, shards, batch))
+            self._was_connected = True
+            if term == self._term:
+                self._shown = outcomes is not None
+            if outcomes is not None:
+                return outcomes
+
     def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
         return [Unavailable(detail) for _ in batch]
+
+
+async def outcome_of(
+    command_id: str, clients: Sequence[HostClient]
+) -> tuple[str, Outcome | None] | None:
+    """Return a command's stream and what became of it, if one of the hosts remembers it.
+
+    For whoever did not send it: another gateway may have, which may be gone.
+    """
+    found = await asyncio.gather(*(client.outcome(command_id) for client in clients))
+    known = [each for each in found if each is not None]
+    # A shard that moved: another host may have refused it, or have it on its way still.
+    known.sort(key=lambda each: (isinstance(each[1], Done), each[1] is not None))
+    return known[-1] if known else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from actors.host.shard import SHARDS, shard_of
 
 Moves = dict[int, set[int]]
@@ -19,6 +21,37 @@ class ShardTable:
         self._home = [shard % hosts for shard in range(SHARDS)]
         self._host = list(self._home)
         self._away: set[int] = set()
+        self.version = 1
+        """Raised whenever anybody has to know."""
+        self._since = [1] * SHARDS
+        """The version at which each shard came to its host."""
+
+    @classmethod
+    def read(cls, plain: dict[str, Any]) -> ShardTable:
+        """Return what `plain` gave: it goes on where its owner before has left it."""
+        table = cls(len(plain["hosts"]))
+        table._home = list(plain["homes"])
+        table._host = list(plain["shards"])
+        table._since = list(plain["since"])
+        table.version = plain["version"] + 1
+        return table
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON, without the hosts themselves."""
+        return {
+            "version": self.version,
+            "shards": self._host,
+            "since": self._since,
+            "homes": self._home,
+        }
+
+    def touch(self) -> None:
+        """Raise the version: a host is another one."""
+        self.version += 1
+
+    def shards_of(self, host: int) -> dict[int, int]:
+        """Return the host's shards, with the version at which each came there."""
+        return {s: self._since[s] for s, at in enumerate(self._host) if at == host}
 
     def host_of(self, stream: str) -> int:
         """Return the number of the host that serves the stream."""
@@ -79,7 +112,9 @@ class ShardTable:
             self._host[shard] = host
             load[host] += 1
         moves: Moves = {}
+        self.version += 1
         for shard, host in enumerate(self._host):
             if before[shard] != host:
+                self._since[shard] = self.version
                 moves.setdefault(host, set()).add(shard)
         return moves

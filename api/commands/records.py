@@ -6,7 +6,6 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from rayfold import Receipt
-from rayfold.registry import AggregateType
 
 CAPACITY = 20_000
 """Commands that this gateway remembers until it stops: some 10 MB."""
@@ -21,10 +20,8 @@ class Rejection(NamedTuple):
 
 class CommandRecord(NamedTuple):
     """`receipt` and `rejection` are None while the command is on its way, or when nobody
-    knows what became of it; `error` then says why. `aggregate` is None of what another gateway
-    has taken."""
+    knows what became of it; `error` then says why."""
 
-    aggregate: AggregateType | None
     receipt: Receipt | None = None
     rejection: Rejection | None = None
     error: str = ""
@@ -37,10 +34,10 @@ class CommandRecords:
         self._capacity = capacity
         self._records: OrderedDict[str, CommandRecord] = OrderedDict()
 
-    def begin(self, command_id: str, aggregate: AggregateType) -> None:
+    def begin(self, command_id: str) -> None:
         """Note that it is on its way; keep what is known of it already."""
         if command_id not in self._records:
-            self.put(command_id, CommandRecord(aggregate))
+            self.put(command_id, CommandRecord())
 
     def put(self, command_id: str, record: CommandRecord) -> None:
         """Remember what is known now."""

@@ -106,7 +106,7 @@ class CommandRoutes:
             return await self._schedules.take(envelope, headers)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
-        receipt = await self._send(envelope, decoder.aggregate)
+        receipt = await self._send(envelope)
         waited = None
         if seconds is not None:
             views = concerned(self._views, receipt.revisions or (receipt.stream,))
@@ -115,19 +115,19 @@ class CommandRoutes:
             decoder.aggregate, envelope, receipt, waited, token(headers, receipt.position)
         )
 
-    async def _send(self, envelope: Envelope, aggregate: AggregateType) -> Receipt:
+    async def _send(self, envelope: Envelope) -> Receipt:
         command_id = envelope.command_id
-        self._records.begin(command_id, aggregate)
+        self._records.begin(command_id)
         try:
             receipt = await self._commands.send(envelope)
         except Refused as refusal:
             rejection = Rejection(refusal.rule, refusal.detail)
-            self._records.settle(command_id, CommandRecord(aggregate, rejection=rejection))
+            self._records.settle(command_id, CommandRecord(rejection=rejection))
             self._metrics.refused(envelope.command)
             raise
         except RevisionMismatch as mismatch:
             rejection = Rejection("revision-mismatch", str(mismatch))
-            self._records.settle(command_id, CommandRecord(aggregate, rejection=rejection))
+            self._records.settle(command_id, CommandRecord(rejection=rejection))
             self._metrics.refused(envelope.command)
             raise
         except (KeyReused, InvalidCommand, Overloaded):
@@ -135,10 +135,10 @@ class CommandRoutes:
             self._metrics.failed(envelope.command)
             raise
         except WriteSideError as error:
-            self._records.settle(command_id, CommandRecord(aggregate, error=str(error)))
+            self._records.settle(command_id, CommandRecord(error=str(error)))
             self._metrics.failed(envelope.command)
             raise
-        self._records.put(command_id, CommandRecord(aggregate, receipt))
+        self._records.put(command_id, CommandRecord(receipt))
         self._metrics.accepted(envelope.command)
         return receipt
 

@@ -95,14 +95,14 @@ class CommandStatus:
                 position=outcome.position,
                 revisions=outcome.revisions or {},
             )
-            record = CommandRecord(None, receipt)
+            record = CommandRecord(receipt)
             self._records.settle(command_id, record)
             return record
         if isinstance(outcome, Refused):
-            return CommandRecord(None, rejection=Rejection(outcome.rule, outcome.detail))
+            return CommandRecord(rejection=Rejection(outcome.rule, outcome.detail))
         if isinstance(outcome, RevisionMismatch):
-            return CommandRecord(None, rejection=Rejection("revision-mismatch", str(outcome)))
-        return CommandRecord(None, error=str(outcome or ""))
+            return CommandRecord(rejection=Rejection("revision-mismatch", str(outcome)))
+        return CommandRecord(error=str(outcome or ""))
 
     async def _describe(self, known: CommandRecord) -> dict[str, Any]:
         if known.rejection is not None:

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.cli.asking import Data
 
+if TYPE_CHECKING:
+    from deploy.stack.settings import Settings
+
 app = typer.Typer()
+
+
+Host = Annotated[str | None, typer.Option(help="Address to serve on.")]
+Port = Annotated[int | None, typer.Option(help="Port to serve on; 8000 by default.")]
+Store = Annotated[str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB.")]
+Postgres = Annotated[str | None, typer.Option(help="DSN.")]
+Ray = Annotated[str | None, typer.Option(help="A Ray cluster.")]
+Domain = Annotated[str | None, typer.Option(help="The package to run.")]
+StackName = Annotated[
+    str | None, typer.Option(help="The stack's name, and Ray's namespace; rayfold by default.")
+]
 
 
 @app.command()
 def up(
-    host: Annotated[str | None, typer.Option(help="Address to serve on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to serve on; 8000 by default.")] = None,
+    host: Host = None,
+    port: Port = None,
     data: Data = None,
     eventstore: Annotated[
         str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB; else our own.")
     ] = None,
     postgres: Annotated[str | None, typer.Option(help="DSN; else a server of our own.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster; else our own.")] = None,
-    domain: Annotated[str | None, typer.Option(help="The package to run.")] = None,
-    stack: Annotated[
-        str | None, typer.Option(help="The stack's name, and Ray's namespace; rayfold by default.")
-    ] = None,
+    domain: Domain = None,
+    stack: StackName = None,
 ) -> None:
     """Start everything that is not given, and serve until Ctrl-C."""
-    import uvloop
-
-    from deploy.stack.settings import load
     from deploy.stack.up import up as run
-    from rayfold.runtime.log_format import log_to_stderr
 
-    log_to_stderr()
-    settings = load(
+    _run(
+        run,
         host=host,
         port=port,
         data=data,
@@ -45,11 +54,68 @@ def up(
         domain=domain,
         stack=stack,
     )
-    try:
-        code = uvloop.run(run(settings))
-    except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
-        code = 130
-    raise typer.Exit(code)
+
+
+@app.command()
+def controller(
+    eventstore: Store = None,
+    postgres: Postgres = None,
+    ray_address: Ray = None,
+    domain: Domain = None,
+    stack: StackName = None,
+) -> None:
+    """Own a stack on a Ray cluster: make, heal and move its parts; stand by while another does."""
+    from deploy.stack.controlling import run
+
+    _run(
+        run,
+        eventstore=eventstore,
+        postgres=postgres,
+        ray_address=ray_address,
+        domain=domain,
+        stack=stack,
+    )
+
+
+@app.command()
+def gateway(
+    host: Host = None,
+    port: Port = None,
+    data: Data = None,
+    eventstore: Store = None,
+    postgres: Postgres = None,
+    ray_address: Ray = None,
+    domain: Domain = None,
+    stack: StackName = None,
+) -> None:
+    """Serve a stack that a controller runs; one of many."""
+    from deploy.stack.gateway import run
+
+    _run(
+        run,
+        host=host,
+        port=port,
+        data=data,
+        eventstore=eventstore,
+        postgres=postgres,
+        ray_address=ray_address,
+        domain=domain,
+        stack=stack,
+    )
+
+
+@app.command()
+def down(postgres: Postgres = None, ray_address: Ray = None, stack: StackName = None) -> None:
+    """End all parts of a stack on a Ray cluster, and its controller; its data stay."""
+    import asyncio
+
+    from deploy.stack.down import down as end
+    from deploy.stack.settings import load
+
+    ended = asyncio.run(end(load(postgres=postgres, ray_address=ray_address, stack=stack)))
+    for part in ended:
+        typer.echo(part)
+    typer.echo(f"{len(ended)} parts ended")
 
 
 @app.command()
@@ -71,3 +137,18 @@ def eventstore(
 
     folder = load(data=data).data / "eventstore"
     raise typer.Exit(run(host, port, folder, system_projections, tls_certificate, tls_private_key))
+
+
+def _run(role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:
+    """Run a process of a stack; end with its exit code."""
+    import uvloop
+
+    from deploy.stack.settings import load
+    from rayfold.runtime.log_format import log_to_stderr
+
+    log_to_stderr()
+    try:
+        code = uvloop.run(role(load(**flags)))
+    except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
+        code = 130
+    raise typer.Exit(code)

@@ -54,6 +54,29 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
         )
         row = await connection.fetchrow("SELECT * FROM rayfold_stack")
     assert row is not None
+    check(row, name, store)
+    return str(row["id"])
+
+
+async def read(connection: Connection) -> asyncpg.Record | None:
+    """Return the row of the stack that the database belongs to, None where it is nobody's."""
+    if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
+        return None
+    return await connection.fetchrow("SELECT * FROM rayfold_stack")
+
+
+async def owned_now(connection: Connection) -> bool:
+    """Return whether somebody has the lease."""
+    statement = "SELECT until > clock_timestamp() FROM rayfold_stack"
+    return bool(await connection.fetchval(statement))
+
+
+def check(row: asyncpg.Record, name: str, store: str) -> None:
+    """Compare the row with what was given.
+
+    Raises:
+        StartError: it is another stack's, another log's, or of a newer Rayfold.
+    """
     if row["name"] != name:
         raise StartError(
             f"the database belongs to the stack {row['name']!r}, not to {name!r}:"
@@ -70,4 +93,3 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
             f"the database of the stack {name!r} is of a newer Rayfold"
             f" (layout {row['layout']}, here {LAYOUT}): run that one"
         )
-    return str(row["id"])

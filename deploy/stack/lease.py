@@ -52,6 +52,24 @@ class Lease:
         self._connection: Connection | None = None
         self.epoch = 0
 
+    async def stand_by(self, domain: str) -> None:
+        """Wait for the lease for as long as another one has it; note which domain runs then."""
+        said = False
+        while True:
+            try:
+                async with asyncio.timeout(self._length):
+                    place = await self._take(domain)
+            except FAILURES as error:
+                self._close()
+                log.info("the lease is not known", extra={"error": repr(error)})
+                place = None
+            if self.epoch:
+                return
+            if place is not None and not said:
+                said = True
+                log.warning("standing by: another one owns the stack", extra={"owner": place})
+            await asyncio.sleep(_LOOK)
+
     async def take(self, domain: str) -> None:
         """Wait for a lease that nobody renews any more; note which domain runs from now on.
 
@@ -61,13 +79,9 @@ class Lease:
         """
         seen = None
         while True:
-            connection = await self._connected()
-            epoch = await connection.fetchval(
-                _TAKE, self._owner, self._place, domain, LAYOUT, self._length
-            )
-            if epoch is not None:
-                self.epoch = epoch
+            if await self._take(domain) is None:
                 return
+            connection = await self._connected()
             row = await connection.fetchrow("SELECT name, place, epoch, until FROM rayfold_stack")
             assert row is not None
             now = row["epoch"], row["until"]
@@ -102,6 +116,9 @@ class Lease:
 
     async def release(self) -> None:
         """Let the next owner take it at once."""
+        if not self.epoch:  # it never had it
+            self._close()
+            return
         try:
             async with asyncio.timeout(RENEWAL):
                 await self._renew(0.0)
@@ -109,6 +126,16 @@ class Lease:
             log.info("the lease is left to run out", extra={"error": repr(error)})
         finally:
             self._close()
+
+    async def _take(self, domain: str) -> str | None:
+        """Take it if it is free; return where its owner is if it is not."""
+        connection = await self._connected()
+        args = self._owner, self._place, domain, LAYOUT, self._length
+        epoch = await connection.fetchval(_TAKE, *args)
+        if epoch is not None:
+            self.epoch = epoch
+            return None
+        return str(await connection.fetchval("SELECT place FROM rayfold_stack"))
 
     async def _renew(self, length: float) -> bool:
         connection = await self._connected()

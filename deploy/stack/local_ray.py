@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,8 +45,8 @@ class LocalRay:
     driver all actors of the driver have ended.
     """
 
-    def __init__(self, data: Path, start: Callable[[], None]) -> None:
-        """`start` blocks."""
+    def __init__(self, data: Path | None, start: Callable[[], None]) -> None:
+        """`start` blocks. A Ray of our own has its processes marked with the folder `data`."""
         self._data = data
         self._start = start
         self._ended: str | None = None
@@ -60,7 +60,7 @@ class LocalRay:
             part["error"] = f"{self._ended} ended; Ray is started again"
         return part
 
-    async def watch(self, sides: list[OnRay], started: Callable[[], None]) -> None:
+    async def watch(self, sides: Sequence[OnRay], started: Callable[[], None]) -> None:
         """Replace a Ray that has lost a process; `started` is called when a new one is there."""
         while True:
             await asyncio.sleep(LOOK)
@@ -78,7 +78,7 @@ class LocalRay:
             seconds = round(time.monotonic() - since, 1)
             log.warning("Ray and all actors run again", extra={"seconds": seconds})
 
-    async def _replaced(self, sides: list[OnRay], started: Callable[[], None]) -> bool:
+    async def _replaced(self, sides: Sequence[OnRay], started: Callable[[], None]) -> bool:
         try:
             await in_thread(self._restart)
             started()
@@ -90,6 +90,7 @@ class LocalRay:
 
     def _restart(self) -> None:
         # What is left would delay its own end: each waits for what is dead already.
-        end(ray_processes(self._data))
+        if self._data is not None:
+            end(ray_processes(self._data))
         ray_runtime.stop()
         self._start()

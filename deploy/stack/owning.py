@@ -5,34 +5,57 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from deploy.errors import StartError
-from deploy.stack import wanted
+from deploy.stack import routing, wanted
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
+from deploy.stack.routing import Routing
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
-from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.identity import Identity, domain_hash
+from rayfold.runtime.postgres import FAILURES, Connection, connect
 
 log = logging.getLogger(__name__)
+
+
+class Owner(NamedTuple):
+    """Who wants to own a stack: the same name again takes it over at once."""
+
+    name: str
+    place: str
+
+    @classmethod
+    def of_folder(cls, data: Path) -> Owner:
+        """Return whoever has the lock of a data folder."""
+        return cls(owner_of(data), f"{socket.gethostname()}:{data}")
 
 
 class Owned(NamedTuple):
     """What the owner's parts must be told."""
 
-    stack_id: str
+    identity: Identity
+    epoch: int
     wanted: dict[str, int]
     """By target of `rayfold scale`: what operators have set."""
+    before: dict[str, Any]
+    """The routing table's document as the owner before has left it; empty without one."""
+    taken_down: bool = False
+    """Whether all parts were told to end while this one waited."""
+
+    @property
+    def stack_id(self) -> str:
+        """Return the stack's id."""
+        return self.identity.stack
 
 
 async def own(
@@ -40,36 +63,60 @@ async def own(
     registry: Registry,
     eventstore: str,
     postgres: str,
-    data: Path,
+    owner: Owner,
     parts: AsyncExitStack,
     lost: Callable[[], None],
+    *,
+    stand_by: bool = False,
 ) -> Owned:
     """Own the stack until `parts` end, or another owner takes it: then `lost` is called.
+
+    With `stand_by`, wait for as long as somebody else does.
 
     Raises:
         StartError: log, database and namespace do not belong together, or somebody has them.
     """
-    store = await _store_id(eventstore)
+    store = await own_store_id(eventstore)
     domain = domain_hash(registry)
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            connection = await connect(postgres)
-        try:
+        async with _connection(postgres) as connection:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
-            if settings.ray_address is not None:
-                await asyncio.to_thread(_check_namespace, settings.stack, stack_id)
-            lease = Lease(postgres, owner_of(data), f"{socket.gethostname()}:{data}")
-            await lease.take(domain)
-            parts.push_async_callback(lease.release)
-            keep_going(lease.hold(lost), parts)
-            return Owned(stack_id, await wanted.load(connection))
-        finally:
-            connection.terminate()
+            known = await routing.read(connection)
+        if settings.ray_address is not None:
+            await asyncio.to_thread(_check_namespace, settings.stack, stack_id)
+        lease = Lease(postgres, owner.name, owner.place)
+        parts.push_async_callback(lease.release)
+        await (lease.stand_by(domain) if stand_by else lease.take(domain))
+        keep_going(lease.hold(lost), parts)
+        async with _connection(postgres) as connection:
+            before = await routing.read(connection) or Routing()
+            return Owned(
+                Identity(stack_id, store, domain),
+                lease.epoch,
+                await wanted.load(connection),
+                before.document,
+                before != (known or Routing()) and "down" in before.document,
+            )
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
 
 
-async def _store_id(uri: str) -> str:
+@asynccontextmanager
+async def _connection(postgres: str) -> AsyncIterator[Connection]:
+    async with asyncio.timeout(ANSWER_TIMEOUT):
+        connection = await connect(postgres)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def own_store_id(uri: str) -> str:
+    """Return the id of a log; it gets one if it has none.
+
+    Raises:
+        StartError: it does not answer.
+    """
     eventstore = EventLog(uri)
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):

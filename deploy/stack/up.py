@@ -28,7 +28,7 @@ async def up(settings: Settings) -> int:
     stop = asyncio.Event()
     take_signals(stop)
     os.umask(0o077)  # events, rows and tokens are for their owner alone
-    registry = _registry(settings.domain)
+    registry = load_registry(settings.domain)
     publishing.check(settings, registry)
     with folder.locked(settings.data) as data:
         listening.check(settings.host, settings.port, open_to_all=settings.is_open)
@@ -95,7 +95,12 @@ def _end_leftovers(data: Path, message: str) -> None:
         log.warning(message, extra={"pid": pid})
 
 
-def _registry(domain: str) -> Registry:
+def load_registry(domain: str) -> Registry:
+    """Return the domain.
+
+    Raises:
+        StartError: it cannot be loaded; each mistake is a line.
+    """
     try:
         return Registry.load(domain)
     except DomainError as error:

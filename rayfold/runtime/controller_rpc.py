@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from rayfold import RayfoldError
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 600.0
 """Seconds: scaling and verifying take their time."""
+
+GRACE = 5.0
+"""Seconds that a controller that ends has for what it was asked."""
 
 Methods = Mapping[str, Callable[..., Awaitable[Any]]]
 
@@ -49,9 +53,11 @@ class ControllerServer:
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Listen no more; end all connections, as callers find the next controller."""
+        """Listen no more; answer what was asked, if that takes no longer than `GRACE`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self._rpc.close()
         self._rpc.cut()
-        await self._rpc.close()
 
     async def _serve(self, request: tuple[str, dict[str, Any]]) -> tuple[bool, Any]:
         name, arguments = request

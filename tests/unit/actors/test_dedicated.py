@@ -1,29 +1,78 @@
-"""What is said of aggregates that have an actor each."""
+"""Aggregates that have an actor each: how many there are, and who is ended for a new one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from actors.placement.dedicated import Dedicated
+import pytest
+
+from actors.errors import Overloaded
+from actors.placement.dedicated_actors import DedicatedActors
+from actors.placement.dedicated_clients import DedicatedClients
 from actors.placement.host_client import HostClient
 
 
-def nowhere(stream: str) -> HostClient:
-    def make() -> Any:
-        raise AssertionError(stream)
+class Actor:
+    """Says how long it was idle; a negative number stands for one that is busy."""
 
-    return HostClient(make)
+    def __init__(self, idle: float) -> None:
+        self.idle = idle
 
 
-async def removed(client: HostClient) -> None:
-    pass
+class Client(HostClient):
+    """The client of such an actor, without Ray."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(self._never)
+        self.it = actor
+
+    async def actor(self) -> Any:
+        return self.it
+
+    async def status(self) -> dict[str, Any]:
+        return {"ready": True, "idle": max(self.it.idle, 0.0)}
+
+    async def _never(self) -> Any:
+        raise AssertionError
+
+
+def dedicated(idle: dict[str, float], capacity: int) -> DedicatedActors:
+    async def retire(client: HostClient, seconds: float) -> bool:
+        assert isinstance(client, Client)
+        return client.it.idle >= seconds
+
+    return DedicatedActors(
+        lambda stream: Client(Actor(idle[stream])), retire, capacity=capacity, idle_timeout=60
+    )
+
+
+async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one() -> None:
+    actors = dedicated({"a": 5.0, "b": 9.0, "c": -1.0, "d": -1.0, "e": 0.0}, capacity=3)
+    made = {stream: await actors.client_of(stream) for stream in "abc"}
+    assert await actors.client_of("a") is made["a"]
+    made["d"] = await actors.client_of("d")
+    assert set(actors.clients) == {made["a"], made["c"], made["d"]}
+    made["e"] = await actors.client_of("e")
+    assert set(actors.clients) == {made["c"], made["d"], made["e"]}
+    made["e"].it.idle = -1.0  # type: ignore[attr-defined]
+    with pytest.raises(Overloaded):
+        await actors.client_of("a")
+
+
+async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:
+    actors = dedicated({"a": 61.0, "b": 59.0, "c": -1.0}, capacity=3)
+    kept = [await actors.client_of(stream) for stream in "abc"][1:]
+    await actors.sweep()
+    assert actors.clients == kept
+    await actors.close()
+    assert actors.clients == []
 
 
 async def test_a_silent_actor_counts_while_somebody_waits_for_it() -> None:
-    dedicated = Dedicated(nowhere, removed, capacity=2, idle_timeout=60)
-    client = await dedicated.client_of("item-tea")
+    clients = DedicatedClients(lambda _: Client(Actor(0.0)))
+    client = clients.client_of("item-tea")
     client.error = "TimeoutError"
     client.outstanding = 1
-    assert [part["ready"] for part in await dedicated.status()] == [False]
+    assert clients.errors == ["TimeoutError"]
     client.outstanding = 0
-    assert [part["ready"] for part in await dedicated.status()] == [True]
+    assert clients.errors == []

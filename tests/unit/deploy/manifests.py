@@ -15,24 +15,13 @@ from deploy.cli.command_line import app
 from deploy.stack.settings import Settings, TokenSettings
 from rayfold.runtime.ports import VARIABLE
 
-PROMISED_COMMANDS = {
-    "controller": {"--ray-address", "--stack"},
-    "gateway": {"--ray-address", "--stack", "--host", "--port"},
-    "down": {"--ray-address", "--stack"},
-    "upgrade": {"--ray-address", "--stack"},
-}
-"""What section 13 of the architecture names, and the command line does not have yet."""
-
 
 def check_command(words: Sequence[str]) -> None:
     """Assert that the command line has this command, with these options."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     name, *rest = words
     asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    if name in commands:
-        known = {option for param in commands[name].params for option in param.opts}
-    else:
-        known = PROMISED_COMMANDS[name]
+    known = {option for param in commands[name].params for option in param.opts}
     assert asked <= known, f"rayfold {name} has no {asked - known}"
 
 

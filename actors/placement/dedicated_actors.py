@@ -1,0 +1,131 @@
+"""Aggregates that have an actor each, as their owner sees them: made when asked for, ended when
+idle.
+
+Commands come from elsewhere, maybe from several gateways; so how long one was idle it says itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from actors.errors import Overloaded
+from actors.placement.host_client import HostClient
+
+log = logging.getLogger(__name__)
+
+
+class DedicatedActors:
+    """Host clients by stream, at most `capacity` of them."""
+
+    def __init__(
+        self,
+        client: Callable[[str], HostClient],
+        retire: Callable[[HostClient, float], Awaitable[bool]],
+        *,
+        capacity: int,
+        idle_timeout: float,
+    ) -> None:
+        """`client` gives the client of a stream's actor. `retire` ends one unless it is busy, or
+        was within so many seconds. Times in seconds.
+        """
+        self._client = client
+        self._retire = retire
+        self._capacity = capacity
+        self._idle_timeout = idle_timeout
+        self._clients: dict[str, HostClient] = {}
+        self._leaving: dict[str, asyncio.Task[bool]] = {}
+        self._making = asyncio.Lock()
+
+    @property
+    def clients(self) -> list[HostClient]:
+        """Return the clients of the actors that are there."""
+        return list(self._clients.values())
+
+    @property
+    def capacity(self) -> int:
+        """Return how many there may be."""
+        return self._capacity
+
+    def adopt(self, streams: Iterable[str]) -> None:
+        """Take over actors that are there already."""
+        for stream in streams:
+            self._clients[stream] = self._client(stream)
+
+    async def client_of(self, stream: str) -> HostClient:
+        """Return the client of the stream's own actor, which is made if need be.
+
+        Raises:
+            Overloaded: there are too many, and none is idle.
+        """
+        async with self._making:
+            while (leaving := self._leaving.get(stream)) is not None:
+                await asyncio.wait([leaving])
+            client = self._clients.get(stream)
+            if client is None:
+                if len(self._clients) >= self._capacity and not await self._evict_one():
+                    raise Overloaded
+                client = self._clients[stream] = self._client(stream)
+        await client.actor()
+        return client
+
+    async def forget(self, stream: str) -> None:
+        """Let a stream's actor fold it again, if there is one."""
+        client = self._clients.get(stream)
+        if client is not None:
+            await client.forget(stream)
+
+    def lose(self) -> None:
+        """Call no actor any more, as Ray is gone."""
+        for client in self._clients.values():
+            client.lose()
+
+    async def clear(self) -> None:
+        """Forget all of them: those for which commands wait are asked for again."""
+        clients = self.clients
+        self._clients.clear()
+        for client in clients:
+            client.place.ended()
+            await client.close()
+
+    async def sweep(self) -> None:
+        """End those that were idle for long."""
+        await asyncio.gather(*(self._evict(s, self._idle_timeout) for s in list(self._clients)))
+
+    async def close(self) -> None:
+        """End all."""
+        await asyncio.gather(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
+
+    async def _evict_one(self) -> bool:
+        """End the one that was idle for longest; return False if all are busy."""
+        clients = dict(self._clients)
+        said = await asyncio.gather(*(client.status() for client in clients.values()))
+        idle = {
+            stream: status.get("idle", 0.0)
+            for stream, status in zip(clients, said, strict=True)
+            if status["ready"]
+        }
+        for stream in sorted(idle, key=lambda each: -idle[each]):
+            if await self._evict(stream, 0.0):
+                return True
+        return False
+
+    async def _evict(self, stream: str, idle: float, *, always: bool = False) -> bool:
+        if stream in self._leaving or stream not in self._clients:
+            return False
+        client = self._clients[stream]
+        task = asyncio.create_task(self._end(stream, client, idle, always=always))
+        self._leaving[stream] = task
+        task.add_done_callback(lambda _: self._leaving.pop(stream, None))
+        return await asyncio.shield(task)
+
+    async def _end(self, stream: str, client: HostClient, idle: float, *, always: bool) -> bool:
+        if not await self._retire(client, idle) and not always:
+            return False
+        if self._clients.get(stream) is client:
+            del self._clients[stream]
+        await client.end()
+        client.place.ended()
+        await client.close()
+        return True

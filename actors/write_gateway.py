@@ -1,0 +1,233 @@
+"""Who reaches the write side's actors: one of many, which makes none and ends none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import ray
+
+from actors.append_watch import AppendWatch
+from actors.command_bus import CommandBus
+from actors.envelope import Envelope, Outcome
+from actors.errors import EventStoreUnavailable, StaleTable
+from actors.host.assignment import Term
+from actors.host.shard import shard_of
+from actors.placement.dedicated_clients import DedicatedClients
+from actors.placement.host_client import HostClient, Moved, outcome_of
+from actors.write_settings import WriteSettings
+from eventstore.kurrentdb.log import EventLog
+from rayfold import Placement, Registry
+from rayfold.registry import AggregateType
+from rayfold.runtime.rpc import RpcDisconnected
+
+log = logging.getLogger(__name__)
+
+SWEEP_INTERVAL = 5.0
+
+AskOutcome = Callable[[str], Awaitable[tuple[str, Outcome | None] | None]]
+
+
+class WriteGateway:
+    """The bus, and the ways to hosts by the owner's table."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: WriteSettings,
+        *,
+        make_dedicated: Callable[[str], Awaitable[None]],
+        ask_outcome: AskOutcome | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`make_dedicated` asks the owner for the actor of a stream, `ask_outcome` for what became
+        of a command. `look` is called when there must be a newer table than the one that is
+        followed.
+        """
+        self.settings = settings
+        self._make_dedicated = make_dedicated
+        self._ask_outcome = ask_outcome
+        self._look = look
+        self._names: list[str] = []
+        self._actors: dict[str, str] = {}
+        """By name of a host: the actor that has it."""
+        self._hosts: dict[str, HostClient] = {}
+        self._shards: list[int] = []
+        self._term: Term = (0, 0)
+        self._followed = asyncio.Event()
+        self._lost = False
+        self._dedicated = DedicatedClients(self._dedicated_client)
+        self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        self.bus = CommandBus(registry, self._route)
+
+    def start(self) -> None:
+        """Begin; commands wait until there is a table."""
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    def follow(self, epoch: int, routes: dict[str, Any]) -> None:
+        """Send commands by these routes from now on, if they are newer; see `WriteOwner.routes`.
+
+        What waits for a host that has nothing any more is sent to whoever has it.
+        """
+        term = epoch, routes["version"]
+        actors = {each["name"]: each["actor"] for each in routes["hosts"]}
+        if term < self._term or (term == self._term and actors == self._actors):
+            return
+        for name, actor in actors.items():
+            client = self._hosts.get(name)
+            if client is None:
+                client = self._hosts[name] = HostClient(partial(self._find, name))
+            elif self._actors.get(name) != actor and client.actor_id not in ("", actor):
+                client.renew()
+        self._term, self._actors, self._names = term, actors, list(actors)
+        self._shards = routes["shards"]
+        theirs: list[dict[int, int]] = [{} for _ in self._names]
+        for shard, (host, since) in enumerate(zip(self._shards, routes["since"], strict=True)):
+            theirs[host][shard] = since
+        for name, shards in zip(self._names, theirs, strict=True):
+            self._hosts[name].show(term, shards)
+            if not shards:
+                self._hosts[name].hand_over()
+        for name in self._hosts.keys() - actors.keys():
+            self._drop(self._hosts.pop(name))
+        for client in self._dedicated.clients:
+            client.show(term, {})
+        self._followed.set()
+        self._followed = asyncio.Event()
+
+    async def lose(self) -> None:
+        """Call no actor any more: Ray is gone. Commands wait for `heal`, within their deadlines."""
+        self._lost = True
+        for client in self._hosts.values():
+            client.lose()
+        self._dedicated.lose()
+
+    async def heal(self) -> None:
+        """Find the actors again. Commands that have no answer yet are sent to them."""
+        self._lost = False
+        for client in self._hosts.values():
+            client.renew()
+        self._dedicated.renew()
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Return the state of every host, of the dedicated actors, and of appends."""
+        hosts = await asyncio.gather(
+            *(self._status(number, name) for number, name in enumerate(self._names))
+        )
+        errors = self._dedicated.errors
+        dedicated = {
+            "part": "write:dedicated",
+            "kind": "write",
+            "ready": not errors and not self._lost,
+            **({"error": ", ".join(errors)} if errors else {}),
+            "actors": len(self._dedicated.clients),
+            "most": self.settings.dedicated,
+            "waiting": sum(client.outstanding for client in self._dedicated.clients),
+        }
+        return [*hosts, dedicated, self._appends.status()]
+
+    async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
+        """Return a command's stream and what became of it, if a writer remembers it.
+
+        Hosts are asked here; of dedicated actors their owner knows all.
+        """
+        found = await outcome_of(command_id, list(self._hosts.values()))
+        if found is None and self._ask_outcome is not None:
+            found = await self._ask_outcome(command_id)
+        return found
+
+    async def idle(self) -> None:
+        """Wait until every command that was sent has its answer."""
+        clients = [*self._hosts.values(), *self._dedicated.clients]
+        await asyncio.gather(*(client.idle() for client in clients))
+
+    async def stop(self) -> None:
+        """Close the ways; the actors live on."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._appends.stop()
+        await self._dedicated.close()
+        await asyncio.gather(*(client.close() for client in self._hosts.values()), *self._closing)
+        self._hosts.clear()
+
+    async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
+        dedicated = owner.placement is Placement.DEDICATED
+        while True:  # whoever sent it keeps its deadline
+            if dedicated:
+                client = self._dedicated.client_of(envelope.stream)
+            else:
+                client = await self._host_of(envelope.stream)
+            outcome = await client.send(envelope)
+            if isinstance(outcome, StaleTable):
+                await self._newer_than(outcome.term)
+            elif not isinstance(outcome, Moved):
+                break
+        if isinstance(outcome, EventStoreUnavailable):
+            self._appends.failed(outcome.detail)
+        return outcome
+
+    async def _host_of(self, stream: str) -> HostClient:
+        while not self._shards:
+            await self._followed.wait()
+        return self._hosts[self._names[self._shards[shard_of(stream)]]]
+
+    async def _newer_than(self, term: Term) -> None:
+        """Wait for a table that is as new as the one that a host has seen."""
+        while self._term < term:
+            self._look()
+            await self._followed.wait()
+
+    def _dedicated_client(self, stream: str) -> HostClient:
+        client = HostClient(partial(self._find_dedicated, stream))
+        client.show(self._term, {})
+        return client
+
+    async def _find_dedicated(self, stream: str) -> Any:
+        name = self.settings.dedicated_name(stream)
+        try:
+            return await self._find(name)
+        except RpcDisconnected:
+            if self._lost:
+                raise
+            await self._make_dedicated(stream)
+            return await self._find(name)
+
+    async def _find(self, name: str) -> Any:
+        if self._lost:
+            raise RpcDisconnected("Ray is started again")
+        try:
+            return await asyncio.to_thread(ray.get_actor, name, self.settings.namespace)
+        except ValueError:
+            raise RpcDisconnected(f"no actor is named {name}") from None
+
+    def _drop(self, client: HostClient) -> None:
+        """Let a host that leaves answer what it was asked; then forget it."""
+        client.leave()
+
+        async def close() -> None:
+            await client.idle()
+            await client.close()
+
+        task = asyncio.create_task(close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _status(self, number: int, name: str) -> dict[str, Any]:
+        client = self._hosts[name]
+        part = {
+            "part": f"write#{number}",
+            "kind": "write",
+            "queued": client.outstanding,
+            "shards": self._shards.count(number),
+        }
+        return {**part, **await client.status()}
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            self._dedicated.sweep()

@@ -1,0 +1,37 @@
+"""What the write side must be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from actors.host.host import HostLimits
+from rayfold.runtime.identity import Identity
+from rayfold.runtime.placing import Anywhere, Placing
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """`domain` is a package, `eventstore` a URI. `dedicated` bounds actors of their own
+    (55 MB each); `dedicated_idle` is in seconds. The stack's id is in the name of every actor:
+    stacks of one namespace share none. `epoch` is the owner's. `detached` actors outlive whoever
+    made them."""
+
+    domain: str
+    eventstore: str
+    hosts: int = 1
+    namespace: str = "rayfold"
+    identity: Identity = field(default_factory=Identity)
+    epoch: int = 0
+    detached: bool = False
+    dedicated: int = 24
+    dedicated_idle: float = 60.0
+    limits: HostLimits = field(default_factory=HostLimits)
+    placing: Placing = field(default_factory=Anywhere)
+
+    def host_name(self, number: int) -> str:
+        """Return the name of a host's actor."""
+        return f"rayfold:{self.identity.stack}:write#{number}"
+
+    def dedicated_name(self, stream: str) -> str:
+        """Return the name of an aggregate's own actor."""
+        return f"rayfold:{self.identity.stack}:aggregate:{stream}"

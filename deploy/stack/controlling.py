@@ -1,0 +1,137 @@
+"""`rayfold controller`: one of them owns the stack, the others stand by for its lease.
+
+Nothing ends with it: its parts are detached, and gateways go on by its last table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+from deploy.errors import StartError
+from deploy.stack import publishing
+from deploy.stack.display import Display
+from deploy.stack.governing import Government
+from deploy.stack.http_front import say
+from deploy.stack.nodes import placing_of
+from deploy.stack.owning import Owned, Owner, own
+from deploy.stack.parts_left import named_parts
+from deploy.stack.roles import Cluster, check, join, unless, until_stopped
+from deploy.stack.settings import Settings
+from deploy.stack.starting import keep_going
+from deploy.stack.up import load_registry
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> int:
+    """Run until SIGINT or SIGTERM, or until the stack is taken down; return the exit code.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    stop = asyncio.Event()
+    os.umask(0o077)
+    check(settings, "controller")
+
+    async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
+        registry = load_registry(settings.domain)
+        publishing.check(settings, registry)
+        cluster = await unless(stop, join(settings, registry, parts, stop, retake_signals))
+        if cluster is not None:
+            await _terms(settings, cluster, stop, retake_signals)
+
+    return await until_stopped(role, stop)
+
+
+async def _terms(
+    settings: Settings, cluster: Cluster, stop: asyncio.Event, retake_signals: Callable[[], None]
+) -> None:
+    """Own the stack whenever nobody else does, until told to stop."""
+    this = Owner(uuid4().hex, f"a controller on {socket.gethostname()}, process {os.getpid()}")
+    while not stop.is_set():
+        async with AsyncExitStack() as parts:
+            lost = asyncio.Event()
+            owned = await unless(
+                stop,
+                own(
+                    settings,
+                    cluster.registry,
+                    cluster.eventstore,
+                    cluster.postgres,
+                    this,
+                    parts,
+                    lost.set,
+                    stand_by=True,
+                ),
+            )
+            if owned is None:
+                return
+            if owned.taken_down:
+                log.warning("the stack was taken down while this one stood by")
+                return
+            await _check_domain(settings, owned)
+            if not await _govern(settings, cluster, owned, parts, stop, lost, retake_signals):
+                return
+
+
+async def _govern(
+    settings: Settings,
+    cluster: Cluster,
+    owned: Owned,
+    parts: AsyncExitStack,
+    stop: asyncio.Event,
+    lost: asyncio.Event,
+    retake_signals: Callable[[], None],
+) -> bool:
+    """Keep the stack's parts until told to stop, or until another one owns it: then return True."""
+    government = Government(
+        settings,
+        cluster.registry,
+        owned,
+        cluster.eventstore,
+        cluster.postgres,
+        placing_of(settings),
+        detached=True,
+        stop=stop.set,
+    )
+    both = asyncio.Event()
+    watching = [asyncio.create_task(_pass_on(each, both)) for each in (stop, lost)]
+    try:
+        display = Display()
+        with display.shown():
+            started = await unless(both, government.start(cluster.servers, parts, display))
+        if started is not None:
+            keep_going(cluster.ray.watch(government.sides, retake_signals), parts)
+            say(f"ready {settings.stack}, epoch {owned.epoch}")
+            await both.wait()
+    finally:
+        for each in watching:
+            each.cancel()
+    return lost.is_set() and not stop.is_set()
+
+
+async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
+    await event.wait()
+    to.set()
+
+
+async def _check_domain(settings: Settings, owned: Owned) -> None:
+    """Refuse to make parts of one domain beside those of another.
+
+    Raises:
+        StartError: parts of another one run.
+    """
+    ran = owned.before.get("domain", owned.identity.domain)
+    if ran == owned.identity.domain:
+        return
+    if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):
+        raise StartError(
+            f"the parts of the stack {settings.stack!r} run another domain ({ran}, here"
+            f" {owned.identity.domain}): give that one, or end them with `rayfold down`"
+        )

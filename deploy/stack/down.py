@@ -1,0 +1,91 @@
+"""`rayfold down`: ends all parts of a stack, by its owner or, without one, in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from uuid import uuid4
+
+from deploy.errors import StartError
+from deploy.stack import identity as identities
+from deploy.stack import ray_runtime, routing
+from deploy.stack.governing import note_down
+from deploy.stack.lease import Lease
+from deploy.stack.parts_left import end_parts
+from deploy.stack.reaching import check_ray
+from deploy.stack.settings import Settings
+from deploy.stack.starting import ANSWER_TIMEOUT, in_thread
+from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
+from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.rpc import Address
+
+ENDING = 120.0
+"""Seconds in which an owner ends all parts."""
+
+
+async def down(settings: Settings) -> list[str]:
+    """End all parts; return the names of what has ended.
+
+    Raises:
+        StartError: there is no such stack, or its owner does not answer.
+    """
+    if settings.postgres is None:
+        raise StartError("rayfold down needs --postgres: what runs stands there")
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            connection = await connect(settings.postgres)
+        try:
+            return await _down(settings, settings.postgres, connection)
+        finally:
+            connection.terminate()
+    except (*FAILURES, ValueError) as error:
+        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+
+
+async def _down(settings: Settings, postgres: str, connection: Connection) -> list[str]:
+    row = await identities.read(connection)
+    if row is None:
+        raise StartError(
+            f"no controller has ever run the stack {settings.stack!r} on this database:"
+            " there is nothing to end"
+        )
+    identities.check(row, settings.stack, row["store"])
+    table = await routing.read(connection)
+    at = (table.document if table is not None else {}).get("controller")
+    if await identities.owned_now(connection):
+        if at is None:
+            raise StartError(f"the stack is run by {row['place']}: stop that one")
+        return await _ask(at, row["place"])
+    lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
+    await lease.take(row["domain"])
+    try:
+        identity = {name: row[name] for name in ("store", "domain")} | {"stack": row["id"]}
+        ended = await _end(settings, row["id"])
+        await note_down(postgres, lease.epoch, identity)
+        return ended
+    finally:
+        await lease.release()
+
+
+async def _ask(at: dict[str, str | int], place: str) -> list[str]:
+    address = Address(str(at["host"]), int(at["port"]), bytes.fromhex(str(at["key"])))
+    client = ControllerClient(lambda: address)
+    try:
+        ended: list[str] = await client.call("controller.down", ENDING)
+        return ended
+    except ControllerUnavailable as error:
+        raise StartError(f"{place} owns the stack, and did not end it: {error}") from error
+    finally:
+        client.close()
+
+
+async def _end(settings: Settings, stack: str) -> list[str]:
+    if settings.ray_address is None:
+        raise StartError("no controller runs: give --ray-address, to end what it has left")
+    check_ray(settings.ray_address)
+    try:
+        await in_thread(lambda: ray_runtime.start(settings.ray_address, settings.stack))
+        ended: list[str] = await in_thread(lambda: end_parts(settings.stack, stack))
+        return ended
+    finally:
+        await in_thread(ray_runtime.stop)

@@ -1,0 +1,288 @@
+"""What a stack's owner does beside keeping its parts: it tells gateways, and answers them.
+
+`rayfold up` and `rayfold controller` do the same here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from deploy.stack import publishing, routing, wanted
+from deploy.stack.display import Display
+from deploy.stack.local_ray import OnRay
+from deploy.stack.operations import Server, StackOperations
+from deploy.stack.owning import Owned
+from deploy.stack.parts_left import end_parts, named_parts
+from deploy.stack.routing import RoutingPublisher
+from deploy.stack.settings import Settings
+from deploy.stack.sides import process_settings, read_settings, write_settings
+from deploy.stack.starting import keep_going, together
+from rayfold import Registry
+from rayfold.runtime.controller_rpc import ControllerServer, Methods
+from rayfold.runtime.placing import Placing
+from rayfold.runtime.postgres import FAILURES, connect
+
+if TYPE_CHECKING:
+    from actors.command_bus import CommandBus
+    from actors.process_side import ProcessSide
+    from actors.processes.settings import ProcessSettings
+    from actors.write_side import WriteSide
+    from projections.outbound_side import OutboundSide
+    from projections.read_side import ReadSide
+    from projections.settings import ReadSettings
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = 5.0
+"""Seconds that a change waits until gateways can know of it."""
+
+
+class Government:
+    """The owner's parts, and its word on them, until the stack of exits ends them."""
+
+    writes: WriteSide
+    reads: ReadSide
+    processes: ProcessSide
+    outbound: OutboundSide
+    operations: StackOperations
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        owned: Owned,
+        eventstore: str,
+        postgres: str,
+        placing: Placing,
+        *,
+        detached: bool,
+        stop: Callable[[], None],
+    ) -> None:
+        """`detached` parts live on when it ends, unless `down` was asked for; then it calls `stop`
+        to be ended."""
+        self._settings = settings
+        self._registry = registry
+        self._owned = owned
+        self._eventstore = eventstore
+        self._postgres = postgres
+        self._placing = placing
+        self._detached = detached
+        self._stop = stop
+        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {}
+        self._server = ControllerServer(self._methods)
+        self._controller: dict[str, Any] | None = None
+        self._going_down = False
+        self._parts: list[str] = []
+        self._down: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    async def start(
+        self, servers: list[Server], parts: AsyncExitStack, display: Display
+    ) -> Government:
+        """Start what is to run, or adopt what runs; publish it, and answer gateways.
+
+        Raises:
+            RayfoldError: a part does not come up.
+        """
+        if self._settings.ray_address is not None:
+            await self._listen(parts)
+        parts.push_async_callback(self._ended)
+        self.writes, self.reads = await together(
+            self._start_writes(parts, display), self._start_reads(parts, display)
+        )
+        parts.push_async_callback(self._end_processes)  # before the write side
+        self.processes = await start_processes(
+            self._registry,
+            process_settings(
+                self._settings,
+                self._owned.identity,
+                self._eventstore,
+                self._postgres,
+                wanted=self._owned.wanted,
+                detached=self._detached,
+                placing=self._placing,
+            ),
+            self.writes.bus,
+            parts,
+        )
+        self.outbound = await self._start_outbound(parts)
+        self.operations = StackOperations(
+            self.writes,
+            self.reads,
+            self.processes,
+            self.outbound,
+            servers,
+            partial(wanted.note, self._postgres),
+        )
+        self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
+        self._methods["controller.down"] = self.down
+        publisher = RoutingPublisher(self._postgres, self._owned.epoch, self.document)
+        published = partial(_published, publisher)
+        await published()
+        self.writes.published = published
+        self.reads.on_change = published
+        keep_going(publisher.run(), parts)
+        await self.reads.end_leftovers()
+        return self
+
+    def document(self) -> dict[str, Any]:
+        """Return the routing table's document as it is now."""
+        return {
+            **self._owned.identity._asdict(),
+            "controller": self._controller,
+            "write": self.writes.routes(),
+            "read": self.reads.routes(),
+        }
+
+    async def down(self) -> list[str]:
+        """End all parts, and this process; return what has ended."""
+        self._going_down = True
+        self._parts = await asyncio.to_thread(
+            named_parts, self._settings.stack, self._owned.identity.stack
+        )
+        self._stop()
+        return await asyncio.shield(self._down)
+
+    async def _listen(self, parts: AsyncExitStack) -> None:
+        import ray
+
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        at = await self._server.address(host)
+        parts.push_async_callback(self._server.close)
+        self._controller = {"host": at.host, "port": at.port, "key": at.key.hex()}
+
+    async def _start_writes(self, parts: AsyncExitStack, display: Display) -> WriteSide:
+        # Imported here, since it pulls in Ray, which reads its environment on import.
+        from actors.write_side import WriteSide
+
+        with display.part("write side"):
+            side = await WriteSide.start(
+                self._registry,
+                write_settings(
+                    self._settings,
+                    self._owned.identity,
+                    self._eventstore,
+                    epoch=self._owned.epoch,
+                    wanted=self._owned.wanted,
+                    detached=self._detached,
+                    placing=self._placing,
+                ),
+                self._owned.before.get("write"),
+            )
+        parts.push_async_callback(self._end, side)
+        return side
+
+    async def _start_reads(self, parts: AsyncExitStack, display: Display) -> ReadSide:
+        from projections.read_side import ReadSide
+
+        with display.part("read side"):
+            side = await ReadSide.start(self._registry, self._read_settings())
+        parts.push_async_callback(self._end, side)
+        return side
+
+    async def _start_outbound(self, parts: AsyncExitStack) -> OutboundSide:
+        from projections.outbound_side import OutboundSide
+
+        side = OutboundSide(
+            self._registry, self._read_settings(), publishing.configured(self._settings)
+        )
+        parts.push_async_callback(side.stop)  # after a failed start too
+        await side.start()
+        return side
+
+    def _read_settings(self) -> ReadSettings:
+        return read_settings(
+            self._settings,
+            self._owned.identity,
+            self._eventstore,
+            self._postgres,
+            wanted=self._owned.wanted,
+            detached=self._detached,
+            placing=self._placing,
+        )
+
+    @property
+    def sides(self) -> list[OnRay]:
+        """Return what has actors."""
+        return [self.writes, self.reads, self.processes, self.outbound]
+
+    async def _end_processes(self) -> None:
+        if self._going_down:
+            await self.processes.end()
+
+    async def _end(self, side: WriteSide | ReadSide) -> None:
+        await (side.end() if self._going_down else side.stop())
+
+    async def _ended(self) -> None:
+        """End what is left where all was to go down, and say what has ended."""
+        if not self._going_down:
+            self._down.cancel()
+            return
+        await asyncio.to_thread(end_parts, self._settings.stack, self._owned.identity.stack)
+        with suppress(*FAILURES):
+            await note_down(self._postgres, self._owned.epoch, self._owned.identity._asdict())
+        self._down.set_result(self._parts)
+
+
+async def start_processes(
+    registry: Registry, settings: ProcessSettings, bus: CommandBus, parts: AsyncExitStack
+) -> ProcessSide:
+    """Start the actors of process managers; their commands go by this process."""
+    from actors.process_side import ProcessSide
+
+    side = ProcessSide(registry, settings, bus)
+    parts.push_async_callback(side.stop)  # after a failed start too
+    await side.start()
+    return side
+
+
+async def note_down(postgres: str, epoch: int, identity: dict[str, str]) -> None:
+    """Publish that nothing runs, as it was told to end.
+
+    Raises:
+        FAILURES: Postgres does not answer.
+    """
+    connection = await connect(postgres)
+    try:
+        await routing.publish(connection, epoch, {**identity, "down": True})
+    finally:
+        connection.terminate()
+
+
+def methods_of(
+    writes: WriteSide,
+    operations: StackOperations,
+    processes: ProcessSide,
+    outbound: OutboundSide,
+) -> Methods:
+    """Return what gateways may ask for, by its name."""
+    for_operators = {
+        f"operations.{name}": method
+        for name, method in inspect.getmembers(operations, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+    return for_operators | {
+        "publications.list": outbound.publications.list,
+        "publications.replay": outbound.publications.replay,
+        "processes.list": processes.list,
+        "processes.schedules": processes.schedules,
+        "processes.show": processes.show,
+        "processes.retry": processes.retry,
+        "processes.abort": processes.abort,
+        "write.make_dedicated": writes.owner.make_dedicated,
+        "write.outcome": writes.outcome,
+    }
+
+
+async def _published(publisher: RoutingPublisher) -> None:
+    """Wait until gateways can know of what is; without Postgres they cannot, and we go on."""
+    try:
+        async with asyncio.timeout(PUBLISHED):
+            await publisher.publish()
+    except FAILURES as error:
+        log.info("the routing table is not published", extra={"error": repr(error)})

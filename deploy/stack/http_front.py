@@ -1,0 +1,130 @@
+"""The gateway's HTTP side: served until told to stop, and said to be ready once the views are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deploy.errors import StartError
+from deploy.stack import listening
+from deploy.stack.access import access_of
+from deploy.stack.settings import Settings
+from deploy.stack.starting import keep_going
+from rayfold import RayfoldError, Registry
+from rayfold.runtime.garbage_collection import collect_rarely
+
+if TYPE_CHECKING:
+    from api.commands.schedules import Schedules
+    from api.commands.status import Outcomes
+    from api.operators.processes import Processes
+    from api.operators.publications import Publications
+    from api.operators.routes import Operations
+    from projections.operations.monitor import Monitor
+
+log = logging.getLogger(__name__)
+
+CATCH_UP_TIMEOUT = 30.0
+"""Seconds that the gateway, which serves already, waits for the views before it says `ready`."""
+
+REMINDER = 5.0
+"""Seconds after which it says again what it waits for."""
+
+
+class Writes(Protocol):
+    """A write side, or a gateway to one."""
+
+    bus: Any
+
+
+class Reads(Protocol):
+    """A read side, or a gateway to one."""
+
+    bus: Any
+    history: Any
+    monitor: Monitor
+    audit: Any
+
+
+async def serve_http(
+    settings: Settings,
+    registry: Registry,
+    writes: Writes,
+    reads: Reads,
+    operations: Operations,
+    processes: Processes,
+    schedules: Schedules,
+    publications: Publications,
+    outcomes: Outcomes,
+    stop: asyncio.Event,
+    serving: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until `stop` is set; requests in flight are finished. `serving` is called first.
+
+    Raises:
+        StartError: the address cannot be bound.
+    """
+    from api.app import create_app
+    from api.http.server import serve
+
+    app = create_app(
+        registry,
+        writes.bus,
+        reads.bus,
+        reads.history,
+        operations,
+        processes=processes,
+        schedules=schedules,
+        publications=publications,
+        audit=reads.audit,
+        outcomes=outcomes,
+        **access_of(settings),
+    )
+    url = listening.url(settings.host, settings.port)
+    async with AsyncExitStack() as waiting:
+
+        def on_ready() -> None:
+            serving()
+            keep_going(_say_ready(reads.monitor, url), waiting)
+
+        try:
+            await serve(app, settings.host, settings.port, stop=stop, on_ready=on_ready)
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise StartError(f"{where} cannot be bound: {error}") from error
+
+
+async def _say_ready(monitor: Monitor, url: str) -> None:
+    """Say that it is ready once the views are, or that it serves without some of them."""
+    reminding = asyncio.create_task(_remind(monitor))
+    try:
+        await monitor.caught_up(CATCH_UP_TIMEOUT)
+    except RayfoldError as error:
+        log.warning(
+            "serving without all views", extra={"reason": error, "behind": _behind(monitor)}
+        )
+    finally:
+        reminding.cancel()
+    collect_rarely()
+    say(f"ready {url}")
+
+
+def say(line: str) -> None:
+    """Print a line for whoever has started this process."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def _remind(monitor: Monitor) -> None:
+    seconds = 0.0
+    while True:
+        await asyncio.sleep(REMINDER)
+        seconds += REMINDER
+        log.warning("waiting for views", extra={"behind": _behind(monitor), "seconds": seconds})
+
+
+def _behind(monitor: Monitor) -> str:
+    return ", ".join(each["part"] for each in monitor.status() if not each["ready"])

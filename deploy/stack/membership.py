@@ -1,0 +1,61 @@
+"""Which stack a gateway belongs to: what the database, the log and the routing table say."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from deploy.errors import StartError
+from deploy.stack import identity as identities
+from deploy.stack import routing
+from deploy.stack.owning import own_store_id
+from deploy.stack.routing import Routing
+from deploy.stack.settings import Settings
+from deploy.stack.starting import ANSWER_TIMEOUT
+from rayfold import Registry
+from rayfold.runtime.identity import Identity, domain_hash
+from rayfold.runtime.postgres import FAILURES, connect
+
+
+class Membership(NamedTuple):
+    """Of a stack that an owner has run before."""
+
+    identity: Identity
+    routing: Routing
+
+
+async def find_membership(settings: Settings, registry: Registry) -> Membership:
+    """Return what stack it is; nothing is written.
+
+    Raises:
+        StartError: no controller has run it yet, or log, database, domain and namespace do not
+            belong together.
+    """
+    assert settings.eventstore is not None
+    assert settings.postgres is not None
+    store = await own_store_id(settings.eventstore)
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            connection = await connect(settings.postgres)
+        try:
+            row = await identities.read(connection)
+            table = await routing.read(connection) if row is not None else None
+        finally:
+            connection.terminate()
+    except (*FAILURES, ValueError) as error:
+        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+    if row is not None:
+        identities.check(row, settings.stack, store)
+    if row is None or table is None:
+        raise StartError(
+            f"no controller has run the stack {settings.stack!r} on this database yet:"
+            " start `rayfold controller`"
+        )
+    domain = domain_hash(registry)
+    runs = table.document["domain"]
+    if runs != domain:
+        raise StartError(
+            f"the stack {settings.stack!r} runs another domain ({runs}, here {domain}):"
+            " give the same --domain, in the same version"
+        )
+    return Membership(Identity(str(row["id"]), store, domain), table)

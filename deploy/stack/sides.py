@@ -1,0 +1,96 @@
+"""The two sides as a stack's settings want them; the same for every role of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from deploy.stack.settings import Settings
+from rayfold.runtime.identity import Identity
+from rayfold.runtime.placing import Anywhere, Placing
+
+if TYPE_CHECKING:  # they import Ray, which reads its environment then
+    from actors.processes.settings import ProcessSettings
+    from actors.write_settings import WriteSettings
+    from projections.settings import ReadSettings
+
+
+def write_settings(
+    settings: Settings,
+    identity: Identity,
+    eventstore: str,
+    *,
+    epoch: int = 0,
+    wanted: Mapping[str, int] | None = None,
+    detached: bool = False,
+    placing: Placing | None = None,
+) -> WriteSettings:
+    """Return what the write side must be told; `wanted` goes before the settings."""
+    from actors.write_settings import WriteSettings
+
+    return WriteSettings(
+        settings.domain,
+        eventstore,
+        hosts=(wanted or {}).get("write", settings.write_hosts),
+        namespace=settings.stack,
+        identity=identity,
+        epoch=epoch,
+        detached=detached,
+        dedicated=settings.dedicated_actors,
+        placing=placing or Anywhere(),
+    )
+
+
+def read_settings(
+    settings: Settings,
+    identity: Identity,
+    eventstore: str,
+    postgres: str,
+    *,
+    wanted: Mapping[str, int] | None = None,
+    detached: bool = False,
+    placing: Placing | None = None,
+) -> ReadSettings:
+    """Return what the read side must be told; `wanted` goes before the settings."""
+    from projections.settings import ReadSettings
+
+    return ReadSettings(
+        settings.domain,
+        eventstore,
+        postgres,
+        memory_replicas=settings.memory_replicas,
+        postgres_reads=settings.postgres_reads,
+        postgres_partitions=settings.postgres_partitions,
+        autoscale=settings.autoscale,
+        wanted=wanted or {},
+        namespace=settings.stack,
+        stack_id=identity.stack,
+        identity=identity,
+        detached=detached,
+        placing=placing or Anywhere(),
+    )
+
+
+def process_settings(
+    settings: Settings,
+    identity: Identity,
+    eventstore: str,
+    postgres: str,
+    *,
+    wanted: Mapping[str, int],
+    detached: bool,
+    placing: Placing,
+) -> ProcessSettings:
+    """Return what process managers must be told."""
+    from actors.processes.settings import ProcessSettings
+
+    return ProcessSettings(
+        settings.domain,
+        eventstore,
+        postgres,
+        namespace=settings.stack,
+        stack_id=identity.stack,
+        wanted=wanted,
+        detached=detached,
+        placing=placing,
+    )

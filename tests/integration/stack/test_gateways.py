@@ -1,0 +1,138 @@
+"""One stack of a controller, another that stands by, and two gateways."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.stack.conftest import RAY
+from tests.integration.stack.orders import add, create, read
+from tests.integration.stack.roles import Role
+from tests.integration.stack.test_command_line import assert_one_line, run
+from tests.stack import free_port
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[str]:
+    """Return the URI of an embedded store."""
+    command = [sys.executable, "-m", "eventstore.embedded", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--data", str(tmp_path / "store")], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().decode().strip()
+    process.terminate()
+    process.wait(30)
+
+
+def actors() -> dict[int, str]:
+    """Return the actors' processes by their pid."""
+    found = {}
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        name = " ".join(process.info["cmdline"] or ())
+        if name.startswith("ray::") and "Actor" in name and not name.startswith("ray::IDLE"):
+            found[process.info["pid"]] = name.split(".")[0]
+    return found
+
+
+def eventually(http: httpx.Client, path: str, **expected: Any) -> None:
+    """Return when the answer has these fields."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        with suppress(httpx.TransportError):
+            answer = http.get(path)
+            body = answer.json()
+            if expected.items() <= body.items():
+                return
+            assert time.monotonic() < until, answer.text
+        time.sleep(0.1)
+
+
+def test_gateways_serve_on_whoever_dies_and_down_ends_all(
+    ray: str, databases: list[str], store: str, tmp_path: Path
+) -> None:
+    before = set(actors())
+    where = ("--ray-address", ray, "--eventstore", store, "--postgres", databases[0])
+    started: list[Role] = []
+
+    def role(name: str, *command: str) -> Role:
+        each = Role(tmp_path, name, *command, *where, **RAY)
+        started.append(each)
+        return each.start()
+
+    def gateway(name: str) -> Role:
+        return role(name, "gateway", "--port", str(free_port()))
+
+    def refused(says: str, *command: str) -> None:
+        assert_one_line(run(*command, cwd=Path.cwd(), **RAY), says)
+
+    def ours() -> dict[int, str]:
+        return {pid: name for pid, name in actors().items() if pid not in before}
+
+    refused("no controller has run", "gateway", "--port", str(free_port()), *where)
+    refused("no controller has ever run", "down", "--postgres", databases[0])
+    try:
+        first = role("first", "controller").ready()
+        second = role("second", "controller")
+        one, two = gateway("one"), gateway("two")
+        one.ready()
+        two.ready()
+        with httpx.Client(base_url=one.url) as here, httpx.Client(base_url=two.url) as there:
+            order = create(here)
+            command = str(uuid4())
+            answer = here.post(
+                f"/orders/{order}/lines",
+                json={"sku": "tea", "quantity": 1, "unit_price_cents": 450},
+                headers={"Idempotency-Key": command},
+            )
+            assert answer.status_code == 202, answer.text
+            token = answer.headers["Consistency-Token"]
+            for kept in ("memory", "postgres"):
+                assert read(there, order, token, kept)["total_cents"] == 450
+            eventually(there, f"/commands/{command}", status="projected")
+            for http in (here, there):  # an actor of its own: one asks for it, both find it
+                answer = http.post("/stock/tea/receive", json={"quantity": 2})
+                assert answer.status_code == 202, answer.text
+            assert answer.json()["revision"] == 1
+            parts = ours()
+            two.kill()
+            add(here, order).raise_for_status()
+            assert ours() == parts
+
+            second.says("standing by")
+            first.kill()
+            for _ in range(20):
+                add(here, order).raise_for_status()
+            second.ready()
+            assert ours() == parts
+            add(here, order).raise_for_status()
+            scaled = run("scale", "write", "2", "--url", one.url, cwd=Path.cwd())
+            assert scaled.returncode == 0, scaled.stderr
+            for _ in range(8):
+                add(here, create(here)).raise_for_status()
+
+        refused("runs another domain", "gateway", *where, "--domain", "examples.shop")
+        refused("belongs to the stack 'rayfold'", "gateway", *where, "--stack", "other")
+        assert one.stop() == 0
+        assert len(ours()) == len(parts) + 1
+        ended = run("down", "--postgres", databases[0], cwd=Path.cwd(), **RAY)
+        assert ended.returncode == 0, ended.stderr
+        assert "write#0" in ended.stdout
+        assert second.process.wait(PATIENCE) == 0, second.log()
+        assert ours() == {}
+    finally:
+        for each in started:
+            each.kill()
