@@ -236,8 +236,10 @@ class ProcessRunner:
                 told = [each for raw in batch.records for each in self._told(raw)]
                 if told:
                     self._read, self._read_until = batch.records[0], batch.position
-                    await asyncio.gather(*(self._commits.tell(key, what) for key, what in told))
-                    self._read = None
+                    try:
+                        await asyncio.gather(*(self._commits.tell(key, what) for key, what in told))
+                    finally:
+                        self._read = None
                 self.error = ""
                 self.position = batch.position
                 interval = CHECKPOINT_INTERVAL if told else IDLE_CHECKPOINT_INTERVAL

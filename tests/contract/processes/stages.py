@@ -45,14 +45,16 @@ class Stage:
         *,
         partition: tuple[int, int] = (0, 1),
         postgres: str = "",
+        writes: LocalRuntime | None = None,
     ) -> None:
+        """`writes` is another one's write side, where two runners meet: writers are alone."""
         self.log = log
         self.registry = registry
         self.definition = definition
         self.clock = Clock()
         self.partition = partition
         self.postgres = postgres
-        self.writes = LocalRuntime(registry, log)
+        self.writes = writes or LocalRuntime(registry, log)
         self.runner: ProcessRunner
 
     async def start(self) -> None:

@@ -192,7 +192,10 @@ async def test_a_command_counts_once_also_when_its_aggregate_has_forgotten_it(
 
 
 async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registry) -> None:
-    async with Stage(log, registry) as stage, Stage(log, registry) as other:
+    async with (
+        Stage(log, registry) as stage,
+        Stage(log, registry, writes=stage.writes) as other,
+    ):
         skus = [await stage.stock(100) for _ in range(3)]
         orders = [await stage.order(*skus) for _ in range(5)]
         for order in orders:
@@ -219,6 +222,42 @@ async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
         assert not first.runner.open & second.runner.open
         await until(lambda: is_so(first.reserved(sku), 8))
         assert {str(order) for order in orders} == first.runner.open | second.runner.open
+
+
+async def test_keys_change_hands_also_while_an_old_runner_goes_on(
+    log: Log, registry: Registry
+) -> None:
+    definition = named("handed")
+    async with Stage(log, registry, definition) as old:
+        sku = await old.stock(100)
+        orders = [await old.order(sku) for _ in range(4)]
+        async with (
+            Stage(log, registry, definition, partition=(0, 2), writes=old.writes) as first,
+            Stage(log, registry, definition, partition=(1, 2), writes=old.writes) as second,
+        ):
+            orders += [await first.order(sku) for _ in range(4)]
+            await until(lambda: is_so(old.reserved(sku), 8))
+            both = [first.runner, second.runner]
+            for order in orders[:6]:
+                await until(lambda order=order: is_so(amount(old, order, "ProcessSawEvent"), 2))
+                await old.send(PayOrder(order_id=order))
+            for order in orders[:6]:
+                await until(lambda order=order: is_so(old.status(order), "shipped"))
+            await until(lambda: sum(len(runner.open) for runner in both) == 2)
+        for order in orders[6:]:
+            await old.send(PayOrder(order_id=order))
+    # The one that took over before is no layout any more: the next goes on from the other two.
+    async with Stage(log, registry, definition, writes=old.writes) as last_one:
+        for order in orders:
+            await until(lambda order=order: is_so(last_one.status(order), "shipped"))
+        await until(lambda: not last_one.runner.open)
+        layouts = [raw async for raw in log.read_stream(f"rayfold-process-{definition.name}")]
+        assert layouts[-1].revision == 2
+    assert await last_one.reserved(sku) == 8
+    for order in orders:
+        types = await last_one.types(order)
+        assert types.count("ProcessSawEvent") == 4  # requested, reserved, paid, shipped
+        assert types.count("ProcessCommandAccepted") == 2
 
 
 async def test_it_goes_on_when_the_store_is_there_again(registry: Registry) -> None:
