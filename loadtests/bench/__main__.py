@@ -44,10 +44,10 @@ def main() -> None:
                         lag = lags(server, peak / 2, LAG_SECONDS)
     say(f"rebuild at {REBUILT:,} events")
     rebuild = rebuilding.measure(REBUILT if not options.quick else REBUILT // 10)
-    say("processes")
-    processes = sagas.measure(options.seconds)
-    copy = idle = None
+    copy = idle = processes = None
     if not options.quick:
+        say("processes")
+        processes = sagas.measure(options.seconds)
         say("a new replica at 1,000,000 events")
         copy = figure("loadtests.replica_copy", r"ratio +([\d.,]+)")
         say("idle aggregates")
@@ -63,10 +63,12 @@ def main() -> None:
             "lag": lag,
             "rebuild": rebuild,
             "started_seconds": started,
-            "processes": processes._asdict(),
+            "processes": processes and processes._asdict(),
         },
     )
-    sys.stdout.write(f"{path.read_text()}\n{processes.lines()}")
+    sys.stdout.write(path.read_text())
+    if processes:
+        sys.stdout.write(f"\n{processes.lines()}")
 
 
 def figure(module: str, pattern: str) -> float:
