@@ -68,8 +68,8 @@ class ProcessCommits:
         self._store = store
         self._clock = clock
         self._timers = timers
-        self._held: dict[str, int] = {}
-        """The first event that each left process was not told of."""
+        self._held: set[str] = set()
+        """Left processes that were not told of an event."""
         self._writer = f"process:{definition.name}:{uuid4().hex[:12]}"
         self._delivery = Delivery(registry, store, bus)
         self._processes: dict[str, ActiveProcess] = {}
@@ -89,12 +89,13 @@ class ProcessCommits:
             await asyncio.wait(self._tasks)
 
     @property
-    def held(self) -> int | None:
-        """Return the first position of an event that a process was not told of; None: of none.
+    def holds_any(self) -> bool:
+        """Return whether a process was not told of an event: no checkpoint may lie behind it."""
+        return bool(self._held)
 
-        No checkpoint may lie behind it.
-        """
-        return min(self._held.values(), default=None)
+    def holds(self, key: str) -> bool:
+        """Return whether this process was not told of an event."""
+        return key in self._held
 
     def tell(self, key: str, what: What) -> asyncio.Future[None]:
         """Put something into a process's mailbox.
@@ -121,12 +122,9 @@ class ProcessCommits:
         process.left = process.refused = ""
         await self.tell(key, Order.RETRY)
 
-    def read_again(self, key: str) -> bool:
-        """Return whether events that this process was not told of are to be read again.
-
-        From now on it takes them: the reader has stopped, and begins before `held`.
-        """
-        return self._held.pop(key, None) is not None
+    def read_again(self, key: str) -> None:
+        """Let a process take events again: its reader begins before those that it missed."""
+        self._held.discard(key)
 
     def resume(self, key: str) -> None:
         """Go on with what a process has not done yet."""
@@ -230,7 +228,7 @@ class ProcessCommits:
     def _pass_over(self, process: ActiveProcess, message: Message) -> None:
         what, key = message.what, process.key
         if isinstance(what, Told) and what.position is not None:
-            self._held[key] = min(what.position, self._held.get(key, what.position))
+            self._held.add(key)
         if isinstance(what, Order):
             message.settle(ProcessStuck(self._definition.name, key, process.left))
         else:

@@ -64,6 +64,8 @@ class ProcessRunner:
         self._read: RawRecord | None = None
         """The first event of the batch that is being told."""
         self._read_until = 0
+        self._resume: int | None = None
+        """Where the batch begins with the first event that a process could not be told of."""
         self._registry = registry
         self._store = store
         self._partition, self._partitions = partition, layout.partitions
@@ -148,12 +150,12 @@ class ProcessRunner:
         if key not in self._commits.parked:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is parked")
         await self._commits.retry(key)
-        if self._following is not None and (held := self._commits.held) is not None:
+        if self._following is not None and self._commits.holds(key):
             # What it was not told of is read again; the others know what they were told.
             self._following.cancel()
             await asyncio.wait([self._following])
-            if self._commits.read_again(key):
-                self.position = min(self.position, held - 1)
+            self.position = self._safe_position()
+            self._commits.read_again(key)
             self._following = self._begin(self._follow_always())
 
     async def abort(self, key: str, *, as_it_is: bool = False) -> None:
@@ -241,13 +243,16 @@ class ProcessRunner:
                     finally:
                         self._read = None
                 self.error = ""
+                if self._commits.holds_any and self._resume is None:
+                    self._resume = self.position
                 self.position = batch.position
                 interval = CHECKPOINT_INTERVAL if told else IDLE_CHECKPOINT_INTERVAL
                 await self._checkpoints.save_after(self._safe_position(), interval)
 
     def _safe_position(self) -> int:
-        held = self._commits.held
-        return self.position if held is None else min(self.position, held - 1)
+        if not self._commits.holds_any:
+            self._resume = None
+        return self.position if self._resume is None else min(self._resume, self.position)
 
     def _told(self, raw: RawRecord) -> list[tuple[str, Told]]:
         begins: dict[str, bool] = {}
