@@ -41,8 +41,12 @@ class OutboundSide:
         await asyncio.gather(self.publications.heal(), self.reactors.heal())
 
     async def stop(self) -> None:
-        """End the actors, close connections."""
+        """End the actors, unless they outlive whoever owns them; close connections."""
         await asyncio.gather(self.publications.stop(), self.reactors.stop())
+
+    async def end(self) -> None:
+        """End the actors for good."""
+        await asyncio.gather(self.publications.end(), self.reactors.end())
 
     def status(self) -> list[dict[str, Any]]:
         """Return every actor, as parts of the stack."""

@@ -13,7 +13,9 @@ from projections.postgres.projector_actor import NICENESS
 from projections.publications.publisher import Publisher
 from projections.publications.receiver import receiver_of
 from projections.publications.settings import Configured
+from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 
@@ -21,19 +23,23 @@ from rayfold.runtime.node_domain import load_domain
 class PublicationActor:
     """Runs as a Ray actor. A restarted one goes on from its last checkpoint."""
 
-    def __init__(self, domain: str, eventstore: str, name: str, configured: Configured) -> None:
+    def __init__(
+        self, domain: str, eventstore: str, identity: Identity, name: str, configured: Configured
+    ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         self._registry = load_domain(domain)
+        identity.check_domain(self._registry)
         self._definition = self._registry.publications[name]
-        self._eventstore = eventstore
+        self._store = EventLog(eventstore)
+        self._membership = Membership(identity, self._store, None)
         self._configured = configured
-        self._store: EventLog | None = None
         self._publisher: Publisher | None = None
         self._working: asyncio.Task[None] | None = None
 
     async def status(self, *_: Any) -> dict[str, Any]:
         """For operators."""
+        await self._membership.check()
         return {
             "pid": os.getpid(),
             "node": node_name(),
@@ -71,14 +77,12 @@ class PublicationActor:
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working], timeout=4)
-        if self._store is not None:
-            await self._store.close()
+        await self._store.close()
 
     def _running(self) -> Publisher:
         # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.
         if self._publisher is None or self._working is None:
             target = self._configured.target
-            self._store = EventLog(self._eventstore)
             self._publisher = Publisher(
                 self._registry,
                 self._definition,
@@ -88,5 +92,9 @@ class PublicationActor:
                 patience=self._configured.patience,
                 connections=target.connections,
             )
-            self._working = asyncio.create_task(self._publisher.run())
+            self._working = asyncio.create_task(self._run(self._publisher))
         return self._publisher
+
+    async def _run(self, publisher: Publisher) -> None:
+        await self._membership.confirmed()
+        await publisher.run()

@@ -59,7 +59,7 @@ class PublicationSide:
         self._settings = settings
         self._configured = configured
         self._store = EventLog(settings.eventstore)
-        self._actors = WatchedActors(self._store, registry.prefixes)
+        self._actors = WatchedActors("publication", settings, self._store, registry.prefixes)
 
     async def start(self) -> None:
         """Start the actors and wait until they answer.
@@ -79,6 +79,7 @@ class PublicationSide:
             settings,
             settings.domain,
             settings.eventstore,
+            settings.identity,
             name,
             configured,
         )
@@ -96,6 +97,10 @@ class PublicationSide:
         """See `WatchedActors.stop`."""
         await self._actors.stop()
         await self._store.close()
+
+    async def end(self) -> None:
+        """See `WatchedActors.end`."""
+        await self._actors.end()
 
     def status(self) -> list[dict[str, Any]]:
         """Return every publication that runs, as parts of the stack."""

@@ -12,7 +12,9 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.postgres.projector_actor import NICENESS
 from projections.reactors.reactor_runner import ReactorRunner
+from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 
@@ -21,13 +23,22 @@ class ReactorActor:
     """Runs as a Ray actor. A restarted one joins its group again."""
 
     def __init__(
-        self, domain: str, eventstore: str, dsn: str, name: str, group: str, began: int
+        self,
+        domain: str,
+        eventstore: str,
+        dsn: str,
+        identity: Identity,
+        name: str,
+        group: str,
+        began: int,
     ) -> None:
         os.nice(NICENESS)
         collect_rarely()
         registry = load_domain(domain)
+        identity.check_domain(registry)
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
+        self._membership = Membership(identity, self._store, dsn)
         self._runner = ReactorRunner(
             registry, registry.reactors[name], self._store, self._groups, group, began, dsn
         )
@@ -35,6 +46,7 @@ class ReactorActor:
 
     async def status(self, *_: Any) -> dict[str, Any]:
         """For operators."""
+        await self._membership.check()
         return {
             "pid": os.getpid(),
             "node": node_name(),
@@ -65,5 +77,9 @@ class ReactorActor:
     def _running(self) -> ReactorRunner:
         # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.
         if self._working is None:
-            self._working = asyncio.create_task(self._runner.run())
+            self._working = asyncio.create_task(self._run())
         return self._runner
+
+    async def _run(self) -> None:
+        await self._membership.confirmed()
+        await self._runner.run()

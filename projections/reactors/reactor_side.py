@@ -50,7 +50,7 @@ class ReactorSide:
         self._settings = settings
         self._store = EventLog(settings.eventstore)
         self._groups = PersistentSubscriptions(settings.eventstore)
-        self._actors = WatchedActors(self._store, registry.prefixes)
+        self._actors = WatchedActors("reactor", settings, self._store, registry.prefixes)
         self._group_of: dict[str, tuple[str, int]] = {}
         """By reactor: its group, and after which position that begins."""
         self._numbers = {name: count() for name in registry.reactors}
@@ -119,7 +119,7 @@ class ReactorSide:
     def _handle(self, name: str) -> ReactorHandle:
         settings = self._settings
         part = f"reactor:{name}#{next(self._numbers[name])}"
-        where = settings.domain, settings.eventstore, settings.postgres
+        where = settings.domain, settings.eventstore, settings.postgres, settings.identity
         spawn = Spawner(
             ReactorActor, "postgres", part, settings, *where, name, *self._group_of[name]
         )
@@ -154,6 +154,10 @@ class ReactorSide:
         await self._actors.stop()
         await self._groups.close()
         await self._store.close()
+
+    async def end(self) -> None:
+        """See `WatchedActors.end`."""
+        await self._actors.end()
 
     def status(self) -> list[dict[str, Any]]:
         """Return every consumer, as parts of the stack."""

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import ray
+from ray.exceptions import RayError
+
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from projections.operations.lag import Lag
 from projections.operations.monitor import LOOK
+from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
+from projections.supervision.spawning import leftovers
+
+log = logging.getLogger(__name__)
 
 
 class WatchedActors:
-    """What they do serves no request."""
+    """`kind` is what their names begin with. What they do serves no request."""
 
-    def __init__(self, store: Log, prefixes: Sequence[str]) -> None:
+    def __init__(
+        self, kind: str, settings: ReadSettings, store: Log, prefixes: Sequence[str]
+    ) -> None:
         """Their lag is behind the end of streams whose names begin with `prefixes`."""
         self.handles: list[ActorHandle] = []
+        self._kind = kind
+        self._settings = settings
         self._store = store
         self._prefixes = list(prefixes)
         self._lag = Lag()
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self, handles: Sequence[ActorHandle]) -> None:
-        """Wait until they answer, and watch them from then on.
+        """Wait until they answer, and watch them from then on; end those of owners before.
 
         Raises:
             ActorUnavailable: one does not come up.
         """
-        await answering(handles)
         self.handles = list(handles)
+        await answering(handles, adopted=self._settings.detached)
+        if self._settings.detached:
+            await self._end_leftovers()
         self._begin()
 
     async def add(self, handles: Sequence[ActorHandle]) -> None:
@@ -63,7 +77,13 @@ class WatchedActors:
         self._begin()
 
     async def stop(self) -> None:
-        """End them."""
+        """End them, unless they outlive whoever owns them."""
+        await self._end_watch()
+        detached = self._settings.detached
+        await asyncio.gather(*(each.leave() if detached else each.end() for each in self.handles))
+
+    async def end(self) -> None:
+        """End them for good."""
         await self._end_watch()
         await asyncio.gather(*(handle.end() for handle in self.handles))
 
@@ -79,7 +99,7 @@ class WatchedActors:
         ]
 
     def _begin(self) -> None:
-        if self.handles or self._watching is None:
+        if self.handles:
             self._watching = asyncio.create_task(self._watch())
 
     async def _end_watch(self) -> None:
@@ -95,3 +115,14 @@ class WatchedActors:
                     end = await self._store.end_position(self._prefixes)
                     self._lag.saw(time.monotonic(), end)
             await asyncio.sleep(LOOK)
+
+    async def _end_leftovers(self) -> None:
+        """End those of the stack that nobody wants: of another target, or another release."""
+        wanted = [each.ray_name for each in self.handles]
+        for name in await asyncio.to_thread(leftovers, self._settings, wanted, [self._kind]):
+            log.warning("an actor that nobody wants is ended", extra={"actor": name})
+            with suppress(RayError, ValueError):  # it is gone
+                await asyncio.to_thread(self._kill, name)
+
+    def _kill(self, name: str) -> None:
+        ray.kill(ray.get_actor(name, self._settings.namespace))
