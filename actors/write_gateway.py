@@ -12,7 +12,7 @@ import ray
 
 from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
-from actors.envelope import Envelope, Outcome
+from actors.envelope import Done, Envelope, Outcome
 from actors.errors import EventStoreUnavailable, StaleTable
 from actors.host.assignment import Term
 from actors.host.shard import shard_of
@@ -48,6 +48,7 @@ class WriteGateway:
         followed.
         """
         self.settings = settings
+        self._aggregates = registry.aggregates
         self._make_dedicated = make_dedicated
         self._ask_outcome = ask_outcome
         self._look = look
@@ -169,7 +170,19 @@ class WriteGateway:
                 break
         if isinstance(outcome, EventStoreUnavailable):
             self._appends.failed(outcome.detail)
+        elif isinstance(outcome, Done) and outcome.revisions is not None:
+            self._tell(client, outcome.revisions)
         return outcome
+
+    def _tell(self, decided: HostClient, revisions: dict[str, int]) -> None:
+        """Let the writers of a decision's other streams know of it, with what they get next."""
+        for stream, revision in revisions.items():
+            if self._aggregates[stream.partition("-")[0]].placement is Placement.DEDICATED:
+                client = self._dedicated.known(stream)
+            else:
+                client = self._hosts[self._names[self._shards[shard_of(stream)]]]
+            if client is not None and client is not decided:
+                client.note(stream, revision)
 
     async def _host_of(self, stream: str) -> HostClient:
         while not self._shards:

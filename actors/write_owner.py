@@ -16,6 +16,7 @@ from actors.deletion_watch import DeletionWatch
 from actors.envelope import Outcome
 from actors.errors import BadScale, InvalidCommand, WriteSideError
 from actors.host.host_actor import HostActor
+from actors.joint_appends import check_joint_appends
 from actors.placement.dedicated_actors import DedicatedActors
 from actors.placement.host_client import HostClient, outcome_of
 from actors.placement.host_watch import HostWatch
@@ -64,7 +65,9 @@ class WriteOwner:
         are others.
         """
         self.settings = settings
+        self._registry = registry
         self._aggregates = registry.aggregates
+        self._decided_together = registry.decided_together
         self._changed = changed
         self.published: Callable[[], Awaitable[None]] | None = None
         """Waits until those who follow the routes elsewhere can have seen a change."""
@@ -93,6 +96,7 @@ class WriteOwner:
         Raises:
             WriteSideError: one of them does not.
         """
+        await self._check_log()
         hosts = self.settings.hosts
         self._table.spread(hosts)
         named = await asyncio.to_thread(self._named)
@@ -103,6 +107,13 @@ class WriteOwner:
         self._sweeper = asyncio.create_task(self._sweep())
         self._watch.start()
         self._deletions.start()
+
+    async def _check_log(self) -> None:
+        store = EventLog(self.settings.eventstore)
+        try:
+            await check_joint_appends(self._registry, store)
+        finally:
+            await store.close()
 
     def routes(self) -> dict[str, Any]:
         """Return which host has which shards, as plain JSON."""
@@ -159,6 +170,8 @@ class WriteOwner:
         else:
             client = self._hosts[self._table.host_of(stream)]
         await client.delete_stream(stream, tombstone=tombstone)
+        if self._aggregate_of(stream) in self._decided_together:
+            await self._forget(stream)  # by those who are not its writer, before anybody relies on it
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""
@@ -232,7 +245,11 @@ class WriteOwner:
 
     async def _forget(self, stream: str) -> None:
         owner = self._aggregates[stream.partition("-")[0]]
-        if owner.placement is Placement.DEDICATED:
+        if owner in self._decided_together:
+            # Whoever decides over it has a copy: an append to a deleted stream would not fail.
+            clients = [*self._hosts, *self._dedicated.clients]
+            await asyncio.gather(*(client.forget(stream) for client in clients))
+        elif owner.placement is Placement.DEDICATED:
             await self._dedicated.forget(stream)
         elif self._hosts:
             await self._hosts[self._table.host_of(stream)].forget(stream)

@@ -73,10 +73,10 @@ class HostActor:
         return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _commands(
-        self, request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]]]
+        self, request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]], dict[str, int]]
     ) -> list[Any] | None:
         """Return an outcome for each; None where the caller must show its table first."""
-        term, shards, wired = request
+        term, shards, wired, written = request
         host, now = self._running(), time.monotonic()
         assignment = self._assignment
         if term != assignment.term:
@@ -85,6 +85,8 @@ class HostActor:
                     host.forget_streams(lambda stream: shard_of(stream) in gained)
             elif assignment.unknown(term):
                 return None
+        for stream, revision in written.items():
+            host.catch_up(stream, revision)
         envelopes = [Envelope.from_wire(each, now) for each in wired]
         if not envelopes:
             return []

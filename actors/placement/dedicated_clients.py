@@ -37,6 +37,10 @@ class DedicatedClients:
             client = self._clients[stream] = self._client(stream)
         return client
 
+    def known(self, stream: str) -> HostClient | None:
+        """Return the client of the stream's own actor if there is one; None is made."""
+        return self._clients.get(stream)
+
     def lose(self) -> None:
         """Call no actor any more, as Ray is gone; forget those for which no command waits."""
         for stream, client in list(self._clients.items()):
