@@ -171,7 +171,7 @@ class WriteOwner:
             client = self._hosts[self._table.host_of(stream)]
         await client.delete_stream(stream, tombstone=tombstone)
         if self._aggregate_of(stream) in self._decided_together:
-            await self._forget(stream)  # by those who are not its writer, before anybody relies on it
+            await self._forget(stream)  # by those who are not its writer as well
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""
