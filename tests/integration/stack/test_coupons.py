@@ -162,6 +162,19 @@ def test_a_customer_that_is_deleted_begins_again_wherever_it_was_known(
     assert answer.json()["revisions"][f"customer-{customer}"] == 1
 
 
+def test_nobody_decides_on_a_copy_of_what_was_deleted(stack: Stack, http: httpx.Client) -> None:
+    coupon = issue(http, each=3)
+    customer = customer_elsewhere(coupon)
+    for _ in range(2):
+        assert redeem(http, coupon, customer).status_code == 202
+    run_rayfold(stack, "delete", f"customer-{customer}", "--yes")
+    # The coupon's host knew the customer, and its append would not have failed.
+    token = redeem(http, coupon, customer).headers["consistency-token"]
+    headers = {"consistency-token": token, "prefer": "wait=30"}
+    row = http.get(f"/customers/{customer}", headers=headers).json()
+    assert row["redeemed"] == {coupon: 1}
+
+
 def test_neither_limit_is_broken_while_hosts_are_killed(stack: Stack) -> None:
     load = coupons.Load(clients=32, customers=240, times=300, kills=2, interval=0.5)
     outcome = asyncio.run(coupons.run(stack.url, load))
