@@ -207,6 +207,9 @@ async def test_two_runners_of_one_manager_do_no_harm(log: Log, registry: Registr
         assert other.runner.error == ""
 
 
+KEYS = 32
+
+
 async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
     definition = named("shared")
     async with (
@@ -214,13 +217,14 @@ async def test_partitions_share_the_keys(log: Log, registry: Registry) -> None:
         Stage(log, registry, definition, partition=(1, 2)) as second,
     ):
         sku = await first.stock(100)
-        orders = [await first.order(sku) for _ in range(8)]
+        # Keys are random: of 8, all were one partition's in one run of 128.
+        orders = [await first.order(sku) for _ in range(KEYS)]
         both = [first.runner, second.runner]
-        await until(lambda: sum(len(runner.open) for runner in both) == 8)
+        await until(lambda: sum(len(runner.open) for runner in both) == KEYS)
         assert first.runner.open
         assert second.runner.open
         assert not first.runner.open & second.runner.open
-        await until(lambda: is_so(first.reserved(sku), 8))
+        await until(lambda: is_so(first.reserved(sku), KEYS))
         assert {str(order) for order in orders} == first.runner.open | second.runner.open
 
 
