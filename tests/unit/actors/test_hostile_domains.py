@@ -80,7 +80,7 @@ class CupAggregate(
         return state.replace(poured=state.poured + 1)
 
 
-OTHER = uuid4()
+OTHER = UUID("e618bc63-5c9d-476d-bf15-e331099a79d8")
 
 
 @pytest.fixture(scope="module")
