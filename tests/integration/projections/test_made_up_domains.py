@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from actors.errors import DecisionFailed, StreamUnreadable
+from actors.errors import DecisionFailed, InvalidCommand, StreamUnreadable
 from actors.local import LocalRuntime
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
@@ -195,7 +195,7 @@ async def traffic(made: MadeUp, log: MemoryLog, commands: Sequence[Any]) -> None
             await runtime.send(command)
         except (Rejected, DecisionFailed):
             assert command.how_ in ("no", "break")
-        except StreamUnreadable:
+        except (StreamUnreadable, InvalidCommand):
             assert made.poisonous
         else:
             assert command.how_ not in ("no", "break")
