@@ -20,6 +20,9 @@ from uuid import UUID, uuid4
 
 import uvloop
 
+SHELF = 8
+"""Items of stock of which orders are fulfilled: few, as each is an actor of its own."""
+
 LATE = 10.0
 """Seconds that a request may take beyond the end of the measurement."""
 
@@ -143,21 +146,30 @@ async def closed(port: int, clients: int, seconds: float, make: Callable[[], byt
     return summary(latencies, statuses) | {"per_second": len(latencies) / took}
 
 
+async def stock_up(port: int) -> None:
+    """Have enough of all that `fulfil` orders."""
+    connection = await connect(port)
+    for number in range(SHELF):
+        text = request("POST", f"/stock/shelf-{number}/receive", b'{"quantity":1000000}')
+        status, response = await connection.ask(text)
+        assert status == 202, response
+    connection.close()
+
+
 async def fulfil(port: int, clients: int, seconds: float) -> Any:
-    """See orders through that a process fulfils: each client one at a time, from stock for all."""
+    """See orders through that a process fulfils: each client one at a time. See `stock_up`."""
     latencies: list[float] = []
     statuses: Counter[str] = Counter()
     until = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
         connection = await connect(port)
-        sku = f"shelf-{number % 8}"  # few: an item of stock is an actor of its own
+        sku = f"shelf-{number % SHELF}"
 
         async def send(path: str, **fields: Any) -> None:
             status, _ = await connection.ask(request("POST", path, json.dumps(fields).encode()))
             statuses[str(status)] += 1
 
-        await send(f"/stock/{sku}/receive", quantity=1_000_000)
         while (now := time.perf_counter()) < until:
             order = str(uuid4())
             await send("/orders", order_id=order, customer_id="somebody")
@@ -239,11 +251,13 @@ async def run(task: dict[str, Any]) -> Any:
     port, work = task["port"], task["work"]
     if work == "seed":
         return await seed(port, task["orders"], task["lines"])
+    if work == "stock":
+        return await stock_up(port)
+    if work == "fulfil":
+        return await fulfil(port, task["clients"], task["seconds"])
     orders = [str(UUID(order)) for order in task["orders"]]
     if work == "lag":
         return await lag(port, orders, task["rate"], task["seconds"], task["store"])
-    if work == "fulfil":
-        return await fulfil(port, task["clients"], task["seconds"])
     turn = iter(range(sys.maxsize))
     reads = [request("GET", f"/orders/{order}") for order in orders]
 

@@ -72,9 +72,10 @@ def measure(seconds: float) -> Sagas:
 
 
 def _fulfil(server: Server, seconds: float) -> tuple[float, float, float, int]:
+    ask_client(port=server.port, work="stock")
     of, actor = processes(server.pid, server.folder), _actors(server)
     before, actor_before, began = cpu_seconds(of), cpu_seconds(actor), time.perf_counter()
-    done = ask_client(port=server.port, work="fulfil", orders=[], clients=CLIENTS, seconds=seconds)
+    done = ask_client(port=server.port, work="fulfil", clients=CLIENTS, seconds=seconds)
     steps = _drained(server)
     took = time.perf_counter() - began
     used, of_actor = cpu_seconds(of) - before, cpu_seconds(actor) - actor_before
