@@ -13,17 +13,18 @@ import ray
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
-from actors.command_bus import CommandBus
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout, lay_out
 from actors.processes.partition_handle import PartitionHandle
 from actors.processes.process_actor import ProcessActor
-from actors.processes.reaching import Relay
+from actors.processes.reaching import Switchboard
 from actors.processes.runner import partition_of
 from actors.processes.settings import KIND, ProcessSettings, manager_of
 from actors.processes.showing import show
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
+from actors.write_settings import WriteSettings
+from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
@@ -48,14 +49,16 @@ class ProcessSide:
     has the same command id.
     """
 
-    def __init__(self, registry: Registry, settings: ProcessSettings, bus: CommandBus) -> None:
+    def __init__(self, registry: Registry, settings: ProcessSettings, writes: WriteSide) -> None:
         self._registry = registry
         self._settings = settings
         self._store = EventLog(settings.eventstore)
-        self._relay = Relay(bus)
+        self._switchboard = Switchboard(
+            lambda: (writes.settings.epoch, writes.routes()), writes.owner.make_dedicated
+        )
         self.schedules_of_gateway = Schedules(self._store)
         """What a gateway in this process does with commands that are sent later."""
-        self._commands = ScheduleRunner(registry, self._store, bus, settings.postgres)
+        self._commands = ScheduleRunner(registry, self._store, writes.bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -100,7 +103,7 @@ class ProcessSide:
         await self._commands.stop()
         if not self._settings.detached:
             await self.end()
-        await self._relay.close()
+        await self._switchboard.close()
         await self._store.close()
 
     async def end(self) -> None:
@@ -272,7 +275,7 @@ class ProcessSide:
         await asyncio.to_thread(end)
 
     def _actor_name(self, name: str, which: str) -> str:
-        return f"rayfold:{self._settings.stack_id}:{KIND}:{name}#{which}"
+        return f"rayfold:{self._settings.identity.stack}:{KIND}:{name}#{which}"
 
     def _handle(self, name: str, layout: Layout, partition: int) -> PartitionHandle:
         part = f"{KIND}:{name}#{partition}"
@@ -297,14 +300,18 @@ class ProcessSide:
                 name,
                 partition,
                 tuple(layout),
-                settings.domain,
-                settings.eventstore,
+                WriteSettings(
+                    settings.domain,
+                    settings.eventstore,
+                    namespace=settings.namespace,
+                    identity=settings.identity,
+                ),
                 settings.postgres,
             )
         )
 
     async def _address(self) -> Any:
-        return await self._relay.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return await self._switchboard.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _look_always(self) -> None:
         while True:

@@ -56,14 +56,14 @@ class PartitionHandle:
         self._became(await asyncio.to_thread(self._spawn))
 
     async def look(self, address: Address) -> None:
-        """Ask for its status, and tell it where commands go."""
+        """Ask for its status, and tell it where it asks the way of commands."""
         try:
             async with asyncio.timeout(SILENCE):
                 self.seen = await self._call("status")
                 self._heard = time.monotonic()
                 self._note_process(self.seen["pid"])
                 if self._told != (self._pid, address):
-                    await self._call("follow", tuple(address))
+                    await self._call("ask_at", tuple(address))
                     self._told = (self._pid, address)
         except (TimeoutError, Unavailable) as error:
             self.ready = False

@@ -12,9 +12,11 @@ import psutil
 
 from actors.errors import NoSuchProcess
 from actors.processes.checkpoints import Layout
-from actors.processes.reaching import RelayedBus
+from actors.processes.reaching import Reach
 from actors.processes.runner import ProcessRunner
+from actors.write_settings import WriteSettings
 from eventstore.errors import StoreUnavailable
+from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.log_format import log_to_stderr
@@ -36,38 +38,40 @@ class ProcessActor:
         name: str,
         partition: int,
         layout: tuple[int, int, int],
-        domain: str,
-        eventstore: str,
+        reached: WriteSettings,
         postgres: str,
     ) -> None:
+        """`reached` says which domain and store, and where the writers of aggregates are."""
         collect_rarely()
         log_to_stderr()
         self._name = name
         self._partition = partition
         self._layout = Layout(*layout)
-        self._registry = load_domain(domain)
-        self._store = EventLog(eventstore)
+        self._registry = load_domain(reached.domain)
+        reached.identity.check_domain(self._registry)
+        self._reached = reached
+        self._store = EventLog(reached.eventstore)
         self._postgres = postgres
-        self._bus: RelayedBus | None = None
+        self._reach: Reach | None = None
         self._runner: ProcessRunner | None = None
         self._starting: asyncio.Task[None] | None = None
         self._error = ""
 
-    async def follow(self, address: tuple[str, int, bytes]) -> None:
-        """Send commands this way from now on."""
+    async def ask_at(self, address: tuple[str, int, bytes]) -> None:
+        """Ask the owner of the stack there from now on: where commands go."""
         self._running()
-        assert self._bus is not None
-        self._bus.follow(Address(*address))
+        assert self._reach is not None
+        self._reach.ask_at(Address(*address))
 
     async def status(self) -> dict[str, Any]:
         """Return counts and the process, for operators."""
-        runner = self._running()
-        error = self._error or runner.error
+        status = self._running().status()
+        error = self._error or status["error"]
         return {
             "pid": os.getpid(),
             "node": node_name(),
             "memory_bytes": psutil.Process().memory_info().rss,
-            **runner.status(),
+            **status,
             "error": error,
             "ready": self._has_begun and not error,
         }
@@ -102,8 +106,8 @@ class ProcessActor:
             self._starting.cancel()
         if self._has_begun:
             await runner.stop()
-        if self._bus is not None:
-            self._bus.close()
+        if self._reach is not None:
+            await self._reach.stop()
         await self._store.close()
 
     @property
@@ -113,12 +117,13 @@ class ProcessActor:
     def _running(self) -> ProcessRunner:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._runner is None:
-            self._bus = RelayedBus()
+            self._reach = Reach(self._registry, self._reached)
+            self._reach.start()
             self._runner = ProcessRunner(
                 self._registry,
                 self._registry.processes[self._name],
                 self._store,
-                self._bus,
+                self._reach.bus,
                 partition=self._partition,
                 layout=self._layout,
                 postgres=self._postgres,
@@ -129,6 +134,7 @@ class ProcessActor:
     async def _start(self, runner: ProcessRunner) -> None:
         while True:
             try:
+                self._reached.identity.check_store(await store_id(self._store))
                 await runner.start()
             except StoreUnavailable as error:
                 self._error = str(error)

@@ -1,78 +1,112 @@
-"""How a process actor reaches the writers of aggregates: by the process that owns the stack."""
+"""How a process actor reaches the writers of aggregates: as gateways do, by the owner's table."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
-from actors.command_bus import CommandBus
-from actors.envelope import Envelope
-from actors.errors import Unavailable
-from actors.host.host_actor import portable
-from rayfold import Receipt
+from actors.write_gateway import WriteGateway
+from actors.write_settings import WriteSettings
+from rayfold import Registry
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
 
+POLL = 5.0
+"""Seconds that a question for a newer table stays with the owner, if there is none."""
 
-class Relay:
-    """Sends on what process actors send."""
+LOOK = 0.05
+RETRY = 0.2
 
-    def __init__(self, bus: CommandBus) -> None:
-        self._bus = bus
-        self._rpc = RpcServer(self._send)
+Routes = dict[str, Any]
+
+
+class Switchboard:
+    """What the owner tells process actors: who has which shards; and makes what they ask for."""
+
+    def __init__(
+        self,
+        routes: Callable[[], tuple[int, Routes]],
+        make_dedicated: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`routes` gives the owner's epoch, and its table as it is now."""
+        self._routes = routes
+        self._make_dedicated = make_dedicated
+        self._rpc = RpcServer(self._answer)
 
     async def address(self, host: str) -> Address:
-        """Return where commands are taken."""
+        """Return where it is asked."""
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Take no more."""
+        """Answer no more."""
         self._rpc.cut()
         await self._rpc.close()
 
-    async def _send(self, wire: tuple[Any, ...]) -> Any:
-        try:
-            receipt = await self._bus.send(Envelope.from_wire(wire, time.monotonic()))
-        except Exception as error:
-            return portable(error)
-        return str(receipt.command_id), receipt.stream, receipt.revision, receipt.position
+    async def _answer(self, request: tuple[str, Any]) -> Any:
+        what, argument = request
+        if what == "dedicated":
+            await self._make_dedicated(argument)
+            return None
+        until = time.monotonic() + POLL
+        while True:
+            epoch, routes = self._routes()
+            if _mark(epoch, routes) != argument or time.monotonic() > until:
+                return epoch, routes
+            await asyncio.sleep(LOOK)
 
 
-class RelayedBus:
-    """Commands by way of whoever owns the stack; see `CommandBus.send`."""
+class Reach:
+    """The ways of one process actor to all writers."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry, settings: WriteSettings) -> None:
         self._at: Address | None = None
         self._known = asyncio.Event()
         self._rpc = RpcClient(self._find)
+        self._gateway = WriteGateway(registry, settings, make_dedicated=self._make_dedicated)
+        self._following: asyncio.Task[None] | None = None
+        self.bus = self._gateway.bus
 
-    def follow(self, address: Address) -> None:
-        """Send there from now on."""
+    def start(self) -> None:
+        """Begin; commands wait until it is known where they go."""
+        self._gateway.start()
+        self._following = asyncio.create_task(self._follow_always())
+
+    def ask_at(self, address: Address) -> None:
+        """Ask the owner there from now on."""
         if address != self._at:
             self._at = address
             self._rpc.close()
             self._known.set()
 
-    async def send(self, envelope: Envelope) -> Receipt:
-        """See `CommandBus.send`."""
-        try:
-            async with asyncio.timeout(envelope.deadline - time.monotonic()):
-                outcome = await self._rpc.call(envelope.to_wire(time.monotonic()))
-        except (RpcDisconnected, RpcServerFailed, TimeoutError) as error:
-            raise Unavailable(f"the owner of the stack does not answer: {error}") from error
-        if isinstance(outcome, tuple):
-            command_id, stream, revision, position = outcome
-            return Receipt(
-                command_id=UUID(command_id), stream=stream, revision=revision, position=position
-            )
-        raise outcome
-
-    def close(self) -> None:
-        """Disconnect."""
+    async def stop(self) -> None:
+        """Close the ways."""
+        if self._following is not None:
+            self._following.cancel()
         self._rpc.close()
+        await self._gateway.stop()
+
+    async def _follow_always(self) -> None:
+        mark: Any = None
+        while True:
+            try:
+                epoch, routes = await self._rpc.call(("routes", mark))
+            except (RpcDisconnected, RpcServerFailed):
+                # The table that is followed is good as long as its hosts are.
+                await asyncio.sleep(RETRY)
+                continue
+            mark = _mark(epoch, routes)
+            self._gateway.follow(epoch, routes)
+
+    async def _make_dedicated(self, stream: str) -> None:
+        await self._rpc.call(("dedicated", stream))
 
     async def _find(self) -> Address:
         await self._known.wait()
         assert self._at is not None
         return self._at
+
+
+def _mark(epoch: int, routes: Routes) -> tuple[Any, ...]:
+    """Return what is another when the table is."""
+    return epoch, routes["version"], tuple(each["actor"] for each in routes["hosts"])

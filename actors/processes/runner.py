@@ -128,6 +128,7 @@ class ProcessRunner:
             "parked": len(self._commits.parked),
             "steps": self._commits.steps,
             "error": self.error or self._commits.error,
+            **({"index": self._index.error} if self._index.error else {}),
         }
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from actors.errors import BadScale
 from rayfold import Registry
+from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
 MOST = 64
@@ -27,7 +28,7 @@ class ProcessSettings:
     eventstore: str
     postgres: str = ""
     namespace: str = "rayfold"
-    stack_id: str = ""
+    identity: Identity = field(default_factory=Identity)
     wanted: Mapping[str, int] = field(default_factory=dict)
     detached: bool = False
     placing: Placing = field(default_factory=Anywhere)

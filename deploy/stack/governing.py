@@ -29,9 +29,7 @@ from rayfold.runtime.placing import Placing
 from rayfold.runtime.postgres import FAILURES, connect
 
 if TYPE_CHECKING:
-    from actors.command_bus import CommandBus
     from actors.process_side import ProcessSide
-    from actors.processes.settings import ProcessSettings
     from actors.write_side import WriteSide
     from projections.outbound_side import OutboundSide
     from projections.read_side import ReadSide
@@ -92,23 +90,8 @@ class Government:
         if self._settings.ray_address is not None:
             await self._listen(parts)
         parts.push_async_callback(self._ended)
-        self.writes, self.reads = await together(
-            self._start_writes(parts, display), self._start_reads(parts, display)
-        )
-        parts.push_async_callback(self._end_processes)  # before the write side
-        self.processes = await start_processes(
-            self._registry,
-            process_settings(
-                self._settings,
-                self._owned.identity,
-                self._eventstore,
-                self._postgres,
-                wanted=self._owned.wanted,
-                detached=self._detached,
-                placing=self._placing,
-            ),
-            self.writes.bus,
-            parts,
+        (self.writes, self.processes), self.reads = await together(
+            self._start_writes_and_processes(parts, display), self._start_reads(parts, display)
         )
         self.outbound = await self._start_outbound(parts)
         self.operations = StackOperations(
@@ -177,6 +160,30 @@ class Government:
         parts.push_async_callback(self._end, side)
         return side
 
+    async def _start_writes_and_processes(
+        self, parts: AsyncExitStack, display: Display
+    ) -> tuple[WriteSide, ProcessSide]:
+        from actors.process_side import ProcessSide
+
+        writes = await self._start_writes(parts, display)
+        side = ProcessSide(
+            self._registry,
+            process_settings(
+                self._settings,
+                self._owned.identity,
+                self._eventstore,
+                self._postgres,
+                wanted=self._owned.wanted,
+                detached=self._detached,
+                placing=self._placing,
+            ),
+            writes,
+        )
+        parts.push_async_callback(side.stop)  # before the write side; after a failed start too
+        parts.push_async_callback(self._end_processes, side)
+        await side.start()
+        return writes, side
+
     async def _start_reads(self, parts: AsyncExitStack, display: Display) -> ReadSide:
         from projections.read_side import ReadSide
 
@@ -211,9 +218,9 @@ class Government:
         """Return what has actors."""
         return [self.writes, self.reads, self.processes, self.outbound]
 
-    async def _end_processes(self) -> None:
+    async def _end_processes(self, side: ProcessSide) -> None:
         if self._going_down:
-            await self.processes.end()
+            await side.end()
 
     async def _end(self, side: WriteSide | ReadSide) -> None:
         await (side.end() if self._going_down else side.stop())
@@ -227,18 +234,6 @@ class Government:
         with suppress(*FAILURES):
             await note_down(self._postgres, self._owned.epoch, self._owned.identity._asdict())
         self._down.set_result(self._parts)
-
-
-async def start_processes(
-    registry: Registry, settings: ProcessSettings, bus: CommandBus, parts: AsyncExitStack
-) -> ProcessSide:
-    """Start the actors of process managers; their commands go by this process."""
-    from actors.process_side import ProcessSide
-
-    side = ProcessSide(registry, settings, bus)
-    parts.push_async_callback(side.stop)  # after a failed start too
-    await side.start()
-    return side
 
 
 async def note_down(postgres: str, epoch: int, identity: dict[str, str]) -> None:

@@ -89,7 +89,7 @@ def process_settings(
         eventstore,
         postgres,
         namespace=settings.stack,
-        stack_id=identity.stack,
+        identity=identity,
         wanted=wanted,
         detached=detached,
         placing=placing,
