@@ -1,0 +1,77 @@
+"""What process actors ask the owner of a stack: where commands go, and for actors that are not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from actors.processes import reaching
+from actors.processes.reaching import Switchboard
+from rayfold.runtime.rpc import RpcClient, RpcServerFailed
+
+
+class Owner:
+    """A table that a test changes, and the streams that an actor was wanted for."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self.actors = ["a"]
+        self.made: list[str] = []
+
+    def routes(self) -> tuple[int, dict[str, Any]]:
+        return 7, {"version": self.version, "hosts": [{"actor": each} for each in self.actors]}
+
+    async def make(self, stream: str) -> None:
+        if stream == "full":
+            raise RuntimeError("no room")
+        self.made.append(stream)
+
+
+async def asking(owner: Owner) -> tuple[Switchboard, RpcClient]:
+    board = Switchboard(owner.routes, owner.make)
+    return board, RpcClient(lambda: board.address("127.0.0.1"))
+
+
+async def test_a_table_is_told_at_once_and_then_when_it_is_another() -> None:
+    owner = Owner()
+    board, client = await asking(owner)
+    first = await client.call(("routes", None))
+    assert first == owner.routes()
+    for change in ("version", "actors"):
+        waiting = asyncio.create_task(client.call(("routes", reaching._mark(*first))))
+        await asyncio.sleep(2 * reaching.LOOK)
+        assert not waiting.done()
+        if change == "version":
+            owner.version += 1
+        else:
+            owner.actors = ["b"]  # the same shards, at another actor
+        async with asyncio.timeout(60):
+            first = await waiting
+        assert first == owner.routes()
+    client.close()
+    await board.close()
+
+
+async def test_who_waits_for_long_is_answered_and_asks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reaching, "POLL", 0.0)
+    owner = Owner()
+    board, client = await asking(owner)
+    mark = reaching._mark(*owner.routes())
+    assert await client.call(("routes", mark)) == owner.routes()
+    client.close()
+    await board.close()
+
+
+async def test_an_actor_that_is_not_there_is_asked_for() -> None:
+    owner = Owner()
+    board, client = await asking(owner)
+    await client.call(("dedicated", "stock-tea"))
+    assert owner.made == ["stock-tea"]
+    with pytest.raises(RpcServerFailed, match="no room"):
+        await client.call(("dedicated", "full"))
+    client.close()
+    await board.close()
