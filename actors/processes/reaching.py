@@ -99,7 +99,10 @@ class Reach:
             self._gateway.follow(epoch, routes)
 
     async def _make_dedicated(self, stream: str) -> None:
-        await self._rpc.call(("dedicated", stream))
+        try:
+            await self._rpc.call(("dedicated", stream))
+        except RpcServerFailed as error:  # too many are busy: the command waits
+            raise RpcDisconnected(str(error)) from error
 
     async def _find(self) -> Address:
         await self._known.wait()
