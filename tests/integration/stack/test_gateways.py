@@ -107,6 +107,11 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
                 answer = http.post("/stock/tea/receive", json={"quantity": 2})
                 assert answer.status_code == 202, answer.text
             assert answer.json()["revision"] == 1
+            fulfilled = create(here)
+            line = {"sku": "tea", "quantity": 1, "unit_price_cents": 450}
+            for path, body in (("lines", line), ("place", {"fulfil": True})):
+                here.post(f"/orders/{fulfilled}/{path}", json=body).raise_for_status()
+            eventually(there, f"/fulfilments/{fulfilled}", stage="awaiting-payment")
             parts = ours()
             two.kill()
             add(here, order).raise_for_status()
@@ -114,20 +119,28 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
 
             second.says("standing by")
             first.kill()
+            here.post(f"/orders/{fulfilled}/pay").raise_for_status()
             for _ in range(20):
                 add(here, order).raise_for_status()
+            # Nobody owns the stack yet, perhaps; process actors reach the hosts all the same.
+            eventually(here, f"/fulfilments/{fulfilled}", stage="shipped")
             second.ready()
             assert ours() == parts
             add(here, order).raise_for_status()
-            scaled = run("scale", "write", "2", "--url", one.url, cwd=Path.cwd())
-            assert scaled.returncode == 0, scaled.stderr
+            for target in ("write", "process:fulfilment"):
+                scaled = run("scale", target, "2", "--url", one.url, cwd=Path.cwd())
+                assert scaled.returncode == 0, scaled.stderr
+            later = {"Rayfold-Not-Before": "2000-01-01T00:00:00Z", "Idempotency-Key": "later"}
+            here.post("/stock/tea/receive", json={"quantity": 1}, headers=later).raise_for_status()
+            eventually(here, "/commands/later", status="projected")
+            eventually(here, f"/processes/fulfilment/{fulfilled}", status="ended")
             for _ in range(8):
                 add(here, create(here)).raise_for_status()
 
         refused("runs another domain", "gateway", *where, "--domain", "examples.shop")
         refused("belongs to the stack 'rayfold'", "gateway", *where, "--stack", "other")
         assert one.stop() == 0
-        assert len(ours()) == len(parts) + 1
+        assert len(ours()) == len(parts) + 2
         ended = run("down", "--postgres", databases[0], cwd=Path.cwd(), **RAY)
         assert ended.returncode == 0, ended.stderr
         assert "write#0" in ended.stdout
