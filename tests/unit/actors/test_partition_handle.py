@@ -1,0 +1,140 @@
+"""A process actor as its owner sees it: told where to ask, replaced when it hangs or dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+
+from actors.errors import Unavailable
+from actors.processes import partition_handle
+from actors.processes.partition_handle import PartitionHandle
+from rayfold.runtime.placing import Anywhere, Placed
+from rayfold.runtime.rpc import Address
+
+HERE, THERE = Address("127.0.0.1", 1, b"k"), Address("127.0.0.1", 2, b"k")
+
+
+class Method:
+    """Stands for `actor.method`."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self.answer = answer
+
+    async def _awaited(self, *arguments: Any) -> Any:
+        found = self.answer(*arguments)
+        if isinstance(found, Exception):
+            raise found
+        if found is ...:
+            await asyncio.Event().wait()
+        return found
+
+    def remote(self, *arguments: Any) -> Any:
+        return self._awaited(*arguments)
+
+
+class Actor:
+    """Answers as a test says: a value, an error, or never (`...`)."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.says: Any = None
+        self.asks_at: list[Any] = []
+        self.status = Method(lambda: self.says or {"pid": self.pid, "ready": True})
+        self.ask_at = Method(self.asks_at.append)
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[Actor]:
+    monkeypatch.setattr(partition_handle, "SILENCE", 0.01)
+    monkeypatch.setattr(partition_handle, "PATIENCE", 0.0)
+    monkeypatch.setattr(partition_handle, "NODE_LOSS", 0.0)
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    return []
+
+
+@pytest.fixture
+async def handle(spawned: list[Actor]) -> PartitionHandle:
+    def spawn() -> Actor:
+        spawned.append(Actor(len(spawned) + 1))
+        return spawned[-1]
+
+    name = "process:fulfilment#0"
+    made = PartitionHandle(name, spawn, Placed(Anywhere(), name, "process", "process"))
+    await made.start()
+    return made
+
+
+async def test_it_is_told_once_where_to_ask_and_again_when_either_is_another(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    for address in (HERE, HERE, THERE, THERE):
+        await handle.look(address)
+    spawned[0].pid = 9  # Ray has started it again
+    await handle.look(THERE)
+    assert spawned[0].asks_at == [tuple(HERE), tuple(THERE), tuple(THERE)]
+    assert handle.status()["restarts"] == 1
+    assert handle.ready
+
+
+async def test_one_that_hangs_is_replaced(handle: PartitionHandle, spawned: list[Actor]) -> None:
+    await handle.look(HERE)
+    spawned[0].says = ...
+    async with asyncio.timeout(60):
+        while len(spawned) < 2:
+            await handle.look(HERE)
+            assert not handle.ready
+    await handle.look(HERE)
+    assert handle.ready
+    assert spawned[1].asks_at == [tuple(HERE)]
+
+
+async def test_one_that_has_never_answered_may_take_its_time(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    spawned[0].says = ...
+    for _ in range(5):
+        await handle.look(HERE)
+    assert len(spawned) == 1
+
+
+async def test_one_that_ray_has_given_up_is_made_again(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    spawned[0].says = ActorDiedError()
+    async with asyncio.timeout(60):
+        while not handle.ready:
+            await handle.look(HERE)
+            await asyncio.sleep(0)
+    assert len(spawned) == 2
+
+
+async def test_one_that_ray_starts_again_is_waited_for(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    spawned[0].says = ActorUnavailableError("away", None)
+    await handle.look(HERE)
+    assert not handle.ready
+    assert "ActorUnavailableError" in handle.status()["error"]
+    spawned[0].says = None
+    await handle.look(HERE)
+    assert handle.ready
+    assert len(spawned) == 1
+
+
+async def test_no_call_reaches_a_runtime_that_is_gone(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    handle.lose()
+    await handle.look(HERE)
+    assert not handle.ready
+    with pytest.raises(Unavailable):
+        await handle.ask("retry", "1")
+    await handle.start()
+    await handle.look(HERE)
+    assert handle.ready
+    assert len(spawned) == 2
