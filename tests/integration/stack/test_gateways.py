@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,7 @@ from uuid import uuid4
 
 import httpx
 import psutil
-import pytest
 
-from tests.conftest import ROOT
 from tests.integration.stack.conftest import RAY
 from tests.integration.stack.orders import add, create, read
 from tests.integration.stack.roles import Role
@@ -23,19 +18,6 @@ from tests.integration.stack.test_command_line import assert_one_line, run
 from tests.stack import free_port
 
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[str]:
-    """Return the URI of an embedded store."""
-    command = [sys.executable, "-m", "eventstore.embedded", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--data", str(tmp_path / "store")], stdout=subprocess.PIPE, cwd=ROOT
-    )
-    assert process.stdout is not None
-    yield process.stdout.readline().decode().strip()
-    process.terminate()
-    process.wait(30)
 
 
 def actors() -> dict[int, str]:
