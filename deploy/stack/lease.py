@@ -14,7 +14,7 @@ from uuid import uuid4
 from deploy.errors import StartError
 from deploy.stack.identity import LAYOUT
 from deploy.stack.whole_file import once_written
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,10 @@ class Lease:
 
     def __init__(self, dsn: str, owner: str, place: str, *, length: float = LENGTH) -> None:
         """`owner` is taken over from at once; `place` tells people where it is."""
-        self._dsn = dsn
         self._owner = owner
         self._place = place
         self._length = length
-        self._connection: Connection | None = None
+        self._postgres = LastingConnection(dsn, timeout=length)
         self.epoch = 0
 
     async def stand_by(self, domain: str) -> None:
@@ -60,7 +59,7 @@ class Lease:
                 async with asyncio.timeout(self._length):
                     place = await self._take(domain)
             except FAILURES as error:
-                self._close()
+                self._postgres.close()
                 log.info("the lease is not known", extra={"error": repr(error)})
                 place = None
             if self.epoch:
@@ -81,7 +80,7 @@ class Lease:
         while True:
             if await self._take(domain) is None:
                 return
-            connection = await self._connected()
+            connection = await self._postgres.get()
             row = await connection.fetchrow("SELECT name, place, epoch, until FROM rayfold_stack")
             assert row is not None
             now = row["epoch"], row["until"]
@@ -106,7 +105,7 @@ class Lease:
                 async with asyncio.timeout(self._length):
                     renewed = await self._renew(self._length)
             except FAILURES as error:
-                self._close()
+                self._postgres.close()
                 log.info("the lease is not renewed", extra={"error": repr(error)})
                 continue
             if not renewed:
@@ -117,7 +116,7 @@ class Lease:
     async def release(self) -> None:
         """Let the next owner take it at once."""
         if not self.epoch:  # it never had it
-            self._close()
+            self._postgres.close()
             return
         try:
             async with asyncio.timeout(RENEWAL):
@@ -125,11 +124,11 @@ class Lease:
         except FAILURES as error:
             log.info("the lease is left to run out", extra={"error": repr(error)})
         finally:
-            self._close()
+            self._postgres.close()
 
     async def _take(self, domain: str) -> str | None:
         """Take it if it is free; return where its owner is if it is not."""
-        connection = await self._connected()
+        connection = await self._postgres.get()
         args = self._owner, self._place, domain, LAYOUT, self._length
         epoch = await connection.fetchval(_TAKE, *args)
         if epoch is not None:
@@ -138,22 +137,12 @@ class Lease:
         return str(await connection.fetchval("SELECT place FROM rayfold_stack"))
 
     async def _renew(self, length: float) -> bool:
-        connection = await self._connected()
+        connection = await self._postgres.get()
         args = self.epoch, length, self._owner, self._place
         if await connection.execute(_RENEW, *args) != "UPDATE 0":
             return True
         # Without the row the database is an empty one: nobody else has it either.
         return not await connection.fetchval("SELECT count(*) FROM rayfold_stack")
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=self._length)
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
 
 def owner_of(data: Path) -> str:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from projections.postgres.connecting import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 if TYPE_CHECKING:
     from projections.postgres.connecting import Connection
@@ -58,9 +58,8 @@ class Presence:
     """A gateway's own row."""
 
     def __init__(self, dsn: str, place: str, domain: str) -> None:
-        self._dsn = dsn
         self._row = uuid4().hex, place, domain
-        self._connection: Connection | None = None
+        self._postgres = LastingConnection(dsn, timeout=LENGTH, command_timeout=LENGTH)
 
     async def enter(self) -> None:
         """Be there, before the first request is taken.
@@ -68,7 +67,7 @@ class Presence:
         Raises:
             FAILURES: Postgres does not answer.
         """
-        connection = await self._connected()
+        connection = await self._postgres.get()
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", 0x5261_7966)
             await connection.execute(_TABLE)
@@ -81,28 +80,18 @@ class Presence:
             await asyncio.sleep(RENEWAL)
             try:
                 async with asyncio.timeout(LENGTH):
-                    await (await self._connected()).execute(_SEEN, *self._row)
+                    await (await self._postgres.get()).execute(_SEEN, *self._row)
             except FAILURES as error:
-                self._close()
+                self._postgres.close()
                 log.info("the gateway is not announced", extra={"error": repr(error)})
 
     async def leave(self) -> None:
         """Be gone at once, as the last request has its answer."""
         try:
             async with asyncio.timeout(RENEWAL):
-                connection = await self._connected()
+                connection = await self._postgres.get()
                 await connection.execute("DELETE FROM rayfold_gateway WHERE id = $1", self._row[0])
         except FAILURES as error:
             log.info("the gateway's row is left to age", extra={"error": repr(error)})
         finally:
-            self._close()
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=LENGTH, command_timeout=LENGTH)
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+            self._postgres.close()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from projections.postgres.connecting import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 if TYPE_CHECKING:
     from projections.postgres.connecting import Connection
@@ -93,10 +93,9 @@ class ReleaseWatch:
 
     def __init__(self, dsn: str, own: str, differs: Callable[[Release], None]) -> None:
         """`differs` is called with one that is wanted and is not `own`, again and again."""
-        self._dsn = dsn
         self._own = own
         self._differs = differs
-        self._connection: Connection | None = None
+        self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
 
     async def run(self) -> None:
         """Look for ever; while Postgres is away nothing is wanted."""
@@ -104,23 +103,13 @@ class ReleaseWatch:
             while True:
                 try:
                     async with asyncio.timeout(TIMEOUT):
-                        release = await wanted_release(await self._connected())
+                        release = await wanted_release(await self._postgres.get())
                 except FAILURES as error:
-                    self._close()
+                    self._postgres.close()
                     log.info("what is wanted cannot be read", extra={"error": repr(error)})
                 else:
                     if release is not None and release.hash != self._own:
                         self._differs(release)
                 await asyncio.sleep(LOOK)
         finally:
-            self._close()
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+            self._postgres.close()

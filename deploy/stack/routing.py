@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +84,9 @@ class RoutingPublisher:
 
     def __init__(self, dsn: str, epoch: int, compose: Callable[[], dict[str, Any]]) -> None:
         """`compose` returns the document of now; it is called often."""
-        self._dsn = dsn
         self._epoch = epoch
         self._compose = compose
-        self._connection: Connection | None = None
+        self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         self._published: dict[str, Any] | None = None
         self._wake = asyncio.Event()
         self._publishing = asyncio.Lock()
@@ -104,9 +103,9 @@ class RoutingPublisher:
                 return True
             try:
                 async with asyncio.timeout(TIMEOUT):
-                    version = await publish(await self._connected(), self._epoch, document)
+                    version = await publish(await self._postgres.get(), self._epoch, document)
             except BaseException:
-                self._close()
+                self._postgres.close()
                 raise
             if version is None:
                 return False
@@ -135,17 +134,7 @@ class RoutingPublisher:
                     pass
                 self._wake.clear()
         finally:
-            self._close()
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+            self._postgres.close()
 
 
 class RoutingFollower:
@@ -153,10 +142,11 @@ class RoutingFollower:
 
     def __init__(self, dsn: str, routing: Routing, follow: Callable[[Routing], None]) -> None:
         """`routing` is what is followed already."""
-        self._dsn = dsn
         self.routing = routing
         self._follow = follow
-        self._connection: Connection | None = None
+        self._postgres = LastingConnection(
+            dsn, self._listen, timeout=TIMEOUT, command_timeout=TIMEOUT
+        )
         self._wake = asyncio.Event()
         self.error: str | None = None
         """Why Postgres did not answer when it was last asked."""
@@ -175,7 +165,7 @@ class RoutingFollower:
                     self.error = None
                 except FAILURES as error:
                     self.error = repr(error)
-                    self._close()
+                    self._postgres.close()
                 try:
                     async with asyncio.timeout(POLL):
                         await self._wake.wait()
@@ -183,10 +173,10 @@ class RoutingFollower:
                     pass
                 self._wake.clear()
         finally:
-            self._close()
+            self._postgres.close()
 
     async def _fetch(self) -> None:
-        connection = await self._connected()
+        connection = await self._postgres.get()
         term = await connection.fetchrow("SELECT epoch, version FROM rayfold_routing")
         if term is None or (term["epoch"], term["version"]) <= self.routing.term:
             return
@@ -195,14 +185,6 @@ class RoutingFollower:
             self.routing = routing
             self._follow(routing)
 
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
-            if not self._connection.pooled:
-                await self._connection.add_listener(CHANNEL, lambda *_: self._wake.set())
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+    async def _listen(self, connection: Connection) -> None:
+        if not connection.pooled:
+            await connection.add_listener(CHANNEL, lambda *_: self._wake.set())

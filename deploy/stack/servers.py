@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import asyncpg
-
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
 from deploy.stack.display import Display
@@ -23,7 +21,7 @@ from deploy.stack.whole_file import write_whole
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 NEARLY_FULL = 8 * 1024 * 1024
 """Bytes on the disk below which the embedded store is not ready: it will refuse writes soon."""
@@ -111,21 +109,17 @@ class _Asking:
     """A connection for one question. A pool would wait for a server that is stopped."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._connection: asyncpg.Connection | None = None
+        self._postgres = LastingConnection(dsn)
 
     async def ask(self, timeout: float = SILENCE) -> None:
         """Raise whatever keeps Postgres from answering."""
         try:
-            if self._connection is None:
-                self._connection = await connect(self._dsn, timeout=timeout)
-            await self._connection.fetchval("SELECT 1")
+            async with asyncio.timeout(timeout):
+                await (await self._postgres.get()).fetchval("SELECT 1")
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """End the connection at once."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        self._postgres.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -90,6 +91,45 @@ async def connect(dsn: str, **options: Any) -> Connection:
         " ALTER ROLE … SET synchronous_commit = off, if projections are to be as quick as without",
     )
     return connection
+
+
+class LastingConnection:
+    """One connection at a time, made again where it has ended."""
+
+    def __init__(
+        self,
+        dsn: str,
+        on_connect: Callable[[Connection], Awaitable[None]] | None = None,
+        **options: Any,
+    ) -> None:
+        """`on_connect` is done with each new one; `options` are those of `connect`."""
+        self._dsn = dsn
+        self._on_connect = on_connect
+        self._options = options
+        self._connection: Connection | None = None
+
+    async def get(self) -> Connection:
+        """Return it.
+
+        Raises:
+            FAILURES, ValueError: see `connect`.
+        """
+        if self._connection is None or self._connection.is_closed():
+            connection = await connect(self._dsn, **self._options)
+            try:
+                if self._on_connect is not None:
+                    await self._on_connect(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """End it at once; the next `get` makes another."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
 
 def is_pooled(dsn: str) -> bool:

@@ -34,6 +34,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Return the DSN of a Postgres alone; tests drop the tables that they use."""
+    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
 def http(stack: Stack) -> Iterator[httpx.Client]:
     """A client of its gateway."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:

