@@ -192,8 +192,10 @@ class WriteGateway:
     async def _newer_than(self, term: Term) -> None:
         """Wait for a table that is as new as the one that a host has seen."""
         while self._term < term:
-            self._look()
-            await self._followed.wait()
+            followed = self._followed
+            self._look()  # where the owner is in this process, it follows at once
+            if self._term < term:
+                await followed.wait()
 
     def _dedicated_client(self, stream: str) -> HostClient:
         client = HostClient(partial(self._find_dedicated, stream))

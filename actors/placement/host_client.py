@@ -380,7 +380,12 @@ class HostClient:
             term, shards = self._term, None if self._shown else self._shards
             written, self._written = self._written, {}
             request = term, shards, batch, written
-            outcomes: list[Any] | None = await self._rpc.call(request)
+            outcomes: list[Any] | None = None
+            try:
+                outcomes = await self._rpc.call(request)
+            finally:
+                if outcomes is None:  # it was not told, or nobody knows
+                    self._written = written | self._written
             self._was_connected = True
             if term == self._term:
                 self._shown = outcomes is not None

@@ -40,9 +40,9 @@ class ShardTable:
         """Return it as JSON, without the hosts themselves."""
         return {
             "version": self.version,
-            "shards": self._host,
-            "since": self._since,
-            "homes": self._home,
+            "shards": list(self._host),
+            "since": list(self._since),
+            "homes": list(self._home),
         }
 
     def touch(self) -> None:

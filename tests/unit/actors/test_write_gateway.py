@@ -1,0 +1,176 @@
+"""Gateways whose tables are of different ages, and hosts that know better; without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from actors.envelope import Done, Envelope, enclose
+from actors.errors import StaleTable, Unavailable
+from actors.host.assignment import Assignment, Term
+from actors.host.shard import shard_of
+from actors.placement.shards import ShardTable
+from actors.write_gateway import WriteGateway
+from actors.write_settings import WriteSettings
+from domain.orders.commands import CreateOrder
+from rayfold import Registry
+from rayfold.runtime.rpc import Address, RpcDisconnected, RpcServer
+
+PATIENCE = 60.0
+
+
+class FakeHost:
+    """A host that takes commands, and its actor's handle."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.assignment = Assignment(sharded=True)
+        self.taken: list[str] = []
+        self._actor_id = name.encode()
+        self._rpc = RpcServer(self._commands)
+        self.address = self
+
+    async def remote(self) -> Address:
+        """Return where it listens."""
+        return await self._rpc.address("127.0.0.1")
+
+    async def end(self) -> None:
+        """Take no more."""
+        await self._rpc.close()
+
+    async def _commands(self, request: Any) -> list[Any] | None:
+        term, shards, wired, _ = request
+        if shards is not None:
+            self.assignment.learn(term, shards)
+        elif self.assignment.unknown(term):
+            return None
+        return [self._answer(term, Envelope.from_wire(each, time.monotonic())) for each in wired]
+
+    def _answer(self, term: Term, envelope: Envelope) -> Any:
+        if self.assignment.refuses(term, envelope.stream):
+            return StaleTable(self.assignment.term)
+        self.taken.append(envelope.stream)
+        return tuple(Done(0, len(self.taken)))[:2]
+
+
+class Cluster:
+    """Two hosts, and a gateway that is told of tables when it looks."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.hosts = {name: FakeHost(name) for name in ("a", "b")}
+        self.table = ShardTable(2)
+        self.looked = 0
+        settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
+        self.gateway = WriteGateway(registry, settings, make_dedicated=self._never, look=self._look)
+        self.published: list[tuple[int, dict[str, Any]]] = []
+
+    def publish(self, epoch: int, names: Iterable[str] = ("a", "b")) -> None:
+        """Let the gateway see the table of now when it looks for one."""
+        hosts = [{"name": name, "actor": name.encode().hex()} for name in names]
+        self.published.append((epoch, {"hosts": hosts, **self.table.plain()}))
+
+    def learn(self, name: str, epoch: int, host: int) -> None:
+        """Let a host know the table of now from somebody else."""
+        self.hosts[name].assignment.learn((epoch, self.table.version), self.table.shards_of(host))
+
+    def _look(self) -> None:
+        self.looked += 1
+        if self.published:
+            asyncio.get_running_loop().call_later(0.01, self.follow)
+
+    def follow(self) -> None:
+        """Follow what was published."""
+        for epoch, routes in self.published:
+            self.gateway.follow(epoch, routes)
+
+    async def find(self, name: str) -> FakeHost:
+        """As `ray.get_actor`."""
+        if name not in self.hosts:
+            raise RpcDisconnected(f"no actor is named {name}")
+        return self.hosts[name]
+
+    async def _never(self, stream: str) -> None:
+        raise AssertionError(stream)
+
+
+@pytest.fixture
+async def cluster(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    it = Cluster(registry)
+    monkeypatch.setattr(it.gateway, "_find", it.find)
+    yield it
+    await it.gateway.stop()
+    for host in it.hosts.values():
+        await host.end()
+
+
+def order_in(table: ShardTable, host: int, registry: Registry) -> Envelope:
+    """Return a command for an order whose shard a host has."""
+    while True:
+        command = CreateOrder(order_id=uuid4(), customer_id="ada")
+        envelope = enclose(registry, command, timeout=PATIENCE)
+        if shard_of(envelope.stream) in table.shards_of(host):
+            return envelope
+
+
+async def test_commands_wait_for_the_first_table(cluster: Cluster, registry: Registry) -> None:
+    envelope = order_in(cluster.table, 1, registry)
+    sending = asyncio.create_task(cluster.gateway.bus.send(envelope))
+    await asyncio.sleep(0)
+    cluster.publish(1)
+    cluster.follow()
+    await sending
+    assert cluster.hosts["b"].taken == [envelope.stream]
+
+
+async def test_a_gateway_that_is_behind_looks_and_sends_once_more_to_whom_it_may_concern(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    envelope = order_in(cluster.table, 1, registry)
+    await cluster.gateway.bus.send(order_in(cluster.table, 1, registry))  # it is connected
+    cluster.table.lose(1)
+    cluster.learn("b", 1, 1)  # by its owner
+    cluster.publish(1)
+    await cluster.gateway.bus.send(envelope)
+    assert cluster.looked == 1
+    assert envelope.stream in cluster.hosts["a"].taken
+    assert envelope.stream not in cluster.hosts["b"].taken
+
+
+async def test_a_gateway_of_an_older_owner_is_refused_until_it_knows_the_new_one(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    envelope = order_in(cluster.table, 0, registry)
+    cluster.learn("a", 2, 0)
+    with pytest.raises(Unavailable, match="deadline"):
+        await cluster.gateway.bus.send(
+            order_in(cluster.table, 0, registry)._replace(deadline=time.monotonic() + 0.5)
+        )
+    assert cluster.hosts["a"].taken == []
+    cluster.publish(2)
+    await cluster.gateway.bus.send(envelope)
+    assert cluster.hosts["a"].taken == [envelope.stream]
+
+
+async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    envelope = order_in(cluster.table, 1, registry)
+    await cluster.hosts.pop("b").end()
+    sending = asyncio.create_task(cluster.gateway.bus.send(envelope))
+    await asyncio.sleep(0.05)  # it meets nobody; whatever it does, it may not fail
+    cluster.table.spread(1)
+    cluster.publish(1, ("a",))
+    cluster.follow()
+    await sending
+    assert cluster.hosts["a"].taken == [envelope.stream]
