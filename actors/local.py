@@ -13,7 +13,10 @@ from uuid import UUID, uuid4
 
 from actors.command_bus import CommandBus
 from actors.envelope import Envelope, Outcome, enclose
-from actors.host.host import Host, HostLimits
+from actors.host.host import HostLimits
+from actors.host.state.memory import MemoryStates
+from actors.host.state.port import States
+from actors.host.writers import Writers
 from eventstore.memory import MemoryLog
 from eventstore.port import Log
 from rayfold import Command, Receipt, Registry
@@ -21,14 +24,20 @@ from rayfold.registry import AggregateType
 
 
 class LocalRuntime:
-    """One host for everything, over a `MemoryLog` unless another log is given."""
+    """One process for everything, over a `MemoryLog` and `MemoryStates` unless others are given."""
 
     def __init__(
-        self, registry: Registry, log: Log | None = None, limits: HostLimits | None = None
+        self,
+        registry: Registry,
+        log: Log | None = None,
+        limits: HostLimits | None = None,
+        states: States | None = None,
     ) -> None:
         self._registry = registry
         self.log: Log = log or MemoryLog()
-        self.host = Host(registry, self.log, f"local:{uuid4().hex[:12]}", limits)
+        self.states: States = states or MemoryStates()
+        incarnation = f"local:{uuid4().hex[:12]}"
+        self.host = Writers(registry, self.log, incarnation, limits, self.states)
         self.bus = CommandBus(registry, self._route)
 
     async def send(

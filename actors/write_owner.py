@@ -418,6 +418,7 @@ class WriteOwner:
                 settings.eventstore,
                 settings.limits,
                 settings.identity,
+                settings.postgres,
                 sharded=kind == "write",
             )
         )

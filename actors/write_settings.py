@@ -14,7 +14,7 @@ class WriteSettings:
     """`domain` is a package, `eventstore` a URI. `dedicated` bounds actors of their own
     (55 MB each); `dedicated_idle` is in seconds. The stack's id is in the name of every actor:
     stacks of one namespace share none. `epoch` is the owner's. `detached` actors outlive whoever
-    made them."""
+    made them. `postgres` is a DSN, needed where states are stored."""
 
     domain: str
     eventstore: str
@@ -27,6 +27,7 @@ class WriteSettings:
     dedicated_idle: float = 60.0
     limits: HostLimits = field(default_factory=HostLimits)
     placing: Placing = field(default_factory=Anywhere)
+    postgres: str = ""
 
     def host_name(self, number: int) -> str:
         """Return the name of a host's actor."""

@@ -1,6 +1,7 @@
 """The vocabulary that a domain is written in: pure, without infrastructure."""
 
-from rayfold.aggregate import Aggregate, Placement
+from rayfold.aggregate import Aggregate, Placement, Storage
+from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
 from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
 from rayfold.decision import Decision, DecisionDefinition, Read
 from rayfold.errors import (
@@ -37,6 +38,7 @@ from rayfold.registry import Registry
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection, Statement, sql
 from rayfold.sql_query import SqlQuery, SqlQueryDefinition
+from rayfold.state_stored import StateStored
 from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
 from rayfold.upcasting import Upcaster, upcaster
 from rayfold.values import NOW, Cents, Now, UtcDatetime
@@ -46,6 +48,7 @@ __all__ = [
     "NOW",
     "Aborted",
     "Aggregate",
+    "AsJson",
     "Attempt",
     "Cents",
     "Command",
@@ -85,15 +88,19 @@ __all__ = [
     "Refused",
     "Registry",
     "Rejected",
+    "RenamedFrom",
     "Route",
     "RowChange",
+    "RowsOf",
     "Schedule",
     "Send",
     "SqlProjection",
     "SqlQuery",
     "SqlQueryDefinition",
+    "StateStored",
     "Statement",
     "Step",
+    "Storage",
     "TimedOut",
     "UnknownEventType",
     "UnreadableEvent",

@@ -13,6 +13,7 @@ from rayfold.field_types import mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
+from rayfold.state_layout import Layout, layout_of
 
 S = TypeVar("S", bound=Message)
 C = TypeVar("C", bound=Command)
@@ -36,6 +37,16 @@ class Placement(StrEnum):
     an actor is a process of 55 MB."""
 
 
+class Storage(StrEnum):
+    """Where the state of an aggregate is kept. Its events are on the log in either case."""
+
+    EVENTS = "events"
+    """Nowhere but in its events: the state is their fold."""
+
+    STATE = "state"
+    """In tables of Postgres made from the state's model; see `StateStored`."""
+
+
 class Aggregate(ABC, Generic[S, C, E]):
     """A consistency boundary: `class Order(Aggregate[State, Commands, Events], …)`.
 
@@ -52,6 +63,7 @@ class Aggregate(ABC, Generic[S, C, E]):
       in a library for instance; other changes are noticed without. Snapshots of another
       meaning are ignored and taken again.
     - `snapshot_every`: events between two snapshots.
+    - `storage`: see `Storage`; changed at any time, as the log has all events in either case.
     """
 
     category: ClassVar[str]
@@ -63,6 +75,8 @@ class Aggregate(ABC, Generic[S, C, E]):
     placement: ClassVar[Placement]
     fold_version: ClassVar[int]
     snapshot_every: ClassVar[int]
+    storage: ClassVar[Storage]
+    default_storage: ClassVar[Storage] = Storage.EVENTS
 
     def __init_subclass__(
         cls,
@@ -73,9 +87,11 @@ class Aggregate(ABC, Generic[S, C, E]):
         placement: Placement = Placement.SHARDED,
         fold_version: int = 1,
         snapshot_every: int = 500,
+        storage: Storage | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
+        cls.storage = cls.default_storage if storage is None else storage
         cls.category = category
         cls.id_field = id_field
         cls.initial = initial
@@ -122,6 +138,11 @@ class Aggregate(ABC, Generic[S, C, E]):
         return f"{cls.fold_version} {code} {fingerprint_of_model(cls.state_type)}"
 
     @classmethod
+    def layout(cls) -> Layout:
+        """Return how the state lies in tables, also of one that is not state-stored."""
+        return layout_of(cls.category, cls.state_type)
+
+    @classmethod
     def mistakes(cls) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         name, found = cls.__qualname__, []
@@ -142,7 +163,12 @@ class Aggregate(ABC, Generic[S, C, E]):
         ]
         if not cls.id_field:
             found.append(f'{name} needs id_field="…", the field of every message that holds the id')
-        found += mistakes_of_fields(cls.state_type)
+        state_mistakes = mistakes_of_fields(cls.state_type)
+        found += state_mistakes
+        if cls.storage not in list(Storage):
+            found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")
+        elif cls.storage == Storage.STATE and not state_mistakes:
+            found += [f"{name}: {mistake}" for mistake in cls.layout().mistakes]
         messages: tuple[type[Command] | type[Event], ...] = (*cls.commands, *cls.events)
         for message in messages:
             found += message.__rayfold__.mistakes()
@@ -160,7 +186,8 @@ def _type_arguments(
     cls: type,
 ) -> tuple[type[Message], tuple[type[Command], ...], tuple[type[Event], ...]]:
     for base in getattr(cls, "__orig_bases__", ()):
-        if get_origin(base) is Aggregate:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, Aggregate):
             state, commands, events = get_args(base)
             found = state, _commands(commands), union_members(events)
             if all(isinstance(each, type) for each in (state, *found[1], *found[2])):

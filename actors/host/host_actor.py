@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ import psutil
 import ray
 
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import StaleTable
+from actors.errors import StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
-from actors.host.host import Host, HostLimits
+from actors.host.host import HostLimits
 from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
+from actors.host.state.postgres import PostgresStates
+from actors.host.writers import Writers
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
@@ -28,6 +31,8 @@ from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.rpc import Address, RpcServer
+
+log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
@@ -46,10 +51,14 @@ class HostActor:
         eventstore: str,
         limits: HostLimits,
         identity: Identity,
+        postgres: str = "",
         *,
         sharded: bool,
     ) -> None:
-        """`sharded`: it has shards by a table; else it has one aggregate."""
+        """`sharded`: it has shards by a table; else it has one aggregate.
+
+        `postgres` is a DSN, needed where states are stored.
+        """
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
@@ -60,9 +69,10 @@ class HostActor:
         self._used_at = time.monotonic()
         self._checked = False
         self._limits = limits
+        self._postgres = postgres
         collect_rarely()
         log_to_stderr()
-        self._host: Host | None = None
+        self._host: Writers | None = None
         self._outcomes = RecentOutcomes()
         self._rpc = RpcServer(self._commands)
         self._sweeper: asyncio.Task[None] | None = None
@@ -131,7 +141,7 @@ class HostActor:
 
     async def forget(self, stream: str) -> None:
         """Fold a stream again before the next command; see `Host.forget`."""
-        self._running().forget(stream)
+        await self._running().forget(stream)
 
     async def retire(self, idle: float) -> bool:
         """Drain and return True, unless it is busy or was within so many seconds."""
@@ -157,17 +167,26 @@ class HostActor:
                 return
         self._checked = True
 
-    def _running(self) -> Host:
+    def _running(self) -> Writers:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._host is None:
-            self._host = Host(self._registry, self._store, self._incarnation, self._limits)
+            states = PostgresStates(self._postgres, self._registry.state_stored)
+            self._host = Writers(
+                self._registry, self._store, self._incarnation, self._limits, states
+            )
             self._sweeper = asyncio.create_task(self._sweep(self._host))
         return self._host
 
-    async def _sweep(self, host: Host) -> None:
+    async def _sweep(self, host: Writers) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             await host.passivate(psutil.Process().memory_info().rss)
+            try:
+                await host.take_over()
+            except (StoreUnavailable, Unavailable) as error:
+                log.info("nobody's outbox is taken over", extra={"error": str(error)})
+            except Exception:
+                log.exception("taking over an outbox failed")
 
 
 def portable(outcome: Outcome | None) -> Any:

@@ -119,6 +119,32 @@ def down(postgres: Postgres = None, ray_address: Ray = None, stack: StackName = 
 
 
 @app.command()
+def migrate(
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be done; do nothing.")] = (
+        False
+    ),
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Remove for good what only older code needs.")
+    ] = False,
+    refold: Annotated[
+        list[str] | None, typer.Option(help="A category whose rows are all made of the log again.")
+    ] = None,
+    data: Data = None,
+    eventstore: Annotated[str | None, typer.Option(help="URI of the store.")] = None,
+    postgres: Annotated[str | None, typer.Option(help="DSN of Postgres.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The package to run.")] = None,
+) -> None:
+    """Change the tables of states to what the code wants, while the stack serves."""
+    import asyncio
+
+    from deploy.stack.migrating import migrate as run
+    from deploy.stack.settings import load
+
+    settings = load(data=data, eventstore=eventstore, postgres=postgres, domain=domain)
+    raise typer.Exit(asyncio.run(run(settings, plan=plan, drop=drop, refold=refold or [])))
+
+
+@app.command()
 def eventstore(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 2113,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

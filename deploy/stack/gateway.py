@@ -90,7 +90,7 @@ async def _serve(
     follower = RoutingFollower(postgres, member.routing, follow)
     writes = WriteGateway(
         registry,
-        write_settings(settings, member.identity, eventstore),
+        write_settings(settings, member.identity, eventstore, postgres),
         make_dedicated=make_dedicated,
         ask_outcome=ask_outcome,
         look=follower.look,

@@ -141,15 +141,18 @@ class Government:
 
     async def _start_writes(self, parts: AsyncExitStack, display: Display) -> WriteSide:
         # Imported here, since it pulls in Ray, which reads its environment on import.
+        from actors.host.state.postgres import prepare_states
         from actors.write_side import WriteSide
 
         with display.part("write side"):
+            await prepare_states(self._postgres, self._registry)
             side = await WriteSide.start(
                 self._registry,
                 write_settings(
                     self._settings,
                     self._owned.identity,
                     self._eventstore,
+                    self._postgres,
                     epoch=self._owned.epoch,
                     wanted=self._owned.wanted,
                     detached=self._detached,

@@ -19,6 +19,7 @@ def write_settings(
     settings: Settings,
     identity: Identity,
     eventstore: str,
+    postgres: str,
     *,
     epoch: int = 0,
     wanted: Mapping[str, int] | None = None,
@@ -38,6 +39,7 @@ def write_settings(
         detached=detached,
         dedicated=settings.dedicated_actors,
         placing=placing or Anywhere(),
+        postgres=postgres,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import assert_never
+from typing import Annotated, assert_never
 
 from domain.orders.commands import (
     AddLine,
@@ -29,7 +29,7 @@ from domain.orders.events import (
     OrderShipped,
 )
 from domain.orders.lines import Line, Lines
-from rayfold import Aggregate, Message, NotFound, Rejected, UtcDatetime
+from rayfold import Aggregate, Message, NotFound, Rejected, RowsOf, UtcDatetime
 
 MAX_TOTAL_CENTS = 10**12
 
@@ -53,7 +53,7 @@ class OrderState(Message):
 
     status: Status = Status.NONE
     currency: str = ""
-    lines: Lines = Lines()
+    lines: Annotated[Lines, RowsOf(Line)] = Lines()
     total_cents: int = 0
     placed_at: UtcDatetime | None = None
 

@@ -16,7 +16,7 @@ from litestar import Litestar, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import ClientException, NotFoundException
 
-from loadtests.baselines.noop import NewOrder, OrderLine, ShownOrder
+from loadtests.baselines.noop import Address, NewCustomer, NewOrder, OrderLine, ShownOrder
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS crud_order (
@@ -25,6 +25,12 @@ CREATE TABLE IF NOT EXISTS crud_line (
     id bigserial PRIMARY KEY, order_id uuid NOT NULL REFERENCES crud_order,
     sku text NOT NULL, quantity int NOT NULL, unit_price_cents int NOT NULL);
 CREATE INDEX IF NOT EXISTS crud_line_of_order ON crud_line (order_id, id);
+CREATE TABLE IF NOT EXISTS crud_customer (
+    id uuid PRIMARY KEY, name text NOT NULL, email text NOT NULL);
+CREATE TABLE IF NOT EXISTS crud_address (
+    customer_id uuid NOT NULL REFERENCES crud_customer, label text NOT NULL, street text NOT NULL,
+    postal_code text NOT NULL, city text NOT NULL, country text NOT NULL,
+    PRIMARY KEY (customer_id, label));
 """
 
 
@@ -71,6 +77,48 @@ async def add_line(state: State, order_id: uuid.UUID, data: OrderLine) -> Respon
     return Response(None, status_code=202)
 
 
+@post("/customers", status_code=202)
+async def register(state: State, data: NewCustomer) -> Response[None]:
+    """Insert the customer."""
+    done = await state.pool.execute(
+        "INSERT INTO crud_customer VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        data.customer_id,
+        data.name,
+        data.email,
+    )
+    if done != "INSERT 0 1":
+        raise ClientException("there is one already", status_code=409)
+    return Response(None, status_code=202)
+
+
+@post("/customers/{customer_id:uuid}/addresses", status_code=202)
+async def add_address(state: State, customer_id: uuid.UUID, data: Address) -> Response[None]:
+    """Lock the customer, whose addresses have a bound, and write the one of that label."""
+    async with state.pool.acquire() as connection, connection.transaction():
+        known = await connection.fetchval(
+            "SELECT true FROM crud_customer WHERE id = $1 FOR UPDATE", customer_id
+        )
+        if known is None:
+            raise NotFoundException
+        there = await connection.fetchval(
+            "SELECT count(*) FROM crud_address WHERE customer_id = $1", customer_id
+        )
+        if there >= 50:
+            raise ClientException("too many addresses", status_code=409)
+        await connection.execute(
+            "INSERT INTO crud_address VALUES ($1, $2, $3, $4, $5, $6)"
+            " ON CONFLICT (customer_id, label) DO UPDATE SET street = excluded.street,"
+            " postal_code = excluded.postal_code, city = excluded.city, country = excluded.country",
+            customer_id,
+            data.label,
+            data.street,
+            data.postal_code,
+            data.city,
+            data.country,
+        )
+    return Response(None, status_code=202)
+
+
 @get("/orders/{order_id:uuid}")
 async def show(state: State, order_id: uuid.UUID) -> ShownOrder:
     """Read the order with its lines."""
@@ -86,4 +134,9 @@ async def show(state: State, order_id: uuid.UUID) -> ShownOrder:
     return ShownOrder(order_id, rows[0]["customer_id"], rows[0]["status"], lines, total)
 
 
-app = Litestar([create, add_line, show], lifespan=[_pool], openapi_config=None, logging_config=None)
+app = Litestar(
+    [create, add_line, register, add_address, show],
+    lifespan=[_pool],
+    openapi_config=None,
+    logging_config=None,
+)

@@ -27,6 +27,24 @@ class OrderLine(msgspec.Struct):
     unit_price_cents: Cents
 
 
+class NewCustomer(msgspec.Struct):
+    """As posted."""
+
+    customer_id: uuid.UUID
+    name: str
+    email: str
+
+
+class Address(msgspec.Struct):
+    """As posted."""
+
+    label: str
+    street: str
+    postal_code: str
+    city: str
+    country: str
+
+
 class ShownOrder(msgspec.Struct):
     """What a reader gets."""
 
@@ -52,10 +70,24 @@ async def add_line(order_id: uuid.UUID, data: OrderLine) -> Response[None]:
     return Response(None, status_code=202)
 
 
+@post("/customers", status_code=202)
+async def register(data: NewCustomer) -> Response[None]:
+    """Validate."""
+    return Response(None, status_code=202)
+
+
+@post("/customers/{customer_id:uuid}/addresses", status_code=202)
+async def add_address(customer_id: uuid.UUID, data: Address) -> Response[None]:
+    """Validate."""
+    return Response(None, status_code=202)
+
+
 @get("/orders/{order_id:uuid}")
 async def show(order_id: uuid.UUID) -> ShownOrder:
     """Serialize."""
     return ShownOrder(order_id, "somebody", "open", _SOME, 600)
 
 
-app = Litestar([create, add_line, show], openapi_config=None, logging_config=None)
+app = Litestar(
+    [create, add_line, register, add_address, show], openapi_config=None, logging_config=None
+)

@@ -91,6 +91,14 @@ def line_of(number: int) -> bytes:
     return b'{"sku":"sku-%d","quantity":1,"unit_price_cents":100}' % (number % 20)
 
 
+def address_of(number: int) -> bytes:
+    """Return the body of an address; labels repeat, so that a customer has no more than so many."""
+    return (
+        b'{"label":"home-%d","street":"%d Mill Lane","postal_code":"N1","city":"London",'
+        b'"country":"GB"}' % (number % 20, number)
+    )
+
+
 def header(response: bytes, name: bytes) -> str:
     """Return a response header's value."""
     at = response.lower().index(name + b":")
@@ -116,6 +124,19 @@ async def seed(port: int, orders: int, lines: int) -> list[str]:
         connection.close()
 
     await asyncio.gather(*(some() for _ in range(16)))
+    return ids
+
+
+async def seed_customers(port: int, customers: int) -> list[str]:
+    """Make customers; return their ids."""
+    ids = [str(uuid4()) for _ in range(customers)]
+    connection = await connect(port)
+    for customer in ids:
+        fields = {"customer_id": customer, "name": "Ada", "email": "ada@example.org"}
+        text = request("POST", "/customers", json.dumps(fields).encode())
+        status, response = await connection.ask(text)
+        assert status == 202, response
+    connection.close()
     return ids
 
 
@@ -255,6 +276,8 @@ async def run(task: dict[str, Any]) -> Any:
         return await stock_up(port)
     if work == "fulfil":
         return await fulfil(port, task["clients"], task["seconds"])
+    if work == "seed customers":
+        return await seed_customers(port, task["customers"])
     orders = [str(UUID(order)) for order in task["orders"]]
     if work == "lag":
         return await lag(port, orders, task["rate"], task["seconds"], task["store"])
@@ -265,6 +288,9 @@ async def run(task: dict[str, Any]) -> Any:
         number = next(turn)
         if work == "read":
             return reads[number % len(reads)]
+        if work == "stored":
+            path = f"/customers/{orders[number % len(orders)]}/addresses"
+            return request("POST", path, address_of(number))
         order = orders[0] if work == "hot" else orders[number % len(orders)]
         return request("POST", f"/orders/{order}/lines", line_of(number))
 

@@ -17,7 +17,10 @@ WARM = 1.0
 
 
 class Scenario(NamedTuple):
-    """`work` is what `client` knows; so many clients at once."""
+    """`work` is what `client` knows; so many clients at once.
+
+    "write" is to event-sourced orders, "stored" to state-stored customers.
+    """
 
     name: str
     work: str
@@ -28,6 +31,8 @@ SCENARIOS = [
     Scenario("write@1", "write", 1),
     Scenario("write@128", "write", 128),
     Scenario("hot@32", "hot", 32),
+    Scenario("stored@1", "stored", 1),
+    Scenario("stored@128", "stored", 128),
     Scenario("read@32", "read", 32),
     Scenario("read@128", "read", 128),
 ]
@@ -50,10 +55,11 @@ def run_all(server: Server, seconds: float) -> dict[str, dict[str, Any]]:
     results = {}
     orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     hot = ask_client(port=server.port, work="seed", orders=1, lines=LINES)
+    customers = ask_client(port=server.port, work="seed customers", customers=ORDERS)
     shown = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     for scenario in SCENARIOS:
         # Reads are of orders of `LINES` lines with every contender, whatever was written before.
-        on = {"hot": hot, "read": shown}.get(scenario.work, orders)
+        on = {"hot": hot, "read": shown, "stored": customers}.get(scenario.work, orders)
         task = {"port": server.port, "orders": on, **scenario._asdict()}
         ask_client(**task, seconds=WARM)
         results[scenario.name] = measured(server, task, seconds)

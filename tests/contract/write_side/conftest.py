@@ -10,18 +10,31 @@ from typing import Any
 
 import pytest
 
+from actors.host.state.postgres import PostgresStates
 from actors.local import LocalRuntime
 from actors.write_side import WriteSide
 from eventstore.kurrentdb.log import EventLog
-from rayfold import Placement, Registry
+from rayfold import Placement, Registry, Storage
 from tests.contract.write_side.runtimes import Orders
 
+PLACES = [
+    "local",
+    "local on a server",
+    "sharded",
+    "dedicated",
+    "state-stored in memory",
+    "state-stored",
+]
 
-@pytest.fixture(params=["local", "local on a server", "sharded", "dedicated"])
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> tuple[str, Any]:
     """Where it runs, with what that needs; so that the local one alone starts nothing."""
-    if request.param == "local":
+    if request.param in ("local", "state-stored in memory"):
         return request.param, None
+    if request.param == "state-stored":
+        needed = ("eventstore", "postgres")
+        return request.param, [request.getfixturevalue(each) for each in needed]
     if request.param == "local on a server":
         return request.param, request.getfixturevalue("eventstore")
     return request.param, request.getfixturevalue("sides")["ray"]
@@ -40,6 +53,36 @@ async def orders(
             return LocalRuntime(registry, runtime.log).bus
 
         yield Orders(registry, runtime.bus, runtime.log, again, runtime.host.delete)
+    elif kind == "state-stored in memory":
+        monkeypatch.setattr(registry.aggregates["order"], "storage", Storage.STATE)
+        first = LocalRuntime(registry)
+
+        async def next_one() -> Any:
+            return LocalRuntime(registry, first.log, states=first.states).bus
+
+        yield Orders(registry, first.bus, first.log, next_one, first.host.delete, first.states)
+    elif kind == "state-stored":
+        monkeypatch.setattr(registry.aggregates["order"], "storage", Storage.STATE)
+        uri, dsn = needs
+        server, opened = EventLog(uri), []
+
+        async def on_servers() -> LocalRuntime:
+            states = PostgresStates(dsn)
+            runtime = LocalRuntime(registry, server, states=states)
+            await runtime.host.prepare()
+            opened.append(states)
+            return runtime
+
+        stored = await on_servers()
+
+        async def after_it() -> Any:
+            return (await on_servers()).bus
+
+        states = stored.states
+        yield Orders(registry, stored.bus, server, after_it, stored.host.delete, states)
+        for each in opened:
+            await each.close()
+        await server.close()
     elif kind == "local on a server":
         # Without `append_records`, as on an older server.
         pipelined = EventLog(needs, atomic=False)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from actors.command_bus import CommandBus
 from actors.envelope import enclose
+from actors.host.state.port import States
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from rayfold import Command, Receipt, Registry
@@ -16,12 +17,19 @@ class Orders:
     """Speaks to a runtime in terms of one domain; the same for all of them."""
 
     def __init__(
-        self, registry: Registry, bus: CommandBus, log: Log, fresh_bus: Any, delete: Any
+        self,
+        registry: Registry,
+        bus: CommandBus,
+        log: Log,
+        fresh_bus: Any,
+        delete: Any,
+        states: States | None = None,
     ) -> None:
         self.registry = registry
         self.bus = bus
         self.log = log
         self._fresh_bus = fresh_bus
+        self.states = states
         self.delete = delete
         """Deletes a stream: `await delete(stream, tombstone=…)`."""
 

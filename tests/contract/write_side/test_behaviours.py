@@ -142,7 +142,7 @@ async def test_two_writers_of_one_stream_take_turns(orders: Orders) -> None:
 
     order = uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"))
-    other = LocalRuntime(orders.registry, orders.log)
+    other = LocalRuntime(orders.registry, orders.log, states=orders.states)
     answers = await asyncio.gather(
         *(orders.send(line(order)) for _ in range(40)),
         *(other.send(line(order)) for _ in range(40)),

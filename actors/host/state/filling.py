@@ -1,0 +1,99 @@
+"""Rows for what the log has: of aggregates that were event-sourced before, or all of them again.
+
+It is what a host does when it meets such an aggregate, for those that nobody has met yet; hosts
+may be at work meanwhile, as the row's version admits one of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from actors.errors import StreamUnreadable
+from actors.host.state.port import States
+from actors.host.state.storage import StateStorage
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from rayfold import Registry
+from rayfold.registry import AggregateType
+
+AT_A_TIME = 32
+
+
+async def streams_of(eventstore: Log, aggregate: AggregateType) -> AsyncIterator[str]:
+    """Yield the category's streams once each, as the log has them."""
+    seen: set[str] = set()
+    async for raw in eventstore.read_all([f"{aggregate.category}-"]):
+        if raw.stream not in seen:
+            seen.add(raw.stream)
+            yield raw.stream
+
+
+async def fill(
+    registry: Registry,
+    eventstore: Log,
+    states: States,
+    aggregate: AggregateType,
+    said: Callable[[int], None] = lambda done: None,
+    *,
+    again: bool = False,
+) -> int:
+    """Write the rows that are missing, or behind the log; return how many those were.
+
+    `again`: all of them, but for those whose first events are not on the log any more.
+
+    Raises:
+        StoreUnavailable, Unavailable: something does not answer; run it again.
+        StreamUnreadable: events of a stream cannot be folded.
+    """
+    storage = StateStorage(registry, eventstore, states)
+    slots, written, seen = asyncio.Semaphore(AT_A_TIME), 0, 0
+
+    async def one(stream: str) -> bool:
+        try:
+            return await storage.fill(aggregate, stream, again=again)
+        except StreamTombstoned:
+            return False
+        finally:
+            slots.release()
+
+    tasks: set[asyncio.Task[bool]] = set()
+    try:
+        async for stream in streams_of(eventstore, aggregate):
+            await slots.acquire()
+            tasks.add(asyncio.create_task(one(stream)))
+            done = {task for task in tasks if task.done()}
+            tasks -= done
+            written += sum(task.result() for task in done)
+            seen += 1
+            said(seen)
+        written += sum(await asyncio.gather(*tasks))
+        tasks.clear()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await storage.close()
+    return written
+
+
+async def cut_streams(
+    registry: Registry, eventstore: Log, states: States, aggregate: AggregateType
+) -> list[str]:
+    """Return streams whose first events the log has no more, while their rows count on from them.
+
+    Such an aggregate cannot be event-sourced: its state is not in its events. What is in an
+    outbox goes to the log on the way.
+    """
+    storage = StateStorage(registry, eventstore, states)
+    found = []
+    async for stream in streams_of(eventstore, aggregate):
+        try:
+            kept = await storage.relay(aggregate, stream)
+            if kept is not None and await storage.first_of(stream) != kept.began:
+                found.append(stream)
+        except StreamTombstoned:
+            continue
+        except StreamUnreadable:
+            found.append(stream)
+    await storage.close()
+    return found

@@ -1,0 +1,540 @@
+"""The storage of state-stored aggregates: rows first, then the log, then the receipt.
+
+A group commit is one transaction: states, versions, command ids, and the events in an outbox.
+Directly after it the events are appended to the log, where each stream was expected, and the
+receipts have their positions. Whoever loads an aggregate next, or finds an old outbox, does the
+same for one that died in between. The version in the rows admits one writer of ours; the log
+decides where somebody else has written to a stream: see `docs/adr`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from msgspec import DecodeError
+from msgspec.json import decode, encode
+
+from actors.errors import StreamUnreadable, Unavailable
+from actors.host.entity import Entity
+from actors.host.joint_plan import JointPlan
+from actors.host.loading import load
+from actors.host.plan import Plan
+from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen, now
+from actors.host.state.port import Change, Kept, KeptCommand, States, StatesRefused
+from actors.host.state.rows import Unstorable, check
+from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+from rayfold import Registry, UnknownEventType, UnreadableEvent
+from rayfold.registry import AggregateType
+
+log = logging.getLogger(__name__)
+
+ORPHANED = 3.0
+"""Seconds after which whoever wrote to an outbox is not waited for any more."""
+
+SETTLED_WITHIN = 0.5
+"""Seconds in which what was relayed leaves the outbox, unless the next commit takes it along."""
+
+FORGOTTEN_TOGETHER = 64
+"""Commands of an aggregate that are forgotten at once."""
+
+_DELETED = 2**63 - 1
+
+
+class Stored(NamedTuple):
+    """What a loaded aggregate's rows have, beside its entity.
+
+    `version` is -1 where there are none. `commands` counts those that were seen, `oldest` is the
+    first that is kept. `whole`: the rows have to be written all over.
+    """
+
+    version: int
+    began: int
+    state: object
+    commands: int
+    oldest: int
+    whole: bool
+
+
+_NOTHING = Stored(-1, 0, None, 0, 0, True)
+
+
+class StateStorage:
+    """See `actors.host.storage.Storage`."""
+
+    takes_snapshots = False
+
+    def __init__(self, registry: Registry, eventstore: Log, states: States) -> None:
+        self._registry = registry
+        self._log = eventstore
+        self._states = states
+        self._relayed: dict[str, int] = {}
+        """On the log, and in the outbox still: by stream, up to a revision."""
+        self._owed: dict[str, AggregateType] = {}
+        """Streams whose events the log did not take when it was last asked."""
+        self._settling: asyncio.Task[None] | None = None
+
+    # Loading
+
+    async def load(self, aggregate: AggregateType, stream: str) -> Entity:
+        """See `Storage.load`."""
+        kept = await self.relay(aggregate, stream)
+        if kept is None:
+            return await self._from_log(aggregate, stream, _NOTHING)
+        return await self._caught_up(aggregate, stream, kept)
+
+    async def _from_log(self, aggregate: AggregateType, stream: str, stored: Stored) -> Entity:
+        """Return the fold of all events, which its rows do not have: they were never written."""
+        entity = await load(self._log, self._registry, aggregate, stream)
+        first = await self.first_of(stream) if entity.revision >= 0 else 0
+        entity.stored = stored._replace(began=first, whole=True)
+        return entity
+
+    async def _caught_up(self, aggregate: AggregateType, stream: str, kept: Kept) -> Entity:
+        """Return what is kept, with the events that others have written to its stream since."""
+        entity = Entity(aggregate, stream)
+        entity.state, entity.revision = kept.state, kept.version
+        for each in kept.commands:
+            seen = Seen(each.fingerprint, each.revision, 0, False, each.at)
+            entity.recent.add(each.command_id, seen)
+        counted = kept.commands[-1].number + 1 if kept.commands else 0
+        oldest = kept.commands[0].number if kept.commands else 0
+        stored = Stored(kept.version, kept.began, kept.state, counted, oldest, False)
+        entity.stored = stored
+        after = kept.version - 1 if kept.version > 0 else None
+        behind = False
+        last: RawRecord | None = None
+        try:
+            async for raw in self._log.read_stream(stream, after=after):
+                if last is None and raw.revision != kept.version:
+                    return await self._of_another_life(aggregate, stream, stored, raw.revision)
+                if last is None and not kept.current:
+                    return await self._of_another_layout(aggregate, stream, stored)
+                if last is not None:
+                    entity.fold(self._registry, raw)  # somebody else's, unknown to the row
+                    behind = True
+                entity.position = raw.position
+                last = raw
+        except StreamTombstoned:
+            await self._states.remove(aggregate, stream, kept.version)
+            raise
+        if last is None and await self._was_deleted(stream, kept.version):
+            return await self._of_another_life(aggregate, stream, stored, None)
+        if last is None and not kept.current:
+            return await self._of_another_layout(aggregate, stream, stored)
+        if behind:
+            entity.stored = stored._replace(whole=True)
+        return entity
+
+    async def _of_another_life(
+        self, aggregate: AggregateType, stream: str, stored: Stored, first: int | None
+    ) -> Entity:
+        """Return what came after the deletion that the rows know nothing of."""
+        if first is not None and not await self._was_deleted(stream, stored.version):
+            raise StreamUnreadable(
+                f"{stream} goes on at revision {first} on the log, its row is at {stored.version}:"
+                " what is between was cut from the log before the row had it"
+            )
+        await self._states.remove(aggregate, stream, stored.version)
+        return await self._from_log(aggregate, stream, _NOTHING)
+
+    async def _of_another_layout(
+        self, aggregate: AggregateType, stream: str, stored: Stored
+    ) -> Entity:
+        """Return the fold of all events, as the row is of another layout of the state."""
+        if await self.first_of(stream) != stored.began:
+            raise StreamUnreadable(
+                f"the row of {stream} is of another layout, and its first events are not on the"
+                " log any more: run `rayfold migrate`"
+            )
+        return await self._from_log(aggregate, stream, stored)
+
+    async def first_of(self, stream: str) -> int:
+        """Return the first revision that the log has of a stream; 0 if it has none."""
+        async for raw in self._log.read_stream(stream, limit=1):
+            return raw.revision
+        return 0
+
+    async def _was_deleted(self, stream: str, version: int) -> bool:
+        """Return whether the stream was deleted at that revision or later, not cut or aged."""
+        async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
+            try:
+                before = decode(raw.data).get("$tb", 0)
+            except (DecodeError, AttributeError):
+                return False
+            return isinstance(before, int) and (before == _DELETED or before > version)
+        return False
+
+    async def fill(self, aggregate: AggregateType, stream: str, *, again: bool = False) -> bool:
+        """Write the row of an aggregate if it is missing, or behind the log; return whether it was.
+
+        `again`: in any case, if the log has all of its events.
+
+        Raises what `load` raises.
+        """
+        entity = await self.load(aggregate, stream)
+        stored: Stored = entity.stored
+        if again and not stored.whole and await self.first_of(stream) == stored.began:
+            entity = await self._from_log(aggregate, stream, stored)
+        if entity.revision < 0 or not entity.stored.whole:
+            return False
+        [done] = await self._states.commit([rewritten(entity, stored.version, stored.began)], {})
+        return done
+
+    # Committing
+
+    async def commit(self, plans: Sequence[Plan | JointPlan]) -> list[AppendResult]:
+        """See `Storage.commit`. No decision over several aggregates reads one that is stored."""
+        return await self._commit([each for each in plans if isinstance(each, Plan)])
+
+    async def _commit(self, plans: list[Plan]) -> list[AppendResult]:
+        await self._pay()
+        answers: list[AppendResult | None] = [None] * len(plans)
+        changes: dict[int, Change] = {}
+        for index, each in enumerate(plans):
+            try:
+                check(each.entity.aggregate.layout(), each.state)
+                changes[index] = change_of(each)
+            except Unstorable as error:
+                answers[index] = InvalidAppend(str(error))
+        try:
+            written = await self._write(list(changes.values()))
+        except StatesRefused as error:
+            if len(plans) == 1:
+                return [InvalidAppend(str(error))]
+            # Which of them, nobody says.
+            return [(await self._commit([each]))[0] for each in plans]
+        kept: dict[int, Change] = {}
+        for (index, change), done in zip(changes.items(), written, strict=True):
+            if done:
+                kept[index] = change
+            else:
+                answers[index] = Conflict("its row has moved on")
+        for index, answer in (await self._append(kept)).items():
+            answers[index] = answer
+            if isinstance(answer, Appended):
+                plans[index].entity.stored = stored_after(plans[index], changes[index], answer)
+        return [each for each in answers if each is not None]
+
+    async def _write(self, changes: list[Change]) -> list[bool]:
+        if not changes:
+            return []
+        taken, self._relayed = self._relayed, {}
+        try:
+            return await self._states.commit(changes, taken)
+        except BaseException:
+            self._relayed = taken | self._relayed
+            raise
+
+    async def _append(self, changes: dict[int, Change]) -> dict[int, AppendResult]:
+        """Take what was written to the log; return how that went.
+
+        Raises:
+            StoreUnavailable: no answer; the events are in the outbox, and will be on the log.
+        """
+        if not changes:
+            return {}
+        try:
+            answers = await self._log.append(
+                [StreamAppend(c.stream, _expected(c), list(c.records)) for c in changes.values()]
+            )
+        except StoreUnavailable:
+            self._owed |= {each.stream: each.aggregate for each in changes.values()}
+            raise
+        found: dict[int, AppendResult] = {}
+        for (index, change), answer in zip(changes.items(), answers, strict=True):
+            try:
+                found[index] = await self._concluded(change, answer)
+            except StreamUnreadable as error:  # whoever loads it next is told
+                found[index] = Conflict(str(error))
+        self._settle_soon()
+        return found
+
+    async def _concluded(self, change: Change, answer: AppendResult) -> AppendResult:
+        """Return the answer, after what it means for the rows."""
+        aggregate, stream = change.aggregate, change.stream
+        if isinstance(answer, Conflict):
+            first = change.version + 1 - len(change.records)
+            position = await self._position_of(
+                stream, [(first + number, each) for number, each in enumerate(change.records)]
+            )
+            if position is not None:  # somebody has relayed it for us
+                answer = Appended(position, change.version)
+        if not isinstance(answer, Appended):
+            before = change.version - len(change.records)
+            await self._put_right(aggregate, stream, change.version, before)
+        elif answer.last_revision not in (None, change.version):
+            # It was deleted, and goes on from there: the rows must know where.
+            await self._renumber(change, answer.last_revision or 0)
+        else:
+            self._relayed[stream] = change.version
+        return answer
+
+    async def _renumber(self, change: Change, last: int) -> None:
+        """Write rows again that are of revisions that the log has counted on from."""
+        shift = last - change.version
+        again = Change(
+            change.aggregate,
+            change.stream,
+            change.version,
+            last,
+            change.began + shift,
+            None,
+            change.state,
+            commands=[c._replace(revision=c.revision + shift) for c in change.commands],
+            whole=True,
+            empties_outbox=True,
+        )
+        await self._states.commit([again], {})
+
+    # The outbox
+
+    async def take_over(self) -> int:
+        """Relay what others have left in the outbox; return how many streams that was.
+
+        Raises:
+            StoreUnavailable, Unavailable: something does not answer.
+        """
+        await self._settle()
+        stored = {each.category: each for each in self._registry.state_stored}
+        streams = await self._states.waiting(list(stored), ORPHANED, 200)
+        for stream in streams:
+            try:
+                await self.relay(stored[stream.partition("-")[0]], stream)
+            except StreamUnreadable as error:
+                log.error("an outbox is stuck", extra={"stream": stream, "error": str(error)})
+        await self._settle()
+        return len(streams)
+
+    async def relay(self, aggregate: AggregateType, stream: str) -> Kept | None:
+        """Take what is in a stream's outbox to the log; return what is kept then.
+
+        Raises:
+            StreamUnreadable: it belongs to where the log is not, and the row cannot be made again.
+            StoreUnavailable, Unavailable: something does not answer.
+        """
+        kept = await self._states.load(aggregate, stream)
+        if kept is None:
+            return None
+        outbox = [each for each in kept.outbox if each[0] > self._relayed.get(stream, -1)]
+        if outbox and not await self._relay(stream, outbox, kept.began):
+            return await self._put_right(aggregate, stream, kept.version, outbox[0][0] - 1)
+        return kept
+
+    async def _relay(self, stream: str, outbox: list[tuple[int, NewRecord]], began: int) -> bool:
+        """Return whether all of it is on the log now, once, where it belongs."""
+        first, last = outbox[0][0], outbox[-1][0]
+        records = [record for _, record in outbox]
+        expected = first - 1 if first > began else None
+        if expected is None and await self._was_deleted(stream, last):
+            return False  # it may have been there already, and is not to come back
+        [answer] = await self._log.append([StreamAppend(stream, expected, records)])
+        if isinstance(answer, Appended):
+            there = answer.last_revision in (None, last)
+        else:
+            # Part of it may be there: what another has relayed before it died.
+            there = await self._relay_rest(stream, outbox)
+        if there:
+            self._relayed[stream] = last
+        return there
+
+    async def _relay_rest(self, stream: str, outbox: list[tuple[int, NewRecord]]) -> bool:
+        found = [raw async for raw in self._found(stream, outbox)]
+        ours = all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=False))
+        if not ours or not found or found[0].revision != outbox[0][0]:
+            return False
+        rest = outbox[len(found) :]
+        if not rest:
+            return True
+        records = [record for _, record in rest]
+        [answer] = await self._log.append([StreamAppend(stream, rest[0][0] - 1, records)])
+        return isinstance(answer, Appended)
+
+    async def _position_of(self, stream: str, outbox: list[tuple[int, NewRecord]]) -> int | None:
+        """Return the position of the last of these if all of them are on the log."""
+        found = [raw async for raw in self._found(stream, outbox)]
+        if len(found) != len(outbox) or found[0].revision != outbox[0][0]:
+            return None
+        if not all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=True)):
+            return None
+        return found[-1].position
+
+    async def _found(
+        self, stream: str, outbox: list[tuple[int, NewRecord]]
+    ) -> AsyncIterator[RawRecord]:
+        first = outbox[0][0]
+        after = first - 1 if first > 0 else None
+        try:
+            async for raw in self._log.read_stream(stream, after=after, limit=len(outbox)):
+                yield raw
+        except StreamTombstoned:
+            return
+
+    async def _put_right(
+        self, aggregate: AggregateType, stream: str, version: int, before: int
+    ) -> Kept | None:
+        """Make the rows what the log has: another client's events are there, and ours cannot be.
+
+        Nobody has a receipt for ours, those after the revision `before`. Return what is kept then.
+
+        Raises:
+            StreamUnreadable: the log has not all events of the stream.
+            StoreUnavailable, Unavailable: something does not answer.
+        """
+        log.warning("a state is made of the log again", extra={"stream": stream})
+        try:
+            first = await self.first_of(stream)
+            if first > 0 and not await self._was_deleted(stream, before):
+                raise StreamUnreadable(
+                    f"somebody else has written to {stream}, and its first events are not on the"
+                    " log any more: its row cannot be made again"
+                )
+            entity = await load(self._log, self._registry, aggregate, stream)
+        except StreamTombstoned:
+            first, entity = 0, Entity(aggregate, stream)
+        except (UnknownEventType, UnreadableEvent) as error:
+            raise StreamUnreadable(str(error)) from error
+        if entity.revision < 0:
+            await self._states.remove(aggregate, stream, version)
+        else:
+            await self._states.commit([rewritten(entity, version, first)], {})
+        return await self._states.load(aggregate, stream)
+
+    async def _pay(self) -> None:
+        """Relay what the log did not take before; as long as it takes nothing, nothing is written.
+
+        Raises:
+            StoreUnavailable: it still takes nothing.
+        """
+        while self._owed:
+            stream, aggregate = next(iter(self._owed.items()))
+            with suppress(StreamUnreadable):  # whoever loads it next is told
+                await self.relay(aggregate, stream)
+            self._owed.pop(stream, None)
+
+    def _settle_soon(self) -> None:
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle_later())
+
+    async def _settle_later(self) -> None:
+        while self._relayed:
+            await asyncio.sleep(SETTLED_WITHIN)
+            try:
+                await self._settle()
+            except Unavailable as error:
+                log.info("an outbox is not settled", extra={"error": str(error)})
+
+    async def _settle(self) -> None:
+        if self._relayed:
+            taken, self._relayed = self._relayed, {}
+            try:
+                await self._states.commit([], taken)
+            except BaseException:
+                self._relayed = taken | self._relayed
+                raise
+
+    async def deleted(self, aggregate: AggregateType, stream: str) -> None:
+        """See `Storage.deleted`."""
+        try:
+            await self.load(aggregate, stream)  # which looks at the log, and removes the rows
+        except StreamTombstoned:
+            return
+
+    async def close(self) -> None:
+        """Settle what was relayed, and end."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.wait([self._settling])
+        try:
+            await self._settle()
+        except Unavailable as error:
+            log.info("an outbox is not settled", extra={"error": str(error)})
+
+
+def change_of(planned: Plan) -> Change:
+    """Return what a plan writes.
+
+    The commands of an aggregate whose rows are behind, or were never written, come from its fold.
+    """
+    entity, stored = planned.entity, planned.entity.stored or _NOTHING
+    at = now()
+    accepted = [
+        (command_id, fingerprint, revision, at)
+        for command_id, (fingerprint, revision) in planned.accepted.items()
+    ]
+    if stored.whole:
+        latest = entity.recent.latest(ALWAYS_REMEMBERED)
+        accepted = [(known, seen[0], seen[1], seen.at) for known, seen in latest] + accepted
+        number, forget = 0, -1
+    else:
+        number = stored.commands
+        remembered = len(entity.recent)
+        due = number - remembered - stored.oldest
+        forget = number - remembered - 1 if due >= FORGOTTEN_TOGETHER else -1
+    return Change(
+        entity.aggregate,
+        entity.stream,
+        stored.version,
+        planned.revision,
+        stored.began,
+        None if stored.whole else stored.state,
+        planned.state,
+        planned.records,
+        [KeptCommand(number + place, *each) for place, each in enumerate(accepted)],
+        forget,
+        whole=stored.whole,
+    )
+
+
+def stored_after(planned: Plan, change: Change, answer: Appended) -> Stored:
+    """Return what the rows have now."""
+    shift = 0 if answer.last_revision is None else answer.last_revision - change.version
+    last = change.commands[-1].number + 1 if change.commands else 0
+    before: Stored = planned.entity.stored or _NOTHING
+    oldest = 0 if change.whole else max(before.oldest, change.forget_up_to + 1)
+    return Stored(change.version + shift, change.began + shift, change.state, last, oldest, False)
+
+
+def rewritten(entity: Entity, expected: int, began: int) -> Change:
+    """Return a change that makes the rows what the log has, and no outbox."""
+    latest = entity.recent.latest(ALWAYS_REMEMBERED)
+    return Change(
+        entity.aggregate,
+        entity.stream,
+        expected,
+        entity.revision,
+        began,
+        None,
+        entity.state,
+        commands=[
+            KeptCommand(number, known, seen.fingerprint, seen.revision, seen.at)
+            for number, (known, seen) in enumerate(latest)
+        ],
+        whole=True,
+        empties_outbox=True,
+    )
+
+
+def _expected(change: Change) -> int | None:
+    before = change.version - len(change.records)
+    return before if before >= 0 else None
+
+
+def _is(raw: RawRecord, record: NewRecord) -> bool:
+    """Tell whether what is on the log is that record: of the same command, by the same writer."""
+    if raw.event_type != record.event_type:
+        return False
+    if raw.metadata == encode(record.metadata) and raw.data == record.data:
+        return True
+    try:
+        return bool(
+            decode(raw.metadata) == dict(record.metadata)
+            and decode(raw.data) == decode(record.data)
+        )
+    except DecodeError:
+        return False

@@ -1,0 +1,239 @@
+"""`rayfold migrate`: the tables of states, from what they are to what the code wants."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from actors.errors import StreamUnreadable, Unavailable
+from actors.host.state import migration
+from actors.host.state.filling import cut_streams, fill
+from actors.host.state.postgres import PostgresStates
+from actors.host.state.tables import SCHEMA, layout_found, moved
+from deploy.errors import StartError
+from deploy.stack import folder
+from deploy.stack.display import Display
+from deploy.stack.servers import start_eventstore, start_postgres
+from deploy.stack.settings import Settings
+from eventstore.errors import StoreError
+from eventstore.kurrentdb.log import EventLog
+from rayfold import DomainError, Registry
+from rayfold.registry import AggregateType
+from rayfold.runtime.postgres import FAILURES, Connection, connect
+
+PROGRESS = 10_000
+"""Streams between two lines."""
+
+
+async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[str]) -> int:
+    """Print the plan, or do it; return 1 if something is refused.
+
+    Raises:
+        StartError: a server does not answer, or there is no such aggregate.
+    """
+    try:
+        registry = Registry.load(settings.domain)
+    except DomainError as error:
+        raise StartError(*error.mistakes) from error
+    for name in refold:
+        if name not in {each.category for each in registry.state_stored}:
+            raise StartError(f"no aggregate of the category {name!r} is state-stored")
+    async with AsyncExitStack() as parts:
+        eventstore, postgres = await parts.enter_async_context(_servers(settings, registry))
+        try:
+            connection = await connect(postgres, timeout=15)
+            parts.callback(connection.terminate)
+            log = EventLog(eventstore)
+            parts.push_async_callback(log.close)
+            work = _Work(registry, log, postgres, connection)
+            return await (work.plan() if plan else work.run(drop=drop, refold=refold))
+        except FAILURES as error:
+            raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        except (StoreError, Unavailable, StreamUnreadable) as error:
+            raise StartError(f"not done, run it again: {error}") from error
+
+
+class _Work:
+    def __init__(
+        self, registry: Registry, log: EventLog, postgres: str, connection: Connection
+    ) -> None:
+        self._registry = registry
+        self._log = log
+        self._postgres = postgres
+        self._connection = connection
+
+    async def plan(self) -> int:
+        """Print what `run` would do."""
+        refused = 0
+        known = await self._connection.fetchval(f"SELECT to_regclass('{SCHEMA}._layout')")
+        for aggregate in self._registry.state_stored:
+            found = None
+            if known is not None:
+                found = await layout_found(self._connection, aggregate.category)
+            wanted = migration.compare(aggregate, found)
+            lines = list(wanted.said)
+            if found is None or not found.filled or found.storage != "state":
+                lines.append("write the rows that the log has and the tables have not")
+            if not wanted.refused and wanted.left:
+                lines.append(f"with --drop, remove for good: {_told(wanted.left)}")
+            _say(aggregate.category, lines, wanted.refused)
+            refused += len(wanted.refused)
+        for category in await self._gone():
+            _say(category, ["keep its state in its events alone; the tables stay until --drop"], [])
+        return 1 if refused else 0
+
+    async def run(self, *, drop: bool, refold: list[str]) -> int:
+        """Do what the plan says; nothing of an aggregate for which something is refused."""
+        refused = 0
+        for aggregate in self._registry.state_stored:
+            done = await migration.expand(self._connection, aggregate)
+            _say(aggregate.category, done.said if not done.refused else [], done.refused)
+            refused += len(done.refused)
+            if done.refused:
+                continue
+            found = await layout_found(self._connection, aggregate.category)
+            again = aggregate.category in refold
+            if again or found is None or not found.filled:
+                await self._fill(aggregate, again=again)
+            if drop:
+                for line in await migration.drop(self._connection, aggregate):
+                    _print(f"{aggregate.category}: {line}")
+        for category in await self._gone():
+            refused += await self._leave(self._registry.aggregates[category])
+        if drop:
+            await self._drop_left()
+        return 1 if refused else 0
+
+    async def _gone(self) -> list[str]:
+        """Return the categories that are event-sourced now, and were not."""
+        stored = {each.category for each in self._registry.state_stored}
+        return [
+            each for each in await moved(self._connection, self._registry) if each not in stored
+        ]
+
+    async def _fill(self, aggregate: AggregateType, *, again: bool) -> None:
+        category = aggregate.category
+
+        def said(seen: int) -> None:
+            if seen % PROGRESS == 0:
+                _print(f"{category}: {seen:,} streams of the log")
+
+        states = PostgresStates(self._postgres, [aggregate])
+        try:
+            written = await fill(self._registry, self._log, states, aggregate, said, again=again)
+        finally:
+            await states.close()
+        _print(f"{category}: {written:,} rows written from the log")
+        await self._connection.execute(
+            f"UPDATE {SCHEMA}._layout SET filled = true WHERE category = $1", category
+        )
+
+    async def _leave(self, aggregate: AggregateType) -> int:
+        """Note that an aggregate is event-sourced from now on, if its events are all there."""
+        category = aggregate.category
+        states = PostgresStates(self._postgres, [aggregate])
+        try:
+            cut = await cut_streams(self._registry, self._log, states, aggregate)
+        finally:
+            await states.close()
+        if cut:
+            _say(
+                category,
+                [],
+                [
+                    f"{len(cut):,} streams have lost their first events on the log, {cut[0]} for"
+                    " one: their state is in the tables alone. Let it stay state-stored"
+                ],
+            )
+            return 1
+        await self._connection.execute(
+            f"UPDATE {SCHEMA}._layout SET storage = 'events', since = now() WHERE category = $1",
+            category,
+        )
+        _print(f"{category}: event-sourced from now on; its tables stay until --drop")
+        return 0
+
+    async def _drop_left(self) -> None:
+        rows = await self._connection.fetch(
+            f"SELECT category, tables FROM {SCHEMA}._layout WHERE storage = 'events'"
+        )
+        for row in rows:
+            category = row["category"]
+            found = await layout_found(self._connection, category)
+            assert found is not None
+            async with self._connection.transaction():
+                for table in (*found.tables, *found.left):
+                    await self._connection.execute(f'DROP TABLE IF EXISTS {SCHEMA}."{table}"')
+                for own in ("_outbox", "_command"):
+                    await self._connection.execute(
+                        f"DELETE FROM {SCHEMA}.{own} WHERE split_part(stream, '-', 1) = $1",
+                        category,
+                    )
+                await self._connection.execute(
+                    f"DELETE FROM {SCHEMA}._layout WHERE category = $1", category
+                )
+            _print(f"{category}: removed its tables")
+
+
+@asynccontextmanager
+async def _servers(settings: Settings, registry: Registry) -> AsyncIterator[tuple[str, str]]:
+    """Give the URI of the log and the DSN of Postgres: given, running, or started for this."""
+    eventstore, postgres = settings.eventstore, settings.postgres
+    if eventstore is not None and postgres is not None:
+        yield eventstore, postgres
+        return
+    try:
+        folder.gateway_of(settings.data)
+    except StartError:
+        async with AsyncExitStack() as parts:
+            data = parts.enter_context(folder.locked(settings.data))
+            display = Display()
+            uri, _ = await start_eventstore(settings, registry.prefixes, data, parts, display)
+            dsn, _ = await start_postgres(settings, data, parts, display)
+            folder.keep_private(data)
+            yield str(uri), str(dsn)
+        return
+    if postgres is None:
+        postgres = await asyncio.to_thread(_running_postgres, settings.data / "postgres")
+    yield eventstore or _noted(settings.data / "eventstore.uri"), postgres
+
+
+def _noted(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise StartError("give the store's --eventstore") from error
+
+
+def _running_postgres(data: Path) -> str:
+    """Return the DSN of a Postgres of our own, which says in its folder where it listens."""
+    try:
+        sockets = (data / "postmaster.pid").read_text().splitlines()[4]
+    except (OSError, IndexError) as error:
+        raise StartError("give the --postgres that the stack uses") from error
+    return f"postgresql://postgres:@/postgres?host={sockets}"
+
+
+def _told(left: dict[str, list[str]]) -> str:
+    return ", ".join(
+        f"{table}.{column}" if column else table
+        for table, columns in sorted(left.items())
+        for column in columns or [""]
+    )
+
+
+def _say(category: str, lines: list[str], refused: list[str]) -> None:
+    for line in lines:
+        _print(f"{category}: {line}")
+    for line in refused:
+        _print(f"{category}: REFUSED: {line}")
+    if not lines and not refused:
+        _print(f"{category}: nothing to do")
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,81 @@
+"""What can be asked of a customer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field
+
+from rayfold import NOW, Command, Now
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w -]{0,63}$")]
+Line = Annotated[str, Field(min_length=1, max_length=200)]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Purpose(StrEnum):
+    """What a customer can allow."""
+
+    NEWSLETTER = "newsletter"
+    PROFILING = "profiling"
+    SHARING = "sharing"
+
+
+class RegisterCustomer(Command, name="register-customer", creates=True):
+    """Somebody becomes a customer."""
+
+    customer_id: UUID
+    name: Name
+    email: Email
+    at: Now = NOW
+
+
+class ChangeProfile(Command, name="change-profile"):
+    """The customer is called, or reached, in another way; what is not given stays."""
+
+    customer_id: UUID
+    name: Name | None = None
+    email: Email | None = None
+
+
+class AddAddress(Command, name="add-address"):
+    """Somewhere to deliver to, under a label; the same label again replaces it."""
+
+    customer_id: UUID
+    label: Label
+    street: Line
+    postal_code: Line
+    city: Line
+    country: Country
+
+
+class RemoveAddress(Command, name="remove-address"):
+    """Nothing is delivered there any more."""
+
+    customer_id: UUID
+    label: Label
+
+
+class GiveConsent(Command, name="give-consent"):
+    """The customer allows something from now on."""
+
+    customer_id: UUID
+    purpose: Purpose
+    at: Now = NOW
+
+
+class WithdrawConsent(Command, name="withdraw-consent"):
+    """The customer allows it no more."""
+
+    customer_id: UUID
+    purpose: Purpose
+    at: Now = NOW
+
+
+CustomerCommand = (
+    RegisterCustomer | ChangeProfile | AddAddress | RemoveAddress | GiveConsent | WithdrawConsent
+)

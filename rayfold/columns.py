@@ -1,0 +1,128 @@
+"""A field as a column of a table in Postgres: its type, and its values on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic import create_model
+from pydantic.fields import FieldInfo
+
+from rayfold.keys import Scalar, key_text, scalar_of
+from rayfold.messages import Message
+
+_MOST = 2**63 - 1
+
+_DAY = 24 * 60 * 60 * 10**6
+"""Microseconds."""
+
+_SQL_TYPES: dict[type, str] = {
+    UUID: "uuid",
+    bool: "boolean",
+    float: "double precision",
+    Decimal: "numeric",
+    datetime: "timestamptz",
+    date: "date",
+    timedelta: "interval",
+    str: "text",
+}
+
+
+class JsonAdapter:
+    """A field's value as JSON, written and read by the rules that hold inside a model."""
+
+    _BEFORE, _BEHIND = b'{"value":', b"}"
+
+    def __init__(self, info: FieldInfo) -> None:
+        value: Any = (info.rebuild_annotation(), ...)
+        self._model: Any = create_model("Value", __base__=Message, value=value)
+
+    def encode(self, value: Any) -> str:
+        """Return the value as JSON."""
+        held = self._model.model_construct(value=value)
+        data: bytes = held.__pydantic_serializer__.to_json(held)
+        return data[len(self._BEFORE) : -len(self._BEHIND)].decode()
+
+    def decode(self, data: str) -> Any:
+        """Return the value that was encoded."""
+        held = self._BEFORE + data.encode() + self._BEHIND
+        return self._model.__pydantic_validator__.validate_json(held, extra="ignore").value
+
+
+_ENDS = {
+    "date": (key_text(date.min), key_text(date.max)),
+    "timestamptz": tuple(key_text(end.replace(tzinfo=UTC)) for end in (datetime.min, datetime.max)),
+}
+
+
+class Column(NamedTuple):
+    """A field's column.
+
+    `scalar` is what the field holds where SQL has such a type. `adapter` encodes the others,
+    as JSON. `to_sql` and `from_sql` make the value that travels from the field's, and back.
+    """
+
+    field: str
+    sql_type: str
+    scalar: Scalar | None
+    adapter: JsonAdapter | None
+    to_sql: Callable[[Any], Any] | None = None
+    from_sql: Callable[[Any], Any] | None = None
+
+    @property
+    def quoted(self) -> str:
+        """The column's name in SQL."""
+        return f'"{self.field}"'
+
+    def equals(self, parameter: str) -> str:
+        """Return SQL for rows whose value has the text of `parameter`: see `rayfold.key_text`."""
+        match self.sql_type:
+            case "interval":
+                # Days apart: all of it in microseconds would be beyond 64 bits after 292,000 years.
+                days = f"div({parameter}::text::numeric, {_DAY})::int"
+                rest = f"mod({parameter}::text::numeric, {_DAY}) * interval '1 microsecond'"
+                value = f"(make_interval(days => {days}) + {rest})"
+            case "bigint":
+                # A number that no row can have is no error, and the index is still used.
+                value = (
+                    f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
+                    f" THEN {parameter}::text::bigint END"
+                )
+            case "date" | "timestamptz":
+                # asyncpg writes the first day or moment there is, and the last, as infinity.
+                first, last = _ENDS[self.sql_type]
+                value = (
+                    f"CASE {parameter}::text WHEN '{first}' THEN '-infinity'::{self.sql_type}"
+                    f" WHEN '{last}' THEN 'infinity'::{self.sql_type}"
+                    f" ELSE {parameter}::text::{self.sql_type} END"
+                )
+            case _:
+                value = f"{parameter}::text::{self.sql_type}"
+        return f"t.{self.quoted} = {value}"
+
+
+def column_of(field: str, info: FieldInfo) -> Column:
+    """Return the column of a field: of its own type where SQL has it, JSON elsewhere."""
+    scalar = scalar_of(info)
+    if scalar is None:
+        return Column(field, "json", None, JsonAdapter(info))
+    to_sql = _value_of if scalar.enum is not None else None
+    if scalar.kind is not int:
+        from_sql = aware if scalar.kind is datetime else None
+        return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql, from_sql)
+    small = scalar.least is not None and scalar.most is not None
+    if small and -_MOST <= (scalar.least or 0) <= (scalar.most or 0) <= _MOST:
+        return Column(field, "bigint", scalar, None, to_sql)
+    return Column(field, "numeric", scalar, None, to_sql, int)
+
+
+def aware(moment: datetime) -> datetime:
+    """Return a moment as views have it: asyncpg gives the first and the last without a zone."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _value_of(member: Any) -> Any:
+    return getattr(member, "value", member)

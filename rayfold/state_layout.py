@@ -1,0 +1,344 @@
+"""How a state-stored aggregate's state lies in tables: its fields in columns, its lists in tables.
+
+    class Address(Message):               customer: _id, _version, name, billing_street, …
+        street: str                       customer_addresses: _id, _1, street
+    class State(Message):
+        name: str
+        billing: Address
+        addresses: tuple[Address, ...]
+
+A scalar is a column. A model's fields are columns of the table that it is in, with its field's
+name before theirs; where it may be None, a column of its field's name says whether it is there.
+A list, tuple, set or dictionary is a table of its own, a row for each item, in order. The rest is
+refused, unless the author says `AsJson`. Pure: no SQL is run here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
+from rayfold.columns import Column, JsonAdapter, column_of
+from rayfold.keys import key_text, scalar_of
+
+LONGEST_NAME = 63
+"""Bytes of a name that Postgres keeps."""
+
+DEEPEST = 4
+"""Lists within lists; and how deep models are looked into that hold themselves."""
+
+ITEM = "value"
+"""The column of an item that is a scalar."""
+
+KEY = "key"
+"""The column of a dictionary's keys."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A field that is a column: at `path` in its table's model."""
+
+    path: tuple[str, ...]
+    column: Column
+    nullable: bool
+    renamed_from: str = ""
+    default: Any = PydanticUndefined
+    """What a row has that was written before there was the field; undefined: nobody knows."""
+
+    @property
+    def name(self) -> str:
+        """The column's name."""
+        return self.column.field
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A field that is a model, whose fields are columns of the table that it is in."""
+
+    field: str
+    model: type[BaseModel]
+    parts: tuple[Part, ...]
+    marker: Place | None
+    """Says whether it is there, where it may be None."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """A field that is a collection, whose items are rows of a table of their own."""
+
+    field: str
+    build: Callable[[Any], Any]
+    """Makes the collection of a list of items, or of pairs where it has keys."""
+    in_order: Callable[[Any], list[Any]]
+    """Makes a list of the collection, again of pairs where it has keys."""
+    key: Place | None
+    scalar: Place | None
+    model: type[BaseModel] | None
+    parts: tuple[Part, ...]
+    table: Table
+
+
+Part = Place | Nested | Items
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns beside the keys, which are `_id`, then an index for each list around."""
+
+    name: str
+    depth: int
+    places: list[Place] = field(default_factory=list)
+    """In the order of the columns."""
+
+    @property
+    def key(self) -> list[str]:
+        """The columns of the primary key."""
+        return ["_id", *(f"_{number + 1}" for number in range(self.depth))]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of one aggregate: the root table first, then those of its lists, outer before inner."""
+
+    model: type[BaseModel]
+    parts: tuple[Part, ...]
+    tables: tuple[Table, ...]
+    mistakes: tuple[str, ...]
+
+    @property
+    def root(self) -> Table:
+        """The table with a row for each aggregate."""
+        return self.tables[0]
+
+    def described(self) -> dict[str, dict[str, list[Any]]]:
+        """Return the tables as plain JSON: by name, each column's type and whether it may be null.
+
+        It is what `rayfold migrate` compares, so its form stays.
+        """
+        return {
+            table.name: {each.name: [each.column.sql_type, each.nullable] for each in table.places}
+            for table in self.tables
+        }
+
+
+@cache
+def layout_of(category: str, model: type[BaseModel]) -> Layout:
+    """Return how the state of an aggregate of that category lies in tables."""
+    making = _Making()
+    root = making.table(category, 0)
+    parts = tuple(making.parts(model, (), root, model.__qualname__, nullable=False, deep=0))
+    for table in making.tables:
+        making.check_names(table)
+    return Layout(model, parts, tuple(making.tables), tuple(dict.fromkeys(making.mistakes)))
+
+
+class _Making:
+    def __init__(self) -> None:
+        self.tables: list[Table] = []
+        self.mistakes: list[str] = []
+
+    def table(self, name: str, depth: int) -> Table:
+        made = Table(name, depth)
+        self.tables.append(made)
+        return made
+
+    def check_names(self, table: Table) -> None:
+        names: set[str] = set()
+        for place in table.places:
+            if place.name in names:
+                self.mistakes.append(
+                    f"the table {table.name!r} has two columns {place.name!r}: rename a field"
+                )
+            names.add(place.name)
+        for name in (table.name, *names):
+            if len(name.encode()) > LONGEST_NAME:
+                self.mistakes.append(
+                    f"the name {name!r} is too long for Postgres: {LONGEST_NAME} bytes at most"
+                )
+
+    def parts(
+        self,
+        model: type[BaseModel],
+        path: tuple[str, ...],
+        table: Table,
+        where: str,
+        *,
+        nullable: bool,
+        deep: int,
+    ) -> Iterator[Part]:
+        if deep > DEEPEST:
+            self.mistakes.append(f"{where} holds itself, or models more than {DEEPEST} deep")
+            return
+        for name, info in model.model_fields.items():
+            part = self.part(
+                name, info, path, table, f"{where}.{name}", nullable=nullable, deep=deep
+            )
+            if part is not None:
+                yield part
+
+    def part(
+        self,
+        name: str,
+        info: FieldInfo,
+        path: tuple[str, ...],
+        table: Table,
+        where: str,
+        *,
+        nullable: bool,
+        deep: int,
+    ) -> Part | None:
+        annotation, metadata, optional = _plain(info)
+        hints = {type(each): each for each in metadata}
+        renamed = hints.get(RenamedFrom)
+        column_name = "_".join((*path, name))
+        as_json = hints.get(AsJson)
+        if as_json is not None:
+            if not as_json.reason.strip():
+                self.mistakes.append(f"{where}: AsJson needs a reason")
+            column = Column(column_name, "json", None, JsonAdapter(info))
+            return self._place(table, (*path, name), column, optional, nullable, renamed, info)
+        rows_of = hints.get(RowsOf)
+        if rows_of is None and scalar_of(info) is not None:
+            column = column_of(column_name, info)
+            return self._place(table, (*path, name), column, optional, nullable, renamed, info)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            marker = None
+            if optional:
+                column = Column(column_name, "boolean", None, None)
+                marker = Place((*path, name), column, nullable, _old(renamed), False)
+                table.places.append(marker)
+            inner = tuple(
+                self.parts(
+                    annotation,
+                    (*path, name),
+                    table,
+                    where,
+                    nullable=nullable or optional,
+                    deep=deep + 1,
+                )
+            )
+            return Nested(name, annotation, inner, marker)
+        found = _collection(annotation, rows_of)
+        if found is None or optional:
+            what = "an optional collection" if found is not None else f"a {_told(annotation)}"
+            self.mistakes.append(
+                f"{where} is {what}, which is no column and no table: make it a scalar, a model, or"
+                ' a list, tuple, set or dictionary of these, or say Annotated[…, AsJson("why")]'
+            )
+            return None
+        return self._items(name, found, (*path, name), table, where, deep)
+
+    def _items(
+        self,
+        name: str,
+        found: _Collection,
+        path: tuple[str, ...],
+        around: Table,
+        where: str,
+        deep: int,
+    ) -> Items | None:
+        table = self.table("_".join((around.name, *path)), around.depth + 1)
+        if table.depth > DEEPEST:
+            self.mistakes.append(f"{where} is a list more than {DEEPEST} lists deep")
+            return None
+        key = None
+        if found.key is not None:
+            info = FieldInfo.from_annotation(found.key)
+            if scalar_of(info) is None:
+                self.mistakes.append(f"{where} has keys that are no scalars")
+                return None
+            key = Place((KEY,), column_of(KEY, info), False)
+            table.places.append(key)
+        info = FieldInfo.from_annotation(found.item)
+        item, _, optional = _plain(info)
+        if scalar_of(info) is not None:
+            scalar = Place((ITEM,), column_of(ITEM, info), optional)
+            table.places.append(scalar)
+            return Items(name, found.build, found.in_order, key, scalar, None, (), table)
+        if optional or not (isinstance(item, type) and issubclass(item, BaseModel)):
+            self.mistakes.append(
+                f"{where} holds items that are neither scalars nor models: say"
+                ' Annotated[…, AsJson("why")]'
+            )
+            return None
+        parts = tuple(self.parts(item, (), table, where, nullable=False, deep=deep + 1))
+        return Items(name, found.build, found.in_order, key, None, item, parts, table)
+
+    @staticmethod
+    def _place(
+        table: Table,
+        path: tuple[str, ...],
+        column: Column,
+        optional: bool,
+        nullable: bool,
+        renamed: Any,
+        info: FieldInfo,
+    ) -> Place:
+        default = info.default
+        if info.default_factory is not None and not info.default_factory_takes_validated_data:
+            default = info.default_factory()  # type: ignore[call-arg]
+        if nullable:
+            default = None
+        place = Place(path, column, optional or nullable, _old(renamed), default)
+        table.places.append(place)
+        return place
+
+
+@dataclass(frozen=True)
+class _Collection:
+    item: Any
+    key: Any
+    build: Callable[[Any], Any]
+    in_order: Callable[[Any], list[Any]]
+
+
+def _collection(annotation: Any, rows_of: RowsOf | None) -> _Collection | None:
+    if rows_of is not None:
+        build = annotation if callable(annotation) else list
+        return _Collection(rows_of.item, None, build, list)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is list and arguments:
+        return _Collection(arguments[0], None, list, list)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is ...:
+        return _Collection(arguments[0], None, tuple, list)
+    if origin in (set, frozenset) and arguments:
+        # A set has no order, and rows do: the same set has the same rows.
+        return _Collection(arguments[0], None, origin, lambda value: sorted(value, key=key_text))
+    if origin is dict and len(arguments) == 2:
+        return _Collection(arguments[1], arguments[0], dict, lambda value: list(value.items()))
+    return None
+
+
+def _plain(info: FieldInfo) -> tuple[Any, list[Any], bool]:
+    """Return the type without what is around it, its metadata, and whether it may be None."""
+    metadata, optional = list(info.metadata), False
+    annotation = info.annotation
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata += more
+        elif origin in (Union, UnionType):
+            members = [each for each in get_args(annotation) if each is not NoneType]
+            optional = optional or len(members) < len(get_args(annotation))
+            if len(members) != 1:
+                return annotation, metadata, optional
+            annotation = members[0]
+        else:
+            return annotation, metadata, optional
+
+
+def _told(annotation: Any) -> str:
+    return getattr(annotation, "__qualname__", None) or str(annotation).replace("typing.", "")
+
+
+def _old(renamed: Any) -> str:
+    return renamed.name if renamed is not None else ""

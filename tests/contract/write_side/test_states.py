@@ -1,0 +1,302 @@
+"""What is between a state and the log: every crash point, other writers, servers that are down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from actors.errors import KeyReused, StreamUnreadable, Unavailable
+from actors.host.state.memory import MemoryStates
+from actors.host.state.port import States
+from actors.host.state.postgres import PostgresStates
+from actors.local import LocalRuntime
+from domain.customers.commands import (
+    AddAddress,
+    ChangeProfile,
+    GiveConsent,
+    Purpose,
+    RegisterCustomer,
+    RemoveAddress,
+    WithdrawConsent,
+)
+from domain.customers.customer import Customer
+from eventstore.errors import StoreUnavailable
+from eventstore.memory import MemoryLog
+from eventstore.port import AppendResult, StreamAppend
+from eventstore.records import NewRecord, recorded
+from rayfold import Registry
+
+WHERE = {"street": "1 Mill Lane", "postal_code": "N1", "city": "London", "country": "GB"}
+
+
+class FailingLog(MemoryLog):
+    """Can lose appends, or their answers; counts what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes = True
+        self.answers = True
+        self.appends = 0
+
+    async def append(self, appends: Sequence[StreamAppend]) -> list[AppendResult]:
+        self.appends += 1
+        if not self.takes:
+            raise StoreUnavailable("it takes nothing")
+        found = await super().append(appends)
+        if not self.answers:
+            raise StoreUnavailable("the answer is lost")
+        return found
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def states(request: pytest.FixtureRequest, registry: Registry) -> AsyncIterator[list[States]]:
+    """The same place where states are kept, as two processes have it."""
+    if request.param == "memory":
+        yield [MemoryStates()] * 2
+        return
+    dsn = request.getfixturevalue("postgres")
+    made: list[States] = [PostgresStates(dsn, registry.state_stored) for _ in range(2)]
+    yield made
+    for each in made:
+        await each.close()
+
+
+def register(customer: UUID, name: str = "Ada") -> RegisterCustomer:
+    return RegisterCustomer(customer_id=customer, name=name, email="ada@example.org")
+
+
+def rename(customer: UUID, name: str) -> ChangeProfile:
+    return ChangeProfile(customer_id=customer, name=name)
+
+
+async def types(log: MemoryLog, customer: UUID) -> list[tuple[int, str]]:
+    """What the log has of a customer."""
+    return [(raw.revision, raw.event_type) async for raw in log.read_stream(f"customer-{customer}")]
+
+
+async def test_what_was_committed_when_its_writer_died_is_relayed_once(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customer, key = FailingLog(), uuid4(), uuid4()
+    first = LocalRuntime(registry, log, states=states[0])
+    await first.send(register(customer))
+    log.takes = False  # dies between the commit and the append
+    with pytest.raises(Unavailable):
+        await first.send(rename(customer, "Ada L."), command_id=key)
+    log.takes = True
+    second = LocalRuntime(registry, log, states=states[1])
+    receipt = await second.send(rename(customer, "Ada L."), command_id=key)
+    assert receipt.revision == 1
+    assert await types(log, customer) == [(0, "CustomerRegistered"), (1, "ProfileChanged")]
+    with pytest.raises(KeyReused):
+        await second.send(rename(customer, "Eve"), command_id=key)
+
+
+async def test_an_answer_that_was_lost_is_no_second_event(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customer, key = FailingLog(), uuid4(), uuid4()
+    first = LocalRuntime(registry, log, states=states[0])
+    await first.send(register(customer))
+    log.answers = False
+    with pytest.raises(Unavailable):
+        await first.send(rename(customer, "Ada L."), command_id=key)
+    log.answers = True
+    for runtime in (first, LocalRuntime(registry, log, states=states[1])):
+        assert (await runtime.send(rename(customer, "Ada L."), command_id=key)).revision == 1
+    assert len(await types(log, customer)) == 2
+
+
+async def test_a_first_event_is_relayed_by_whoever_looks_at_the_outbox(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.host.state.storage.ORPHANED", 0.0)
+    log, customer = FailingLog(), uuid4()
+    log.takes = False
+    with pytest.raises(Unavailable):
+        await LocalRuntime(registry, log, states=states[0]).send(register(customer))
+    log.takes = True
+    other = LocalRuntime(registry, log, states=states[1])
+    assert await other.host.take_over() >= 1
+    assert await types(log, customer) == [(0, "CustomerRegistered")]
+    assert await other.host.take_over() == 0
+
+
+async def test_nothing_more_is_written_while_the_log_takes_nothing(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customers = FailingLog(), [uuid4() for _ in range(5)]
+    runtime = LocalRuntime(registry, log, states=states[0])
+    log.takes = False
+    for customer in customers:
+        with pytest.raises(Unavailable):
+            await runtime.send(register(customer))
+    kept = [await states[1].load(Customer, Customer.stream(each)) for each in customers]
+    assert [each is not None for each in kept] == [True, False, False, False, False]
+    log.takes = True
+    for customer in customers[1:]:
+        await runtime.send(register(customer))
+    assert await types(log, customers[0]) == [(0, "CustomerRegistered")]
+
+
+async def test_a_stale_writer_writes_nothing(registry: Registry, states: list[States]) -> None:
+    log, customer = MemoryLog(), uuid4()
+    stale = LocalRuntime(registry, log, states=states[0])
+    await stale.send(register(customer))
+    other = LocalRuntime(registry, log, states=states[1])
+    assert (await other.send(rename(customer, "B"))).revision == 1
+    assert (await stale.send(rename(customer, "C"))).revision == 2
+    kept = await states[1].load(Customer, Customer.stream(customer))
+    assert kept is not None
+    assert kept.state.profile.name == "C"
+
+
+async def test_somebody_elses_event_is_taken_into_the_state(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customer = MemoryLog(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    await runtime.send(register(customer))
+    data = (
+        b'{"customer_id":"%s","label":"x","street":"s","postal_code":"p","city":"c","country":"GB"}'
+        % str(customer).encode()
+    )
+    foreign = NewRecord("AddressAdded", data, {}, str(uuid4()))
+    await log.append([StreamAppend(f"customer-{customer}", 0, [foreign])])
+    assert (await runtime.send(rename(customer, "B"))).revision == 2
+    kept = await states[1].load(Customer, Customer.stream(customer))
+    assert kept is not None
+    assert (kept.version, len(kept.state.addresses)) == (2, 1)
+    assert [each for each, _ in await types(log, customer)] == [0, 1, 2]
+
+
+async def test_a_history_that_was_cut_is_not_needed(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customer = MemoryLog(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    await runtime.send(register(customer))
+    for name in "BCD":
+        await runtime.send(rename(customer, name))
+    log._truncate(f"customer-{customer}", 3)
+    again = LocalRuntime(registry, log, states=states[1])
+    assert (await again.send(rename(customer, "E"))).revision == 4
+    foreign = NewRecord("AddressRemoved", b"{}", {}, str(uuid4()))
+    await log.append([StreamAppend(f"customer-{customer}", 4, [foreign])])
+    with pytest.raises(StreamUnreadable):  # it cannot be folded, and is not guessed
+        await again.send(rename(customer, "F"))
+
+
+async def test_a_deleted_customer_leaves_no_row_and_does_not_come_back(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.host.state.storage.ORPHANED", 0.0)
+    log, customer = FailingLog(), uuid4()
+    log.answers = False
+    with pytest.raises(Unavailable):  # so that the outbox still has it
+        await LocalRuntime(registry, log, states=states[0]).send(register(customer))
+    log.answers = True
+    await log.delete_stream(f"customer-{customer}")
+    other = LocalRuntime(registry, log, states=states[1])
+    await other.host.take_over()
+    assert await types(log, customer) == []
+    assert await states[1].load(Customer, Customer.stream(customer)) is None
+    assert (await other.send(register(customer, "Eve"))).revision == 1
+
+
+async def test_lists_and_dictionaries_are_what_they_were(
+    registry: Registry, states: list[States]
+) -> None:
+    log, customer = MemoryLog(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    await runtime.send(register(customer))
+    for label in ("a", "b", "c", "b"):
+        await runtime.send(AddAddress(customer_id=customer, label=label, **WHERE))
+    await runtime.send(RemoveAddress(customer_id=customer, label="a"))
+    for purpose in Purpose:
+        await runtime.send(GiveConsent(customer_id=customer, purpose=purpose))
+    await runtime.send(WithdrawConsent(customer_id=customer, purpose=Purpose.NEWSLETTER))
+    kept = await states[1].load(Customer, Customer.stream(customer))
+    assert kept is not None
+    assert [each.label for each in kept.state.addresses] == ["b", "c"]
+    assert list(kept.state.consents) == [Purpose.PROFILING, Purpose.SHARING]
+    folded = Customer.initial
+    async for raw in log.read_stream(f"customer-{customer}"):
+        folded = Customer.fold((each.event for each in recorded(registry, raw)), folded)
+    assert kept.state == folded
+
+
+async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
+    registry: Registry, states: list[States]
+) -> None:
+    if isinstance(states[0], MemoryStates):
+        return
+    from actors.errors import DecisionFailed
+
+    log, good, bad = MemoryLog(), uuid4(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    answers = await asyncio.gather(
+        runtime.send(register(good)),
+        runtime.send(register(bad, "a\0b")),
+        return_exceptions=True,
+    )
+    assert isinstance(answers[1], DecisionFailed)
+    assert answers[0].revision == 0  # type: ignore[union-attr]
+    assert await types(log, bad) == []
+
+
+async def test_ids_of_commands_are_bounded(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.host.recent_commands.RETENTION", 0.0)
+    log, customer = MemoryLog(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    await runtime.send(register(customer))
+    for number in range(500):
+        await runtime.send(rename(customer, f"n{number}"))
+    kept = await states[1].load(Customer, Customer.stream(customer))
+    assert kept is not None
+    assert 256 <= len(kept.commands) <= 256 + 66
+    assert kept.commands[-1].number == 500
+
+
+async def test_without_postgres_nothing_is_done_and_events_go_on(registry: Registry) -> None:
+    from domain.orders.commands import CreateOrder
+
+    log, states, customer = MemoryLog(), MemoryStates(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states)
+    states.down = True
+    with pytest.raises(Unavailable, match="Postgres"):
+        await runtime.send(register(customer))
+    await runtime.send(CreateOrder(order_id=uuid4(), customer_id="ada"))
+    states.down = False
+    assert await types(log, customer) == []
+    assert (await runtime.send(register(customer))).revision == 0
+
+
+async def test_a_postgres_that_is_not_there_is_told_of(registry: Registry) -> None:
+    states = PostgresStates("postgresql://nobody@127.0.0.1:1/none", registry.state_stored)
+    runtime = LocalRuntime(registry, states=states)
+    with pytest.raises(Unavailable, match="Postgres does not answer"):
+        await runtime.send(register(uuid4()))
+
+
+async def test_people_read_columns(registry: Registry, postgres: str) -> None:
+    states = PostgresStates(postgres, registry.state_stored)
+    customer = uuid4()
+    runtime = LocalRuntime(registry, states=states)
+    await runtime.send(register(customer))
+    await runtime.send(AddAddress(customer_id=customer, label="home", **WHERE))
+    connection = await asyncpg.connect(postgres)
+    row = await connection.fetchrow(
+        "SELECT c.profile_name, a.city FROM rayfold_state.customer c"
+        " JOIN rayfold_state.customer_addresses a USING (_id) WHERE _id = $1",
+        str(customer),
+    )
+    assert dict(row) == {"profile_name": "Ada", "city": "London"}
+    await connection.close()
+    await states.close()
