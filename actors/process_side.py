@@ -130,12 +130,15 @@ class ProcessSide:
 
     async def status(self) -> Sequence[dict[str, Any]]:
         """Return the state of every actor, as parts of the stack."""
-        commands = self._commands.status()
-        scheduled = {"part": "schedules", "kind": "schedules", "serves": False, **commands}
-        return [
-            *(each.status() for each in self._all),
-            {**scheduled, "ready": not commands["error"], "node": node_name()},
-        ]
+        scheduled = {
+            "part": "schedules",
+            "kind": "schedules",
+            "serves": False,
+            **self._commands.status(),
+            "node": node_name(),
+        }
+        scheduled["ready"] = "error" not in scheduled
+        return [*(each.status() for each in self._all), scheduled]
 
     async def pids(self) -> Sequence[int]:
         """Return the processes of all actors that answer: what a test of failure kills."""

@@ -66,13 +66,13 @@ class ProcessActor:
     async def status(self) -> dict[str, Any]:
         """Return counts and the process, for operators."""
         status = self._running().status()
-        error = self._error or status["error"]
+        error = self._error or status.pop("error")
         return {
             "pid": os.getpid(),
             "node": node_name(),
             "memory_bytes": psutil.Process().memory_info().rss,
             **status,
-            "error": error,
+            **({"error": error} if error else {}),
             "ready": self._has_begun and not error,
         }
 

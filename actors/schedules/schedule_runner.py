@@ -103,13 +103,14 @@ class ScheduleRunner:
         await self._appending.close()
 
     def status(self) -> dict[str, Any]:
-        """Return counts, for operators."""
+        """Return counts, for operators; `error` where something is wrong."""
+        error = self.error or self._index.error
         return {
             "position": self._position,
             "timers": len(self._timers),
             "sending": len(self._open) - len(self._timers),
             "fired": self.fired,
-            "error": self.error or self._index.error,
+            **({"error": error} if error else {}),
         }
 
     def scheduled(self, limit: int) -> tuple[list[dict[str, Any]], int]:
