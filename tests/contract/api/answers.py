@@ -15,6 +15,12 @@ AT = "2026-11-27T10:00:00Z"
 LINE = {"sku": "tea", "quantity": 2, "unit_price_cents": 450}
 ORDER = {"order_id": ORDER_ID, "customer_id": "ada", "status": "open", "total_cents": 900}
 ROWS: dict[str, dict[str, Any]] = {
+    "customer-profiles": {
+        "customer_id": ORDER_ID,
+        "name": "Ada",
+        "email": "ada@example.org",
+        "registered_at": AT,
+    },
     "fulfilments": {
         "order_id": ORDER_ID,
         "stage": "reserving",

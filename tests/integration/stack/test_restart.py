@@ -20,7 +20,14 @@ from tests.stack import Stack, run_rayfold
 
 __all__ = ["dsn", "postgres"]
 
-IN_BOTH = {"fulfilments", "order-details", "order-summaries", "sales-by-day", "stock-levels"}
+IN_BOTH = {
+    "customer-profiles",
+    "fulfilments",
+    "order-details",
+    "order-summaries",
+    "sales-by-day",
+    "stock-levels",
+}
 """Of the reference domain; `order-entries` is in memory alone."""
 
 
