@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from rayfold.aggregate import union_members
 from rayfold.declarations import misnamed, too_long
+from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text, scalar_of
@@ -47,6 +48,12 @@ class PublicationDefinition:
     def handlers(self) -> dict[type[Event], Callable[[Any], Any]]:
         """The handler of each event type that has one."""
         return {fold.event_type: fold.apply for _, fold in folds_of(self.model)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when others may be told something else."""
+        models = " ".join(fingerprint_of_model(each) for each in self.carries)
+        return f"{fingerprint_of(self.model)} {models}"
 
     def derive(self, event: Event) -> list[IntegrationEvent]:
         """Return what others are told because of an event.

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
 from rayfold.declarations import misnamed, too_long
+from rayfold.fingerprint import fingerprint_of
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.messages import KEBAB, Event
 
@@ -70,6 +71,11 @@ class ReactorDefinition:
     def handlers(self) -> dict[type[Event], Handler]:
         """The handler of each event type that has one."""
         return {fold.event_type: fold.apply for _, fold in folds_of(self.model)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when something else may be done."""
+        return f"{self.attempts} {self.timeout} {fingerprint_of(self.model)}"
 
     def attempt_id(self, stream: str, revision: int, index: int) -> UUID:
         """Return what is the same at every attempt at an event; `index` counts a record's."""

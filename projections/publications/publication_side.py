@@ -12,7 +12,7 @@ from projections.publications.settings import Configured
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import Spawner
-from projections.supervision.watched_actors import WatchedActors
+from projections.supervision.watched_actors import WatchedActors, digest_of
 from rayfold import Registry
 
 
@@ -71,11 +71,12 @@ class PublicationSide:
 
     def _handle(self, name: str) -> PublicationHandle:
         configured, settings = self._configured[name], self._settings
-        # Another target, another name in Ray: none is adopted that publishes elsewhere.
+        # Another target, or code, another name in Ray: none is adopted that publishes otherwise.
+        made_of = digest_of(configured.digest, self._registry.publications[name].fingerprint)
         spawn = Spawner(
             PublicationActor,
             "postgres",
-            f"publication:{name}:{configured.digest}",
+            f"publication:{name}:{made_of}",
             settings,
             settings.domain,
             settings.eventstore,

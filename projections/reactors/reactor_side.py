@@ -20,7 +20,7 @@ from projections.reactors.reactor_runner import message_timeout
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import Spawner
-from projections.supervision.watched_actors import WatchedActors
+from projections.supervision.watched_actors import WatchedActors, digest_of
 from rayfold import ReactorDefinition, Registry
 from rayfold.keys import printable
 
@@ -118,10 +118,17 @@ class ReactorSide:
 
     def _handle(self, name: str) -> ReactorHandle:
         settings = self._settings
-        part = f"reactor:{name}#{next(self._numbers[name])}"
+        number = next(self._numbers[name])
+        part, made_of = f"reactor:{name}#{number}", self._registry.reactors[name].fingerprint
         where = settings.domain, settings.eventstore, settings.postgres, settings.identity
         spawn = Spawner(
-            ReactorActor, "postgres", part, settings, *where, name, *self._group_of[name]
+            ReactorActor,
+            "postgres",
+            f"reactor:{name}:{digest_of(made_of)}#{number}",
+            settings,
+            *where,
+            name,
+            *self._group_of[name],
         )
         return ReactorHandle(part, "reactor", [name], spawn, spawn.place)
 

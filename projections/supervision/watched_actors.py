@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -126,3 +127,8 @@ class WatchedActors:
 
     def _kill(self, name: str) -> None:
         ray.kill(ray.get_actor(name, self._settings.namespace))
+
+
+def digest_of(*made_of: str) -> str:
+    """Return a short text for what an actor was made of, for its name in Ray."""
+    return hashlib.blake2b("\n".join(made_of).encode(), digest_size=5).hexdigest()

@@ -90,7 +90,7 @@ async def pin(stack: Stack, board: str, *numbers: int) -> None:
 
 def part(stack: Stack, name: str) -> dict[str, Any]:
     """Return a part of the status."""
-    parts = json.loads(run_rayfold(stack, "status", "--json"))["parts"]
+    parts = httpx.get(f"{stack.url}/operators/status", timeout=60).json()["parts"]
     return next(each for each in parts if each["part"] == name)
 
 
@@ -150,8 +150,7 @@ async def test_nothing_is_published_again_by_a_rebuild_or_a_restart(
     stack.stop()
     before, stored = len(receiver.taken()), len(await server.messages("SHOP"))
     stack.start()
-    for key in range(KEYS):
-        await pin(stack, f"board {key}", EACH)
+    await asyncio.gather(*(pin(stack, f"board {key}", EACH) for key in range(KEYS)))
     wait_for(
         lambda: len({told["id"] for told in receiver.taken()}) == KEYS * (EACH + 1), "the marks"
     )

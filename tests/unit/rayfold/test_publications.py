@@ -123,3 +123,19 @@ def test_an_attempts_id_is_that_of_its_event_and_reactor() -> None:
     assert reactor.attempt_id("paper-a", 1, 0) == reactor.attempt_id("paper-a", 1, 0)
     ids = {reactor.attempt_id("paper-a", revision, n) for revision in (1, 2) for n in (0, 1)}
     assert len(ids) == 4
+
+
+def test_a_publication_or_reactor_that_does_something_else_has_another_fingerprint() -> None:
+    class Louder(Publication[Signature], name="news", key="key"):
+        @staticmethod
+        @on(Signed)
+        def signed(event: Signed) -> Signature:
+            return Signature(key=event.paper, name=event.name.upper())
+
+    class Slower(Reactor, name="filed", timeout=30.0):
+        @on(Signed)
+        async def signed(self, event: Signed, attempt: Attempt) -> None:
+            pass
+
+    assert Louder.__rayfold__.fingerprint != News.__rayfold__.fingerprint
+    assert Slower.__rayfold__.fingerprint != Filed.__rayfold__.fingerprint
