@@ -10,7 +10,7 @@ _GAUGES = {
     "position": "Place in $all that the part has reached",
     "lag": "Positions behind the log's end",
     "memory_bytes": "Resident memory of the part's process",
-    "waiting": "Commands in mailboxes",
+    "waiting": "Commands in mailboxes; of a publication, events that nobody has taken yet",
     "aggregates": "Aggregates in memory",
     "parked": "Keys that are parked behind a poison event",
     "restarts": "Restarts of the part",

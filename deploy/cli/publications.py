@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
+from rayfold.keys import printable
 
 app = typer.Typer(help="Publications: what others are told.")
 
@@ -25,7 +26,8 @@ def publications_list(data: Data = None, url: Url = None, as_json: Json = False)
         typer.echo(" ".join(str(word) for word in line if word))
         for parked in each["parked"]:
             place = f"{parked['stream']} revision {parked['revision']}"
-            typer.echo(f"  {parked['key'] or 'the whole stream'} is parked at {place}")
+            what = printable(parked["key"]) or "the whole stream"
+            typer.echo(f"  {what} is parked at {place}")
             typer.echo(f"    since {parked['since']}: {parked['error']}")
     parked_keys = sum(len(each["parked"]) for each in found["publications"])
     typer.echo(f"{parked_keys} parked")

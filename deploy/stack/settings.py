@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     nodes that do not have it."""
     publications: dict[str, PublicationSettings] = {}
     """By the name of a publication of the domain: where it goes. Without that it does not run."""
-    source: str = ""
+    source: str = Field(default="", pattern=r"^[!-~]*$")
     """The `source` of CloudEvents, a URI; `/STACK` without it."""
     tokens: dict[str, TokenSettings] = {}
     """By the name of their bearer, which is the principal on events. Without any, everybody may

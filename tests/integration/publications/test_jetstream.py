@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from projections.publications import jetstream
 from projections.publications.errors import NotDelivered
 from projections.publications.jetstream import JetStream
 from projections.publications.outgoing import Outgoing
@@ -29,9 +30,9 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 async def publishing(server: NatsServer) -> AsyncIterator[JetStream]:
     """A publication's way to it."""
     target = NatsTarget([SecretStr(server.url)], "shop", timeout=1.0)
-    jetstream = JetStream(target)
-    yield jetstream
-    await jetstream.close()
+    made = JetStream(target)
+    yield made
+    await made.close()
 
 
 def event(number: int) -> Outgoing:
@@ -84,9 +85,12 @@ async def test_a_server_that_is_killed_is_found_again(
     assert [headers["nats-msg-id"] for _, headers, _ in stored] == ["id-1", "id-2"]
 
 
-async def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+async def test_a_server_that_is_not_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jetstream, "CONNECT", 1.0)
     absent = NatsServer(tmp_path)
-    jetstream = JetStream(NatsTarget([SecretStr(absent.url)], "shop", timeout=0.2))
+    publishing = JetStream(NatsTarget([SecretStr(absent.url)], "shop", timeout=0.2))
     with pytest.raises(NotDelivered):
-        await jetstream.deliver(event(1))
-    await jetstream.close()
+        await publishing.deliver(event(1))
+    await publishing.close()
