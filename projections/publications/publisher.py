@@ -47,8 +47,8 @@ IDLE_CHECKPOINT_INTERVAL = 60.0
 REPLAY_TRIES = 3
 """Attempts at an event that is sent again, before its key is left where it is."""
 
-IN_A_ROW = 3
-"""Parked keys that fail one after the other, after which the rest waits for another time."""
+PROBES = 3
+"""Parked keys that are tried one after the other; once one is taken, all others are tried too."""
 
 
 class _Waiting(NamedTuple):
@@ -411,13 +411,14 @@ class Publisher:
         """Try what is parked from time to time: a receiver that was down is there again."""
         while True:
             await asyncio.sleep(self._patience.retry_parked * random.uniform(0.8, 1.2))
-            in_a_row = 0
+            names = [*self.parked]
+            random.shuffle(names)  # so that some that never are taken do not hide the others
             try:
-                for name in [*self.parked]:
+                for number, name in enumerate(names[:PROBES], 1):
                     async with self._replaying:
-                        in_a_row = in_a_row + 1 if await self._release([name]) else 0
-                    if in_a_row >= IN_A_ROW:
-                        break
+                        if not await self._release([name]):
+                            await self._release(names[number:])
+                            break
             except StoreUnavailable as error:
                 log.info("parked keys are not tried", extra={**self._about(), "error": str(error)})
             except Exception:
