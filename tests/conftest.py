@@ -33,6 +33,7 @@ A module may have one of its own by such a name, which is another then.
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test by its folder, so that `pytest -m unit` runs the quick ones.
 

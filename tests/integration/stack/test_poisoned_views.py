@@ -204,7 +204,7 @@ def assert_confined(stack: Stack, http: httpx.Client, token: str) -> None:
     expected = set().union(*(each.parked for each in POISON))
     for _ in range(5):
         parts = http.get("/operators/status").json()["parts"]
-        assert [part["part"] for part in parts if not part["ready"] or "error" in part] == []
+        assert [part["part"] for part in parts if not part["ready"] or part.get("error")] == []
         reasons = poison(http)
         assert reasons.keys() == {(store, view, in_status(key)) for store, view, key in expected}
         for each in POISON:
