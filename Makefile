@@ -36,10 +36,10 @@ $(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
 	npm ci --silent --no-audit --no-fund --prefix $(TYPESCRIPT)
 	touch $@
 
-# In two processes, as much of it waits for something to happen; see `tests/conftest.py`.
+# In two processes, as much of it waits for something to happen; a file's tests stay together.
 WORKERS ?= 2
 test: check $(CLIENT_TOOLS)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Clients generated from the OpenAPI document, type-checked: Python, and TypeScript with npm.
 clients: install $(CLIENT_TOOLS)

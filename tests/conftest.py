@@ -26,33 +26,13 @@ settings.load_profile("busy")
 COSTS = ("unit", "contract", "integration", "chaos")
 """Folders of tests that are markers too; see `pyproject.toml` for what each costs."""
 
-SHARED = {"on_ray": "ray", "sides": "ray", "place": "ray", "stack": "stack"}
-"""Fixtures of a whole session that cost seconds, and what the tests that use them have in common.
 
-A module may have one of its own by such a name, which is another then.
-"""
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test by its folder, so that `pytest -m unit` runs the quick ones.
-
-    Of several processes (`make test`) one runs all tests of a group: those that share what is
-    started once a session, and otherwise those of a file.
-    """
+    """Mark every test by its folder, so that `pytest -m unit` runs the quick ones."""
     for item in items:
-        path = item.path.relative_to(ROOT / "tests")
-        if path.parts[0] in COSTS:
-            item.add_marker(path.parts[0])
-        item.add_marker(pytest.mark.xdist_group(_group(item) or str(path)))
-
-
-def _group(item: pytest.Item) -> str | None:
-    module = getattr(item, "module", None)
-    for fixture, group in SHARED.items():
-        if fixture in getattr(item, "fixturenames", ()) and not hasattr(module, fixture):
-            return group
-    return None
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in COSTS:
+            item.add_marker(folder)
 
 
 @pytest.fixture(scope="session")
