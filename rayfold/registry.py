@@ -101,6 +101,11 @@ class Registry:
         """Return whether an old version of that event type may be another event today."""
         return event_type in self._upcast_names
 
+    @property
+    def upcasters(self) -> list[Upcaster]:
+        """All of them, in one order."""
+        return [self._upcasters[key] for key in sorted(self._upcasters)]
+
     def has_upcaster(self, event_type: str, version: int) -> bool:
         """Return whether events of that type and version are brought to the next one."""
         return (event_type, version) in self._upcasters

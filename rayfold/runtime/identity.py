@@ -6,6 +6,7 @@ Every actor is told, and compares it with what it meets where it runs.
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import NamedTuple
 
 from rayfold import DomainError, Registry
@@ -46,12 +47,30 @@ class Identity(NamedTuple):
 
 
 def domain_hash(registry: Registry) -> str:
-    """Return a short text that is another one when what the domain says or decides is another."""
-    events = sorted(registry.events.items())
+    """Return a short text that is another one when what the domain says or decides is another.
+
+    Rayfold's own version counts too: code is upgraded as a domain is.
+    """
+    messages = [
+        *((name, each.model) for name, each in sorted(registry.events.items())),
+        *((name, each.model) for name, each in sorted(registry.commands.items())),
+        *((name, each.model) for name, each in sorted(registry.queries.items())),
+    ]
     parts = [
+        version("rayfold"),
         fingerprint_of(*registry.aggregates.values(), *registry.owner),
-        *(f"{name} {fingerprint_of_model(each.model)}" for name, each in events),
+        *(f"{name} {fingerprint_of_model(model)}" for name, model in messages),
         *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
         *(f"{[*each.reads]} {fingerprint_of(each.model)}" for each in registry.decisions.values()),
+        *(f"{name} {fingerprint_of(each)}" for name, each in sorted(registry.projections.items())),
+        *(
+            f"{name} {each.fold_version} {fingerprint_of(each.model)}"
+            for name, each in sorted(registry.processes.items())
+        ),
+        *(
+            f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"
+            for each in registry.upcasters
+        ),
+        *sorted(f"{route.method} {route.path}" for route in registry.routes),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()
