@@ -1,0 +1,48 @@
+"""The command that changes code and domain of a stack that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from deploy.cli.asking import Data
+from deploy.errors import StartError
+
+app = typer.Typer()
+
+
+@app.command()
+def upgrade(
+    domain: Annotated[str | None, typer.Option(help="The package to run from now on.")] = None,
+    runtime_env: Annotated[
+        str | None, typer.Option(help="Ray's, as JSON, where it brings the domain to nodes.")
+    ] = None,
+    eventstore: Annotated[str | None, typer.Option(help="URI of the stack's store.")] = None,
+    postgres: Annotated[str | None, typer.Option(help="DSN of the stack's database.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="The stack's Ray cluster.")] = None,
+    stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
+    wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
+    data: Data = None,
+) -> None:
+    """Change code and domain of a stack that runs, without a failed request."""
+    from deploy.stack.settings import load
+    from deploy.stack.upgrade import upgrade as run
+
+    try:
+        environment = None if runtime_env is None else dict(json.loads(runtime_env))
+    except (ValueError, TypeError) as error:
+        raise StartError(f"--runtime-env is no JSON object: {error}") from error
+    settings = load(
+        domain=domain,
+        runtime_env=environment,
+        eventstore=eventstore,
+        postgres=postgres,
+        ray_address=ray_address,
+        stack=stack,
+        data=data,
+    )
+    asyncio.run(run(settings, typer.echo, wait=wait, timeout=timeout))

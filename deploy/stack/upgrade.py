@@ -1,0 +1,138 @@
+"""`rayfold upgrade`: what is to run, noted once it is known to survive; and followed to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from deploy.errors import StartError
+from deploy.stack import release, routing, survival
+from deploy.stack.presence import gateways_of
+from deploy.stack.settings import Settings
+from eventstore.errors import StoreError
+from eventstore.identity import store_id
+from eventstore.kurrentdb.log import EventLog
+from projections.postgres.connecting import FAILURES, connect
+from rayfold import DomainError, Registry
+from rayfold.runtime.identity import domain_hash
+
+if TYPE_CHECKING:
+    from projections.postgres.connecting import Connection
+
+ANSWER = 15.0
+"""Seconds for Postgres and the store to answer."""
+
+TIMEOUT = 600.0
+"""Seconds for all of it; changed views are built from the log meanwhile."""
+
+LOOK = 0.5
+"""Seconds between two looks how far it is."""
+
+
+class Progress(NamedTuple):
+    """How far an upgrade is: it is done when nothing is left."""
+
+    controller: bool
+    """Whether one of the release owns the stack, and has published its read side."""
+    gateways: list[str]
+    """Places of those that are of another release still."""
+    before: bool
+    """Whether the release before has actors left."""
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        if not self.controller:
+            return "a controller of the new release builds its views"
+        if self.gateways:
+            return f"gateways of the release before: {', '.join(self.gateways)}"
+        return "write hosts hand over" if self.before else "done"
+
+
+async def upgrade(
+    settings: Settings, say: Callable[[str], None], *, wait: bool = True, timeout: float = TIMEOUT
+) -> None:
+    """Check a domain against log and database, want it, and wait until all of the stack runs it.
+
+    Raises:
+        StartError: it would not survive, or it is not done in time; nothing has changed, or the
+            stack goes on to change.
+    """
+    if settings.postgres is None or settings.eventstore is None:
+        raise StartError(
+            "give --eventstore and --postgres: what `rayfold up` has started itself"
+            " is upgraded by stopping it and starting the new one"
+        )
+    try:
+        registry = await asyncio.to_thread(Registry.load, settings.domain)
+    except DomainError as error:
+        raise StartError(*error.mistakes) from error
+    hash_ = domain_hash(registry)
+    try:
+        async with asyncio.timeout(ANSWER):
+            connection = await connect(settings.postgres)
+    except FAILURES as error:
+        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+    try:
+        await _check(connection, settings, registry, settings.eventstore, say)
+        wanted = await release.want(connection, settings.domain, hash_, settings.runtime_env)
+        say(f"release {wanted.number} is wanted: {settings.domain} ({hash_})")
+        if wait:
+            await _follow(connection, hash_, say, timeout)
+    except FAILURES as error:
+        raise StartError(f"Postgres does not answer: {error}; ask again") from error
+    finally:
+        connection.terminate()
+
+
+async def progress_of(connection: Connection, hash_: str) -> Progress:
+    """Return how far a release has come."""
+    table = await routing.read(connection)
+    document = table.document if table is not None else {}
+    others = [each.place for each in await gateways_of(connection) if each.domain != hash_]
+    return Progress(document.get("domain") == hash_, others, bool(document.get("previous")))
+
+
+async def _check(
+    connection: Connection,
+    settings: Settings,
+    registry: Registry,
+    eventstore: str,
+    say: Callable[[str], None],
+) -> None:
+    if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
+        raise StartError("the database has no stack: start one, then upgrade it")
+    stack = await connection.fetchrow("SELECT * FROM rayfold_stack")
+    if stack is None or stack["name"] != settings.stack:
+        found = None if stack is None else stack["name"]
+        raise StartError(f"the database belongs to the stack {found!r}, not to {settings.stack!r}")
+    log = EventLog(eventstore)
+    try:
+        async with asyncio.timeout(ANSWER):
+            store = await store_id(log)
+        if store != stack["store"]:
+            raise StartError(f"the stack {settings.stack!r} is of another event store: {store}")
+        await survival.check_event_types(connection, registry)
+        read = await survival.check_log(log, registry)
+    except (StoreError, TimeoutError) as error:
+        raise StartError(f"the event store does not answer: {error}") from error
+    finally:
+        await log.close()
+    say(f"the new domain reads the log: {read:,} events were tried")
+
+
+async def _follow(
+    connection: Connection, hash_: str, say: Callable[[str], None], timeout: float
+) -> None:
+    until = time.monotonic() + timeout
+    said = ""
+    while (now := str(await progress_of(connection, hash_))) != said or now != "done":
+        if now != said:
+            say(now)
+            said = now
+        if now == "done":
+            return
+        if time.monotonic() > until:
+            raise StartError(f"not done after {timeout:.0f} s, and going on: {now}")
+        await asyncio.sleep(LOOK)
