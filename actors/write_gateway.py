@@ -59,6 +59,8 @@ class WriteGateway:
         self._shards: list[int] = []
         self._term: Term = (0, 0)
         self._followed = asyncio.Event()
+        self._release = settings.release
+        """Of the hosts that are there, which may be of the one before."""
         self._lost = False
         self._dedicated = DedicatedClients(self._dedicated_client)
         self._appends = AppendWatch(lambda: EventLog(settings.eventstore))
@@ -86,7 +88,7 @@ class WriteGateway:
             elif self._actors.get(name) != actor and client.actor_id not in ("", actor):
                 client.renew()
         self._term, self._actors, self._names = term, actors, list(actors)
-        self._shards = routes["shards"]
+        self._shards, self._release = routes["shards"], routes["release"]
         theirs: list[dict[int, int]] = [{} for _ in self._names]
         for shard, (host, since) in enumerate(zip(self._shards, routes["since"], strict=True)):
             theirs[host][shard] = since
@@ -203,14 +205,14 @@ class WriteGateway:
         return client
 
     async def _find_dedicated(self, stream: str) -> Any:
-        name = self.settings.dedicated_name(stream)
+        name = self.settings.dedicated_name(stream, self._release)
         try:
             return await self._find(name)
         except RpcDisconnected:
             if self._lost:
                 raise
             await self._make_dedicated(stream)
-            return await self._find(name)
+            return await self._find(self.settings.dedicated_name(stream, self._release))
 
     async def _find(self, name: str) -> Any:
         if self._lost:

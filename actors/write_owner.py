@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import ActorDiedError, RayError
@@ -73,8 +74,12 @@ class WriteOwner:
         """Waits until those who follow the routes elsewhere can have seen a change."""
         self._hosts: list[HostClient] = []
         self._table = ShardTable.read(before) if before else ShardTable(settings.hosts)
+        self._release = before.get("release", settings.release) if before else settings.release
+        """Of the hosts: the one before goes on until `renew`."""
         self._dedicated = DedicatedActors(
-            lambda stream: self._client(settings.dedicated_name(stream), "dedicated"),
+            lambda stream: self._client(
+                settings.dedicated_name(stream, self._release), "dedicated"
+            ),
             self._retire_idle,
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
@@ -102,7 +107,11 @@ class WriteOwner:
         named = await asyncio.to_thread(self._named)
         self._hosts = await self._new_hosts(range(hosts))
         self._dedicated.adopt(named.streams)
-        await asyncio.gather(*(self._end_left(number) for number in named.hosts if number >= hosts))
+        known = {self._host_name(number) for number in range(hosts)}
+        await asyncio.gather(
+            *(self._end_left(name, "write") for name in named.hosts if name not in known),
+            *(self._end_left(name, "dedicated") for name in named.of_others),
+        )
         self._announce()
         self._sweeper = asyncio.create_task(self._sweep())
         self._watch.start()
@@ -118,10 +127,10 @@ class WriteOwner:
     def routes(self) -> dict[str, Any]:
         """Return which host has which shards, as plain JSON."""
         hosts = [
-            {"name": self.settings.host_name(number), "actor": client.actor_id}
+            {"name": self._host_name(number), "actor": client.actor_id}
             for number, client in enumerate(self._hosts)
         ]
-        return {"hosts": hosts, **self._table.plain()}
+        return {"hosts": hosts, "release": self._release, **self._table.plain()}
 
     async def scale(self, hosts: int) -> None:
         """Add or remove hosts while serving: moved aggregates are folded where they land.
@@ -145,6 +154,37 @@ class WriteOwner:
             if leaving and self.published is not None:
                 await self.published()
             await asyncio.gather(*(self._retire(client) for client in leaving))
+
+    async def renew(self) -> None:
+        """Replace the hosts of another release while serving; theirs are the same shards.
+
+        Hot aggregates are folded at once where they come to. Actors of one aggregate end, and are
+        made again when a command comes.
+
+        Raises:
+            WriteSideError: a new one does not come up; the old ones serve on.
+        """
+        if self._release == self.settings.release:
+            return
+        async with self._scaling:
+            before, self._release = self._release, self.settings.release
+            try:
+                new = await self._new_hosts(range(len(self._hosts)))
+            except BaseException:
+                self._release = before
+                raise
+            hot = await asyncio.gather(*(_hot(client) for client in self._hosts))
+            leaving, self._hosts = self._hosts, new
+            self._table.touch()
+            self._announce()
+            for client in leaving:
+                client.show(self._term, {})
+                self._show(client)
+            if self._published is not None:
+                await self._published()
+            warming = [_warm(client, streams) for client, streams in zip(new, hot, strict=True)]
+            await asyncio.gather(*warming, *(self._retire(client) for client in leaving))
+            await self._dedicated.replace(self._retire)
 
     async def make_dedicated(self, stream: str) -> None:
         """Make an aggregate's own actor, unless it is there.
@@ -256,24 +296,29 @@ class WriteOwner:
 
     def _named(self) -> _Named:
         """Return the stack's actors of the write side that Ray knows; blocks."""
-        hosts, streams = [], []
-        one, own = self.settings.host_name(0).removesuffix("0"), self.settings.dedicated_name("")
+        named = _Named([], [], [])
+        one, own = self.settings.host_name(""), self.settings.dedicated_name("")
         for actor in list_named_actors(all_namespaces=True):
             name = actor["name"]
             if actor["namespace"] != self.settings.namespace:
                 continue
-            if name.startswith(own):
-                streams.append(name.removeprefix(own))
+            if name.startswith(own) and name.endswith(self._release):
+                named.streams.append(name.removeprefix(own).removesuffix(self._release))
+            elif name.startswith(own):
+                named.of_others.append(name)
             elif name.startswith(one):
-                hosts.append(int(name.removeprefix(one)))
-        return _Named(hosts, streams)
+                named.hosts.append(name)
+        return named
 
-    async def _end_left(self, number: int) -> None:
-        """End a host that is not wanted any more, as the owner before left it."""
-        await self._retire(self._client(self.settings.host_name(number), "write"))
+    def _host_name(self, number: int) -> str:
+        return self.settings.host_name(number, self._release)
+
+    async def _end_left(self, name: str, kind: str) -> None:
+        """End an actor that is not wanted any more, as the owner before left it."""
+        await self._retire(self._client(name, kind))
 
     async def _new_hosts(self, numbers: range) -> list[HostClient]:
-        names = [self.settings.host_name(number) for number in numbers]
+        names = [self._host_name(number) for number in numbers]
         clients = [self._client(name, "write") for name in names]
         try:
             await self._up(clients)
@@ -454,7 +499,28 @@ class WriteOwner:
             await self._dedicated.sweep()
 
 
-class _Named:
-    def __init__(self, hosts: list[int], streams: list[str]) -> None:
-        self.hosts = hosts
-        self.streams = streams
+class _Named(NamedTuple):
+    hosts: list[str]
+    """Names of actors that have shards."""
+    streams: list[str]
+    """Of those that have one aggregate."""
+    of_others: list[str]
+    """Names of those of other releases."""
+
+
+async def _hot(client: HostClient) -> list[str]:
+    """Return the streams that a host has in memory, if it says so."""
+    with suppress(RayError, RpcDisconnected, TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            actor = await client.actor()
+            streams: list[str] = await actor.hot.remote()
+            return streams
+    return []
+
+
+async def _warm(client: HostClient, streams: list[str]) -> None:
+    """Let a host fold these before anybody asks; it serves meanwhile."""
+    with suppress(RayError, RpcDisconnected, TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            actor = await client.actor()
+            await actor.warm.remote(streams)

@@ -29,10 +29,15 @@ class WriteSettings:
     placing: Placing = field(default_factory=Anywhere)
     postgres: str = ""
 
-    def host_name(self, number: int) -> str:
-        """Return the name of a host's actor."""
-        return f"rayfold:{self.identity.stack}:write#{number}"
+    @property
+    def release(self) -> str:
+        """What the names of detached actors end with: those of other code are other ones."""
+        return f"@{self.identity.domain}" if self.detached and self.identity.domain else ""
 
-    def dedicated_name(self, stream: str) -> str:
+    def host_name(self, number: int | str, release: str = "") -> str:
+        """Return the name of a host's actor."""
+        return f"rayfold:{self.identity.stack}:write#{number}{release}"
+
+    def dedicated_name(self, stream: str, release: str = "") -> str:
         """Return the name of an aggregate's own actor."""
-        return f"rayfold:{self.identity.stack}:aggregate:{stream}"
+        return f"rayfold:{self.identity.stack}:aggregate:{stream}{release}"

@@ -144,6 +144,20 @@ class Host:
             "conflicts": self.conflicts,
         }
 
+    def hot(self, most: int) -> list[str]:
+        """Return so many streams that are in memory, those that were used last."""
+        return [*self._cache][-most:]
+
+    def warm(self, streams: Iterable[str]) -> None:
+        """Begin to fold streams, so that their next commands need not wait for it."""
+        for stream in streams:
+            owner = self._registry.aggregates.get(stream.partition("-")[0])
+            if owner is None or stream in self._cache or stream in self._busy:
+                continue
+            self._owners[stream] = owner
+            self._busy.add(stream)
+            self._spawn(self._load(stream))
+
     async def passivate(self, resident_bytes: int = 0) -> int:
         """Evict aggregates that were idle for long, or are too many; return their number.
 
@@ -211,7 +225,8 @@ class Host:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         definition = self._registry.commands.get(envelope.command)
         if definition is None:
-            answer.set_result(InvalidCommand(f"no command is named {envelope.command!r}"))
+            # Whoever has sent it knows it: code of another release, which is being rolled out.
+            answer.set_result(Unavailable(f"this writer knows no {envelope.command!r} yet"))
             return answer
         if self._queued >= self._limits.max_queued:
             answer.set_result(Overloaded())

@@ -38,6 +38,10 @@ SWEEP_INTERVAL = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
 
 
+HOT = 2000
+"""Aggregates that a host of a new release folds before they are asked for."""
+
+
 class HostActor:
     """A Ray actor of `num_cpus=0` that restarts by itself: see `WriteSide`.
 
@@ -142,6 +146,14 @@ class HostActor:
     async def forget(self, stream: str) -> None:
         """Fold a stream again before the next command; see `Host.forget`."""
         await self._running().forget(stream)
+
+    async def hot(self) -> list[str]:
+        """Return the streams in memory that were used last."""
+        return self._running().hot(HOT)
+
+    async def warm(self, streams: list[str]) -> None:
+        """Begin to fold streams that nobody has asked for yet."""
+        self._running().warm(streams)
 
     async def retire(self, idle: float) -> bool:
         """Drain and return True, unless it is busy or was within so many seconds."""

@@ -97,6 +97,12 @@ class DedicatedActors:
         """End all."""
         await asyncio.gather(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
 
+    async def replace(self, retire: Callable[[HostClient], Awaitable[None]]) -> None:
+        """Let all finish, and end them: whoever asks next gets another one."""
+        async with self._making:
+            leaving, self._clients = self._clients, {}
+            await asyncio.gather(*(retire(client) for client in leaving.values()))
+
     async def _evict_one(self) -> bool:
         """End the one that was idle for longest; return False if all are busy."""
         clients = dict(self._clients)
