@@ -31,9 +31,9 @@ class Cluster:
 
     token = TOKEN
 
-    def __init__(self, network: Network) -> None:
-        """Start everything but Rayfold."""
-        self.hosts = [network.host(name) for name in ("one", "two", "three")]
+    def __init__(self, network: Network, names: Sequence[str] = ("one", "two", "three")) -> None:
+        """Start everything but Rayfold, on hosts of these names."""
+        self.hosts = [network.host(name) for name in names]
         self.outside = network.host("outside")
         tokens = {"operator": {"token": TOKEN, "role": "operator"}}
         for host in self.hosts:
@@ -70,21 +70,28 @@ class Cluster:
 
         Return once every gateway serves.
         """
-        stores = ("--eventstore", self.eventstore, "--postgres", self.postgres)
-        common = ("--ray-address", self.ray, *stores)
         for host in controllers:
-            host.environment |= PARTS
-            self._enable(host, "controller", *common)
+            self._enable(host, "controller", *self.joining)
         for host in gateways:
-            listening = ("--host", host.address, "--port", str(PORT))
-            self._enable(host, "gateway", *listening, *common)
+            self._enable(host, "gateway", *self.listening(host), *self.joining)
         for host in gateways:
             host.services["gateway"].until_said("ready ")
         self.gateways = list(gateways)
 
+    @property
+    def joining(self) -> tuple[str, ...]:
+        """Options of whatever joins the stack."""
+        stores = ("--eventstore", self.eventstore, "--postgres", self.postgres)
+        return "--ray-address", self.ray, *stores
+
+    def listening(self, host: Host) -> tuple[str, ...]:
+        """Options of a gateway on a host."""
+        return "--host", host.address, "--port", str(PORT)
+
     def _enable(self, host: Host, command: str, *options: str) -> None:
         cli = (sys.executable, "-c", "from deploy.cli import main; main()")
-        host.enable(command, *cli, command, *options, "--data", str(host.folder / command))
+        data = ("--data", str(host.folder / command))
+        host.enable(command, *cli, command, *options, *data, **PARTS)
 
     def url(self, host: Host) -> str:
         """Return the URL of the gateway on a host."""
@@ -102,7 +109,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Three hosts, the network between them, and clients outside; all gone in the end."""
+def cluster(folder: Path, *names: str) -> Iterator[Cluster]:
+    """Three hosts, or those named, a network, and clients outside; all gone in the end."""
     with Network(folder) as network:
-        yield Cluster(network)
+        yield Cluster(network, names) if names else Cluster(network)
