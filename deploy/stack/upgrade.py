@@ -75,6 +75,9 @@ async def upgrade(
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
     try:
+        if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
+            say("nothing has run on this database yet: there is nothing to upgrade")
+            return
         await _check(connection, settings, registry, settings.eventstore, say)
         wanted = await release.want(connection, settings.domain, hash_, settings.runtime_env)
         say(f"release {wanted.number} is wanted: {settings.domain} ({hash_})")
@@ -101,8 +104,6 @@ async def _check(
     eventstore: str,
     say: Callable[[str], None],
 ) -> None:
-    if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
-        raise StartError("the database has no stack: start one, then upgrade it")
     stack = await connection.fetchrow("SELECT * FROM rayfold_stack")
     if stack is None or stack["name"] != settings.stack:
         found = None if stack is None else stack["name"]

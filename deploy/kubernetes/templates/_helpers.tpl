@@ -4,10 +4,6 @@
 {{- $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- define "rayfold.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
-{{- end -}}
-
 {{/* Of all pods: Ray's nodes, controllers, gateways. The NetworkPolicy goes by it. Not by the name,
 which KubeRay may give to its pods itself. */}}
 {{- define "rayfold.selector" -}}
@@ -46,7 +42,8 @@ securityContext:
 {{- end -}}
 
 {{- define "rayfold.containerSecurity" -}}
-image: {{ include "rayfold.image" . }}
+{{- $tag := .tag | default .Values.image.tag | default .Chart.AppVersion -}}
+image: {{ .Values.image.repository }}:{{ $tag }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -94,6 +91,13 @@ not fit, and so it would by its own reckoning, which goes by the pod's memory. *
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
 {{- end -}}
 
+{{/* What each part claims: a node of the group that runs the release, and what the settings say. */}}
+{{- define "rayfold.claims" -}}
+{{- $group := dict .Values.ray.workers.group 0.001 -}}
+{{- $claims := dict "write" $group "dedicated" $group "memory" $group "postgres" $group -}}
+{{- mergeOverwrite (deepCopy $claims) (default dict .Values.settings.claims | deepCopy) | toJson -}}
+{{- end -}}
+
 {{- define "rayfold.rpcPorts" -}}
 {{ printf "%d-%d" (int .Values.ray.rpcPorts.first) (int .Values.ray.rpcPorts.last) | quote }}
 {{- end -}}
@@ -119,7 +123,8 @@ topologySpreadConstraints:
 - {name: RAYFOLD_DOMAIN, value: {{ .Values.domain | quote }}}
 - {name: RAYFOLD_RAY_ADDRESS, value: "{{ include "rayfold.name" . }}-head-svc:6379"}
 - {name: RAYFOLD_RPC_PORTS, value: {{ include "rayfold.rpcPorts" . }}}
-{{- range $name, $value := .Values.settings }}
+- {name: RAYFOLD_CLAIMS, value: {{ include "rayfold.claims" . | quote }}}
+{{- range $name, $value := omit .Values.settings "claims" }}
 - name: RAYFOLD_{{ upper $name }}
   value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
 {{- end }}

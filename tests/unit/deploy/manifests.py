@@ -21,7 +21,8 @@ def check_command(words: Sequence[str]) -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     name, *rest = words
     asked = {word.partition("=")[0] for word in rest if word.startswith("--")}
-    known = {option for param in commands[name].params for option in param.opts}
+    params = commands[name].params
+    known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
     assert asked <= known, f"rayfold {name} has no {asked - known}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deploy.stack.nodes import CLAIMS
 from tests.documents import ROOT, blocks_of
 from tests.unit.deploy.helm import helm
 from tests.unit.deploy.manifests import (
@@ -124,11 +126,17 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Return the pod template of each component."""
-    found = [each["spec"]["template"] for each in of_kind(manifests, "Deployment")]
+    controlled = [*of_kind(manifests, "Deployment"), *of_kind(manifests, "Job")]
+    found = [each["spec"]["template"] for each in controlled]
     for cluster in of_kind(manifests, "RayCluster"):
-        groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
-        found += [group["template"] for group in groups]
+        kinds = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+        found += [group["template"] for group in kinds]
     return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each for each in found}
+
+
+def serving(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Return the pod template of each component that goes on until it is told to end."""
+    return {name: pod for name, pod in pods(manifests).items() if name != "upgrade"}
 
 
 def container(pod: Manifest) -> Manifest:
@@ -170,7 +178,7 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(
         whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component}}
         kubernetes_validate.validate(whole | {"spec": pod["spec"]}, release, strict=True)
     always = {"RayCluster", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
-    assert kinds - {"Secret", "HorizontalPodAutoscaler"} == always
+    assert kinds - {"Secret", "HorizontalPodAutoscaler"} == always | {"Job"}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +231,7 @@ def test_names_fit_however_long_the_release_is(render: Render) -> None:
 
 def test_every_selector_finds_its_pods_and_no_others(most: list[Manifest]) -> None:
     templates = pods(most)
-    assert set(templates) == {"ray-head", "ray-worker", "controller", "gateway"}
+    assert set(templates) == {"ray-head", "ray-worker", "controller", "gateway", "upgrade"}
     for manifest in most:
         spec = manifest.get("spec", {})
         name = manifest["metadata"]["name"]
@@ -242,10 +250,10 @@ def test_every_selector_finds_its_pods_and_no_others(most: list[Manifest]) -> No
 def test_ray_starts_as_it_can_be_and_the_head_offers_no_cpu(least: list[Manifest]) -> None:
     [cluster] = of_kind(least, "RayCluster")
     spec = cluster["spec"]
-    head, [workers] = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    head, groups = spec["headGroupSpec"], spec["workerGroupSpecs"]
     assert head["rayStartParams"]["num-cpus"] == "0"
-    assert "num-cpus" not in workers["rayStartParams"]
-    for group in (head, workers):
+    assert not any("num-cpus" in group["rayStartParams"] for group in groups)
+    for group in (head, *groups):
         words = [f"--{name}={value}" for name, value in group["rayStartParams"].items()]
         check_ray_start(words, ray_start_options())
     assert spec["rayVersion"] == version("ray"), "the image has the lock's version of Ray"
@@ -268,10 +276,67 @@ def test_an_object_store_fits_its_memory_or_ray_would_take_a_disk(
 ) -> None:
     ray = LEAST["ray"] | {"workers": {"objectStore": size}}  # type: ignore[operator]
     [cluster] = of_kind(render(LEAST | {"ray": ray}), "RayCluster")
-    [workers] = cluster["spec"]["workerGroupSpecs"]
+    workers = cluster["spec"]["workerGroupSpecs"][0]
     assert workers["rayStartParams"]["object-store-memory"] == str(memory * 9 // 10)
     volumes = {each["name"]: each for each in workers["template"]["spec"]["volumes"]}
     assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": size}
+
+
+def groups(manifests: list[Manifest]) -> dict[str, tuple[str, int, str]]:
+    """Return image, number of pods and custom resource of each group of workers."""
+    [cluster] = of_kind(manifests, "RayCluster")
+    found = {}
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        [word] = shlex.split(group["rayStartParams"]["resources"])  # as a shell has it
+        [resource] = json.loads(word)
+        image = container(group["template"])["image"]
+        found[group["groupName"]] = image, group["replicas"], resource
+    return found
+
+
+def test_another_image_goes_to_the_other_group_while_the_one_before_runs(render: Render) -> None:
+    def rendered(tag: str, group: str, leaving: str = "") -> list[Manifest]:
+        workers = {"replicas": 3, "group": group, "leaving": leaving}
+        ray = LEAST["ray"] | {"workers": workers}  # type: ignore[operator]
+        return render(LEAST | {"image": {"tag": tag}, "ray": ray})
+
+    for manifests, blue, green, runs in (
+        (rendered("1", "blue"), ("rayfold:1", 3), 0, "blue"),
+        (rendered("2", "green", "1"), ("rayfold:1", 3), ("rayfold:2", 3), "green"),
+        (rendered("2", "green"), 0, ("rayfold:2", 3), "green"),
+    ):
+        found = groups(manifests)
+        assert {name: resource for name, (_, _, resource) in found.items()} == {
+            "blue": "blue",
+            "green": "green",
+        }
+        for name, expected in (("blue", blue), ("green", green)):
+            image, number, _ = found[name]
+            assert number == 0 if expected == 0 else (image, number) == expected
+        for component in ("controller", "gateway", "upgrade"):
+            pod = pods(manifests)[component]
+            assert container(pod)["image"] == found[runs][0]
+            claims = json.loads(environment(pod)["RAYFOLD_CLAIMS"])
+            assert claims == {kind: {runs: 0.001} for kind in CLAIMS}
+
+
+def test_claims_of_the_settings_are_kept(render: Render) -> None:
+    settings = {"claims": {"write": {"CPU": 0.5}}}
+    pod = pods(render(LEAST | {"settings": settings}))["controller"]
+    claims = json.loads(environment(pod)["RAYFOLD_CLAIMS"])
+    assert claims["write"] == {"CPU": 0.5, "blue": 0.001}
+
+
+def test_what_is_to_run_is_said_by_the_new_image_before_any_pod_changes(
+    least: list[Manifest],
+) -> None:
+    [job] = of_kind(least, "Job")
+    hooks = job["metadata"]["annotations"]["helm.sh/hook"].split(",")
+    assert set(hooks) == {"pre-upgrade", "pre-rollback"}
+    pod = pods(least)["upgrade"]
+    assert container(pod)["command"][-1] == "rayfold"
+    check_command(container(pod)["args"])
+    assert environment(pod) == environment(pods(least)["controller"])
 
 
 def test_one_of_each_kind_may_be_drained_at_a_time(least: list[Manifest]) -> None:
@@ -357,7 +422,7 @@ def test_what_joins_ray_uses_the_ports_that_the_policy_knows(most: list[Manifest
 
 
 def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> None:
-    for component, pod in pods(least).items():
+    for component, pod in serving(least).items():
         only, spec = container(pod), pod["spec"]
         grace = spec["terminationGracePeriodSeconds"]
         assert grace > 30, component
@@ -369,7 +434,7 @@ def test_pods_are_told_to_go_before_they_are_ended(least: list[Manifest]) -> Non
 def test_probes_ask_what_there_is(least: list[Manifest]) -> None:
     routes = (ROOT / "api" / "operators" / "health.py").read_text()
     probed = set()
-    for component, pod in pods(least).items():
+    for component, pod in serving(least).items():
         only = container(pod)
         names = {each["name"] for each in only.get("ports", [])}
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
