@@ -180,8 +180,8 @@ class WriteOwner:
             for client in leaving:
                 client.show(self._term, {})
                 self._show(client)
-            if self._published is not None:
-                await self._published()
+            if self.published is not None:
+                await self.published()
             warming = [_warm(client, streams) for client, streams in zip(new, hot, strict=True)]
             await asyncio.gather(*warming, *(self._retire(client) for client in leaving))
             await self._dedicated.replace(self._retire)

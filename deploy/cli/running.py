@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -65,10 +66,15 @@ def controller(
     stack: StackName = None,
 ) -> None:
     """Own a stack on a Ray cluster: make, heal and move its parts; stand by while another does."""
+    from deploy.stack.seat import Seat
+
+    seat = Seat.of_process()
+    if seat is None:
+        _hold(None)
     from deploy.stack.controlling import run
 
     _run(
-        run,
+        lambda settings: run(seat.settled(settings), seat),
         eventstore=eventstore,
         postgres=postgres,
         ray_address=ray_address,
@@ -89,10 +95,17 @@ def gateway(
     stack: StackName = None,
 ) -> None:
     """Serve a stack that a controller runs; one of many."""
+    from deploy.stack.seat import Seat
+
+    seat = Seat.of_process()
+    if seat is None:
+        from deploy.stack.settings import load
+
+        _hold(load(host=host, port=port, data=data))
     from deploy.stack.gateway import run
 
     _run(
-        run,
+        lambda settings: run(seat.settled(settings), seat),
         host=host,
         port=port,
         data=data,
@@ -163,6 +176,26 @@ def eventstore(
 
     folder = load(data=data).data / "eventstore"
     raise typer.Exit(run(host, port, folder, system_projections, tls_certificate, tls_private_key))
+
+
+def _hold(listening: Settings | None) -> NoReturn:
+    """Be the parent of the command's processes, which are started with our own arguments.
+
+    They get a socket of the host and the port of these settings.
+    """
+    from deploy.stack import listening as addresses
+    from deploy.stack.succession import bound, hold
+    from rayfold.runtime.log_format import log_to_stderr
+
+    log_to_stderr()
+    cli = __name__.rpartition(".")[0]
+    command = ["-c", f"from {cli} import main; main()", *sys.argv[1:]]
+    if listening is None:
+        raise typer.Exit(hold(command))
+    host, port = listening.host, listening.port
+    addresses.check(host, port, open_to_all=listening.is_open, shared=True)
+    data = listening.data if "data" in listening.model_fields_set else None
+    raise typer.Exit(hold(command, data, bound(host, port)))
 
 
 def _run(role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:

@@ -21,16 +21,22 @@ from deploy.stack.http_front import say
 from deploy.stack.nodes import placing_of
 from deploy.stack.owning import Owned, Owner, own
 from deploy.stack.parts_left import named_parts
+from deploy.stack.release import ReleaseWatch, wanted_release
 from deploy.stack.roles import Cluster, check, join, unless, until_stopped
+from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
-from deploy.stack.starting import keep_going
+from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
+from projections.postgres.connecting import connect
+from rayfold.runtime.identity import domain_hash
 
 log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings) -> int:
-    """Run until SIGINT or SIGTERM, or until the stack is taken down; return the exit code.
+async def run(settings: Settings, seat: Seat) -> int:
+    """Run until SIGINT or SIGTERM, until a successor is there or the stack is taken down.
+
+    Return the exit code.
 
     Raises:
         StartError: it cannot start.
@@ -43,8 +49,13 @@ async def run(settings: Settings) -> int:
         registry = load_registry(settings.domain)
         publishing.check(settings, registry)
         cluster = await unless(stop, join(settings, registry, parts, stop, retake_signals))
-        if cluster is not None:
-            await _terms(settings, cluster, stop, retake_signals)
+        if cluster is None:
+            return
+        watch = ReleaseWatch(cluster.postgres, domain_hash(registry), seat.wanted)
+        keep_going(watch.run(), parts)
+        keep_going(seat.watch(stop.set), parts)
+        seat.ready()
+        await _terms(settings, cluster, stop, retake_signals)
 
     return await until_stopped(role, stop)
 
@@ -75,7 +86,7 @@ async def _terms(
             if owned.taken_down:
                 log.warning("the stack was taken down while this one stood by")
                 return
-            await _check_domain(settings, owned)
+            await _check_domain(settings, cluster.postgres, owned)
             if not await _govern(settings, cluster, owned, parts, stop, lost, retake_signals):
                 return
 
@@ -121,8 +132,8 @@ async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
     to.set()
 
 
-async def _check_domain(settings: Settings, owned: Owned) -> None:
-    """Refuse to make parts of one domain beside those of another.
+async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> None:
+    """Refuse to make parts of one domain beside those of another, but for an upgrade.
 
     Raises:
         StartError: parts of another one run.
@@ -130,8 +141,18 @@ async def _check_domain(settings: Settings, owned: Owned) -> None:
     ran = owned.before.get("domain", owned.identity.domain)
     if ran == owned.identity.domain:
         return
+    connection = await connect(postgres, timeout=ANSWER_TIMEOUT)
+    try:
+        if (release := await wanted_release(connection)) is not None:
+            log.warning(
+                "a release follows another", extra={"before": ran, "number": release.number}
+            )
+            return  # this one's: else it would not own the stack
+    finally:
+        connection.terminate()
     if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):
         raise StartError(
             f"the parts of the stack {settings.stack!r} run another domain ({ran}, here"
-            f" {owned.identity.domain}): give that one, or end them with `rayfold down`"
+            f" {owned.identity.domain}): give that one, change it by `rayfold upgrade`, or end them"
+            " with `rayfold down`"
         )

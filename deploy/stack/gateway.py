@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,15 +13,21 @@ from typing import Any
 from deploy.stack import folder, listening
 from deploy.stack.http_front import serve_http
 from deploy.stack.membership import Membership, find_membership
+from deploy.stack.presence import Presence
+from deploy.stack.release import Release, ReleaseWatch, read_part
 from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses, RemotePublications
 from deploy.stack.roles import Cluster, check, join, unless, until_stopped
 from deploy.stack.routing import Routing, RoutingFollower
+from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
 from deploy.stack.sides import read_settings, write_settings
 from deploy.stack.starting import keep_going
 from deploy.stack.up import load_registry
+from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
 from rayfold.runtime.rpc import Address
+
+log = logging.getLogger(__name__)
 
 MAKING = 20.0
 """Seconds in which the controller makes an actor that a command waits for."""
@@ -28,15 +36,25 @@ ASKING = 2.0
 """Seconds in which it says what it knows of a command."""
 
 
-async def run(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM; return the exit code.
+DRAIN = 8.0
+"""Seconds in which clients may ask once more on connections that they have: most let go of those
+that rest for five."""
+
+BUILDING = 3600.0
+"""Seconds in which the views of another release are built."""
+
+LOOK = 0.5
+"""Seconds between two looks whether there is a read side for our release."""
+
+
+async def run(settings: Settings, seat: Seat) -> int:
+    """Serve until SIGINT or SIGTERM, or until a successor does; return the exit code.
 
     Raises:
         StartError: it cannot start.
     """
     stop = asyncio.Event()
     os.umask(0o077)
-    listening.check(settings.host, settings.port, open_to_all=settings.is_open)
     check(settings, "gateway")
 
     async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
@@ -46,14 +64,28 @@ async def run(settings: Settings) -> int:
 
         async def joining() -> tuple[Cluster, Membership]:
             registry = load_registry(settings.domain)
-            member = await find_membership(settings, registry)  # quicker than joining Ray
+            member = await _served(settings, registry, seat)  # before joining Ray, which is slow
             return await join(settings, registry, parts, stop, retake_signals), member
 
         joined = await unless(stop, joining())
         if joined is not None:
-            await _serve(settings, *joined, parts, stop, retake_signals)
+            await _serve(settings, *joined, parts, stop, retake_signals, seat)
 
     return await until_stopped(role, stop)
+
+
+async def _served(settings: Settings, registry: Registry, seat: Seat) -> Membership:
+    """Wait until our release is served, where it is the one that is wanted; say which is, else."""
+    said = False
+    while not (member := await find_membership(settings, registry)).is_served:
+        assert member.wanted is not None
+        if not said:
+            said = True
+            log.warning("waiting for the release", extra={"wanted": member.wanted.domain})
+        if member.wanted.hash != member.identity.domain:
+            seat.wanted(member.wanted)
+        await asyncio.sleep(LOOK)
+    return member
 
 
 async def _serve(
@@ -63,6 +95,7 @@ async def _serve(
     parts: AsyncExitStack,
     stop: asyncio.Event,
     retake_signals: Callable[[], None],
+    seat: Seat,
 ) -> None:
     from actors.schedules.schedules import Schedules
     from actors.write_gateway import WriteGateway
@@ -70,6 +103,7 @@ async def _serve(
     from projections.read_gateway import ReadGateway
 
     registry, eventstore, postgres = cluster.registry, cluster.eventstore, cluster.postgres
+    own, place = member.identity.domain, f"{socket.gethostname()}:{settings.port}"
     controller = ControllerClient(lambda: _controller_of(follower.routing))
     parts.callback(controller.close)
 
@@ -85,7 +119,7 @@ async def _serve(
     def follow(routing: Routing) -> None:
         if "write" in routing.document:  # else all parts were told to end
             writes.follow(routing.epoch, routing.document["write"])
-            reads.follow(routing.document["read"])
+            reads.follow(read_part(routing.document, own))
 
     follower = RoutingFollower(postgres, member.routing, follow)
     writes = WriteGateway(
@@ -106,9 +140,28 @@ async def _serve(
     keep_going(follower.run(), parts)
     keep_going(cluster.ray.watch([writes, reads], retake_signals), parts)
 
+    def another_is_wanted(release: Release) -> None:
+        if follower.routing.document.get("domain") == release.hash:  # it could serve now
+            seat.wanted(release)
+
+    if seat.follows or member.routing.document.get("previous"):
+        # Somebody else answers meanwhile, who can.
+        await reads.monitor.caught_up(BUILDING)
+
+    presence = Presence(postgres, place, own)
+    await presence.enter()
+    parts.push_async_callback(presence.leave)
+    keep_going(presence.run(), parts)
+    keep_going(ReleaseWatch(postgres, own, another_is_wanted).run(), parts)
+    keep_going(seat.watch(stop.set), parts)
+
     def serving() -> None:
+        url = listening.local_url(settings.host, settings.port)
         if "data" in settings.model_fields_set:
-            folder.announce(settings.data, listening.local_url(settings.host, settings.port))
+            folder.announce(settings.data, url)
+
+    def ready() -> None:
+        seat.ready(listening.local_url(settings.host, settings.port))
 
     await serve_http(
         settings,
@@ -122,6 +175,9 @@ async def _serve(
         writes,
         stop,
         serving,
+        ready,
+        bound=seat.listening,
+        drain=DRAIN,
     )
 
 

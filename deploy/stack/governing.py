@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.stack import publishing, routing, wanted
 from deploy.stack.display import Display
+from deploy.stack.handing_over import HandingOver
 from deploy.stack.local_ray import OnRay
 from deploy.stack.operations import Server, StackOperations
 from deploy.stack.owning import Owned
@@ -75,6 +76,7 @@ class Government:
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._server = ControllerServer(self._methods)
         self._controller: dict[str, Any] | None = None
+        self._handing_over = HandingOver(postgres, owned.identity.domain, owned.before)
         self._going_down = False
         self._parts: list[str] = []
         self._down: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
@@ -110,7 +112,13 @@ class Government:
         self.writes.published = published
         self.reads.on_change = published
         keep_going(publisher.run(), parts)
-        await self.reads.end_leftovers()
+        if self._handing_over.previous:
+            handing_over = self._handing_over.run(
+                self.reads.end_leftovers, self.writes.owner.renew, publisher.changed
+            )
+            keep_going(handing_over, parts)
+        else:
+            await self.reads.end_leftovers()
         return self
 
     def document(self) -> dict[str, Any]:
@@ -120,6 +128,7 @@ class Government:
             "controller": self._controller,
             "write": self.writes.routes(),
             "read": self.reads.routes(),
+            "previous": self._handing_over.previous,
         }
 
     async def down(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -61,8 +62,15 @@ async def serve_http(
     outcomes: Outcomes,
     stop: asyncio.Event,
     serving: Callable[[], None] = lambda: None,
+    ready: Callable[[], None] = lambda: None,
+    *,
+    bound: socket.socket | None = None,
+    drain: float = 0.0,
 ) -> None:
-    """Serve until `stop` is set; requests in flight are finished. `serving` is called first.
+    """Serve until `stop` is set; requests in flight are finished.
+
+    `serving` is called first, `ready` once the views are. `bound` is the socket, where there is
+    one; for `drain` see `api.http.server.serve`.
 
     Raises:
         StartError: the address cannot be bound.
@@ -88,16 +96,24 @@ async def serve_http(
 
         def on_ready() -> None:
             serving()
-            keep_going(_say_ready(reads.monitor, url), waiting)
+            keep_going(_say_ready(reads.monitor, url, ready), waiting)
 
         try:
-            await serve(app, settings.host, settings.port, stop=stop, on_ready=on_ready)
+            await serve(
+                app,
+                settings.host,
+                settings.port,
+                stop=stop,
+                on_ready=on_ready,
+                listening=bound,
+                drain=drain,
+            )
         except OSError as error:
             where = f"{settings.host}:{settings.port}"
             raise StartError(f"{where} cannot be bound: {error}") from error
 
 
-async def _say_ready(monitor: Monitor, url: str) -> None:
+async def _say_ready(monitor: Monitor, url: str, ready: Callable[[], None]) -> None:
     """Say that it is ready once the views are, or that it serves without some of them."""
     reminding = asyncio.create_task(_remind(monitor))
     try:
@@ -109,6 +125,7 @@ async def _say_ready(monitor: Monitor, url: str) -> None:
     finally:
         reminding.cancel()
     collect_rarely()
+    ready()
     say(f"ready {url}")
 
 

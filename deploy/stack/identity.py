@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
-from deploy.stack import routing
+from deploy.stack import release, routing
 from projections.postgres.generations import lock_migrations
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ async def identify(connection: Connection, name: str, store: str, new_id: str, d
         await lock_migrations(connection)
         await connection.execute(_TABLES)
         await connection.execute(routing.TABLE)
+        await connection.execute(release.TABLE)
         await connection.execute(
             "INSERT INTO rayfold_stack (id, name, store, domain, layout)"
             " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",

@@ -30,7 +30,10 @@ _LOOK = 0.5
 _TAKE = (
     "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
     " until = clock_timestamp() + make_interval(secs => $5)"
-    " WHERE owner = $1 OR until < clock_timestamp() RETURNING epoch"
+    # Whoever has the release that is wanted need not wait for another's; nobody else may take it.
+    " WHERE (owner = $1 OR until < clock_timestamp()"
+    " OR domain <> $3 AND EXISTS (SELECT FROM rayfold_release WHERE hash = $3))"
+    " AND NOT EXISTS (SELECT FROM rayfold_release WHERE hash <> $3) RETURNING epoch"
 )
 _RENEW = (
     "UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $2),"

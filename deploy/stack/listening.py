@@ -9,10 +9,10 @@ from ipaddress import ip_address
 from deploy.errors import StartError
 
 
-def check(host: str, port: int, *, open_to_all: bool) -> None:
+def check(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> None:
     """Check an address before anything is started: a taken port is the most common mistake.
 
-    `open_to_all` says that nobody needs a token.
+    `open_to_all` says that nobody needs a token. A `shared` port may be that of other gateways too.
 
     Raises:
         StartError: others could reach a gateway that is open to all, or it cannot be bound.
@@ -27,7 +27,7 @@ def check(host: str, port: int, *, open_to_all: bool) -> None:
             "[tokens.NAME] in rayfold.toml), or serve on 127.0.0.1"
         )
     try:
-        with socket.create_server((host, port), family=family, reuse_port=False):
+        with socket.create_server((host, port), family=family, reuse_port=shared):
             pass
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -9,6 +9,7 @@ from deploy.errors import StartError
 from deploy.stack import identity as identities
 from deploy.stack import routing
 from deploy.stack.owning import own_store_id
+from deploy.stack.release import Release, is_known, wanted_release
 from deploy.stack.routing import Routing
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
@@ -22,6 +23,13 @@ class Membership(NamedTuple):
 
     identity: Identity
     routing: Routing
+    wanted: Release | None = None
+    """What is to run, where somebody has said it."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether there is a read side for our release."""
+        return is_known(self.routing.document, self.identity.domain)
 
 
 async def find_membership(settings: Settings, registry: Registry) -> Membership:
@@ -40,6 +48,7 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
         try:
             row = await identities.read(connection)
             table = await routing.read(connection) if row is not None else None
+            wanted = await wanted_release(connection)
         finally:
             connection.terminate()
     except (*FAILURES, ValueError) as error:
@@ -53,9 +62,9 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
         )
     domain = domain_hash(registry)
     runs = table.document["domain"]
-    if runs != domain:
+    if wanted is None and runs != domain:
         raise StartError(
             f"the stack {settings.stack!r} runs another domain ({runs}, here {domain}):"
             " give the same --domain, in the same version"
         )
-    return Membership(Identity(str(row["id"]), store, domain), table)
+    return Membership(Identity(str(row["id"]), store, domain), table, wanted)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from deploy.errors import StartError
-from deploy.stack import routing, wanted
+from deploy.stack import release, routing, survival, wanted
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
 from deploy.stack.routing import Routing
@@ -81,6 +81,9 @@ async def own(
     try:
         async with _connection(postgres) as connection:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
+            if not stand_by:
+                await release.forget(connection)
+            await survival.note_event_types(connection, registry)
             known = await routing.read(connection)
         if settings.ray_address is not None:
             await asyncio.to_thread(_check_namespace, settings.stack, stack_id)

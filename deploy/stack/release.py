@@ -25,7 +25,7 @@ LOOK = 1.0
 TIMEOUT = 5.0
 """Seconds in which Postgres answers, or is asked over another connection."""
 
-_TABLE = """
+TABLE = """
 CREATE TABLE IF NOT EXISTS rayfold_release (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     number bigint NOT NULL,
@@ -57,7 +57,7 @@ async def want(
 ) -> Release:
     """Note what is to run from now on; whoever watches does the rest."""
     async with connection.transaction():
-        await connection.execute(_TABLE)
+        await connection.execute(TABLE)
         number = await connection.fetchval(_WANT, domain, domain_hash, json.dumps(runtime_env))
     return Release(number, domain, domain_hash, runtime_env)
 
@@ -86,6 +86,11 @@ def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
     previous: dict[str, Any] = document.get("previous") or {}
     part: dict[str, Any] = previous.get(domain_hash) or document["read"]
     return part
+
+
+def is_known(document: dict[str, Any], domain_hash: str) -> bool:
+    """Return whether a routing document has a read part for code of this release."""
+    return document.get("domain") == domain_hash or domain_hash in (document.get("previous") or {})
 
 
 class ReleaseWatch:

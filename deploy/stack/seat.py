@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,17 @@ class Seat:
         self._control = _socket(self._given.get("control"))
         self.listening = _socket(self._given.get("listening"))
         """Bound already, where there is one."""
-        self.retired = asyncio.Event()
-        """A successor has taken over: answer what was asked, and end."""
 
     @classmethod
     def of_process(cls) -> Seat | None:
         """Return this process's; None where it is no child of such a parent."""
         given = os.environ.pop(VARIABLE, None)
         return None if given is None else cls(json.loads(given))
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process has the place until this one is ready."""
+        return "domain" in self._given
 
     def settled(self, settings: Settings) -> Settings:
         """Return the settings with what the parent has decided."""
@@ -46,13 +50,16 @@ class Seat:
             update["data"] = Path(self._given["data"])
         return settings.model_copy(update=update)
 
-    async def watch(self) -> None:
-        """Wait to be retired, for ever."""
-        if self._control is not None:
-            reader, _ = await asyncio.open_connection(sock=self._control.dup())
+    async def watch(self, retire: Callable[[], None]) -> None:
+        """Call it once a successor has taken over: to answer what was asked, and to end."""
+        if self._control is None:
+            return
+        reader, writer = await asyncio.open_connection(sock=self._control.dup())
+        try:
             if await reader.readline():
-                self.retired.set()
-        await asyncio.Event().wait()
+                retire()
+        finally:
+            writer.close()
 
     def ready(self, url: str = "") -> None:
         """Say that it does its work from now on; whoever did it before may end."""

@@ -68,6 +68,7 @@ def read_settings(
         namespace=settings.stack,
         stack_id=identity.stack,
         identity=identity,
+        release=identity.domain,
         detached=detached,
         placing=placing or Anywhere(),
     )

@@ -11,18 +11,16 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from deploy.stack import folder, launch
-from deploy.stack.lease import owner_of
 from deploy.stack.seat import VARIABLE
 
 log = logging.getLogger(__name__)
@@ -68,7 +66,9 @@ class _Child:
 class Succession:
     """Runs a command in one process after the other."""
 
-    def __init__(self, command: Sequence[str], data: Path, listening: socket.socket | None) -> None:
+    def __init__(
+        self, command: Sequence[str], data: Path | None, listening: socket.socket | None
+    ) -> None:
         """`command` is run by this interpreter; `data` is locked by us; see `Seat`."""
         self._command = command
         self._data = data
@@ -114,7 +114,7 @@ class Succession:
         )
 
     def _is_ready(self, child: _Child, url: str) -> None:
-        if url:
+        if url and self._data is not None:
             folder.announce(self._data, url)
         if child is self._successor:
             assert self._current is not None
@@ -142,12 +142,10 @@ class Succession:
     async def _start(self, decided: dict[str, Any]) -> _Child:
         taken = {child.name for child in self._children}
         name = next(each for each in ("a", "b") if each not in taken)
-        data = self._data / name
-        data.mkdir(mode=0o700, exist_ok=True)
-        owner_of(self._data)
-        shutil.copy(self._data / "owner", data / "owner")  # one owner, whichever of them it is
         ours, theirs = socket.socketpair()
-        given = {**decided, "data": str(data), "control": theirs.fileno()}
+        given = {**decided, "control": theirs.fileno()}
+        if self._data is not None:
+            given["data"] = str(self._data / name)  # two of them run at times
         passed = [theirs.fileno()]
         if self._listening is not None:
             given["listening"] = self._listening.fileno()
@@ -184,11 +182,13 @@ def bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def hold(command: Sequence[str], data: Path, listening: socket.socket | None) -> int:
+def hold(
+    command: Sequence[str], data: Path | None = None, listening: socket.socket | None = None
+) -> int:
     """Run the command's processes, one after the other; return the exit code of the last.
 
     Raises:
         StartError: another one has the data folder.
     """
-    with folder.locked(data) as locked:
+    with nullcontext() if data is None else folder.locked(data) as locked:
         return asyncio.run(Succession(command, locked, listening).run())

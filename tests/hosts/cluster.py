@@ -73,7 +73,8 @@ class Cluster:
         for host in controllers:
             self._enable(host, "controller", *self.joining)
         for host in gateways:
-            self._enable(host, "gateway", *self.listening(host), *self.joining)
+            data = ("--data", str(host.folder / "gateway"))
+            self._enable(host, "gateway", *self.listening(host), *self.joining, *data)
         for host in gateways:
             host.services["gateway"].until_said("ready ")
         self.gateways = list(gateways)
@@ -90,8 +91,7 @@ class Cluster:
 
     def _enable(self, host: Host, command: str, *options: str) -> None:
         cli = (sys.executable, "-c", "from deploy.cli import main; main()")
-        data = ("--data", str(host.folder / command))
-        host.enable(command, *cli, command, *options, *data, **PARTS)
+        host.enable(command, *cli, command, *options, **PARTS)
 
     def url(self, host: Host) -> str:
         """Return the URL of the gateway on a host."""

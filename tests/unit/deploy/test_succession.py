@@ -41,9 +41,10 @@ async def main():
 
     server = await asyncio.start_server(serve, sock=seat.listening)
     seat.ready("http://127.0.0.1:1")
-    watching = asyncio.create_task(seat.watch())
+    retired = asyncio.Event()
+    watching = asyncio.create_task(seat.watch(retired.set))
     await asyncio.wait(
-        [asyncio.create_task(seat.retired.wait()), asyncio.create_task(stop.wait())],
+        [asyncio.create_task(retired.wait()), asyncio.create_task(stop.wait())],
         return_when=asyncio.FIRST_COMPLETED,
     )
     server.close()
