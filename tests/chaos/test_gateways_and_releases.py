@@ -70,8 +70,11 @@ def test_gateways_come_and_go_and_clients_that_connect_again_see_no_error(hosts:
 def test_a_release_follows_another_without_a_failed_request(hosts: Cluster) -> None:
     """Clients keep their connections and never ask twice: each request has its answer."""
     head = hosts.head
-    with hosts.outside.inside(), accounts(urls(hosts), hosts.token, retries=False) as account:
-        account.deposits.update(deposited(hosts))
+    before = deposited(hosts)
+    with (
+        hosts.outside.inside(),
+        accounts(urls(hosts), hosts.token, retries=False, before=before) as account,
+    ):
         account.wait_for(50)
         since = time.monotonic()
         upgraded = head.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -62,8 +62,11 @@ class Client(threading.Thread):
         super().__init__(name=f"client-{number}")
         self._id = f"client-{number}"
         headers = {"Authorization": f"Bearer {token}"}
+        # Who connects anew for each request meets whoever listens there.
+        limits = httpx.Limits(max_keepalive_connections=0 if retries else 1)
         self._gateways = [
-            httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT) for url in urls
+            httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, limits=limits)
+            for url in urls
         ]
         self._account = account
         self._done = done
@@ -118,9 +121,15 @@ class Client(threading.Thread):
 
 
 @contextmanager
-def accounts(urls: Sequence[str], token: str, *, retries: bool) -> Iterator[Account]:
-    """Clients in the network where this thread is; those that do not retry never ask twice."""
-    account, done = Account(), threading.Event()
+def accounts(
+    urls: Sequence[str], token: str, *, retries: bool, before: Mapping[str, int] | None = None
+) -> Iterator[Account]:
+    """Clients in the network where this thread is; `before` is what their accounts have.
+
+    Those that retry connect anew for each request; the others keep their connection, and never
+    ask twice.
+    """
+    account, done = Account(deposits=Counter(before)), threading.Event()
     clients = [
         Client(
             number,
