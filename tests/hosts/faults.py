@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import httpx
+import psutil
 
 from tests.hosts.cluster import Cluster
 from tests.hosts.host import PATIENCE, Host
@@ -79,9 +81,12 @@ def process_killed(name: str, host: Host, command: str) -> Fault:
     """SIGKILL to one process, by what its command line has; its supervisor starts it again."""
 
     def happen(host: Host) -> None:
-        for process in host.processes(command):
-            process.kill()
-            process.wait(PATIENCE)
+        killed = host.processes(command)
+        assert killed, f"{host.name} has no {command}"
+        for process in killed:
+            with suppress(psutil.NoSuchProcess):  # it ended with its parent
+                process.kill()
+                process.wait(PATIENCE)
 
     return Fault(f"{name} killed", happen, [host])
 
