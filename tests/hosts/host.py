@@ -108,14 +108,14 @@ class Host:
         return process.said()
 
     def processes(self, command: str) -> list[psutil.Process]:
-        """Return those with this in their command line or title."""
+        """Return those with this in their command line or title; no supervisor of theirs."""
         found = []
         for process in self._booted.processes():
             try:
                 line = " ".join(process.cmdline())
             except psutil.Error:  # it ended
                 continue
-            if command in line:
+            if command in line and service.__file__ not in line:
                 found.append(process)
         return found
 
