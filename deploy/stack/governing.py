@@ -126,6 +126,7 @@ class Government:
         return {
             **self._owned.identity._asdict(),
             "controller": self._controller,
+            "detached": self._detached,
             "write": self.writes.routes(),
             "read": self.reads.routes(),
             "previous": self._handing_over.previous,

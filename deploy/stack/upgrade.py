@@ -108,6 +108,12 @@ async def _check(
     if stack is None or stack["name"] != settings.stack:
         found = None if stack is None else stack["name"]
         raise StartError(f"the database belongs to the stack {found!r}, not to {settings.stack!r}")
+    table = await routing.read(connection)
+    if table is not None and table.document.get("detached") is False:
+        raise StartError(
+            f"the stack is run by {stack['place']}, a `rayfold up`: stop that one, and start it with"
+            " the new domain"
+        )
     log = EventLog(eventstore)
     try:
         async with asyncio.timeout(ANSWER):
