@@ -43,6 +43,9 @@ RETURN_TIMEOUT = 20.0
 RETURN_INTERVAL = 0.2
 """Seconds between two questions whether it is there again."""
 
+FEW = 4
+"""Actors of one aggregate that are made at a time while others serve: each is a process."""
+
 SWEEP_INTERVAL = 5.0
 
 MAX_HOSTS = 64
@@ -158,23 +161,20 @@ class WriteOwner:
     async def renew(self) -> None:
         """Replace the hosts of another release while serving; theirs are the same shards.
 
-        Hot aggregates are folded at once where they come to. Actors of one aggregate end, and are
-        made again when a command comes.
+        Hot aggregates are folded at once where they come to. Actors of one aggregate are made
+        beside those that are there, too, and are found once these end.
 
         Raises:
             WriteSideError: a new one does not come up; the old ones serve on.
         """
-        if self._release == self.settings.release:
+        release = self.settings.release
+        if self._release == release:
             return
         async with self._scaling:
-            before, self._release = self._release, self.settings.release
-            try:
-                new = await self._new_hosts(range(len(self._hosts)))
-            except BaseException:
-                self._release = before
-                raise
+            new = await self._new_hosts(range(len(self._hosts)), release)
+            dedicated = await self._fresh_dedicated(release)
             hot = await asyncio.gather(*(_hot(client) for client in self._hosts))
-            leaving, self._hosts = self._hosts, new
+            leaving, self._hosts, self._release = self._hosts, new, release
             self._table.touch()
             self._announce()
             for client in leaving:
@@ -184,7 +184,7 @@ class WriteOwner:
                 await self.published()
             warming = [_warm(client, streams) for client, streams in zip(new, hot, strict=True)]
             await asyncio.gather(*warming, *(self._retire(client) for client in leaving))
-            await self._dedicated.replace(self._retire)
+            await self._dedicated.replace(dedicated, self._retire)
 
     async def make_dedicated(self, stream: str) -> None:
         """Make an aggregate's own actor, unless it is there.
@@ -317,8 +317,24 @@ class WriteOwner:
         """End an actor that is not wanted any more, as the owner before left it."""
         await self._retire(self._client(name, kind))
 
-    async def _new_hosts(self, numbers: range) -> list[HostClient]:
-        names = [self._host_name(number) for number in numbers]
+    async def _fresh_dedicated(self, release: str) -> dict[str, HostClient]:
+        """Return another actor for each aggregate that has one, by stream."""
+        fresh = {
+            stream: self._client(self.settings.dedicated_name(stream, release), "dedicated")
+            for stream in self._dedicated.streams
+        }
+        few = asyncio.Semaphore(FEW)
+
+        async def up(client: HostClient) -> None:
+            async with few:
+                await self._up([client])
+
+        await asyncio.gather(*map(up, fresh.values()))
+        return fresh
+
+    async def _new_hosts(self, numbers: range, release: str | None = None) -> list[HostClient]:
+        release = self._release if release is None else release
+        names = [self.settings.host_name(number, release) for number in numbers]
         clients = [self._client(name, "write") for name in names]
         try:
             await self._up(clients)

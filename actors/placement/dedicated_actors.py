@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from actors.errors import Overloaded
 from actors.placement.host_client import HostClient
@@ -42,6 +42,11 @@ class DedicatedActors:
     def clients(self) -> list[HostClient]:
         """Return the clients of the actors that are there."""
         return list(self._clients.values())
+
+    @property
+    def streams(self) -> list[str]:
+        """Return the streams that have an actor."""
+        return list(self._clients)
 
     @property
     def capacity(self) -> int:
@@ -97,10 +102,12 @@ class DedicatedActors:
         """End all."""
         await asyncio.gather(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
 
-    async def replace(self, retire: Callable[[HostClient], Awaitable[None]]) -> None:
-        """Let all finish, and end them: whoever asks next gets another one."""
+    async def replace(
+        self, fresh: Mapping[str, HostClient], retire: Callable[[HostClient], Awaitable[None]]
+    ) -> None:
+        """Put others in the place of all; let these finish, and end them."""
         async with self._making:
-            leaving, self._clients = self._clients, {}
+            leaving, self._clients = self._clients, dict(fresh)
             await asyncio.gather(*(retire(client) for client in leaving.values()))
 
     async def _evict_one(self) -> bool:

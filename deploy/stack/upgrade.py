@@ -111,8 +111,8 @@ async def _check(
     table = await routing.read(connection)
     if table is not None and table.document.get("detached") is False:
         raise StartError(
-            f"the stack is run by {stack['place']}, a `rayfold up`: stop that one, and start it with"
-            " the new domain"
+            f"the stack is run by {stack['place']}, a `rayfold up`: stop that one, and start it"
+            " with the new domain"
         )
     log = EventLog(eventstore)
     try:
