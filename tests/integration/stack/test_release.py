@@ -13,6 +13,8 @@ import pytest
 
 from deploy.errors import StartError
 from deploy.stack import presence, release
+from deploy.stack.identity import identify
+from deploy.stack.lease import Lease
 from deploy.stack.presence import Presence, gateways_of
 from deploy.stack.release import Release, ReleaseWatch, read_part, wanted_release
 from deploy.stack.survival import check_event_types, check_log, note_event_types
@@ -58,6 +60,31 @@ async def test_another_release_is_noticed_and_ones_own_is_not(
         assert await noticed.get() == other
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_who_has_the_wanted_release_takes_the_stack_at_once_and_nobody_else_does(
+    server: str, postgres: Connection
+) -> None:
+    await postgres.execute("DROP TABLE IF EXISTS rayfold_stack")
+    await identify(postgres, "shop", "s1", "id1", "one")
+    old, new = Lease(server, "old", "here"), Lease(server, "new", "there")
+    await old.take("one")
+    lost = asyncio.Event()
+    holding = asyncio.create_task(old.hold(lost.set))
+    await release.want(postgres, "shop", "two", {})
+    async with asyncio.timeout(PATIENCE):
+        await new.stand_by("two")  # the other one lives, and renews
+        await lost.wait()
+        await holding
+    assert new.epoch == old.epoch + 1
+    await new.release()
+    standing_by = asyncio.create_task(Lease(server, "old", "here").stand_by("one"))
+    again = Lease(server, "again", "there")
+    async with asyncio.timeout(PATIENCE):
+        await again.stand_by("two")
+    assert not standing_by.done()  # though the lease was free
+    standing_by.cancel()
+    await asyncio.gather(standing_by, again.release(), return_exceptions=True)
 
 
 def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:

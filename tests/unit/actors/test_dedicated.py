@@ -76,3 +76,17 @@ async def test_a_silent_actor_counts_while_somebody_waits_for_it() -> None:
     assert clients.errors == ["TimeoutError"]
     client.outstanding = 0
     assert clients.errors == []
+
+
+async def test_all_are_replaced_by_others_that_are_there_already() -> None:
+    actors = dedicated({"a": -1.0, "b": 5.0, "c": 0.0}, capacity=3)
+    before = [await actors.client_of(stream) for stream in "ab"]
+    fresh = {stream: Client(Actor(0.0)) for stream in actors.streams}
+    retired: list[HostClient] = []
+
+    async def retire(client: HostClient) -> None:
+        retired.append(client)
+
+    await actors.replace(fresh, retire)
+    assert retired == before
+    assert [await actors.client_of(stream) for stream in "ab"] == list(fresh.values())

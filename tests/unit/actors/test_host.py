@@ -386,3 +386,29 @@ async def test_what_another_writer_had_meanwhile_is_folded_again_before_a_refusa
     assert log.read == read + 2
     await here.send(line(other))
     assert log.read == read + 2  # the others are known
+
+
+async def test_what_was_hot_elsewhere_is_in_memory_before_it_is_asked_for(
+    registry: Registry, log: CountingLog
+) -> None:
+    before, after = DomainHost(registry, log), DomainHost(registry, log)
+    orders = [await before.order(lines=3) for _ in range(3)]
+    hot = before.inner.hot(2)
+    assert hot == [f"order-{order}" for order in orders[1:]]
+    after.inner.warm([*hot, "of-another-release"])
+    after.inner.warm(hot)  # they are on their way
+    await asyncio.gather(*after.inner._tasks)
+    read = log.read
+    assert await after.send(PlaceOrder(order_id=orders[2])) == [Done(4, 13)]
+    assert log.read == read
+
+
+async def test_a_command_of_the_next_release_is_not_lost_on_others_that_came_with_it(
+    registry: Registry, log: CountingLog
+) -> None:
+    host = DomainHost(registry, log)
+    known = enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"))
+    unknown = known._replace(command="of-another-release", command_id=str(uuid4()))
+    outcome, refusal = await host.inner.handle([known, unknown])
+    assert isinstance(outcome, Done)
+    assert isinstance(refusal, Unavailable)
