@@ -18,6 +18,9 @@ PATIENCE = 120.0
 TIMEOUT = 60.0
 """Seconds for an answer; whoever never asks again has to wait."""
 
+SLOW = 0.5
+"""Seconds after which an answer is told of."""
+
 PAUSE = 0.02
 """Seconds of a client between two requests."""
 
@@ -34,8 +37,13 @@ class Account:
     """Requests without the answer that they should have had."""
     retried: Counter[str] = field(default_factory=Counter)
     """Connections that ended without an answer, and requests that were sent again."""
-    longest: float = 0.0
-    """Seconds for one answer."""
+    slow: list[tuple[float, str, float]] = field(default_factory=list)
+    """Of requests: seconds for the answer, which it was, when it came by the clock of the day."""
+
+    @property
+    def slowest(self) -> list[tuple[float, str, float]]:
+        """Those that took longest."""
+        return sorted(self.slow, reverse=True)[:8]
 
     def wait_for(self, answers: int) -> None:
         """Wait until there are so many more answers."""
@@ -111,7 +119,9 @@ class Client(threading.Thread):
                 self._account.retried[type(error).__name__] += 1
                 self._gateways.append(self._gateways.pop(0))
                 time.sleep(PAUSE)
-        self._account.longest = max(self._account.longest, time.monotonic() - since)
+        took = time.monotonic() - since
+        if took > SLOW:
+            self._account.slow.append((round(took, 1), f"{method} {path}", round(time.time(), 1)))
         if answer.status_code != expected:
             self._account.failed.append(f"{method} {path}: {answer.status_code} {answer.text}")
         else:
