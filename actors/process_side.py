@@ -267,7 +267,7 @@ class ProcessSide:
         """End the detached actors of a layout before: whoever made them did not come to it."""
         if not self._settings.detached:
             return
-        prefix, ours = self._actor_name(name, ""), f"@{layout.number}"
+        prefix, ours = self._actor_name(name, ""), self._ending(layout)
 
         def end() -> None:
             for each in list_named_actors():
@@ -276,6 +276,10 @@ class ProcessSide:
                         ray.kill(ray.get_actor(each, self._settings.namespace))
 
         await asyncio.to_thread(end)
+
+    def _ending(self, layout: Layout) -> str:
+        release = self._settings.identity.domain if self._settings.detached else ""
+        return f"@{layout.number}@{release}" if release else f"@{layout.number}"
 
     def _actor_name(self, name: str, which: str) -> str:
         return f"rayfold:{self._settings.identity.stack}:{KIND}:{name}#{which}"
@@ -290,7 +294,7 @@ class ProcessSide:
         return (
             ray.remote(ProcessActor)
             .options(
-                name=self._actor_name(name, f"{partition}@{layout.number}"),
+                name=self._actor_name(name, f"{partition}{self._ending(layout)}"),
                 namespace=settings.namespace,
                 get_if_exists=True,
                 lifetime="detached" if settings.detached else None,

@@ -94,7 +94,7 @@ not fit, and so it would by its own reckoning, which goes by the pod's memory. *
 {{/* What each part claims: a node of the group that runs the release, and what the settings say. */}}
 {{- define "rayfold.claims" -}}
 {{- $group := dict .Values.ray.workers.group 0.001 -}}
-{{- $claims := dict "write" $group "dedicated" $group "memory" $group "postgres" $group -}}
+{{- $claims := dict "write" $group "dedicated" $group "memory" $group "postgres" $group "process" $group -}}
 {{- mergeOverwrite (deepCopy $claims) (default dict .Values.settings.claims | deepCopy) | toJson -}}
 {{- end -}}
 
