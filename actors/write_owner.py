@@ -513,6 +513,20 @@ class WriteOwner:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             await self._dedicated.sweep()
+            await self._spread()
+
+    async def _spread(self) -> None:
+        """Take hosts apart that came together on a node while another one was away."""
+        statuses = await asyncio.gather(*(client.status() for client in self._hosts))
+        if self._lost or self._returning or not all(each["ready"] for each in statuses):
+            return
+        for client, status in zip(self._hosts, statuses, strict=True):
+            client.place.found(status["node"])
+        for client in self._hosts if len(self._hosts) > 1 else ():
+            if await asyncio.to_thread(client.place.misplaced):
+                log.warning("a write host goes to another node")
+                self._leave(client, replace=True)
+                return
 
 
 class _Named(NamedTuple):

@@ -28,6 +28,9 @@ from rayfold import Registry
 
 log = logging.getLogger(__name__)
 
+SPREAD = 3.0
+"""Seconds between two looks whether an actor should go to another node; one goes at a time."""
+
 
 class ReadSide:
     """Makes the actors, keeps as many as are wanted, and asks them.
@@ -165,6 +168,7 @@ class ReadSide:
         self._tasks = [
             asyncio.create_task(self._access.watch()),
             asyncio.create_task(self.scaling.by_load()),
+            asyncio.create_task(self._spread()),
         ]
 
     async def _end_tasks(self) -> None:
@@ -178,6 +182,18 @@ class ReadSide:
         await self._access.postgres.connect()
         await self._competing.start()
         await self._sql.start()
+
+    async def _spread(self) -> None:
+        """Take actors apart that came together on a node while another one was away."""
+        while True:
+            await asyncio.sleep(SPREAD)
+            handles = self.placements.all
+            if not all(each.ready for each in handles):
+                continue  # what is left has to serve
+            for handle in handles:
+                if await asyncio.to_thread(handle.misplaced):
+                    await handle.move()
+                    break
 
     def _rebuilder(self, view: str, store: str) -> Rebuilder:
         if view in self._registry.projections:

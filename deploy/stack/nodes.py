@@ -39,6 +39,8 @@ class Node(NamedTuple):
     id: str
     address: str
     resources: Mapping[str, float] = {}
+    name: str = ""
+    """As processes there call it."""
 
 
 class Nodes:
@@ -59,7 +61,10 @@ class Nodes:
         self._claims = claims
         self._placed: dict[str, tuple[str, str]] = {}
         """By name: the node, and whom the actor is kept apart from."""
+        self._kinds: dict[str, str] = {}
         self._suspects: dict[str, float] = {}
+        self._names: dict[str, str] = {}
+        """Ids of the nodes by name, as of the last time that one was chosen."""
         self._lock = threading.Lock()  # hosts are made in threads
 
     def options(self, name: str, kind: str, apart: str) -> dict[str, Any]:
@@ -68,6 +73,8 @@ class Nodes:
         nodes = self._alive()
         with self._lock:
             self._placed.pop(name, None)
+            self._kinds[name] = kind
+            self._names = {each.name: each.id for each in nodes}
             node = self._choose(nodes, claims, apart)
             if node is not None:
                 self._placed[name] = node.id, apart
@@ -82,10 +89,42 @@ class Nodes:
             if name in self._placed:
                 self._suspects[self._placed[name][0]] = time.monotonic() + SUSPECT
 
+    def found(self, name: str, apart: str, node: str) -> None:
+        """See `Placing.found`."""
+        with self._lock:
+            if name in self._kinds and (known := self._names.get(node)) is not None:
+                self._placed[name] = known, apart
+
+    def misplaced(self, name: str) -> bool:
+        """See `Placing.misplaced`."""
+        if not self._is_crowded(name):  # asking Ray costs more
+            return False
+        nodes = self._alive()
+        with self._lock:
+            self._names = {each.name: each.id for each in nodes}
+            _, apart = self._placed.get(name, ("", ""))
+            taken = {node for node, other in self._placed.values() if other == apart}
+            claims = {"CPU": 0.0, **self._claims.get(self._kinds.get(name, ""), {})}
+            now = time.monotonic()
+            return any(
+                node.id not in taken
+                and _has(node, claims)
+                and self._suspects.get(node.id, 0.0) <= now
+                for node in nodes
+            )
+
+    def _is_crowded(self, name: str) -> bool:
+        with self._lock:
+            if name not in self._placed:
+                return False
+            mine = self._placed[name]
+            return list(self._placed.values()).count(mine) > 1
+
     def ended(self, name: str) -> None:
         """See `Placing.ended`."""
         with self._lock:
             self._placed.pop(name, None)
+            self._kinds.pop(name, None)
 
     def _choose(
         self, nodes: Sequence[Node], claims: Mapping[str, float], apart: str
@@ -119,7 +158,12 @@ def alive_nodes() -> list[Node]:
         log.warning("the nodes are not known", extra={"error": error})
         return []
     return [
-        Node(each["NodeID"], each["NodeManagerAddress"], each["Resources"])
+        Node(
+            each["NodeID"],
+            each["NodeManagerAddress"],
+            each["Resources"],
+            each["NodeManagerHostname"],
+        )
         for each in nodes
         if each["Alive"]
     ]

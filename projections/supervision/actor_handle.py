@@ -102,6 +102,7 @@ class ActorHandle:
             await self._missed(hangs=isinstance(error, TimeoutError))
             return
         self._heard, self._silent_since = True, None
+        self._place.found(str(self.seen.get("node", "")))
         if self.seen["pid"] != self._pid:
             self.restarts += 1
             self._pid = self.seen["pid"]
@@ -175,6 +176,20 @@ class ActorHandle:
     async def leave(self) -> None:
         """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
         self.close()
+
+    def misplaced(self) -> bool:
+        """Return whether it would be better elsewhere; see `Placing.misplaced`."""
+        return self._place.misplaced()
+
+    async def move(self) -> None:
+        """End it, and start it again where it is better."""
+        log.warning("an actor goes to another node", extra={"actor": self.name})
+        self.ready = False
+        moving = self._actor
+        with suppress(RayError, ValueError):  # it is gone
+            await asyncio.to_thread(ray.kill, moving)
+        with suppress(RayError):  # the next call tries again
+            await self._respawn_instead(moving)
 
     def lose(self) -> None:
         """Call the actor no more: its runtime is gone. Who waits for it is told so."""

@@ -25,6 +25,15 @@ class Placing(Protocol):
         """Avoid the node of an actor for a while, as it fell silent there."""
         ...
 
+    def found(self, name: str, apart: str, node: str) -> None:
+        """Note on which node an actor is: Ray, which restarts it, may have taken another one."""
+        ...
+
+    def misplaced(self, name: str) -> bool:
+        """Return whether an actor is with another from which it is to be apart, though a node is
+        there that has none of them. May block."""
+        ...
+
     def ended(self, name: str) -> None:
         """Forget an actor that ended for good."""
         ...
@@ -39,6 +48,13 @@ class Anywhere:
 
     def suspect(self, name: str) -> None:
         """See `Placing.suspect`."""
+
+    def found(self, name: str, apart: str, node: str) -> None:
+        """See `Placing.found`."""
+
+    def misplaced(self, name: str) -> bool:
+        """See `Placing.misplaced`."""
+        return False
 
     def ended(self, name: str) -> None:
         """See `Placing.ended`."""
@@ -60,6 +76,14 @@ class Placed:
     def suspect(self) -> None:
         """See `Placing.suspect`."""
         self._placing.suspect(self._name)
+
+    def found(self, node: str) -> None:
+        """See `Placing.found`."""
+        self._placing.found(self._name, self._apart, node)
+
+    def misplaced(self) -> bool:
+        """See `Placing.misplaced`."""
+        return self._placing.misplaced(self._name)
 
     def ended(self) -> None:
         """See `Placing.ended`."""

@@ -28,6 +28,7 @@ from tests.hosts.faults import (
     table,
     whole,
 )
+from tests.hosts.host import PATIENCE
 from tests.hosts.load import Account, load
 
 LONG = bool(os.environ.get("RAYFOLD_CHAOS_HOSTS"))
@@ -44,7 +45,7 @@ def test_a_cluster_loses_nothing_with_a_node_a_link_or_a_process(tmp_path: Path)
         urls = [hosts.url(host) for host in hosts.gateways]
         with hosts.outside.inside(), load(urls, hosts.token) as account:
             whole(hosts)
-            assert all(len(set(nodes)) == len(nodes) for nodes in nodes_by_kind(hosts).values())
+            assert apart(nodes_by_kind(hosts))
             account.wait_for(100)
             until = time.monotonic() + SECONDS
             for fault in faults(hosts):
@@ -53,6 +54,7 @@ def test_a_cluster_loses_nothing_with_a_node_a_link_or_a_process(tmp_path: Path)
                 print(fault.name, victim.name, actors, spell, flush=True)
             while LONG and time.monotonic() < until:
                 account.wait_for(100)
+            until_apart(hosts)
         print(table(suffered), account, sep="\n")
         check(hosts, account)
         if LONG:
@@ -69,6 +71,20 @@ def nodes_by_kind(hosts: Cluster) -> dict[str, list[str]]:
             nodes.setdefault(part["kind"], []).append(part["node"])
     print(nodes, flush=True)
     return nodes
+
+
+def apart(nodes: dict[str, list[str]]) -> bool:
+    """Return whether nothing of one kind is twice on a node."""
+    return all(len(set(each)) == len(each) for each in nodes.values())
+
+
+def until_apart(hosts: Cluster) -> None:
+    """Wait until what came together on some node while others were away is apart again."""
+    deadline = time.monotonic() + PATIENCE
+    while not apart(nodes := nodes_by_kind(hosts)):
+        assert time.monotonic() < deadline, str(nodes)
+        time.sleep(1.0)
+    whole(hosts)
 
 
 def faults(hosts: Cluster) -> list[Fault]:

@@ -98,3 +98,31 @@ def test_nothing_is_claimed_where_all_is_one_machine() -> None:
     for number in range(64):
         options = cluster.nodes.options(f"write#{number}", "write", "write")
         assert options == {"num_cpus": 0.0, "resources": {}, "scheduling_strategy": "here"}
+
+
+def test_who_came_together_while_a_node_was_away_is_told_apart_when_it_is_back() -> None:
+    a, b = (Node(f"id-{name}", name, {"CPU": 4.0}, name) for name in "ab")
+    two = Cluster(a, b)
+    for name in ("memory#0", "memory#1", "write#0"):
+        two.place(name, name.partition("#")[0])
+    assert not any(two.nodes.misplaced(f"memory#{number}") for number in (0, 1))
+    two.alive = [a]
+    for number in (0, 1):  # as Ray has restarted them
+        two.nodes.found(f"memory#{number}", "memory", "a")
+        assert not two.nodes.misplaced(f"memory#{number}")
+    two.alive = [a, b]
+    assert two.nodes.misplaced("memory#1")
+    assert two.place("memory#1", "memory") == "id-b"
+    assert not any(two.nodes.misplaced(f"memory#{number}") for number in (0, 1))
+    assert not two.nodes.misplaced("write#0")  # alone of its kind
+    two.nodes.found("memory#1", "memory", "a")
+    two.nodes.suspect("memory#0")
+    two.nodes.ended("memory#0")
+    assert not two.nodes.misplaced("memory#1")
+
+
+def test_a_node_that_has_no_room_is_no_better_place() -> None:
+    a, b = Node("id-a", "a", {"CPU": 4.0}, "a"), Node("id-b", "b", {}, "b")
+    cluster = Cluster(a, b)
+    assert [cluster.place(f"write#{number}") for number in (0, 1)] == ["id-a", "id-a"]
+    assert not cluster.nodes.misplaced("write#0")
