@@ -31,7 +31,8 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     known = dict(commands(typer.main.get_command(app)))
     told = set(re.findall(r"^\| `rayfold ([a-z]+(?: [a-z]+)?)", page, re.MULTILINE))
     assert told == set(known)
-    options = {option for each in known.values() for p in each.params for option in p.opts}
+    params = [param for each in known.values() for param in each.params]
+    options = {option for param in params for option in (*param.opts, *param.secondary_opts)}
     flags = {option for option in options if option.startswith("--")}
     assert set(re.findall(r"--[a-z][a-z-]*", page)) - {"--help", "--version"} == flags
 
