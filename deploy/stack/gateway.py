@@ -25,7 +25,7 @@ from deploy.stack.starting import keep_going
 from deploy.stack.up import load_registry
 from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
-from rayfold.runtime.rpc import Address
+from rayfold.runtime.rpc import Address, RpcDisconnected
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,10 @@ async def _serve(
     parts.callback(controller.close)
 
     async def make_dedicated(stream: str) -> None:
-        await controller.call("write.make_dedicated", MAKING, stream=stream)
+        try:
+            await controller.call("write.make_dedicated", MAKING, stream=stream)
+        except ControllerUnavailable as error:  # another one comes, before the command's deadline
+            raise RpcDisconnected(str(error)) from error
 
     async def ask_outcome(command_id: str) -> Any:
         try:

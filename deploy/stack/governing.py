@@ -77,6 +77,7 @@ class Government:
         self._server = ControllerServer(self._methods)
         self._controller: dict[str, Any] | None = None
         self._handing_over = HandingOver(postgres, owned.identity.domain, owned.before)
+        self._is_whole = False
         self._going_down = False
         self._parts: list[str] = []
         self._down: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
@@ -92,8 +93,11 @@ class Government:
         if self._settings.ray_address is not None:
             await self._listen(parts)
         parts.push_async_callback(self._ended)
+        publisher = RoutingPublisher(self._postgres, self._owned.epoch, self.document)
+        published = partial(_published, publisher)
         (self.writes, self.processes), self.reads = await together(
-            self._start_writes_and_processes(parts, display), self._start_reads(parts, display)
+            self._start_writes_and_processes(parts, display, publisher),
+            self._start_reads(parts, display),
         )
         self.outbound = await self._start_outbound(parts)
         self.operations = StackOperations(
@@ -106,12 +110,12 @@ class Government:
         )
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
         self._methods["controller.down"] = self.down
-        publisher = RoutingPublisher(self._postgres, self._owned.epoch, self.document)
-        published = partial(_published, publisher)
+        self._is_whole = True
         await published()
         self.writes.published = published
         self.reads.on_change = published
-        keep_going(publisher.run(), parts)
+        if "read" not in self._owned.before:
+            keep_going(publisher.run(), parts)
         if self._handing_over.previous:
             handing_over = self._handing_over.run(
                 self.reads.end_leftovers, self.writes.owner.renew, publisher.changed
@@ -122,7 +126,13 @@ class Government:
         return self
 
     def document(self) -> dict[str, Any]:
-        """Return the routing table's document as it is now."""
+        """Return the routing table's document as it is now.
+
+        Until the read side is there, it is that of the owner before, with our hosts.
+        """
+        if not self._is_whole:
+            ours = {"controller": self._controller, "write": self.writes.routes()}
+            return {**self._owned.before, **ours}
         return {
             **self._owned.identity._asdict(),
             "controller": self._controller,
@@ -174,11 +184,16 @@ class Government:
         return side
 
     async def _start_writes_and_processes(
-        self, parts: AsyncExitStack, display: Display
+        self, parts: AsyncExitStack, display: Display, publisher: RoutingPublisher
     ) -> tuple[WriteSide, ProcessSide]:
         from actors.process_side import ProcessSide
 
-        writes = await self._start_writes(parts, display)
+        self.writes = writes = await self._start_writes(parts, display)
+        if "read" in self._owned.before:
+            # Hosts know our epoch: who still has the table before would have to wait.
+            self._methods["write.make_dedicated"] = writes.owner.make_dedicated
+            await _published(publisher)
+            keep_going(publisher.run(), parts)
         side = ProcessSide(
             self._registry,
             process_settings(
