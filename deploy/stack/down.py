@@ -13,6 +13,7 @@ from deploy.stack.governing import note_down
 from deploy.stack.lease import Lease
 from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
+from deploy.stack.release import wanted_release
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, in_thread
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
@@ -57,7 +58,8 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
             raise StartError(f"the stack is run by {row['place']}: stop that one")
         return await _ask(at, row["place"])
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
-    await lease.take(row["domain"])
+    wanted = await wanted_release(connection)
+    await lease.take(row["domain"] if wanted is None else wanted.hash)
     try:
         identity = {name: row[name] for name in ("store", "domain")} | {"stack": row["id"]}
         ended = await _end(settings, row["id"])
