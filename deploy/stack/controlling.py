@@ -27,8 +27,8 @@ from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
-from projections.postgres.connecting import connect
 from rayfold.runtime.identity import domain_hash
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,10 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> None
     ran = owned.before.get("domain", owned.identity.domain)
     if ran == owned.identity.domain:
         return
-    connection = await connect(postgres, timeout=ANSWER_TIMEOUT)
+    try:
+        connection = await connect(postgres, timeout=ANSWER_TIMEOUT)
+    except FAILURES as error:
+        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
     try:
         if (release := await wanted_release(connection)) is not None:
             log.warning(

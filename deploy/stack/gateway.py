@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+from deploy.errors import StartError
 from deploy.stack import folder, listening
 from deploy.stack.http_front import serve_http
 from deploy.stack.membership import Membership, find_membership
@@ -25,6 +26,7 @@ from deploy.stack.starting import keep_going
 from deploy.stack.up import load_registry
 from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
+from rayfold.runtime.postgres import FAILURES
 from rayfold.runtime.rpc import Address, RpcDisconnected
 
 log = logging.getLogger(__name__)
@@ -152,7 +154,10 @@ async def _serve(
         await reads.monitor.caught_up(BUILDING)
 
     presence = Presence(postgres, place, own)
-    await presence.enter()
+    try:
+        await presence.enter()
+    except FAILURES as error:
+        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
     parts.push_async_callback(presence.leave)
     keep_going(presence.run(), parts)
     keep_going(ReleaseWatch(postgres, own, another_is_wanted).run(), parts)

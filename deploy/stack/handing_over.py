@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from deploy.stack.presence import gateways_of
-from projections.postgres.connecting import FAILURES, connect
 from rayfold import RayfoldError
+from rayfold.runtime.postgres import FAILURES, connect
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 if TYPE_CHECKING:
-    from projections.postgres.connecting import Connection
+    from rayfold.runtime.postgres import Connection
 
 log = logging.getLogger(__name__)
 

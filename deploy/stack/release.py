@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rayfold.runtime.postgres import FAILURES, LastingConnection
 
 if TYPE_CHECKING:
-    from projections.postgres.connecting import Connection
+    from rayfold.runtime.postgres import Connection
 
 log = logging.getLogger(__name__)
 

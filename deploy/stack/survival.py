@@ -18,7 +18,7 @@ from eventstore.records import recorded
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 
 if TYPE_CHECKING:
-    from projections.postgres.connecting import Connection
+    from rayfold.runtime.postgres import Connection
 
 READ = 10.0
 """Seconds for which the log is read."""

@@ -14,12 +14,12 @@ from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
-from projections.postgres.connecting import FAILURES, connect
 from rayfold import DomainError, Registry
 from rayfold.runtime.identity import domain_hash
+from rayfold.runtime.postgres import FAILURES, connect
 
 if TYPE_CHECKING:
-    from projections.postgres.connecting import Connection
+    from rayfold.runtime.postgres import Connection
 
 ANSWER = 15.0
 """Seconds for Postgres and the store to answer."""

@@ -21,8 +21,8 @@ from deploy.stack.survival import check_event_types, check_log, note_event_types
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
-from projections.postgres.connecting import Connection, connect
 from rayfold import Registry
+from rayfold.runtime.postgres import Connection, connect
 
 PATIENCE = 60.0
 
