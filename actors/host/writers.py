@@ -6,7 +6,7 @@ They share nothing: neither waits for what the other needs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from actors.envelope import Envelope, Outcome
@@ -84,6 +84,15 @@ class Writers:
         """See `Host.forget_streams`."""
         for host in self._hosts:
             host.forget_streams(gone)
+
+    def hot(self, most: int) -> list[str]:
+        """See `Host.hot`: so many of each kind."""
+        return [stream for host in self._hosts for stream in host.hot(most)]
+
+    def warm(self, streams: Iterable[str]) -> None:
+        """See `Host.warm`."""
+        for stream in streams:
+            self._host_of(stream).warm([stream])
 
     async def passivate(self, resident_bytes: int = 0) -> int:
         """Evict aggregates, and take to the log what others have left in the outbox."""
