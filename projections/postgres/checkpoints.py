@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 class Checkpoints:
     """Positions by table, for partition `partition` of `partitions`."""
 
-    def __init__(self, tables: Iterable[str], partition: int, partitions: int) -> None:
+    def __init__(
+        self,
+        tables: Iterable[str],
+        partition: int,
+        partitions: int,
+        definitions: Mapping[str, str] | None = None,
+    ) -> None:
+        """`definitions` are fingerprints by name, of those of the tables that are live."""
         self._tables = list(tables)
+        self._definitions = dict(definitions or {})
         self._place = (partition, partitions)
         self.positions: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
@@ -27,7 +35,8 @@ class Checkpoints:
         """From what Postgres has, not from what this process believes.
 
         Raises:
-            Fenced: the key space is partitioned in another way by now, or a table is gone.
+            Fenced: the key space is partitioned in another way by now, or a table is gone or is
+                that of another definition, as code of another release has built it.
         """
         records = await connection.fetch(
             'SELECT "table", position, epoch FROM rayfold_checkpoint'
@@ -37,6 +46,16 @@ class Checkpoints:
         )
         if len(records) != len(self._tables):
             raise Fenced("the key space is partitioned in another way, or a generation replaced")
+        # After the epochs: whatever replaces a table later has another one.
+        others = await connection.fetch(
+            "SELECT v.view FROM rayfold_view v JOIN unnest($1::text[], $2::text[])"
+            " AS own(name, fingerprint) ON v.view = own.name"
+            " WHERE v.fingerprint <> own.fingerprint",
+            list(self._definitions),
+            list(self._definitions.values()),
+        )
+        if others:
+            raise Fenced(f"another release has built {others[0]['view']!r}")
         self.positions = {record["table"]: record["position"] for record in records}
         self._epochs = {record["table"]: record["epoch"] for record in records}
 

@@ -24,6 +24,7 @@ from projections.folding import Folding, Step
 from projections.partitions import hash_of
 from projections.poison import Parked, in_status, is_refused, is_too_long
 from projections.postgres import parked_events as parking
+from projections.postgres import schema
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.rows import Rows
 from projections.postgres.runner import ProjectionRunner
@@ -70,7 +71,13 @@ class Projector:
         self._tables = {name: rows.table for name, rows in self._rows.items()}
         self._cache: dict[str, OrderedDict[str, VersionedRow]] = {}
         self._folding = Folding(registry, self._views)
-        self._checkpoints = Checkpoints(self._tables.values(), partition, partitions)
+        lives = [schema.live(view) for view in views]
+        definitions = {
+            live.name: live.fingerprint
+            for live in lives
+            if self._tables[live.name] == live.relation
+        }
+        self._checkpoints = Checkpoints(self._tables.values(), partition, partitions, definitions)
         self._pool: _Pool[asyncpg.Record] | None = None
         self._writing = asyncio.Lock()
         self.runner = ProjectionRunner(dsn, reset=_nothing)

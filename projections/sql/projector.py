@@ -53,8 +53,10 @@ class SqlProjector:
         self._registry = registry
         self._store = store
         self._projection = projection
-        self._schema = schema or live(projection).relation
-        self._checkpoints = Checkpoints([self._schema], 0, 1)
+        own = live(projection)
+        self._schema = schema or own.relation
+        definitions = {own.name: own.fingerprint} if self._schema == own.relation else {}
+        self._checkpoints = Checkpoints([self._schema], 0, 1, definitions)
         self._discarded: frozenset[Discarded] = frozenset()
         self._skipped: dict[str, Parked] = {}
         self._mended = asyncio.Event()

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from eventstore.memory import MemoryLog
+from projections.errors import Fenced
 from projections.postgres import parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
@@ -103,6 +104,26 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
     connection = await asyncpg.connect(dsn)
     assert await schema.prepare(connection, [changed], {"totals": 1}) == []
     await connection.close()
+
+
+async def test_a_projector_of_the_release_before_writes_nothing_into_a_table_of_the_next(
+    dsn: str,
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, TOTALS) as [before]:
+        await there(log, [before])
+        changed = replace(TOTALS, version=TOTALS.version + 1)
+        await switch(dsn, log, changed)
+        reached = before.progress.position
+        await add(log, "a", 1)
+        async with running(log, dsn, changed) as [after]:
+            await there(log, [after])
+            assert await totals(dsn) == {"a": 2}
+        assert before.progress.position == reached
+        with pytest.raises(Fenced, match="another release has built 'totals'"):
+            async with asyncpg.create_pool(dsn) as pool:
+                await before._resume(pool)
 
 
 async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
