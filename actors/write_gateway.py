@@ -88,7 +88,7 @@ class WriteGateway:
             elif self._actors.get(name) != actor and client.actor_id not in ("", actor):
                 client.renew()
         self._term, self._actors, self._names = term, actors, list(actors)
-        self._shards, self._release = routes["shards"], routes["release"]
+        self._shards, self._release = routes["shards"], routes.get("release", "")
         theirs: list[dict[int, int]] = [{} for _ in self._names]
         for shard, (host, since) in enumerate(zip(self._shards, routes["since"], strict=True)):
             theirs[host][shard] = since

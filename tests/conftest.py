@@ -44,7 +44,17 @@ def registry() -> Registry:
 @pytest.fixture(scope="session")
 def eventstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded store, as a process."""
-    data = tmp_path_factory.mktemp("store")
+    yield from serve_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def own_eventstore(tmp_path: Path) -> Iterator[str]:
+    """An embedded store that no other test writes to."""
+    yield from serve_store(tmp_path / "store")
+
+
+def serve_store(data: Path) -> Iterator[str]:
+    """Run an embedded store; its URI, once."""
     process = subprocess.Popen(
         [sys.executable, "-m", "eventstore.embedded", "--port", "0", "--data", str(data)],
         stdout=subprocess.PIPE,

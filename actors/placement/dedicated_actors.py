@@ -16,6 +16,10 @@ from actors.placement.host_client import HostClient
 log = logging.getLogger(__name__)
 
 
+ATTEMPTS = 3
+"""At an actor that is idle: a machine that is busy leaves little time for them to say so."""
+
+
 class DedicatedActors:
     """Host clients by stream, at most `capacity` of them."""
 
@@ -69,7 +73,7 @@ class DedicatedActors:
                 await asyncio.wait([leaving])
             client = self._clients.get(stream)
             if client is None:
-                if len(self._clients) >= self._capacity and not await self._evict_one():
+                if len(self._clients) >= self._capacity and not await self._makes_room():
                     raise Overloaded
                 client = self._clients[stream] = self._client(stream)
         await client.actor()
@@ -110,8 +114,15 @@ class DedicatedActors:
             leaving, self._clients = self._clients, dict(fresh)
             await asyncio.gather(*(retire(client) for client in leaving.values()))
 
+    async def _makes_room(self) -> bool:
+        """End one that is idle; return False if none is, as far as they say in time."""
+        for _ in range(ATTEMPTS):
+            if await self._evict_one():
+                return True
+        return False
+
     async def _evict_one(self) -> bool:
-        """End the one that was idle for longest; return False if all are busy."""
+        """End the one that was idle for longest; return False if all are busy, or say nothing."""
         clients = dict(self._clients)
         said = await asyncio.gather(*(client.status() for client in clients.values()))
         idle = {

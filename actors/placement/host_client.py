@@ -318,15 +318,17 @@ class HostClient:
 
         The command bus tells each caller when its own deadline has passed.
         """
-        deadline = min(time.monotonic() + ATTEMPT_TIMEOUT, max(each.deadline for each in batch))
+        deadline = max(each.deadline for each in batch)
         while not self._handed_over:
             now = time.monotonic()
             try:
-                outcomes = await self._ask([each.to_wire(now) for each in batch], deadline - now)
+                timeout = min(ATTEMPT_TIMEOUT, deadline - now)
+                outcomes = await self._ask([each.to_wire(now) for each in batch], timeout)
             except TimeoutError:
-                # It may be gone without a word: the next batch asks where it is now.
+                # It may be gone without a word: the next attempt asks where it is now.
                 self._rpc.close()
-                return self._all(batch, "the write host does not answer")
+                if time.monotonic() + 0.5 > deadline:
+                    return self._all(batch, "the write host does not answer")
             except WriteSideError as error:
                 return [error for _ in batch]
             except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:

@@ -323,9 +323,9 @@ async def database(postgres: str) -> AsyncIterator[str]:
 
 
 async def test_the_command_plans_does_and_leaves(
-    eventstore: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_eventstore: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = load(data=tmp_path, eventstore=eventstore, postgres=database, domain="domain")
+    settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
 
     async def said(**options: Any) -> tuple[int, str]:
         wanted: dict[str, Any] = {"plan": False, "drop": False, "refold": [], **options}

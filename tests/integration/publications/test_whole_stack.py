@@ -167,6 +167,7 @@ def _rests(stack: Stack) -> bool:
 
 
 async def test_operators_see_and_replay_publications(stack: Stack, server: NatsServer) -> None:
+    wait_for(lambda: _rests(stack), "what was parked is taken")
     listed = json.loads(run_rayfold(stack, "publications", "list", "--json"))["publications"]
     found = {each["publication"]: each for each in listed}
     assert found["to-nats"]["status"] == "running"

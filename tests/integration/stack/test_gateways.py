@@ -21,12 +21,13 @@ PATIENCE = 60.0
 
 
 def actors() -> dict[int, str]:
-    """Return the actors' processes by their pid."""
+    """Return the actors' processes below this one by their pid: others test beside us."""
     found = {}
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        name = " ".join(process.info["cmdline"] or ())
-        if name.startswith("ray::") and "Actor" in name and not name.startswith("ray::IDLE"):
-            found[process.info["pid"]] = name.split(".")[0]
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            name = " ".join(process.cmdline())
+            if name.startswith("ray::") and "Actor" in name and not name.startswith("ray::IDLE"):
+                found[process.pid] = name.split(".")[0]
     return found
 
 
