@@ -50,6 +50,9 @@ async def test_every_path_of_the_schema_is_there(gateway: Gateway) -> None:
         for method in operations:
             url = path.format(
                 order_id=ORDER_ID,
+                customer_id=ORDER_ID,
+                label="home",
+                purpose="news",
                 sku="nut",
                 day="2026-01-01",
                 command_id=ORDER_ID,

@@ -144,11 +144,11 @@ async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) ->
 
 
 async def test_a_row_that_memory_lacks_cannot_be_followed(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_postgres = replace(OrderDetails.__rayfold__, stores=("postgres",))
     monkeypatch.setattr(OrderDetails, "__rayfold__", in_postgres)
-    without = Gateway(registry)
+    without = Gateway(Registry.load("domain"))
     async with without.http as http:
         problem(await http.get(f"{ORDER}/live"), 404)
         assert (await http.get(f"{ORDER}/history")).status_code == 200
