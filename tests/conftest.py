@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import coerce_node_id  # pytest has no other way to tell them apart
 from hypothesis import settings
 
 from actors.host.host import HostLimits
@@ -33,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in COSTS:
             item.add_marker(folder)
+    # Tests that schemathesis makes share one id; xdist would run one of them for all.
+    seen: Counter[str] = Counter()
+    for item in items:
+        seen[item.nodeid] += 1
+        if seen[item.nodeid] > 1:
+            item._id = coerce_node_id(f"{item.nodeid}[{seen[item.nodeid]}]")
 
 
 @pytest.fixture(scope="session")
