@@ -67,9 +67,12 @@ def said(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def test_the_commands_exit_code_is_the_containers(start: Start, tmp_path: Path) -> None:
-    assert start(FOREVER, "exit 7").wait(TIMEOUT) == 7
+    node = tmp_path / "ray.args"
+    # The script waits for the port, which something else holds here, not for its node's first line.
+    command = f"until [ -s {node} ]; do sleep 0.05; done; exit 7"
+    assert start(FOREVER, command).wait(TIMEOUT) == 7
     assert (tmp_path / "rayfold.args").read_text() == "gateway --port 8000\n"
-    joined = (tmp_path / "ray.args").read_text()
+    joined = node.read_text()
     assert joined.startswith(f"start --block --address=ray-head:6379 --node-ip-address={ADDRESS} ")
     assert "--num-cpus=0" in joined
 
