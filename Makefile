@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check docs test clients bench bench-growth profile lock image image-cluster
+.PHONY: install up check docs servers test clients bench bench-growth profile lock image image-cluster
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -36,9 +36,22 @@ $(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package-lock.json
 	npm ci --silent --no-audit --no-fund --prefix $(TYPESCRIPT)
 	touch $@
 
+# Servers and a browser that tests run for real: Debian's packages, where root may install them.
+DEBIAN := redis-server chromium prometheus
+MISSING = $(foreach each,redis-server chromium promtool,$(if $(shell command -v $(each)),,$(each)))
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq
+servers:
+ifneq ($(strip $(MISSING)),)
+ifneq ($(and $(shell command -v apt-get),$(filter 0,$(shell id -u))),)
+	$(APT) update && $(APT) install -y --no-install-recommends $(DEBIAN) > /dev/null
+else
+	@echo "the tests run $(strip $(MISSING)): Debian has them as $(DEBIAN)" >&2; exit 1
+endif
+endif
+
 # In two processes, as much of it waits for something to happen; a file's tests stay together.
 WORKERS ?= 2
-test: check $(CLIENT_TOOLS)
+test: check servers $(CLIENT_TOOLS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Clients generated from the OpenAPI document, type-checked: Python, and TypeScript with npm.
