@@ -82,7 +82,7 @@ def append_for(
 ) -> None:
     """Append one after the other, as one caller; report events a second."""
     with grpc.insecure_channel(target(uri)) as channel:
-        append = channel.unary_unary(APPEND_RECORDS)
+        append = channel.unary_unary(APPEND_RECORDS, None, None)
         # Made beforehand: the store is measured, not the making of requests.
         requests = [request(size) for _ in range(int(seconds * max(60_000 // size // 10, 200)))]
         append(request(1))
@@ -159,7 +159,7 @@ def read_all_raw(uri: str, limit: int) -> list[bytes]:
     options.uuid_option.string.SetInParent()
     message = streams_pb2.ReadReq(options=options).SerializeToString()
     with grpc.insecure_channel(target(uri)) as channel:
-        return list(channel.unary_stream(READ)(message))
+        return list(channel.unary_stream(READ, None, None)(message))
 
 
 def read_through_client(uri: str, limit: int) -> float:
@@ -213,7 +213,7 @@ def fill(uri: str, upto: int) -> None:
     with KurrentDBClient(uri) as client:
         missing = upto - client.get_commit_position()
     with grpc.insecure_channel(target(uri)) as channel:
-        append = channel.unary_unary(APPEND_RECORDS)
+        append = channel.unary_unary(APPEND_RECORDS, None, None)
         pending: list[grpc.Future[bytes]] = []
         for _ in range(max(missing, 0) // 1000):
             pending.append(append.future(request(1000)))
@@ -233,7 +233,7 @@ class Log:
         """Microseconds an event, of every call."""
         self._channel = grpc.insecure_channel(target(uri))
         self._client = KurrentDBClient(uri)
-        self._append = self._channel.unary_unary(APPEND_RECORDS)
+        self._append = self._channel.unary_unary(APPEND_RECORDS, None, None)
         self._stream = f"hot-{uuid.uuid4()}"
         message = v2.AppendRecordsRequest()
         for _ in range(500):

@@ -24,14 +24,14 @@ from actors.host.host import Host, HostLimits
 from domain.orders.commands import AddLine, CreateOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog
-from eventstore.port import Appended, Conflict, StreamAppend
+from eventstore.port import Appended, AppendResult, JointAppend, StreamAppend
 from rayfold import Registry
 
 
 class Forgetful(MemoryLog):
     """Acknowledges everything and keeps nothing."""
 
-    async def append(self, appends: Sequence[StreamAppend]) -> list[Appended | Conflict]:
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         return [Appended(1) for _ in appends]
 
 

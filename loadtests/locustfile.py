@@ -118,7 +118,8 @@ class Customer(FastHttpUser):
                     headers={"Rayfold-Store": store},
                     name=f"GET /orders/{{id}} ({store})",
                 )
-                if int(answer.headers.get("Consistency-Token", 0)) >= position:
+                token = answer.headers and answer.headers.get("Consistency-Token", "")
+                if token and int(str(token)) >= position:
                     break
             self.environment.events.request.fire(
                 request_type="LAG",
@@ -284,7 +285,7 @@ class Fulfilled(FastHttpUser):
 SOLD: list[int] = []
 
 
-@events.test_start.add_listener
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
 def stock_up(environment: Any, **_: Any) -> None:
     """Put on the shelf what the users of this run want."""
     import httpx
@@ -298,7 +299,7 @@ def stock_up(environment: Any, **_: Any) -> None:
         ).raise_for_status()
 
 
-@events.test_stop.add_listener
+@events.test_stop.add_listener  # type: ignore[untyped-decorator]
 def count_what_was_sold(environment: Any, **_: Any) -> None:
     """Fail the run if there are more receipts than items: that is overselling."""
     if "FlashSale" in CHOSEN and len(set(SOLD)) > FLASH_ITEMS:

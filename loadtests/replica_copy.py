@@ -15,17 +15,14 @@ import sys
 import tempfile
 import time
 from typing import Any
-from uuid import uuid4
 
 import ray
 
-from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
-from domain.orders.order import Order
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import StreamAppend
-from eventstore.records import NewRecord
+from loadtests.order_streams import order_stream
 from projections.memory.replica_actor import ReplicaActor
-from rayfold import Event, Registry
+from rayfold import Registry
 
 LINES = 3
 EVENTS = LINES + 2
@@ -36,20 +33,7 @@ REST = 15.0
 
 def life() -> StreamAppend:
     """Return an order's events: created, three lines, placed."""
-    order = uuid4()
-    state = Order.initial
-    events: list[Event] = []
-    commands: list[Any] = [CreateOrder(order_id=order, customer_id=f"c-{order.int % 1000}")]
-    commands += [
-        AddLine(order_id=order, sku=f"sku-{n}", quantity=1, unit_price_cents=100)
-        for n in range(LINES)
-    ]
-    for command in [*commands, PlaceOrder(order_id=order)]:
-        new = list(Order.decide(state, command))
-        state = Order.fold(new, state)
-        events += new
-    records = [NewRecord(e.name, e.model_dump_json().encode(), {}, str(uuid4())) for e in events]
-    return StreamAppend(f"order-{order}", None, records)
+    return order_stream(LINES, placed=True)[1]
 
 
 async def measure(uri: str, events: int) -> None:
@@ -63,7 +47,7 @@ async def measure(uri: str, events: int) -> None:
     ]
 
     async def ready(peer: Any | None) -> tuple[Any, float]:
-        actor = (
+        actor: Any = (
             ray.remote(ReplicaActor)
             .options(num_cpus=0, max_concurrency=100)
             .remote("measured", "domain", views, uri)

@@ -15,7 +15,7 @@ class Steps(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Return the stage in force; None at the end."""
-        now = self.get_run_time()
+        now: float = self.get_run_time()  # type: ignore[no-untyped-call]
         for until, users, rate in self.stages:
             if now < until:
                 return users, rate

@@ -15,20 +15,15 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import psutil
 
-from domain.orders.commands import AddLine, CreateOrder, OrderCommand
-from domain.orders.order import Order
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import StreamAppend
-from eventstore.records import NewRecord
 from loadtests.bench.usage import cpu_seconds, memory_bytes, processes
-from rayfold import Event
+from loadtests.order_streams import order_stream
 
 LINES = 4
 EVENTS = LINES + 1
@@ -53,21 +48,7 @@ class Stack(NamedTuple):
 
 def open_order() -> tuple[str, StreamAppend]:
     """Return the id and events of an order that still takes lines, as writes are measured."""
-    order = uuid4()
-    created = CreateOrder(order_id=order, customer_id=f"c-{order.int % 1000}", at=datetime.now(UTC))
-    commands: list[OrderCommand] = [created]
-    commands += [
-        AddLine(order_id=order, sku=f"sku-{n}", quantity=1, unit_price_cents=100)
-        for n in range(LINES)
-    ]
-    state: Any = Order.initial
-    events: list[Event] = []
-    for command in commands:
-        new = list(Order.decide(state, command))
-        state = Order.fold(new, state)
-        events += new
-    records = [NewRecord(e.name, e.model_dump_json().encode(), {}, str(uuid4())) for e in events]
-    return str(order), StreamAppend(f"order-{order}", None, records)
+    return order_stream(LINES, placed=False)
 
 
 def fill(data: Path, events: int) -> tuple[list[str], float]:
