@@ -1,6 +1,6 @@
 """How long a new memory replica takes: by copying a peer, against replaying the log.
 
-python -m loadtests.replica_copy [--events 1000000]
+python -m loadtests.replica_copy [--events 1000000] [--rest 15]
 
 Two replica actors on Ray over an embedded store that holds so many events of orders.
 """
@@ -23,12 +23,10 @@ from eventstore.port import StreamAppend
 from loadtests.order_streams import order_stream
 from projections.memory.replica_actor import ReplicaActor
 from rayfold import Registry
+from rayfold.runtime.identity import Identity
 
 LINES = 3
 EVENTS = LINES + 2
-
-REST = 15.0
-"""Seconds until the first replica keeps as JSON only what has not changed lately."""
 
 
 def life() -> StreamAppend:
@@ -36,7 +34,7 @@ def life() -> StreamAppend:
     return order_stream(LINES, placed=True)[1]
 
 
-async def measure(uri: str, events: int) -> None:
+async def measure(uri: str, events: int, rest: float) -> None:
     """Print both times and their ratio."""
     log = EventLog(uri)
     for _ in range(events // EVENTS // 100):
@@ -50,7 +48,7 @@ async def measure(uri: str, events: int) -> None:
         actor: Any = (
             ray.remote(ReplicaActor)
             .options(num_cpus=0, max_concurrency=100)
-            .remote("measured", "domain", views, uri)
+            .remote("measured", "domain", views, uri, None, Identity("", "", ""))
         )
         await actor.status.remote()  # the process is up; what follows is the state
         since = time.perf_counter()
@@ -61,7 +59,7 @@ async def measure(uri: str, events: int) -> None:
 
     first, replay = await ready(None)
     rows = (await first.status.remote())["rows"]
-    await asyncio.sleep(REST)
+    await asyncio.sleep(rest)
     _, copy = await ready(first)
     print(f"events               {events:>10,}")
     print(f"rows                 {sum(rows.values()):>10,}")
@@ -75,7 +73,13 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
-    events = parser.parse_args().events
+    parser.add_argument(
+        "--rest",
+        type=float,
+        default=15.0,
+        help="seconds until the first keeps as JSON only what has not changed lately",
+    )
+    options = parser.parse_args()
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["PYTHONPATH"] = os.getcwd()
     with tempfile.TemporaryDirectory() as data:
@@ -87,7 +91,7 @@ def main() -> None:
         uri = store.stdout.readline().decode().strip()
         try:
             ray.init(address="local", include_dashboard=False, log_to_driver=False)
-            asyncio.run(measure(uri, events))
+            asyncio.run(measure(uri, options.events, options.rest))
         finally:
             ray.shutdown()
             store.terminate()

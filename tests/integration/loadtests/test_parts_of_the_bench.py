@@ -1,0 +1,20 @@
+"""The programs whose figures `make bench` takes print them: here of next to no load."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.bench.__main__ import COPY, IDLE, figure
+
+
+def test_a_replica_is_copied_and_the_log_replayed() -> None:
+    assert figure(*COPY, "--events", "500", "--rest", "0") is not None
+
+
+def test_idle_aggregates_are_weighed() -> None:
+    assert figure(*IDLE, "--aggregates", "1000") is not None
+
+
+def test_one_that_fails_leaves_the_others_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert figure(*COPY, "--events", "many") is None
+    assert "invalid int value: 'many'" in capsys.readouterr().err
