@@ -12,7 +12,9 @@ from rayfold.runtime.placing import Anywhere, Placing
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """`domain` is a package, `eventstore` a URI, `postgres` a DSN.
+    """`domain` is a package, `eventstore` a URI, `postgres` a DSN, `redis` a URL.
+
+    Without a `redis` there is none: views that name it are kept in their other stores.
 
     `postgres_reads` are DSNs of streaming replicas that answer queries. `autoscale` gives
     targets of `rayfold scale` the least and the most that the autoscaler may set.
@@ -21,6 +23,7 @@ class ReadSettings:
     domain: str
     eventstore: str
     postgres: str
+    redis: str = ""
     postgres_reads: Sequence[str] = ()
     memory_replicas: int = 1
     postgres_partitions: int = 1
@@ -47,5 +50,5 @@ class ReadSettings:
     @property
     def made_with(self) -> str:
         """A short text, another one if actors that were made with other settings are no use."""
-        told = self.release, self.domain, self.eventstore, self.postgres, *self.identity
+        told = self.release, self.domain, self.eventstore, self.postgres, self.redis, *self.identity
         return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

@@ -21,6 +21,7 @@ Host = Annotated[str | None, typer.Option(help="Address to serve on.")]
 Port = Annotated[int | None, typer.Option(help="Port to serve on; 8000 by default.")]
 Store = Annotated[str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB.")]
 Postgres = Annotated[str | None, typer.Option(help="DSN.")]
+Redis = Annotated[str | None, typer.Option(help="URL, for views that name redis.")]
 Ray = Annotated[str | None, typer.Option(help="A Ray cluster.")]
 Domain = Annotated[str | None, typer.Option(help="The package to run.")]
 StackName = Annotated[
@@ -37,6 +38,10 @@ def up(
         str | None, typer.Option(help="URI of a KurrentDB or EventStoreDB; else our own.")
     ] = None,
     postgres: Annotated[str | None, typer.Option(help="DSN; else a server of our own.")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(help='URL, or "embedded"; else a server of our own where a view needs it.'),
+    ] = None,
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster; else our own.")] = None,
     domain: Domain = None,
     stack: StackName = None,
@@ -51,6 +56,7 @@ def up(
         data=data,
         eventstore=eventstore,
         postgres=postgres,
+        redis=redis,
         ray_address=ray_address,
         domain=domain,
         stack=stack,
@@ -61,6 +67,7 @@ def up(
 def controller(
     eventstore: Store = None,
     postgres: Postgres = None,
+    redis: Redis = None,
     ray_address: Ray = None,
     domain: Domain = None,
     stack: StackName = None,
@@ -77,6 +84,7 @@ def controller(
         lambda settings: run(seat.settled(settings), seat),
         eventstore=eventstore,
         postgres=postgres,
+        redis=redis,
         ray_address=ray_address,
         domain=domain,
         stack=stack,
@@ -90,6 +98,7 @@ def gateway(
     data: Data = None,
     eventstore: Store = None,
     postgres: Postgres = None,
+    redis: Redis = None,
     ray_address: Ray = None,
     domain: Domain = None,
     stack: StackName = None,
@@ -111,6 +120,7 @@ def gateway(
         data=data,
         eventstore=eventstore,
         postgres=postgres,
+        redis=redis,
         ray_address=ray_address,
         domain=domain,
         stack=stack,

@@ -37,6 +37,8 @@ class ChildProcess(ABC):
     """As a sentence has it."""
     stop_signal = signal.SIGTERM
     """Asks it to finish what it acknowledged, and end."""
+    start_timeout = START_TIMEOUT
+    """Seconds for it to answer."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -121,7 +123,9 @@ class ChildProcess(ABC):
         ended = asyncio.ensure_future(process.wait())
         try:
             await asyncio.wait(
-                [answering, ended], timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+                [answering, ended],
+                timeout=self.start_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if answering.done() and answering.exception() is None:
                 self._ready = True

@@ -107,6 +107,7 @@ async def _govern(
         owned,
         cluster.eventstore,
         cluster.postgres,
+        cluster.redis,
         placing_of(settings),
         detached=True,
         stop=stop.set,

@@ -135,7 +135,10 @@ async def _serve(
         look=follower.look,
     )
     parts.push_async_callback(writes.stop)
-    reads = ReadGateway(registry, read_settings(settings, member.identity, eventstore, postgres))
+    reads = ReadGateway(
+        registry,
+        read_settings(settings, member.identity, eventstore, postgres, redis=cluster.redis),
+    )
     parts.push_async_callback(reads.stop)
     store = EventLog(eventstore)
     parts.push_async_callback(store.close)

@@ -58,6 +58,7 @@ class Government:
         owned: Owned,
         eventstore: str,
         postgres: str,
+        redis: str,
         placing: Placing,
         *,
         detached: bool,
@@ -70,6 +71,7 @@ class Government:
         self._owned = owned
         self._eventstore = eventstore
         self._postgres = postgres
+        self._redis = redis
         self._placing = placing
         self._detached = detached
         self._stop = stop
@@ -236,6 +238,7 @@ class Government:
             self._owned.identity,
             self._eventstore,
             self._postgres,
+            redis=self._redis,
             wanted=self._owned.wanted,
             detached=self._detached,
             placing=self._placing,

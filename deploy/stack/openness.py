@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from deploy.stack.reaching import hosts_of, is_loopback
-from deploy.stack.settings import Settings
+from deploy.stack.settings import EMBEDDED, Settings
 
 _TLS_OF_POSTGRES = ("require", "verify-ca", "verify-full")
 
@@ -28,6 +28,7 @@ def what_is_open(settings: Settings, environment: Mapping[str, str] = os.environ
         *_files(settings),
         *_eventstore(settings.eventstore),
         *(each for dsn in _databases(settings) for each in _postgres(dsn)),
+        *_redis(settings.redis),
         *_ray(settings, environment),
     ]
 
@@ -81,6 +82,18 @@ def _postgres(dsn: str) -> Iterator[Open]:
             f"rows may travel in the clear to Postgres at {hosts[0]}",
             "give its DSN sslmode=verify-full",
         )
+
+
+def _redis(url: str | None) -> Iterator[Open]:
+    if url is None or url == EMBEDDED or url.startswith("unix:"):
+        return
+    hosts = [host for host in hosts_of(url) if host and not is_loopback(host)]
+    if not hosts:
+        return
+    if not url.startswith("rediss:"):
+        yield Open(f"rows travel in the clear to Redis at {hosts[0]}", "give its URL rediss://")
+    if urlsplit(url).password is None:
+        yield Open("Redis asks nobody who they are", "give its URL a user and a password")
 
 
 def _ray(settings: Settings, environment: Mapping[str, str]) -> Iterator[Open]:

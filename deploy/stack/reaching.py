@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from deploy.errors import StartError
 from deploy.stack.nodes import Node
+from deploy.stack.settings import EMBEDDED
 
 CONNECT = 5.0
 """Seconds in which Ray's head accepts."""
@@ -32,11 +33,16 @@ def check_ray(address: str) -> None:
 
 
 def check_cluster(
-    nodes: Sequence[Node], here: str, eventstore: str | None, postgres: str | None
+    nodes: Sequence[Node],
+    here: str,
+    eventstore: str | None,
+    postgres: str | None,
+    redis: str | None = None,
 ) -> None:
     """Check that parts on other nodes reach the stores, and we and they each other.
 
-    `here` is the address of our own node. `eventstore` and `postgres` are what was given.
+    `here` is the address of our own node. The others are what was given; none is started here for
+    a `redis` of None.
 
     Raises:
         StartError: they would not.
@@ -51,16 +57,16 @@ def check_cluster(
             f"Ray has a node on {here if is_loopback(here) else loopback[0]}, which others "
             f"({others}) do not reach: start Ray there with --node-ip-address"
         )
-    for option, given, hosts in (
-        ("--eventstore", eventstore, hosts_of(eventstore)),
-        ("--postgres", postgres, hosts_of(postgres)),
-    ):
+    asked = {"--eventstore": eventstore, "--postgres": postgres}
+    if redis is not None:
+        asked["--redis"] = None if redis == EMBEDDED else redis
+    for option, given in asked.items():
         if given is None:
             raise StartError(
                 f"Ray has nodes elsewhere ({others}), which do not reach what is started here: "
                 f"give {option}"
             )
-        local = [host for host in hosts if not host or is_loopback(host)]
+        local = [host for host in hosts_of(given) if not host or is_loopback(host)]
         if local:
             raise StartError(
                 f"Ray has nodes elsewhere ({others}), which do not reach {local[0] or 'a socket'} "

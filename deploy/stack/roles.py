@@ -15,8 +15,9 @@ from deploy.stack.local_ray import LocalRay
 from deploy.stack.nodes import cluster_nodes
 from deploy.stack.operations import Server
 from deploy.stack.reaching import check_cluster, check_ray
+from deploy.stack.redis_server import start_redis
 from deploy.stack.servers import start_eventstore, start_postgres
-from deploy.stack.settings import Settings
+from deploy.stack.settings import EMBEDDED, Settings
 from deploy.stack.starting import in_thread, together
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
@@ -36,6 +37,7 @@ class Cluster(NamedTuple):
     registry: Registry
     eventstore: str
     postgres: str
+    redis: str
     servers: list[Server]
     ray: LocalRay
 
@@ -50,6 +52,8 @@ def check(settings: Settings, command: str) -> None:
         if getattr(settings, name) is None:
             option = f"--{name.replace('_', '-')}"
             raise StartError(f"rayfold {command} needs {option}: it starts no server of its own")
+    if settings.redis == EMBEDDED:
+        raise StartError(f"rayfold {command} starts no server of its own: give --redis a URL")
     assert settings.ray_address is not None
     check_ray(settings.ray_address)
 
@@ -82,16 +86,18 @@ async def join(
             await in_thread(start_ray)
             retake_signals()
             here, nodes = await in_thread(cluster_nodes)
-            check_cluster(nodes, here, settings.eventstore, settings.postgres)
+            check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
 
     with display.shown():
-        (eventstore, store), (postgres, database), _ = await together(
+        (eventstore, store), (postgres, database), redis, _ = await together(
             start_eventstore(settings, registry.prefixes, settings.data, parts, display),
             start_postgres(settings, settings.data, parts, display),
+            start_redis(settings, registry, settings.data, parts, display),
             ray(),
         )
     local = LocalRay(None, start_ray)
-    return Cluster(registry, eventstore, postgres, [store, database, local], local)
+    servers: list[Server] = [store, database, *redis.probes, local]
+    return Cluster(registry, eventstore, postgres, redis.url, servers, local)
 
 
 async def until_stopped(role: Role, stop: asyncio.Event) -> int:

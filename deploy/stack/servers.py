@@ -64,7 +64,7 @@ async def start_eventstore(
             return f"its disk is full: {free} bytes are free"
         return None
 
-    return uri, _watched("eventstore", ask, process, parts)
+    return uri, watched("eventstore", ask, process, parts)
 
 
 async def start_postgres(
@@ -91,15 +91,16 @@ async def start_postgres(
         except (*FAILURES, ValueError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
-    return dsn, _watched("postgres", asking.ask, process, parts)
+    return dsn, watched("postgres", asking.ask, process, parts)
 
 
-def _watched(
+def watched(
     name: str,
     ask: Callable[[], Awaitable[str | None]],
     process: ChildProcess | None,
     parts: AsyncExitStack,
 ) -> Probe:
+    """Ask a server each second whether it answers, until `parts` end; return who asks."""
     probe = Probe(name, ask, process)
     keep_going(probe.watch(), parts)
     return probe

@@ -17,6 +17,7 @@ from deploy.stack.nodes import cluster_nodes, placing_of
 from deploy.stack.operations import Server
 from deploy.stack.owning import Owner, own
 from deploy.stack.reaching import check_cluster
+from deploy.stack.redis_server import start_redis
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
 from deploy.stack.starting import in_thread, keep_going, together
@@ -56,12 +57,13 @@ async def run(
             take_signals()
             if settings.ray_address:
                 here, nodes = await in_thread(cluster_nodes)
-                check_cluster(nodes, here, settings.eventstore, settings.postgres)
+                check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
 
     with display.shown():
-        (eventstore, store), (postgres, database), _ = await together(
+        (eventstore, store), (postgres, database), redis, _ = await together(
             start_eventstore(settings, registry.prefixes, data, parts, display),
             start_postgres(settings, data, parts, display),
+            start_redis(settings, registry, data, parts, display),
             ray(),
         )
         folder.keep_private(data)  # Postgres' wheel opens it for its own user
@@ -77,13 +79,14 @@ async def run(
                     stop.set,
                 )
             local = LocalRay(data, start_ray)
-            servers: list[Server] = [store, database, local]
+            servers: list[Server] = [store, database, *redis.probes, local]
             government = Government(
                 settings,
                 registry,
                 owned,
                 eventstore,
                 postgres,
+                redis.url,
                 placing_of(settings),
                 detached=False,
                 stop=stop.set,

@@ -34,6 +34,17 @@ Permission = Annotated[str, Field(pattern=PERMISSION.pattern.replace("\\Z", "$")
 _KEY_SET = r"^(https://[^/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/"
 
 
+EMBEDDED = "embedded"
+"""As an address: a server of our own, for which one has to be installed."""
+
+
+def _redis(text: str | None) -> str | None:
+    """Check an address of Redis; an empty variable says nothing."""
+    if text and text != EMBEDDED and not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("embedded, or a URL: redis://, rediss:// or unix://")
+    return text or None
+
+
 def _rate(text: str) -> str:
     limits.parse(text)
     return text
@@ -87,6 +98,10 @@ class Settings(BaseSettings):
     """The package that declares commands, events, aggregates, views and queries."""
     eventstore: str | None = None
     postgres: str | None = None
+    redis: Annotated[str | None, AfterValidator(_redis)] = None
+    """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
+    if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
+    can and a view names `redis`."""
     ray_address: str | None = None
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)

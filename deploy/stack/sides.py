@@ -49,17 +49,22 @@ def read_settings(
     eventstore: str,
     postgres: str,
     *,
+    redis: str = "",
     wanted: Mapping[str, int] | None = None,
     detached: bool = False,
     placing: Placing | None = None,
 ) -> ReadSettings:
-    """Return what the read side must be told; `wanted` goes before the settings."""
+    """Return what the read side must be told; without a `redis` there is none.
+
+    `wanted` goes before the settings.
+    """
     from projections.settings import ReadSettings
 
     return ReadSettings(
         settings.domain,
         eventstore,
         postgres,
+        redis=redis,
         memory_replicas=settings.memory_replicas,
         postgres_reads=settings.postgres_reads,
         postgres_partitions=settings.postgres_partitions,

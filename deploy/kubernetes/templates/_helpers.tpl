@@ -132,6 +132,8 @@ topologySpreadConstraints:
 - name: {{ $variable }}
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" $ }}, key: {{ $key }}}}
 {{- end }}
+- name: RAYFOLD_REDIS
+  valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" . }}, key: redis, optional: true}}
 {{ include "rayfold.patience" . }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN

@@ -50,6 +50,7 @@ MOST = {
     "credentials": {
         "eventstore": "kurrentdb://a:b@n1:2113,n2:2113,n3:2113?tls=true",
         "postgres": "postgresql://a:b@db:5432/shop",
+        "redis": "rediss://a:b@redis:6379/0",
         "tokens": TOKENS,
         "operatorToken": "0123456789abcdef-o",
     },
@@ -191,6 +192,8 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(
         ({"ray": {"redis": {"address": "redis"}}}, "address"),
         ({"ray": {"rpcPorts": {"first": 10002, "last": 20000}}}, "first"),
         ({"settings": {"stack": "other"}}, "stack"),
+        ({"settings": {"redis": "redis://a:b@redis"}}, "redis"),
+        ({"credentials": {"redis": "embedded"}}, "redis"),
         ({"credentials": {"tokens": {"a": {"token": "short", "role": "writer"}}}}, "token"),
         ({"ray": {"workers": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriod"),
         ({"ray": {"workers": {"objectStore": "1G"}}}, "objectStore"),
@@ -216,7 +219,7 @@ def test_the_values_of_the_page_are_taken(render: Render) -> None:
     asked = {
         each["valueFrom"]["secretKeyRef"]["key"]
         for each in container(pods(manifests)["gateway"])["env"]
-        if "valueFrom" in each
+        if "valueFrom" in each and "optional" not in each["valueFrom"]["secretKeyRef"]
     }
     given = set(re.findall(r"--from-literal=([\w-]+)=", page.read_text()))
     assert asked - {"auth_token"} == given - {"password"}
@@ -318,6 +321,17 @@ def test_another_image_goes_to_the_other_group_while_the_one_before_runs(render:
             assert container(pod)["image"] == found[runs][0]
             claims = json.loads(environment(pod)["RAYFOLD_CLAIMS"])
             assert claims == {kind: {runs: 0.001} for kind in CLAIMS}
+
+
+def test_a_redis_for_views_is_in_the_secret_where_it_is_given(
+    least: list[Manifest], most: list[Manifest]
+) -> None:
+    [secret] = of_kind(most, "Secret")
+    assert secret["stringData"]["redis"] == "rediss://a:b@redis:6379/0"
+    for component in ("controller", "gateway"):
+        env = {each["name"]: each for each in container(pods(least)[component])["env"]}
+        source = env["RAYFOLD_REDIS"]["valueFrom"]["secretKeyRef"]
+        assert source == {"name": "shop", "key": "redis", "optional": True}
 
 
 def test_claims_of_the_settings_are_kept(render: Render) -> None:

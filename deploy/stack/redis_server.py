@@ -1,0 +1,122 @@
+"""Redis for the views that name it: ours, somebody's, or none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from deploy.errors import StartError
+from deploy.stack.display import Display
+from deploy.stack.probe import Probe
+from deploy.stack.servers import watched
+from deploy.stack.settings import EMBEDDED, Settings
+from deploy.stack.starting import ANSWER_TIMEOUT, why_no_answer
+from eventstore.kurrentdb.connection import without_password
+from rayfold import Registry
+
+if TYPE_CHECKING:  # Redis' client takes 0.1 s to import, which not every stack needs
+    from deploy.stack.redis_process import RedisQuestion
+
+log = logging.getLogger(__name__)
+
+STORE = "redis"
+"""As views name it."""
+
+PROGRAMS = ("redis-server", "valkey-server")
+"""The same for us; the first that is installed is taken."""
+
+
+class RedisServer(NamedTuple):
+    """Where Redis is, and whether it answers; `url` is empty where there is none."""
+
+    url: str = ""
+    probes: Sequence[Probe] = ()
+
+
+async def start_redis(
+    settings: Settings, registry: Registry, data: Path, parts: AsyncExitStack, display: Display
+) -> RedisServer:
+    """Return the Redis that is given, or one that is started where a view names it.
+
+    Where there is none, views that name others as well are kept in those.
+
+    Raises:
+        StartError: it does not answer or is no good, none is installed that was asked for, or a
+            view has no other store.
+    """
+    named = {
+        each.name: len(stores) == 1
+        for each in registry.views.values()
+        if STORE in (stores := list[str](each.stores))
+    }
+    url = settings.redis
+    if url is None:
+        # On a cluster other nodes would not reach it, so somebody has to ask for it.
+        program = installed() if named and settings.ray_address is None else None
+        if program is None:
+            _check_named(named)
+            return RedisServer()
+    elif url == EMBEDDED:
+        program = installed()
+        if program is None:
+            raise StartError(
+                f"--redis embedded needs {' or '.join(PROGRAMS)}, and neither is installed:"
+                " Debian has them as packages; or give the URL of a server"
+            )
+    else:
+        program = None
+    from deploy.stack.redis_process import RedisProcess
+
+    with display.part(STORE):
+        process: RedisProcess | None = None
+        if program is not None:
+            process = RedisProcess(data / STORE, program)
+            parts.push_async_callback(process.stop)
+            url = await process.start()
+        assert url is not None
+        asking = await _checked(url, parts)
+    return RedisServer(url, [watched(STORE, asking, process, parts)])
+
+
+def installed() -> str | None:
+    """Return the path of a server's program, None where there is none."""
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+def _check_named(named: dict[str, bool]) -> None:
+    """Raise if a view would be kept nowhere; else tell which of them lack a store."""
+    if alone := [name for name, is_alone in named.items() if is_alone]:
+        raise StartError(
+            f"the view {alone[0]!r} is kept in Redis alone, and there is none: install"
+            f" {PROGRAMS[0]} where `rayfold up` runs, or give --redis"
+        )
+    if named:
+        log.warning("there is no Redis: views are in their other stores", extra={"views": [*named]})
+
+
+async def _checked(url: str, parts: AsyncExitStack) -> RedisQuestion:
+    from redis.exceptions import RedisError
+
+    from deploy.stack.redis_process import RedisQuestion
+
+    shown = without_password(url.partition("?")[0])
+    try:
+        asking = RedisQuestion(url)
+    except ValueError as error:
+        raise StartError(f"--redis is no URL of a Redis: {error}") from error
+    parts.push_async_callback(asking.close)
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            wrong = await asking()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StartError(
+            f"Redis at {shown} does not answer: {why_no_answer(error)}: check --redis"
+        ) from error
+    if wrong is not None:
+        raise StartError(f"Redis at {shown} is no store for views: {wrong}")
+    return asking
