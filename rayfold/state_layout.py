@@ -49,9 +49,12 @@ class Place:
     path: tuple[str, ...]
     column: Column
     nullable: bool
-    renamed_from: str = ""
+    formers: tuple[str, ...] = ()
+    """Names that the column may have had: of the field, or of a model around it."""
     default: Any = PydanticUndefined
     """What a row has that was written before there was the field; undefined: nobody knows."""
+    marks: bool = False
+    """Whether it says of a model that it is there."""
 
     @property
     def name(self) -> str:
@@ -95,6 +98,8 @@ class Table:
 
     name: str
     depth: int
+    formers: tuple[str, ...] = ()
+    """Names that the table may have had."""
     places: list[Place] = field(default_factory=list)
     """In the order of the columns."""
 
@@ -134,10 +139,34 @@ def layout_of(category: str, model: type[BaseModel]) -> Layout:
     """Return how the state of an aggregate of that category lies in tables."""
     making = _Making()
     root = making.table(category, 0)
-    parts = tuple(making.parts(model, (), root, model.__qualname__, nullable=False, deep=0))
+    parts = tuple(making.parts(model, _HERE, root, model.__qualname__, nullable=False, deep=0))
     for table in making.tables:
         making.check_names(table)
     return Layout(model, parts, tuple(making.tables), tuple(dict.fromkeys(making.mistakes)))
+
+
+@dataclass(frozen=True)
+class _At:
+    """Where a field is in its table's model, by the names that it and those around it have had."""
+
+    paths: tuple[tuple[str, ...], ...]
+    """The first is of now."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self.paths[0]
+
+    def field(self, name: str, renamed: RenamedFrom | None) -> _At:
+        names = (name,) if renamed is None else (name, renamed.name)
+        return _At(tuple((*path, each) for path in self.paths for each in names))
+
+    @property
+    def formers(self) -> tuple[str, ...]:
+        now, *before = ("_".join(path) for path in self.paths)
+        return tuple(each for each in before if each != now)
+
+
+_HERE = _At(((),))
 
 
 class _Making:
@@ -145,8 +174,8 @@ class _Making:
         self.tables: list[Table] = []
         self.mistakes: list[str] = []
 
-    def table(self, name: str, depth: int) -> Table:
-        made = Table(name, depth)
+    def table(self, name: str, depth: int, formers: tuple[str, ...] = ()) -> Table:
+        made = Table(name, depth, formers)
         self.tables.append(made)
         return made
 
@@ -167,7 +196,7 @@ class _Making:
     def parts(
         self,
         model: type[BaseModel],
-        path: tuple[str, ...],
+        around: _At,
         table: Table,
         where: str,
         *,
@@ -179,7 +208,7 @@ class _Making:
             return
         for name, info in model.model_fields.items():
             part = self.part(
-                name, info, path, table, f"{where}.{name}", nullable=nullable, deep=deep
+                name, info, around, table, f"{where}.{name}", nullable=nullable, deep=deep
             )
             if part is not None:
                 yield part
@@ -188,7 +217,7 @@ class _Making:
         self,
         name: str,
         info: FieldInfo,
-        path: tuple[str, ...],
+        around: _At,
         table: Table,
         where: str,
         *,
@@ -197,28 +226,28 @@ class _Making:
     ) -> Part | None:
         annotation, metadata, optional = _plain(info)
         hints = {type(each): each for each in metadata}
-        renamed = hints.get(RenamedFrom)
-        column_name = "_".join((*path, name))
+        at = around.field(name, hints.get(RenamedFrom))
+        column_name = "_".join(at.path)
         as_json = hints.get(AsJson)
         if as_json is not None:
             if not as_json.reason.strip():
                 self.mistakes.append(f"{where}: AsJson needs a reason")
             column = Column(column_name, "json", None, JsonAdapter(info))
-            return self._place(table, (*path, name), column, optional, nullable, renamed, info)
+            return self._place(table, at, column, optional, nullable, info)
         rows_of = hints.get(RowsOf)
         if rows_of is None and scalar_of(info) is not None:
             column = column_of(column_name, info)
-            return self._place(table, (*path, name), column, optional, nullable, renamed, info)
+            return self._place(table, at, column, optional, nullable, info)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             marker = None
             if optional:
                 column = Column(column_name, "boolean", None, None)
-                marker = Place((*path, name), column, nullable, _old(renamed), False)
+                marker = Place(at.path, column, nullable, at.formers, False, marks=True)
                 table.places.append(marker)
             inner = tuple(
                 self.parts(
                     annotation,
-                    (*path, name),
+                    at,
                     table,
                     where,
                     nullable=nullable or optional,
@@ -234,18 +263,23 @@ class _Making:
                 ' a list, tuple, set or dictionary of these, or say Annotated[…, AsJson("why")]'
             )
             return None
-        return self._items(name, found, (*path, name), table, where, deep)
+        return self._items(name, found, at, table, where, deep)
 
     def _items(
         self,
         name: str,
         found: _Collection,
-        path: tuple[str, ...],
+        at: _At,
         around: Table,
         where: str,
         deep: int,
     ) -> Items | None:
-        table = self.table("_".join((around.name, *path)), around.depth + 1)
+        now, *formers = (
+            "_".join((table, *path))
+            for table in (around.name, *around.formers)
+            for path in at.paths
+        )
+        table = self.table(now, around.depth + 1, tuple(formers))
         if table.depth > DEEPEST:
             self.mistakes.append(f"{where} is a list more than {DEEPEST} lists deep")
             return None
@@ -269,17 +303,16 @@ class _Making:
                 ' Annotated[…, AsJson("why")]'
             )
             return None
-        parts = tuple(self.parts(item, (), table, where, nullable=False, deep=deep + 1))
+        parts = tuple(self.parts(item, _HERE, table, where, nullable=False, deep=deep + 1))
         return Items(name, found.build, found.in_order, key, None, item, parts, table)
 
     @staticmethod
     def _place(
         table: Table,
-        path: tuple[str, ...],
+        at: _At,
         column: Column,
         optional: bool,
         nullable: bool,
-        renamed: Any,
         info: FieldInfo,
     ) -> Place:
         default = info.default
@@ -287,7 +320,7 @@ class _Making:
             default = info.default_factory()  # type: ignore[call-arg]
         if nullable:
             default = None
-        place = Place(path, column, optional or nullable, _old(renamed), default)
+        place = Place(at.path, column, optional or nullable, at.formers, default)
         table.places.append(place)
         return place
 
@@ -338,7 +371,3 @@ def _plain(info: FieldInfo) -> tuple[Any, list[Any], bool]:
 
 def _told(annotation: Any) -> str:
     return getattr(annotation, "__qualname__", None) or str(annotation).replace("typing.", "")
-
-
-def _old(renamed: Any) -> str:
-    return renamed.name if renamed is not None else ""

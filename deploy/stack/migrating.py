@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from actors.errors import StreamUnreadable, Unavailable
+from actors.errors import StreamUnreadable, Unavailable, WriteSideError
 from actors.host.state import migration
 from actors.host.state.filling import cut_streams, fill
 from actors.host.state.postgres import PostgresStates
@@ -54,6 +54,8 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
             raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
         except (StoreError, Unavailable, StreamUnreadable) as error:
             raise StartError(f"not done, run it again: {error}") from error
+        except WriteSideError as error:
+            raise StartError(str(error)) from error
 
 
 class _Work:
@@ -78,12 +80,25 @@ class _Work:
             if found is None or not found.filled or found.storage != "state":
                 lines.append("write the rows that the log has and the tables have not")
             if not wanted.refused and wanted.left:
-                lines.append(f"with --drop, remove for good: {_told(wanted.left)}")
+                lines.append(f"with --drop, remove for good: {await self._told(wanted.left)}")
             _say(aggregate.category, lines, wanted.refused)
             refused += len(wanted.refused)
         for category in await self._gone():
             _say(category, ["keep its state in its events alone; the tables stay until --drop"], [])
         return 1 if refused else 0
+
+    async def _told(self, left: dict[str, list[str]]) -> str:
+        """Return what would be removed, and how many rows have a value there."""
+        found = []
+        for table, columns in sorted(left.items()):
+            for column in columns or ["*"]:
+                counted = column if column == "*" else f'"{column}"'
+                rows = await self._connection.fetchval(
+                    f'SELECT count({counted}) FROM {SCHEMA}."{table}"'
+                )
+                name = table if column == "*" else f"{table}.{column}"
+                found.append(f"{name} ({rows:,} rows)")
+        return ", ".join(found)
 
     async def run(self, *, drop: bool, refold: list[str]) -> int:
         """Do what the plan says; nothing of an aggregate for which something is refused."""
@@ -215,14 +230,6 @@ def _running_postgres(data: Path) -> str:
     except (OSError, IndexError) as error:
         raise StartError("give the --postgres that the stack uses") from error
     return f"postgresql://postgres:@/postgres?host={sockets}"
-
-
-def _told(left: dict[str, list[str]]) -> str:
-    return ", ".join(
-        f"{table}.{column}" if column else table
-        for table, columns in sorted(left.items())
-        for column in columns or [""]
-    )
 
 
 def _say(category: str, lines: list[str], refused: list[str]) -> None:

@@ -37,7 +37,7 @@ class Kept(NamedTuple):
 
     `began` is the first revision of this life of its stream. `outbox` has what is not known to be
     on the log, by revision. Where it is not `current`, it was written for another layout of the
-    state, and `state` is None.
+    state, or for a model that took more, and `state` is None.
     """
 
     state: Any
@@ -46,6 +46,8 @@ class Kept(NamedTuple):
     commands: list[KeptCommand]
     outbox: list[tuple[int, NewRecord]]
     current: bool
+    misfit: str = ""
+    """Why a row of this layout is no state: the model takes less than it did."""
 
 
 @dataclass(slots=True)

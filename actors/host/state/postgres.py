@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 from msgspec.json import decode
+from pydantic import ValidationError
 
 from actors.host.state.port import (
     Change,
@@ -134,16 +135,22 @@ class PostgresStates:
             if root is None:
                 answers.append(None)
                 continue
-            current = root["_layout"] == statements.number
-            rows = {name: grouped(each.get(aggregate_id, [])) for name, each in items.items()}
+            state, misfit = None, ""
+            if root["_layout"] == statements.number:
+                rows = {name: grouped(each.get(aggregate_id, [])) for name, each in items.items()}
+                try:
+                    state = state_of(statements.layout, list(root)[4:], rows)
+                except ValueError as error:  # also: no member of an enumeration any more
+                    misfit = _told(error)
             answers.append(
                 Kept(
-                    state_of(statements.layout, list(root)[4:], rows) if current else None,
+                    state,
                     root["_version"],
                     root["_began"],
                     seen[stream],
                     sent[stream],
-                    current,
+                    state is not None,
+                    misfit,
                 )
             )
         return answers
@@ -279,6 +286,13 @@ async def _clear(connection: Any, statements: Statements, change: Change) -> Non
         await connection.execute(_of(table), change.aggregate_id)
     for own in ("_command", *(["_outbox"] if change.empties_outbox else [])):
         await connection.execute(f"DELETE FROM {SCHEMA}.{own} WHERE stream = $1", change.stream)
+
+
+def _told(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 def _of(table: Table) -> str:

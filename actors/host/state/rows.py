@@ -177,7 +177,12 @@ def _from_sql(place: Place, value: Any) -> Any:
     column = place.column
     if column.adapter is not None:
         return column.adapter.decode(value)
-    return column.from_sql(value) if column.from_sql is not None else value
+    if column.from_sql is None:
+        return value
+    found = column.from_sql(value)
+    if column.from_sql is int and found != value:
+        raise ValueError(f"{place.name} is {value}, which is no integer")
+    return found
 
 
 def check(layout: Layout, state: Any) -> None:

@@ -114,7 +114,7 @@ class StateStorage:
                 if last is None and raw.revision != kept.version:
                     return await self._of_another_life(aggregate, stream, stored, raw.revision)
                 if last is None and not kept.current:
-                    return await self._of_another_layout(aggregate, stream, stored)
+                    return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
                 if last is not None:
                     entity.fold(self._registry, raw)  # somebody else's, unknown to the row
                     behind = True
@@ -126,7 +126,7 @@ class StateStorage:
         if last is None and await self._was_deleted(stream, kept.version):
             return await self._of_another_life(aggregate, stream, stored, None)
         if last is None and not kept.current:
-            return await self._of_another_layout(aggregate, stream, stored)
+            return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
         if behind:
             entity.stored = stored._replace(whole=True)
         return entity
@@ -144,13 +144,18 @@ class StateStorage:
         return await self._from_log(aggregate, stream, _NOTHING)
 
     async def _of_another_layout(
-        self, aggregate: AggregateType, stream: str, stored: Stored
+        self, aggregate: AggregateType, stream: str, stored: Stored, misfit: str
     ) -> Entity:
         """Return the fold of all events, as the row is of another layout of the state."""
+        if misfit:
+            log.warning("a row is no state", extra={"stream": stream, "error": misfit})
         if await self.first_of(stream) != stored.began:
+            why, then = "is of another layout", "run `rayfold migrate`"
+            if misfit:
+                why, then = f"is no state ({misfit})", "let the model take it again"
             raise StreamUnreadable(
-                f"the row of {stream} is of another layout, and its first events are not on the"
-                " log any more: run `rayfold migrate`"
+                f"the row of {stream} {why}, and its first events are not on the log any more:"
+                f" {then}"
             )
         return await self._from_log(aggregate, stream, stored)
 

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from pydantic import Field
 
 from actors.errors import StreamUnreadable, WriteSideError
 from actors.host.state import migration
@@ -60,6 +61,27 @@ class After(Message):
     currency: str = "EUR"
     note: str | None = None
     payments: tuple[NewPayment, ...] = ()
+
+
+class Entry(Message):
+    cents: int
+    payer: Annotated[str, RenamedFrom("by")]
+    note: str = "none"
+    place: str | None = None
+
+
+class Renamed(Message):
+    total: int = 0
+    count: int = 0
+    last: str = ""
+    entries: Annotated[tuple[Entry, ...], RenamedFrom("payments")] = ()
+
+
+class Short(Message):
+    total: Annotated[int, Field(le=2**200)] = 0
+    count: int = 0
+    last: Annotated[str, Field(max_length=3)] = ""
+    payments: tuple[Payment, ...] = ()
 
 
 class Undecided(Message):
@@ -120,6 +142,15 @@ def evolve_after(state: After, event: Paid) -> After:
     )
 
 
+def evolve_renamed(state: Renamed, event: Paid) -> Renamed:
+    return state.replace(
+        total=state.total + event.cents,
+        count=state.count + 1,
+        last=event.by,
+        entries=(*state.entries, Entry(cents=event.cents, payer=event.by)),
+    )
+
+
 OLD = till(Before, evolve_before)
 NEW = till(After, evolve_after)
 BY_EVENTS = till(Before, evolve_before, Storage.EVENTS)
@@ -130,7 +161,7 @@ async def connection(postgres: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(postgres)
     await connection.execute(OWN)
     yield connection
-    for table in ("till_payments", "till"):
+    for table in ("till_payments", "till_entries", "till"):
         await connection.execute(f"DROP TABLE IF EXISTS {SCHEMA}.{table}")
     for own, column in (("_layout", "category"), ("_outbox", "stream"), ("_command", "stream")):
         await connection.execute(f"DELETE FROM {SCHEMA}.{own} WHERE {column} LIKE 'till%'")
@@ -227,6 +258,65 @@ async def test_rows_alone_are_enough_where_the_history_was_cut(
     assert (state.total, state.latest, len(state.payments)) == (25, "grace", 5)
     with pytest.raises(StreamUnreadable, match="rayfold migrate"):
         await old.pay(till)  # its row is the new version's, and its history is gone
+    await old.close()
+    await new.close()
+
+
+async def test_a_list_by_another_name_keeps_its_rows_while_both_versions_write(
+    postgres: str, connection: Any
+) -> None:
+    log, cut, other = MemoryLog(), uuid4(), uuid4()
+    old = Version(OLD, log, postgres)
+    for each in (cut, cut, cut, other):
+        await old.pay(each, 5)
+    log._truncate(f"till-{cut}", 2)  # its rows are all that there is of it
+    registry = till(Renamed, evolve_renamed)
+    aggregate = registry.aggregates["till"]
+    plan = await migration.expand(connection, aggregate)
+    assert plan.said == ["make the table till_entries, with the rows of till_payments"]
+    new = Version(registry, log, postgres)
+    state = await new.state(cut)
+    assert [(each.cents, each.payer, each.note, each.place) for each in state.entries] == [
+        (5, "ada", "none", None)
+    ] * 3
+    await new.pay(cut, 7, "grace")
+    assert len((await new.state(cut)).entries) == 4
+    await old.pay(other, 6)  # the old one goes on, and its rows are converted the next time
+    with pytest.raises(migration.OldCodeWrites, match="replace what still runs it"):
+        await migration.drop(connection, aggregate)
+    assert (await migration.expand(connection, aggregate)).said == []
+    state = await new.state(other)
+    assert [each.cents for each in state.entries] == [5, 6]
+    assert await migration.drop(connection, aggregate) == ["removed the table till_payments"]
+    assert (await new.pay(other, 1)).revision == 2
+    assert len((await new.state(other)).entries) == 3
+    await old.close()
+    await new.close()
+
+
+async def test_a_row_that_its_model_does_not_take_any_more_harms_no_other(
+    postgres: str, connection: Any
+) -> None:
+    log, long, well, cut = MemoryLog(), uuid4(), uuid4(), uuid4()
+    old = Version(OLD, log, postgres)
+    await old.pay(long, 5, "augusta")
+    await old.pay(well, 5)
+    for _ in range(2):
+        await old.pay(cut, 5, "augusta")
+    log._truncate(f"till-{cut}", 1)
+
+    def shortened(state: Short, event: Paid) -> Short:
+        return state.replace(total=state.total + event.cents, last=event.by[:3])
+
+    new = Version(till(Short, shortened), log, postgres)
+    answers = await asyncio.gather(
+        new.pay(long, 1), new.pay(well, 1), new.pay(cut, 1), return_exceptions=True
+    )
+    assert [each.revision for each in answers[:2]] == [1, 1]  # type: ignore[union-attr]
+    assert (await new.state(long)).total == 6  # folded from the log
+    assert isinstance(answers[2], StreamUnreadable)
+    assert "last: " in str(answers[2])
+    assert "let the model take it again" in str(answers[2])
     await old.close()
     await new.close()
 
