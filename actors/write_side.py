@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from actors.host.state.postgres import PostgresStates
+from actors.host.state.verification import verify_states
 from actors.write_gateway import WriteGateway
 from actors.write_owner import DRAIN_TIMEOUT, WriteOwner
 from actors.write_settings import WriteSettings
+from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
 
 __all__ = ["WriteSettings", "WriteSide"]
@@ -23,6 +26,7 @@ class WriteSide:
     ) -> None:
         """See `WriteOwner`."""
         self.settings = settings
+        self._registry = registry
         self.owner = WriteOwner(registry, settings, before=before, changed=self._follow)
         self.gateway = WriteGateway(
             registry, settings, make_dedicated=self.owner.make_dedicated, look=self._follow
@@ -83,6 +87,19 @@ class WriteSide:
             {**part, **counts} if part["part"] == "write:dedicated" else part
             for part in await self.gateway.status()
         ]
+
+    async def verify(self) -> list[dict[str, Any]]:
+        """Return where rows of stored states differ from the log; see `verify_states`."""
+        stored = self._registry.state_stored
+        if not stored:
+            return []
+        log, states = EventLog(self.settings.eventstore), PostgresStates(self.settings.postgres)
+        try:
+            await states.prepare(stored)
+            return await verify_states(self._registry, log, states)
+        finally:
+            await states.close()
+            await log.close()
 
     async def stop(self) -> None:
         """Finish what was accepted; end the actors, unless they are detached."""

@@ -66,7 +66,9 @@ class ReadGateway:
         """
         await self._access.postgres.connect()
         await self._access.look()
-        await budget.warn(self._access.postgres.primary, self.placements)
+        await budget.warn(
+            self._access.postgres.primary, self.placements, self._settings.host_connections
+        )
         self._watching = asyncio.create_task(self._access.watch())
 
     async def lose(self) -> None:

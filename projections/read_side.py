@@ -92,7 +92,9 @@ class ReadSide:
         try:
             await asyncio.gather(*starting)
             await side.monitor.look()
-            await budget.warn(side._access.postgres.primary, side.placements)
+            await budget.warn(
+                side._access.postgres.primary, side.placements, settings.host_connections
+            )
         except BaseException:
             for each in starting:
                 each.cancel()

@@ -39,6 +39,8 @@ class ReadSettings:
     the stack adopts those that it would make."""
     release: str = ""
     """Of code and domain: actors of another release are not adopted."""
+    host_connections: int = 0
+    """What hosts of the write side open to Postgres at most, all together."""
     wanted: Mapping[str, int] = field(default_factory=dict)
     """What operators have set, by target of `rayfold scale`; goes before the numbers above."""
 

@@ -137,7 +137,9 @@ async def _serve(
     parts.push_async_callback(writes.stop)
     reads = ReadGateway(
         registry,
-        read_settings(settings, member.identity, eventstore, postgres, redis=cluster.redis),
+        read_settings(
+            settings, registry, member.identity, eventstore, postgres, redis=cluster.redis
+        ),
     )
     parts.push_async_callback(reads.stop)
     store = EventLog(eventstore)

@@ -235,6 +235,7 @@ class Government:
     def _read_settings(self) -> ReadSettings:
         return read_settings(
             self._settings,
+            self._registry,
             self._owned.identity,
             self._eventstore,
             self._postgres,

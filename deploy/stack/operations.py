@@ -65,7 +65,7 @@ class StackOperations:
 
     async def verify(self) -> list[dict[str, Any]]:
         """See `Operations.verify`."""
-        return await self._reads.verification.verify()
+        return [*await self._reads.verification.verify(), *await self._writes.verify()]
 
     async def moves(self) -> list[dict[str, Any]]:
         """See `Operations.moves`."""

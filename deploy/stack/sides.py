@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from deploy.stack.settings import Settings
+from rayfold import Registry
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
@@ -45,6 +46,7 @@ def write_settings(
 
 def read_settings(
     settings: Settings,
+    registry: Registry,
     identity: Identity,
     eventstore: str,
     postgres: str,
@@ -58,8 +60,10 @@ def read_settings(
 
     `wanted` goes before the settings.
     """
+    from actors.host.state.postgres import connections_of
     from projections.settings import ReadSettings
 
+    hosts = (wanted or {}).get("write", settings.write_hosts)
     return ReadSettings(
         settings.domain,
         eventstore,
@@ -69,6 +73,7 @@ def read_settings(
         postgres_reads=settings.postgres_reads,
         postgres_partitions=settings.postgres_partitions,
         autoscale=settings.autoscale,
+        host_connections=connections_of(registry, hosts, settings.dedicated_actors),
         wanted=wanted or {},
         namespace=settings.stack,
         stack_id=identity.stack,

@@ -1,4 +1,4 @@
-"""Whether Postgres allows as many connections as the read side may open."""
+"""Whether Postgres allows as many connections as the stack may open."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ SELECT least(
 """
 
 
-def wanted(placements: Placements) -> int:
-    """Return how many connections the actors open at most, beside what asks: see `CONNECTIONS`."""
+def wanted(placements: Placements, hosts: int = 0) -> int:
+    """Return how many connections the actors open at most, beside what asks: see `CONNECTIONS`.
+
+    `hosts` are those of the write side's hosts, together.
+    """
     actors = len(placements.all_projectors) + len(placements.all_sql)
-    return actors + _CONSUMERS * len(placements.all_consumers) + _OCCASIONAL
+    return actors + _CONSUMERS * len(placements.all_consumers) + hosts + _OCCASIONAL
 
 
-async def warn(database: Database, placements: Placements) -> None:
+async def warn(database: Database, placements: Placements, hosts: int) -> None:
     """Tell operators if connections may run out.
 
     Raises:
         PostgresUnavailable: it does not answer.
     """
-    if short := await shortage(database, wanted(placements)):
+    if short := await shortage(database, wanted(placements, hosts)):
         log.warning("postgres may run out of connections", extra={"reason": short})
 
 

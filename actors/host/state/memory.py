@@ -92,6 +92,13 @@ class MemoryStates:
         )
         return list(found)[:limit]
 
+    async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
+        """See `States.ids`."""
+        await self._reached()
+        prefix = f"{aggregate.category}-"
+        ids = (each.removeprefix(prefix) for each in self._rows if each.startswith(prefix))
+        return sorted(each for each in ids if each > after)[:limit]
+
     async def close(self) -> None:
         """See `States.close`."""
 

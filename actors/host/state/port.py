@@ -126,6 +126,14 @@ class States(Protocol):
         """
         ...
 
+    async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
+        """Return ids behind `after` of what is kept of a class, in order; "" is before all.
+
+        Raises:
+            StatesUnavailable: no answer.
+        """
+        ...
+
     async def close(self) -> None:
         """Close connections."""
         ...

@@ -23,7 +23,7 @@ from actors.host.state.rows import Unstorable, grouped, state_of
 from actors.host.state.statements import Statements
 from actors.host.state.tables import SCHEMA, LayoutDiffers, moved, name_of, prepare
 from eventstore.records import NewRecord
-from rayfold import Registry
+from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime import Batcher, BatchFull
 from rayfold.runtime.postgres import FAILURES, connect, create_pool
@@ -227,6 +227,15 @@ class PostgresStates:
             rows = await connection.fetch(_WAITING, older_than, categories, limit)
         return [row["stream"] for row in rows]
 
+    async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
+        """See `States.ids`."""
+        async with self._connection() as connection:
+            root = name_of(self._statements[aggregate].layout.root)
+            rows = await connection.fetch(
+                f"SELECT _id FROM {root} WHERE _id > $1 ORDER BY _id LIMIT $2", after, limit
+            )
+        return [row["_id"] for row in rows]
+
     async def close(self) -> None:
         """See `States.close`."""
         self._closed = True
@@ -307,6 +316,13 @@ def _by_id(
         name, *key = record[:keys]
         found[name].append((tuple(key), list(record[keys:])))
     return found
+
+
+def connections_of(registry: Registry, hosts: int, dedicated: int) -> int:
+    """Return how many connections so many hosts, and dedicated actors, open at most together."""
+    placements = {each.placement for each in registry.state_stored}
+    actors = hosts if placements else 0
+    return CONNECTIONS * (actors + (dedicated if Placement.DEDICATED in placements else 0))
 
 
 async def prepare_states(dsn: str, registry: Registry) -> None:

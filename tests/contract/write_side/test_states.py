@@ -11,8 +11,9 @@ import pytest
 
 from actors.errors import KeyReused, StreamUnreadable, Unavailable
 from actors.host.state.memory import MemoryStates
-from actors.host.state.port import States
-from actors.host.state.postgres import PostgresStates
+from actors.host.state.port import Change, States
+from actors.host.state.postgres import CONNECTIONS, PostgresStates, connections_of
+from actors.host.state.verification import verify_states
 from actors.local import LocalRuntime
 from domain.customers.commands import (
     AddAddress,
@@ -28,7 +29,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.port import AppendResult, StreamAppend
 from eventstore.records import NewRecord, recorded
-from rayfold import Registry
+from rayfold import Placement, Registry, Storage
 
 WHERE = {"street": "1 Mill Lane", "postal_code": "N1", "city": "London", "country": "GB"}
 
@@ -230,6 +231,60 @@ async def test_lists_and_dictionaries_are_what_they_were(
     assert kept.state == folded
 
 
+async def test_rows_that_are_not_what_the_log_says_are_found(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.host.state.verification.PAUSE", 0.0)
+    monkeypatch.setattr("actors.host.state.verification.PAGE", 3)
+    log, customers = FailingLog(), [uuid4() for _ in range(8)]
+    runtime = LocalRuntime(registry, log, states=states[0])
+    for each in customers:
+        await runtime.send(register(each))
+        await runtime.send(rename(each, "B"))
+    well, changed, cut, gone, behind, waiting, _, _ = customers
+
+    async def found() -> list[tuple[str, str | None, str]]:
+        told = await verify_states(registry, log, states[1])
+        assert {(each["store"], each["view"]) for each in told} <= {("state", "customer")}
+        mine = [each for each in told if each["key"] in {str(c) for c in customers}]
+        return [(each["key"], each["expected"], each["found"]) for each in mine]
+
+    assert await found() == []
+    kept = await states[0].load(Customer, Customer.stream(changed))
+    assert kept is not None
+    other = kept.state.replace(addresses=())
+    other = other.replace(profile=other.profile.replace(name="Eve"))
+    for customer, state, version in ((changed, other, 1), (cut, other, 1), (behind, other, 5)):
+        change = Change(
+            Customer,
+            Customer.stream(customer),
+            1,
+            version,
+            0,
+            None,
+            state,
+            whole=True,
+            empties_outbox=True,
+        )
+        assert await states[0].commit([change], {}) == [True]
+    log._truncate(f"customer-{cut}", 1)  # nobody can tell any more
+    await log.delete_stream(f"customer-{gone}")
+    log.takes = False
+    with pytest.raises(Unavailable):
+        await runtime.send(rename(waiting, "C"))  # in the outbox, which is not drained
+    told = {key: (expected, has) for key, expected, has in await found()}
+    assert told.keys() == {str(changed), str(gone), str(behind)}
+    expected, has = told[str(changed)]
+    assert '"name":"B"' in str(expected)
+    assert '"name":"Eve"' in has
+    assert told[str(gone)][0] is None
+    assert told[str(behind)] == ("revision 1", "revision 5")
+    assert str(well) not in told
+    log.takes = True
+    await runtime.send(rename(well, "D"))  # which takes what is owed along
+    assert str(waiting) not in {key for key, _, _ in await found()}
+
+
 async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
     registry: Registry, states: list[States]
 ) -> None:
@@ -283,6 +338,17 @@ async def test_a_postgres_that_is_not_there_is_told_of(registry: Registry) -> No
     runtime = LocalRuntime(registry, states=states)
     with pytest.raises(Unavailable, match="Postgres does not answer"):
         await runtime.send(register(uuid4()))
+
+
+def test_connections_of_hosts_are_counted_where_states_are_stored(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert connections_of(registry, 3, 24) == 3 * CONNECTIONS
+    monkeypatch.setattr(Customer, "placement", Placement.DEDICATED)
+    assert connections_of(registry, 3, 24) == 27 * CONNECTIONS
+    for each in registry.state_stored:
+        monkeypatch.setattr(each, "storage", Storage.EVENTS)
+    assert connections_of(registry, 3, 24) == 0
 
 
 async def test_people_read_columns(registry: Registry, postgres: str) -> None:

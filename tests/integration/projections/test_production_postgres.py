@@ -277,6 +277,7 @@ async def test_operators_are_told_of_connections_that_will_be_short(
     placements = Placements()
     wanted = budget.wanted(placements)
     database = Database(dsn, "primary")
+    assert budget.wanted(placements, hosts=8) == wanted + 8
     assert await budget.shortage(database, wanted) is None
     allowed = await admin.fetchval("SHOW max_connections")
     line = await budget.shortage(database, int(allowed))

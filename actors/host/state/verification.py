@@ -1,0 +1,113 @@
+"""Whether the rows of states are what the log's events fold to, where the log can say so.
+
+It cannot where a stream's first events were cut from it, and not yet where events are in the
+outbox still. Hosts go on meanwhile: a row is compared at the revision that it is of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from actors.host.entity import Entity
+from actors.host.state.port import Kept, States
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from rayfold import Registry, UnknownEventType, UnreadableEvent
+from rayfold.registry import AggregateType
+
+PAGE = 32
+"""Rows that are compared at a time."""
+
+SLICE = 200
+"""Events folded before the loop may turn to others."""
+
+LOOKS = 3
+"""At a row that differs, before that is told: it may have gone with its stream meanwhile."""
+
+PAUSE = 0.5
+"""Seconds between two of them."""
+
+
+async def verify_states(
+    registry: Registry, eventstore: Log, states: States
+) -> list[dict[str, Any]]:
+    """Return the rows that differ, each as `projections.operations.differences.Difference` has it.
+
+    Raises:
+        StoreUnavailable, Unavailable: something does not answer.
+    """
+    differences: list[dict[str, Any]] = []
+    for aggregate in registry.state_stored:
+        after = ""
+        while ids := await states.ids(aggregate, after, PAGE):
+            after = ids[-1]
+            found = await asyncio.gather(
+                *(_difference(registry, eventstore, states, aggregate, each) for each in ids)
+            )
+            differences += [each for each in found if each is not None]
+    return differences
+
+
+async def _difference(
+    registry: Registry, eventstore: Log, states: States, aggregate: AggregateType, name: str
+) -> dict[str, Any] | None:
+    """Return how a row differs from the log; None if it does not, or nobody can tell."""
+    stream = aggregate.stream(name)
+    texts = None
+    for look in range(LOOKS):
+        if look:
+            await asyncio.sleep(PAUSE)
+        kept = await states.load(aggregate, stream)
+        if kept is None:
+            return None
+        try:
+            texts = await _texts(registry, eventstore, aggregate, stream, kept)
+        except (UnknownEventType, UnreadableEvent):
+            return None  # its views say so
+        if texts is None:
+            return None
+    assert texts is not None
+    expected, found = texts
+    return {
+        "store": "state",
+        "view": aggregate.category,
+        "key": name,
+        "expected": expected,
+        "found": found,
+    }
+
+
+async def _texts(
+    registry: Registry, eventstore: Log, aggregate: AggregateType, stream: str, kept: Kept
+) -> tuple[str | None, str] | None:
+    """Return what the log says and what the row says, None if it is the same or nobody can tell."""
+    if not kept.current and not kept.misfit:
+        return None  # of a layout before: whoever meets it folds it from the log
+    entity = Entity(aggregate, stream)
+    folded = 0
+    try:
+        async for raw in eventstore.read_stream(stream):
+            if folded == 0 and raw.revision != kept.began:
+                return None
+            if raw.revision > kept.version:
+                break
+            entity.fold(registry, raw)
+            folded += 1
+            if folded % SLICE == 0:
+                await asyncio.sleep(0)
+    except StreamTombstoned:
+        pass
+    if entity.revision < kept.version and kept.outbox:
+        return None
+    said = f"no state: {kept.misfit}" if kept.misfit else _json(kept.state)
+    if folded == 0:
+        return None, said
+    if entity.revision != kept.version:
+        return f"revision {entity.revision}", f"revision {kept.version}"
+    return None if entity.state == kept.state else (_json(entity.state), said)
+
+
+def _json(state: Any) -> str:
+    text: bytes = state.__pydantic_serializer__.to_json(state)
+    return text.decode()
