@@ -18,10 +18,12 @@ from actors.host.state import migration
 from actors.host.state.filling import cut_streams, fill
 from actors.host.state.postgres import PostgresStates, prepare_states
 from actors.host.state.tables import OWN, SCHEMA, layout_found
+from actors.host.state.verification import verify_states
 from actors.local import LocalRuntime
 from deploy.errors import StartError
 from deploy.stack.migrating import migrate
 from deploy.stack.settings import load
+from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
 from rayfold import Command, Event, Message, Receipt, Registry, RenamedFrom, StateStored, Storage
 
@@ -410,6 +412,71 @@ async def database(postgres: str) -> AsyncIterator[str]:
     yield postgres.replace("/postgres?", "/migrating?")
     await connection.execute("DROP DATABASE migrating WITH (FORCE)")
     await connection.close()
+
+
+async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
+    own_eventstore: str,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As an operator does it: `rayfold migrate`, with hosts of both versions on a real log."""
+    log = EventLog(own_eventstore)
+    settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
+    tills = [uuid4() for _ in range(12)]
+    acknowledged: dict[UUID, list[int]] = {each: [] for each in tills}
+    folded, stored = Version(BY_EVENTS, log, database), Version(OLD, log, database)
+    running, stop = [folded], asyncio.Event()
+
+    async def client(till: UUID) -> None:
+        while not stop.is_set():
+            for version in list(running):
+                acknowledged[till].append((await version.pay(till)).revision)
+
+    clients = [asyncio.create_task(client(each)) for each in tills for _ in range(2)]
+
+    async def in_all(number: int) -> None:
+        wanted = sum(map(len, acknowledged.values())) + number
+        async with asyncio.timeout(60):
+            while sum(map(len, acknowledged.values())) < wanted:
+                assert not any(each.done() for each in clients)
+                await asyncio.sleep(0.01)
+
+    async def migrated(registry: Registry) -> str:
+        monkeypatch.setattr(Registry, "load", lambda domain: registry)
+        assert await migrate(settings, plan=False, drop=False, refold=[]) == 0
+        return capsys.readouterr().out
+
+    await in_all(100)
+    assert "till: make the table till_payments" in await migrated(OLD)
+    running.append(stored)
+    await in_all(100)
+    running.remove(folded)
+    await in_all(200)
+    assert "till: event-sourced from now on; its tables stay until --drop" in await migrated(
+        BY_EVENTS
+    )
+    running.append(folded)
+    await in_all(100)
+    running.remove(stored)
+    await in_all(100)
+    await migrated(OLD)  # and once more: the tables are there, and behind the log
+    running.append(stored)
+    await in_all(100)
+    stop.set()
+    await asyncio.gather(*clients)
+    for each in tills:
+        revisions = [raw.revision async for raw in log.read_stream(f"till-{each}")]
+        assert sorted(acknowledged[each]) == revisions == list(range(len(revisions)))
+        last = await stored.pay(each)
+        state = await stored.state(each)
+        assert state.count == state.total == last.revision + 1
+    assert await verify_states(OLD, log, stored.states) == []
+    print(f"{sum(map(len, acknowledged.values())):,} receipts")
+    await stored.close()
+    await folded.close()
+    await log.close()
 
 
 async def test_the_command_plans_does_and_leaves(
