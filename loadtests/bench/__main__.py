@@ -1,4 +1,7 @@
-"""python -m loadtests.bench [--rounds 3] [--seconds 4] [--quick]: see `loadtests.bench`."""
+"""python -m loadtests.bench [--rounds 3] [--seconds 4] [--quick]: see `loadtests.bench`.
+
+With `--only write@128 stored@128` these scenarios alone, of all contenders, and nothing is kept.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 from loadtests.bench import rebuilding, report, sagas
 from loadtests.bench.budgets import budgets
 from loadtests.bench.contenders import NAMES, serving
-from loadtests.bench.scenarios import lags, run_all
+from loadtests.bench.scenarios import SCENARIOS, lags, run_all
 
 LAG_SECONDS = 6.0
 REBUILT = 200_000
@@ -28,7 +31,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="without what takes minutes")
     parser.add_argument("--name", default="bench", help="of the files in loadtests/results")
+    parser.add_argument(
+        "--only", nargs="+", default=[], choices=[each.name for each in SCENARIOS], help="of them"
+    )
     options = parser.parse_args()
+    if options.only:
+        compare(options.only, options.rounds, options.seconds)
+        return
     rounds: dict[str, list[Any]] = {name: [] for name in NAMES}
     lag: dict[str, Any] = {}
     started = []
@@ -72,6 +81,17 @@ def main() -> None:
     sys.stdout.write(path.read_text())
     if processes:
         sys.stdout.write(f"\n{processes.lines()}")
+
+
+def compare(scenarios: list[str], rounds: int, seconds: float) -> None:
+    """Print the medians of some scenarios."""
+    found: dict[str, list[Any]] = {name: [] for name in NAMES}
+    for number in range(rounds):
+        for name in NAMES[number % 3 :] + NAMES[: number % 3]:
+            say(f"round {number + 1} of {rounds}: {name}")
+            with serving(name) as server:
+                found[name].append(run_all(server, seconds, scenarios))
+    sys.stdout.write(report.table(report.medians_of(found), [], report.circumstances()))
 
 
 def figure(module: str, pattern: str, *arguments: str) -> float | None:

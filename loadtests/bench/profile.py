@@ -57,13 +57,16 @@ _FRAME = re.compile(r"\(([\w.]+)(/|:|\))")
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", default="write", choices=["write", "hot", "read"])
+    parser.add_argument("--work", default="write", choices=["write", "hot", "stored", "read"])
     parser.add_argument("--clients", type=int, default=128)
     parser.add_argument("--seconds", type=int, default=12)
     options = parser.parse_args()
     with serving("rayfold") as server, tempfile.TemporaryDirectory() as folder:
         seed = {"port": server.port, "work": "seed", "lines": LINES}
-        orders = ask_client(**seed, orders=1 if options.work == "hot" else ORDERS)
+        if options.work == "stored":
+            orders = ask_client(port=server.port, work="seed customers", customers=ORDERS)
+        else:
+            orders = ask_client(**seed, orders=1 if options.work == "hot" else ORDERS)
         task = {"port": server.port, "work": options.work, "orders": orders}
         task["clients"] = options.clients
         ask_client(**task, seconds=2.0)

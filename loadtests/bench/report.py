@@ -69,7 +69,8 @@ def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any])
                 f" {one['p99_ms']:.1f} | {one['cpu_ms']:.3f} | {one['memory'] / 1e6:,.0f} |"
                 f" {one['failed']} |"
             )
-    lines += ["", "| budget | found | asked | |", "|---|--:|--:|---|"]
+    if budgets:
+        lines += ["", "| budget | found | asked | |", "|---|--:|--:|---|"]
     for budget in budgets:
         value = "" if budget.value is None else f"{budget.value:,.2f}"
         sign = "≥" if budget.at_least else "≤"

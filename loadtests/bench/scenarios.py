@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from loadtests.bench.contenders import Server
@@ -50,14 +51,16 @@ def ask_client(**task: Any) -> Any:
     return json.loads(done.stdout)
 
 
-def run_all(server: Server, seconds: float) -> dict[str, dict[str, Any]]:
-    """Run every scenario against one server, on orders of its own."""
+def run_all(server: Server, seconds: float, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Run every scenario, or some, against one server, on orders of its own."""
     results = {}
     orders = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     hot = ask_client(port=server.port, work="seed", orders=1, lines=LINES)
     customers = ask_client(port=server.port, work="seed customers", customers=ORDERS)
     shown = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
     for scenario in SCENARIOS:
+        if only and scenario.name not in only:
+            continue
         # Reads are of orders of `LINES` lines with every contender, whatever was written before.
         on = {"hot": hot, "read": shown, "stored": customers}.get(scenario.work, orders)
         task = {"port": server.port, "orders": on, **scenario._asdict()}
