@@ -29,6 +29,15 @@ FAILURES = (
 SILENCE = 15
 """Seconds after which a server that confirms nothing counts as gone; else it takes minutes."""
 
+_THE_SAME_OF_US = {
+    "tcp_keepalives_idle": str(SILENCE // 3),
+    "tcp_keepalives_interval": str(SILENCE // 3),
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": str(SILENCE * 1000),
+}
+"""Settings by which the server ends sessions of a machine that vanished, not after its two hours:
+else some lost nodes later it has no connection left for anybody."""
+
 _MARK = "rayfold.session"
 """A setting that a server takes from whoever connects, and a pooler refuses or forgets."""
 
@@ -70,7 +79,7 @@ async def connect(dsn: str, **options: Any) -> Connection:
     options = {"connection_class": Connection, **options}
     if dsn in _pooled:
         return await _pooled_connection(dsn, options)
-    settings = {_MARK: "1", **(options.get("server_settings") or {})}
+    settings = {_MARK: "1", **_THE_SAME_OF_US, **(options.get("server_settings") or {})}
     try:
         connection = await _open(dsn, options | {"server_settings": settings})
     except asyncpg.PostgresError as error:
