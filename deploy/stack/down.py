@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from uuid import uuid4
 
 from deploy.errors import StartError
 from deploy.stack import identity as identities
 from deploy.stack import ray_runtime, routing
 from deploy.stack.governing import note_down
-from deploy.stack.lease import Lease
+from deploy.stack.lease import LENGTH, Lease
 from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
 from deploy.stack.release import wanted_release
@@ -22,6 +23,12 @@ from rayfold.runtime.rpc import Address
 
 ENDING = 120.0
 """Seconds in which an owner ends all parts."""
+
+SUCCESSION = 3 * LENGTH
+"""Seconds in which a dead owner has a successor that answers, if another one stands by."""
+
+_LOOK = 0.5
+"""Seconds between two tries."""
 
 
 async def down(settings: Settings) -> list[str]:
@@ -51,12 +58,8 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
             " there is nothing to end"
         )
     identities.check(row, settings.stack, row["store"])
-    table = await routing.read(connection)
-    at = (table.document if table is not None else {}).get("controller")
-    if await identities.owned_now(connection):
-        if at is None:
-            raise StartError(f"the stack is run by {row['place']}: stop that one")
-        return await _ask(at, row["place"])
+    if (ended := await _by_its_owner(connection)) is not None:
+        return ended
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
     wanted = await wanted_release(connection)
     await lease.take(row["domain"] if wanted is None else wanted.hash)
@@ -69,14 +72,36 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
         await lease.release()
 
 
-async def _ask(at: dict[str, str | int], place: str) -> list[str]:
+async def _by_its_owner(connection: Connection) -> list[str] | None:
+    """Have the owner end it; None once there is none.
+
+    One that died a moment ago has the lease until that runs out or a successor takes it.
+
+    Raises:
+        StartError: an owner that lives does not end it.
+    """
+    until = time.monotonic() + SUCCESSION
+    while await identities.owned_now(connection):
+        row, table = await identities.read(connection), await routing.read(connection)
+        place = row["place"] if row is not None else "another one"
+        at = (table.document if table is not None else {}).get("controller")
+        if at is None:
+            raise StartError(f"the stack is run by {place}: stop that one")
+        try:
+            return await _ask(at)
+        except ControllerUnavailable as error:
+            if time.monotonic() > until:
+                raise StartError(f"{place} owns the stack, and did not end it: {error}") from error
+        await asyncio.sleep(_LOOK)
+    return None
+
+
+async def _ask(at: dict[str, str | int]) -> list[str]:
     address = Address(str(at["host"]), int(at["port"]), bytes.fromhex(str(at["key"])))
     client = ControllerClient(lambda: address)
     try:
         ended: list[str] = await client.call("controller.down", ENDING)
         return ended
-    except ControllerUnavailable as error:
-        raise StartError(f"{place} owns the stack, and did not end it: {error}") from error
     finally:
         client.close()
 
