@@ -10,16 +10,16 @@ from tests.hosts import Host, HostProcess
 from tests.hosts.cluster import Cluster, cluster
 from tests.hosts.host import PATIENCE
 
+
 def controller(hosts: Cluster, name: str) -> HostProcess:
     """Start one on the first host; it is not started again when it ends."""
     cli = (sys.executable, "-c", "from deploy.cli import main; main()")
     return hosts.head.start(name, *cli, "controller", *hosts.joining)
 
 
-def parts(host: Host) -> list[str]:
-    """Return the actors that run there."""
-    titles = [" ".join(process.cmdline()) for process in host.processes("ray::")]
-    return [title for title in titles if "Actor" in title]
+def parts(host: Host) -> list[int]:
+    """Return the processes of the actors that run there."""
+    return [process.pid for process in host.processes("Actor")]
 
 
 def down(hosts: Cluster) -> str:
