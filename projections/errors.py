@@ -39,8 +39,16 @@ class ReplicaUnavailable(ProjectionError):
     """No memory replica of the view answers."""
 
 
-class PostgresUnavailable(ProjectionError):
+class ReadStoreUnavailable(ProjectionError):
+    """A store that keeps views does not answer, or cannot keep them."""
+
+
+class PostgresUnavailable(ReadStoreUnavailable):
     """Postgres does not answer."""
+
+
+class BeingBuilt(ReadStoreUnavailable):
+    """The store lacks rows of the view, which are folded into it: ask again."""
 
 
 class NoSuchStore(ProjectionError):

@@ -11,10 +11,12 @@ from projections.memory.restarted import start_restarted
 from projections.operations.audit import Audit
 from projections.operations.monitor import LOOK, Monitor
 from projections.postgres.reader import PostgresReader
-from projections.queries.bus import QueryBus
+from projections.queries.bus import QueryBus, RowReader
 from projections.queries.history import History
 from projections.settings import ReadSettings
 from projections.sql.reader import SqlReader
+from projections.stores.configured import readers_beside
+from projections.stores.reader import StoreReader
 from projections.supervision.placements import Placements
 from rayfold import Registry
 
@@ -28,12 +30,16 @@ class ReadAccess:
         self.postgres = PostgresReader(
             registry, placements, settings.postgres, settings.postgres_reads
         )
+        others = readers_beside("postgres", registry, settings, placements)
+        self.stores: dict[str, StoreReader] = {"postgres": self.postgres, **others}
         memory = MemoryReader(placements)
         sql = SqlReader(registry, placements, self.postgres)
-        self.bus = QueryBus(registry, placements, memory, self.postgres, sql)
+        readers: dict[str, RowReader] = {"memory": memory, **self.stores}
+        self.bus = QueryBus(registry, placements, settings.stores_of, readers, memory, sql)
         self.history = History(registry, log)
         self.audit = Audit(log)
-        self.monitor = Monitor(placements, self.postgres, log, with_deletions(registry.prefixes))
+        stores = [each.store for each in self.stores.values()]
+        self.monitor = Monitor(placements, stores, log, with_deletions(registry.prefixes))
         self._look_now = asyncio.Event()
 
     def look_now(self) -> None:
@@ -51,6 +57,15 @@ class ReadAccess:
             self._look_now.clear()
             await self.look()
 
+    async def connect(self) -> None:
+        """Be ready to answer.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+        """
+        for each in self.stores.values():
+            await each.store.connect()
+
     async def look(self) -> None:
         """Look once."""
         await self.monitor.look()
@@ -58,5 +73,6 @@ class ReadAccess:
 
     async def close(self) -> None:
         """Close the connections."""
-        self.postgres.close()
+        for each in self.stores.values():
+            await each.store.close()
         await self.log.close()

@@ -49,7 +49,10 @@ class ReadGateway:
         }
         placements: Any = self.placements  # each list has the handles of its kind
         placements.replicas = [handles[each] for each in routes["replicas"]]
-        placements.projectors = _by_view(routes["projectors"], handles)
+        placements.projectors = {
+            "postgres": _by_view(routes["projectors"], handles),
+            **{store: _by_view(each, handles) for store, each in routes.get("stores", {}).items()},
+        }
         placements.consumers = _by_view(routes["consumers"], handles)
         placements.sql_projectors = {view: handles[each] for view, each in routes["sql"].items()}
         self._access.look_now()
@@ -64,7 +67,7 @@ class ReadGateway:
         Raises:
             PostgresUnavailable: it does not answer.
         """
-        await self._access.postgres.connect()
+        await self._access.connect()
         await self._access.look()
         await budget.warn(
             self._access.postgres.primary, self.placements, self._settings.host_connections

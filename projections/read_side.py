@@ -23,6 +23,8 @@ from projections.postgres.supervisor import PostgresSupervisor
 from projections.read_access import ReadAccess
 from projections.settings import ReadSettings
 from projections.sql.supervisor import SqlSupervisor
+from projections.stores.configured import supervisors_beside
+from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.spawning import leftovers
 from rayfold import Registry
 
@@ -57,16 +59,18 @@ class ReadSide:
         self._postgres = PostgresSupervisor(registry, settings, placements)
         self._competing = CompetingSupervisor(registry, settings, placements, access.log)
         self._sql = SqlSupervisor(registry, settings, placements)
-        self.rebuilds = Rebuilds(registry, access.log, self._rebuilder)
+        others = supervisors_beside("postgres", registry, settings, placements)
+        self._stores: dict[str, StoreSupervisor] = {"postgres": self._postgres, **others}
+        self.rebuilds = Rebuilds(registry, access.log, settings.stores_of, self._rebuilder)
         self.parked_events = ParkedEventOperations(
             registry, access.log, placements, self.rebuilds.done
         )
         self.verification = Verification(
-            registry, access.log, placements, access.postgres, self.monitor
+            registry, access.log, placements, access.stores, self.monitor
         )
         self.scaling = Scaling(
             self._memory,
-            self._postgres,
+            self._stores,
             self._competing,
             placements,
             self.monitor,
@@ -87,7 +91,7 @@ class ReadSide:
         """
         side = cls(registry, settings)
         starting = [
-            asyncio.create_task(each) for each in (side._memory.start(), side._start_postgres())
+            asyncio.create_task(each) for each in (side._memory.start(), side._start_stores())
         ]
         try:
             await asyncio.gather(*starting)
@@ -164,6 +168,8 @@ class ReadSide:
             for handle in self.placements.all:
                 handle.close()
         await self._competing.stop()
+        for store in self._stores.values():
+            await store.stop()
         await self._access.close()
 
     def _begin(self) -> None:
@@ -178,12 +184,15 @@ class ReadSide:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _start_postgres(self) -> None:
+    async def _start_stores(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.
         await self._postgres.start()
-        await self._access.postgres.connect()
+        await self._access.connect()
         await self._competing.start()
         await self._sql.start()
+        for name, store in self._stores.items():
+            if name != "postgres":
+                await store.start()
 
     async def _spread(self) -> None:
         """Take actors apart that came together on a node while another one was away."""
@@ -202,7 +211,7 @@ class ReadSide:
             return self._sql.rebuild
         if view in self._competing.wanted:
             return self._competing.rebuild
-        return self._postgres.rebuild if store == "postgres" else self._memory.rebuild
+        return self._memory.rebuild if store == "memory" else self._stores[store].rebuild
 
 
 def _end(name: str, namespace: str) -> None:

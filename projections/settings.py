@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from projections.stores.port import Place
+from rayfold import ViewDefinition
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 
@@ -24,6 +26,8 @@ class ReadSettings:
     eventstore: str
     postgres: str
     redis: str = ""
+    stores: Mapping[str, str] = field(default_factory=dict)
+    """URLs of stores that other packages bring, by name."""
     postgres_reads: Sequence[str] = ()
     memory_replicas: int = 1
     postgres_partitions: int = 1
@@ -44,13 +48,27 @@ class ReadSettings:
     wanted: Mapping[str, int] = field(default_factory=dict)
     """What operators have set, by target of `rayfold scale`; goes before the numbers above."""
 
+    def place_of(self, store: str) -> Place:
+        """Return where a durable store is; its URL is empty if there is none."""
+        ours = {"postgres": self.postgres, "redis": self.redis}
+        return Place(ours.get(store) or self.stores.get(store, ""), self.stack_id)
+
+    def stores_of(self, view: ViewDefinition) -> tuple[str, ...]:
+        """Return the stores that a view names and this stack has."""
+        return tuple(
+            store for store in view.stores if store == "memory" or self.place_of(store).url
+        )
+
     def number(self, store: str, view: str) -> int:
-        """Return how often a view is kept in `memory`, or partitioned in `postgres`."""
-        default = self.memory_replicas if store == "memory" else self.postgres_partitions
+        """Return how often a view is kept in `memory`, or partitioned in another store."""
+        ours = {"memory": self.memory_replicas, "postgres": self.postgres_partitions}
+        default = ours.get(store, 1)
         return self.wanted.get(f"{store}:{view}", self.wanted.get(store, default))
 
     @property
     def made_with(self) -> str:
         """A short text, another one if actors that were made with other settings are no use."""
-        told = self.release, self.domain, self.eventstore, self.postgres, self.redis, *self.identity
+        told: tuple[str, ...]
+        told = self.release, self.domain, self.eventstore, self.postgres, self.redis
+        told = *told, *map(str, sorted(self.stores.items())), *self.identity
         return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

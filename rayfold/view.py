@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
@@ -30,8 +30,10 @@ from rayfold.folds import Fold, folds_of, mistakes_of_folds
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
+from rayfold.stores import known_stores
 
-Store = Literal["memory", "postgres"]
+Store: TypeAlias = str
+"""The name of a store: see `rayfold.stores`."""
 Delivery = Literal["ordered", "competing"]
 
 MAX_NAME = 48
@@ -256,9 +258,11 @@ class ViewDefinition:
 
     def _mistakes_of_settings(self) -> list[str]:
         name, found = self.model.__qualname__, []
-        known = get_args(Store)
+        known = known_stores()
         if not self.stores or any(store not in known for store in self.stores):
             found.append(f"{name}: stores are {known}, at least one; got {self.stores!r}")
+        if len({*self.stores}) < len(self.stores):
+            found.append(f"{name}: a store is named twice: {self.stores!r}")
         if self.delivery not in get_args(Delivery):
             found.append(f"{name}: delivery is one of {get_args(Delivery)}, not {self.delivery!r}")
         if self.on_poison not in (OnPoison.PARK, OnPoison.STOP):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 from api.http.problems import Problem, malformed
+from rayfold.stores import known_stores
 
 Headers = Mapping[bytes, bytes]
 
@@ -193,14 +194,14 @@ def store(headers: Headers) -> str | None:
     """Return the store that `Rayfold-Store` asks for.
 
     Raises:
-        Problem: 400 if it is neither of the two.
+        Problem: 400 if there is none of that name.
     """
     raw = headers.get(b"rayfold-store")
     if raw is None:
         return None
     name = raw.decode("latin-1").strip().lower()
-    if name not in ("memory", "postgres"):
-        raise Problem(400, "no-such-store", 'Rayfold-Store is "memory" or "postgres"')
+    if name not in known_stores():
+        raise Problem(400, "no-such-store", f"Rayfold-Store is one of {', '.join(known_stores())}")
     return name
 
 

@@ -37,6 +37,7 @@ from projections.errors import (
     PostgresUnavailable,
     ProjectionError,
     QueryFailed,
+    ReadStoreUnavailable,
     ReplicaUnavailable,
     UnknownTarget,
 )
@@ -162,6 +163,7 @@ _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     NoSuchPublication: lambda e: Problem(404, "not-found", str(e)),
     UnknownTarget: lambda e: Problem(422, "unknown-target", str(e)),
     PostgresUnavailable: lambda e: unavailable("postgres-unavailable", str(e)),
+    ReadStoreUnavailable: lambda e: unavailable("store-unavailable", str(e)),
     ReplicaUnavailable: lambda e: unavailable("replica-unavailable", str(e)),
     ControllerUnavailable: lambda e: unavailable("controller-unavailable", e.detail, e.retry_after),
     ProjectionError: lambda e: unavailable("read-side-unavailable", str(e)),

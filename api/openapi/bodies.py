@@ -11,10 +11,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Store(Enum):
-    """Where a view is kept."""
+    """Where a view is kept; packages may bring more."""
 
     MEMORY = "memory"
     POSTGRES = "postgres"
+    REDIS = "redis"
 
 
 class FieldError(Struct):

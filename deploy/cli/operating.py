@@ -51,7 +51,7 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
 
 
 def _poison(part: dict[str, Any]) -> list[str]:
-    store = "memory" if part["kind"] == "memory" else "postgres"
+    store = "postgres" if part["kind"] in ("competing", "sql") else part["kind"]
     return [
         f"{store} {each['view']} {each['key'] or 'the whole stream'} is parked"
         f" at {each['event']}: {each['reason']}"

@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
     if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
     can and a view names `redis`."""
+    stores: dict[str, str] = {}
+    """URLs of the stores of views that other packages bring, by the name that views use."""
     ray_address: str | None = None
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)

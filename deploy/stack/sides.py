@@ -69,6 +69,7 @@ def read_settings(
         eventstore,
         postgres,
         redis=redis,
+        stores=settings.stores,
         memory_replicas=settings.memory_replicas,
         postgres_reads=settings.postgres_reads,
         postgres_partitions=settings.postgres_partitions,

@@ -21,7 +21,7 @@ class CustomerProfiles(
     View,
     name="customer-profiles",
     key="customer_id",
-    stores=("memory", "postgres"),
+    stores=("memory", "postgres", "redis"),
     indexes=("email",),
 ):
     """One customer, whole."""

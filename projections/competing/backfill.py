@@ -12,7 +12,7 @@ from eventstore.port import Log
 from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
 from projections.poison import Parked
-from projections.postgres.runner import ProjectionRunner
+from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
 
 MOST_EVENTS = 1_000
@@ -32,7 +32,7 @@ class Backfill:
         self._store = store
         self._view = view
         self._applier = Deduplication(registry, store, view, table)
-        self.runner = ProjectionRunner(dsn)
+        self.runner = pooled(dsn)
         self.progress = self.runner.progress
 
     async def run(self) -> None:

@@ -26,7 +26,7 @@ from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
 from projections.poison import Parked, in_status
-from projections.postgres.runner import ProjectionRunner
+from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Consumer:
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold"}
-        self.runner = ProjectionRunner(dsn, max_size=3, server_settings=settings)
+        self.runner = pooled(dsn, max_size=3, server_settings=settings)
         self.progress = self.runner.progress
         """Every event up to there, whoever took it, is in the table."""
         self.joined = self.runner.ready

@@ -12,7 +12,7 @@ import psutil
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from projections.competing.consumer import Consumer
-from projections.postgres.projector_actor import NICENESS
+from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity

@@ -18,6 +18,7 @@ from eventstore.deletions import is_of_the_server
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discarded_events as discards
+from projections import parked_places
 from projections.competing.locks import lock
 from projections.erasure import Erasures
 from projections.errors import UnknownTarget
@@ -241,7 +242,7 @@ class Deduplication:
             held = await parking.release(connection, self.table, parked)
             batch = _Batch(self._view, {}, [])
             batch.rows |= await self._rows.load(connection, [key])
-            async for raw in parking.events(self._store, [parked, *held]):
+            async for raw in parked_places.events(self._store, [parked, *held]):
                 step = self._step(raw)
                 for change in step.changes:
                     if change.key == key:

@@ -18,12 +18,13 @@ from projections.competing.locks import lock_table
 from projections.operations.rebuild import Rebuild
 from projections.postgres import schema
 from projections.postgres.generations import Connection
-from projections.postgres.projector_actor import ProjectorActor
-from projections.postgres.rebuild import build, connected
+from projections.postgres.rebuild import PostgresBuilding, connected
 from projections.settings import ReadSettings
+from projections.stores.projector_actor import ProjectorActor
+from projections.stores.rebuild import build
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
-from projections.supervision.spawning import Spawner, postgres_actor
+from projections.supervision.spawning import Spawner, projector_actor
 from rayfold import Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
@@ -110,15 +111,12 @@ class CompetingSupervisor:
             await lock_table(connection, schema.table_of(view))
             return await self._store.end_position(with_deletions(self._registry.prefixes))
 
+        make_ready = partial(schema.create_indexes, view=view, table=table)
         await build(
-            self._settings.postgres,
-            schema.live(view),
-            table,
+            PostgresBuilding(self._settings.postgres, schema.live(view), table, make_ready, hold),
             self._builder(view.name, table),
             rebuild,
             self._changing,
-            finish=partial(schema.create_indexes, view=view, table=table),
-            hold=hold,
         )
 
     async def stop(self) -> None:
@@ -134,7 +132,7 @@ class CompetingSupervisor:
 
     def _builder(self, view: str, table: str) -> ActorHandle:
         name, arguments = f"build:{table}", (_builder, view, table)
-        return postgres_actor(
+        return projector_actor(
             ProjectorActor, "competing", name, self._settings, [view], *arguments, detached=False
         )
 

@@ -12,7 +12,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from projections.errors import Behind
 from projections.operations.lag import Lag
-from projections.postgres.reader import PostgresReader
+from projections.stores.port import ReadStore
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
 
@@ -29,10 +29,14 @@ class Monitor:
     """Knows how far everything is, and for how long it has been behind."""
 
     def __init__(
-        self, placements: Placements, postgres: PostgresReader, store: Log, prefixes: Sequence[str]
+        self,
+        placements: Placements,
+        stores: Sequence[ReadStore],
+        store: Log,
+        prefixes: Sequence[str],
     ) -> None:
         self._placements = placements
-        self._postgres = postgres
+        self._stores = stores
         self._log = store
         self._prefixes = list(prefixes)
         self._lag = Lag()
@@ -40,7 +44,8 @@ class Monitor:
     async def look(self) -> None:
         """Look once: calling a restarted actor sets it going."""
         handles = self._placements.all
-        await asyncio.gather(*(handle.look() for handle in handles), self._postgres.look())
+        stores = (store.look() for store in self._stores)
+        await asyncio.gather(*(handle.look() for handle in handles), *stores)
         try:
             end = await self._log.end_position(self._prefixes)
         except StoreUnavailable as error:
@@ -83,7 +88,7 @@ class Monitor:
             handle.status(end, self._lag.of(handle.seen.get("position", 0), now))
             for handle in self._placements.all
         ]
-        return [*actors, *(each.status(end) for each in self._postgres.replicas)]
+        return [*actors, *(part for store in self._stores for part in store.status(end))]
 
 
 def _lags(handle: ActorHandle, end: int) -> bool:

@@ -11,6 +11,7 @@ from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.poison import Parked
 from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.spawning import IN_POSTGRES
 from rayfold import Registry
 from rayfold.keys import printable
 
@@ -37,8 +38,8 @@ class Placed(Protocol):
         """All actors of the read side."""
         ...
 
-    def filling(self, view: str, key: str) -> Sequence[ActorHandle]:
-        """Return what keeps the key's row in Postgres."""
+    def filling(self, view: str, key: str, store: str) -> Sequence[ActorHandle]:
+        """Return what keeps the key's row in a durable store."""
         ...
 
     @property
@@ -92,7 +93,7 @@ class ParkedEventOperations:
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """Fold what is parked in a view under `key` again; all of it where `key` is empty.
 
-        What Postgres has parked by a key is folded on from where it stands. What has no key,
+        What a durable store has parked by a key is folded on where it stands. What has no key,
         what is in memory, and a view that stopped, is found again by rebuilding the view,
         while the present one serves.
 
@@ -120,23 +121,24 @@ class ParkedEventOperations:
     async def _again(self, view: str, found: list[_Found]) -> list[dict[str, Any]]:
         if all(self._can_fold_on(each) for each in found):
             for each in found:
-                await self._fold_on(view, each.parked.key)
+                await self._fold_on(each)
         else:
             await self._rebuild(view)
         still = {each.place for each in await self._all()}
         return [{**each.plain(), "parked": each.place in still} for each in found]
 
-    async def _fold_on(self, view: str, key: str) -> None:
+    async def _fold_on(self, found: _Found) -> None:
+        view, key = found.parked.view, found.parked.key
         if view in self._registry.projections:
             await self._placements.sql_projectors[view].replay(view, key)
         else:
-            await self._placements.filling(view, key)[0].replay(view, key)
+            await self._placements.filling(view, key, found.store)[0].replay(view, key)
 
     def _can_fold_on(self, found: _Found) -> bool:
         if found.parked.view in self._registry.projections:
             return True
         stops = self._registry.views[found.parked.view].on_poison == "stop"
-        return bool(found.parked.key) and found.store == "postgres" and not stops
+        return bool(found.parked.key) and found.store != "memory" and not stops
 
     async def _find(self, view: str, key: str, *, or_stream: bool = False) -> list[_Found]:
         found = [
@@ -156,6 +158,6 @@ class ParkedEventOperations:
     async def _all(self) -> list[_Found]:
         found: dict[_Found, None] = {}
         for handle in self._placements.all:
-            store = "memory" if handle.kind == "memory" else "postgres"
+            store = "postgres" if handle.kind in IN_POSTGRES else handle.kind
             found |= {_Found(store, parked): None for parked in await handle.parked()}
         return sorted(found, key=lambda each: (each.parked.position, each.store))

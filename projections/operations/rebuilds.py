@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from projections.errors import ProjectionError, UnknownTarget
 from projections.operations.rebuild import Rebuild
-from rayfold import RayfoldError, Registry
+from rayfold import RayfoldError, Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,17 @@ class Rebuilds:
     """The last rebuild of each view, and those that are going on."""
 
     def __init__(
-        self, registry: Registry, store: Log, rebuilders: Callable[[str, str], Rebuilder]
+        self,
+        registry: Registry,
+        store: Log,
+        stores_of: Callable[[ViewDefinition], Sequence[str]],
+        rebuilders: Callable[[str, str], Rebuilder],
     ) -> None:
-        """`rebuilders` gives what rebuilds a view, or a SQL projection, in a store."""
+        """`stores_of` gives the stores that keep a view here.
+
+        `rebuilders` gives what rebuilds a view, or a SQL projection, in a store.
+        """
+        self._stores_of = stores_of
         self._registry = registry
         self._log = store
         self._rebuilders = rebuilders
@@ -45,7 +53,7 @@ class Rebuilds:
             raise UnknownTarget(f"no view is named {view!r}")
         running = self._rebuilds.get(view)
         if running is None or not running.running:
-            stores = known.stores if known is not None else ("postgres",)
+            stores = self._stores_of(known) if known is not None else ("postgres",)
             running = self._rebuilds[view] = Rebuild(view, stores)
             task = asyncio.create_task(self._run(running))
             self._tasks.add(task)

@@ -15,7 +15,7 @@ from projections.errors import UnknownTarget
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.autoscaler import LAG, QUERIES, Autoscaler
 from projections.operations.monitor import LOOK, Monitor
-from projections.postgres.supervisor import PostgresSupervisor
+from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.placements import Placements
 from rayfold import RayfoldError
 
@@ -29,12 +29,12 @@ REMEMBERED = 20
 
 
 class Scaling:
-    """Targets are `memory` and `postgres`, or one view of those: `memory:order-details`."""
+    """Targets are `memory` and the durable stores, or a view of those: `memory:order-details`."""
 
     def __init__(
         self,
         memory: MemorySupervisor,
-        postgres: PostgresSupervisor,
+        stores: Mapping[str, StoreSupervisor],
         competing: CompetingSupervisor,
         placements: Placements,
         monitor: Monitor,
@@ -46,7 +46,7 @@ class Scaling:
             UnknownTarget: there is nothing of the kind to scale by itself.
         """
         self._memory = memory
-        self._postgres = postgres
+        self._stores = stores
         self._competing = competing
         self._placements = placements
         self._monitor = monitor
@@ -61,7 +61,7 @@ class Scaling:
                 self._views_of(target, number)
 
     async def scale(self, target: str, number: int, reason: str = "an operator") -> None:
-        """Set how many memory replicas or Postgres partitions serve, for all views or one.
+        """Set how many memory replicas, or partitions of a store, serve, for all views or one.
 
         Of a view that competing consumers keep it is their number.
 
@@ -76,9 +76,10 @@ class Scaling:
                 await self._memory.scale(views, number)
             else:
                 competing = [view for view in views if view in self._competing.wanted]
-                apart = {*competing, *self._postgres.undivided}
+                store = self._stores[kind]
+                apart = {*competing, *store.undivided}
                 if ordered := [view for view in views if view not in apart]:
-                    await self._postgres.scale(ordered, number)
+                    await store.scale(ordered, number)
                 await self._competing.scale(competing, number)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._moves.appendleft(
@@ -112,7 +113,8 @@ class Scaling:
             # Each process tells all replicas the same; the furthest of them has heard of most.
             load = (max((each.get(view, 0) for each in said), default=0) for view in views)
             return sum(load) / count
-        filling = [*self._placements.all_projectors, *self._placements.all_consumers]
+        consumers = self._placements.all_consumers if kind == "postgres" else []
+        filling = [*self._placements.projectors_of(kind), *consumers]
         return self._monitor.lag_of([each for each in filling if set(each.views) & set(views)], now)
 
     def _views_of(self, target: str, number: int) -> tuple[str, list[str]]:
@@ -122,7 +124,7 @@ class Scaling:
             raise UnknownTarget(f"nothing to scale is named {target!r}")
         if not 1 <= number <= MOST:
             raise UnknownTarget(f"{target} goes from 1 to {MOST}, not {number}")
-        if kind == "postgres" and view in self._postgres.undivided and number > 1:
+        if kind != "memory" and view in self._stores[kind].undivided and number > 1:
             raise UnknownTarget(
                 f"{view!r} stops as a whole at an event that breaks it, so it has one partition"
             )
@@ -136,4 +138,7 @@ class Scaling:
     def _wanted(self, kind: str) -> dict[str, int] | None:
         if kind == "memory":
             return self._memory.wanted
-        return self._postgres.wanted | self._competing.wanted if kind == "postgres" else None
+        store = self._stores.get(kind)
+        if store is None:
+            return None
+        return store.wanted | self._competing.wanted if kind == "postgres" else store.wanted

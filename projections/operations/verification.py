@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventstore.deletions import with_deletions
@@ -14,8 +14,8 @@ from projections.memory.table import Table
 from projections.operations.differences import Difference, plain
 from projections.operations.monitor import Monitor
 from projections.operations.query_verification import compare_store, sample
-from projections.postgres.reader import PostgresReader
 from projections.row_query import RowQuery, Snapshot
+from projections.stores.reader import StoreReader
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
 
@@ -28,13 +28,14 @@ class Verification:
         registry: Registry,
         log: Log,
         placements: Placements,
-        postgres: PostgresReader,
+        readers: Mapping[str, StoreReader],
         monitor: Monitor,
     ) -> None:
+        """`readers` ask the durable stores of this stack, by name."""
         self._registry = registry
         self._log = log
         self._placements = placements
-        self._postgres = postgres
+        self._readers = readers
         self._monitor = monitor
 
     async def verify(self, timeout: float = 60.0) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ class Verification:
 
         Raises:
             Behind: a part did not come to the log's end in `timeout` seconds.
-            StoreUnavailable, PostgresUnavailable, ActorUnavailable: no answer.
+            StoreUnavailable, ReadStoreUnavailable, ActorUnavailable: no answer.
         """
         end = await self._log.end_position(with_deletions(self._registry.prefixes))
         await self._monitor.caught_up(timeout)
@@ -65,8 +66,9 @@ class Verification:
         stores: dict[str, Snapshot] = {}
         for replica in self._placements.replicas_of(view.name):
             stores[replica.name] = await replica.snapshot(view.name, queries)
-        if "postgres" in view.stores:
-            stores["postgres"] = await self._postgres.snapshot(view.name, queries)
+        for name in view.stores:
+            if name in self._readers:
+                stores[name] = await self._readers[name].snapshot(view.name, queries)
         return stores
 
 

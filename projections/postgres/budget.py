@@ -34,7 +34,7 @@ def wanted(placements: Placements, hosts: int = 0) -> int:
 
     `hosts` are those of the write side's hosts, together.
     """
-    actors = len(placements.all_projectors) + len(placements.all_sql)
+    actors = len(placements.projectors_of("postgres")) + len(placements.all_sql)
     return actors + _CONSUMERS * len(placements.all_consumers) + hosts + _OCCASIONAL
 
 

@@ -6,15 +6,11 @@ A stream that is parked whole is kept too; what comes after in it is found by re
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import asyncpg
 
-from eventstore.errors import StreamTombstoned
-from eventstore.port import Log
-from eventstore.records import RawRecord
 from projections.poison import NAMED, Held, Parked
 
 
@@ -93,19 +89,6 @@ async def erase(connection: Any, tables: Mapping[str, str], parked: Collection[P
                 tables[each.view],
                 each.stream,
             )
-
-
-async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[RawRecord]:
-    """Yield the events at these places, as far as their streams are not deleted.
-
-    Raises:
-        StoreUnavailable: the log cannot be read.
-    """
-    for place in places:
-        after = place.revision - 1 if place.revision else None
-        with suppress(StreamTombstoned):
-            async for raw in log.read_stream(place.stream, after=after, limit=1):
-                yield raw
 
 
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:

@@ -1,34 +1,17 @@
-"""Queries to Postgres: rows and how far they have come, in one statement."""
+"""Who asks Postgres: for views, and for whatever else needs to know which server to ask."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections.abc import Sequence
-from typing import Any, Protocol
 
-import asyncpg
-
-from projections.errors import Behind, PostgresUnavailable
-from projections.pages import Place, decode_cursor, page_json
-from projections.partitions import hash_of
 from projections.postgres.database import Database
-from projections.postgres.rows import Rows
-from projections.row_query import RowQuery, RowResult, Snapshot
+from projections.postgres.store import PostgresStore
+from projections.stores.reader import StoreReader
 from projections.supervision.placements import Placements
-from rayfold import Registry, document
+from rayfold import Registry
 
 
-class Fetches(Protocol):
-    """A database, or a connection to it in the middle of a transaction."""
-
-    async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
-        """Return the records of a statement."""
-        ...
-
-
-class PostgresReader:
+class PostgresReader(StoreReader):
     """The databases that answer, and the projectors that fill the primary's tables."""
 
     def __init__(
@@ -39,15 +22,11 @@ class PostgresReader:
         streaming: Sequence[str] = (),
     ) -> None:
         """`streaming` are DSNs of replicas of the database that `dsn` leads to."""
-        self._placements = placements
-        self._rows = {
-            view.name: Rows(view) for view in registry.views.values() if "postgres" in view.stores
-        }
-        self._competing = {
-            rows.table for rows in self._rows.values() if rows.view.delivery == "competing"
-        }
-        self.primary = Database(dsn, "postgres-primary")
-        self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(streaming)]
+        store = PostgresStore(registry, dsn, streaming)
+        super().__init__(store, placements)
+        self._rows = store.rows
+        self.primary = store.rows.primary
+        self.replicas = store.rows.replicas
 
     async def connect(self) -> None:
         """Replicas may be away for now; they are looked for again and again.
@@ -55,139 +34,12 @@ class PostgresReader:
         Raises:
             PostgresUnavailable: the primary does not answer.
         """
-        await self.primary.connect()
-        await self.look()
-
-    async def look(self) -> None:
-        """See how far the replicas are."""
-        await asyncio.gather(*(replica.look() for replica in self.replicas))
-
-    def close(self) -> None:
-        """Close all connections."""
-        for database in (self.primary, *self.replicas):
-            database.close()
-
-    async def ask(self, query: RowQuery, deadline: float) -> RowResult:
-        """Return an answer that is at `query.at_least`; `deadline` is in `time.monotonic` seconds.
-
-        Raises:
-            Behind: the projectors did not come so far in time.
-            PostgresUnavailable: Postgres does not answer.
-            BadCursor: see `PageQuery`.
-        """
-        table = self._rows[query.view].table
-        database = self.choose(table, query.at_least)
-        while True:
-            try:
-                found, covered = await self._find(database, query)
-            except PostgresUnavailable:
-                if database is self.primary:
-                    raise
-                database = self.choose(table, query.at_least)
-                continue
-            if covered >= query.at_least:
-                return found
-            if time.monotonic() >= deadline:
-                raise Behind(query.view, covered, query.at_least)
-            if database is self.primary:
-                await self._wait(query, deadline)
-            database = self.primary  # whoever waits is there sooner than a copy of it
+        await self.store.connect()
 
     def choose(self, table: str, at_least: int) -> Database:
-        """Return the less loaded of two replicas that are there; without any, the primary.
+        """See `PostgresRows.choose`."""
+        return self._rows.choose(table, at_least)
 
-        A row that competing consumers fill may be ahead of the position that it is told
-        with, so replicas that have the position need not have the row: only the primary has.
-        """
-        if table in self._competing:
-            return self.primary
-        there = [
-            replica
-            for replica in self.replicas
-            if replica.ready and replica.positions.get(table, -1) >= at_least
-        ]
-        if not there:
-            return self.primary
-        return min(random.sample(there, min(2, len(there))), key=lambda each: each.open)
-
-    async def _wait(self, query: RowQuery, deadline: float) -> None:
-        filling = self._placements.filling(query.view, query.key)
-        there = [each for each in filling if each.progress.position >= query.at_least]
-        if len(there) == len(filling):  # none yet, or the view itself has stopped
-            await asyncio.sleep(0.05)
-        for each in filling:
-            await each.reached(query.at_least, deadline)
-
-    async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
-        """Return every row, and an answer to each question, as of one moment.
-
-        Raises:
-            PostgresUnavailable: Postgres does not answer.
-        """
-        rows = self._rows[view]
-        async with self.primary.snapshot() as connection:
-            records = await connection.fetch(rows.select_all)
-            pages = [(await self._page(connection, each))[0].body or b"" for each in queries]
-        entries = [(record["_key"], rows.codec.decode(record)) for record in records]
-        return Snapshot(
-            [(key, document(row), row.position, row.started) for key, row in entries], pages
-        )
-
-    async def _find(self, database: Database, query: RowQuery) -> tuple[RowResult, int]:
-        """Return the answer, and the position that all of it has reached."""
-        if query.key is not None:
-            found = await self._one(database, query)
-            return found, found.position
-        return await self._page(database, query)
-
-    async def _one(self, database: Database, query: RowQuery) -> RowResult:
-        rows = self._rows[query.view]
-        key = str(query.key)
-        records = await database.fetch(
-            f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
-            f' LEFT JOIN "{rows.table}" t ON t._key = $1'
-            ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
-            _sendable(key),
-            rows.table,
-            hash_of(key),
-        )
-        if not records:
-            return RowResult(None, None, 0)
-        if records[0]["_key"] is None:
-            return RowResult(None, None, records[0]["at"])
-        entry = rows.codec.decode(records[0])
-        return RowResult(document(entry), entry.revision, records[0]["at"])
-
-    async def _page(self, database: Fetches, query: RowQuery) -> tuple[RowResult, int]:
-        rows = self._rows[query.view]
-        columns = {column.field: column for column in rows.codec.columns}
-        after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
-        # No key here has a NUL, so those after one that has are those after what is before it.
-        after = after._replace(key=after.key.partition("\0")[0])
-        wheres = ["(t._started, t._key) > ($2, $3)"]
-        parameters: list[Any] = [rows.table, *after]
-        for field, value in query.filters.items():
-            parameters.append(_sendable(value))
-            wheres.append(columns[field].equals(f"${len(parameters)}"))
-        records = await database.fetch(
-            f"SELECT c.least, c.most, {rows.codec.select_list}"
-            " FROM (SELECT min(position) AS least, max(position) AS most"
-            ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
-            f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
-            f" WHERE {' AND '.join(wheres)} ORDER BY t._started, t._key"
-            f" LIMIT {query.limit + 1}) t ON true"
-            " ORDER BY t._started, t._key",
-            *parameters,
-        )
-        found = [record for record in records if record["_key"] is not None]
-        page = found[: query.limit]
-        last = Place(page[-1]["_started"], page[-1]["_key"]) if len(found) > query.limit else None
-        body = page_json([document(rows.codec.decode(record)) for record in page], last)
-        # Rows of the furthest partition are shown too: a token of less would let a client who
-        # sends it back see an older state of them, in another store.
-        return RowResult(body, None, records[0]["most"] or 0), records[0]["least"] or 0
-
-
-def _sendable(text: str) -> str | None:
-    """Return a text to compare columns with; none, as nothing here is equal to it, for a NUL."""
-    return None if "\0" in text else text
+    def close(self) -> None:
+        """Close all connections at once."""
+        self._rows.close()

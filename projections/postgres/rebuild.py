@@ -1,28 +1,16 @@
-"""Building a new generation beside the live one, up to the switch."""
+"""A generation in Postgres that is being built, of whatever kind: see `Building`."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from projections.errors import ActorUnavailable, PostgresUnavailable, ProjectionError
-from projections.operations.rebuild import Rebuild
+from projections.errors import PostgresUnavailable
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
-from projections.supervision.actor_handle import READY, ActorHandle, answering
+from projections.stores.port import Reached
 from rayfold.runtime.postgres import FAILURES, connect
-
-log = logging.getLogger(__name__)
-
-SWITCH = 30.0
-"""Seconds in which a build must reach the live one, while that one waits."""
-
-STUCK = 30.0
-"""Seconds after which a build that only reports errors is given up."""
 
 Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
 Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
@@ -47,64 +35,34 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def build(
-    dsn: str,
-    live: Live,
-    built: str,
-    builder: ActorHandle,
-    rebuild: Rebuild,
-    changing: asyncio.Lock,
-    *,
-    following: Sequence[ActorHandle] = (),
-    finish: Finish | None = None,
-    hold: Hold | None = None,
-) -> None:
-    """Wait until `builder` has filled `built`, and switch. Either way the builder ends.
+class PostgresBuilding(NamedTuple):
+    """`built` is to take the place of `live`.
 
-    `following` fill the live one, and are told that there is another. `finish` does what is
-    quicker on full tables. `changing` is held while switching. For `hold` see
-    `generations.switch`.
-
-    Raises:
-        ProjectionError, PostgresUnavailable: not done; the live one is as it was.
+    `make_ready` does what is quicker on full tables. For `hold` see `generations.switch`. All of
+    it raises `PostgresUnavailable`.
     """
-    try:
-        await answering([builder])
-        moved = time.monotonic()
-        while not builder.ready:
-            await asyncio.sleep(0.2)
-            await builder.look()
-            position, events = builder.progress.position, builder.seen.get("events", 0)
-            if (position, events) != (rebuild.position, rebuild.events):
-                moved = time.monotonic()
-            rebuild.moved(position, events)
-            if "error" in builder.seen and time.monotonic() - moved > STUCK:
-                raise ProjectionError(f"the build does not go on: {builder.seen['error']}")
-        if "stopped" in builder.seen:
-            raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
-        async with connected(dsn) as connection:
-            if finish is not None:
-                await finish(connection)
-            furthest = await generations.position_of(connection, live.relation)
-        # What came while it was finished: before the live one has to wait for it.
-        await builder.reached(furthest, time.monotonic() + READY)
-        rebuild.state = "switching"
 
-        async def reached(position: int) -> bool:
-            return await builder.reached(position, time.monotonic() + SWITCH)
+    dsn: str
+    live: Live
+    built: str
+    make_ready: Finish | None = None
+    hold: Hold | None = None
 
-        async with changing, connected(dsn) as connection:
+    async def finish(self) -> int:
+        """See `Building.finish`."""
+        async with connected(self.dsn) as connection:
+            if self.make_ready is not None:
+                await self.make_ready(connection)
+            return await generations.position_of(connection, self.live.relation)
+
+    async def switch(self, reached: Reached) -> None:
+        """See `Building.switch`."""
+        hold = self.hold
+        async with connected(self.dsn) as connection:
             holding = None if hold is None else lambda: hold(connection)
-            await generations.switch(connection, live, built, reached, hold=holding)
-            await asyncio.gather(*(_renew(each) for each in following))
-    finally:
-        await builder.end()
-        async with connected(dsn) as connection:
-            await generations.discard(connection, built, live.kind)
+            await generations.switch(connection, self.live, self.built, reached, hold=holding)
 
-
-async def _renew(actor: ActorHandle) -> None:
-    try:
-        await actor.renew()
-    except ActorUnavailable as error:  # it finds out by itself, with the next event
-        log.info("an actor was not renewed", extra={"actor": actor.name, "error": error})
+    async def discard(self) -> None:
+        """See `Building.discard`."""
+        async with connected(self.dsn) as connection:
+            await generations.discard(connection, self.built, self.live.kind)

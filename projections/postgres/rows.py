@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -52,7 +52,7 @@ class Rows:
     async def store(
         self,
         connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record],
-        changed: dict[str, VersionedRow | None],
+        changed: Mapping[str, VersionedRow | None],
         new: Collection[str] = (),
     ) -> None:
         """Write rows; delete those that are None. The table has none of the `new` keys."""

@@ -1,29 +1,16 @@
-"""What all that fill Postgres have in common: they go on for ever, and say how they fare."""
+"""What fills Postgres works with a small pool of connections: see `ProjectionRunner`."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import aclosing, suppress
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
 
 import asyncpg
 
-from eventstore.records import Batch
-from projections.errors import Fenced, named
-from projections.supervision.progress import Progress
+from projections.stores.runner import ProjectionRunner
 from rayfold.runtime.postgres import create_pool
 
-log = logging.getLogger(__name__)
-
-RETRY = 0.25
-"""Seconds before what broke is tried again."""
-
-RENEW = 10.0
-"""Seconds at most until events are followed again."""
-
-_Pool = asyncpg.Pool
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _POOL: dict[str, Any] = {
     "min_size": 1,
@@ -33,87 +20,11 @@ _POOL: dict[str, Any] = {
 }
 
 
-class ProjectionRunner:
-    """`options` are those of the pool of connections where they differ from ours."""
+def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:
+    """Return a pool of connections that begins when it is entered; `options` go before ours."""
+    return create_pool(dsn, **(_POOL | options))
 
-    def __init__(self, dsn: str, **options: Any) -> None:
-        self._dsn = dsn
-        self._options = _POOL | options
-        self.progress = Progress()
-        self.ready = asyncio.Event()
-        """It has been at the log's end, or is among the consumers of its group."""
-        self.events = 0
-        self.error: str | None = None
-        self._renew = asyncio.Event()
-        self._renewed = asyncio.Event()
 
-    async def run(self, work: Callable[[_Pool[asyncpg.Record]], Coroutine[Any, Any, None]]) -> None:
-        """Work for ever, with a fresh pool each time; what breaks is tried again."""
-        while True:
-            before = self.events
-            try:
-                async with create_pool(self._dsn, **self._options) as pool:
-                    self._renew.clear()
-                    await self._until_renewed(work(pool))
-            except Fenced as error:
-                # Once is how a new generation takes over. Again and again is a rival.
-                if self.events == before:
-                    self.error = named(error)
-                log.info("a projection was fenced", extra={"error": named(error)})
-            except Exception as error:  # a mistake of ours too is shown, not died of
-                self.error = named(error)
-                log.info("a projection begins again", extra={"error": self.error})
-            if self.error:
-                await asyncio.sleep(RETRY)
-
-    async def _until_renewed(self, work: Coroutine[Any, Any, None]) -> None:
-        working = asyncio.create_task(work)
-        renewing = asyncio.create_task(self._renew.wait())
-        try:
-            await asyncio.wait([working, renewing], return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-        finally:
-            working.cancel()
-            renewing.cancel()
-            await asyncio.gather(working, renewing, return_exceptions=True)
-
-    async def renew(self) -> None:
-        """Begin again with what Postgres has; return when events are followed again.
-
-        A generation that has taken over is found with the next event; an operator looks sooner.
-        """
-        self._renewed.clear()
-        self._renew.set()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RENEW):
-                await self._renewed.wait()
-
-    async def batches(
-        self, subscription: AsyncGenerator[Batch, None], most: int
-    ) -> AsyncGenerator[Batch, None]:
-        """Yield what it delivers, in batches of at most `most` events; close it in the end.
-
-        Whoever asks for the next one is done with the one before.
-        """
-        self.error = None
-        self._renewed.set()
-        async with aclosing(subscription):
-            async for records, position, caught_up in subscription:
-                for at in range(0, max(len(records), 1), most):
-                    piece = records[at : at + most]
-                    last = at + most >= len(records)
-                    yield Batch(piece, position if last else piece[-1].position, caught_up)
-                if caught_up:
-                    self.ready.set()
-
-    def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
-        """Return counts, for operators."""
-        return {
-            "views": list(views),
-            "position": self.progress.position,
-            "ready": self.ready.is_set() and self.error is None,
-            "events": self.events,
-            **more,
-            **({"error": self.error} if self.error else {}),
-        }
+def pooled(dsn: str, **options: Any) -> ProjectionRunner[Pool]:
+    """Return a runner of what works with such a pool."""
+    return ProjectionRunner(lambda: pool(dsn, **options))

@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 
 from eventstore.kurrentdb.log import EventLog
-from projections.postgres.projector_actor import NICENESS
 from projections.publications.publisher import Publisher
 from projections.publications.receiver import receiver_of
 from projections.publications.settings import Configured
+from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from projections.errors import NoSuchStore
 from projections.memory.reader import MemoryReader
-from projections.postgres.reader import PostgresReader
 from projections.queries.composed import compose
 from projections.queries.live import LiveQueries
-from projections.row_query import RowQuery
+from projections.row_query import RowQuery, RowResult
 from projections.sql.reader import SqlReader
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
@@ -23,6 +22,7 @@ from rayfold import (
     Query,
     Registry,
     SqlQuery,
+    ViewDefinition,
     key_text,
     view_query_of,
 )
@@ -41,21 +41,31 @@ class Answer(NamedTuple):
     position: int
 
 
+class RowReader(Protocol):
+    """Asks a store for rows: `MemoryReader` and `StoreReader` do."""
+
+    async def ask(self, query: RowQuery, deadline: float) -> RowResult:
+        """Return an answer that is at `query.at_least`, by `deadline` (`time.monotonic`)."""
+        ...
+
+
 class QueryBus:
-    """Sends queries to memory or to Postgres; sees views, never aggregates."""
+    """Sends queries to the stores; sees views, never aggregates."""
 
     def __init__(
         self,
         registry: Registry,
         placements: Placements,
+        stores_of: Callable[[ViewDefinition], Sequence[str]],
+        readers: Mapping[str, RowReader],
         memory: MemoryReader,
-        postgres: PostgresReader,
         sql: SqlReader,
     ) -> None:
+        """`stores_of` gives the stores that keep a view here; each has one of the `readers`."""
         self._registry = registry
         self._placements = placements
-        self._memory = memory
-        self._postgres = postgres
+        self._stores = {view.name: tuple(stores_of(view)) for view in registry.views.values()}
+        self._readers = readers
         self._sql = sql
         self._live = LiveQueries(placements, memory)
 
@@ -69,12 +79,12 @@ class QueryBus:
     ) -> Answer:
         """Return the answer of a store that has reached position `at_least`.
 
-        `store` is "memory" or "postgres"; by default the first that the view names.
+        `store` is one that the view names; by default the first of those that this stack has.
         `timeout` is in seconds.
 
         Raises:
             Behind: no store came so far in time.
-            ReplicaUnavailable, PostgresUnavailable: no answer.
+            ReplicaUnavailable, ReadStoreUnavailable: no answer.
             BadCursor: see `PageQuery`.
             NoSuchStore: the view is not kept there.
             BadQuery, QueryFailed: see `SqlReader` and `compose`.
@@ -83,8 +93,9 @@ class QueryBus:
             return await self._ask_more(query, at_least, timeout, store)
         asked = view_query_of(query)
         view = asked.view
-        chosen = store or view.stores[0]
-        if chosen not in view.stores:
+        stores = self._stores[view.name]
+        chosen = store or stores[0]
+        if chosen not in stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
         if isinstance(query, PageQuery):
             filters = {field: key_text(value) for field, value in asked.filters(query).items()}
@@ -93,8 +104,7 @@ class QueryBus:
             key = key_text(getattr(query, view.key))
             wanted = RowQuery(view.name, key, at_least or 0, {}, 0, None)
         deadline = time.monotonic() + timeout
-        reader = self._memory if chosen == "memory" else self._postgres
-        result = await reader.ask(wanted, deadline)
+        result = await self._readers[chosen].ask(wanted, deadline)
         return Answer(result.body, result.revision, result.position)
 
     async def _ask_more(
@@ -106,9 +116,9 @@ class QueryBus:
     ) -> Answer:
         deadline = time.monotonic() + timeout
         if isinstance(query, SqlQuery):
-            if store == "memory":
+            if store not in (None, "postgres"):
                 name = type(query).__rayfold__.projection.name
-                raise NoSuchStore(f"projection {name!r} is not kept in memory")
+                raise NoSuchStore(f"projection {name!r} is not kept in {store}")
             found = await self._sql.ask(query, at_least or 0, deadline)
             return Answer(found.body, None, found.position)
 
@@ -163,14 +173,19 @@ class QueryBus:
     def _keeping(self, view: str) -> list[ActorHandle]:
         if view in self._registry.projections:
             return [self._placements.sql_projectors[view]]
-        return [*self._placements.filling(view), *self._placements.replicas_of(view)]
+        filling = [
+            each
+            for store in self._stores[view]
+            for each in self._placements.filling(view, None, store)
+        ]
+        return [*filling, *self._placements.replicas_of(view)]
 
     async def _show(self, view: str, position: int, deadline: float) -> bool:
         if view in self._registry.projections:
             return await self._placements.sql_projectors[view].reached(position, deadline)
-        stores = self._registry.views[view].stores
-        if "postgres" in stores:
-            for each in self._placements.filling(view):
+        stores = self._stores[view]
+        for store in stores:
+            for each in self._placements.filling(view, None, store):
                 if not await each.reached(position, deadline):
                     return False
         if "memory" not in stores:

@@ -10,8 +10,8 @@ import psutil
 
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
-from projections.postgres.projector_actor import NICENESS
 from projections.reactors.reactor_runner import ReactorRunner
+from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity

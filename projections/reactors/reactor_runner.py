@@ -23,7 +23,7 @@ from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections.errors import UnknownTarget, named
 from projections.poison import Parked, in_status
-from projections.postgres.runner import ProjectionRunner
+from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
 
@@ -83,7 +83,7 @@ class ReactorRunner:
         self._open_error = ""
         # What is acknowledged never comes again, so what is noted has to be on disk.
         settings = {"application_name": "rayfold"}
-        self._runner = ProjectionRunner(dsn, max_size=4, server_settings=settings)
+        self._runner = pooled(dsn, max_size=4, server_settings=settings)
 
     async def run(self) -> None:
         """Consume for ever; what breaks is tried again."""

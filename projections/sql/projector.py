@@ -18,11 +18,12 @@ from eventstore.deletions import is_of_the_server, with_deletions
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
+from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.poison import Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
-from projections.postgres.runner import ProjectionRunner
+from projections.postgres.runner import pooled
 from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
 from rayfold import OnPoison, Registry, SqlProjection
@@ -63,7 +64,7 @@ class SqlProjector:
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
-        self.runner = ProjectionRunner(dsn)
+        self.runner = pooled(dsn)
         self.progress = self.runner.progress
 
     async def run(self) -> None:
@@ -202,7 +203,7 @@ class SqlProjector:
             async with self._connection() as connection, connection.transaction():
                 if not await parking.forget(connection, self._schema, parked):
                     raise self._unknown(key)
-                events = [raw async for raw in parking.events(self._store, [parked])]
+                events = [raw async for raw in parked_places.events(self._store, [parked])]
                 work, stop = self._work(events, skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]

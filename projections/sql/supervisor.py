@@ -7,14 +7,15 @@ import logging
 
 from eventstore.port import Log
 from projections.operations.rebuild import Rebuild
-from projections.postgres.projector_actor import ProjectorActor
-from projections.postgres.rebuild import build, connected
+from projections.postgres.rebuild import PostgresBuilding, connected
 from projections.settings import ReadSettings
 from projections.sql import schema
 from projections.sql.projector import SqlProjector
+from projections.stores.projector_actor import ProjectorActor
+from projections.stores.rebuild import build
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
-from projections.supervision.spawning import postgres_actor
+from projections.supervision.spawning import projector_actor
 from rayfold import Registry
 
 log = logging.getLogger(__name__)
@@ -58,20 +59,18 @@ class SqlSupervisor:
         async with connected(self._settings.postgres) as connection:
             built = await schema.begin_generation(connection, projection)
         await build(
-            self._settings.postgres,
-            schema.live(projection),
-            built,
+            PostgresBuilding(self._settings.postgres, schema.live(projection), built),
             self._projector(projection.name, built),
             rebuild,
             self._changing,
-            following=[each for each in self._placements.all_sql if projection.name in each.views],
+            [each for each in self._placements.all_sql if projection.name in each.views],
         )
 
     def _projector(self, name: str, built: str | None = None) -> ActorHandle:
         of = f"sql:{name}" if built is None else f"sql:{built}"
         arguments = _projector, name, built
         detached = built is None
-        return postgres_actor(
+        return projector_actor(
             ProjectorActor, "sql", of, self._settings, [name], *arguments, detached=detached
         )
 

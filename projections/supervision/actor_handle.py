@@ -109,6 +109,8 @@ class ActorHandle:
             # A restarted one begins again: what it had reached counts no more.
             self.progress.position = 0
         self.ready = bool(self.seen["ready"])
+        if not self.ready and self.seen["position"] < self.progress.position:
+            self.progress.position = self.seen["position"]  # its store has lost something
         self.progress.advance(self.seen["position"])
 
     async def reached(self, position: int, deadline: float) -> bool:

@@ -33,8 +33,8 @@ class Placements:
     def __init__(self) -> None:
         self.replicas: list[ReplicaHandle] = []
         """Memory replicas; those with the most views come first."""
-        self.projectors: dict[str, list[ActorHandle]] = {}
-        """By view: the projector of each partition."""
+        self.projectors: dict[str, dict[str, list[ActorHandle]]] = {}
+        """By durable store, then by view: the projector of each partition."""
         self.consumers: dict[str, list[ConsumerHandle]] = {}
         """By view: the competing consumers."""
         self.sql_projectors: dict[str, ActorHandle] = {}
@@ -54,7 +54,12 @@ class Placements:
                 for each in self.all
             },
             "replicas": [each.ray_name for each in self.replicas],
-            "projectors": _names(self.projectors),
+            "projectors": _names(self.of_store("postgres")),
+            "stores": {
+                store: _names(views)
+                for store, views in self.projectors.items()
+                if store != "postgres"  # that has a place of its own, from before there were others
+            },
             "consumers": _names(self.consumers),
             "sql": {name: each.ray_name for name, each in self.sql_projectors.items()},
         }
@@ -80,7 +85,19 @@ class Placements:
     @property
     def all_projectors(self) -> list[ActorHandle]:
         """Every projector once: those of several views are in several lists."""
-        return _once(self.projectors.values())
+        return _once(handles for views in self.projectors.values() for handles in views.values())
+
+    def projectors_of(self, store: str) -> list[ActorHandle]:
+        """Return every projector of a store once."""
+        return _once(self.of_store(store).values())
+
+    def of_store(self, store: str) -> dict[str, list[ActorHandle]]:
+        """Return the projectors of a store by view; none if it is not filled by such."""
+        return self.projectors.get(store, {})
+
+    def keep(self, store: str, projectors: Mapping[str, list[ActorHandle]]) -> None:
+        """From now on these fill the views' rows in a store."""
+        self.projectors = {**self.projectors, store: {**self.of_store(store), **projectors}}
 
     @property
     def all_consumers(self) -> list[ActorHandle]:
@@ -96,11 +113,13 @@ class Placements:
         """Return the replicas that hold the view."""
         return [replica for replica in self.replicas if view in replica.views]
 
-    def filling(self, view: str, key: str | None = None) -> list[ActorHandle]:
-        """Return what fills the view's table, or the part of it that has the key's row."""
-        projectors = self.projectors.get(view)
+    def filling(
+        self, view: str, key: str | None = None, store: str = "postgres"
+    ) -> list[ActorHandle]:
+        """Return what fills the view's rows in a store, or the part that has the key's row."""
+        projectors = self.of_store(store).get(view)
         if not projectors:
-            return [*self.consumers.get(view, [])]
+            return [*self.consumers.get(view, [])] if store == "postgres" else []
         return projectors if key is None else [projectors[hash_of(key) % len(projectors)]]
 
 

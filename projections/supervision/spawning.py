@@ -11,9 +11,13 @@ import ray
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from rayfold.runtime.placing import Placed
+from rayfold.stores import known_stores
 
-KINDS = ("memory", "postgres", "competing", "sql")
+KINDS = ("memory", *(each for each in known_stores() if each != "memory"), "competing", "sql")
 """What the names of the read side's actors begin with. Builders are no detached actors."""
+
+IN_POSTGRES = ("postgres", "competing", "sql")
+"""Kinds of actors that fill Postgres. All that fill a store claim what these do of a node."""
 
 _numbers = count()
 
@@ -81,7 +85,7 @@ class Finder:
         return ray.get_actor(self.ray_name, self._namespace)
 
 
-def postgres_actor(
+def projector_actor(
     actor: type,
     kind: str,
     name: str,
@@ -90,8 +94,12 @@ def postgres_actor(
     *arguments: Any,
     detached: bool = True,
 ) -> ActorHandle:
-    """Start one that fills Postgres. All such actors begin with the same arguments."""
-    where = settings.domain, settings.eventstore, settings.postgres, settings.identity
+    """Start one that fills a store. All such actors begin with the same arguments.
+
+    Those that fill Postgres are told where it is, and compare whose it is.
+    """
+    postgres = settings.postgres if kind in IN_POSTGRES else None
+    where = settings.domain, settings.eventstore, postgres, settings.identity
     spawn = Spawner(actor, "postgres", name, settings, *where, *arguments, detached=detached)
     return ActorHandle(name, kind, views, spawn, spawn.place)
 

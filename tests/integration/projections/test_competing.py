@@ -33,8 +33,9 @@ from projections.competing.consumer import Consumer, group_of
 from projections.competing.deduplication import Deduplication
 from projections.competing.locks import lock_table
 from projections.errors import UnknownTarget
-from projections.postgres import generations, runner, schema
+from projections.postgres import generations, schema
 from projections.postgres.rows import Rows
+from projections.stores import runner
 from rayfold import Event, Registry, VersionedRow, View, ViewDefinition, document, key_text, on
 from tests.conftest import ROOT
 from tests.integration.projections import small

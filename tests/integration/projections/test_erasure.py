@@ -20,9 +20,10 @@ from projections.memory.replica import Replica
 from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.poison import Parked
-from projections.postgres import runner, schema
+from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
+from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Registry
 from tests.integration.projections import small, things

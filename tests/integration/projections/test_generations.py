@@ -15,6 +15,7 @@ from projections.errors import Fenced
 from projections.postgres import parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
+from projections.postgres.store import PostgresStore
 from projections.row_query import RowQuery
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
@@ -122,8 +123,8 @@ async def test_a_projector_of_the_release_before_writes_nothing_into_a_table_of_
             assert await totals(dsn) == {"a": 2}
         assert before.progress.position == reached
         with pytest.raises(Fenced, match="another release has built 'totals'"):
-            async with asyncpg.create_pool(dsn) as pool:
-                await before._resume(pool)
+            async with PostgresStore(REGISTRY, dsn).writing([TOTALS], 0, 1, {}) as writer:
+                await writer.open()
 
 
 async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:

@@ -29,10 +29,11 @@ from projections.operations.differences import Difference
 from projections.operations.query_verification import compare_store, sample
 from projections.operations.verification import fold_afresh
 from projections.poison import Parked
-from projections.postgres import runner, schema
+from projections.postgres import schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowQuery, RowResult
+from projections.stores import runner
 from projections.supervision.placements import Placements
 from rayfold import Registry, Rejected, ViewDefinition
 from tests.generated.domains import MadeUp, domains

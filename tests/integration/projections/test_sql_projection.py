@@ -22,11 +22,12 @@ from examples.shop.baskets import BasketBought, ItemPut
 from examples.shop.bestsellers import Bestsellers
 from projections import discarded_events as discards
 from projections.errors import BadQuery, QueryFailed, UnknownTarget
-from projections.postgres import generations, runner
+from projections.postgres import generations
 from projections.postgres.reader import PostgresReader
 from projections.sql.projector import SqlProjector
 from projections.sql.reader import SqlReader
 from projections.sql.schema import begin_generation, live, prepare
+from projections.stores import runner
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
 from rayfold import Event, Message, Registry, SqlProjection, SqlQuery, Statement, on, sql

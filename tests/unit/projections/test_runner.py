@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced
-from projections.postgres import runner
-from projections.postgres.runner import ProjectionRunner
+from projections.postgres.runner import pooled
+from projections.stores import runner
+from projections.stores.runner import ProjectionRunner
 
 
 class Over(BaseException):
@@ -44,7 +45,9 @@ async def subscription(*batches: Batch) -> AsyncGenerator[Batch, None]:
         yield batch
 
 
-async def run(subject: ProjectionRunner, *errors: Exception, events: int = 0) -> list[str | None]:
+async def run(
+    subject: ProjectionRunner[Any], *errors: Exception, events: int = 0
+) -> list[str | None]:
     """What error it says it has at each attempt, of which each ends in an error."""
     seen: list[str | None] = []
     left = list(errors)
@@ -71,7 +74,7 @@ def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
         end += size + 5
 
     async def pieces() -> list[Batch]:
-        return [each async for each in ProjectionRunner("").batches(subscription(*batches), most)]
+        return [each async for each in pooled("").batches(subscription(*batches), most)]
 
     found = asyncio.run(pieces())
     assert [raw for piece in found for raw in piece.records] == [
@@ -86,7 +89,7 @@ def test_every_event_comes_once_in_order_and_no_piece_is_too_large(
 
 
 async def test_it_is_ready_when_the_last_piece_is_done_with() -> None:
-    subject = ProjectionRunner("")
+    subject = pooled("")
     ready = []
     async for _ in subject.batches(subscription(Batch(records(1, 3), 3, True)), 2):
         ready.append(subject.ready.is_set())
@@ -95,7 +98,7 @@ async def test_it_is_ready_when_the_last_piece_is_done_with() -> None:
 
 
 async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready() -> None:
-    subject = ProjectionRunner("")
+    subject = pooled("")
     source = subscription(Batch(records(1, 3), 3, True))
     async with aclosing(subject.batches(source, 1)) as batches:
         async for _ in batches:
@@ -105,7 +108,7 @@ async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready(
 
 
 async def test_what_breaks_is_shown_until_it_follows_again() -> None:
-    subject = ProjectionRunner("")
+    subject = pooled("")
     assert await run(subject, ValueError("broke")) == [None, "ValueError: broke"]
     assert subject.status(["a"], parked=1) == {
         "views": ["a"],
@@ -121,8 +124,8 @@ async def test_what_breaks_is_shown_until_it_follows_again() -> None:
 
 
 async def test_to_be_fenced_after_some_work_is_no_error() -> None:
-    assert await run(ProjectionRunner(""), Fenced("moved"), events=1) == [None, None]
+    assert await run(pooled(""), Fenced("moved"), events=1) == [None, None]
 
 
 async def test_to_be_fenced_before_any_work_is() -> None:
-    assert await run(ProjectionRunner(""), Fenced("moved")) == [None, "Fenced: moved"]
+    assert await run(pooled(""), Fenced("moved")) == [None, "Fenced: moved"]

@@ -39,7 +39,7 @@ def scaling(postgres: PostgresSupervisor) -> Scaling:
         assert not views
 
     none: Any = SimpleNamespace(wanted={}, scale=scale)
-    return Scaling(none, postgres, none, Placements(), none, {})
+    return Scaling(none, {"postgres": postgres}, none, Placements(), none, {})
 
 
 async def test_a_view_that_stops_as_a_whole_has_one_partition(
@@ -65,7 +65,7 @@ async def test_the_load_is_what_all_gateways_ask(postgres: PostgresSupervisor) -
     memory: Any = SimpleNamespace(wanted={"totals": 2, "balances": 2})
     none: Any = SimpleNamespace(wanted={})
     placements = Placements()
-    scaling = Scaling(memory, postgres, none, placements, none, {})
+    scaling = Scaling(memory, {"postgres": postgres}, none, placements, none, {})
     # What replicas have heard of all gateways; one of them has not heard of the last yet.
     said = [{"totals": 60, "balances": 4}, {"totals": 90}, {}]
     replicas: list[Any] = [SimpleNamespace(seen={"in_flight": each}) for each in said]

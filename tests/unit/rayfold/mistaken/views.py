@@ -100,7 +100,7 @@ class FoldsNothing(View, name="folds-nothing", key="thing_id"):
     thing_id: str
 
 
-class WhereTo(View, name="where-to", key="thing_id", stores=("redis",)):  # type: ignore[arg-type]
+class WhereTo(View, name="where-to", key="thing_id", stores=("oracle",)):
     thing_id: str
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What follows the log into Postgres, in a process of its own: the Ray shell around it."""
+"""What follows the log into a durable store, in a process of its own: the Ray shell around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 from eventstore.kurrentdb.log import EventLog
 from eventstore.port import Log
 from projections.poison import Parked
-from projections.postgres.runner import ProjectionRunner
+from projections.stores.runner import ProjectionRunner
 from projections.supervision.membership import Membership
 from projections.supervision.progress import Progress
 from rayfold.runtime.garbage_collection import collect_rarely
@@ -28,7 +28,7 @@ class LogProjector(Protocol):
     """`Projector`, `SqlProjector`, or `Backfill`."""
 
     progress: Progress
-    runner: ProjectionRunner
+    runner: ProjectionRunner[Any]
 
     async def run(self) -> None:
         """Follow the log for ever."""
@@ -48,7 +48,9 @@ class LogProjector(Protocol):
 
 
 Make: TypeAlias = Callable[..., LogProjector]
-"""Is given a registry, a log, a DSN, and what else `spawn` was given; travels by its name."""
+"""Is given a registry, a log, Postgres' DSN, and what else `spawn` was given.
+
+It travels by its name. Without a DSN it has nothing to do with Postgres."""
 
 
 class ProjectorActor:
@@ -58,7 +60,7 @@ class ProjectorActor:
         self,
         domain: str,
         eventstore: str,
-        dsn: str,
+        dsn: str | None,
         identity: Identity,
         make: Make,
         *arguments: Any,

@@ -1,0 +1,127 @@
+"""A projector's hold on one partition of some tables, and its transactions.
+
+Rows and checkpoint are written in one transaction, and the checkpoint only from where this
+writer left it: a second one of the same partition cannot commit. The transaction does not wait
+for the disk: rows and checkpoint are lost together, and folded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from projections.poison import Held, Parked
+from projections.postgres import parked_events as parking
+from projections.postgres import schema
+from projections.postgres.checkpoints import Checkpoints
+from projections.postgres.rows import Rows
+from projections.postgres.runner import Pool
+from rayfold import VersionedRow, ViewDefinition
+
+if TYPE_CHECKING:
+    from projections.postgres.checkpoints import Connection
+
+
+class PostgresWriter:
+    """See `Writer`; `generations` names tables in the making by view, others go to the live one."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        views: Sequence[ViewDefinition],
+        partition: int,
+        partitions: int,
+        generations: Mapping[str, str],
+    ) -> None:
+        self._pool = pool
+        self.rows = {view.name: Rows(view, generations.get(view.name)) for view in views}
+        self.tables = {name: rows.table for name, rows in self.rows.items()}
+        lives = [schema.live(view) for view in views]
+        definitions = {
+            live.name: live.fingerprint for live in lives if self.tables[live.name] == live.relation
+        }
+        self._checkpoints = Checkpoints(self.tables.values(), partition, partitions, definitions)
+        self.positions: dict[str, int] = {}
+
+    async def open(self) -> list[Parked]:
+        """See `Writer.open`."""
+        async with self._pool.acquire() as connection:
+            await self._checkpoints.load(connection)
+            views = {table: name for name, table in self.tables.items()}
+            parked = await parking.load(connection, views)
+        found = self._checkpoints.positions
+        self.positions = {name: found[table] for name, table in self.tables.items()}
+        return parked
+
+    @asynccontextmanager
+    async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[PostgresTransaction]:
+        """See `Writer.transaction`."""
+        positions = self._checkpoints.positions
+        moved = {self.tables[view]: at for view, at in to.items() if at > self.positions[view]}
+        async with self._pool.acquire() as connection, connection.transaction():
+            await self._checkpoints.move(connection, moved)
+            yield PostgresTransaction(connection, self, self._checkpoints, moved)
+        positions.update(moved)
+        self.positions.update({view: positions[self.tables[view]] for view in to})
+
+    async def caught_up(self) -> None:
+        """See `Writer.caught_up`: rows of a table are never lost while its checkpoint is there."""
+
+    async def lost(self) -> None:
+        """See `Writer.lost`: what Postgres has lost, it lacks until an operator brings it back."""
+        await asyncio.Event().wait()
+
+
+class PostgresTransaction:
+    """See `Transaction`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        writer: PostgresWriter,
+        checkpoints: Checkpoints,
+        moved: dict[str, int],
+    ) -> None:
+        self._connection = connection
+        self._writer = writer
+        self._checkpoints = checkpoints
+        self._moved = moved
+
+    async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
+        """See `Transaction.load`."""
+        return await self._writer.rows[view].load(self._connection, keys)
+
+    async def store(
+        self,
+        view: str,
+        rows: Mapping[str, VersionedRow | None],
+        before: Mapping[str, VersionedRow],
+        new: Collection[str] = (),
+    ) -> None:
+        """See `Transaction.store`; Postgres keeps its own indexes, whatever was `before`."""
+        await self._writer.rows[view].store(self._connection, rows, new)
+
+    def savepoint(self) -> AbstractAsyncContextManager[Any]:
+        """See `Transaction.savepoint`."""
+        return self._connection.transaction()
+
+    async def park(self, parked: Collection[Parked], held: Collection[Held]) -> None:
+        """See `Transaction.park`."""
+        await parking.save(self._connection, self._writer.tables, parked, held)
+
+    async def release(self, parked: Parked) -> list[Held]:
+        """See `Transaction.release`."""
+        table = self._writer.tables[parked.view]
+        return await parking.release(self._connection, table, parked)
+
+    async def forget(self, parked: Collection[Parked]) -> None:
+        """See `Transaction.forget`."""
+        await parking.erase(self._connection, self._writer.tables, parked)
+
+    async def put_back(self, view: str, position: int) -> None:
+        """See `Transaction.put_back`."""
+        table = self._writer.tables[view]
+        self._moved[table] = position
+        await self._checkpoints.put_back(self._connection, {table: position})

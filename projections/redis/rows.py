@@ -1,0 +1,78 @@
+"""A view's rows as Redis has them: the document as it is served, behind the row's place in the log.
+
+What the document is made of comes back from it without loss: see `rayfold.field_types`. RedisJSON
+is not used: it keeps numbers as doubles, and a row is only ever read and written as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from projections.errors import ProjectionError
+from projections.redis.keys import place_of, value_prefix
+from rayfold import VersionedRow, ViewDefinition, document, key_text
+
+MAX_ROW = 8 * 1024 * 1024
+"""Bytes of a row with its key: a script holds up all others while it writes."""
+
+_LAYOUT = 1
+"""Of the way rows are kept; raising it builds every generation again."""
+
+
+class RowTooLarge(ProjectionError, ValueError):
+    """Redis is not given a row of that size: it is parked."""
+
+
+def fingerprint_of(view: ViewDefinition) -> str:
+    """Return a text that changes with whatever makes a generation useless."""
+    text = f"redis {_LAYOUT} {view.fingerprint}"
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+class RowCodec:
+    """Rows to values and list members, and back."""
+
+    def __init__(self, view: ViewDefinition) -> None:
+        self.view = view
+
+    def encode(self, key: bytes, row: VersionedRow) -> bytes:
+        """Return a row's value.
+
+        Raises:
+            RowTooLarge: it is.
+        """
+        body = document(row)
+        if len(body) + len(key) > MAX_ROW:
+            raise RowTooLarge(
+                f"the row takes {len(body) + len(key)} bytes, and Redis is given {MAX_ROW} at most"
+            )
+        return b"%d %d %d\n%b" % (row.revision, row.position, row.started, body)
+
+    def decode(self, value: bytes) -> VersionedRow:
+        """Return the row that a value holds.
+
+        Raises:
+            ValueError: the view's model does not read it.
+        """
+        revision, position, started, body = parts_of(value)
+        fields = body[: body.rindex(b',"revision":')] + b"}"
+        row = self.view.model.__pydantic_validator__.validate_json(fields, extra="ignore")
+        return VersionedRow(row, revision, position, started)
+
+    def members(self, key: bytes, row: VersionedRow | None) -> list[bytes]:
+        """Return the row's place, then its member in each index; an empty one where it has none."""
+        if row is None:
+            return [b""] * (1 + len(self.view.indexes))
+        place = place_of(row.started, key)
+        found = [place]
+        for field in self.view.indexes:
+            value = getattr(row.row, field)
+            found.append(b"" if value is None else value_prefix(key_text(value)) + place)
+        return found
+
+
+def parts_of(value: bytes) -> tuple[int, int, int, bytes]:
+    """Return revision, position, started and document of a value."""
+    head, _, body = value.partition(b"\n")
+    revision, position, started = head.split(b" ")
+    return int(revision), int(position), int(started), body

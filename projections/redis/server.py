@@ -1,0 +1,166 @@
+"""A connection to one Redis or Valkey, and what runs there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from projections.errors import ReadStoreUnavailable
+from projections.redis.scripts import ALL, Script
+
+TIMEOUT = 10.0
+"""Seconds for an answer, or a connection."""
+
+Answer = TypeVar("Answer")
+
+Call = tuple[Script, Sequence[str], Sequence[Any]]
+"""A script, its keys and its arguments."""
+
+
+class Server:
+    """Connects when it is first asked. What was asked is never asked again by itself."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: Redis | None = None
+
+    @property
+    def client(self) -> Any:
+        """The client, with a pool of connections; its answers are bytes.
+
+        Raises:
+            ReadStoreUnavailable: the URL is none.
+        """
+        if self._client is None:
+            try:
+                self._client = Redis.from_url(
+                    self._url,
+                    # Its own way to wait for a socket loses a cancellation that comes while it
+                    # writes (Python 3.11's `wait_for` does): see `ask`.
+                    socket_timeout=None,
+                    socket_connect_timeout=TIMEOUT,
+                    retry=Retry(NoBackoff(), 0),
+                )
+            except ValueError as error:
+                raise ReadStoreUnavailable(f"no URL of a Redis: {error}") from error
+        return self._client
+
+    async def ask(self, answer: Awaitable[Answer]) -> Answer:
+        """Return an answer of the client, or raise `TimeoutError`."""
+        async with asyncio.timeout(TIMEOUT):
+            return await answer
+
+    async def check(self) -> None:
+        """See whether it can keep rows.
+
+        Raises:
+            ReadStoreUnavailable: it does not answer, or takes rows away when it is full.
+        """
+        with answering():
+            memory = await self.ask(self.client.info("memory"))
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        if policy.startswith("allkeys"):
+            raise ReadStoreUnavailable(
+                f"Redis evicts rows ({policy}), and views must be whole: set maxmemory-policy"
+                " noeviction"
+            )
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
+        """Return what a script gives.
+
+        Raises:
+            ReadStoreUnavailable: it did not run, or nobody knows.
+        """
+        with answering():
+            [result] = await self.run_all([(script, keys, arguments)])
+        return result
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Return what each gives, in one round trip; others may come in between.
+
+        Raises:
+            RedisError, OSError: one of them did not run, or nobody knows.
+        """
+        results = await self.run_each(calls)
+        for each in results:
+            if isinstance(each, Exception):
+                raise each
+        return results
+
+    async def run_each(self, calls: Sequence[Call]) -> list[Any]:
+        """Return what each gives, or the error that it is.
+
+        Raises:
+            RedisError, OSError: there is no connection, or no more.
+        """
+        results = await self._evaluate(calls)
+        unknown = [at for at, each in enumerate(results) if isinstance(each, NoScriptError)]
+        if unknown:  # it has started again, or is another one
+            await self._load()
+            again = await self._evaluate([calls[at] for at in unknown])
+            for at, result in zip(unknown, again, strict=True):
+                results[at] = result
+        return results
+
+    async def _evaluate(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1:
+            [(script, keys, arguments)] = calls
+            try:
+                asked = self.client.evalsha(script.digest, len(keys), *keys, *arguments)
+                return [await self.ask(asked)]
+            except ResponseError as error:
+                return [error]
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for script, keys, arguments in calls:
+                pipeline.evalsha(script.digest, len(keys), *keys, *arguments)
+            return await self.ask(pipeline.execute(raise_on_error=False))
+
+    async def _load(self) -> None:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for script in ALL:
+                pipeline.script_load(script.text)
+            await self.ask(pipeline.execute())
+
+    async def with_hash(
+        self, key: str, calls: Sequence[Call]
+    ) -> tuple[dict[bytes, bytes], list[Any]]:
+        """Return a whole hash, and what scripts give, with nothing in between.
+
+        Raises:
+            ReadStoreUnavailable: it does not answer.
+        """
+        with answering():
+            await self._load()
+            async with self.client.pipeline(transaction=True) as pipeline:
+                pipeline.hgetall(key)
+                for script, keys, arguments in calls:
+                    pipeline.evalsha(script.digest, len(keys), *keys, *arguments)
+                found, *results = await self.ask(pipeline.execute())
+        return found, results
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Tell of what keeps Redis from answering.
+
+    Raises:
+        ReadStoreUnavailable: something did.
+    """
+    try:
+        yield
+    except ResponseError as error:
+        raise ReadStoreUnavailable(f"Redis says: {error}") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ReadStoreUnavailable(f"Redis does not answer: {error}") from error

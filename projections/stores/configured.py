@@ -1,0 +1,58 @@
+"""The durable stores of a stack: those that its views name and its settings have."""
+
+from __future__ import annotations
+
+from projections.errors import NoSuchStore
+from projections.settings import ReadSettings
+from projections.stores import known
+from projections.stores.reader import StoreReader
+from projections.stores.supervisor import StoreSupervisor
+from projections.supervision.placements import Placements
+from rayfold import Registry
+
+
+def stores_beside(own: str, registry: Registry, settings: ReadSettings) -> list[str]:
+    """Return the stores beside `own` and memory that views are kept in.
+
+    Raises:
+        NoSuchStore: a view is kept nowhere.
+    """
+    for view in registry.views.values():
+        if not settings.stores_of(view):
+            named = " or ".join(view.stores)
+            raise NoSuchStore(
+                f"the view {view.name!r} is kept in {named} alone, and this stack has none:"
+                " give its URL"
+            )
+    used = {store for view in registry.views.values() for store in settings.stores_of(view)}
+    return sorted(used - {own, "memory"})
+
+
+def readers_beside(
+    own: str, registry: Registry, settings: ReadSettings, placements: Placements
+) -> dict[str, StoreReader]:
+    """Return what asks the stores beside `own` and memory.
+
+    Raises:
+        NoSuchStore: a view is kept nowhere, or a store does not load.
+    """
+    return {
+        name: StoreReader(known.make(name, registry, settings.place_of(name)), placements)
+        for name in stores_beside(own, registry, settings)
+    }
+
+
+def supervisors_beside(
+    own: str, registry: Registry, settings: ReadSettings, placements: Placements
+) -> dict[str, StoreSupervisor]:
+    """Return what fills the stores beside `own` and memory.
+
+    Raises:
+        NoSuchStore: a view is kept nowhere, or a store does not load.
+    """
+    return {
+        name: StoreSupervisor(
+            known.make(name, registry, settings.place_of(name)), registry, settings, placements
+        )
+        for name in stores_beside(own, registry, settings)
+    }

@@ -1,0 +1,324 @@
+"""A projector: folds one partition of the keys into a durable store, exactly once.
+
+Rows and checkpoint are written in one transaction, which the store refuses if somebody else has
+written since: see `Writer`. So a second projector of the same partition has no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+from eventstore.deletions import with_deletions
+from eventstore.port import Log
+from eventstore.records import Batch, RawRecord
+from projections import discarded_events as discards
+from projections import parked_places
+from projections.errors import UnknownTarget
+from projections.folding import Folding, Step
+from projections.partitions import hash_of
+from projections.poison import Parked, in_status
+from projections.stores.port import ReadStore, Transaction, Writer
+from projections.stores.runner import ProjectionRunner
+from rayfold import Registry, VersionedRow, ViewDefinition
+
+CACHED = 50_000
+"""Rows kept in memory for each view, so that a live projector seldom reads."""
+
+GATHER = 0.01
+"""Seconds between two transactions: one costs a millisecond of CPU, whatever is in it."""
+
+_Changed: TypeAlias = dict[str, VersionedRow | None]
+
+
+class Projector:
+    """Partition `partition` of `partitions` of some views.
+
+    `generations` names, by view, generations in the making; others go to the live one.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        log: Log,
+        store: ReadStore,
+        views: Sequence[ViewDefinition],
+        partition: int = 0,
+        partitions: int = 1,
+        generations: Mapping[str, str] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._log = log
+        self._store = store
+        self._partition = partition
+        self._partitions = partitions
+        self._views = {view.name: view for view in views}
+        self._cache: dict[str, OrderedDict[str, VersionedRow]] = {}
+        self._folding = Folding(registry, views)
+        self._writer: Writer | None = None
+        self._writing = asyncio.Lock()
+        self.runner: ProjectionRunner[Writer] = ProjectionRunner(
+            lambda: store.writing(views, partition, partitions, generations or {})
+        )
+        self.progress = self.runner.progress
+
+    async def run(self) -> None:
+        """Follow the log for ever; what breaks is tried again from the checkpoint."""
+        await self.runner.run(self._follow)
+
+    async def _follow(self, writer: Writer) -> None:
+        async with self._writing:  # a replay changes what is loaded here
+            await self._resume(writer)
+        self._writer = writer
+        working = [
+            asyncio.create_task(self._follow_log(writer)),
+            asyncio.create_task(writer.lost()),
+        ]
+        try:
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
+        finally:
+            for each in working:
+                each.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+    async def _resume(self, writer: Writer) -> None:
+        self._cache = {name: OrderedDict() for name in self._views}
+        self._folding = Folding(self._registry, list(self._views.values()))
+        self._folding.discarded = await discards.load(self._log, self._views)
+        for parked in await writer.open():
+            self._folding.park(parked)
+        at = _slowest(writer)
+        if at < self.progress.position:  # the store has lost what it was told last
+            self.runner.ready.clear()
+        self.progress.position = at
+
+    async def _follow_log(self, writer: Writer) -> None:
+        subscription = self._log.subscribe(
+            with_deletions(self._registry.prefixes), _slowest(writer) or None, gather=GATHER
+        )
+        most = self._store.most_events
+        async with aclosing(self.runner.batches(subscription, most)) as batches:
+            async for batch in batches:
+                await self._project(writer, batch)
+
+    async def _project(self, writer: Writer, batch: Batch) -> None:
+        async with self._writing:
+            await self._write(writer, batch)
+            if batch.caught_up:
+                await writer.caught_up()
+            self.runner.events += len(batch.records)
+            self.progress.advance(batch.position)
+
+    async def _write(self, writer: Writer, batch: Batch) -> None:
+        """Write what the batch leads to; where the store refuses a row, find out which.
+
+        Halves are transactions of their own, down to the record that leads to the row; or
+        down to what the store has the time for.
+        """
+        records = batch.records
+        try:
+            await self._transact(writer, batch)
+        except Exception as error:
+            store = self._store
+            if not store.refuses(error) and (len(records) < 2 or not store.is_too_much(error)):
+                raise
+            if len(records) < 2:
+                await self._transact(writer, batch, row_by_row=True)
+                return
+            middle = len(records) // 2
+            first, rest = records[:middle], records[middle:]
+            await self._write(writer, Batch(first, first[-1].position, False))
+            await self._write(writer, Batch(rest, batch.position, batch.caught_up))
+
+    async def _transact(self, writer: Writer, batch: Batch, *, row_by_row: bool = False) -> None:
+        """Write rows and checkpoints in one transaction, or nothing.
+
+        `row_by_row`: a row that the store refuses is parked, the others are written.
+        """
+        folding = self._folding
+        stopped_before = set(folding.stopped)
+        try:
+            steps = await self._steps(batch.records)
+            positions = writer.positions
+            to = {
+                view: max(batch.position, positions[view])
+                for view in self._views
+                if view not in stopped_before
+            }
+            async with writer.transaction(to) as transaction:
+                if row_by_row:
+                    steps = await self._load_each(transaction, steps)
+                else:
+                    await self._load_missing(transaction, steps)
+                changed, new = self._fold(steps, positions)
+                if row_by_row:
+                    await self._store_each(transaction, steps, changed)
+                else:
+                    for name, rows in changed.items():
+                        await transaction.store(name, rows, self._cache[name], new[name])
+                noted = folding.take_noted()
+                mine = [each for each in noted.held if self._is_mine(each.key)]
+                released = [each for each in noted.released if self._is_mine(each.key)]
+                await transaction.forget(released)
+                await transaction.park(noted.parked, mine)
+                for parked in noted.stopped:
+                    at = max(parked.position - 1, positions[parked.view])
+                    await transaction.put_back(parked.view, at)
+        except BaseException:
+            folding.undo(folding.take_noted())
+            raise
+        for name, rows in changed.items():
+            self._remember(name, rows)
+
+    def _is_mine(self, key: str) -> bool:
+        """Tell whether the row is here; a stream that is parked, without a key, is the first's."""
+        return (hash_of(key) if key else 0) % self._partitions == self._partition
+
+    async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:
+        steps = []
+        for at, raw in enumerate(records, 1):
+            for step in self._folding.steps(raw):
+                if self._partitions == 1 or self._is_mine(step.key):
+                    steps.append(step)
+            if at % 200 == 0:
+                await asyncio.sleep(0)
+        return steps
+
+    async def _load_missing(self, transaction: Transaction, steps: Sequence[Step]) -> None:
+        missing: dict[str, set[str]] = {}
+        for step in steps:
+            if step.key not in self._cache[step.view.name]:
+                missing.setdefault(step.view.name, set()).add(step.key)
+        for name, keys in missing.items():
+            self._cache[name].update(await transaction.load(name, keys))
+
+    async def _load_each(self, transaction: Transaction, steps: Sequence[Step]) -> list[Step]:
+        """Return the steps whose rows can be read; the others are parked."""
+        readable = []
+        for step in steps:
+            if step.erases:
+                readable.append(step)
+                continue
+            try:
+                async with transaction.savepoint():
+                    await self._load_missing(transaction, [step])
+            except Exception as error:
+                if not self._store.refuses(error):
+                    raise
+                self._folding.broke(step, error, by_store=True)
+            else:
+                readable.append(step)
+        return readable
+
+    async def _store_each(
+        self, transaction: Transaction, steps: Sequence[Step], changed: dict[str, _Changed]
+    ) -> None:
+        """Write row by row; one that is refused is parked, and stays as it was."""
+        last = {(step.view.name, step.key): step for step in steps}
+        for name, rows in changed.items():
+            for key, row in list(rows.items()):
+                try:
+                    async with transaction.savepoint():
+                        await transaction.store(name, {key: row}, self._cache[name])
+                except Exception as error:
+                    if not self._store.refuses(error):
+                        raise
+                    del rows[key]
+                    self._folding.broke(last[name, key], error, by_store=True)
+
+    def _fold(
+        self, steps: Sequence[Step], positions: Mapping[str, int]
+    ) -> tuple[dict[str, _Changed], dict[str, set[str]]]:
+        """Return rows that changed, and the keys of those that the store does not have yet."""
+        changed: dict[str, _Changed] = {}
+        new: dict[str, set[str]] = {}
+        for step in steps:
+            name, key = step.view.name, step.key
+            if step.event.position <= positions[name]:
+                continue
+            rows = changed.setdefault(name, {})
+            if key in rows:
+                before = rows[key]
+            else:
+                before = self._cache[name].get(key)
+                if before is None and not step.erases:
+                    new.setdefault(name, set()).add(key)
+            after = self._folding.fold(step, before)
+            if after is not before or step.erases:
+                rows[key] = after
+        return changed, {name: new.get(name, set()) for name in changed}
+
+    def _remember(self, name: str, rows: _Changed) -> None:
+        cache = self._cache[name]
+        for key, row in rows.items():
+            if row is None:
+                cache.pop(key, None)
+            else:
+                cache[key] = row
+                cache.move_to_end(key)
+        while len(cache) > CACHED:
+            cache.popitem(last=False)
+
+    async def replay(self, view: str, key: str) -> bool:
+        """Fold a row's parked event again, and what waits behind it; False if it broke again.
+
+        An event that was discarded meanwhile is left out: see `projections.discards`.
+
+        Raises:
+            UnknownTarget: the row is not parked here.
+            StoreUnavailable: not done, nothing has changed; so is whatever the store raises.
+        """
+        async with self._writing:
+            parked = next((p for p in self._folding.parked if (p.view, p.key) == (view, key)), None)
+            if parked is None or self._writer is None:
+                raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
+            folding = Folding(self._registry, [self._views[view]])
+            folding.discarded = await discards.load(self._log, [view])
+            try:
+                async with self._writer.transaction({}) as transaction:
+                    held = await transaction.release(parked)
+                    before = await transaction.load(view, [key])
+                    row = before.get(key)
+                    async for raw in parked_places.events(self._log, [parked, *held]):
+                        for step in folding.steps(raw):
+                            if step.key == key:
+                                row = folding.fold(step, row)
+                    await transaction.store(view, {key: row}, before)
+                    noted = folding.take_noted()
+                    await transaction.park(noted.parked, noted.held)
+            except Exception as error:
+                if not self._store.refuses(error):
+                    raise
+                return False  # the store does not take it now either
+            self._folding.release(parked)
+            for again in folding.parked:
+                self._folding.park(again)
+            self._remember(view, {key: row})
+            return not folding.parked
+
+    def parked(self) -> list[Parked]:
+        """Return rows of this partition, and streams, that are parked; and views that stopped."""
+        mine = [parked for parked in self._folding.parked if self._is_mine(parked.key)]
+        return [*mine, *self._folding.stopped.values()]
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, for operators."""
+        stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
+        parked = self.parked()
+        return self.runner.status(
+            list(self._views),
+            parked=len(parked),
+            left_out=self._folding.left_out,
+            **in_status(parked),
+            **({"stopped": stopped} if stopped else {}),
+        )
+
+
+def _slowest(writer: Writer) -> int:
+    """Return where a subscription for all of its views must begin."""
+    return min(writer.positions.values(), default=0)

@@ -1,0 +1,230 @@
+"""The projectors of a durable store: partitioned by view, and the generations of its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from eventstore.port import Log
+from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.operations.rebuild import Rebuild
+from projections.settings import ReadSettings
+from projections.stores import known
+from projections.stores.port import Generations, Place, Reached, ReadStore
+from projections.stores.projector import Projector
+from projections.stores.projector_actor import ProjectorActor
+from projections.stores.rebuild import build
+from projections.supervision.actor_handle import ActorHandle, answering
+from projections.supervision.placements import Placements
+from projections.supervision.spawning import projector_actor
+from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until a store that was away at the start is prepared again."""
+
+
+class StoreSupervisor:
+    """Keeps the projectors that are wanted. Views with as many partitions share them."""
+
+    def __init__(
+        self,
+        store: ReadStore,
+        registry: Registry,
+        settings: ReadSettings,
+        placements: Placements,
+    ) -> None:
+        self.store = store
+        self._settings = settings
+        self._placements = placements
+        self._views = {
+            view.name: view
+            for view in registry.views.values()
+            if store.name in view.stores and view.delivery == "ordered"
+        }
+        self.undivided = {
+            name for name, view in self._views.items() if view.on_poison is OnPoison.STOP
+        }
+        """Views that stop as a whole: one projector folds all of their keys, so that it can."""
+        self.wanted = {
+            name: 1 if name in self.undivided else settings.number(store.name, name)
+            for name in self._views
+        }
+        self._changing = asyncio.Lock()
+        self._preparing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Prepare the store, and make projectors. Views of a changed definition are rebuilt.
+
+        That is done before projectors start, or later where the store is not required: a store
+        that is away, or views of the definition before, keep nobody else waiting.
+
+        Raises:
+            ReadStoreUnavailable: it does not answer, and is required.
+            ProjectionError: an actor does not come up.
+        """
+        if self.store.required:
+            for view in await self._prepare():
+                await self._rebuild_changed(view)
+        else:
+            self._preparing = asyncio.create_task(self._prepare_later())
+        adopted = self._settings.detached
+        projectors = await self._start_projectors(list(self._views), adopted)
+        self._placements.keep(self.store.name, projectors)
+
+    async def stop(self) -> None:
+        """Begin no more builds."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
+
+    async def _prepare(self) -> list[ViewDefinition]:
+        return await self.store.generations.prepare(list(self._views.values()), self.wanted)
+
+    async def _prepare_later(self) -> None:
+        said = False
+        while True:
+            try:
+                stale = await self._prepare()
+                break
+            except ReadStoreUnavailable as error:
+                if not said:
+                    why = {"store": self.store.name, "error": str(error)}
+                    log.warning("a store is away: its views wait for it", extra=why)
+                said = True
+                await asyncio.sleep(RETRY)
+        for view in stale:
+            with suppress(RayfoldError):  # it is told; what serves goes on to serve
+                await self._rebuild_changed(view)
+
+    async def _rebuild_changed(self, view: ViewDefinition) -> None:
+        why = {"view": view.name, "store": self.store.name}
+        log.warning("the definition of a view has changed: it is rebuilt", extra=why)
+        try:
+            await self.rebuild(Rebuild(view.name, [self.store.name]))
+        except RayfoldError as error:
+            log.warning("a rebuild failed", extra={**why, "error": error})
+            raise
+
+    async def scale(self, views: Sequence[str], number: int) -> None:
+        """Set the number of partitions of these views.
+
+        New projectors wait in front of the fence while the old ones work; cutting the key
+        space again lets those in and these out.
+
+        Raises:
+            ProjectionError: an actor does not come up; the old ones stay.
+            ReadStoreUnavailable: the store does not answer.
+        """
+        placed, name = self._placements, self.store.name
+        async with self._changing:
+            before = self.wanted
+            after = before | dict.fromkeys(views, number)
+            # A projector of some views ends when one of them leaves or joins its group.
+            groups = {n for view in self._views for n in (before[view], after[view])}
+            moved = [n for n in groups if _group(before, n) != _group(after, n)]
+            concerned = [view for view in self._views if after[view] in moved]
+            leaving = [
+                projector
+                for projector in placed.projectors_of(name)
+                if any(before[view] in moved for view in projector.views)
+            ]
+            self.wanted = after
+            try:
+                new = await self._start_projectors(concerned)
+            except ProjectionError:
+                self.wanted = before
+                raise
+            await self.store.generations.partition([self._views[view] for view in views], number)
+            placed.keep(name, new)
+            await asyncio.gather(*(each.look() for each in placed.projectors_of(name)))
+            await placed.published()
+            await asyncio.gather(*(projector.end() for projector in leaving))
+
+    async def rebuild(self, rebuild: Rebuild) -> None:
+        """Build a new generation of a view's rows beside the live one, then switch.
+
+        Raises:
+            ProjectionError: not done; the live one is as it was.
+        """
+        view = self._views[rebuild.view]
+        generation = await self.store.generations.begin(view)
+        builder = self._actor(
+            f"build:{generation}", [view.name], 0, 1, {view.name: generation}, detached=False
+        )
+        await build(
+            ViewBuilding(self.store.generations, view, generation),
+            builder,
+            rebuild,
+            self._changing,
+            self._placements.of_store(self.store.name).get(view.name, ()),
+        )
+
+    async def _start_projectors(
+        self, views: Sequence[str], adopted: bool = False
+    ) -> dict[str, list[ActorHandle]]:
+        projectors: dict[str, list[ActorHandle]] = {}
+        for number in sorted({self.wanted[view] for view in views}):
+            group = _group(self.wanted, number)
+            handles = [self._projector(group, at, number) for at in range(number)]
+            projectors |= dict.fromkeys(group, handles)
+            await answering(handles, adopted=adopted)
+        return projectors
+
+    def _projector(self, views: list[str], partition: int, partitions: int) -> ActorHandle:
+        of = "all" if len(views) == len(self._views) else "+".join(views)
+        name = f"{self.store.name}:{of}#{partition}of{partitions}"
+        return self._actor(name, views, partition, partitions, {})
+
+    def _actor(
+        self, name: str, views: Sequence[str], *where: Any, detached: bool = True
+    ) -> ActorHandle:
+        store = self.store.name
+        place = self._settings.place_of(store)
+        arguments = _projector, store, place, views, *where
+        return projector_actor(
+            ProjectorActor, store, name, self._settings, views, *arguments, detached=detached
+        )
+
+
+class ViewBuilding(NamedTuple):
+    """See `Building`: a generation of a view."""
+
+    generations: Generations
+    view: ViewDefinition
+    generation: str
+
+    async def finish(self) -> int:
+        """See `Building.finish`."""
+        await self.generations.finish(self.view, self.generation)
+        return await self.generations.furthest(self.view)
+
+    async def switch(self, reached: Reached) -> None:
+        """See `Building.switch`."""
+        await self.generations.switch(self.view, self.generation, reached)
+
+    async def discard(self) -> None:
+        """See `Building.discard`."""
+        await self.generations.discard(self.view, self.generation)
+
+
+def _projector(
+    registry: Registry,
+    store: Log,
+    dsn: str | None,
+    name: str,
+    place: Place,
+    views: Sequence[str],
+    *where: Any,
+) -> Projector:
+    """In the actor's process: classes do not travel, their names do."""
+    made = known.make(name, registry, place)
+    return Projector(registry, store, made, [registry.views[each] for each in views], *where)
+
+
+def _group(wanted: dict[str, int], number: int) -> list[str]:
+    return [view for view, partitions in wanted.items() if partitions == number]

@@ -1,0 +1,216 @@
+"""What a store answers: rows, pages, tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.errors import BadCursor, Behind
+from projections.row_query import RowQuery
+from rayfold import Event, key_text
+from tests.contract.stores.shelf import Painted, Put, Taken, write
+from tests.contract.stores.subjects import Subject, running
+
+HOSTILE = [
+    "plain",
+    "",
+    " ",
+    "a b",
+    "é中🜁",
+    "quote\"'`",
+    "\\",
+    "%_*?[x]",
+    "{tag}:@",
+    "line\nbreak\ttab",
+    "\x01\x02",
+    "$1",
+    "null",
+    "A" * 1_000,
+    "0" * 1_000,
+]
+"""Values that some store may take for something else; none has a NUL, which no client may send."""
+
+LARGE = [2**70, -(2**70), 2**63, 2**53 + 1, 0]
+
+Under = tuple[MemoryLog, Subject]
+
+
+def one(key: str, at_least: int = 0) -> RowQuery:
+    return RowQuery("shelf", key, at_least, {}, 0, None)
+
+
+def page(at_least: int = 0, limit: int = 50, cursor: str | None = None, **filters: Any) -> RowQuery:
+    texts = {field: key_text(value) for field, value in filters.items()}
+    return RowQuery("shelf", None, at_least, texts, limit, cursor)
+
+
+async def ids(subject: Subject, query: RowQuery) -> list[str]:
+    """Of all rows, page by page."""
+    found: list[str] = []
+    while True:
+        answer = await subject.ask(query)
+        said = json.loads(answer.body or b"")
+        found += [row["id"] for row in said["items"]]
+        assert len(said["items"]) <= query.limit
+        if said["next_cursor"] is None:
+            return found
+        query = query._replace(cursor=said["next_cursor"])
+
+
+async def test_a_row_is_its_document_with_its_revision_and_the_position_it_is_of(
+    subject: Under,
+) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea"), Painted(id="a", colour="red"))
+        answer = await store.ask(one("a", end))
+        assert answer.position >= end
+        assert answer.revision == 1
+        assert json.loads(answer.body or b"") == {
+            "id": "a",
+            "name": "tea",
+            "colour": "red",
+            "size": 1,
+            "painted": 1,
+            "revision": 1,
+        }
+
+
+async def test_no_row_is_none_with_a_position(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea"), Taken(id="a"))
+        for key in ("a", "never"):
+            answer = await store.ask(one(key, end))
+            assert (answer.body, answer.revision) == (None, None)
+            assert answer.position >= end
+
+
+async def test_a_token_waits_for_its_position_and_gives_up_in_time(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea"))
+        await store.reached(end)
+        asking = asyncio.create_task(store.ask(one("a", end + 1)))
+        paging = asyncio.create_task(store.ask(page(end + 1, size=9)))
+        with pytest.raises(Behind):
+            await store.ask(one("a", end + 100), timeout=0.05)
+        await write(log, Put(id="a", name="coffee", size=9))
+        assert json.loads((await asking).body or b"")["name"] == "coffee"
+        assert b"coffee" in ((await paging).body or b"")
+
+
+async def test_values_of_any_kind_are_found_by_filters_and_nothing_else_is(subject: Under) -> None:
+    log, store = subject
+    things: list[Event] = [
+        Put(id=f"{at} {name}", name=name, colour=name, size=size)
+        for at, name in enumerate(HOSTILE)
+        for size in (at, LARGE[at % len(LARGE)])
+    ]
+    async with running(store):
+        end = await write(log, *things)
+        for at, name in enumerate(HOSTILE):
+            key = f"{at} {name}"
+            assert await ids(store, page(end, name=name)) == [key]
+            both = page(end, name=name, size=LARGE[at % len(LARGE)])
+            assert await ids(store, both) == [key]
+            assert await ids(store, page(end, name=name, colour="nothing")) == []
+            row = json.loads((await store.ask(one(key, end))).body or b"")
+            assert (row["name"], row["size"]) == (name, LARGE[at % len(LARGE)])
+        assert await ids(store, page(end, name="pla")) == []
+        assert await ids(store, page(end, name="plain\x00")) == []
+
+
+async def test_a_row_without_a_value_is_found_by_no_value_of_that_field(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea"), Put(id="b", name="tea", colour="None"))
+        assert await ids(store, page(end, colour="None")) == ["b"]
+        assert await ids(store, page(end, name="tea")) == ["a", "b"]
+
+
+async def test_a_row_is_found_by_what_it_is_and_not_by_what_it_was(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(
+            log,
+            Put(id="a", name="tea", colour="red"),
+            Put(id="b", name="tea", colour="red"),
+            Painted(id="a", colour="blue"),
+            Painted(id="b", colour=None),
+            Taken(id="a"),
+            Put(id="a", name="tea", colour="green"),
+        )
+        assert await ids(store, page(end, colour="red")) == []
+        assert await ids(store, page(end, colour="blue")) == []
+        assert await ids(store, page(end, colour="green")) == ["a"]
+        assert await ids(store, page(end)) == ["b", "a"], "it began again, after the other"
+
+
+@pytest.mark.parametrize("limit", [1, 3, 200])
+async def test_pages_have_every_row_once_in_the_order_in_which_they_began(
+    subject: Under, limit: int
+) -> None:
+    log, store = subject
+    keys = [f"{(at * 7) % 40:02d}{'é' * (at % 2)}" for at in range(40)]
+    async with running(store):
+        await write(log, *(Put(id=key, name=f"n{at % 3}") for at, key in enumerate(keys)))
+        end = await write(log, Painted(id=keys[0], colour="red"))
+        assert await ids(store, page(end, limit)) == keys
+        assert await ids(store, page(end, limit, name="n1")) == keys[1::3]
+        assert await ids(store, page(end, limit, name="n0", colour="red")) == keys[:1]
+
+
+async def test_a_cursor_goes_on_behind_a_row_that_is_gone(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, *(Put(id=f"{at}", name="n") for at in range(6)))
+        first = json.loads((await store.ask(page(end, 2))).body or b"")
+        end = await write(log, Taken(id="1"), Taken(id="3"), Put(id="9", name="n"))
+        rest = page(end, 2, first["next_cursor"])
+        assert await ids(store, rest) == ["2", "4", "5", "9"]
+
+
+async def test_a_cursor_of_nobodys_is_refused(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea"))
+        for cursor in ("x", "é", "MSBh!", "LTEgYQ"):
+            with pytest.raises(BadCursor):
+                await store.ask(page(end, 5, cursor))
+
+
+async def test_one_event_that_begins_rows_lists_them_by_their_keys(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, *(Painted(id="a", colour=each) for each in ("z", "a", "z", "é")))
+        asked = RowQuery("colours", None, end, {}, 50, None)
+        rows = json.loads((await store.ask(asked)).body or b"")["items"]
+        assert [(row["colour"], row["times"]) for row in rows] == [("z", 2), ("a", 1), ("é", 1)]
+
+
+async def test_answers_do_not_go_back(subject: Under) -> None:
+    log, store = subject
+    async with running(store):
+        stop = time.monotonic() + 0.5
+        last = seen = 0
+        await write(log, Put(id="a", name="tea"))
+
+        async def paint() -> None:
+            while time.monotonic() < stop:
+                await write(log, Painted(id="a", colour="red"))
+                await asyncio.sleep(0.001)
+
+        painting = asyncio.create_task(paint())
+        while time.monotonic() < stop:
+            answer = await store.ask(one("a", last))
+            assert answer.position >= last
+            last, seen = answer.position, seen + 1
+            await asyncio.sleep(0)
+        await painting
+        assert seen > 10

@@ -1,0 +1,417 @@
+"""What a store keeps: each event once, whoever writes, whatever is cut; and what is parked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.errors import Fenced, ProjectionError, UnknownTarget
+from projections.stores.port import ReadStore
+from rayfold import ViewDefinition
+from tests.contract.stores.checks import differences, told
+from tests.contract.stores.faults import Cut, Cuts, CutWriter, Refusing, RepeatingLog
+from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
+from tests.contract.stores.subjects import TIMEOUT, Durable, Subject, running
+from tests.contract.stores.test_queries import Under, one, page
+
+SOME = [
+    *(Put(id=f"{at}", name=f"n{at % 2}", colour="red") for at in range(6)),
+    *(Painted(id=f"{at}", colour="blue") for at in range(0, 6, 2)),
+    Taken(id="1"),
+]
+
+
+async def painted(store: Subject, key: str, at_least: int) -> int:
+    answer = await store.ask(one(key, at_least))
+    return int(json.loads(answer.body or b"")["painted"])
+
+
+LARGE_NAME = "".join(hashlib.sha256(b"%d" % at).hexdigest() for at in range(150))
+"""One that no store makes much smaller."""
+
+
+async def take_away(writer: Any, key: str, to: dict[str, int]) -> None:
+    """Remove a row in a transaction."""
+    async with writer.transaction(to) as transaction:
+        rows = await transaction.load("shelf", [key])
+        assert rows[key].row.id == key
+        await transaction.store("shelf", {key: None}, rows)
+
+
+async def test_a_projector_goes_on_where_the_one_before_ended(durable: Durable) -> None:
+    log = durable.log
+    end = await write(log, *SOME)
+    await durable.start()
+    await durable.reached(end)
+    await durable.end()
+    end = await write(log, Painted(id="0", colour="green"))
+    [projector] = durable.begin()
+    await durable.reached(end)
+    assert projector.runner.events == 1
+    assert await painted(durable, "0", end) == 2
+    assert await differences(log, durable) == []
+    await durable.close()
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+async def test_a_cut_in_the_middle_of_a_batch_neither_loses_nor_repeats_an_event(
+    durable: Durable, fate: str
+) -> None:
+    cuts = Cuts()
+    durable._wrapped = cuts.wrap
+    log = durable.log
+    async with running(durable):
+        for _ in range(3):
+            cuts.plan = ["", fate, fate, ""]
+            end = await write(log, *SOME)
+            await durable.reached(end)
+        assert cuts.done >= 1
+        assert await painted(durable, "0", end) == 1
+        end = await write(log, *(Painted(id="0", colour="red") for _ in range(50)))
+        assert await painted(durable, "0", end) == 51
+        assert await differences(log, durable) == []
+
+
+async def test_what_is_cut_has_written_neither_rows_nor_checkpoint(durable: Durable) -> None:
+    log = durable.log
+    await durable.start()
+    end = await write(log, Put(id="a", name="tea"))
+    await durable.reached(end)
+    await durable.end()
+    views, store = durable.views, durable.make()
+    async with store.writing(views, 0, 1, {}) as writer:
+        await writer.open()
+        cuts = Cuts()
+        cuts.plan = ["before"]
+        with pytest.raises(Cut):
+            await take_away(CutWriter(writer, cuts), "a", {view.name: end + 5 for view in views})
+    async with store.writing(views, 0, 1, {}) as writer:
+        await writer.open()
+        assert set(writer.positions.values()) == {end}
+    assert (await durable.ask(one("a", end))).body is not None
+    await durable.close()
+
+
+async def test_events_that_are_delivered_again_count_once(durable: Durable) -> None:
+    durable.log = log = RepeatingLog()
+    async with running(durable):
+        for _ in range(3):
+            end = await write(
+                log, *SOME, Painted(id="0", colour="red"), Painted(id="2", colour="x")
+            )
+            await durable.reached(end)
+            await durable.end()
+            durable.begin()
+        await durable.reached(end)
+        assert await painted(durable, "0", end) == 2
+        assert await differences(log, durable) == []
+
+
+async def test_a_second_writer_takes_over_and_the_first_is_refused(durable: Durable) -> None:
+    log = durable.log
+    await durable.start()
+    await durable.reached(await write(log, Put(id="a", name="tea")))
+    await durable.end()
+    views, store = durable.views, durable.make()
+    async with store.writing(views, 0, 1, {}) as first, store.writing(views, 0, 1, {}) as second:
+        await first.open()
+        await second.open()
+        to = {view.name: at + 1 for view in views for at in [first.positions[view.name]]}
+        async with second.transaction(to):
+            pass
+        with pytest.raises(Fenced):
+            await take_away(first, "a", {name: at + 5 for name, at in to.items()})
+        await second.open()
+        assert second.positions == to
+    assert (await durable.ask(one("a"))).body is not None
+    await durable.close()
+
+
+async def test_rivals_for_one_partition_count_each_event_once(durable: Durable) -> None:
+    log = durable.log
+    async with running(durable):
+        durable.begin()
+        for _ in range(10):
+            await write(log, Put(id="a", name="tea"), *(Painted(id="a", colour="r"),) * 5)
+            await asyncio.sleep(0.01)
+        end = await write(log, Painted(id="a", colour="r"))
+        assert await painted(durable, "a", end) == 6
+        assert await differences(log, durable) == []
+
+
+async def test_keys_are_cut_anew_while_events_come(durable: Durable) -> None:
+    log = durable.log
+    async with running(durable):
+        await durable.reached(await write(log, *SOME))
+
+        async def more() -> None:
+            for at in range(60):
+                await write(log, Painted(id=f"{at % 6}", colour=f"c{at % 5}"))
+                await asyncio.sleep(0.002)
+
+        writing = asyncio.create_task(more())
+        for partitions in (3, 2, 1):
+            await durable.cut(partitions)
+            await asyncio.sleep(0.02)
+        await writing
+        end = await write(log, Painted(id="0", colour="last"))
+        await durable.reached(end)
+        assert await painted(durable, "0", end) == 1 + 10 + 1
+        assert await differences(log, durable) == []
+
+
+async def test_a_page_has_come_as_far_as_the_slowest_partition(durable: Durable) -> None:
+    log = durable.log
+    await durable.start(2)
+    end = await write(log, *SOME)
+    await durable.reached(end)
+    await durable.end()
+    slow = durable.projector(0, 2)
+    working = asyncio.create_task(slow.run())
+    later = await write(log, *(Painted(id=f"{at}", colour="late") for at in range(6)))
+    assert await slow.progress.reached(later, TIMEOUT)
+    found = await durable.store.find(page(0))
+    assert (found.covered, found.result.position) == (end, later)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await durable.close()
+
+
+async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
+    subject: Under,
+) -> None:
+    log, store = subject
+    async with running(store):
+        await store.reached(await write(log, *SOME))
+        stop = asyncio.Event()
+        asked = 0
+
+        async def paint() -> None:
+            while not stop.is_set():
+                await write(log, Painted(id="0", colour="red"), Painted(id="3", colour="blue"))
+                await asyncio.sleep(0.001)
+
+        async def read(query_at: int) -> None:
+            nonlocal asked
+            last = painted = 0
+            while not stop.is_set():
+                query = one("0", last) if query_at else page(last, 3, name="n0")
+                answer = await store.ask(query)
+                assert answer.position >= last
+                said = json.loads(answer.body or b"")
+                row = said if query_at else said["items"][0]
+                assert row["id"] == "0"
+                assert row["painted"] >= painted, "half of a view"
+                last, painted = answer.position, row["painted"]
+                asked += 1
+                await asyncio.sleep(0)
+
+        working = [asyncio.create_task(each) for each in (paint(), read(0), read(1), read(1))]
+        for at in range(1_000):
+            await store.rebuild("shelf")
+            await asyncio.sleep(0.01)
+            if at > 1 and asked > 50:
+                break
+        stop.set()
+        await asyncio.gather(*working)
+        end = await write(log, Painted(id="0", colour="last"))
+        await store.reached(end)
+        assert asked > 50
+        assert await differences(log, store) == []
+
+
+async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None:
+    log = durable.log
+    async with running(durable):
+        end = await write(log, *SOME)
+        await durable.reached(end)
+        view, generations = durable.registry.views["shelf"], durable.store.generations
+
+        async def never(position: int) -> bool:
+            assert position >= end
+            return False
+
+        built = await generations.begin(view)
+        with pytest.raises(ProjectionError):
+            await generations.switch(view, built, never)
+        await generations.discard(view, built)
+        with pytest.raises(ProjectionError):
+            await generations.switch(view, built, lambda _: asyncio.sleep(0, True))
+        end = await write(log, Painted(id="0", colour="red"))
+        assert await painted(durable, "0", end) == 2
+        assert await differences(log, durable) == []
+
+
+async def test_what_nobody_finished_is_removed_and_a_changed_definition_is_found(
+    durable: Durable,
+) -> None:
+    log = durable.log
+    async with running(durable):
+        await durable.reached(await write(log, *SOME))
+        await durable.end()
+        generations = durable.store.generations
+        left = await generations.begin(durable.registry.views["shelf"])
+        changed = _changed(durable)
+        wanted = dict.fromkeys(durable.registry.views, 1)
+        assert await generations.prepare(durable.views, wanted) == [changed]
+        with pytest.raises(ProjectionError):
+            await generations.switch(changed, left, lambda _: asyncio.sleep(0, True))
+        # What serves is the one before, and nobody of this release writes it.
+        assert (await durable.ask(one("0"))).body is not None
+        async with durable.make().writing([changed], 0, 1, {}) as writer:
+            with pytest.raises(Fenced, match="another release"):
+                await writer.open()
+        await durable.rebuild("shelf")
+        assert await generations.prepare(durable.views, wanted) == []
+        durable.begin()
+        await durable.reached(await write(log, Painted(id="0", colour="red")))
+        assert await differences(log, durable) == []
+
+
+def _changed(durable: Durable) -> ViewDefinition:
+    changed = replace(durable.registry.views["shelf"], version=2)
+    durable.registry.views["shelf"] = changed
+    durable.views = list(durable.registry.views.values())
+    return changed
+
+
+async def test_a_row_that_breaks_is_parked_with_what_comes_after_it_and_no_other(
+    subject: Under,
+) -> None:
+    log, store = subject
+    Shelf.broken = {"black"}
+    async with running(store):
+        end = await write(
+            log,
+            Put(id="a", name="tea"),
+            Painted(id="a", colour="black"),
+            Painted(id="a", colour="red"),
+            Put(id="b", name="tea"),
+            Painted(id="b", colour="red"),
+        )
+        await store.reached(end)
+        assert told(store.parked()) == {("shelf", "a", 1)}
+        assert await painted(store, "a", end) == 0
+        assert await painted(store, "b", end) == 1
+        assert await differences(log, store) == []
+
+
+async def test_what_is_parked_outlives_a_restart_and_is_replayed_in_order(
+    durable: Durable,
+) -> None:
+    log = durable.log
+    Shelf.broken = {"black"}
+    await durable.start()
+    await write(log, Put(id='a "\n', name="tea"), Painted(id='a "\n', colour="black"))
+    end = await write(log, Painted(id='a "\n', colour="red"), Put(id="b", name="tea"))
+    await durable.reached(end)
+    await durable.end()
+    [projector] = durable.begin()
+    end = await write(log, Painted(id='a "\n', colour="blue"))
+    await durable.reached(end)
+    assert told(durable.parked()) == {("shelf", 'a "\n', 1)}
+    assert not await projector.replay("shelf", 'a "\n')
+    assert told(durable.parked()) == {("shelf", 'a "\n', 1)}
+    Shelf.broken = set()
+    assert await projector.replay("shelf", 'a "\n')
+    assert durable.parked() == []
+    row = json.loads((await durable.ask(one('a "\n', end))).body or b"")
+    assert (row["painted"], row["colour"]) == (3, "blue")
+    with pytest.raises(UnknownTarget):
+        await projector.replay("shelf", 'a "\n')
+    await durable.end()
+    durable.begin()
+    await durable.reached(await write(log, Painted(id='a "\n', colour="green")))
+    assert durable.parked() == []
+    assert await differences(log, durable) == []
+    await durable.close()
+
+
+async def test_a_second_event_that_breaks_is_parked_in_turn(durable: Durable) -> None:
+    log = durable.log
+    Shelf.broken = {"black", "grey"}
+    async with running(durable):
+        colours = ("black", "red", "grey", "blue")
+        events = [Painted(id="a", colour=each) for each in colours]
+        end = await write(log, Put(id="a", name="tea"), *events)
+        await durable.reached(end)
+        Shelf.broken = {"grey"}
+        [projector] = durable.projectors
+        assert not await projector.replay("shelf", "a")
+        assert told(durable.parked()) == {("shelf", "a", 3)}
+        assert await painted(durable, "a", end) == 2
+        Shelf.broken = set()
+        assert await projector.replay("shelf", "a")
+        assert await painted(durable, "a", end) == 4
+
+
+async def test_a_row_that_the_store_refuses_is_parked_and_the_others_go_on(
+    durable: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_large_names(durable, monkeypatch)
+    log = durable.log
+    async with running(durable):
+        end = await write(
+            log,
+            Put(id="a", name="tea"),
+            Put(id="b", name=LARGE_NAME),
+            Painted(id="b", colour="red"),
+            Painted(id="a", colour="red"),
+        )
+        await durable.reached(end)
+        [parked] = durable.parked()
+        assert (parked.key, parked.by_store) == ("b", True)
+        assert await painted(durable, "a", end) == 1
+        assert (await durable.ask(one("b", end))).body is None
+
+
+def refuse_large_names(durable: Durable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres' own indexes refuse such a value; of others it is arranged."""
+    if durable.name == "redis":
+        monkeypatch.setattr("projections.redis.rows.MAX_ROW", 4_000)
+    elif durable.name != "postgres":
+        wrap_refusing(durable)
+
+
+def wrap_refusing(durable: Durable) -> None:
+    """Let every transaction refuse names of thousands of letters."""
+    before = durable._wrapped
+
+    def wrapped(store: ReadStore) -> ReadStore:
+        return Refusing(before(store))  # type: ignore[return-value]
+
+    durable._wrapped = wrapped
+
+
+async def test_rows_of_a_deleted_stream_go_with_what_is_parked_of_them(subject: Under) -> None:
+    log, store = subject
+    Shelf.broken = {"black"}
+    async with running(store):
+        await write(log, Put(id="a", name="tea"), Painted(id="a", colour="black"))
+        await store.reached(await write(log, Painted(id="a", colour="red"), Put(id="b", name="n")))
+        assert told(store.parked()) == {("shelf", "a", 1)}
+        await log.delete_stream("thing-a")
+        end = await write(log, Put(id="b", name="tea"))
+        await store.reached(end)
+        assert store.parked() == []
+        assert (await store.ask(one("a", end))).body is None
+        assert (await store.ask(one("b", end))).body is not None
+
+
+async def test_a_batch_of_many_rows_is_written_whole(durable: Durable) -> None:
+    log = MemoryLog()
+    durable.log = log
+    many = [Put(id=f"{at:05d}", name=f"n{at % 7}", size=at) for at in range(3_000)]
+    end = await write(log, *many)
+    began = time.monotonic()
+    async with running(durable):
+        await durable.reached(end)
+        print(f"{durable.name}: {len(many) / (time.monotonic() - began):,.0f} events/s")
+        assert await differences(log, durable) == []

@@ -1,0 +1,340 @@
+"""Redis as it fails: away, emptied, full, evicting, restored to an earlier moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from eventstore.memory import MemoryLog
+from projections.errors import BeingBuilt, ReadStoreUnavailable
+from projections.redis import generations as generations_module
+from projections.redis import rows as rows_module
+from projections.redis import writer as writer_module
+from projections.redis.scripts import HOLD, POINT
+from projections.redis.store import RedisStore
+from projections.stores import runner
+from projections.stores.port import Place
+from tests.contract.stores.checks import differences
+from tests.contract.stores.shelf import Painted, Put, Taken, registry_for, write
+from tests.contract.stores.subjects import TIMEOUT, Durable, running
+from tests.contract.stores.test_queries import ids, one, page
+from tests.redis_server import RedisServer
+
+SOME = [Put(id=f"{at}", name=f"n{at % 2}", size=at) for at in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks is tried again at once, and what is lost is noticed at once."""
+    monkeypatch.setattr(runner, "RETRY", 0.01)
+    monkeypatch.setattr(writer_module, "LOOK", 0.02)
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """One that is harmed."""
+    with RedisServer() as running:
+        yield running
+
+
+def kept_in(server: RedisServer, stack: str = "one") -> Durable:
+    registry = registry_for("redis")
+    return Durable(MemoryLog(), registry, lambda: RedisStore(registry, Place(server.url, stack)))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return when it holds."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def live_in(server: RedisServer) -> bytes | None:
+    """The live generation of the shelf; None for a moment after it is lost."""
+    with server.client as client:
+        found: bytes | None = client.hget("rayfold:{one/shelf}", "live")
+        return found
+
+
+def has(server: RedisServer, key: bytes) -> bool:
+    with server.client as client:
+        return bool(client.exists(key))
+
+
+@asynccontextmanager
+async def asked(store: Durable, end: int) -> AsyncIterator[dict[str, int]]:
+    """Readers who ask all the while: the row is there, whole, or nobody says anything."""
+    counts = {"answers": 0, "refusals": 0}
+    stop = asyncio.Event()
+
+    async def read() -> None:
+        while not stop.is_set():
+            try:
+                answer = await store.ask(one("0"), timeout=0)
+                listed = await ids(store, page(name="n0"))
+            except ReadStoreUnavailable:
+                counts["refusals"] += 1
+                await asyncio.sleep(0.002)
+                continue
+            assert answer.body is not None, "a row that is lost is not missing"
+            assert answer.position >= end, "nor older"
+            assert listed[:3] == ["0", "2", "4"]
+            counts["answers"] += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as reading:  # what one finds wrong ends the test
+        for _ in range(3):
+            reading.create_task(read())
+        yield counts
+        stop.set()
+
+
+async def test_an_emptied_server_is_noticed_and_filled_and_nothing_is_missing_meanwhile(
+    server: RedisServer,
+) -> None:
+    store = kept_in(server)
+    async with running(store, 2):
+        end = await write(store.log, *SOME)
+        await store.reached(end)
+        async with asked(store, end) as counts:
+            for _ in range(3):
+                before = live_in(server)
+                server.flush()
+                await until(lambda before=before: live_in(server) not in (None, before))
+                answers = counts["answers"]
+                await until(lambda answers=answers: counts["answers"] > answers + 3)
+        await store.reached(await write(store.log, Painted(id="0", colour="red")))
+        assert await differences(store.log, store) == []
+
+
+async def test_an_emptied_server_answers_with_a_token_when_it_is_filled(
+    server: RedisServer,
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        end = await write(store.log, *SOME)
+        await store.reached(end)
+        server.flush()
+        answer = await store.ask(one("3", end))
+        assert answer.body is not None
+        assert answer.position >= end
+
+
+async def test_a_server_that_forgot_everything_while_it_was_away(server: RedisServer) -> None:
+    store = kept_in(server)
+    async with running(store):
+        await store.reached(await write(store.log, *SOME))
+        server.kill()
+        [projector] = store.projectors
+        await until(lambda: projector.runner.error)
+        assert not projector.status()["ready"]
+        with pytest.raises(ReadStoreUnavailable, match="does not answer"):
+            await store.ask(one("0"), timeout=0)
+        end = await write(store.log, Painted(id="0", colour="red"))
+        await asyncio.to_thread(server.start)
+        assert json.loads((await store.ask(one("0", end))).body or b"")["painted"] == 1
+        await store.reached(end)
+        await until(lambda: projector.status()["ready"])
+        assert await differences(store.log, store) == []
+
+
+async def test_a_server_that_is_away_at_the_start_is_waited_for(server: RedisServer) -> None:
+    store = kept_in(server)
+    server.kill()
+    end = await write(store.log, *SOME)
+    [projector] = store.begin()
+    await until(lambda: projector.runner.error)
+    assert "connect" in str(projector.runner.error).lower()
+    await asyncio.to_thread(server.start)
+    assert len(await ids(store, page(end))) == len(SOME)
+    await store.close()
+
+
+async def test_a_server_that_was_restored_to_an_earlier_moment_goes_on_from_there(
+    server: RedisServer,
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        await store.reached(await write(store.log, *SOME, Painted(id="0", colour="red")))
+        with server.client as client:
+            client.save()
+        await write(store.log, Painted(id="0", colour="blue"), Taken(id="1"))
+        end = await write(store.log, Put(id="9", name="n1"))
+        await store.reached(end)
+        await server.restart()
+        assert json.loads((await store.ask(one("0", end))).body or b"")["painted"] == 2
+        await store.reached(await write(store.log, Painted(id="0", colour="green")))
+        assert await differences(store.log, store) == []
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
+async def test_a_server_that_evicts_rows_is_refused_with_what_to_do(
+    server: RedisServer, policy: str
+) -> None:
+    server.set(maxmemory_policy=policy)
+    store = kept_in(server)
+    with pytest.raises(ReadStoreUnavailable, match="maxmemory-policy"):
+        await store.start()
+    end = await write(store.log, *SOME)
+    [projector] = store.begin()
+    await until(lambda: projector.runner.error)
+    assert f"evicts rows ({policy})" in str(projector.status()["error"])
+    server.set(maxmemory_policy="noeviction")
+    assert (await store.ask(one("0", end))).body is not None
+    await store.close()
+
+
+@pytest.mark.parametrize("part", ["rows", "all", "by:0", "meta"])
+async def test_what_was_evicted_in_part_is_noticed_and_folded_again(
+    server: RedisServer, part: str
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        end = await write(store.log, *SOME)
+        await store.reached(end)
+        async with asked(store, end) as counts:
+            with server.client as client:
+                [key] = [each for each in client.keys("*shelf@*") if each.endswith(part.encode())]
+                before = live_in(server)
+                client.delete(key)
+            await until(lambda: live_in(server) != before or has(server, key))
+            answers = counts["answers"]
+            await until(lambda: counts["answers"] > answers + 3)
+        await store.reached(await write(store.log, Painted(id="0", colour="red")))
+        assert await differences(store.log, store) == []
+
+
+async def test_a_full_server_is_said_to_be_and_goes_on_when_there_is_room(
+    server: RedisServer,
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        end = await write(store.log, *SOME)
+        await store.reached(end)
+        with server.client as client:
+            used = client.info("memory")["used_memory"]
+        server.set(maxmemory=str(used))
+        end = await write(store.log, *(Put(id=f"{at}", name="x" * 9_000) for at in range(50, 99)))
+        [projector] = store.projectors
+        await until(lambda: projector.runner.error)
+        assert "maxmemory" in str(projector.status()["error"])
+        assert (await store.ask(one("0"))).body is not None, "what it has it shows"
+        server.set(maxmemory="0")
+        await store.reached(end)
+        assert await differences(store.log, store) == []
+
+
+async def test_a_row_that_is_too_large_is_parked_by_its_size(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "MAX_ROW", 1_000)
+    store = kept_in(server)
+    async with running(store):
+        end = await write(store.log, Put(id="a", name="x" * 2_000), Put(id="b", name="tea"))
+        await store.reached(end)
+        [parked] = store.parked()
+        assert (parked.key, parked.by_store) == ("a", True)
+        assert "Redis is given 1000 at most" in parked.error
+        assert (await store.ask(one("b", end))).body is not None
+
+
+async def test_a_switch_that_nobody_finished_holds_writers_for_a_while_only(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        await store.reached(await write(store.log, *SOME))
+        kept: Any = store.store
+        view = store.registry.views["shelf"]
+        keys = kept.generations.keys_of(view, await kept.generations.live(view))
+        await kept._server.run(HOLD, [keys.meta, keys.hold], ["somebody", 300])
+        began = time.monotonic()
+        end = await write(store.log, Painted(id="0", colour="red"))
+        await store.reached(end)
+        assert time.monotonic() - began > 0.2
+        assert not store.projectors[0].runner.error
+        assert await differences(store.log, store) == []
+
+
+async def test_a_switch_whose_end_nobody_saw_leaves_nothing_behind(server: RedisServer) -> None:
+    store = kept_in(server)
+    async with running(store):
+        await store.reached(await write(store.log, *SOME))
+        await store.end()
+        kept: Any = store.store
+        view = store.registry.views["shelf"]
+        pointer = await kept.generations.pointer(view)
+        built = await kept.generations.begin(view)
+        told = [pointer.live, built, pointer.fingerprint, 1]
+        await kept._server.run(POINT, [generations_module.pointer_of("one", "shelf")], told)
+        assert await kept.generations.prepare(store.views, {"shelf": 1, "colours": 1}) == []
+        with server.client as client:
+            found = {key.decode() for key in client.keys("*shelf@*")}
+        assert {key.partition("@")[2].partition("}")[0] for key in found} == {built}
+
+
+async def test_all_that_one_step_changes_is_in_one_slot_of_a_cluster(server: RedisServer) -> None:
+    store = kept_in(server, "a-stack")
+    kept: Any = store.store
+    for view in store.views:
+        keys = kept.generations.keys_of(view, "abc")
+        assert len({key_slot(key.encode()) for key in keys.whatever}) == 1
+    await store.close()
+
+
+async def test_two_stacks_in_one_server_do_not_meet(server: RedisServer) -> None:
+    one_stack, other = kept_in(server, "one"), kept_in(server, "other")
+    async with running(one_stack), running(other):
+        first = await write(one_stack.log, Put(id="a", name="tea"))
+        second = await write(other.log, Put(id="a", name="coffee"))
+        assert b"tea" in ((await one_stack.ask(one("a", first))).body or b"")
+        assert b"coffee" in ((await other.ask(one("a", second))).body or b"")
+
+
+async def test_what_never_was_there_is_not_said_to_be_missing(server: RedisServer) -> None:
+    store = kept_in(server)
+    with pytest.raises(BeingBuilt):
+        await store.ask(one("a"), timeout=0)
+    await store.start()
+    await store.end()
+    await store.close()
+    other = kept_in(server, "nobody")
+    with pytest.raises(BeingBuilt):
+        await other.ask(page(), timeout=0)
+    with pytest.raises(BeingBuilt):
+        await other.snapshot("shelf", [])
+    await other.close()
+
+
+async def test_several_filters_that_few_rows_match_take_several_steps(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.redis.queries.LOOKED_AT", 7)
+    store = kept_in(server)
+    things = [
+        Put(id=f"{at:03d}", name="n", colour="c" if at % 25 == 0 else "d") for at in range(99)
+    ]
+    async with running(store):
+        await write(store.log, *things)
+        end = await write(store.log, *(Put(id=f"x{at}", name="m", colour="c") for at in range(9)))
+        found = await ids(store, page(end, 2, name="n", colour="c"))
+        assert found == ["000", "025", "050", "075"]
+        assert await ids(store, page(end, 3, name="n", colour="d")) == [
+            each.id for each in things if each.colour == "d"
+        ]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "redis://127.0.0.1:1/0", "nonsense"])
+async def test_no_redis_at_that_address_is_said_in_one_line(url: str) -> None:
+    registry = registry_for("redis")
+    store = RedisStore(registry, Place(url, "one"))
+    with pytest.raises(ReadStoreUnavailable, match="Redis"):
+        await store.generations.prepare(list(registry.views.values()), {"shelf": 1, "colours": 1})
+    await store.close()
