@@ -269,6 +269,7 @@ class PostgresStates:
                     timeout=TIMEOUT,
                     command_timeout=TIMEOUT,
                     server_settings=_BY_INDEX,
+                    reset=_nothing,
                 )
                 try:
                     async with pool.acquire() as connection:
@@ -279,6 +280,10 @@ class PostgresStates:
                 self._statements = {each: Statements(each, n) for each, n in numbers.items()}
                 self._pool = pool
             return self._pool
+
+
+async def _nothing(connection: Any) -> None:
+    """Leave a session as it is between two uses: nothing of ours stays in it."""
 
 
 async def _clear(connection: Any, statements: Statements, change: Change) -> None:
