@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -50,6 +50,12 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
             f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"
         )
     sys.stdout.write(
-        f"{view}: rebuilt in {' and '.join(now['stores'])}, {now['seconds']} s,"
+        f"{view}: rebuilt in {_listed(now['stores'])}, {now['seconds']} s,"
         f" {now['events_per_second']:,} events/s in {now['store']}\n"
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return them as a sentence has them: `memory, postgres and redis`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -16,7 +16,14 @@ from litestar import Litestar, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import ClientException, NotFoundException
 
-from loadtests.baselines.noop import Address, NewCustomer, NewOrder, OrderLine, ShownOrder
+from loadtests.baselines.noop import (
+    Address,
+    NewCustomer,
+    NewOrder,
+    OrderLine,
+    ShownCustomer,
+    ShownOrder,
+)
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS crud_order (
@@ -91,6 +98,20 @@ async def register(state: State, data: NewCustomer) -> Response[None]:
     return Response(None, status_code=202)
 
 
+@get("/customers/{customer_id:uuid}")
+async def customer(state: State, customer_id: uuid.UUID) -> ShownCustomer:
+    """Read the customer with the addresses."""
+    rows = await state.pool.fetch(
+        "SELECT name, email, label, street, postal_code, city, country FROM crud_customer c"
+        " LEFT JOIN crud_address a ON a.customer_id = c.id WHERE c.id = $1 ORDER BY label",
+        customer_id,
+    )
+    if not rows:
+        raise NotFoundException
+    addresses = [Address(*row[2:]) for row in rows if row["label"] is not None]
+    return ShownCustomer(customer_id, rows[0]["name"], rows[0]["email"], addresses)
+
+
 @post("/customers/{customer_id:uuid}/addresses", status_code=202)
 async def add_address(state: State, customer_id: uuid.UUID, data: Address) -> Response[None]:
     """Lock the customer, whose addresses have a bound, and write the one of that label."""
@@ -135,7 +156,7 @@ async def show(state: State, order_id: uuid.UUID) -> ShownOrder:
 
 
 app = Litestar(
-    [create, add_line, register, add_address, show],
+    [create, add_line, register, add_address, customer, show],
     lifespan=[_pool],
     openapi_config=None,
     logging_config=None,

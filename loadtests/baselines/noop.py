@@ -45,6 +45,15 @@ class Address(msgspec.Struct):
     country: str
 
 
+class ShownCustomer(msgspec.Struct):
+    """What a reader gets."""
+
+    customer_id: uuid.UUID
+    name: str
+    email: str
+    addresses: list[Address]
+
+
 class ShownOrder(msgspec.Struct):
     """What a reader gets."""
 
@@ -82,6 +91,12 @@ async def add_address(customer_id: uuid.UUID, data: Address) -> Response[None]:
     return Response(None, status_code=202)
 
 
+@get("/customers/{customer_id:uuid}")
+async def customer(customer_id: uuid.UUID) -> ShownCustomer:
+    """Serialize."""
+    return ShownCustomer(customer_id, "Ada", "ada@example.org", [])
+
+
 @get("/orders/{order_id:uuid}")
 async def show(order_id: uuid.UUID) -> ShownOrder:
     """Serialize."""
@@ -89,5 +104,7 @@ async def show(order_id: uuid.UUID) -> ShownOrder:
 
 
 app = Litestar(
-    [create, add_line, register, add_address, show], openapi_config=None, logging_config=None
+    [create, add_line, register, add_address, customer, show],
+    openapi_config=None,
+    logging_config=None,
 )

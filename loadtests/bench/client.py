@@ -283,10 +283,14 @@ async def run(task: dict[str, Any]) -> Any:
         return await lag(port, orders, task["rate"], task["seconds"], task["store"])
     turn = iter(range(sys.maxsize))
     reads = [request("GET", f"/orders/{order}") for order in orders]
+    if work in ("redis", "postgres"):
+        reads = [
+            request("GET", f"/customers/{customer}", Rayfold_Store=work) for customer in orders
+        ]
 
     def make() -> bytes:
         number = next(turn)
-        if work == "read":
+        if work in ("read", "redis", "postgres"):
             return reads[number % len(reads)]
         if work == "stored":
             path = f"/customers/{orders[number % len(orders)]}/addresses"

@@ -20,7 +20,8 @@ WARM = 1.0
 class Scenario(NamedTuple):
     """`work` is what `client` knows; so many clients at once.
 
-    "write" is to event-sourced orders, "stored" to state-stored customers.
+    "write" is to event-sourced orders, "stored" to state-stored customers. "read" is of orders in
+    memory, "redis" and "postgres" of customers in those stores.
     """
 
     name: str
@@ -36,6 +37,9 @@ SCENARIOS = [
     Scenario("stored@128", "stored", 128),
     Scenario("read@32", "read", 32),
     Scenario("read@128", "read", 128),
+    Scenario("redis@32", "redis", 32),
+    Scenario("redis@128", "redis", 128),
+    Scenario("postgres@32", "postgres", 32),
 ]
 
 
@@ -58,11 +62,13 @@ def run_all(server: Server, seconds: float, only: Sequence[str] = ()) -> dict[st
     hot = ask_client(port=server.port, work="seed", orders=1, lines=LINES)
     customers = ask_client(port=server.port, work="seed customers", customers=ORDERS)
     shown = ask_client(port=server.port, work="seed", orders=ORDERS, lines=LINES)
+    known = ask_client(port=server.port, work="seed customers", customers=ORDERS)
+    of_work = {"hot": hot, "read": shown, "stored": customers, "redis": known, "postgres": known}
     for scenario in SCENARIOS:
         if only and scenario.name not in only:
             continue
         # Reads are of orders of `LINES` lines with every contender, whatever was written before.
-        on = {"hot": hot, "read": shown, "stored": customers}.get(scenario.work, orders)
+        on = of_work.get(scenario.work, orders)
         task = {"port": server.port, "orders": on, **scenario._asdict()}
         ask_client(**task, seconds=WARM)
         results[scenario.name] = measured(server, task, seconds)
