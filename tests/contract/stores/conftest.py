@@ -15,11 +15,12 @@ from eventstore.memory import MemoryLog
 from projections.memory import replica as replica_module
 from projections.stores import known, runner
 from projections.stores.port import Place, ReadStore
+from tests.contract.stores import documented
 from tests.contract.stores.shelf import Shelf, registry_for
 from tests.contract.stores.subjects import Durable, InMemory, Subject, place
 from tests.redis_server import RedisServer
 
-DURABLE = ["postgres", "redis", "redis-cluster"]
+DURABLE = ["postgres", "redis", "redis-cluster", "documented"]
 
 OTHER = os.environ.get("RAYFOLD_CONTRACT_STORE", "")
 """`name=url` of a store that another package brings: then that one, and no other."""
@@ -83,6 +84,10 @@ def make_empty_of(kind: str, request: pytest.FixtureRequest) -> MakeEmpty:
         if kind.startswith("redis"):
             fixture = "redis_cluster" if kind == "redis-cluster" else "redis_server"
             return _making("redis", place(request.getfixturevalue(fixture).url))
+        if kind == "documented":
+            folder = request.getfixturevalue("tmp_path_factory").mktemp("sqlite")
+            registry, where = registry_for("sqlite"), place(f"sqlite://{folder}/views.db")
+            return lambda: documented.store()(registry, where)
         return _making(kind, place(OTHER.partition("=")[2]))
 
     return ours

@@ -93,7 +93,8 @@ class Refusing:
                     store = transaction.store
 
                     async def refusing(view: str, rows: Mapping[str, Any], *more: Any) -> None:
-                        if any(each and len(each.row.name) > 4_000 for each in rows.values()):
+                        names = [getattr(each.row, "name", "") for each in rows.values() if each]
+                        if any(len(name) > 4_000 for name in names):
                             raise ValueError("a name of thousands of letters")
                         await store(view, rows, *more)
 
