@@ -73,11 +73,21 @@ class MemoryLog:
             yield record
 
     async def read_all(
-        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+        self,
+        prefixes: Sequence[str],
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
         self._check()
-        for record in self._matching(prefixes, after or 0)[:limit]:
+        if backwards:
+            found = self._matching(prefixes, 0)[::-1]
+            records = [each for each in found if after is None or each.position < after]
+        else:
+            records = self._matching(prefixes, after or 0)
+        for record in records[:limit]:
             yield record
 
     async def subscribe(

@@ -107,9 +107,16 @@ class Log(Protocol):
         ...
 
     def read_all(
-        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+        self,
+        prefixes: Sequence[str],
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[RawRecord]:
         """Yield events of streams whose names begin so, in `$all` order, after that position.
+
+        Backwards, those before it, the last first.
 
         Raises:
             StoreUnavailable: no answer.

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from projections.competing.supervisor import CompetingSupervisor
 from projections.erasure import views_that_keep
 from projections.memory.supervisor import MemorySupervisor
+from projections.operations.applications import Applications
 from projections.operations.parked_events import ParkedEventOperations
 from projections.operations.rebuilds import Rebuilder, Rebuilds
 from projections.operations.scaling import Scaling
@@ -53,6 +54,8 @@ class ReadSide:
         self.placements = placements = access.placements
         self.bus = access.bus
         self.history = access.history
+        self.log = access.log
+        self.applications = Applications(registry, access.log, placements)
         self.monitor = access.monitor
         self.audit = access.audit
         self._memory = MemorySupervisor(registry, settings, placements)

@@ -301,6 +301,83 @@ class DiscardAnswer(Struct):
     discarded: list[AfterReplay]
 
 
+class Application(Struct):
+    """What one store of a view has made of an event."""
+
+    view: str | None
+    store: str | None
+    status: Literal["applied", "waiting", "parked", "stopped", "discarded", "broken"]
+    part: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    within_seconds: (
+        Annotated[float | None, Meta(description="From the event to when it was first seen")]
+        | UnsetType
+    ) = UNSET
+    error: str | UnsetType = UNSET
+
+
+class CausedEvent(Struct):
+    """An event, and what became of it."""
+
+    stream: str
+    revision: int
+    position: int
+    type: str
+    recorded_at: datetime | None
+    applications: list[Application]
+    outgoing: Annotated[
+        list[dict[str, Any]], Meta(description="By publications and reactors, with a `status`")
+    ]
+
+
+class CausedStep(Struct):
+    """What a process did because of a command, an event of its, or a timeout."""
+
+    process: str
+    key: str
+    stream: str
+    revision: int
+    position: int
+    type: str
+    recorded_at: datetime | None
+    because: dict[str, Any]
+    sends: Annotated[list[str], Meta(description="Command ids")]
+    outgoing: list[dict[str, Any]]
+    error: str | UnsetType = UNSET
+
+
+class CausedCommand(Struct):
+    """A command: its events, and the steps of processes that followed."""
+
+    command_id: str
+    command: str | None
+    stream: str | None
+    status: Literal[
+        "accepted", "rejected", "failed", "waiting", "scheduled", "cancelled", "unknown"
+    ]
+    principal: str | None
+    traceparent: str | None
+    caused_by: Annotated[str | None, Meta(description="The command that led to it")]
+    sent_by: dict[str, Any] | None
+    scheduled: dict[str, Any] | None
+    depth: Annotated[int, Meta(description="Below the first; each follows what led to it")]
+    events: list[CausedEvent]
+    steps: list[CausedStep]
+    code: Annotated[str, Meta(description="Why it was rejected")] | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class Causality(Struct):
+    """What belongs together, as a tree in order."""
+
+    asked: str
+    correlation_id: str
+    complete: Annotated[bool, Meta(description="Whether all that belongs to it was found")]
+    read: Annotated[int, Meta(description="Records of the log")]
+    left_out: Annotated[int, Meta(description="Records beyond 500")]
+    commands: list[CausedCommand]
+
+
 class AuditNote(Struct):
     """What an operator asked for; or how it failed, where `type` is `OperatorFailed`."""
 
@@ -321,6 +398,7 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     Processing,
     RecordedEvent,
     LoggedEvent,
+    Causality,
     Process,
     ProcessList,
     ScheduleList,

@@ -17,10 +17,13 @@ from api.openapi.operations import (
 )
 from api.openapi.schemas import Given
 from api.operators.processes import MAX_LIMIT
+from api.operators.routes import MAX_ASKED, MAX_SCAN
 
 _REVISION = Given(given={"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
 _LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
 _AUDIT_LIMIT = Given(given={"type": "integer", "minimum": 1, "maximum": 999})
+_ASKED = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_ASKED})
+_SCAN = Given(given={"type": "integer", "minimum": 1, "maximum": MAX_SCAN})
 _BOOLEAN = Given(given={"type": "boolean"})
 _TEXT = Given(given={"type": "string"})
 _COMMAND_ID = Given(given={"type": "string", "minLength": 1, "maxLength": MAX_KEY})
@@ -142,6 +145,14 @@ class GatewayPaths:
             "LoggedEvent",
             path_parameter("stream"),
             path_parameter("revision", _REVISION),
+            unknown=True,
+        )
+        paths["/operators/causality"] = asks(
+            "get-causality",
+            "What happened to a command, everywhere",
+            "Causality",
+            query_parameter("id", _ASKED, "A command, a correlation, or `REVISION@STREAM`"),
+            query_parameter("scan", _SCAN, "Records to read each way, 50,000 by default"),
             unknown=True,
         )
         paths["/operators/replay"] = does(

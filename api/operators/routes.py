@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Annotated, Any, Protocol
 
@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.http.auth import Role
 from api.http.endpoint import Audits, Call, Endpoint, Handler, Method
+from api.http.headers import id_of_key
 from api.http.pages import page_handlers
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
@@ -59,6 +60,13 @@ class Operations(Protocol):
         """Return an event as the log has it."""
         ...
 
+    async def causality(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
+        """Return what belongs to a command, a correlation or an event, reading so many records.
+
+        `asked` are readings of one text. None where nothing is known of it.
+        """
+        ...
+
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """Fold parked events again; return which, and whether each is still `parked`."""
         ...
@@ -76,6 +84,16 @@ class Operations(Protocol):
 
 
 AUDIT_PAGE = 50
+
+SCAN = 50_000
+"""Records of the log that a search for causes and effects reads in each direction."""
+
+MAX_SCAN = 5_000_000
+
+MAX_ASKED = 1100
+"""Characters of a stream's name and a revision."""
+
+_SCAN = re.compile(r"[1-9][0-9]{0,6}\Z")
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,2}\Z")
 
@@ -158,6 +176,7 @@ class OperatorRoutes:
             handler("POST", "/operators/rebuild", self._rebuild),
             handler("GET", "/operators/parked", self._parked),
             handler("GET", "/operators/events/{stream}/{revision}", self._event),
+            handler("GET", "/operators/causality", self._causality),
             handler("POST", "/operators/replay", self._replay),
             handler("POST", "/operators/discard", self._discard),
             handler("POST", "/operators/delete", self._delete),
@@ -215,6 +234,25 @@ class OperatorRoutes:
         if event is None:
             raise Problem(404, "not-found", f"stream {stream!r} has no revision {revision}")
         return json_reply(event)
+
+    async def _causality(self, call: Call) -> Reply:
+        given = parameters(call.query_string)
+        for name in given:
+            if name not in ("id", "scan"):
+                raise invalid_field(name, "is no parameter of this path")
+        asked = given.get("id", "").strip()
+        if not 0 < len(asked) <= MAX_ASKED:
+            raise invalid_field("id", f"is a text of 1 to {MAX_ASKED} characters")
+        scan = given.get("scan", str(SCAN))
+        if not _SCAN.match(scan) or int(scan) > MAX_SCAN:
+            raise invalid_field("scan", f"is a number from 1 to {MAX_SCAN}")
+        # Also as the `Idempotency-Key` of a command.
+        readings = list(dict.fromkeys([asked, id_of_key(asked)]))
+        found = await self._operations.causality(readings, int(scan))
+        if found is None:
+            detail = f"nothing of it is in the last {scan} records of the log"
+            raise Problem(404, "not-found", detail)
+        return json_reply(found)
 
     async def _replay(self, call: Call) -> Reply:
         wanted = await read_body(call, Replay)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -152,6 +153,29 @@ def audit(
                 f"{each['at']} {each['principal']} {each['action']} {said}"
                 + (f": {how['status']} {how['reason']}" if how else "")
             )
+
+
+@app.command()
+def causality(
+    asked: Annotated[
+        str, typer.Argument(metavar="ID", help="A command, a correlation, or REVISION@STREAM.")
+    ],
+    scan: Annotated[
+        int, typer.Option(min=1, max=5_000_000, help="Records of the log to read each way.")
+    ] = 50_000,
+    data: Data = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a command, everywhere: events, views, processes, publications."""
+    from deploy.cli.causality import lines_of
+
+    found = ask(data, url, f"/operators/causality?id={quote(asked, safe='')}&scan={scan}")
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for line in lines_of(found):
+        typer.echo(line)
 
 
 @app.command()

@@ -102,6 +102,8 @@ class Government:
             self._start_reads(parts, display),
         )
         self.outbound = await self._start_outbound(parts)
+        from deploy.stack.causality import Causality
+
         self.operations = StackOperations(
             self.writes,
             self.reads,
@@ -109,6 +111,13 @@ class Government:
             self.outbound,
             servers,
             partial(wanted.note, self._postgres),
+            Causality(
+                self._registry,
+                self.reads.log,
+                self.writes,
+                self.reads.applications,
+                self.outbound,
+            ),
         )
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
         self._methods["controller.down"] = self.down

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
+    from deploy.stack.causality import Causality
     from projections.outbound_side import OutboundSide
     from projections.read_side import ReadSide
 
@@ -31,8 +32,10 @@ class StackOperations:
         outbound: OutboundSide,
         servers: Sequence[Server],
         note: Callable[[str, int], Awaitable[None]],
+        causality: Causality,
     ) -> None:
         """`note` keeps what was scaled over a restart."""
+        self._causality = causality
         self._note = note
         self._writes = writes
         self._processes = processes
@@ -86,6 +89,10 @@ class StackOperations:
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """See `Operations.parked_event`."""
         return await self._reads.parked_events.event(stream, revision)
+
+    async def causality(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
+        """See `Operations.causality`."""
+        return await self._causality.of(asked, scan)
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.replay`."""

@@ -102,6 +102,13 @@ class RemoteOperations:
         )
         return found
 
+    async def causality(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
+        """See `Operations.causality`."""
+        found: dict[str, Any] | None = await self._controller.call(
+            "operations.causality", asked=list(asked), scan=scan
+        )
+        return found
+
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.replay`."""
         return list(await self._controller.call("operations.replay", view=view, key=key))

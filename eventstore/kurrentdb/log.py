@@ -259,9 +259,18 @@ class EventLog:
             raise StreamTombstoned(stream) from error
 
     async def read_all(
-        self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
+        self,
+        prefixes: Sequence[str],
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
+        if backwards:
+            async for record in self._read_back(prefixes, after, limit):
+                yield record
+            return
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
         if limit is None:
             async with aclosing(read_batches(self._uri, prefixes, after, live=False)) as batches:
@@ -281,6 +290,19 @@ class EventLog:
             if given == limit:
                 return
             given += 1
+            yield raw_of(event)
+
+    async def _read_back(
+        self, prefixes: Sequence[str], before: int | None, limit: int | None
+    ) -> AsyncIterator[RawRecord]:
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+
+        def read(client: AppendClient) -> Awaitable[Any]:
+            return client.read_all(
+                commit_position=before, backwards=True, **options, **_filtered(prefixes)
+            )
+
+        async for event in self._events(read):
             yield raw_of(event)
 
     async def subscribe(

@@ -18,7 +18,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from projections.errors import ActorUnavailable, named
 from projections.poison import Parked
-from projections.supervision.progress import Progress
+from projections.supervision.progress import ObservedProgress
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
@@ -70,7 +70,7 @@ class ActorHandle:
         self.name = name
         self.kind = kind
         self.views = list(views)
-        self.progress = Progress()
+        self.progress = ObservedProgress()
         self.ready = False
         self.restarts = -1
         self.seen: dict[str, Any] = {}

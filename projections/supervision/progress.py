@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from itertools import count
+import time
+from collections import deque
+from itertools import count, pairwise
 
 
 class Progress:
@@ -42,3 +44,33 @@ class Progress:
         await asyncio.wait([waiting], timeout=timeout)
         waiting.cancel()
         return self.position >= position
+
+
+OBSERVED = 2_000
+"""Times that are remembered of a store that is watched."""
+
+APART = 0.05
+"""Seconds between two of them: a store that is asked all the time says often where it is."""
+
+
+class ObservedProgress(Progress):
+    """Of a store elsewhere, as it was seen to come further, with the times of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: deque[tuple[float, int]] = deque(maxlen=OBSERVED)
+
+    def advance(self, position: int) -> None:
+        """See `Progress.advance`."""
+        if position > self.position:
+            now = time.time()
+            if not self._seen or now - self._seen[-1][0] > APART:
+                self._seen.append((now, position))
+        super().advance(position)
+
+    def passed(self, position: int) -> float | None:
+        """Return when it was first seen at that position or beyond; None: not seen to pass it."""
+        for (_, before), (at, after) in pairwise(self._seen):
+            if before < position <= after:
+                return at
+        return None

@@ -314,3 +314,19 @@ async def test_a_subscription_may_be_to_some_event_types_of_some_streams(
                 if found and found[-1].position == end:
                     break
     assert [(raw.stream, raw.event_type) for raw in found] == [(stream, "Wanted")] * 2
+
+
+async def test_all_is_read_backwards_from_its_end_and_from_a_position(
+    log: Log, stream: str
+) -> None:
+    await append(log, stream, None, 4)
+    [first, second, third, last] = [raw.position for raw in await everything(log, stream)]
+
+    async def back(**how: int) -> list[int]:
+        return [raw.position async for raw in log.read_all([stream], backwards=True, **how)]
+
+    assert await back() == [last, third, second, first]
+    assert await back(limit=2) == [last, third]
+    assert await back(after=third) == [second, first]
+    assert await back(after=third, limit=1) == [second]
+    assert await back(after=first) == []

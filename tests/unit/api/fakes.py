@@ -110,6 +110,8 @@ class FakeOperations:
             }
         ]
         self.scaled: list[tuple[str, int]] = []
+        self.causes: dict[str, Any] | None = None
+        self.traced: tuple[list[str], int] = [], 0
         self.error: Exception | None = None
 
     async def parts(self) -> list[dict[str, Any]]:
@@ -139,6 +141,10 @@ class FakeOperations:
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         return None
+
+    async def causality(self, asked: Sequence[str], scan: int) -> dict[str, Any] | None:
+        self.traced = list(asked), scan
+        return self.causes
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 import pytest
 
@@ -139,3 +140,28 @@ async def test_status_is_told_although_nobody_knows_of_scaling_and_rebuilds(
     body = (await gateway.http.get("/operators/status")).json()
     assert (body["parts"], body["scaling"], body["rebuilds"]) == (gateway.operations.known, [], [])
     assert (await gateway.http.get("/operators/rebuilds")).status_code == 422
+
+
+async def test_causality_is_asked_by_any_id_within_a_bound(gateway: Gateway) -> None:
+    gateway.operations.causes = {"asked": "k", "commands": []}
+    reply = await gateway.http.get("/operators/causality", params={"id": "k", "scan": "7"})
+    assert reply.json() == {"asked": "k", "commands": []}
+    readings, scan = gateway.operations.traced
+    assert readings[0] == "k"
+    UUID(readings[1])  # the command id that the key stands for
+    assert scan == 7
+    await gateway.http.get("/operators/causality", params={"id": "1@order-x"})
+    assert gateway.operations.traced[1] == 50_000
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "id=", "id=x&scan=0", "id=x&scan=9999999", "id=x&more=1", f"id={'x' * 2000}"]
+)
+async def test_causality_refuses_what_it_cannot_look_for(gateway: Gateway, asked: str) -> None:
+    reply = await gateway.http.get(f"/operators/causality?{asked}")
+    assert fields_of(reply)
+
+
+async def test_causality_of_nothing_known_says_how_far_it_looked(gateway: Gateway) -> None:
+    reply = await gateway.http.get("/operators/causality", params={"id": "x", "scan": "123"})
+    assert "123 records" in problem(reply, 404, "not-found")["detail"]

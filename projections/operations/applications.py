@@ -1,0 +1,142 @@
+"""What became of events in every view and every store: read, not recorded.
+
+That a store is past an event's position means that it has applied it, or that it is parked there.
+When, is known only where this process watched the store go past: then as a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from eventstore.port import Log
+from eventstore.records import RawRecord, recorded
+from projections import discarded_events as discards
+from projections.errors import ActorUnavailable
+from projections.poison import Discarded, Parked
+from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.placements import Placements
+from rayfold import Registry
+
+Place = tuple[str, int]
+"""A stream, and a revision in it."""
+
+
+class _Known(NamedTuple):
+    """What is parked, by actor (None: it does not say), and what was discarded."""
+
+    parked: Mapping[str, Sequence[Parked] | None]
+    discarded: frozenset[Discarded]
+
+
+class Applications:
+    """Over all stores of the read side."""
+
+    def __init__(self, registry: Registry, log: Log, placements: Placements) -> None:
+        self._registry = registry
+        self._log = log
+        self._placements = placements
+
+    async def of(self, records: Sequence[RawRecord]) -> dict[Place, list[dict[str, Any]]]:
+        """Return, by event, what each view's stores have made of it.
+
+        `status` is `applied`, `waiting`, `parked`, `stopped`, `discarded` or `broken` (its key
+        cannot be told). `within_seconds` is from the event's time to when the store was first seen
+        beyond it, None where nobody saw; `error` says what it is parked on.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        views = [*self._registry.views, *self._registry.projections]
+        known = _Known(await self._parked(), await discards.load(self._log, views))
+        return {(raw.stream, raw.revision): self._of(raw, known) for raw in records}
+
+    async def _parked(self) -> dict[str, Sequence[Parked] | None]:
+        found: dict[str, Sequence[Parked] | None] = {}
+        for handle in self._placements.all:
+            try:
+                found[handle.name] = await handle.parked()
+            except ActorUnavailable:
+                found[handle.name] = None
+        return found
+
+    def _of(self, raw: RawRecord, known: _Known) -> list[dict[str, Any]]:
+        try:
+            events = recorded(self._registry, raw)
+        except Exception as error:  # the author's upcaster, or a type that nobody knows
+            return [{"view": None, "store": None, "status": "broken", "error": str(error)}]
+        types = {type(each.event) for each in events}
+        told: list[dict[str, Any]] = []
+        for view in self._registry.views.values():
+            if types.isdisjoint(view.folds):
+                continue
+            try:
+                keys = [each.key for each in view.changes_of(events)]
+            except Exception as error:  # the author's key
+                keys, broken = [""], str(error)
+            else:
+                broken = ""
+            for key in keys:
+                if "memory" in view.stores:
+                    for replica in self._placements.replicas_of(view.name):
+                        told.append(_at(raw, view.name, "memory", key, replica, known, broken))
+                if "postgres" in view.stores:
+                    # Consumers that share a view all tell the same: how far its table is.
+                    for handle in self._placements.filling(view.name, key)[:1]:
+                        told.append(_at(raw, view.name, "postgres", key, handle, known, broken))
+        for projection in self._registry.projections.values():
+            sql = self._placements.sql_projectors.get(projection.name)
+            if sql is not None and not types.isdisjoint(projection.handlers):
+                key = f"{raw.revision}@{raw.stream}"
+                told.append(_at(raw, projection.name, "postgres", key, sql, known, ""))
+        return told
+
+
+def _at(
+    raw: RawRecord,
+    view: str,
+    store: str,
+    key: str,
+    handle: ActorHandle,
+    known: _Known,
+    broken: str,
+) -> dict[str, Any]:
+    status, error = _status(raw, view, key, handle, known)
+    passed = handle.progress.passed(raw.position) if status == "applied" else None
+    within = None
+    if passed is not None and raw.recorded_at is not None:
+        within = max(round(passed - raw.recorded_at.timestamp(), 3), 0.0)
+    return {
+        "view": view,
+        "store": store,
+        "part": handle.name,
+        "key": key,
+        "status": status,
+        "within_seconds": within,
+        **({"error": error or broken} if error or broken else {}),
+    }
+
+
+def _status(
+    raw: RawRecord, view: str, key: str, handle: ActorHandle, known: _Known
+) -> tuple[str, str]:
+    """Return what a store has made of an event, and why if that is not as it should be."""
+    if known.discarded & {
+        Discarded(view, each, raw.stream, raw.revision) for each in {key, "", handle.name}
+    }:
+        return "discarded", ""
+    parked = known.parked[handle.name]
+    for each in parked or ():
+        if each.view != view or each.position > raw.position:
+            continue
+        if each.key == key or (not each.key and each.stream == raw.stream):
+            if each.position == raw.position:
+                return "parked", each.error
+            return "parked", f"waits behind {each.revision}@{each.stream}: {each.error}"
+    if view in handle.seen.get("stopped", {}) and handle.progress.position < raw.position:
+        return "stopped", str(handle.seen["stopped"][view])
+    if handle.progress.position < raw.position:
+        return "waiting", "" if handle.ready else str(handle.seen.get("error", "not ready"))
+    if parked is None:
+        return "applied", "whether it is parked is not known: the part does not answer"
+    return "applied", ""
