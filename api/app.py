@@ -20,6 +20,7 @@ from api.http.paths import held
 from api.http.problems import HANDLERS
 from api.http.rates import Rates
 from api.openapi.routes import openapi_handlers
+from api.operators.explaining import ExplainRoutes
 from api.operators.health import Health
 from api.operators.metrics import Metrics
 from api.operators.processes import NoProcesses, Processes, ProcessRoutes
@@ -88,6 +89,7 @@ def create_app(
         *live_handlers(registry, queries, endpoint),
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics, audit).handlers(endpoint),
+        *ExplainRoutes(registry, operations).handlers(endpoint),
         *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
         *PublicationRoutes(publications or NoPublications()).handlers(endpoint),
         *openapi_handlers(registry, endpoint, secured=not principals.open),

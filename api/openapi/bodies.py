@@ -378,6 +378,32 @@ class Causality(Struct):
     commands: list[CausedCommand]
 
 
+class Finding(Struct):
+    """One reason why something lags."""
+
+    cause: Annotated[
+        str,
+        Meta(
+            description="store-down, ray-down, postgres-down, controller-down, stopped, part-down,"
+            " failing, starting, parked, rebuilding, rebuild-failed, slow, catching-up, nowhere"
+        ),
+    ]
+    part: str
+    since: datetime | None
+    sentence: str
+    do: Annotated[str, Meta(description="What an operator can do")]
+
+
+class Explanation(Struct):
+    """Why a view lags, the weightiest reason first."""
+
+    name: str
+    sentence: Annotated[str, Meta(description="All of it")]
+    healthy: bool
+    findings: list[Finding]
+    parts: Annotated[list[Part], Meta(description="Those that keep it")]
+
+
 class AuditNote(Struct):
     """What an operator asked for; or how it failed, where `type` is `OperatorFailed`."""
 
@@ -399,6 +425,7 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     RecordedEvent,
     LoggedEvent,
     Causality,
+    Explanation,
     Process,
     ProcessList,
     ScheduleList,

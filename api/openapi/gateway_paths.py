@@ -155,6 +155,13 @@ class GatewayPaths:
             query_parameter("scan", _SCAN, "Records to read each way, 50,000 by default"),
             unknown=True,
         )
+        paths["/operators/explain/{name}"] = asks(
+            "explain",
+            "Why a view lags, or a query waits",
+            "Explanation",
+            path_parameter("name"),
+            unknown=True,
+        )
         paths["/operators/replay"] = does(
             "replay", "Fold parked events again", "Replay", "ReplayAnswer"
         )

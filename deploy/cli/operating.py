@@ -156,6 +156,20 @@ def audit(
 
 
 @app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="A view, a query, a publication, a process, …")],
+    data: Data = None,
+    url: Url = None,
+    as_json: Json = False,
+) -> None:
+    """Say why a view lags, or a query waits, and what to do; exits 1 if something is wrong."""
+    found = ask(data, url, f"/operators/explain/{quote(name, safe='')}")
+    typer.echo(json.dumps(found) if as_json else found["sentence"])
+    if not found["healthy"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def causality(
     asked: Annotated[
         str, typer.Argument(metavar="ID", help="A command, a correlation, or REVISION@STREAM.")

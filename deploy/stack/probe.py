@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from deploy.stack.child_process import ChildProcess
@@ -31,6 +32,7 @@ class Probe:
         self._process = process
         self._wrong: str | None = None
         self._since = 0.0
+        self._since_when: datetime | None = None
 
     def status(self) -> dict[str, Any]:
         """Return the server as a part of the status, which serves no request by itself."""
@@ -39,6 +41,8 @@ class Probe:
             part |= self._process.status()
         if self._wrong is not None and part["ready"]:
             part |= {"ready": False, "error": self._wrong}
+        if not part["ready"] and self._since_when is not None:
+            part["since"] = self._since_when.isoformat(timespec="milliseconds")
         return part
 
     async def watch(self) -> None:
@@ -58,8 +62,10 @@ class Probe:
             wrong = f"{type(error).__name__}: {error}".splitlines()[0]
         if wrong is not None and self._wrong is None:
             self._since = time.monotonic()
+            self._since_when = datetime.now(UTC)
             log.error("a server does not answer", extra={"server": self.name, "error": wrong})
         elif wrong is None and self._wrong is not None:
             seconds = round(time.monotonic() - self._since, 1)
             log.warning("a server answers again", extra={"server": self.name, "seconds": seconds})
+            self._since_when = None
         self._wrong = wrong

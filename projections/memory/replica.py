@@ -21,6 +21,7 @@ from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
 from projections.poison import Parked, in_status
 from projections.row_query import RowQuery, RowResult, Snapshot
+from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold import Registry
 
@@ -59,6 +60,7 @@ class Replica:
         """By view: the position that it has come to, and the number of events."""
         self._may_fold = asyncio.Event()
         self._may_fold.set()
+        self._working: AtWork | None = None
 
     async def begin(self, filled: Sequence[Filled]) -> None:
         """Before `run`: these views' rows came from Postgres, and are folded on from there.
@@ -112,12 +114,15 @@ class Replica:
         async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
             async for batch in batches:
                 await self._may_fold.wait()
+                if batch.records:
+                    self._working = AtWork.begins(batch.records)
                 for at, raw in enumerate(batch.records, 1):
                     for step in _fold(self.tables, self._folding, raw):
                         self.subscriptions.note(step.view.name, step.key)
                     if at % SLICE == 0:
                         self.progress.advance(raw.position)
                         await asyncio.sleep(0)
+                self._working = None
                 self.events += len(batch.records)
                 self.progress.advance(batch.position)
                 if batch.caught_up:
@@ -251,6 +256,7 @@ class Replica:
             **({"filled": self._filled} if self._filled else {}),
             **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
             **({"stopped": stopped} if stopped else {}),
+            **working_on(self._working),
             **in_status(self.parked()),
         }
 

@@ -23,6 +23,14 @@ class Lag:
         """The log's end when last seen."""
         return self._ends[-1][1] if self._ends else 0
 
+    def growth(self, over: float) -> float:
+        """Return how many positions a second it moved on, in the last `over` seconds."""
+        if len(self._ends) < 2:
+            return 0.0
+        now, end = self._ends[-1]
+        began, first = next(each for each in self._ends if each[0] >= now - over)
+        return (end - first) / (now - began) if now > began else 0.0
+
     def of(self, position: int, now: float) -> float:
         """Seconds since the log first was seen to be beyond that position; 0 if it is not."""
         if position >= self.end:

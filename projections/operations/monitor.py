@@ -14,6 +14,7 @@ from projections.errors import Behind
 from projections.operations.lag import Lag
 from projections.stores.port import ReadStore
 from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.condition import OVER
 from projections.supervision.placements import Placements
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,9 @@ class Monitor:
     def status(self) -> list[dict[str, Any]]:
         """Return every actor's state, position, and lag in positions and in seconds."""
         now, end = time.monotonic(), self._lag.end
+        growth = {"log_per_second": round(self._lag.growth(OVER), 1)}
         actors = [
-            handle.status(end, self._lag.of(handle.seen.get("position", 0), now))
+            handle.status(end, self._lag.of(handle.seen.get("position", 0), now)) | growth
             for handle in self._placements.all
         ]
         return [*actors, *(part for store in self._stores for part in store.status(end))]

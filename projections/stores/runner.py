@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from eventstore.records import Batch
 from projections.errors import Fenced, named
+from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class ProjectionRunner(Generic[Resource]):
         """It has been at the log's end, or is among the consumers of its group."""
         self.events = 0
         self.error: str | None = None
+        self._working: AtWork | None = None
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
 
@@ -63,6 +65,7 @@ class ProjectionRunner(Generic[Resource]):
             if working.done():
                 working.result()
         finally:
+            self._working = None
             working.cancel()
             renewing.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
@@ -92,7 +95,9 @@ class ProjectionRunner(Generic[Resource]):
                 for at in range(0, max(len(records), 1), most):
                     piece = records[at : at + most]
                     last = at + most >= len(records)
+                    self._working = AtWork.begins(piece) if piece else None
                     yield Batch(piece, position if last else piece[-1].position, caught_up)
+                    self._working = None
                 if caught_up:
                     self.ready.set()
 
@@ -104,5 +109,6 @@ class ProjectionRunner(Generic[Resource]):
             "ready": self.ready.is_set() and self.error is None,
             "events": self.events,
             **more,
+            **working_on(self._working),
             **({"error": self.error} if self.error else {}),
         }

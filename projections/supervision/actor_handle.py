@@ -18,6 +18,7 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from projections.errors import ActorUnavailable, named
 from projections.poison import Parked
+from projections.supervision.condition import Condition
 from projections.supervision.progress import ObservedProgress
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
@@ -71,6 +72,7 @@ class ActorHandle:
         self.kind = kind
         self.views = list(views)
         self.progress = ObservedProgress()
+        self._condition = Condition()
         self.ready = False
         self.restarts = -1
         self.seen: dict[str, Any] = {}
@@ -99,6 +101,7 @@ class ActorHandle:
         except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
             self.seen = {"error": type(error).__name__}
+            self._condition.saw(ready=False)
             await self._missed(hangs=isinstance(error, TimeoutError))
             return
         self._heard, self._silent_since = True, None
@@ -112,6 +115,7 @@ class ActorHandle:
         if not self.ready and self.seen["position"] < self.progress.position:
             self.progress.position = self.seen["position"]  # its store has lost something
         self.progress.advance(self.seen["position"])
+        self._condition.saw(ready=self.ready, position=self.seen["position"])
 
     async def reached(self, position: int, deadline: float) -> bool:
         """Wait until the actor has come so far; `deadline` is in `time.monotonic` seconds."""
@@ -197,6 +201,7 @@ class ActorHandle:
         """Call the actor no more: its runtime is gone. Who waits for it is told so."""
         self._actor = LostActor()
         self.ready = False
+        self._condition.saw(ready=False)
         self.seen = {"error": str(RuntimeLost())}
         for call in self._calls:
             call.cancel()
@@ -323,6 +328,7 @@ class ActorHandle:
             "part": self.name,
             "kind": self.kind,
             **self.seen,
+            **self._condition.status(),
             "ready": self.ready,
             "restarts": max(self.restarts, 0),
             "lag": max(end - position, 0),

@@ -1,0 +1,290 @@
+"""Why a view lags, or a query waits: told from the state of the parts, in a sentence.
+
+Pure: what the parts say goes in. The causes are looked for in the order in which one hides another:
+where the event store is away, that a projector has an error is no news.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+Part = Mapping[str, Any]
+
+BEHIND = 2.0
+"""Seconds behind the log from which on a view lags."""
+
+_SERVERS = {
+    "eventstore": ("store-down", "the event store", "look at the event store and the way to it"),
+    "ray": ("ray-down", "Ray", "nothing: it is started again; look at its log if that goes on"),
+    "postgres": ("postgres-down", "Postgres", "look at Postgres and the way to it"),
+    "controller": ("controller-down", "the controller", "look at `rayfold controller`"),
+}
+
+
+class Finding(NamedTuple):
+    """One reason. `since` is an instant, None where nobody knows; `do` is for an operator."""
+
+    cause: str
+    part: str
+    since: str | None
+    sentence: str
+    do: str
+
+
+class Explanation(NamedTuple):
+    """What is wrong with a view, the weightiest reason first; nothing where all is well."""
+
+    name: str
+    findings: Sequence[Finding]
+    parts: Sequence[Part]
+
+    @property
+    def sentence(self) -> str:
+        """Return the whole of it for people."""
+        if not self.findings:
+            where = ", ".join(sorted({_store(part) for part in self.parts}))
+            return f"{self.name} is up to date{f' in {where}' if where else ''}."
+        said = "; ".join(each.sentence for each in self.findings)
+        return f"{said}. What to do: {self.findings[0].do}."
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "name": self.name,
+            "sentence": self.sentence,
+            "healthy": not self.findings,
+            "findings": [each._asdict() for each in self.findings],
+            "parts": list(self.parts),
+        }
+
+
+def explain(
+    name: str,
+    parts: Sequence[Part],
+    rebuilds: Sequence[Mapping[str, Any]],
+    parked: Sequence[Mapping[str, Any]],
+    now: datetime | None = None,
+) -> Explanation:
+    """Explain a view, a SQL projection, a publication, a reactor or a process manager.
+
+    `parts` are all of the stack's; `rebuilds` and `parked` may be of others too.
+    """
+    now = now or datetime.now(UTC)
+    mine = [part for part in parts if _concerns(part, name)]
+    in_memory_alone = bool(mine) and all(part["kind"] == "memory" for part in mine)
+    servers = {part["part"]: part for part in parts if part["part"] in _SERVERS}
+    findings: list[Finding] = []
+    for server, (cause, called, do) in _SERVERS.items():
+        part = servers.get(server)
+        if part is None or part["ready"] or (server == "postgres" and in_memory_alone):
+            continue
+        since = part.get("since")
+        what = f"{called} does not serve{_for(since, now)}: {part.get('error', 'no answer')}"
+        if server == "eventstore":
+            what += "; nothing is folded meanwhile, and queries answer with what they have"
+        findings.append(Finding(cause, server, since, what, do))
+    down = {each.cause for each in findings}
+    findings += _stopped(name, mine)
+    if not down & {"store-down", "ray-down"}:
+        # Whatever those say that wait for a server is no news.
+        awake = [each for each in mine if not ("postgres-down" in down and _on_postgres(each))]
+        findings += [found for part in awake if (found := _not_ready(part, now))]
+    findings += _parked(name, parked)
+    findings += _parked_elsewhere(mine)
+    findings += _rebuilding(name, rebuilds)
+    if not findings or not down:
+        findings += [found for part in mine if (found := _behind(name, part, now))]
+    if not mine:
+        findings.append(_nowhere(name))
+    return Explanation(name, findings, mine)
+
+
+def _concerns(part: Part, name: str) -> bool:
+    kind, _, rest = part["part"].partition(":")
+    named = kind in ("process", "publication", "reactor") and rest.partition("#")[0] == name
+    return named or name in part.get("views", ())
+
+
+def _on_postgres(part: Part) -> bool:
+    return part["kind"] in ("postgres", "competing", "sql", "reactor")
+
+
+def _store(part: Part) -> str:
+    return "postgres" if part["kind"] in ("postgres", "competing", "sql") else str(part["kind"])
+
+
+def _for(since: str | None, now: datetime) -> str:
+    if since is None:
+        return ""
+    seconds = max((now - datetime.fromisoformat(since)).total_seconds(), 0.0)
+    return f" since {since} ({_lasting(seconds)})"
+
+
+def _lasting(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _stopped(name: str, mine: Sequence[Part]) -> list[Finding]:
+    reasons = {
+        _store(part): str(part["stopped"][name])
+        for part in mine
+        if name in (part.get("stopped") or {})
+    }
+    do = f"mend its code, then `rayfold parked replay {name}`; or `rayfold parked discard {name} KEY`"
+    return [
+        Finding(
+            "stopped",
+            store,
+            None,
+            f"{name} has stopped in {store} at an event that it cannot fold ({reason}):"
+            " it goes no further until that is mended",
+            do,
+        )
+        for store, reason in reasons.items()
+    ]
+
+
+def _not_ready(part: Part, now: datetime) -> Finding | None:
+    if part["ready"] or part.get("stopped"):
+        return None
+    since, name = part.get("since"), part["part"]
+    error = str(part.get("error") or "")
+    if error in ("TimeoutError", "ActorUnavailable") or (not error and "position" not in part):
+        silent = "its process does not answer" if error == "TimeoutError" else "its process is gone"
+        again = f"; it was started again {part['restarts']} times" if part.get("restarts") else ""
+        return Finding(
+            "part-down",
+            name,
+            since,
+            f"{name} is down{_for(since, now)}: {silent}, and is started again{again}",
+            "nothing, unless it goes on: then look at the log of its process, and at its node",
+        )
+    if error:
+        return Finding(
+            "failing",
+            name,
+            since,
+            f"{name} cannot go on{_for(since, now)}, and tries again and again: {error}",
+            "mend what the error says; it goes on by itself",
+        )
+    return Finding(
+        "starting",
+        name,
+        since,
+        f"{name} has not come to the log's end{_for(since, now)}: {_doing(part)}",
+        "wait; queries go to other replicas meanwhile, if there are any",
+    )
+
+
+def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    mine = [each for each in parked if each.get("view") == name]
+    if not mine:
+        return []
+    first = mine[0]
+    what = first["key"] or f"all of {first['stream']}"
+    place = f"{first['revision']}@{first['stream']}"
+    more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
+    return [
+        Finding(
+            "parked",
+            first["store"],
+            first.get("since"),
+            f"{name} has parked {what!r}{more} in {first['store']} at event {place}"
+            f" ({first['error']}): these rows stay as they were, all others go on",
+            f"`rayfold parked show {name} KEY`; mend the code and `rayfold parked replay {name}`,"
+            f" or `rayfold parked discard {name} KEY`",
+        )
+    ]
+
+
+def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
+    """Return what process managers and publications have parked: not rows of a view."""
+    do = {
+        "process": "`rayfold processes list --parked`, then `rayfold processes retry` or `abort`",
+        "publication": "`rayfold publications list`; it is tried again by itself, or at once by"
+        " `rayfold publications replay`",
+    }
+    return [
+        Finding(
+            "parked",
+            part["part"],
+            None,
+            f"{part['part']} has parked {part['parked']}: all others go on",
+            do[part["kind"]],
+        )
+        for part in mine
+        if part["kind"] in do and part.get("parked")
+    ]
+
+
+def _rebuilding(name: str, rebuilds: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    found = []
+    for each in rebuilds:
+        if each["view"] != name:
+            continue
+        if each["state"] == "failed":
+            why = f"the last rebuild of {name} failed ({each.get('error')})"
+            what, do = f"{why}: what served before serves", f"`rayfold rebuild {name}` again"
+            found.append(Finding("rebuild-failed", "", None, what, do))
+        elif each["state"] != "done":
+            left = each.get("seconds_left")
+            soon = f", about {_lasting(left)} are left" if left is not None else ""
+            what = (
+                f"{name} is being rebuilt in {each['store']} for {_lasting(each['seconds'])},"
+                f" {each['events_per_second']} events a second{soon}: what served before serves"
+            )
+            found.append(Finding("rebuilding", "", None, what, "wait until it has switched"))
+    return found
+
+
+def _behind(name: str, part: Part, now: datetime) -> Finding | None:
+    """Return why one that works is behind."""
+    seconds, lag = part.get("lag_seconds", 0.0), part.get("lag", 0)
+    if not part["ready"] or name in (part.get("stopped") or {}) or seconds < BEHIND or not lag:
+        return None
+    what = f"{part['part']} is {_lasting(seconds)} behind the log: {_doing(part)}"
+    since = datetime.fromtimestamp(now.timestamp() - seconds, UTC).isoformat(timespec="seconds")
+    if part.get("working") or not _comes_closer(part):
+        scale = "postgres" if _store(part) == "postgres" else _store(part)
+        do = (
+            "look at what its fold does (or at locks in Postgres);"
+            f" `rayfold scale {scale}:{name} N` shares the work by key"
+            if scale == "postgres"
+            else "look at what its fold does; the log may come faster than one process can fold"
+        )
+        return Finding("slow", part["part"], since, what, do)
+    return Finding("catching-up", part["part"], since, what, "wait")
+
+
+def _comes_closer(part: Part) -> bool:
+    return bool(part.get("per_second", 0.0) > part.get("log_per_second", 0.0))
+
+
+def _doing(part: Part) -> str:
+    working = part.get("working")
+    if working:
+        return (
+            f"it has been at {working['events']} events from {working['event']} on"
+            f" for {working['seconds']:.0f} s"
+        )
+    speed, grows = part.get("per_second", 0.0), part.get("log_per_second", 0.0)
+    if speed > grows:
+        left = part.get("lag", 0) / (speed - grows)
+        return f"it comes {speed:.0f} positions a second further, about {_lasting(left)} are left"
+    if speed:
+        return f"it folds {speed:.0f} positions a second, and the log grows by {grows:.0f}"
+    return "it does not come further"
+
+
+def _nowhere(name: str) -> Finding:
+    return Finding(
+        "nowhere",
+        "",
+        None,
+        f"nothing runs {name}: its part is not known here, or it is not configured",
+        "`rayfold status`; a publication needs a target in the settings",
+    )

@@ -1,0 +1,201 @@
+"""Why a view lags, by cause: what the parts say goes in, a sentence comes out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api.operators.explaining import names_of
+from api.operators.explanations import Explanation, explain
+from rayfold import RayfoldError, Registry
+from tests.unit.api.conftest import Gateway
+from tests.unit.api.problems import problem
+
+NOW = datetime(2026, 1, 1, 12, 0, 40, tzinfo=UTC)
+SINCE = "2026-01-01T12:00:00.000+00:00"
+VIEW = "order-details"
+
+
+def part(name: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {
+        "part": name,
+        "kind": kind,
+        "ready": True,
+        "views": [VIEW],
+        "position": 100,
+        "lag": 0,
+        "lag_seconds": 0.0,
+        "per_second": 0.0,
+        "log_per_second": 0.0,
+        **more,
+    }
+
+
+def server(name: str, **more: Any) -> dict[str, Any]:
+    return {"part": name, "kind": "server", "serves": False, "ready": True, **more}
+
+
+def down(error: str) -> dict[str, Any]:
+    return {"ready": False, "error": error, "since": SINCE}
+
+
+MEMORY = part("memory:all#0", "memory")
+POSTGRES = part(f"postgres:{VIEW}#0", "postgres")
+SERVERS = [server("eventstore"), server("postgres"), server("ray")]
+
+
+def explained(*parts: dict[str, Any], **more: Any) -> Explanation:
+    given = {"rebuilds": [], "parked": [], "now": NOW} | more
+    return explain(VIEW, [*SERVERS, *parts], **given)
+
+
+def causes(found: Explanation) -> list[str]:
+    return [each.cause for each in found.findings]
+
+
+def test_nothing_wrong_is_said_too() -> None:
+    found = explained(MEMORY, POSTGRES)
+    assert found.findings == []
+    assert found.sentence == "order-details is up to date in memory, postgres."
+
+
+def test_a_store_that_is_down_hides_the_errors_that_come_of_it() -> None:
+    broken = {"ready": False, "error": "StoreUnavailable: no answer", "since": SINCE}
+    parts = [server("eventstore", **down("no answer in 1.5 s")), MEMORY | broken, POSTGRES | broken]
+    found = explain(VIEW, parts, [], [], NOW)
+    assert causes(found) == ["store-down"]
+    assert (
+        f"the event store does not serve since {SINCE} (40 s): no answer in 1.5 s" in found.sentence
+    )
+    assert "What to do: look at the event store" in found.sentence
+
+
+def test_postgres_that_is_down_concerns_the_views_that_are_in_it() -> None:
+    parts = [server("postgres", **down("connection refused")), MEMORY]
+    failing = POSTGRES | {"ready": False, "error": "ConnectionRefusedError"}
+    assert causes(explain(VIEW, [*parts, failing], [], [], NOW)) == ["postgres-down"]
+    assert causes(explain(VIEW, parts, [], [], NOW)) == []
+
+
+def test_a_parked_row_is_named_with_its_event_and_its_error() -> None:
+    first = {"store": "postgres", "view": VIEW, "key": "7", "stream": "order-7", "revision": 3}
+    parked = [{**first, "error": "division by zero"}, {**first, "key": "8", "error": "x"}]
+    other = {**first, "view": "sales-by-day", "error": "x"}
+    found = explained(MEMORY, POSTGRES, parked=[other, *parked])
+    assert causes(found) == ["parked"]
+    assert "has parked '7' and 1 more in postgres at event 3@order-7 (division by zero)" in (
+        found.sentence
+    )
+    assert "rayfold parked replay order-details" in found.findings[0].do
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("TimeoutError", "does not answer"), ("ActorUnavailable", "is gone")],
+)
+def test_a_projector_that_is_dead_is_said_to_be_started_again(error: str, said: str) -> None:
+    dead = {key: value for key, value in POSTGRES.items() if key != "position"}
+    found = explained(MEMORY, dead | {**down(error), "restarts": 3})
+    assert causes(found) == ["part-down"]
+    assert f"postgres:{VIEW}#0 is down since {SINCE} (40 s)" in found.sentence
+    assert said in found.sentence
+    assert "started again 3 times" in found.sentence
+
+
+def test_one_that_has_just_begun_says_how_far_it_is() -> None:
+    starting = MEMORY | {"ready": False, "since": SINCE, "lag": 500, "per_second": 100.0}
+    found = explained(starting, POSTGRES)
+    assert causes(found) == ["starting"]
+    assert "100 positions a second further, about 5 s are left" in found.sentence
+
+
+def test_an_error_of_a_projector_is_told_as_it_is() -> None:
+    found = explained(MEMORY, POSTGRES | down("UndefinedTableError: no such table"))
+    assert causes(found) == ["failing"]
+    assert "UndefinedTableError: no such table" in found.sentence
+
+
+def test_a_rebuild_is_told_with_what_is_left() -> None:
+    going_on = {
+        "view": VIEW,
+        "state": "building",
+        "store": "postgres",
+        "seconds": 30.0,
+        "events_per_second": 1200,
+        "seconds_left": 90.0,
+    }
+    found = explained(MEMORY, POSTGRES, rebuilds=[going_on, {**going_on, "view": "other"}])
+    assert causes(found) == ["rebuilding"]
+    assert "in postgres for 30 s, 1200 events a second, about 90 s are left" in found.sentence
+    failed = {**going_on, "state": "failed", "error": "disk full"}
+    assert causes(explained(MEMORY, rebuilds=[failed])) == ["rebuild-failed"]
+    assert causes(explained(MEMORY, rebuilds=[{**going_on, "state": "done"}])) == []
+
+
+def test_a_slow_handler_is_named_by_the_event_that_it_is_at() -> None:
+    slow = {"lag": 900, "lag_seconds": 75.0, "per_second": 2.0, "log_per_second": 50.0}
+    working = {"working": {"event": "4@order-9", "events": 20, "seconds": 12.3}}
+    found = explained(MEMORY, POSTGRES | slow | working)
+    assert causes(found) == ["slow"]
+    assert "is 75 s behind the log: it has been at 20 events from 4@order-9 on for 12 s" in (
+        found.sentence
+    )
+    assert found.findings[0].since == "2026-01-01T11:59:25+00:00"
+    assert "rayfold scale postgres:order-details N" in found.findings[0].do
+    found = explained(MEMORY, POSTGRES | slow)
+    assert causes(found) == ["slow"]
+    assert "folds 2 positions a second, and the log grows by 50" in found.sentence
+
+
+def test_one_that_catches_up_is_told_from_one_that_falls_behind() -> None:
+    behind = {"lag": 900, "lag_seconds": 75.0, "per_second": 110.0, "log_per_second": 10.0}
+    found = explained(MEMORY, POSTGRES | behind)
+    assert causes(found) == ["catching-up"]
+    assert "about 9 s are left" in found.sentence
+
+
+def test_a_view_that_stopped_by_its_own_policy_says_so_before_its_lag() -> None:
+    stopped = {"ready": False, "stopped": {VIEW: "KeyError: 'x'"}, "lag": 9, "lag_seconds": 60.0}
+    found = explained(MEMORY, POSTGRES | stopped)
+    assert causes(found) == ["stopped"]
+    assert "at an event that it cannot fold (KeyError: 'x')" in found.sentence
+
+
+def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
+    sent = part("publication:order-news", "publication", parked=2, views=["order-news"])
+    found = explain("order-news", [*SERVERS, sent], [], [], NOW)
+    assert causes(found) == ["parked"]
+    saga = part("process:fulfilment#0", "process", parked=1, views=[])
+    found = explain("fulfilment", [*SERVERS, saga], [], [], NOW)
+    assert "rayfold processes list --parked" in found.sentence
+    assert causes(explain("order-news", SERVERS, [], [], NOW)) == ["nowhere"]
+
+
+async def test_a_view_is_explained_by_its_name_or_that_of_its_query(gateway: Gateway) -> None:
+    gateway.operations.known = [*SERVERS, MEMORY, POSTGRES]
+    for name in (VIEW, "get-order"):
+        reply = (await gateway.http.get(f"/operators/explain/{name}")).json()
+        assert (reply["name"], reply["healthy"]) == (VIEW, True)
+    reply = await gateway.http.get("/operators/explain/order-detail")
+    assert "order-details" in problem(reply, 404, "not-found")["detail"]
+
+
+async def test_what_is_parked_is_known_from_the_status_where_a_part_does_not_answer(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent() -> list[dict[str, Any]]:
+        raise RayfoldError("no answer")
+
+    monkeypatch.setattr(gateway.operations, "parked", silent)
+    event = {"view": VIEW, "key": "7", "event": "3@order-7", "reason": "broke"}
+    gateway.operations.known = [*SERVERS, MEMORY | {"poison": [event]}]
+    reply = (await gateway.http.get(f"/operators/explain/{VIEW}")).json()
+    assert [each["cause"] for each in reply["findings"]] == ["parked"]
+
+
+def test_all_that_a_domain_declares_can_be_explained() -> None:
+    names = names_of(Registry.load("domain"))
+    assert {VIEW, "order-news", "fulfilment", "get-order"} <= set(names)
+    assert datetime.fromisoformat(SINCE) + timedelta(seconds=40) == NOW
