@@ -134,7 +134,7 @@ def _stopped(name: str, mine: Sequence[Part]) -> list[Finding]:
         for part in mine
         if name in (part.get("stopped") or {})
     }
-    do = f"mend its code, then `rayfold parked replay {name}`; or `rayfold parked discard {name} KEY`"
+    do = f"mend its code and `rayfold parked replay {name}`, or `rayfold parked discard {name} KEY`"
     return [
         Finding(
             "stopped",
