@@ -178,8 +178,9 @@ class ScheduleRunner:
                 await self._send(command_id, due_at)
             except (StoreError, OSError) as error:
                 self.error = str(error)
-            except Exception:
-                log.exception("a scheduled command was not sent", extra={"id": command_id})
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {error}"
+                log.exception("a scheduled command was not sent", extra={"command_id": command_id})
             else:
                 self._forget(command_id)
                 return

@@ -76,7 +76,16 @@ class DomainPaths:
         self, command: type[Command], in_path: tuple[str, ...], tag: str, verb: str = ""
     ) -> Operation:
         schema, required = self._schemas.body(command, in_path)
-        receipt = answer("Durable: the receipt", "Receipt", RECEIPT_HEADERS)
+        durable = Given(
+            given={
+                "anyOf": [
+                    {"$ref": "#/components/schemas/Receipt"},
+                    {"$ref": "#/components/schemas/CommandStatus"},
+                ]
+            }
+        )
+        said = "Durable: the receipt, or what is known of a command that is sent later"
+        receipt = content(said, {JSON: durable}, RECEIPT_HEADERS)
         return Operation(
             tags=[tag],
             summary=_summary(command),

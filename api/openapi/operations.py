@@ -44,6 +44,12 @@ TIMEOUT = Parameter(
     "Seconds that the command may take, over queues and attempts, at most "
     f"{MAX_TIMEOUT:g}; {DEFAULT_TIMEOUT:g} without it",
 )
+NOT_BEFORE = Parameter(
+    "Rayfold-Not-Before",
+    "header",
+    Given(given={"type": "string", "format": "date-time"}),
+    "Keep the command, and send it then: answered with what is known of it",
+)
 PREFER = Parameter(
     "Prefer", "header", TEXT, "`wait=SECONDS`: answer when the views show the effect"
 )
@@ -58,7 +64,15 @@ STORE = Parameter("Rayfold-Store", "header", ref("Store"), "The store to answer 
 IF_NONE_MATCH = Parameter("If-None-Match", "header", TEXT, "What the client has: 304 if it is that")
 LAST_EVENT_ID = Parameter("Last-Event-ID", "header", _TOKEN, "Where to go on")
 
-OF_COMMANDS = [IDEMPOTENCY_KEY, IF_MATCH, TIMEOUT, PREFER, CONSISTENCY_TOKEN, TRACEPARENT]
+OF_COMMANDS = [
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    TIMEOUT,
+    NOT_BEFORE,
+    PREFER,
+    CONSISTENCY_TOKEN,
+    TRACEPARENT,
+]
 OF_QUERIES = [
     CONSISTENCY_TOKEN,
     Parameter("Prefer", "header", TEXT, "`wait=SECONDS`: for the token's sake"),

@@ -219,3 +219,28 @@ async def test_nothing_is_promised_without_a_store(registry: Registry) -> None:
 
 def _field(data: bytes, name: str) -> str:
     return str(json.loads(data)[name])
+
+
+async def test_an_error_that_nobody_expected_is_shown_until_it_is_over(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = later.runner._delivery.answer
+
+    async def broken(*_: Any) -> Any:
+        raise TypeError("nobody thought of it")
+
+    monkeypatch.setattr(later.runner._delivery, "answer", broken)
+    due = (await later.schedule(ReceiveStock(sku="tea", quantity=1)))["command_id"]
+    later.pass_time(2 * HOUR)
+
+    async def shown() -> bool:
+        return later.runner.status().get("error") == "TypeError: nobody thought of it"
+
+    await until(shown)
+    monkeypatch.setattr(later.runner._delivery, "answer", fine)
+    await later.until(due, "accepted")
+
+    async def over() -> bool:
+        return "error" not in later.runner.status()
+
+    await until(over)

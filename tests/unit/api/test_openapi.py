@@ -198,3 +198,14 @@ def test_the_page_s_script_is_the_one_that_its_note_names() -> None:
     note = folder.joinpath("scalar.LICENSE").read_text()
     assert f"@scalar/api-reference {version}" in note
     assert "MIT License" in note
+
+
+def test_a_command_can_be_sent_later_and_is_then_answered_with_what_is_known_of_it(
+    registry: Registry,
+) -> None:
+    place = openapi(registry)["paths"]["/orders/{order_id}/place"]["post"]
+    [later] = [each for each in place["parameters"] if each["name"] == "Rayfold-Not-Before"]
+    assert later["schema"] == {"type": "string", "format": "date-time"}
+    assert not later.get("required")
+    schema = place["responses"]["202"]["content"]["application/json"]["schema"]
+    assert _references(schema) == {"Receipt", "CommandStatus"}
