@@ -1,20 +1,29 @@
-"""Counters and gauges in Prometheus' text format."""
+"""Counters, histograms and gauges, in Prometheus' text format and as OpenMetrics."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from api.operators.histogram import Exemplar, Histogram
+
+TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _GAUGES = {
     "position": "Place in $all that the part has reached",
     "lag": "Positions behind the log's end",
+    "lag_seconds": "For how long the part has been behind the log's end",
     "memory_bytes": "Resident memory of the part's process",
+    "disk_free_bytes": "Free bytes on the disk of the part's data",
     "waiting": "Commands in mailboxes; of a publication, events that nobody has taken yet",
     "aggregates": "Aggregates in memory",
     "parked": "Keys that are parked behind a poison event",
     "restarts": "Restarts of the part",
 }
+
+_TRACED = ' # {{trace_id="{0.trace_id}"}} {0.seconds:.6f} {0.at:.3f}'
 
 
 class Metrics:
@@ -24,6 +33,7 @@ class Metrics:
         self._commands: Counter[tuple[str, str]] = Counter()
         self._queries: Counter[str] = Counter()
         self._replies: Counter[tuple[str, str, int]] = Counter()
+        self._seconds: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
 
     def accepted(self, command: str) -> None:
         """Count a command that got its receipt."""
@@ -41,14 +51,28 @@ class Metrics:
         """Count a query."""
         self._queries[query] += 1
 
-    def replied(self, method: str, route: str, status: int) -> None:
-        """Count an answer; `route` is the template, so that ids make no series."""
-        self._replies[method, route, status] += 1
+    def replied(
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float | None = None,
+        trace_id: str = "",
+    ) -> None:
+        """Count an answer; `route` is the template, so that ids make no series.
 
-    def text(self, parts: Iterable[Mapping[str, Any]]) -> str:
-        """Return everything, with the state of the parts as gauges."""
+        `seconds` is how long it took, None of a stream; `trace_id` is given where it was traced.
+        """
+        self._replies[method, route, status] += 1
+        if seconds is not None:
+            self._seconds[method, route].observe(seconds, trace_id)
+
+    def text(self, parts: Iterable[Mapping[str, Any]], *, open_metrics: bool = False) -> str:
+        """Return everything, with the state of the parts as gauges.
+
+        As OpenMetrics with exemplars: which trace took so long.
+        """
         known = list(parts)
-        lines: list[str] = []
         commands = [
             ({"command": name, "outcome": outcome}, count)
             for (name, outcome), count in self._commands.items()
@@ -58,27 +82,77 @@ class Metrics:
             ({"method": method, "route": route, "status": str(status)}, count)
             for (method, route, status), count in self._replies.items()
         ]
-        lines += _series("commands_total", "counter", "Commands by name and outcome", commands)
-        lines += _series("queries_total", "counter", "Queries by name", queries)
-        lines += _series("http_replies_total", "counter", "Replies by route and status", replies)
+        write = _Writer(open_metrics=open_metrics)
+        write.counter("commands", "Commands by name and outcome", commands)
+        write.counter("queries", "Queries by name", queries)
+        write.counter("http_replies", "Replies by route and status", replies)
+        write.histograms(
+            "http_seconds",
+            "From a request's head to its reply, by route",
+            [
+                ({"method": method, "route": route}, each)
+                for (method, route), each in self._seconds.items()
+            ],
+        )
         ready = [({"part": part["part"]}, int(bool(part.get("ready")))) for part in known]
-        lines += _series("ready", "gauge", "Whether the part can serve", ready)
+        write.gauge("ready", "Whether the part can serve", ready)
         nodes = [
             ({"part": part["part"], "node": part["node"]}, 1) for part in known if "node" in part
         ]
-        lines += _series("part_node", "gauge", "The node on which the part runs", nodes)
+        write.gauge("part_node", "The node on which the part runs", nodes)
         for name, help_text in _GAUGES.items():
             values = [({"part": part["part"]}, part[name]) for part in known if name in part]
-            lines += _series(name, "gauge", help_text, values)
-        return "\n".join(lines) + "\n"
+            write.gauge(name, help_text, values)
+        return write.text()
 
 
-def _series(
-    name: str, kind: str, help_text: str, values: list[tuple[dict[str, str], Any]]
-) -> Iterable[str]:
-    if values:
-        yield f"# HELP rayfold_{name} {help_text}"
-        yield f"# TYPE rayfold_{name} {kind}"
+Values = list[tuple[dict[str, str], Any]]
+
+
+class _Writer:
+    """Writes families of series. OpenMetrics names a counter's family without its `_total`."""
+
+    def __init__(self, *, open_metrics: bool) -> None:
+        self._open = open_metrics
+        self._lines: list[str] = []
+
+    def text(self) -> str:
+        """Return what was written."""
+        end = ["# EOF"] if self._open else []
+        return "\n".join([*self._lines, *end]) + "\n"
+
+    def counter(self, name: str, help_text: str, values: Values) -> None:
+        """Write a counter's series, as `<name>_total`."""
+        self._head(name if self._open else f"{name}_total", "counter", help_text, bool(values))
+        self._lines += _samples(f"{name}_total", values)
+
+    def gauge(self, name: str, help_text: str, values: Values) -> None:
+        """Write a gauge's series."""
+        self._head(name, "gauge", help_text, bool(values))
+        self._lines += _samples(name, values)
+
+    def histograms(
+        self, name: str, help_text: str, values: list[tuple[dict[str, str], Histogram]]
+    ) -> None:
+        """Write histograms; with exemplars where the format has them."""
+        self._head(name, "histogram", help_text, bool(values))
+        for labels, histogram in values:
+            for bound, count, exemplar in histogram.buckets():
+                [sample] = _samples(f"{name}_bucket", [({**labels, "le": bound}, count)])
+                self._lines.append(sample + self._traced(exemplar))
+            self._lines += _samples(f"{name}_sum", [(labels, f"{histogram.sum:.6f}")])
+            self._lines += _samples(f"{name}_count", [(labels, histogram.count)])
+
+    def _head(self, name: str, kind: str, help_text: str, wanted: bool) -> None:
+        if wanted:
+            self._lines.append(f"# HELP rayfold_{name} {help_text}")
+            self._lines.append(f"# TYPE rayfold_{name} {kind}")
+
+    def _traced(self, exemplar: Exemplar | None) -> str:
+        return _TRACED.format(exemplar) if self._open and exemplar is not None else ""
+
+
+def _samples(name: str, values: Values) -> Iterator[str]:
     for labels, value in values:
         pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         yield f"rayfold_{name}{{{pairs}}} {value}"

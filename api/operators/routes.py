@@ -17,7 +17,7 @@ from api.http.pages import page_handlers
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
-from api.operators.metrics import Metrics
+from api.operators.metrics import OPEN_METRICS, TEXT, Metrics
 from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
@@ -186,8 +186,10 @@ class OperatorRoutes:
         ]
 
     async def _prometheus(self, call: Call) -> Reply:
-        text = self._metrics.text(await self._operations.parts())
-        return content(text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+        # Only OpenMetrics has exemplars; Prometheus asks for it.
+        is_open = b"application/openmetrics-text" in call.headers.get(b"accept", b"")
+        text = self._metrics.text(await self._operations.parts(), open_metrics=is_open)
+        return content(text.encode(), OPEN_METRICS if is_open else TEXT)
 
     async def _status(self, recent_errors: RecentErrors, call: Call) -> Reply:
         parts = await self._operations.parts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +24,14 @@ class Probe:
     """A server of ours or somebody's, and whether it answers: one may run and be stopped."""
 
     def __init__(
-        self, name: str, ask: Callable[[], Awaitable[str | None]], process: ChildProcess | None
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[str | None]],
+        process: ChildProcess | None,
+        measured: Mapping[str, int] | None = None,
     ) -> None:
-        """`ask` raises, or returns what is wrong; nothing is `None`."""
+        """`ask` raises, or returns what is wrong; nothing is `None`. It keeps `measured`."""
+        self._measured = {} if measured is None else measured
         self.name = name
         self._ask = ask
         self._process = process
@@ -41,6 +46,7 @@ class Probe:
             part |= self._process.status()
         if self._wrong is not None and part["ready"]:
             part |= {"ready": False, "error": self._wrong}
+        part |= self._measured
         if not part["ready"] and self._since_when is not None:
             part["since"] = self._since_when.isoformat(timespec="milliseconds")
         return part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -58,13 +58,17 @@ async def start_eventstore(
                 f" {why_no_answer(error)}: check --eventstore"
             ) from error
 
+    measured: dict[str, int] = {}
+
     async def ask() -> str | None:
+        if process is not None:
+            measured["disk_free_bytes"] = shutil.disk_usage(data).free
         await log.end_position(prefixes)
-        if process is not None and (free := shutil.disk_usage(data).free) < NEARLY_FULL:
+        if process is not None and (free := measured["disk_free_bytes"]) < NEARLY_FULL:
             return f"its disk is full: {free} bytes are free"
         return None
 
-    return uri, watched("eventstore", ask, process, parts)
+    return uri, watched("eventstore", ask, process, parts, measured)
 
 
 async def start_postgres(
@@ -99,9 +103,10 @@ def watched(
     ask: Callable[[], Awaitable[str | None]],
     process: ChildProcess | None,
     parts: AsyncExitStack,
+    measured: Mapping[str, int] | None = None,
 ) -> Probe:
     """Ask a server each second whether it answers, until `parts` end; return who asks."""
-    probe = Probe(name, ask, process)
+    probe = Probe(name, ask, process, measured)
     keep_going(probe.watch(), parts)
     return probe
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from api.operators.metrics import Metrics
 from deploy.container.compose_without_an_engine import MissingVariable, loaded, secret_names
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
@@ -144,23 +142,3 @@ def test_prometheus_scrapes_every_gateway_with_an_operators_token(compose: dict[
     [discovery] = job["dns_sd_configs"]
     assert discovery["names"] == ["gateway"]
     assert str(discovery["port"]) in compose["services"]["gateway"]["command"]
-
-
-def test_the_dashboard_shows_metrics_that_there_are() -> None:
-    folder = DEPLOY / "observability" / "grafana"
-    dashboard = json.loads((folder / "rayfold.json").read_text())
-    [source] = yaml.safe_load((folder / "datasource.yaml").read_text())["datasources"]
-    metrics = Metrics()
-    metrics.accepted("place-order")
-    metrics.asked("get-order")
-    metrics.replied("GET", "/orders", 200)
-    numbers = ("position", "lag", "memory_bytes", "waiting", "aggregates", "parked", "restarts")
-    text = metrics.text([{"part": "write#0", "ready": True} | dict.fromkeys(numbers, 1)])
-    known = set(re.findall(r"# TYPE (\w+)", text))
-    shown = set[str]()
-    for panel in dashboard["panels"]:
-        assert panel["datasource"]["uid"] == source["uid"]
-        for target in panel["targets"]:
-            shown |= set(re.findall(r"rayfold_\w+", target["expr"]))
-    assert shown == known
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
