@@ -19,6 +19,7 @@ from api.http.origin import Origins
 from api.http.paths import held
 from api.http.problems import HANDLERS
 from api.http.rates import Rates
+from api.http.traces import RequestTraces
 from api.openapi.routes import openapi_handlers
 from api.operators.explaining import ExplainRoutes
 from api.operators.health import Health
@@ -62,6 +63,7 @@ def create_app(
     audit: Audits | None = None,
     hosts: Collection[str] = (),
     limits: Limits | None = None,
+    traces: RequestTraces | None = None,
 ) -> Gateway:
     """Return the application over the two sides, whatever runs them.
 
@@ -72,7 +74,9 @@ def create_app(
     metrics = Metrics()
     principals = Principals(tokens, signed)
     origins = Origins(hosts, open_to_all=principals.open)
-    endpoint = Endpoint(metrics, principals, origins, limits or Limits.of_process(), rates, audit)
+    endpoint = Endpoint(
+        metrics, principals, origins, limits or Limits.of_process(), rates, audit, traces
+    )
     history = HistoryRoutes(registry, histories)
     records = CommandRecords()
     scheduling = ScheduleRoutes(schedules or NoSchedules(), metrics)

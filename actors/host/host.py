@@ -30,7 +30,9 @@ from actors.errors import (
     Unavailable,
     WriteSideError,
 )
+from actors.host import command_traces
 from actors.host.aggregate_cache import AggregateCache
+from actors.host.command_traces import CommandTraces
 from actors.host.entity import Entity
 from actors.host.joint_plan import JointlySeen, JointlyWritten, JointPlan, plan_jointly
 from actors.host.loading import joint_receipt, moved_streams, receipt_position
@@ -49,6 +51,7 @@ from eventstore.port import (
 )
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
+from rayfold.runtime.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +117,8 @@ class Host:
         self._open_commits = 0
         self._loads = asyncio.Semaphore(self._limits.concurrent_loads)
         self._tasks: set[asyncio.Task[None]] = set()
+        traced = tracing()
+        self._traces = CommandTraces(traced) if traced is not None else None
         self.commands = 0
         self.conflicts = 0
 
@@ -251,7 +256,10 @@ class Host:
         if mailbox is None:
             mailbox = self._mailboxes[stream] = deque()
             self._owners[stream] = owner
-        mailbox.append(PendingCommand(envelope, command, answer, joint=joint))
+        pending = PendingCommand(envelope, command, answer, joint=joint)
+        if self._traces is not None and envelope.traceparent:
+            pending.envelope, pending.span = self._traces.begin(envelope)
+        mailbox.append(pending)
         self._queued += 1
         if stream not in self._busy:
             self._make_ready(stream, optimistic=definition.creates and joint is None)
@@ -383,6 +391,7 @@ class Host:
     async def _commit(self, plans: list[Plan | JointPlan]) -> None:
         answers: Sequence[AppendResult] = ()
         failure: Exception | None = None
+        appending = self._traces.appending(plans) if self._traces is not None else ()
         try:
             answers = await self._storage.commit(plans)
         except StoreUnavailable as error:
@@ -394,6 +403,8 @@ class Host:
             log.exception("a group commit failed")
             failure = Unavailable(f"the group commit failed: {error!r}")
         self._open_commits -= 1
+        for span in appending:
+            span.end(failure)
         if failure is not None:
             for each in plans:
                 self._give_up(each, failure)
@@ -637,5 +648,7 @@ class Host:
     def _answer(self, pending: PendingCommand, outcome: Outcome) -> None:
         self._queued -= 1
         self.commands += 1
+        if pending.span is not None:
+            command_traces.end(pending.span, outcome)
         if not pending.answer.done():
             pending.answer.set_result(outcome)

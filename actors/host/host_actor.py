@@ -27,9 +27,9 @@ from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
-from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 from rayfold.runtime.rpc import Address, RpcServer
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class HostActor:
         self._checked = False
         self._limits = limits
         self._postgres = postgres
+        begin_part(name.partition(":")[2] or name)  # without the stack's own
         collect_rarely()
-        log_to_stderr()
         self._host: Writers | None = None
         self._outcomes = RecentOutcomes()
         self._rpc = RpcServer(self._commands)
@@ -169,6 +169,7 @@ class HostActor:
         await self._running().drain()
         await self._rpc.close()
         await self._store.close()
+        await end_part()
 
     async def _check_store(self) -> None:
         """Refuse to work on another log than the stack's."""

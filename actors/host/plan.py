@@ -18,6 +18,7 @@ from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Command, DecisionDefinition, Event, Refused
 from rayfold.decision import Instance
+from rayfold.runtime.tracing import Span
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class PendingCommand:
     """Whether it is decided without others of its stream: one of them was invalid."""
     joint: JointDecision | None = None
     """What it reads beside its stream, where it is a decision over several aggregates."""
+    span: Span | None = None
+    """Where it is traced: from its arrival to its outcome."""
 
 
 @dataclass(slots=True)
@@ -181,6 +184,7 @@ def decision_failed(error: BaseException, envelope: Envelope, revision: int) -> 
             "revision": revision,
             "command_id": envelope.command_id,
             "correlation_id": envelope.correlation_id or envelope.command_id,
+            **({"traceparent": envelope.traceparent} if envelope.traceparent else {}),
         },
     )
     return DecisionFailed(f"{envelope.command} failed: {type(error).__name__}: {error}")

@@ -25,6 +25,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
+from rayfold.runtime.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class ProcessCommits:
         """Left processes that were not told of an event."""
         self._writer = f"process:{definition.name}:{uuid4().hex[:12]}"
         self._delivery = Delivery(registry, store, bus)
+        self._tracing = tracing()
         self._processes: dict[str, ActiveProcess] = {}
         self._ready: dict[str, None] = {}
         self._work = asyncio.Event()
@@ -97,14 +99,22 @@ class ProcessCommits:
         """Return whether this process was not told of an event."""
         return key in self._held
 
-    def tell(self, key: str, what: What) -> asyncio.Future[None]:
-        """Put something into a process's mailbox.
+    def tell(self, key: str, what: What, trace: str = "") -> asyncio.Future[None]:
+        """Put something into a process's mailbox; `trace` is what it belongs to, if anything.
 
         The answer is done once it is recorded, or once it is clear that it is not needed. Of an
         order it may be `ProcessStuck`.
         """
         process = self._process(key)
         message = Message(what, asyncio.get_running_loop().create_future())
+        if trace and self._tracing is not None:
+            name = self._definition.name
+            message.span = self._tracing.begin(
+                f"step {name}",
+                trace,
+                kind="consumer",
+                attributes={"rayfold.process": name, "rayfold.key": key},
+            )
         if process.left or (isinstance(what, Told) and what.event and key in self._held):
             self._pass_over(process, message)
         else:
@@ -248,6 +258,8 @@ class ProcessCommits:
         for _ in range(planned.taken):
             message = process.mailbox.popleft()
             error = message.error
+            if isinstance(message.what, Told) and not message.what.command_id:
+                process.trace = message.span.traceparent if message.span is not None else ""
             message.settle(
                 ProcessStuck(self._definition.name, process.key, error) if error else None
             )
@@ -280,6 +292,7 @@ class ProcessCommits:
                     principal=f"process:{self._definition.name}",
                     correlation_id=state.correlation_id,
                     decided_at=state.unsure.get(sending.command_id),
+                    trace=process.trace,
                 )
                 await self.tell(process.key, answer)
         finally:

@@ -64,11 +64,17 @@ class Delivery:
         self._sending = asyncio.Semaphore(SENDING)
 
     async def deliver(
-        self, sending: Sending, *, principal: str, correlation_id: str, decided_at: int | None
+        self,
+        sending: Sending,
+        *,
+        principal: str,
+        correlation_id: str,
+        decided_at: int | None,
+        trace: str = "",
     ) -> Accepted | Told:
         """Return what became of a process's command: it was accepted, or what it is to be told."""
         try:
-            envelope = self._envelope(sending, principal, correlation_id)
+            envelope = self._envelope(sending, principal, correlation_id, trace)
         except (InvalidCommand, DecisionFailed) as error:
             return _refused(sending, correlation_id, Refusal("invalid-command", str(error)))
         answer = await self.answer(envelope, decided_at)
@@ -121,7 +127,9 @@ class Delivery:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _envelope(self, sending: Sending, principal: str, correlation_id: str) -> Envelope:
+    def _envelope(
+        self, sending: Sending, principal: str, correlation_id: str, trace: str
+    ) -> Envelope:
         command = sending.command
         definition = type(command).__rayfold__
         if type(command) not in self._registry.owner:
@@ -139,6 +147,7 @@ class Delivery:
             principal=principal,
             correlation_id=correlation_id,
             causation_id=str(sending.cause or sending.command_id),
+            traceparent=trace,
         )
 
     async def _found(self, envelope: Envelope, decided_at: int) -> Done | None:

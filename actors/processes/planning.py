@@ -22,6 +22,7 @@ from actors.processes.records import (
     new_record,
 )
 from eventstore.records import NewRecord
+from rayfold.runtime.tracing import Span
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,13 @@ class Message:
     done: asyncio.Future[None]
     error: str = ""
     """Why an order cannot be carried out."""
+    span: Span | None = None
+    """Where what it is told of is traced."""
 
     def settle(self, error: Exception | None = None) -> None:
         """Tell who waits."""
+        if self.span is not None:
+            self.span.end(error)
         if self.done.done():
             return
         if error is None:
@@ -66,6 +71,8 @@ class ActiveProcess:
     sender: asyncio.Task[None] | None = None
     refused: str = ""
     """Why the store does not take its next step, ever."""
+    trace: str = ""
+    """The trace that its last step belongs to, and what it sends because of that."""
     left: str = ""
     """Why nothing is done with it until it is retried: it cannot even be parked in its stream."""
 

@@ -19,9 +19,9 @@ from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.garbage_collection import collect_rarely
-from rayfold.runtime.log_format import log_to_stderr
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 from rayfold.runtime.rpc import Address
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class ProcessActor:
         postgres: str,
     ) -> None:
         """`reached` says which domain and store, and where the writers of aggregates are."""
+        begin_part(f"process:{name}#{partition}")
         collect_rarely()
-        log_to_stderr()
         self._name = name
         self._partition = partition
         self._layout = Layout(*layout)
@@ -109,6 +109,7 @@ class ProcessActor:
         if self._reach is not None:
             await self._reach.stop()
         await self._store.close()
+        await end_part()
 
     @property
     def _has_begun(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -31,6 +31,7 @@ from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
+from rayfold.runtime.tracing import traced_in, tracing
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class ProcessRunner:
         self._partition, self._partitions = partition, layout.partitions
         self._clock = clock
         self._timers = Timers()
+        self._tracing = tracing()
         self._commits = ProcessCommits(registry, definition, store, bus, clock, self._timers)
         self._checkpoints = Checkpoints(store, definition.name, layout, partition)
         self._event_types = registry.stored_as(definition.events)
@@ -237,10 +239,16 @@ class ProcessRunner:
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 told = [each for raw in batch.records for each in self._told(raw)]
+                traces = self._traces(batch.records)
                 if told:
                     self._read, self._read_until = batch.records[0], batch.position
                     try:
-                        await asyncio.gather(*(self._commits.tell(key, what) for key, what in told))
+                        await asyncio.gather(
+                            *(
+                                self._commits.tell(key, what, traces.get(what.position, ""))
+                                for key, what in told
+                            )
+                        )
                     finally:
                         self._read = None
                 self.error = ""
@@ -249,6 +257,13 @@ class ProcessRunner:
                 self.position = batch.position
                 interval = CHECKPOINT_INTERVAL if told else IDLE_CHECKPOINT_INTERVAL
                 await self._checkpoints.save_after(self._safe_position(), interval)
+
+    def _traces(self, records: Sequence[RawRecord]) -> dict[int | None, str]:
+        """Return the traces that events belong to, by position, of those that are recorded."""
+        if self._tracing is None:
+            return {}
+        traced = ((raw.position, traced_in([raw.metadata])) for raw in records)
+        return {position: found[0] for position, found in traced if found}
 
     def _safe_position(self) -> int:
         if not self._commits.holds_any:

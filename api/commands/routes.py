@@ -102,11 +102,19 @@ class CommandRoutes:
     async def _take(self, decoder: CommandDecoder, call: Call) -> Reply:
         headers = call.headers
         envelope = decoder.envelope(call.path, await call.body(), headers, call.principal)
+        if call.traced:
+            # What is not recorded goes no further: each event would carry it for ever.
+            span = call.span
+            envelope = envelope._replace(traceparent=span.traceparent if span is not None else "")
         if b"rayfold-not-before" in headers:
             return await self._schedules.take(envelope, headers)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
         receipt = await self._send(envelope)
+        if call.span is not None:
+            call.span.set("rayfold.command", envelope.command)
+            call.span.set("rayfold.command_id", envelope.command_id)
+            call.span.set("rayfold.stream", envelope.stream)
         waited = None
         if seconds is not None:
             views = concerned(self._views, receipt.revisions or (receipt.stream,))

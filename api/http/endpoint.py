@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
 from typing import Any, Literal, NamedTuple, Protocol
 
 from litestar import HttpMethod, route
@@ -20,13 +21,14 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
 from api.http.auth import EVERYBODY, Access, Principals, Role
-from api.http.headers import joined
+from api.http.headers import joined, traceparent
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import HELD_SLASH, with_slashes
 from api.http.problems import Problem, allowed, malformed, problem_of, unavailable
 from api.http.rates import Rates
 from api.http.reply import Reply
+from api.http.traces import RequestSpan, RequestTraces
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
 from rayfold import RayfoldError
@@ -50,6 +52,8 @@ class Call:
         "path",
         "query_string",
         "scope",
+        "span",
+        "traced",
     )
 
     def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], max_body: int):
@@ -58,6 +62,9 @@ class Call:
         self.path: dict[str, str] = scope["path_params"]
         self.query_string: bytes = scope["query_string"]
         self.caller = EVERYBODY
+        self.span: RequestSpan | None = None
+        self.traced = False
+        """Whether this gateway traces requests, as it may this one: then it has a `span`."""
         self._receive = receive
         self._max_body = max_body
         self._known_body: bytes | None = None
@@ -156,7 +163,9 @@ class Endpoint:
         limits: Limits,
         rates: Rates | None = None,
         audit: Audits | None = None,
+        traces: RequestTraces | None = None,
     ) -> None:
+        self._traces = traces
         self._metrics = metrics
         self._principals = principals
         self._origins = origins
@@ -186,14 +195,20 @@ class Endpoint:
         check_change = self._origins.check_change
         handle = self._audited(path, handle) if changes and role is Role.OPERATOR else handle
         check_operator = self._origins.check_operator if role is Role.OPERATOR else None
+        traces = self._traces if role in (Role.READER, Role.WRITER) else None
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
+            began = perf_counter()
+            span: RequestSpan | None = None
             pairs = scope["headers"]
             headers = dict(pairs)
             try:
                 if len(headers) != len(pairs):
                     headers = joined(pairs)
                 call = Call(scope, receive, headers, self._limits.body_bytes)
+                if traces is not None:
+                    span = call.span = traces.begin(method, path, traceparent(headers))
+                    call.traced = True
                 if HELD_SLASH in scope["path"]:
                     call.path = with_slashes(scope)
                 if changes:
@@ -212,12 +227,24 @@ class Endpoint:
                 reply = self._told(scope, problem)
             except RayfoldError as error:
                 reply = self._told(scope, problem_of(error))
+            except BaseException as error:  # another answers, or nobody
+                if span is not None:
+                    span.end(error)
+                raise
             if isinstance(reply, Stream):
                 self._metrics.replied(scope["method"], path, 200)
+                if span is not None:
+                    span.end()  # it has begun; when it ends, the client decides
                 await self._stream(call, reply, send)
             else:
                 status, fields, body = reply
-                self._metrics.replied(scope["method"], path, status)
+                seconds = perf_counter() - began
+                if span is None:
+                    self._metrics.replied(scope["method"], path, status, seconds)
+                else:
+                    self._metrics.replied(scope["method"], path, status, seconds, span.trace_id)
+                    span.set("http.response.status_code", status)
+                    span.end(str(status) if status >= 500 else None)
                 await send({"type": "http.response.start", "status": status, "headers": fields})
                 await send({"type": "http.response.body", "body": body, "more_body": False})
 

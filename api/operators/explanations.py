@@ -15,6 +15,9 @@ Part = Mapping[str, Any]
 BEHIND = 2.0
 """Seconds behind the log from which on a view lags."""
 
+LONGEST = 160
+"""Characters of somebody else's error in a sentence."""
+
 _SERVERS = {
     "eventstore": ("store-down", "the event store", "look at the event store and the way to it"),
     "ray": ("ray-down", "Ray", "nothing: it is started again; look at its log if that goes on"),
@@ -93,6 +96,7 @@ def explain(
         findings += [found for part in awake if (found := _not_ready(part, now))]
     findings += _parked(name, parked)
     findings += _parked_elsewhere(mine)
+    findings += _not_taken(mine)
     findings += _rebuilding(name, rebuilds)
     if not findings or not down:
         findings += [found for part in mine if (found := _behind(name, part, now))]
@@ -185,16 +189,21 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     if not mine:
         return []
     first = mine[0]
-    what = first["key"] or f"all of {first['stream']}"
+    what = repr(first["key"]) if first["key"] else f"all of {first['stream']}"
     place = f"{first['revision']}@{first['stream']}"
-    more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
+    keys = {each["key"] or each["stream"] for each in mine}
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    stores = " and ".join(dict.fromkeys(each["store"] for each in mine))
+    error = " ".join(str(first["error"]).split())
+    if len(error) > LONGEST:
+        error = f"{error[:LONGEST]}…"
     return [
         Finding(
             "parked",
             first["store"],
             first.get("since"),
-            f"{name} has parked {what!r}{more} in {first['store']} at event {place}"
-            f" ({first['error']}): these rows stay as they were, all others go on",
+            f"{name} has parked {what}{more} in {stores} at event {place}"
+            f" ({error}): these rows stay as they were, all others go on",
             f"`rayfold parked show {name} KEY`; mend the code and `rayfold parked replay {name}`,"
             f" or `rayfold parked discard {name} KEY`",
         )
@@ -218,6 +227,22 @@ def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
         )
         for part in mine
         if part["kind"] in do and part.get("parked")
+    ]
+
+
+def _not_taken(mine: Sequence[Part]) -> list[Finding]:
+    """Return what a publication's receiver does not take just now."""
+    return [
+        Finding(
+            "failing",
+            part["part"],
+            None,
+            f"the receiver of {part['part']} does not take what it is sent, of {part['failing']}"
+            f" keys ({part.get('error') or 'no reason is known'}): they are sent again and again",
+            "look at the receiver; after a while their keys are parked, and tried again later",
+        )
+        for part in mine
+        if part.get("failing")
     ]
 
 

@@ -50,6 +50,7 @@ def up(
     from deploy.stack.up import up as run
 
     _run(
+        "up",
         run,
         host=host,
         port=port,
@@ -81,6 +82,7 @@ def controller(
     from deploy.stack.controlling import run
 
     _run(
+        "controller",
         lambda settings: run(seat.settled(settings), seat),
         eventstore=eventstore,
         postgres=postgres,
@@ -114,6 +116,7 @@ def gateway(
     from deploy.stack.gateway import run
 
     _run(
+        "gateway",
         lambda settings: run(seat.settled(settings), seat),
         host=host,
         port=port,
@@ -184,7 +187,9 @@ def eventstore(
     from deploy.stack.settings import load
     from eventstore.embedded.main import run
 
-    folder = load(data=data).data / "eventstore"
+    settings = load(data=data)
+    _log(settings, "eventstore")
+    folder = settings.data / "eventstore"
     raise typer.Exit(run(host, port, folder, system_projections, tls_certificate, tls_private_key))
 
 
@@ -194,10 +199,10 @@ def _hold(listening: Settings | None) -> NoReturn:
     They get a socket of the host and the port of these settings.
     """
     from deploy.stack import listening as addresses
+    from deploy.stack.settings import load
     from deploy.stack.succession import bound, hold
-    from rayfold.runtime.log_format import log_to_stderr
 
-    log_to_stderr()
+    _log(listening or load(), "parent")
     cli = __name__.rpartition(".")[0]
     command = ["-c", f"from {cli} import main; main()", *sys.argv[1:]]
     if listening is None:
@@ -208,16 +213,26 @@ def _hold(listening: Settings | None) -> NoReturn:
     raise typer.Exit(hold(command, data, bound(host, port)))
 
 
-def _run(role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:
-    """Run a process of a stack; end with its exit code."""
+def _log(settings: Settings, part: str) -> None:
+    """Log as the settings want it, in this process and in those that it starts."""
+    import os
+
+    from rayfold.runtime.log_format import FORMAT, log_to_stderr
+
+    os.environ[FORMAT] = settings.log_format
+    log_to_stderr(part=part)
+
+
+def _run(name: str, role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:
+    """Run a process of a stack, `name` in its log; end with its exit code."""
     import uvloop
 
     from deploy.stack.settings import load
-    from rayfold.runtime.log_format import log_to_stderr
 
-    log_to_stderr()
+    settings = load(**flags)
+    _log(settings, name)
     try:
-        code = uvloop.run(role(load(**flags)))
+        code = uvloop.run(role(settings))
     except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
         code = 130
     raise typer.Exit(code)

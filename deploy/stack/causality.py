@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.envelope import Done
-from actors.processes.origins import (
+from actors.origins import (
     PROCESSES,
     SCHEDULES,
     StepRead,

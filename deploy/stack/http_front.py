@@ -17,6 +17,8 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
 from rayfold import RayfoldError, Registry
 from rayfold.runtime.garbage_collection import collect_rarely
+from rayfold.runtime.part_process import end_part
+from rayfold.runtime.tracing import RequestTraces, start_tracing
 
 if TYPE_CHECKING:
     from api.commands.schedules import Schedules
@@ -89,10 +91,12 @@ async def serve_http(
         publications=publications,
         audit=reads.audit,
         outcomes=outcomes,
+        traces=RequestTraces(traced) if (traced := start_tracing("gateway")) else None,
         **access_of(settings),
     )
     url = listening.url(settings.host, settings.port)
     async with AsyncExitStack() as waiting:
+        waiting.push_async_callback(end_part)
 
         def on_ready() -> None:
             serving()

@@ -14,6 +14,7 @@ from deploy.errors import StartError
 from deploy.stack.joined_raylet import JoinedRaylet
 from deploy.stack.raylet_wait import TIMEOUTS, raylet_within
 from deploy.stack.whole_file import once_written
+from rayfold.runtime.part_process import environment
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def start(
         "namespace": namespace,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        **({"runtime_env": runtime_env} if runtime_env else {}),
+        **({"runtime_env": told} if (told := _runtime_env(address, runtime_env or {})) else {}),
     }
     if address or data is None:
         # Explicit, as a local start turns token authentication on and joining one does not.
@@ -91,6 +92,17 @@ def start(
             log.warning("Ray did not start and is tried again", extra={"error": error})
         else:
             return
+
+
+def _runtime_env(address: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Return what actors are given; on a cluster, how to log and to trace as well.
+
+    Those of our own Ray inherit it from us.
+    """
+    ours = environment(os.environ) if address else {}
+    if not ours:
+        return given
+    return {**given, "env_vars": {**ours, **given.get("env_vars", {})}}
 
 
 def stop() -> None:

@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
     """How many requests a principal may send to one gateway, like `{"web": "200/second"}`;
     `default` is for all others, by address where nobody needs a token."""
+    log_format: Literal["text", "json"] = "text"
+    """How processes log to standard error: lines for people, or a JSON object each, with the ids of
+    commands and of traces."""
     token: SecretStr | None = None
     """What the command line shows a gateway; the first operator's of `tokens` without it."""
 

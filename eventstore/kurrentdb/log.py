@@ -268,8 +268,8 @@ class EventLog:
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_all`."""
         if backwards:
-            async for record in self._read_back(prefixes, after, limit):
-                yield record
+            async for earlier in self._read_back(prefixes, after, limit):
+                yield earlier
             return
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
         if limit is None:

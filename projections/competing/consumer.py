@@ -112,7 +112,11 @@ class Consumer:
     async def _consume(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         while True:
             batch = await deliveries.take()
-            missing = await self._applier.apply(pool, [each.raw for each in batch])
+            records = [each.raw for each in batch]
+            span = self.runner.traced([self._view.name], records)
+            missing = await self._applier.apply(pool, records)
+            if span is not None:
+                span.end()
             places = {(raw.stream, raw.revision) for raw in missing}
             gaps = [each for each in batch if (each.raw.stream, each.raw.revision) in places]
             await self._acknowledge(deliveries, [each for each in batch if each not in gaps])

@@ -18,6 +18,7 @@ from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 
 LOOK = 0.05
 """Seconds between two looks at the table while somebody waits for it."""
@@ -30,6 +31,7 @@ class ConsumerActor:
         self, domain: str, eventstore: str, dsn: str, identity: Identity, view: str
     ) -> None:
         os.nice(NICENESS)
+        begin_part(f"competing:{view}")
         collect_rarely()
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
@@ -78,6 +80,7 @@ class ConsumerActor:
             await asyncio.wait([self._working], timeout=4)
         await self._groups.close()
         await self._store.close()
+        await end_part()
 
     def _running(self) -> Consumer:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.

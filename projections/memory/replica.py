@@ -24,6 +24,7 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold import Registry
+from rayfold.runtime.tracing import Span, tracing
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,13 @@ class Replica:
         self._may_fold = asyncio.Event()
         self._may_fold.set()
         self._working: AtWork | None = None
+        self._tracing = tracing()
+
+    def _traced(self, records: Sequence[RawRecord]) -> Span | None:
+        assert self._tracing is not None
+        metadata = (raw.metadata for raw in records)
+        about = {"rayfold.views": list(self.tables), "rayfold.events": len(records)}
+        return self._tracing.of_batch("apply memory", metadata, about)
 
     async def begin(self, filled: Sequence[Filled]) -> None:
         """Before `run`: these views' rows came from Postgres, and are folded on from there.
@@ -116,6 +124,7 @@ class Replica:
                 await self._may_fold.wait()
                 if batch.records:
                     self._working = AtWork.begins(batch.records)
+                span = self._traced(batch.records) if self._tracing is not None else None
                 for at, raw in enumerate(batch.records, 1):
                     for step in _fold(self.tables, self._folding, raw):
                         self.subscriptions.note(step.view.name, step.key)
@@ -123,6 +132,8 @@ class Replica:
                         self.progress.advance(raw.position)
                         await asyncio.sleep(0)
                 self._working = None
+                if span is not None:
+                    span.end()
                 self.events += len(batch.records)
                 self.progress.advance(batch.position)
                 if batch.caught_up:

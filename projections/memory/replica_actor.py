@@ -26,6 +26,7 @@ from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 from rayfold.runtime.rpc import Address, RpcServer
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class ReplicaActor:
         identity: Identity,
     ) -> None:
         """`postgres` has some of the views too; without it they are folded from the log alone."""
+        begin_part(name)
         self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
@@ -208,3 +210,4 @@ class ReplicaActor:
             self._following.cancel()
         await self._server.close()
         await self._store.close()
+        await end_part()

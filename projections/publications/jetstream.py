@@ -34,6 +34,8 @@ class JetStream:
         """See `Receiver.deliver`."""
         subject = f"{self._target.subject}.{outgoing.name}"
         headers = {"Nats-Msg-Id": outgoing.id, "content-type": outgoing.content_type}
+        if outgoing.traceparent:
+            headers["traceparent"] = outgoing.traceparent
         try:
             async with asyncio.timeout(CONNECT + self._target.timeout):
                 client = await self._connected()

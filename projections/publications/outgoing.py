@@ -28,7 +28,11 @@ PROCESS_STEPS = ("ProcessSawEvent", "ProcessTimedOut", "ProcessCommandRejected",
 
 
 class Outgoing(NamedTuple):
-    """One CloudEvent on its way. `position` is that of the record which it comes of."""
+    """One CloudEvent on its way. `position` is that of the record which it comes of.
+
+    `traceparent` is the trace that it belongs to, if any: beside the body, which is the same each
+    time.
+    """
 
     id: str
     name: str
@@ -36,6 +40,7 @@ class Outgoing(NamedTuple):
     position: int
     content_type: str
     body: bytes
+    traceparent: str = ""
 
 
 class _Step(msgspec.Struct):
@@ -133,4 +138,5 @@ class Derivation:
             raw.position,
             message.headers["content-type"],
             bytes(message.body),
+            metadata.get("traceparent", ""),
         )

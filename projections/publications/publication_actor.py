@@ -18,6 +18,7 @@ from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 
 
 class PublicationActor:
@@ -27,6 +28,7 @@ class PublicationActor:
         self, domain: str, eventstore: str, identity: Identity, name: str, configured: Configured
     ) -> None:
         os.nice(NICENESS)
+        begin_part(f"publication:{name}")
         collect_rarely()
         self._registry = load_domain(domain)
         identity.check_domain(self._registry)
@@ -78,6 +80,7 @@ class PublicationActor:
             self._working.cancel()
             await asyncio.wait([self._working], timeout=4)
         await self._store.close()
+        await end_part()
 
     def _running(self) -> Publisher:
         # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.

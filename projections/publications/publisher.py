@@ -28,6 +28,7 @@ from projections.publications.records import Parked, PublicationRecords, lane_of
 from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
+from rayfold.runtime.tracing import Tracing, is_sampled, tracing
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Publisher:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failing: dict[str, str] = {}
         self.ready = False
+        self._tracing = tracing()
 
     @property
     def position(self) -> int:
@@ -245,8 +247,27 @@ class Publisher:
 
     async def _deliver(self, outgoing: Outgoing) -> None:
         async with self._delivering:
-            await self._receiver.deliver(outgoing)
+            if self._tracing is not None and is_sampled(outgoing.traceparent):
+                await self._deliver_traced(self._tracing, outgoing)
+            else:
+                await self._receiver.deliver(outgoing)
         self.published += 1
+
+    async def _deliver_traced(self, traces: Tracing, outgoing: Outgoing) -> None:
+        about = {
+            "rayfold.publication": self.definition.name,
+            "messaging.message.id": outgoing.id,
+            "rayfold.key": outgoing.key,
+        }
+        span = traces.begin(
+            f"publish {outgoing.name}", outgoing.traceparent, kind="producer", attributes=about
+        )
+        try:
+            await self._receiver.deliver(outgoing._replace(traceparent=span.traceparent))
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""

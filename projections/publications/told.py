@@ -35,11 +35,11 @@ def told_of(
     found = []
     for message in messages:
         waits = lanes.get(lane_of(message.key, "")) or lanes.get(lane_of("", raw.stream))
-        status, error = "waiting", ""
+        status, reason = "waiting", ""
         if position is None:
             status = "not configured"
         elif waits is not None and waits["position"] <= raw.position:
-            status, error = "parked", waits["error"]
+            status, reason = "parked", waits["error"]
         elif position >= raw.position:
             status = "delivered"
         found.append(
@@ -49,7 +49,7 @@ def told_of(
                 "type": message.name,
                 "key": message.key,
                 "status": status,
-                **({"error": error} if error else {}),
+                **({"error": reason} if reason else {}),
             }
         )
     return found

@@ -86,6 +86,8 @@ class Webhook:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
+        if outgoing.traceparent:
+            headers["traceparent"] = outgoing.traceparent
         request = self._pool.stream(
             "POST", self._target.url, headers=headers, content=outgoing.body
         )

@@ -17,6 +17,7 @@ from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 
 
 class ReactorActor:
@@ -33,6 +34,7 @@ class ReactorActor:
         began: int,
     ) -> None:
         os.nice(NICENESS)
+        begin_part(f"reactor:{name}")
         collect_rarely()
         registry = load_domain(domain)
         identity.check_domain(registry)
@@ -73,6 +75,7 @@ class ReactorActor:
             await asyncio.wait([self._working], timeout=4)
         await self._groups.close()
         await self._store.close()
+        await end_part()
 
     def _running(self) -> ReactorRunner:
         # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.

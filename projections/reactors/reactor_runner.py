@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import asyncpg
 
     Pool = asyncpg.Pool[asyncpg.Record]
+from rayfold.runtime.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class ReactorRunner:
         self._behind = 0
         self._parked: list[Parked] = []
         self._open_error = ""
+        self._tracing = tracing()
         # What is acknowledged never comes again, so what is noted has to be on disk.
         settings = {"application_name": "rayfold"}
         self._runner = pooled(dsn, max_size=4, server_settings=settings)
@@ -148,7 +150,7 @@ class ReactorRunner:
         else:
             try:
                 async with asyncio.timeout(definition.timeout):
-                    await self._run(raw, begun)
+                    await self._run_traced(raw, begun)
             except TimeoutError as error:
                 state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
             except Exception as error:  # the author's code, or data that it does not take
@@ -174,6 +176,23 @@ class ReactorRunner:
         else:
             self._runner.events += 1
         return state
+
+    async def _run_traced(self, raw: RawRecord, begun: Begun) -> None:
+        span = None
+        if self._tracing is not None:
+            name = self._definition.name
+            about = {"rayfold.reactor": name, "rayfold.attempt": begun.number}
+            span = self._tracing.of_batch(f"react {name}", [raw.metadata], about)
+        if span is None:
+            await self._run(raw, begun)
+            return
+        span.enter()  # what the handler logs
+        try:
+            await self._run(raw, begun)
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
 
     async def _run(self, raw: RawRecord, begun: Begun) -> None:
         for index, each in enumerate(recorded(self._registry, raw)):

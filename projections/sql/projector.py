@@ -113,6 +113,7 @@ class SqlProjector:
             before = self._checkpoints.positions[self._schema]
             work, stop = self._work([r for r in batch.records if r.position > before], skipped)
             to = max(batch.position, before)
+            span = self.runner.traced([self._projection.name], batch.records)
             async with pool.acquire() as connection, connection.transaction():
                 await self._checkpoints.move(connection, {self._schema: to})
                 stop = await self._execute(connection, work, skipped) or stop
@@ -121,6 +122,8 @@ class SqlProjector:
                     done = [r.position for r in batch.records if r.position < stop.position]
                     to = max([before, *done])
                     await self._checkpoints.put_back(connection, {self._schema: to})
+            if span is not None:  # of one that broke nothing is told: it is tried again
+                span.end()
             self._checkpoints.positions[self._schema] = to
             self._skipped |= {each.key: each for each in skipped}
             self.runner.events += len(batch.records)

@@ -61,7 +61,7 @@ class Projector:
         self._writer: Writer | None = None
         self._writing = asyncio.Lock()
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
-            lambda: store.writing(views, partition, partitions, generations or {})
+            lambda: store.writing(views, partition, partitions, generations or {}), store.name
         )
         self.progress = self.runner.progress
 
@@ -108,7 +108,10 @@ class Projector:
 
     async def _project(self, writer: Writer, batch: Batch) -> None:
         async with self._writing:
+            span = self.runner.traced([*self._views], batch.records)
             await self._write(writer, batch)
+            if span is not None:  # of one that broke nothing is told: it is tried again
+                span.end()
             if batch.caught_up:
                 await writer.caught_up()
             self.runner.events += len(batch.records)

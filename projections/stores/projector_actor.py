@@ -19,6 +19,7 @@ from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.part_process import begin_part, end_part
 
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
@@ -66,6 +67,7 @@ class ProjectorActor:
         *arguments: Any,
     ) -> None:
         os.nice(NICENESS)
+        begin_part(f"postgres:{arguments[0] if arguments else ''}")
         collect_rarely()
         self._store: Log = EventLog(eventstore)
         registry = load_domain(domain)
@@ -109,6 +111,7 @@ class ProjectorActor:
         if self._following is not None:
             self._following.cancel()
         await self._store.close()
+        await end_part()
 
     def _running(self) -> LogProjector:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.

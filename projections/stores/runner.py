@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Generic, TypeVar
 
-from eventstore.records import Batch
+from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced, named
 from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
+from rayfold.runtime.tracing import Span, tracing
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +26,16 @@ Resource = TypeVar("Resource")
 
 
 class ProjectionRunner(Generic[Resource]):
-    """`connect` gives what is worked with: a pool of connections, a store's writer."""
+    """`connect` gives what is worked with: a pool of connections, a writer of `store`."""
 
-    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Resource]]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[Resource]],
+        store: str = "postgres",
+    ) -> None:
         self._connect = connect
+        self._store = store
+        self._tracing = tracing()
         self.progress = Progress()
         self.ready = asyncio.Event()
         """It has been at the log's end, or is among the consumers of its group."""
@@ -100,6 +107,14 @@ class ProjectionRunner(Generic[Resource]):
                     self._working = None
                 if caught_up:
                     self.ready.set()
+
+    def traced(self, views: Sequence[str], records: Sequence[RawRecord]) -> Span | None:
+        """Begin the span of a batch that is written; None where nothing in it is traced."""
+        if self._tracing is None:
+            return None
+        about = {"rayfold.views": list(views), "rayfold.events": len(records)}
+        metadata = (raw.metadata for raw in records)
+        return self._tracing.of_batch(f"apply {self._store}", metadata, about)
 
     def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
         """Return counts, for operators."""

@@ -1,14 +1,34 @@
-"""Log lines: a constant message, then its fields as `name=value`."""
+"""Log lines: a constant message, then its fields as `name=value`; or all of it as JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+FORMAT = "RAYFOLD_LOG_FORMAT"
+"""The environment variable that says `text` or `json`: processes inherit it."""
+
+CURRENT_TRACE: ContextVar[str] = ContextVar("traceparent", default="")
+"""The W3C trace context of what this task works on, where that is traced."""
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; all else came in by `extra`."""
 
 _LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what was given as `extra`, in order."""
+    return {
+        name: value
+        for name, value in vars(record).items()
+        if name not in _OWN and not name.startswith("_")  # Ray adds some
+    }
 
 
 class FieldFormatter(logging.Formatter):
@@ -21,14 +41,54 @@ class FieldFormatter(logging.Formatter):
         """Return the line without its traceback."""
         fields = "".join(
             f" {name}={value!r}" if " " in str(value) else f" {name}={value}"
-            for name, value in vars(record).items()
-            if name not in _OWN and not name.startswith("_")  # Ray adds some
+            for name, value in _fields(record).items()
         )
         return super().formatMessage(record) + fields
 
 
-def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Send the process's log to stderr, fields and all; once, however often it is called."""
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: its own fields first, then those of `extra`, and the trace.
+
+    `part` names what the process does. A field of `extra` that has the name of one of ours is kept
+    under `field_<name>`.
+    """
+
+    def __init__(self, part: str = "") -> None:
+        super().__init__()
+        self._part = part
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+        }
+        if self._part:
+            line["part"] = self._part
+        fields = _fields(record)
+        trace = str(fields.pop("traceparent", "") or CURRENT_TRACE.get())
+        if len(pieces := trace.split("-")) == 4:
+            line["trace_id"], line["span_id"] = pieces[1:3]
+        for name, value in fields.items():
+            line[f"field_{name}" if name in line else name] = value
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(line, default=str)
+
+
+def log_to_stderr(level: int = logging.WARNING, part: str = "") -> None:
+    """Send the process's log to stderr, fields and all; once, however often it is called.
+
+    `part` names the process in JSON. See `FORMAT`.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FieldFormatter())
+    as_json = os.environ.get(FORMAT, "").lower() == "json"
+    handler.setFormatter(JsonFormatter(part) if as_json else FieldFormatter())
     logging.basicConfig(level=level, handlers=[handler])
+    logging.captureWarnings(as_json)  # they are lines of their own else

@@ -167,6 +167,10 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     sent = part("publication:order-news", "publication", parked=2, views=["order-news"])
     found = explain("order-news", [*SERVERS, sent], [], [], NOW)
     assert causes(found) == ["parked"]
+    refused = sent | {"parked": 0, "failing": 3, "error": "key 7: it answers 500"}
+    found = explain("order-news", [*SERVERS, refused], [], [], NOW)
+    assert causes(found) == ["failing"]
+    assert "of 3 keys (key 7: it answers 500)" in found.sentence
     saga = part("process:fulfilment#0", "process", parked=1, views=[])
     found = explain("fulfilment", [*SERVERS, saga], [], [], NOW)
     assert "rayfold processes list --parked" in found.sentence

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from actors.processes.records import COMMAND_ACCEPTED, COMMAND_REJECTED
-from actors.schedules.records import PREFIX as SCHEDULES
-from actors.schedules.records import SCHEDULED
+from actors.schedules.records import PREFIX, SCHEDULED
 from eventstore.correlation import Origin, origin_of_event
 from eventstore.records import RawRecord
 from rayfold.process import ProcessDefinition
 
 PROCESSES = "process-"
+SCHEDULES = PREFIX
+"""What the names of their streams begin with."""
 
 
 class _Told(msgspec.Struct):

@@ -1,0 +1,65 @@
+"""Spans of a host: a command from its arrival to its outcome, and the append that it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from actors.envelope import Done, Envelope, Outcome
+from actors.host.plan import PendingCommand
+from rayfold import Refused
+from rayfold.runtime.tracing import Span, Tracing, is_sampled
+
+
+class Planned(Protocol):
+    """A plan, of one aggregate or of several."""
+
+    @property
+    def commands(self) -> Sequence[PendingCommand]:
+        """The commands in it."""
+        ...
+
+
+class CommandTraces:
+    """Of commands that are traced, which are few; nothing is done for the others."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    def begin(self, envelope: Envelope) -> tuple[Envelope, Span | None]:
+        """Begin a command's span; its events are in that."""
+        if not is_sampled(envelope.traceparent):
+            return envelope, None
+        about = {
+            "rayfold.command": envelope.command,
+            "rayfold.command_id": envelope.command_id,
+            "rayfold.correlation_id": envelope.correlation_id or envelope.command_id,
+            "rayfold.stream": envelope.stream,
+            "rayfold.principal": envelope.principal,
+        }
+        name = f"handle {envelope.command}"
+        span = self._tracing.begin(name, envelope.traceparent, kind="server", attributes=about)
+        return envelope._replace(traceparent=span.traceparent), span
+
+    def appending(self, plans: Iterable[Planned]) -> list[Span]:
+        """Begin the spans of a group commit: one in each of the traces that are in it."""
+        commands = [each for planned in plans for each in planned.commands]
+        about = {"rayfold.commit.commands": len(commands)}
+        return [
+            self._tracing.begin("append", each.span.traceparent, kind="client", attributes=about)
+            for each in commands
+            if each.span is not None
+        ]
+
+
+def end(span: Span, outcome: Outcome) -> None:
+    """End a command's span with its outcome; a rule that says no is no error."""
+    if isinstance(outcome, Done):
+        span.set("rayfold.revision", outcome.revision)
+        span.set("rayfold.position", outcome.position)
+        span.end()
+    elif isinstance(outcome, Refused):
+        span.set("rayfold.rejected", outcome.rule)
+        span.end()
+    else:
+        span.end(outcome)
