@@ -77,13 +77,15 @@ class Applications:
             else:
                 broken = ""
             for key in keys:
-                if "memory" in view.stores:
-                    for replica in self._placements.replicas_of(view.name):
-                        told.append(_at(raw, view.name, "memory", key, replica, known, broken))
-                if "postgres" in view.stores:
-                    # Consumers that share a view all tell the same: how far its table is.
-                    for handle in self._placements.filling(view.name, key)[:1]:
-                        told.append(_at(raw, view.name, "postgres", key, handle, known, broken))
+                for store in view.stores:
+                    if store == "memory":
+                        handles: Sequence[ActorHandle] = self._placements.replicas_of(view.name)
+                    else:
+                        # Consumers that share a view all tell the same: how far its table is.
+                        handles = self._placements.filling(view.name, key, store)[:1]
+                    told += [
+                        _at(raw, view.name, store, key, each, known, broken) for each in handles
+                    ]
         for projection in self._registry.projections.values():
             sql = self._placements.sql_projectors.get(projection.name)
             if sql is not None and not types.isdisjoint(projection.handlers):

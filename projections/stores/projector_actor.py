@@ -67,7 +67,7 @@ class ProjectorActor:
         *arguments: Any,
     ) -> None:
         os.nice(NICENESS)
-        begin_part(f"postgres:{arguments[0] if arguments else ''}")
+        begin_part(_named(arguments))
         collect_rarely()
         self._store: Log = EventLog(eventstore)
         registry = load_domain(domain)
@@ -122,3 +122,13 @@ class ProjectorActor:
     async def _run(self) -> None:
         await self._membership.confirmed()
         await self._projector.run()
+
+
+def _named(arguments: tuple[Any, ...]) -> str:
+    """Return what it fills, for its log: a store and a view, or a SQL projection.
+
+    Not where that is: an address may have a password in it.
+    """
+    first = str(arguments[0]) if arguments else "projector"
+    views = next((each for each in arguments if isinstance(each, list | tuple)), None)
+    return f"{first}:{'+'.join(views)}"[:80] if views else first

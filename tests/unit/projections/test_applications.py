@@ -50,7 +50,7 @@ class Side:
         self.postgres = Handle("postgres:order-details#0", "postgres", ["order-details"])
         placements = Placements()
         placements.replicas = [self.memory]  # type: ignore[list-item]
-        placements.projectors = {"order-details": [self.postgres]}  # type: ignore[dict-item]
+        placements.keep("postgres", {"order-details": [self.postgres]})  # type: ignore[list-item]
         self.applications = Applications(REGISTRY, self.log, placements)
 
     async def write(self) -> RawRecord:
