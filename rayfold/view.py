@@ -1,4 +1,4 @@
-"""Views: a keyed fold over events, the same in memory, in Postgres and in a test.
+"""Views: a keyed fold over events, the same in memory, in Postgres, in Redis and in a test.
 
     class StockLevel(View, name="stock-level", key="sku", stores=("memory", "postgres")):
         sku: str
@@ -277,7 +277,8 @@ class View(Message):
     """A read model. Class keywords:
 
     - `key`: the field that identifies a row.
-    - `stores`: where it is kept; a query is answered by the first one that can.
+    - `stores`: where it is kept: `memory`, `postgres`, `redis`, or what a package brings (see
+      `rayfold.stores`). A query is answered by the first of them that this stack has.
     - `indexes`: fields that queries may filter by.
     - `version`: raise it when a fold changes meaning in code that Rayfold does not see, in a
       library for instance; what changes in the domain's own package is noticed without.

@@ -62,7 +62,7 @@ def _poison(part: dict[str, Any]) -> list[str]:
 
 @app.command()
 def scale(target: str, n: int, data: Data = None, url: Url = None) -> None:
-    """Set the number of write, memory, postgres; of memory:VIEW, process:NAME, reactor:NAME, …"""
+    """Set the number of write, memory, postgres, redis; of memory:VIEW, process:NAME, …"""
     ask(data, url, "/operators/scale", {"target": target, "n": n})
     typer.echo(f"{target}: {n}")
 

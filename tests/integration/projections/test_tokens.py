@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from projections.errors import Behind
-from projections.postgres.projector import hash_of
+from projections.partitions import hash_of
 from projections.postgres.reader import PostgresReader
 from projections.postgres.schema import prepare
 from projections.row_query import RowQuery
