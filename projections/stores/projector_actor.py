@@ -15,6 +15,7 @@ from projections.poison import Parked
 from projections.stores.runner import ProjectionRunner
 from projections.supervision.membership import Membership
 from projections.supervision.progress import Progress
+from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
@@ -67,11 +68,11 @@ class ProjectorActor:
         *arguments: Any,
     ) -> None:
         os.nice(NICENESS)
-        begin_part(_named(arguments))
         collect_rarely()
         self._store: Log = EventLog(eventstore)
         registry = load_domain(domain)
         identity.check_domain(registry)
+        begin_part(named(registry, arguments))
         self._membership = Membership(identity, self._store, dsn)
         self._projector = make(registry, self._store, dsn, *arguments)
         self._following: asyncio.Task[None] | None = None
@@ -124,11 +125,12 @@ class ProjectorActor:
         await self._projector.run()
 
 
-def _named(arguments: tuple[Any, ...]) -> str:
-    """Return what it fills, for its log: a store and a view, or a SQL projection.
+def named(registry: Registry, arguments: tuple[Any, ...]) -> str:
+    """Return what it fills, for its log: a store and its views, or a SQL projection.
 
-    Not where that is: an address may have a password in it.
+    Of its arguments only what is a name: where the store is may have a password in it.
     """
-    first = str(arguments[0]) if arguments else "projector"
-    views = next((each for each in arguments if isinstance(each, list | tuple)), None)
-    return f"{first}:{'+'.join(views)}"[:80] if views else first
+    known = {*registry.views, *registry.projections}
+    told = [str(arguments[0])] if arguments and "/" not in str(arguments[0]) else []
+    views = [each for one in arguments if isinstance(one, list) for each in one if each in known]
+    return ":".join([*told, "+".join(views)][: 2 if views else 1])[:80] or "projector"

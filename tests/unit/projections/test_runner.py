@@ -17,7 +17,9 @@ from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced
 from projections.postgres.runner import pooled
 from projections.stores import runner
+from projections.stores.projector_actor import named
 from projections.stores.runner import ProjectionRunner
+from rayfold import Registry
 
 
 class Over(BaseException):
@@ -129,3 +131,13 @@ async def test_to_be_fenced_after_some_work_is_no_error() -> None:
 
 async def test_to_be_fenced_before_any_work_is() -> None:
     assert await run(pooled(""), Fenced("moved")) == [None, "Fenced: moved"]
+
+
+def test_a_projectors_process_is_named_by_what_it_fills_and_never_by_where_that_is() -> None:
+    registry, dsn = Registry.load("domain"), "postgresql://me:secret@host/shop"
+    assert named(registry, ("postgres", dsn, ["order-details"], 0, 1, {})) == (
+        "postgres:order-details"
+    )
+    assert named(registry, ("redis", (dsn,), ["order-details", dsn], 0)) == "redis:order-details"
+    assert named(registry, ("order-details", None)) == "order-details"
+    assert named(registry, (dsn, [dsn])) == "projector"
