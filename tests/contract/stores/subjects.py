@@ -181,6 +181,7 @@ class Durable:
     async def reached(self, position: int) -> None:
         async with asyncio.timeout(TIMEOUT):
             for each in self.projectors:
+                await each.runner.ready.wait()
                 # Not its word: what the store says, which may have lost it meanwhile.
                 while not await each.progress.reached(position, 0.1) or each.runner.error:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
