@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -94,7 +94,8 @@ class ReadSide:
         """
         side = cls(registry, settings)
         starting = [
-            asyncio.create_task(each) for each in (side._memory.start(), side._start_stores())
+            asyncio.create_task(each)
+            for each in (side._memory.start(), side._start_postgres(), *side._start_others())
         ]
         try:
             await asyncio.gather(*starting)
@@ -187,15 +188,15 @@ class ReadSide:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _start_stores(self) -> None:
+    async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.
         await self._postgres.start()
         await self._access.connect()
         await self._competing.start()
         await self._sql.start()
-        for name, store in self._stores.items():
-            if name != "postgres":
-                await store.start()
+
+    def _start_others(self) -> list[Coroutine[Any, Any, None]]:
+        return [store.start() for name, store in self._stores.items() if name != "postgres"]
 
     async def _spread(self) -> None:
         """Take actors apart that came together on a node while another one was away."""

@@ -65,7 +65,7 @@ class RedisProcess(ChildProcess):
 
     async def _address(self, process: asyncio.subprocess.Process) -> str:
         url = f"unix://{quote(str(self._socket))}"
-        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+        client = Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         try:
             while True:
                 try:
@@ -89,7 +89,9 @@ class RedisQuestion:
 
     def __init__(self, url: str) -> None:
         # Once more, as it may have been started again; more attempts are the probe's.
-        self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 1))
+        # Who asks has a timeout: the client's own loses a cancellation that comes while it writes
+        # (Python 3.11's `wait_for` does).
+        self._client = Redis.from_url(url, retry=Retry(NoBackoff(), 1), socket_timeout=None)
 
     async def __call__(self) -> str | None:
         """Return why it cannot keep rows, None if it can; raise what keeps it from answering."""
