@@ -224,6 +224,7 @@ async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
         end = await write(log, Painted(id="0", colour="last"))
         await store.reached(end)
         assert asked > 50
+        print(f"{store.name}: {at + 1} rebuilds, {asked} queries, none failed, {end} events")
         assert await differences(log, store) == []
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -123,6 +122,7 @@ def test_no_query_fails_while_the_view_is_rebuilt_and_scaled(
         done.set()
         for thread in clients:
             thread.join()
+    print(f"two rebuilds, scaled to two and back: {statuses.total()} queries with tokens to Redis")
     assert set(statuses) == {200}, statuses
     assert stale == 0
     assert len(parts(http, "redis")) == 1
@@ -180,21 +180,3 @@ def test_a_killed_projector_comes_back_and_counts_nothing_twice(http: httpx.Clie
     found = from_redis(http, f"/customers/{customer}", token)
     assert (found.status_code, found.json()["name"]) == (200, "Barbara")
     assert http.get("/operators/verify").json() == {"differences": []}
-
-
-def test_without_a_redis_the_view_is_kept_in_its_other_stores(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "data", PATH="/nonexistent")
-    stack.start()
-    try:
-        with httpx.Client(base_url=stack.url, timeout=TIMEOUT) as client:
-            customer, token = register(client)
-            headers = {"Consistency-Token": token}
-            assert client.get(f"/customers/{customer}", headers=headers).status_code == 200
-            refused = from_redis(client, f"/customers/{customer}")
-            assert refused.json()["type"] == "/problems/no-such-store"
-            assert parts(client, "redis") == []
-            assert client.get("/operators/verify").json() == {"differences": []}
-    finally:
-        assert stack.stop() == 0
-    said = (tmp_path / "data.log").read_text()
-    assert said.count("there is no Redis") == 1

@@ -1,0 +1,147 @@
+"""Which stores a stack has, of those that its views name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from projections.errors import NoSuchStore, ReadStoreUnavailable
+from projections.settings import ReadSettings
+from projections.stores import configured, known, supervisor
+from projections.stores.port import Place
+from projections.stores.supervisor import StoreSupervisor
+from projections.supervision.placements import Placements
+from rayfold import Registry, View, ViewDefinition, on, stores
+from tests.contract.stores.shelf import Put, registry_for
+
+URL = "redis://127.0.0.1:1"
+
+
+def settings(**more: Any) -> ReadSettings:
+    return ReadSettings("small", "kdb://x", "postgresql://x", **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, ("memory", "postgres")),
+        ({"redis": URL}, ("memory", "postgres", "redis")),
+        ({"stores": {"redis": URL}}, ("memory", "postgres", "redis")),
+        ({"stores": {"other": URL}}, ("memory", "postgres")),
+    ],
+)
+def test_a_view_goes_without_a_store_that_the_stack_does_not_have(
+    given: dict[str, Any], kept: tuple[str, ...]
+) -> None:
+    view = Registry.load("domain").views["customer-profiles"]
+    assert view.stores == ("memory", "postgres", "redis")
+    assert settings(**given).stores_of(view) == kept
+
+
+def test_a_view_that_is_kept_nowhere_is_refused_by_its_name() -> None:
+    registry = registry_for("redis")
+    with pytest.raises(NoSuchStore, match="the view 'shelf' is kept in redis alone"):
+        configured.readers_beside("postgres", registry, settings(), Placements())
+    found = configured.readers_beside("postgres", registry, settings(redis=URL), Placements())
+    assert [*found] == ["redis"]
+
+
+def test_actors_made_for_another_redis_are_no_use() -> None:
+    assert settings(redis=URL).made_with != settings().made_with
+    assert settings(stores={"a": URL}).made_with != settings(stores={"b": URL}).made_with
+
+
+def test_a_store_that_a_package_brings_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("oracle", "tests.unit.projections.test_stores:Oracle", stores.GROUP)
+
+    def points(*, group: str, name: str = "oracle") -> list[EntryPoint]:
+        return [point] if (group, name) == (stores.GROUP, "oracle") else []
+
+    monkeypatch.setattr(stores, "entry_points", points)
+    monkeypatch.setattr(known, "entry_points", points)
+    stores.known_stores.cache_clear()
+    try:
+
+        class Kept(View, name="kept", key="id", stores=("oracle",)):
+            id: str
+
+            @staticmethod
+            @on(Put)
+            def put(row: Kept, event: Put) -> Kept:
+                return row
+
+        assert not [each for each in Kept.__rayfold__.mistakes() if "stores are" in each]
+        made = known.make("oracle", registry_for("oracle"), Place("oracle://x", "stack"))
+        assert isinstance(made, Oracle)
+        assert made.place == Place("oracle://x", "stack")
+    finally:
+        stores.known_stores.cache_clear()
+
+
+class Oracle:
+    """A store that does not answer."""
+
+    name = "oracle"
+    required = False
+
+    def __init__(self, registry: Registry, place: Place) -> None:
+        self.place = place
+        self.prepared = asyncio.Event()
+        self.away = True
+        self.generations: Any = self
+
+    async def prepare(
+        self, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
+    ) -> list[ViewDefinition]:
+        if self.away:
+            raise ReadStoreUnavailable("it does not answer")
+        self.prepared.set()
+        return []
+
+
+def test_nobody_brings_that_store() -> None:
+    with pytest.raises(NoSuchStore, match="no store is named 'nope'"):
+        known.make("nope", registry_for("nope"), Place("", ""))
+
+
+async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "RETRY", 0.001)
+    store: Any = Oracle(registry_for("oracle"), Place("", ""))
+    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements())
+
+    async def made(views: Sequence[str], adopted: bool = False) -> dict[str, list[Any]]:
+        return {view: [SimpleNamespace(name="one", ray_name="one")] for view in views}
+
+    monkeypatch.setattr(subject, "_start_projectors", made)
+    await subject.start()
+    assert not store.prepared.is_set()
+    store.away = False
+    await asyncio.wait_for(store.prepared.wait(), 60)
+    await subject.stop()
+
+
+async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:
+    store: Any = Oracle(registry_for("oracle"), Place("", ""))
+    store.required = True
+    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements())
+    with pytest.raises(ReadStoreUnavailable):
+        await subject.start()
+
+
+def test_gateways_learn_where_each_store_is_filled() -> None:
+    placements = Placements()
+    for store in ("postgres", "redis"):
+        handle: Any = SimpleNamespace(name=store, ray_name=f"r:{store}", kind=store, views=["v"])
+        placements.keep(store, {"v": [handle]})
+    told = placements.routes()
+    assert told["projectors"] == {"v": ["r:postgres"]}
+    assert told["stores"] == {"redis": {"v": ["r:redis"]}}
+    assert [each.name for each in placements.filling("v", "key", "redis")] == ["redis"]
+    assert placements.filling("v", None, "oracle") == []
