@@ -34,8 +34,8 @@ class Placed:
         self.sql_projectors = {"lenient-sum": handles[0]}
         self.did: list[tuple[str, ...]] = []
 
-    def filling(self, view: str, key: str) -> list[Any]:
-        return self.all
+    def filling(self, view: str, key: str, store: str) -> list[Any]:
+        return [each for each in self.all if each.kind == store]
 
     async def rebuild(self, view: str) -> None:
         self.did.append(("rebuilt", view))
@@ -63,11 +63,12 @@ def operations(log: MemoryLog, placed: Placed) -> ParkedEventOperations:
     return ParkedEventOperations(REGISTRY, log, placed, placed.rebuild)
 
 
-async def test_a_row_in_postgres_is_folded_on() -> None:
-    placed = Placed(postgres=[ROW])
+@pytest.mark.parametrize("store", ["postgres", "redis"])
+async def test_a_row_in_a_durable_store_is_folded_on(store: str) -> None:
+    placed = Placed(**{store: [ROW]})
     [done] = await operations(MemoryLog(), placed).replay("totals", "a")
     assert placed.did == [("fold on", "totals", "a")]
-    assert (done["store"], done["key"], done["parked"]) == ("postgres", "a", False)
+    assert (done["store"], done["key"], done["parked"]) == (store, "a", False)
 
 
 @pytest.mark.parametrize(
