@@ -106,10 +106,10 @@ class CommandRoutes:
             # What is not recorded goes no further: each event would carry it for ever.
             span = call.span
             envelope = envelope._replace(traceparent=span.traceparent if span is not None else "")
-        if b"rayfold-not-before" in headers:
-            return await self._schedules.take(envelope, headers)
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
+        if b"rayfold-not-before" in headers:
+            return await self._schedules.take(envelope, headers)
         receipt = await self._send(envelope)
         if call.span is not None:
             call.span.set("rayfold.command", envelope.command)

@@ -47,8 +47,9 @@ TIMEOUT = Parameter(
 NOT_BEFORE = Parameter(
     "Rayfold-Not-Before",
     "header",
-    Given(given={"type": "string", "format": "date-time"}),
-    "Keep the command, and send it then: answered with what is known of it",
+    # Not `date-time`, which generators of clients take for a type that a header cannot have.
+    Given(given={"type": "string", "format": "instant", "examples": ["2030-01-31T12:00:00Z"]}),
+    "An instant of RFC 3339: keep the command until then, and answer with what is known of it",
 )
 PREFER = Parameter(
     "Prefer", "header", TEXT, "`wait=SECONDS`: answer when the views show the effect"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
+from actors.envelope import Envelope
+from api.commands.schedules import NoSchedules
 from projections.queries.bus import Answer
 from rayfold import PageQuery, Query, Registry
 from tests.unit.api.conftest import Gateway
@@ -89,6 +92,16 @@ class Operations(FakeOperations):
         return [{"store": "memory", "view": view, "key": key, "parked": False}]
 
 
+class Schedules(NoSchedules):
+    """Keeps every command for later."""
+
+    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+        """See `Schedules.schedule`."""
+        about = {"command_id": envelope.command_id, "status": "scheduled"}
+        place = {"stream": envelope.stream, "command": envelope.command}
+        return {**about, **place, "not_before": not_before}
+
+
 def gateway(**options: Any) -> Gateway:
     """Return a gateway of the reference domain."""
     return Gateway(
@@ -96,7 +109,7 @@ def gateway(**options: Any) -> Gateway:
         queries=Queries(),
         histories=Histories(),
         operations=Operations(),
-        options=options,
+        options={"schedules": Schedules(), **options},
     )
 
 

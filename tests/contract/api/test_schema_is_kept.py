@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from tests.contract.api.answers import gateway
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "15"))
+
+instants = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
+schemathesis.openapi.format("instant", instants.map(datetime.isoformat))
 
 schema = schemathesis.openapi.from_asgi("/schema", gateway().app)
 # A NUL in a text is refused everywhere, which JSON Schema could only say text by text.
