@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-BUILT_IN = ("memory", "postgres", "redis")
+BUILT_IN = ("memory", "postgres", "redis", "dynamodb")
 
 GROUP = "rayfold.stores"
 """The group of entry points by which a package brings a store of its own."""

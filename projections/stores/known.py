@@ -41,4 +41,15 @@ def _redis(registry: Registry, place: Place) -> ReadStore:
     return RedisStore(registry, place)
 
 
-_OURS: dict[str, MakesStore] = {"postgres": _postgres, "redis": _redis}
+def _dynamodb(registry: Registry, place: Place) -> ReadStore:
+    try:
+        from projections.dynamodb.store import DynamoStore
+    except ImportError as error:
+        raise NoSuchStore(
+            f"views in dynamodb need one more package: pip install 'rayfold[dynamodb]' ({error})"
+        ) from error
+
+    return DynamoStore(registry, place)
+
+
+_OURS: dict[str, MakesStore] = {"postgres": _postgres, "redis": _redis, "dynamodb": _dynamodb}

@@ -18,9 +18,10 @@ from projections.stores.port import Place, ReadStore
 from tests.contract.stores import documented
 from tests.contract.stores.shelf import Shelf, registry_for
 from tests.contract.stores.subjects import Durable, InMemory, Subject, place
+from tests.dynamo_server import DynamoServer
 from tests.redis_server import RedisServer
 
-DURABLE = ["postgres", "redis", "redis-cluster", "documented"]
+DURABLE = ["postgres", "redis", "redis-cluster", "dynamodb", "documented"]
 
 OTHER = os.environ.get("RAYFOLD_CONTRACT_STORE", "")
 """`name=url` of a store that another package brings: then that one, and no other."""
@@ -65,6 +66,13 @@ def redis_cluster() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def dynamo_server() -> Iterator[DynamoServer]:
+    """One server for all tests, each of which is a stack of its own in the table."""
+    with DynamoServer() as server:
+        yield server
+
+
 @pytest.fixture
 def make_empty(kind: str, request: pytest.FixtureRequest) -> MakeEmpty:
     """See `MakeEmpty`."""
@@ -88,6 +96,9 @@ def make_empty_of(kind: str, request: pytest.FixtureRequest) -> MakeEmpty:
             folder = request.getfixturevalue("tmp_path_factory").mktemp("sqlite")
             registry, where = registry_for("sqlite"), place(f"sqlite://{folder}/views.db")
             return lambda: documented.store()(registry, where)
+        if kind == "dynamodb" and not OTHER:
+            server = request.getfixturevalue("dynamo_server")
+            return _making("dynamodb", place(server.url))
         return _making(kind, place(OTHER.partition("=")[2]))
 
     return ours

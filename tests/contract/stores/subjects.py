@@ -52,6 +52,11 @@ class Subject(Protocol):
         ...
 
 
+def pace(subject: Subject) -> float:
+    """Return seconds between two events that a store for tests keeps up with: moto's is slow."""
+    return 0.03 if subject.name == "dynamodb" else 0.001
+
+
 class InMemory:
     """A memory replica."""
 

@@ -18,7 +18,7 @@ from rayfold import ViewDefinition
 from tests.contract.stores.checks import differences, told
 from tests.contract.stores.faults import Cut, Cuts, CutWriter, Refusing, RepeatingLog
 from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
-from tests.contract.stores.subjects import TIMEOUT, Durable, Subject, running
+from tests.contract.stores.subjects import TIMEOUT, Durable, Subject, pace, running
 from tests.contract.stores.test_queries import Under, one, page
 
 SOME = [
@@ -196,7 +196,7 @@ async def test_a_rebuild_goes_on_under_load_and_no_query_fails_or_goes_back(
         async def paint() -> None:
             while not stop.is_set():
                 await write(log, Painted(id="0", colour="red"), Painted(id="3", colour="blue"))
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(pace(store))
 
         async def read(query_at: int) -> None:
             nonlocal asked
@@ -377,6 +377,8 @@ def refuse_large_names(durable: Durable, monkeypatch: pytest.MonkeyPatch) -> Non
     """Postgres' own indexes refuse such a value; of others it is arranged."""
     if durable.name == "redis":
         monkeypatch.setattr("projections.redis.rows.MAX_ROW", 4_000)
+    elif durable.name == "dynamodb":
+        monkeypatch.setattr("projections.dynamodb.rows.MAX_ROW", 4_000)
     elif durable.name != "postgres":
         wrap_refusing(durable)
 
@@ -409,7 +411,7 @@ async def test_rows_of_a_deleted_stream_go_with_what_is_parked_of_them(subject: 
 async def test_a_batch_of_many_rows_is_written_whole(durable: Durable) -> None:
     log = MemoryLog()
     durable.log = log
-    many = [Put(id=f"{at:05d}", name=f"n{at % 7}", size=at) for at in range(3_000)]
+    many = [Put(id=f"{at:05d}", name=f"n{at % 7}", size=at) for at in range(int(3 / pace(durable)))]
     end = await write(log, *many)
     began = time.monotonic()
     async with running(durable):

@@ -1,0 +1,110 @@
+"""A view's rows as items: the document as it is served, and the row's place in the log.
+
+What the document is made of comes back from it without loss: see `rayfold.field_types`. It is a
+text, not a map: DynamoDB's numbers have 38 digits, and a row is only ever read as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from projections.dynamodb.keys import GenerationKeys, Key, place_of, value_prefix
+from projections.errors import ProjectionError
+from rayfold import VersionedRow, ViewDefinition, document, key_text
+
+Item = Mapping[str, Any]
+"""An item's attributes beside its keys, as Python has them."""
+
+MAX_ROW = 396 * 1024
+"""Bytes of a row with its key. An item has 400 KB; a journal keeps it with some words more."""
+
+_LAYOUT = 1
+"""Of the way rows are kept; raising it builds every generation again."""
+
+
+class RowTooLarge(ProjectionError, ValueError):
+    """DynamoDB does not take a row of that size: it is parked."""
+
+
+class StoredRow(NamedTuple):
+    """A row's item: its document, and where it stands in the log."""
+
+    key: str
+    body: bytes
+    revision: int
+    position: int
+    started: int
+    values: list[str]
+    """What `value_prefix` says of each index; an empty text where it has no value."""
+
+
+def fingerprint_of(view: ViewDefinition) -> str:
+    """Return a text that changes with whatever makes a generation useless."""
+    text = f"dynamodb {_LAYOUT} {view.fingerprint}"
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+class RowCodec:
+    """Rows to items and list members, and back."""
+
+    def __init__(self, view: ViewDefinition, keys: GenerationKeys) -> None:
+        self.view = view
+        self._keys = keys
+
+    def encode(self, key: str, row: VersionedRow) -> dict[str, Any]:
+        """Return a row's attributes.
+
+        Raises:
+            RowTooLarge: it is.
+        """
+        body = document(row)
+        size = len(body) + len(key.encode())
+        if size > MAX_ROW:
+            raise RowTooLarge(f"the row takes {size} bytes, and an item of DynamoDB {MAX_ROW}")
+        return {
+            "key": key,
+            "doc": body.decode(),
+            "revision": row.revision,
+            "position": row.position,
+            "started": row.started,
+            "values": self._values(row),
+        }
+
+    def decode(self, item: Item) -> VersionedRow:
+        """Return the row that an item holds.
+
+        Raises:
+            ValueError: the view's model does not read it.
+        """
+        stored = stored_row(item)
+        fields = stored.body[: stored.body.rindex(b',"revision":')] + b"}"
+        row = self.view.model.__pydantic_validator__.validate_json(fields, extra="ignore")
+        return VersionedRow(row, stored.revision, stored.position, stored.started)
+
+    def members(self, key: str, row: VersionedRow | None) -> list[Key | None]:
+        """Return the row's place in the list of all, then in each index; None where it has none."""
+        if row is None:
+            return [None] * (1 + len(self.view.indexes))
+        place = place_of(row.started, key)
+        found: list[Key | None] = [Key(self._keys.all, place)]
+        for pk, value in zip(self._keys.by, self._values(row), strict=True):
+            found.append(Key(pk, value + place) if value else None)
+        return found
+
+    def _values(self, row: VersionedRow) -> list[str]:
+        values = [getattr(row.row, field) for field in self.view.indexes]
+        return ["" if each is None else value_prefix(key_text(each)) for each in values]
+
+
+def stored_row(item: Item) -> StoredRow:
+    """Return what an item of a row says."""
+    return StoredRow(
+        item["key"],
+        item["doc"].encode(),
+        item["revision"],
+        item["position"],
+        item["started"],
+        item["values"],
+    )

@@ -1,0 +1,78 @@
+"""DynamoDB as a read store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from projections.dynamodb.generations import DynamoGenerations
+from projections.dynamodb.queries import DynamoRows
+from projections.dynamodb.table import Table
+from projections.dynamodb.writer import DynamoWriter, TooMuch
+from projections.poison import is_refused
+from projections.row_query import RowQuery, Snapshot
+from projections.stores.port import Found, Place
+from rayfold import Registry, ViewDefinition
+
+
+class DynamoStore:
+    """See `ReadStore`."""
+
+    name = "dynamodb"
+    required = False
+    most_events = 16
+    """So many of them change less than a hundred items, most often."""
+
+    def __init__(self, registry: Registry, place: Place) -> None:
+        self._place = place
+        self._table = Table(place.url)
+        self.generations = DynamoGenerations(self._table, place.stack)
+        self._rows = DynamoRows(registry, self._table, self.generations)
+
+    @asynccontextmanager
+    async def writing(
+        self,
+        views: Sequence[ViewDefinition],
+        partition: int,
+        partitions: int,
+        generations: Mapping[str, str],
+    ) -> AsyncIterator[DynamoWriter]:
+        """See `ReadStore.writing`."""
+        table = Table(self._place.url)
+        kept = DynamoGenerations(table, self._place.stack)
+        try:
+            yield DynamoWriter(table, kept, views, partition, partitions, generations)
+        finally:
+            await table.close()
+
+    def refuses(self, error: BaseException) -> bool:
+        """See `ReadStore.refuses`: it is too large, or none that the view's model reads."""
+        return is_refused(error)
+
+    def is_too_much(self, error: BaseException) -> bool:
+        """See `ReadStore.is_too_much`."""
+        return isinstance(error, TooMuch)
+
+    async def connect(self) -> None:
+        """Connect with the first question."""
+
+    async def look(self) -> None:
+        """Know of no server beside the one: AWS has many, and one address."""
+
+    async def find(self, query: RowQuery) -> Found:
+        """See `ReadStore.find`."""
+        return await self._rows.find(query)
+
+    async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
+        """See `ReadStore.snapshot`."""
+        return await self._rows.snapshot(view, queries)
+
+    def status(self, end: int) -> list[dict[str, Any]]:
+        """Return nothing."""
+        return []
+
+    async def close(self) -> None:
+        """See `ReadStore.close`."""
+        await self.generations.close()
+        await self._table.close()

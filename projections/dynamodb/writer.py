@@ -1,0 +1,295 @@
+"""A projector's hold on one partition of some views in DynamoDB, and its transactions.
+
+What a transaction changes is gathered here, and goes to DynamoDB as one for each view, with the
+view's checkpoint. Where one view was written and another not, their checkpoints say so, and the
+log is read from the earlier one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from projections.dynamodb.generations import DynamoGenerations
+from projections.dynamodb.journal import Change, finish_journal, fits, write_journal
+from projections.dynamodb.keys import GenerationKeys, Key
+from projections.dynamodb.rows import Item, RowCodec, fingerprint_of
+from projections.dynamodb.table import Check, Delete, NotSo, Put, Table, Update
+from projections.errors import Fenced, ProjectionError
+from projections.poison import Held, Parked
+from rayfold import VersionedRow, ViewDefinition
+
+WAIT = 0.05
+"""Seconds between two attempts while a switch lets writers wait."""
+
+LOOK = 5.0
+"""Seconds between two looks whether everything is still there, while nothing is written."""
+
+
+class TooMuch(ProjectionError):
+    """More items than one transaction has: fewer events at a time may help."""
+
+
+class _Kept:
+    """One view's generation as the writer knows it."""
+
+    def __init__(self, view: ViewDefinition, keys: GenerationKeys, mark: str) -> None:
+        self.view = view
+        self.keys = keys
+        self.codec = RowCodec(view, keys)
+        self.mark = mark
+
+
+class DynamoWriter:
+    """See `Writer`; `generations` names those in the making, by view."""
+
+    def __init__(
+        self,
+        table: Table,
+        kept: DynamoGenerations,
+        views: Sequence[ViewDefinition],
+        partition: int,
+        partitions: int,
+        generations: Mapping[str, str],
+    ) -> None:
+        self.table = table
+        self._generations = kept
+        self._views = {view.name: view for view in views}
+        self._partition = partition
+        self._partitions = partitions
+        self._building = dict(generations)
+        self._filling: set[str] = set()
+        self.kept: dict[str, _Kept] = {}
+        self.positions: dict[str, int] = {}
+
+    async def open(self) -> list[Parked]:
+        """See `Writer.open`. What was lost begins again here, from the log."""
+        self.kept, self.positions, self._filling = {}, {}, set()
+        parked: list[Parked] = []
+        for view in self._views.values():
+            parked += await self._open(view)
+        return parked
+
+    async def _open(self, view: ViewDefinition) -> list[Parked]:
+        building = self._building.get(view.name)
+        generation = building if building is not None else await self._live(view)
+        keys = self._generations.keys_of(view, generation)
+        await finish_journal(self.table, keys, self._partition)
+        [checkpoint] = await self.table.get([keys.checkpoint(self._partition)])
+        is_lost = checkpoint is None and building is None
+        if is_lost and not await self._generations.checkpoints(keys):
+            await self._generations.begin_again(view, generation, self._partitions)
+            raise Fenced(f"rows of {view.name!r} are lost")
+        if checkpoint is None or checkpoint["of"] != self._partitions:
+            raise Fenced("the key space is partitioned in another way, or the generation is gone")
+        self.kept[view.name] = _Kept(view, keys, checkpoint["mark"])
+        self.positions[view.name] = checkpoint["position"]
+        if "filling" in checkpoint:
+            self._filling.add(view.name)
+        found = [each async for each in self.table.all(keys.parked_events)]
+        return [Parked(view.name, *(each[name] for name in Parked._fields[1:])) for each in found]
+
+    async def _live(self, view: ViewDefinition) -> str:
+        pointer = await self._generations.pointer(view)
+        if not pointer.live:
+            await self._generations.begin_again(view, "", self._partitions)
+            pointer = await self._generations.pointer(view)
+        if pointer.fingerprint != fingerprint_of(view):
+            raise Fenced(f"another release has built {view.name!r}")
+        return pointer.live
+
+    @asynccontextmanager
+    async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[DynamoTransaction]:
+        """See `Writer.transaction`."""
+        transaction = DynamoTransaction(self, to)
+        yield transaction
+        each = {view: list(changes.values()) for view, changes in transaction.changes.items()}
+        for view, changes in each.items():  # before any of them is written
+            if not fits(changes) and _events(changes) > 1:
+                raise TooMuch(f"{len(changes)} items of {view!r} are too many at once")
+        done = await asyncio.gather(
+            *(self._commit(view, transaction.to[view], changes) for view, changes in each.items()),
+            return_exceptions=True,
+        )
+        for error in done:
+            if error is not None:
+                raise error
+
+    async def _commit(self, view: str, position: int, changes: list[Change]) -> None:
+        kept = self.kept[view]
+        at, mark = kept.keys.checkpoint(self._partition), secrets.token_hex(8)
+        moved: dict[str, Any] = {"mark": mark}
+        if fits(changes):
+            moved["position"] = position
+        else:
+            name, entries = await write_journal(self.table, kept.keys, self._partition, changes)
+            moved |= {"journal": name, "entries": entries, "next": position}
+            changes = []
+        while True:
+            check = Check(
+                "#mark = :known AND attribute_not_exists(#journal)"
+                " AND (attribute_not_exists(#hold) OR #hold < :now)",
+                {":known": kept.mark, ":now": int(time.time() * 1000)},
+            )
+            try:
+                await self.table.transact([Update(at, moved, check), *changes])
+                break
+            except NotSo:
+                [found] = await self.table.get([at])
+                if found is None or found["mark"] != kept.mark or "journal" in found:
+                    raise Fenced(f"somebody else has written {view!r}") from None
+            await asyncio.sleep(WAIT)
+        if "journal" in moved:
+            await finish_journal(self.table, kept.keys, self._partition)
+            [found] = await self.table.get([at])
+            if found is None or found["position"] != position or "journal" in found:
+                raise Fenced(f"somebody else writes {view!r}")
+            mark = found["mark"]
+        kept.mark = mark
+        self.positions[view] = position
+
+    async def caught_up(self) -> None:
+        """See `Writer.caught_up`: from now on what was lost answers again."""
+        for view in list(self._filling):
+            kept = self.kept[view]
+            check = Check("#mark = :known", {":known": kept.mark})
+            changes = {"mark": kept.mark, "filling": None}
+            try:
+                await self.table.update(
+                    Update(kept.keys.checkpoint(self._partition), changes, check)
+                )
+            except NotSo as error:
+                raise Fenced(f"somebody else has written {view!r}") from error
+            self._filling.discard(view)
+
+    async def lost(self) -> None:
+        """See `Writer.lost`: a table may be emptied, or restored, while nobody writes."""
+        while True:
+            await asyncio.sleep(LOOK)
+            kept = list(self.kept.values())
+            found = await self.table.get([each.keys.checkpoint(self._partition) for each in kept])
+            for each, item in zip(kept, found, strict=True):
+                if item is None:
+                    raise Fenced(f"rows of {each.view.name!r} are lost")
+
+
+class DynamoTransaction:
+    """See `Transaction`; `to` gives checkpoints by view."""
+
+    def __init__(self, writer: DynamoWriter, to: Mapping[str, int]) -> None:
+        self._writer = writer
+        self.to: dict[str, int] = {}
+        self.changes: dict[str, dict[Key, Change]] = {}
+        for view, position in to.items():
+            self._of(view)
+            self.to[view] = max(position, writer.positions[view])
+
+    def _of(self, view: str) -> dict[Key, Change]:
+        self.to.setdefault(view, self._writer.positions[view])
+        return self.changes.setdefault(view, {})
+
+    async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
+        """See `Transaction.load`. What is read before the fence is refused behind it."""
+        kept = self._writer.kept[view]
+        asked = list(keys)
+        found = await self._writer.table.get([kept.keys.row(key) for key in asked])
+        return {
+            key: kept.codec.decode(item)
+            for key, item in zip(asked, found, strict=True)
+            if item is not None
+        }
+
+    async def store(
+        self,
+        view: str,
+        rows: Mapping[str, VersionedRow | None],
+        before: Mapping[str, VersionedRow],
+        new: Collection[str] = (),
+    ) -> None:
+        """See `Transaction.store`."""
+        kept, changes = self._writer.kept[view], self._of(view)
+        for key, row in rows.items():
+            own = kept.keys.row(key)
+            if row is None:
+                changes[own] = Delete(own)
+            else:
+                changes[own] = Put(own, kept.codec.encode(key, row))
+            was, now = kept.codec.members(key, before.get(key)), kept.codec.members(key, row)
+            for old, member in zip(was, now, strict=True):
+                if old == member:
+                    continue
+                if old is not None:
+                    changes[old] = Delete(old)
+                if member is not None:
+                    changes[member] = Put(member, {"key": key})
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """See `Transaction.savepoint`."""
+        before = {view: {**changes} for view, changes in self.changes.items()}
+        try:
+            yield
+        except BaseException:
+            self.changes = before
+            raise
+
+    async def park(self, parked: Collection[Parked], held: Collection[Held]) -> None:
+        """See `Transaction.park`."""
+        places = [self._keys(each.view).parked(each.key, each.stream) for each in parked]
+        known = await self._writer.table.get(places) if places else []
+        for place, kept, each in zip(places, known, parked, strict=True):
+            changes = self._of(each.view)
+            if kept is None or isinstance(changes.get(place), Delete):
+                changes[place] = Put(place, _told(each))
+        for waits in held:
+            place = self._keys(waits.view).held(waits.key, waits.stream, waits.position)
+            self._of(waits.view)[place] = Put(place, _told(waits))
+
+    async def release(self, parked: Parked) -> list[Held]:
+        """See `Transaction.release`."""
+        await self.forget([parked])
+        return [
+            Held(parked.view, *(each[name] for name in Held._fields[1:]))
+            for each in await self._held(parked.view, parked.key)
+        ]
+
+    async def forget(self, parked: Collection[Parked]) -> None:
+        """See `Transaction.forget`."""
+        for each in parked:
+            keys, changes = self._keys(each.view), self._of(each.view)
+            own = keys.parked(each.key, each.stream)
+            gone = [own]
+            if each.key:
+                gone += [Key(h["pk"], h["sk"]) for h in await self._held(each.view, each.key)]
+            changes.update({place: Delete(place) for place in gone})
+
+    async def put_back(self, view: str, position: int) -> None:
+        """See `Transaction.put_back`."""
+        self._of(view)
+        self.to[view] = position
+
+    async def _held(self, view: str, key: str) -> list[Item]:
+        keys = self._keys(view)
+        return [
+            each
+            async for each in self._writer.table.all(keys.held_events, keys.held_of(key))
+            if each["key"] == key
+        ]
+
+    def _keys(self, view: str) -> GenerationKeys:
+        return self._writer.kept[view].keys
+
+
+def _told(each: Parked | Held) -> dict[str, Any]:
+    told = each._asdict()
+    del told["view"]
+    return told
+
+
+def _events(changes: Sequence[Change]) -> int:
+    """Return how many events have last changed the rows."""
+    return len({c.item["position"] for c in changes if isinstance(c, Put) and "doc" in c.item})

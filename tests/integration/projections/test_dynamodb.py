@@ -1,0 +1,294 @@
+"""What is DynamoDB's own: its limits, many items at once, and a table that loses what it had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.dynamodb import journal
+from projections.dynamodb.generations import DynamoGenerations
+from projections.dynamodb.keys import (
+    GenerationKeys,
+    after,
+    behind,
+    place_of,
+    value_prefix,
+)
+from projections.dynamodb.rows import MAX_ROW
+from projections.dynamodb.store import DynamoStore
+from projections.dynamodb.table import Delete, Key, Table
+from projections.dynamodb.writer import DynamoWriter
+from projections.errors import Fenced, ReadStoreUnavailable
+from projections.pages import Place
+from projections.row_query import RowQuery
+from projections.stores import known, port
+from rayfold import Aggregate, Command, Event, Message, Registry, View, on
+from tests.contract.stores import shelf
+from tests.contract.stores.subjects import Durable, place, running
+from tests.dynamo_server import DynamoServer
+
+
+class Nothing(Message):
+    """A list knows nothing of itself."""
+
+
+class Note(Command, name="note-list"):
+    """Never sent."""
+
+    id: str
+
+
+class Listed(Event, name="Listed"):
+    """Many words are on a list."""
+
+    id: str
+    words: tuple[str, ...]
+    by: str = "ada"
+    text: str = ""
+
+
+class Lists(Aggregate[Nothing, Note, Listed], category="thing", id_field="id", initial=Nothing()):
+    """Decides nothing."""
+
+    @staticmethod
+    def decide(state: Nothing, command: Note) -> Iterable[Listed]:
+        return []
+
+    @staticmethod
+    def evolve(state: Nothing, event: Listed) -> Nothing:
+        return state
+
+
+class Word(View, name="word", key="word", stores=("dynamodb",), indexes=("by",)):
+    """A row for each word, by who listed it last."""
+
+    word: str
+    times: int = 0
+    by: str = ""
+    text: str = ""
+
+    @staticmethod
+    @on(Listed, key=lambda event: event.words)
+    def listed(row: Word, event: Listed) -> Word:
+        return row.replace(times=row.times + 1, by=event.by, text=event.text)
+
+
+def registry() -> Registry:
+    """Return the domain of this file."""
+    import sys
+
+    return Registry([sys.modules[__name__]])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DynamoServer]:
+    """One server for this file."""
+    with DynamoServer("words") as running_server:
+        yield running_server
+
+
+@pytest.fixture
+async def words(server: DynamoServer) -> AsyncIterator[Durable]:
+    """The view in a stack of its own; nothing runs yet."""
+    domain, where = registry(), place(server.url)
+    durable = Durable(MemoryLog(), domain, lambda: known.make("dynamodb", domain, where))
+    yield durable
+    await durable.close()
+
+
+async def listed(durable: Durable, *events: Listed) -> int:
+    return await shelf.write(durable.log, *events)
+
+
+async def all_words(durable: Durable, at_least: int, **filters: str) -> dict[str, int]:
+    """Return how often each word was listed, page by page."""
+    found: dict[str, int] = {}
+    query = RowQuery("word", None, at_least, filters, 50, None)
+    while True:
+        page = json.loads((await durable.ask(query)).body or b"")
+        found |= {row["word"]: row["times"] for row in page["items"]}
+        if page["next_cursor"] is None:
+            return found
+        query = query._replace(cursor=page["next_cursor"])
+
+
+MANY = tuple(f"word-{number:04d}" for number in range(120))
+"""With their lists four transactions' worth of items."""
+
+
+async def test_an_event_of_more_rows_than_a_transaction_has_items_counts_once(
+    words: Durable,
+) -> None:
+    async with running(words):
+        end = await listed(
+            words,
+            Listed(id="a", words=MANY),
+            Listed(id="a", words=MANY[:60], by="grace"),
+            *(Listed(id="b", words=MANY[:3]) for _ in range(60)),
+        )
+        found = await all_words(words, end)
+        assert found == {word: 1 + (at < 60) + 60 * (at < 3) for at, word in enumerate(MANY)}
+        assert (await all_words(words, end, by="grace")).keys() == {*MANY[3:60]}
+
+
+@pytest.mark.parametrize("breaks_at", [0, 2])
+async def test_a_writer_that_dies_in_the_middle_of_many_rows_is_gone_on_for(
+    words: Durable, monkeypatch: pytest.MonkeyPatch, breaks_at: int
+) -> None:
+    """Its rows are decided with the checkpoint; whoever opens the partition next writes them."""
+    steps, transact = 0, Table.transact
+
+    async def breaking(table: Table, actions: Any) -> None:
+        nonlocal steps
+        if len(actions) > 50:  # one of the steps of a journal
+            steps += 1
+            if steps == breaks_at + 1:
+                raise ReadStoreUnavailable("the network is gone")
+        await transact(table, actions)
+
+    monkeypatch.setattr(Table, "transact", breaking)
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=MANY))
+        end = await listed(words, Listed(id="a", words=MANY[:5]))
+        found = await all_words(words, end)
+        assert found == {word: 1 + (at < 5) for at, word in enumerate(MANY)}
+    assert steps > breaks_at
+
+
+async def test_a_step_that_comes_late_changes_nothing(words: Durable) -> None:
+    """A writer stood still in the middle of a journal, and another has done it and gone on."""
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=("tea",)))
+        await words.reached(end)
+        await words.end()
+        store = words.make()
+        assert isinstance(store, DynamoStore)
+        [view] = words.views
+        async with store.writing([view], 0, 1, {}) as writer:
+            await writer.open()
+            kept = writer.kept["word"]
+            late = [Delete(kept.keys.row("tea"))]
+            name, entries = await journal.write_journal(writer.table, kept.keys, 0, late)
+            assert entries == 1
+            # The checkpoint does not name it: nobody ever decided that.
+            await journal.finish_journal(writer.table, kept.keys, 0)
+        await store.close()
+        words.begin()
+        assert await all_words(words, end) == {"tea": 1}
+        assert name
+
+
+async def test_a_row_that_an_item_cannot_hold_is_parked_and_no_other(words: Durable) -> None:
+    async with running(words):
+        end = await listed(
+            words,
+            Listed(id="a", words=("small",)),
+            Listed(id="b", words=("large", "beside"), text="x" * MAX_ROW),
+            Listed(id="c", words=("small", "large")),
+        )
+        assert await all_words(words, end) == {"small": 2}
+        await words.reached(end)
+        parked = {each.key: each for each in words.parked()}
+        assert parked.keys() == {"large", "beside"}
+        assert parked["large"].by_store
+        assert "an item of DynamoDB" in parked["large"].error
+
+
+async def test_a_table_that_was_emptied_is_filled_again_by_itself(
+    words: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.05)
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=MANY[:20]))
+        await words.reached(end)
+        store = words.store
+        assert isinstance(store, DynamoStore)
+        [view] = words.views
+        generations: DynamoGenerations = store.generations
+        pointer = await generations.pointer(view)
+        table = store._table
+        await generations._remove(generations.keys_of(view, pointer.live))
+        await table.write([Delete(generations.pointer_key(view))])
+        assert await all_words(words, end) == dict.fromkeys(MANY[:20], 1)
+        end = await listed(words, Listed(id="a", words=MANY[:1]))
+        assert (await all_words(words, end))[MANY[0]] == 2
+
+
+async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
+    words: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.dynamodb.generations.GRACE", 0.0)
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=MANY[:30]))
+        await words.reached(end)
+        store = words.store
+        assert isinstance(store, DynamoStore)
+        [view] = words.views
+        before = store.generations.keys_of(view, (await store.generations.pointer(view)).live)
+        await words.rebuild("word")
+        await asyncio.gather(*store.generations._leaving)
+        for pk in before.partition_keys:
+            assert [each async for each in store._table.all(pk)] == [], pk
+        assert await all_words(words, end) == dict.fromkeys(MANY[:30], 1)
+
+
+async def test_a_rival_with_an_old_mark_is_refused(words: Durable) -> None:
+    async with running(words):
+        await words.reached(await listed(words, Listed(id="a", words=("tea",))))
+        await words.end()
+        store = words.make()
+        async with (
+            store.writing(words.views, 0, 1, {}) as one,
+            store.writing(words.views, 0, 1, {}) as other,
+        ):
+            for writer in (one, other):
+                assert isinstance(writer, DynamoWriter)
+                await writer.open()
+            async with one.transaction({"word": one.positions["word"] + 5}):
+                pass
+            with pytest.raises(Fenced):
+                async with other.transaction({"word": other.positions["word"] + 9}):
+                    pass
+        await store.close()
+
+
+async def test_a_server_that_is_not_there_and_a_url_of_none_are_told_in_a_line() -> None:
+    where = port.Place("dynamodb://eu-central-1/views?endpoint=http://127.0.0.1:1", "s")
+    for url in (where, where._replace(url="dynamodb://eu-central-1")):
+        store = known.make("dynamodb", registry(), url)
+        with pytest.raises(ReadStoreUnavailable) as told:
+            await store.find(RowQuery("word", "a", 0, {}, 0, None))
+        assert "\n" not in str(told.value)
+        await store.close()
+
+
+def test_places_and_values_sort_as_pages_do() -> None:
+    keys = ["", "a", "a\x00", "a\x01", "b" * 2_000, "b" * 2_000 + "c", "é", "\U0001f701"]
+    places = [place_of(7, key) for key in keys]
+    assert len({*places}) == len(keys)
+    assert all(len(each.encode()) <= 1_024 - 250 for each in places)
+    short = [place_of(7, key) for key in keys if len(key) < 100]
+    assert short == sorted(short, key=str.encode)
+    for key in keys:
+        assert place_of(7, key) < after(Place(7, key)) < place_of(8, "")
+    for value in ("", "a", "a\x00", "\x01", "long" * 100):
+        prefix = value_prefix(value)
+        assert prefix + places[1] < behind(prefix)
+        for other in ("a ", "a\x02", "b", "x" * 300):
+            assert not value_prefix(other).startswith(prefix)
+            member = value_prefix(other) + places[1]
+            assert not prefix <= member <= behind(prefix)
+    generation = GenerationKeys("s", "word", "g", 1)
+    assert {*generation.partition_keys} >= {
+        generation.row("x").pk,
+        generation.parked("x", "y").pk,
+        generation.held("x", "y", 1).pk,
+        generation.journal(0, "n", 1).pk,
+        generation.checkpoint(0).pk,
+    }
+    assert Key("a", "b")._asdict() == {"pk": "a", "sk": "b"}
