@@ -41,7 +41,7 @@ SystemColumn.xmin needs another name: Postgres has a system column of that name
 SystemColumn.revision needs another name: every row's document has a `revision` of its own
 NeverBegins: no row ever begins; mark a fold with @starts, or give defaults
 FoldsNothing folds no event: mark its functions with @on or @starts
-WhereTo: stores are ('memory', 'postgres', 'redis'), at least one; got ('oracle',)
+WhereTo: stores are ('memory', 'postgres', 'redis', 'dynamodb'), at least one; got ('oracle',)
 Competing: competing consumers need stores=('postgres',) and to park
 Long: the name 'long-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' is 65 \
 bytes long, at most 48 fit
