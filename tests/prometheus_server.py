@@ -25,7 +25,7 @@ RULES = ROOT / "deploy" / "observability" / "alerts.yaml"
 
 
 class Prometheus:
-    """Scrapes a gateway twice a second, and evaluates the alerts as often, without their waits."""
+    """Scrapes a gateway each second, and evaluates the alerts without their waits."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=10)
@@ -74,7 +74,7 @@ def prometheus(folder: Path, gateway_port: int) -> Iterator[Prometheus]:
         rules = rules.replace("(rayfold_lag_seconds) > 30", "(rayfold_lag_seconds) > 3")
     (folder / "alerts.yaml").write_text(rules)
     config = f"""
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}}
 rule_files: [alerts.yaml]
 scrape_configs:
   - job_name: rayfold

@@ -132,7 +132,8 @@ def test_one_command_is_traced_from_http_to_both_stores_and_to_all_that_it_led_t
         handled = {f"handle {name}" for name in ("place-order", "reserve-stock", "cancel-order")}
         own = {"POST /orders/{order_id}/place", "append", "step fulfilment"}
         wanted = handled | own | {"apply memory", "apply postgres", "publish order-cancelled"}
-        return wanted <= names and applied_to(spans, "order-details")
+        stores = ("apply memory", "apply postgres")
+        return wanted <= names and all(applied_to(spans, each) for each in stores)
 
     spans = [each for each in collector.until(enough) if each.trace_id == TRACE]
     print_tree(spans)
@@ -140,7 +141,7 @@ def test_one_command_is_traced_from_http_to_both_stores_and_to_all_that_it_led_t
     [request] = [each for each in spans if each.name == "POST /orders/{order_id}/place"]
     assert request.parent_id == CLIENTS.split("-")[2]
     assert request.attributes["http.response.status_code"] == 202
-    [handled] = [each for each in spans if each.name == "handle place-order"]
+    handled = next(each for each in spans if each.name == "handle place-order")
     assert handled.parent_id == request.span_id
     assert handled.attributes["rayfold.command_id"] == command_id
     assert handled.attributes["rayfold.stream"] == f"order-{order}"
@@ -152,13 +153,12 @@ def test_one_command_is_traced_from_http_to_both_stores_and_to_all_that_it_led_t
     assert "order-details" in views
     # What the saga decided, and what came of it, in the same trace.
     step = next(e for e in spans if e.name == "step fulfilment" and e.parent_id == handled.span_id)
-    [reserve] = [e for e in spans if e.name == "handle reserve-stock"]
+    # On a slow machine what has no answer in time is sent again.
+    reserve = next(e for e in spans if e.name == "handle reserve-stock")
     assert reserve.parent_id == step.span_id
     assert reserve.attributes["rayfold.rejected"]
-    [cancel] = [e for e in spans if e.name == "handle cancel-order"]
-    [told] = [e for e in spans if e.name.startswith("publish ")]
+    told = next(e for e in spans if e.name.startswith("publish "))
     assert by_id[told.parent_id].name == "handle cancel-order"
-    assert cancel.span_id == told.parent_id
     assert any(each.get("traceparent") == f"00-{TRACE}-{told.span_id}-01" for each in webhook[1])
     parts = {each.resource["rayfold.part"].partition(":")[0] for each in spans}
     assert {"gateway", "memory", "postgres", "publication", "process"} <= parts
@@ -169,13 +169,14 @@ def test_one_command_is_traced_from_http_to_both_stores_and_to_all_that_it_led_t
     assert all("traceparent" in each["metadata"] for each in events[2:])
 
 
-def applied_to(spans: list[SeenSpan], view: str) -> bool:
-    """Tell whether a projector of that view has sent its span of the order that was placed."""
+def applied_to(spans: list[SeenSpan], name: str) -> bool:
+    """Tell whether a store has sent its span of the order that was placed."""
     placed = {each.span_id for each in spans if each.name == "handle place-order"}
     return any(
-        view in each.attributes["rayfold.views"] and placed & {span for _, span in each.links}
+        "order-details" in each.attributes["rayfold.views"]
+        and placed & {span for _, span in each.links}
         for each in spans
-        if each.name == "apply postgres"
+        if each.name == name
     )
 
 
