@@ -74,6 +74,9 @@ async def test_the_controller_does_what_operators_ask_a_gateway_for(stack: Stack
     assert await operations.parked_event("order-1", 0) is None
     assert await operations.replay("v", "k") == await operations.rebuilds() == []
     assert await stack.processes.show("p", "k") == {"process": "p", "key": "k"}
+    controllers.causes = {"commands": []}
+    assert await operations.causality(["key", "id"], 5) == {"commands": []}
+    assert controllers.traced == (["key", "id"], 5)
 
 
 async def test_what_the_controller_refuses_the_gateway_refuses(stack: Stack) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from typing import Any, ClassVar, cast
 from uuid import uuid4
 
 import pytest
 
 from actors.envelope import enclose
 from actors.local import LocalRuntime
-from domain.inventory.stock import ReceiveStock, ReserveStock
+from domain.inventory.stock import ReceiveStock, ReserveStock, StockReceived
 from eventstore.memory import MemoryLog
-from eventstore.records import Metadata
+from eventstore.records import Metadata, RawRecord
 from projections.memory.replica import Replica
-from rayfold import Registry, Rejected
+from projections.reactors.attempts import Begun
+from projections.reactors.reactor_runner import ReactorRunner
+from rayfold import Attempt, Reactor, ReactorDefinition, Registry, Rejected, on
 from rayfold.runtime import tracing
 from rayfold.runtime.log_format import CURRENT_TRACE
 from rayfold.runtime.part_process import environment
@@ -165,6 +168,45 @@ async def test_a_rule_that_says_no_is_no_error_of_a_trace(
     )
     assert not handled.error
     assert handled.attributes["rayfold.rejected"] == refused.value.rule
+
+
+class Restock(Reactor, name="restock"):
+    """Orders more of what came in, or breaks."""
+
+    traces: ClassVar[list[str]] = []
+
+    @on(StockReceived)
+    async def received(self, event: StockReceived, attempt: Attempt) -> None:
+        self.traces.append(CURRENT_TRACE.get())
+        if event.sku == "broken":
+            raise RuntimeError("no more of it")
+
+
+async def test_a_reactors_attempt_is_traced_and_what_it_logs_names_the_trace(
+    traces: Tracing, collector: Collector
+) -> None:
+    definition = ReactorDefinition(Restock, "restock", 3, 1.0, False)
+    log, nobody = MemoryLog(), cast(Any, None)
+    registry = Registry.load("domain")
+    runner = ReactorRunner(registry, definition, log, nobody, "group", 0, "postgresql://nowhere")
+    runner._reactor = Restock()
+
+    def event(sku: str, trace: str) -> RawRecord:
+        body = b'{"sku":"%b","quantity":1}' % sku.encode()
+        metadata = b'{"schemaVersion":"1","traceparent":"%b"}' % trace.encode()
+        return RawRecord("StockReceived", body, metadata, f"stock-{sku}", 0, 1, 0)
+
+    await runner._run_traced(event("pen", SAMPLED), Begun(1, False))
+    await runner._run_traced(event("ink", UNSAMPLED), Begun(1, False))
+    with pytest.raises(RuntimeError):
+        await runner._run_traced(event("broken", SAMPLED), Begun(2, False))
+    traces.flush()
+    done, broken = collector.until(lambda spans: len(spans) >= 2)
+    assert (done.name, done.error, broken.error) == ("react restock", False, True)
+    assert (done.trace_id, done.parent_id) == tuple(SAMPLED.split("-")[1:3])
+    assert broken.attributes["rayfold.attempt"] == 2
+    first, unsampled, last = Restock.traces
+    assert (first[3:35], unsampled, last[3:35]) == (done.trace_id, "", broken.trace_id)
 
 
 def test_of_a_batch_those_that_are_recorded_count_each_once() -> None:
