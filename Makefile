@@ -1,5 +1,5 @@
 # `make up` and `make test` do everything on a fresh machine.
-.PHONY: install up check docs servers test clients bench bench-growth profile lock image image-cluster
+.PHONY: install up check docs servers test clients vendor bench bench-growth profile lock image image-cluster
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -90,3 +90,9 @@ image:
 # meanwhile. Needs `iproute2`, `curl` and a `redis-server` as well; no network. A minute.
 image-cluster: install
 	$(BIN)/python -m deploy.container.compose_without_an_engine $(IMAGE)
+
+# What the console is made of, from npm by the lock into the package, and axe-core for its tests:
+# after a change of api/console/vendor/package.json; `npm install --package-lock-only` there first.
+VENDOR := api/console/vendor
+vendor:
+	bash $(VENDOR)/bring.sh

@@ -12,6 +12,9 @@ from api.commands.records import CommandRecords
 from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
 from api.commands.schedules import NoSchedules, ScheduleRoutes, Schedules
 from api.commands.status import CommandStatus, NoOutcomes, Outcomes
+from api.console.access import Openness
+from api.console.log import Browser, NoBrowser
+from api.console.routes import Ports, console_handlers
 from api.http.auth import Principals, SignedTokens, Token
 from api.http.endpoint import Audits, Endpoint
 from api.http.limits import Limits
@@ -61,6 +64,8 @@ def create_app(
     signed: SignedTokens | None = None,
     rates: Rates | None = None,
     audit: Audits | None = None,
+    browser: Browser | None = None,
+    openness: Openness = list,
     hosts: Collection[str] = (),
     limits: Limits | None = None,
     traces: RequestTraces | None = None,
@@ -77,9 +82,15 @@ def create_app(
     endpoint = Endpoint(
         metrics, principals, origins, limits or Limits.of_process(), rates, audit, traces
     )
+    schedules = schedules or NoSchedules()
+    processes = processes or NoProcesses()
+    publications = publications or NoPublications()
+    ports = Ports(
+        operations, processes, schedules, publications, browser or NoBrowser(), audit, openness
+    )
     history = HistoryRoutes(registry, histories)
     records = CommandRecords()
-    scheduling = ScheduleRoutes(schedules or NoSchedules(), metrics)
+    scheduling = ScheduleRoutes(schedules, metrics)
     handlers = [
         *CommandRoutes(registry, commands, queries, metrics, records, scheduling).handlers(
             endpoint
@@ -94,8 +105,9 @@ def create_app(
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics, audit).handlers(endpoint),
         *ExplainRoutes(registry, operations).handlers(endpoint),
-        *ProcessRoutes(processes or NoProcesses()).handlers(endpoint),
-        *PublicationRoutes(publications or NoPublications()).handlers(endpoint),
+        *ProcessRoutes(processes).handlers(endpoint),
+        *PublicationRoutes(publications).handlers(endpoint),
+        *console_handlers(registry, ports, endpoint, principals, origins, metrics),
         *openapi_handlers(registry, endpoint, secured=not principals.open),
     ]
     app = Litestar(

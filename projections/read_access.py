@@ -13,6 +13,7 @@ from projections.operations.monitor import LOOK, Monitor
 from projections.postgres.reader import PostgresReader
 from projections.queries.bus import QueryBus, RowReader
 from projections.queries.history import History
+from projections.queries.log_browser import LogBrowser
 from projections.settings import ReadSettings
 from projections.sql.reader import SqlReader
 from projections.stores.configured import readers_beside
@@ -37,6 +38,7 @@ class ReadAccess:
         readers: dict[str, RowReader] = {"memory": memory, **self.stores}
         self.bus = QueryBus(registry, placements, settings.stores_of, readers, memory, sql)
         self.history = History(registry, log)
+        self.browser = LogBrowser(registry, log)
         self.audit = Audit(log)
         stores = [each.store for each in self.stores.values()]
         self.monitor = Monitor(placements, stores, log, with_deletions(registry.prefixes))

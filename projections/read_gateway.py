@@ -29,6 +29,7 @@ class ReadGateway:
         self.placements = access.placements
         self.bus = access.bus
         self.history = access.history
+        self.browser = access.browser
         self.monitor = access.monitor
         self.audit = access.audit
         self._watching: asyncio.Task[None] | None = None

@@ -56,6 +56,7 @@ class ReadSide:
         self.history = access.history
         self.log = access.log
         self.applications = Applications(registry, access.log, placements)
+        self.browser = access.browser
         self.monitor = access.monitor
         self.audit = access.audit
         self._memory = MemorySupervisor(registry, settings, placements)

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
@@ -27,7 +28,7 @@ from api.http.origin import Origins
 from api.http.paths import HELD_SLASH, with_slashes
 from api.http.problems import Problem, allowed, malformed, problem_of, unavailable
 from api.http.rates import Rates
-from api.http.reply import Reply
+from api.http.reply import GUARDS, Reply
 from api.http.traces import RequestSpan, RequestTraces
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 _PARAMETER = re.compile(r"{[^}]*}")
 
 Method = Literal["GET", "POST", "DELETE"]
+
+Done = TypeVar("Done")
 
 
 class Call:
@@ -152,6 +155,22 @@ class Audits(Protocol):
         ...
 
 
+class Front(Protocol):
+    """How people meet a route: with pages and forms, where programs send and get JSON."""
+
+    def known(self, headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return a request's headers with what the browser keeps for us."""
+        ...
+
+    def check_change(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check a request that may change something; raise `Problem` if it may not come."""
+        ...
+
+    def told(self, scope: Any, problem: Problem) -> Reply:
+        """Return the page that tells of a problem."""
+        ...
+
+
 class Endpoint:
     """Makes Litestar handlers out of our own."""
 
@@ -182,18 +201,26 @@ class Endpoint:
         self.recent_errors = RecentErrors()
 
     def handler(
-        self, method: Method, path: str, handle: Handler, role: Role, permission: str = ""
+        self,
+        method: Method,
+        path: str,
+        handle: Handler,
+        role: Role,
+        permission: str = "",
+        front: Front | None = None,
     ) -> HTTPRouteHandler:
         """Return a handler for a path like `/orders/{order_id}`; its parameters arrive as text.
 
-        It asks a role of its caller, and a permission if one is named.
+        It asks a role of its caller, and a permission if one is named. With a `front` it is a
+        page; what changes something there is noted by whoever reads the form: see `noted`.
         """
         needed = self.access[method, path] = Access(role, permission)
         changes = method != "GET"
         checked = role is not Role.PUBLIC and not self._principals.open
         counted = role is not Role.PUBLIC and not self._rates.unbounded
-        check_change = self._origins.check_change
-        handle = self._audited(path, handle) if changes and role is Role.OPERATOR else handle
+        check_change = self._origins.check_change if front is None else front.check_change
+        if changes and role is Role.OPERATOR and front is None:
+            handle = self._audited(path, handle)
         check_operator = self._origins.check_operator if role is Role.OPERATOR else None
         traces = self._traces if role in (Role.READER, Role.WRITER) else None
 
@@ -205,6 +232,8 @@ class Endpoint:
             try:
                 if len(headers) != len(pairs):
                     headers = joined(pairs)
+                if front is not None:
+                    headers = front.known(headers)
                 call = Call(scope, receive, headers, self._limits.body_bytes)
                 if traces is not None:
                     span = call.span = traces.begin(method, path, traceparent(headers))
@@ -224,9 +253,9 @@ class Endpoint:
                 if isinstance(reply, Stream):
                     reply = self._admitted(reply)
             except Problem as problem:
-                reply = self._told(scope, problem)
+                reply = self._told(scope, problem, front)
             except RayfoldError as error:
-                reply = self._told(scope, problem_of(error))
+                reply = self._told(scope, problem_of(error), front)
             except BaseException as error:  # another answers, or nobody
                 if span is not None:
                     span.end(error)
@@ -263,26 +292,34 @@ class Endpoint:
 
     def _audited(self, path: str, handle: Handler) -> Handler:
         """Return a handler that puts on the log who asks for it, and how it fails."""
-        audit = self._audit
-        if audit is None:
+        if self._audit is None:
             return handle
         action = path.rpartition("/")[2]
 
         async def noted(call: Call) -> Reply | Stream:
-            note = await audit.asked(call.principal, action, await call.body_again())
-            try:
-                return await handle(call)
-            except (Problem, RayfoldError) as error:
-                problem = error if isinstance(error, Problem) else problem_of(error)
-                await audit.failed(note, problem.status, problem.detail)
-                raise
+            arguments = await call.body_again()
+            return await self.noted(call.principal, action, arguments, partial(handle, call))
 
         return noted
 
-    def _told(self, scope: Any, problem: Problem) -> Reply:
+    async def noted(
+        self, principal: str, action: str, arguments: bytes, do: Callable[[], Awaitable[Done]]
+    ) -> Done:
+        """Return what `do` gives; put on the log before who asks for it, and then if it fails."""
+        if self._audit is None:
+            return await do()
+        note = await self._audit.asked(principal, action, arguments)
+        try:
+            return await do()
+        except (Problem, RayfoldError) as error:
+            problem = error if isinstance(error, Problem) else problem_of(error)
+            await self._audit.failed(note, problem.status, problem.detail)
+            raise
+
+    def _told(self, scope: Any, problem: Problem, front: Front | None) -> Reply:
         if problem.status >= 500:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
-        return problem.reply()
+        return problem.reply() if front is None else front.told(scope, problem)
 
     def _admitted(self, stream: Stream) -> Stream:
         if self._streams >= self._limits.streams:
@@ -332,7 +369,7 @@ class _Options:
         self._methods = methods  # of all handlers of the path, also of those that come later
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        fields = [(b"allow", allowed(self._methods).encode())]
+        fields = [*GUARDS, (b"allow", allowed(self._methods).encode())]
         await send({"type": "http.response.start", "status": 204, "headers": fields})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -37,17 +37,27 @@ class Origins:
         Raises:
             Problem: 403 if a page of another site has sent it, 415 if one of ours sends no JSON.
         """
-        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
-        if origin is None and site is None:
+        if not self.check_source(headers):
             return
-        if site is not None and site not in _OWN_SITE:
-            raise _foreign()
-        if origin is not None and not self._is_ours(origin, headers.get(b"host", b"")):
-            raise _foreign()
         content_type = headers.get(b"content-type", b"application/json")
         media_type = content_type.partition(b";")[0].strip().lower()
         if not media_type.endswith(_JSON):
             raise Problem(415, "unsupported-media-type", "a page sends application/json")
+
+    def check_source(self, headers: Headers) -> bool:
+        """Check where a request comes from; return whether that is a page, and no program.
+
+        Raises:
+            Problem: 403 if it is a page of another site.
+        """
+        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        if origin is None and site is None:
+            return False
+        if site is not None and site not in _OWN_SITE:
+            raise _foreign()
+        if origin is not None and not self._is_ours(origin, headers.get(b"host", b"")):
+            raise _foreign()
+        return True
 
     def check_operator(self, headers: Headers, scope: Any) -> None:
         """Check a request to an operators' route.

@@ -15,14 +15,17 @@ _MEDIA_TYPES = {
     "js": b"text/javascript; charset=utf-8",
     "css": b"text/css; charset=utf-8",
 }
-_ALWAYS: Fields = [
+ALWAYS: Fields = [
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
 ]
+"""On every page and every part of one."""
+
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'%b; connect-src 'self'; "
     b"img-src 'self' data: blob:; font-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -66,7 +69,7 @@ def page_handlers(
 def _file(package: str, name: str, policy: tuple[bytes, bytes]) -> Reply:
     body = files(package).joinpath("page", name).read_bytes()
     plain = name.removesuffix(".gz")
-    headers = [*_ALWAYS, policy]
+    headers = [*ALWAYS, policy]
     if plain != name:
         headers.append((b"content-encoding", b"gzip"))
     return content(body, _MEDIA_TYPES[plain.rsplit(".", 1)[1]], headers)

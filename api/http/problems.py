@@ -28,7 +28,7 @@ from actors.errors import (
     Unavailable,
     WriteSideError,
 )
-from api.http.reply import Reply
+from api.http.reply import GUARDS, Reply
 from projections.errors import (
     BadCursor,
     BadQuery,
@@ -80,6 +80,7 @@ class Problem(Exception):
             }
         )
         fields = [
+            *GUARDS,
             (b"content-type", _MEDIA_TYPE.encode()),
             (b"content-length", b"%d" % len(body)),
         ]

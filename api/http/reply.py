@@ -10,6 +10,16 @@ Fields = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
 
+GUARDS: Fields = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+]
+"""On every answer that is no page: whatever a browser makes of it, nothing in it runs."""
+
+OF_JSON: Fields = [JSON, *GUARDS]
+"""What every answer in JSON begins with."""
+
 
 class Reply(NamedTuple):
     """`headers` name the content's type and length too; nothing is added to them."""
@@ -21,7 +31,7 @@ class Reply(NamedTuple):
 
 def json_bytes(body: bytes, status: int = 200, headers: Fields | None = None) -> Reply:
     """Return a body that is JSON already."""
-    fields = [JSON, (b"content-length", b"%d" % len(body))]
+    fields = [*OF_JSON, (b"content-length", b"%d" % len(body))]
     return Reply(status, fields + headers if headers else fields, body)
 
 
@@ -30,7 +40,7 @@ def json_reply(content: Any, status: int = 200, headers: Fields | None = None) -
     return json_bytes(encode(content), status, headers)
 
 
-def content(body: bytes, media_type: bytes, headers: Fields | None = None) -> Reply:
+def content(body: bytes, media_type: bytes, guards: Fields = GUARDS) -> Reply:
     """Return 200 with a body of another type."""
     fields = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
-    return Reply(200, fields + headers if headers else fields, body)
+    return Reply(200, fields + guards, body)

@@ -51,6 +51,16 @@ class Metrics:
         """Count a query."""
         self._queries[query] += 1
 
+    @property
+    def commands_taken(self) -> int:
+        """How many commands got their receipt here."""
+        return sum(n for (_, how), n in self._commands.items() if how == "accepted")
+
+    @property
+    def queries_asked(self) -> int:
+        """How many queries were asked here."""
+        return self._queries.total()
+
     def replied(
         self,
         method: str,

@@ -1,4 +1,4 @@
-"""Routes for operators: metrics, status, scaling, verification, parked events, the console."""
+"""Routes for operators: metrics, status, scaling, verification, parked events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from litestar.handlers import HTTPRouteHandler
 from api.http.auth import Role
 from api.http.endpoint import Audits, Call, Endpoint, Handler, Method
 from api.http.headers import id_of_key
-from api.http.pages import page_handlers
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, content, json_reply
 from api.operators.bodies import read_body
@@ -180,9 +179,6 @@ class OperatorRoutes:
             handler("POST", "/operators/replay", self._replay),
             handler("POST", "/operators/discard", self._discard),
             handler("POST", "/operators/delete", self._delete),
-            *page_handlers(
-                endpoint, "/console", __package__, "console.html", "console.js", "console.css"
-            ),
         ]
 
     async def _prometheus(self, call: Call) -> Reply:
@@ -196,8 +192,8 @@ class OperatorRoutes:
         return json_reply(
             {
                 "parts": parts,
-                "scaling": await _if_known(self._operations.moves()),
-                "rebuilds": await _if_known(self._operations.rebuilds()),
+                "scaling": await if_known(self._operations.moves()),
+                "rebuilds": await if_known(self._operations.rebuilds()),
                 "errors": recent_errors.last(),
             }
         )
@@ -270,7 +266,7 @@ class OperatorRoutes:
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone, "kept_in": kept})
 
 
-async def _if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+async def if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return nothing where nobody is there to say: the rest of the status is worth telling."""
     try:
         return await asked

@@ -17,7 +17,7 @@ from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import malformed
-from api.http.reply import Reply
+from api.http.reply import GUARDS, Reply
 from api.queries.resources import is_live, needs_of
 from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
 from projections.errors import Behind
@@ -27,6 +27,7 @@ HEARTBEAT = 15.0
 """Seconds between two signs of life on a stream where nothing happens."""
 
 _HEADERS = [
+    *GUARDS,
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),

@@ -32,7 +32,8 @@ def minimal_reply(reply: Reply, headers: Headers) -> Reply:
     if reply.status != 200:
         return with_vary(reply)
     body = reply.body[: reply.body.rindex(_REVISION)] + b"}"
-    fields: Fields = [(n, v) for n, v in reply.headers if not n.startswith(b"content-")]
+    of_the_whole = (b"content-type", b"content-length")
+    fields: Fields = [(n, v) for n, v in reply.headers if n not in of_the_whole]
     fields += [(b"content-type", MEDIA_TYPE), (b"content-length", b"%d" % len(body)), VARY]
     if _prefers(headers):
         fields.append((b"preference-applied", _PREFER))

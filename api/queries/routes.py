@@ -16,7 +16,7 @@ from api.http.dates import date_fields, refuse_numbers
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
 from api.http.problems import Problem, invalid, invalid_field, malformed
-from api.http.reply import JSON, Reply, json_bytes, json_reply
+from api.http.reply import GUARDS, OF_JSON, Reply, json_bytes, json_reply
 from api.operators.metrics import Metrics
 from api.queries.history import HistoryRoutes
 from api.queries.minimal import minimal_reply, wants_minimal, with_vary
@@ -205,11 +205,11 @@ def respond(answer: Answer, headers: Headers) -> Reply:
         return json_bytes(body, 200, [(b"consistency-token", token)])
     etag = b'"%d"' % revision
     if b"if-none-match" in headers and read.matches(headers, etag):
-        return Reply(304, [(b"etag", etag), (b"consistency-token", token)], b"")
+        return Reply(304, [*GUARDS, (b"etag", etag), (b"consistency-token", token)], b"")
     return Reply(
         200,
         [
-            JSON,
+            *OF_JSON,
             (b"content-length", b"%d" % len(body)),
             (b"etag", etag),
             (b"consistency-token", token),

@@ -8,11 +8,13 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deploy.errors import StartError
 from deploy.stack import listening
 from deploy.stack.access import access_of
+from deploy.stack.openness import what_is_open
 from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
 from rayfold import RayfoldError, Registry
@@ -48,6 +50,7 @@ class Reads(Protocol):
 
     bus: Any
     history: Any
+    browser: Any
     monitor: Monitor
     audit: Any
 
@@ -90,6 +93,8 @@ async def serve_http(
         schedules=schedules,
         publications=publications,
         audit=reads.audit,
+        browser=reads.browser,
+        openness=partial(what_is_open, settings),
         outcomes=outcomes,
         traces=RequestTraces(traced) if (traced := start_tracing("gateway")) else None,
         **access_of(settings),

@@ -62,7 +62,8 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
         top = {name.partition("/")[0] for name in names}
         assert {name for name in top if not name.endswith(".dist-info")} == {"rayfold"}
         assert "rayfold/py.typed" in names
-        assert "rayfold/api/operators/page/console.html" in names
+        assert "rayfold/api/console/pages/overview.html" in names
+        assert "rayfold/api/console/vendor/htmx.min.js" in names
         [points] = [name for name in names if name.endswith("entry_points.txt")]
         assert b"rayfold = rayfold.deploy.cli:main" in content.read(points)
 

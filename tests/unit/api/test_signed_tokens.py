@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import jwt
@@ -14,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from api.console.front import COOKIE
 from api.http import signing_keys
 from api.http.auth import Role, Token
 from api.http.signed_tokens import JwtClaims, JwtTokens
@@ -160,6 +162,23 @@ async def test_a_token_that_does_not_count_is_as_good_as_none(guarded: Gateway, 
     headers = {"authorization": f"Bearer {token}".encode("latin-1")}
     problem(await guarded.http.post(PLACE, headers=headers), 401, "unauthorized")
     assert not guarded.commands.sent
+    kept = {"cookie": f"{COOKIE}={quote(token)}"}
+    assert (await guarded.http.get("/console", headers=kept)).status_code == 401
+    form = {"token": token}
+    assert (await guarded.http.post("/console/sign-in", data=form)).status_code in (401, 422)
+
+
+async def test_an_operator_signs_in_to_the_console_with_one_until_it_ends(
+    guarded: Gateway,
+) -> None:
+    operator = signed(sub="olga", roles=["operator"])
+    entered = await guarded.http.post("/console/sign-in", data={"token": operator})
+    assert entered.status_code == 303
+    page = await guarded.http.get("/console")
+    assert page.status_code == 200
+    assert "olga" in page.text
+    writer = await guarded.http.post("/console/sign-in", data={"token": signed()})
+    assert writer.status_code == 403
 
 
 async def test_a_key_that_is_new_is_fetched(

@@ -71,7 +71,7 @@ def test_all_of_the_wheel_is_copied_and_nothing_else_is_sent(
     ("path", "sent"),
     [
         ("rayfold/view.py", True),
-        ("api/operators/page/console.html", True),
+        ("api/console/pages/overview.html", True),
         ("rayfold/__pycache__/view.pyc", False),
         ("rayfold.toml", False),
         (".rayfold/ray.token", False),
@@ -112,6 +112,6 @@ def test_manifests_are_no_part_of_the_wheel() -> None:
     room = ROOT / "deploy"
     assert packaged(room / "stack" / "up.py", room)
     assert packaged(room / "errors.py", room)
-    assert packaged(ROOT / "api/operators/page/console.html", ROOT / "api")
+    assert packaged(ROOT / "api/console/pages/overview.html", ROOT / "api")
     assert not packaged(room / "container" / "without_an_engine.py", room)
     assert not packaged(room / "compose.yaml", room)

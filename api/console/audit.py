@@ -1,0 +1,34 @@
+"""Who did what: the operators' notes on the log."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from litestar.handlers import HTTPRouteHandler
+
+from api.console.forms import Console
+from api.http.endpoint import Audits, Call
+from api.http.reply import Reply
+
+NOTES = 200
+
+
+class AuditPage:
+    """The last notes, the newest first."""
+
+    def __init__(self, audit: Audits | None) -> None:
+        self._audit = audit
+
+    def handlers(self, console: Console) -> list[HTTPRouteHandler]:
+        """Return the one handler."""
+        return [console.get("/console/audit", partial(self._page, console))]
+
+    async def _page(self, console: Console, call: Call) -> Reply:
+        notes = await self._audit.last(NOTES) if self._audit is not None else []
+        failed = {each["asked"]: each for each in notes if each.get("type") == "OperatorFailed"}
+        asked = [
+            {**each, "failed": failed.get(each.get("id"))}
+            for each in notes
+            if each.get("type") == "OperatorAsked"
+        ]
+        return console.page(call, "audit.html", notes=asked)

@@ -1,0 +1,189 @@
+"""What an operator does: asked for on a page that says what it will do, done by its form."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from api.console.front import ConsoleFront
+from api.http.auth import Role
+from api.http.endpoint import Call, Endpoint, Handler
+from api.http.problems import Problem, invalid_field, malformed
+from api.http.reply import Reply
+
+WHAT = "what"
+"""The hidden field that has all of a form's fixed ones, as a query string.
+
+A browser changes line ends and NULs in a field; ids may have such.
+"""
+
+_MOST_FIELDS = 40
+
+
+class Input(NamedTuple):
+    """A field that the operator fills in."""
+
+    name: str
+    label: str
+    value: str = ""
+    kind: str = "text"
+    """`text`, `number` or `checkbox`."""
+    least: int | None = None
+    most: int | None = None
+    hint: str = ""
+
+
+class Question(NamedTuple):
+    """What a page asks before something is done."""
+
+    title: str
+    says: Sequence[str]
+    """What it will do, a sentence each."""
+    button: str
+    what: Mapping[str, object]
+    """The fields that are fixed."""
+    back: str
+    inputs: Sequence[Input] = ()
+    danger: bool = False
+    """It cannot be undone."""
+
+
+class Line(NamedTuple):
+    """What became of one thing that was done."""
+
+    text: str
+    good: bool = True
+
+
+class Outcome(NamedTuple):
+    """What was done."""
+
+    title: str
+    lines: Sequence[Line]
+    back: str
+    follow: str = ""
+    """Where it can be watched as it goes on."""
+
+
+class Action(NamedTuple):
+    """Something that operators do, by a page that asks and a form that does."""
+
+    path: str
+    name: str
+    """As it is noted on the log: the last part of the API's path."""
+    shape: type[msgspec.Struct]
+    ask: Callable[[Mapping[str, str]], Awaitable[Question]]
+    do: Callable[[Call, Any], Awaitable[Outcome]]
+
+
+class Console:
+    """Makes handlers of pages and of what they do."""
+
+    def __init__(self, endpoint: Endpoint, front: ConsoleFront) -> None:
+        self._endpoint = endpoint
+        self._front = front
+        self.page = front.page
+
+    def get(self, path: str, handle: Handler) -> HTTPRouteHandler:
+        """Return the handler of a page for operators."""
+        return self._endpoint.handler("GET", path, handle, Role.OPERATOR, front=self._front)
+
+    def action(self, action: Action) -> list[HTTPRouteHandler]:
+        """Return the handlers of the page that asks and of its form."""
+
+        async def ask(call: Call) -> Reply:
+            question = await action.ask(given(call))
+            return self.page(call, "ask.html", question=question, what=urlencode(question.what))
+
+        async def do(call: Call) -> Reply:
+            fields = await read_form(call)
+            self._front.check_word(call, fields)
+            wanted = read_fields(fields, action.shape)
+            outcome = await self._endpoint.noted(
+                call.principal,
+                action.name,
+                msgspec.json.encode(wanted),
+                partial(action.do, call, wanted),
+            )
+            return self.page(call, "outcome.html", outcome=outcome)
+
+        post = self._endpoint.handler("POST", action.path, do, Role.OPERATOR, front=self._front)
+        return [self.get(action.path, ask), post]
+
+
+def given(call: Call) -> dict[str, str]:
+    """Return the fields of the query string; the last of those that are there twice.
+
+    Raises:
+        Problem: 400 if there are more than any page takes.
+    """
+    text = call.query_string.decode("latin-1")
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError as error:
+        raise malformed(f"the query string: {error}") from error
+
+
+def position(fields: Mapping[str, str], name: str) -> int | None:
+    """Return a field that is a position or a revision; None where it is empty.
+
+    Raises:
+        Problem: 422 if it is neither.
+    """
+    text = fields.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise invalid_field(name, "is no number")
+    return int(text)
+
+
+def needed(fields: Mapping[str, str], *names: str) -> list[str]:
+    """Return fields that have to be there.
+
+    Raises:
+        Problem: 422 if one is not.
+    """
+    for name in names:
+        if name not in fields:
+            raise invalid_field(name, "is missing")
+    return [fields[name] for name in names]
+
+
+async def read_form(call: Call) -> dict[str, str]:
+    """Return the fields of a form.
+
+    Raises:
+        Problem: 400 where it is none, 415 where it is something else.
+    """
+    content_type = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if content_type not in (b"", b"application/x-www-form-urlencoded"):
+        raise Problem(415, "unsupported-media-type", "this takes a form")
+    body = await call.body()
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise malformed(f"the body is no form: {error}") from error
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise malformed("a field is there twice")
+    return fields
+
+
+def read_fields(fields: Mapping[str, str], shape: type[msgspec.Struct]) -> Any:
+    """Return what a form says; what is left empty is left out.
+
+    Raises:
+        Problem: 422 where it has another shape.
+    """
+    fixed = dict(parse_qsl(fields.get(WHAT, ""), keep_blank_values=True))
+    filled = {name: fields[name] for name in shape.__struct_fields__ if fields.get(name)}
+    try:
+        return msgspec.convert({**filled, **fixed}, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error

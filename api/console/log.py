@@ -1,0 +1,181 @@
+"""The log: events by stream, type or correlation; an aggregate through time; deleting one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from litestar.handlers import HTTPRouteHandler
+
+from api.console.forms import (
+    Action,
+    Console,
+    Input,
+    Line,
+    Outcome,
+    Question,
+    given,
+    needed,
+    position,
+)
+from api.console.templates import url
+from api.http.endpoint import Call
+from api.http.problems import Problem
+from api.http.reply import Reply
+from api.operators.routes import Delete, Operations
+from rayfold import Registry
+
+MOST_ASKED = 1100
+"""Characters of what a filter takes."""
+
+
+class Browser(Protocol):
+    """See `projections.queries.log_browser.LogBrowser`."""
+
+    async def page(
+        self,
+        *,
+        stream: str = "",
+        event_type: str = "",
+        about: str = "",
+        before: int | None = None,
+    ) -> dict[str, Any]:
+        """See `LogBrowser.page`."""
+        ...
+
+    async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """See `LogBrowser.event`."""
+        ...
+
+    async def through_time(self, stream: str, revision: int | None = None) -> dict[str, Any] | None:
+        """See `LogBrowser.through_time`."""
+        ...
+
+
+class NoBrowser:
+    """That of a gateway that reads no log."""
+
+    async def page(
+        self,
+        *,
+        stream: str = "",
+        event_type: str = "",
+        about: str = "",
+        before: int | None = None,
+    ) -> dict[str, Any]:
+        """See `Browser.page`."""
+        return {"events": [], "next": None, "looked": 0}
+
+    async def event(self, stream: str, revision: int) -> None:
+        """See `Browser.event`."""
+
+    async def through_time(self, stream: str, revision: int | None = None) -> None:
+        """See `Browser.through_time`."""
+
+
+class LogPages:
+    """Pages over a browser of the log."""
+
+    def __init__(self, registry: Registry, browser: Browser, operations: Operations) -> None:
+        self._registry = registry
+        self._browser = browser
+        self._operations = operations
+
+    def handlers(self, console: Console) -> list[HTTPRouteHandler]:
+        """Return the handlers."""
+        return [
+            console.get("/console/log", partial(self._log, console)),
+            console.get("/console/log/event", partial(self._event, console)),
+            console.get("/console/aggregates", partial(self._aggregate, console)),
+            *console.action(
+                Action("/console/delete", "delete", Delete, self._ask_delete, self._delete)
+            ),
+        ]
+
+    async def _log(self, console: Console, call: Call) -> Reply:
+        fields = given(call)
+        asked = {
+            name: fields.get(name, "").strip()[:MOST_ASKED] for name in ("stream", "type", "about")
+        }
+        found = await self._browser.page(
+            stream=asked["stream"],
+            event_type=asked["type"],
+            about=asked["about"],
+            before=position(fields, "before"),
+        )
+        older = url("/console/log", **{k: v for k, v in asked.items() if v}, before=found["next"])
+        return console.page(
+            call,
+            "log.html",
+            asked=asked,
+            found=found,
+            older=older if found["next"] is not None else None,
+            first="before" not in fields,
+            types=sorted(self._registry.events),
+            categories=self._registry.aggregates,
+        )
+
+    async def _event(self, console: Console, call: Call) -> Reply:
+        fields = given(call)
+        (stream,) = needed(fields, "stream")
+        revision = position(fields, "revision")
+        event = await self._browser.event(stream, revision or 0)
+        if event is None:
+            raise Problem(404, "not-found", "that event is not there, or not any more")
+        known = stream.partition("-")[0] in self._registry.aggregates
+        return console.page(call, "event.html", event=event, known=known)
+
+    async def _aggregate(self, console: Console, call: Call) -> Reply:
+        fields = given(call)
+        stream = fields.get("stream", "").strip()
+        categories = sorted(self._registry.aggregates)
+        if not stream:
+            return console.page(call, "aggregate.html", stream="", at=None, categories=categories)
+        at = await self._browser.through_time(stream, position(fields, "revision"))
+        if at is None:
+            raise Problem(404, "not-found", f"no aggregate has the stream {stream}")
+        content = {"stream": stream, "at": at, "fields": _fields(at), "categories": categories}
+        part = b"hx-request" in call.headers
+        return console.page(call, "_aggregate.html" if part else "aggregate.html", **content)
+
+    async def _ask_delete(self, fields: Mapping[str, str]) -> Question:
+        (stream,) = needed(fields, "stream")
+        return Question(
+            f"Delete {stream}?",
+            [
+                "Its events, its snapshots and its rows in all views go. They cannot be brought "
+                "back.",
+                "Rows that are made of several streams keep what it gave; which, is told "
+                "afterwards.",
+            ],
+            "Delete it for good",
+            {"stream": stream},
+            url("/console/aggregates", stream=stream),
+            [
+                Input(
+                    "tombstone",
+                    "Never let the id be used again",
+                    "true",
+                    "checkbox",
+                    hint="Without, its id may begin again.",
+                )
+            ],
+            danger=True,
+        )
+
+    async def _delete(self, call: Call, wanted: Delete) -> Outcome:
+        kept = await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
+        word = "tombstoned" if wanted.tombstone else "deleted"
+        lines = [Line(f"{wanted.stream}: {word}")]
+        if kept:
+            lines.append(Line(f"Rows of several streams keep what it gave: {', '.join(kept)}"))
+        return Outcome("Deleted", lines, "/console/log")
+
+
+def _fields(at: Mapping[str, Any]) -> list[tuple[str, Any, Any, bool]]:
+    """Return each field of the state: its name, its value before and after, if that is another."""
+    before, after = at["before"], at["state"]
+    return [
+        (name, before.get(name), value, before.get(name) != value) for name, value in after.items()
+    ]

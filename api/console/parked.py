@@ -1,0 +1,145 @@
+"""Events that cannot be folded: what they are, and whether to fold them again or do without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from api.console.forms import (
+    Action,
+    Console,
+    Line,
+    Outcome,
+    Question,
+    given,
+    needed,
+    position,
+)
+from api.http.endpoint import Call
+from api.http.problems import Problem
+from api.http.reply import Reply
+from api.operators.routes import Discard, Operations, Replay
+
+BACK = "/console/parked"
+
+MOST_SHOWN = 500
+
+
+class ParkedEvents:
+    """The list, each event, and what is done about them."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def handlers(self, console: Console) -> list[HTTPRouteHandler]:
+        """Return the handlers."""
+        return [
+            console.get("/console/parked", partial(self._list, console)),
+            console.get("/console/parked/event", partial(self._event, console)),
+            *console.action(
+                Action("/console/replay", "replay", Replay, self._ask_replay, self._replay)
+            ),
+            *console.action(
+                Action("/console/discard", "discard", Discard, self._ask_discard, self._discard)
+            ),
+        ]
+
+    async def _list(self, console: Console, call: Call) -> Reply:
+        parked = await self._operations.parked()
+        first = parked[:MOST_SHOWN]
+        return console.page(
+            call,
+            "parked.html",
+            parked=first,
+            total=len(parked),
+            views=sorted({each["view"] for each in parked}),
+        )
+
+    async def _event(self, console: Console, call: Call) -> Reply:
+        fields = given(call)
+        store, view, stream = needed(fields, "store", "view", "stream")
+        revision, key = position(fields, "revision"), fields.get("key", "")
+        here = next(
+            (
+                each
+                for each in await self._operations.parked()
+                if (each["store"], each["view"], each["key"], each["stream"], each["revision"])
+                == (store, view, key, stream, revision)
+            ),
+            None,
+        )
+        if here is None:
+            raise Problem(404, "not-found", "that is not parked any more")
+        event = await self._operations.parked_event(stream, here["revision"])
+        if event is not None:
+            event = {**event, "data": _readable(event["data"])}
+        return console.page(call, "parked_event.html", parked=here, event=event)
+
+    async def _ask_replay(self, fields: Mapping[str, str]) -> Question:
+        (view,) = needed(fields, "view")
+        key = fields.get("key", "")
+        what = f"{key} of {view}" if key else f"all that is parked in {view}"
+        return Question(
+            f"Replay {what}?",
+            [
+                "The event is folded again, by the code that runs now, and what waits behind it "
+                "after that, in order.",
+                "Where a row is in memory alone, or the view has stopped, the whole view is "
+                "rebuilt for that, while the present one serves.",
+                "If it breaks again, it stays parked, and nothing is lost.",
+            ],
+            "Replay",
+            {"view": view, "key": key},
+            BACK,
+        )
+
+    async def _replay(self, call: Call, wanted: Replay) -> Outcome:
+        done = await self._operations.replay(wanted.view, wanted.key)
+        return _outcome("folded", done)
+
+    async def _ask_discard(self, fields: Mapping[str, str]) -> Question:
+        view, key = needed(fields, "view", "key")
+        return Question(
+            f"Discard the event behind which {key} is parked?",
+            [
+                f"{view} does without this event for good: the decision is put on the log, "
+                "and every store and every later rebuild keeps to it.",
+                "The event itself stays on the log, and other views fold it.",
+                "What waits behind it is folded in, in order. It cannot be taken back.",
+            ],
+            "Discard it for good",
+            {"view": view, "key": key},
+            BACK,
+            danger=True,
+        )
+
+    async def _discard(self, call: Call, wanted: Discard) -> Outcome:
+        done = await self._operations.discard(wanted.view, wanted.key)
+        return _outcome("discarded", done)
+
+
+def _readable(text: str) -> Any:
+    """Return JSON as plain data, and whatever is none as it is."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _outcome(word: str, done: Sequence[Mapping[str, Any]]) -> Outcome:
+    """Return what became of each row or stream; `word` is what is said where it went well."""
+    lines = [
+        Line(
+            f"{each['store']} {each['view']} {each['key'] or each['stream']}: "
+            + ("still parked" if each["parked"] else word),
+            good=not each["parked"],
+        )
+        for each in done
+    ]
+    left = sum(each["parked"] for each in done)
+    title = f"{left} of {len(done)} still parked" if left else f"{len(done)} {word}"
+    return Outcome(title, lines, BACK)

@@ -1,0 +1,81 @@
+"""Publications: where each is, what is parked of it, and what is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from litestar.handlers import HTTPRouteHandler
+
+from api.console.forms import Action, Console, Input, Line, Outcome, Question, needed
+from api.console.templates import number
+from api.http.endpoint import Call
+from api.http.reply import Reply
+from api.operators.publications import Publications, Republish
+
+BACK = "/console/publications"
+
+
+class PublicationPages:
+    """The page, and what is done there."""
+
+    def __init__(self, publications: Publications) -> None:
+        self._publications = publications
+
+    def handlers(self, console: Console) -> list[HTTPRouteHandler]:
+        """Return the handlers."""
+        return [
+            console.get(BACK, partial(self._list, console)),
+            *console.action(
+                Action("/console/republish", "replay", Republish, self._ask, self._replay)
+            ),
+        ]
+
+    async def _list(self, console: Console, call: Call) -> Reply:
+        found = await self._publications.list()
+        return console.page(call, "publications.html", publications=found["publications"])
+
+    async def _ask(self, fields: Mapping[str, str]) -> Question:
+        (name,) = needed(fields, "publication")
+        key = fields.get("key")
+        if fields.get("range") is not None:
+            return Question(
+                f"Publish {name} again?",
+                [
+                    "What lies in the range is sent once more, under the ids that it had: a "
+                    "receiver that keeps to them drops what it has.",
+                    "Positions are those of the log; the first is left out, the last is in.",
+                ],
+                "Publish again",
+                {"publication": name},
+                BACK,
+                [
+                    Input("after", "After position", "0", "number", 0),
+                    Input("until", "Up to position", "", "number", 0, hint="Empty: to the end."),
+                ],
+            )
+        what = f"{key} of {name}" if key else f"all that is parked of {name}"
+        return Question(
+            f"Replay {what}?",
+            [
+                "What is parked is sent again now, in the order of each key, and what waits "
+                "behind it after that.",
+                "What is refused again stays parked, and is tried again by itself.",
+            ],
+            "Replay",
+            {"publication": name, **({"key": key} if key is not None else {})},
+            BACK,
+        )
+
+    async def _replay(self, call: Call, wanted: Republish) -> Outcome:
+        counts = await self._publications.replay(
+            wanted.publication, key=wanted.key, after=wanted.after, until=wanted.until
+        )
+        if "released" in counts:
+            left = counts["parked"]
+            said = f"{number(counts['released'])} keys go on, {number(left)} are parked"
+        else:
+            left = counts["failed_keys"]
+            said = f"{number(counts['published'])} published again, {number(left)} keys failed"
+        title = "Still parked" if left else "Replayed"
+        return Outcome(title, [Line(f"{wanted.publication}: {said}", not left)], BACK)

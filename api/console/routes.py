@@ -1,0 +1,88 @@
+"""The operators' console: every page, over the ports that the operators' routes have."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from litestar.handlers import HTTPRouteHandler
+
+from api.commands.schedules import Schedules
+from api.console.access import AccessPage, Openness
+from api.console.assets import Assets
+from api.console.audit import AuditPage
+from api.console.causality import CausalityPage
+from api.console.forms import Console
+from api.console.front import ConsoleFront
+from api.console.log import Browser, LogPages
+from api.console.overview import Overview
+from api.console.parked import ParkedEvents
+from api.console.processes import ProcessPages
+from api.console.publications import PublicationPages
+from api.console.signing import Signing
+from api.console.templates import Templates
+from api.console.views import Views
+from api.console.watch import Watch
+from api.http.auth import Principals
+from api.http.endpoint import Audits, Endpoint
+from api.http.origin import Origins
+from api.operators.metrics import Metrics
+from api.operators.processes import Processes
+from api.operators.publications import Publications
+from api.operators.routes import Operations
+from rayfold import Registry
+
+NAVIGATION = (
+    ("/console", "Overview"),
+    ("/console/views", "Views"),
+    ("/console/parked", "Parked events"),
+    ("/console/log", "Log"),
+    ("/console/aggregates", "Aggregates"),
+    ("/console/processes", "Processes"),
+    ("/console/schedules", "Schedules"),
+    ("/console/publications", "Publications"),
+    ("/console/causality", "Causality"),
+    ("/console/audit", "Audit"),
+    ("/console/access", "Access"),
+)
+
+
+class Ports(NamedTuple):
+    """What the console asks."""
+
+    operations: Operations
+    processes: Processes
+    schedules: Schedules
+    publications: Publications
+    browser: Browser
+    audit: Audits | None
+    openness: Openness
+
+
+def console_handlers(
+    registry: Registry,
+    ports: Ports,
+    endpoint: Endpoint,
+    principals: Principals,
+    origins: Origins,
+    metrics: Metrics,
+) -> list[HTTPRouteHandler]:
+    """Return the handlers of every page."""
+    assets = Assets()
+    templates = Templates(asset=assets.url, navigation=NAVIGATION)
+    front = ConsoleFront(templates, principals, origins)
+    console = Console(endpoint, front)
+    operations, processes, schedules, publications, browser, audit, openness = ports
+    watch = Watch(operations, metrics)
+    return [
+        *assets.handlers(endpoint),
+        *Signing(front).handlers(endpoint),
+        *Overview(registry, operations, watch, templates, endpoint.recent_errors).handlers(console),
+        *Views(registry, operations, watch).handlers(console),
+        *ParkedEvents(operations).handlers(console),
+        *LogPages(registry, browser, operations).handlers(console),
+        *ProcessPages(registry, processes, schedules).handlers(console),
+        *PublicationPages(publications).handlers(console),
+        *CausalityPage(operations).handlers(console),
+        *AuditPage(audit).handlers(console),
+        *AccessPage(openness).handlers(console),
+    ]

@@ -1,0 +1,111 @@
+"""Pages made of templates: everything that is put into one is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from markupsafe import Markup, escape
+
+_FOLDER = Path(__file__).parent / "pages"
+
+
+class Templates:
+    """Those of the package. What is not there is shown as nothing: parts say what they have."""
+
+    def __init__(self, **known: Any) -> None:
+        """`known` is there in every template."""
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_FOLDER),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+            finalize=_seen,
+        )
+        self._environment.globals |= {"url": url, **known}
+        self._environment.filters |= {
+            "number": number,
+            "megabytes": megabytes,
+            "seconds": seconds,
+            "moment": moment,
+            "pretty": pretty,
+            "ticked": ticked,
+        }
+
+    def render(self, template: str, content: Mapping[str, Any]) -> bytes:
+        """Return the page; half a character, which no UTF-8 has, as its escape."""
+        made = self._environment.get_template(template).render(content)
+        return made.encode("utf-8", "backslashreplace")
+
+
+def _seen(value: Any) -> Any:
+    """Return what is put into a page, if it is a text as `shown`."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def url(path: str, **given: object) -> str:
+    """Return a path with a query of what is given, without what is None."""
+    pairs = {name: value for name, value in given.items() if value is not None}
+    return f"{path}?{urlencode(pairs, errors='replace')}" if pairs else path
+
+
+def shown(value: object) -> str:
+    """Return a text whose every character is seen: none moves, hides or reorders others."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in str(value)
+    )
+
+
+def ticked(text: str) -> Markup:
+    """Return a sentence in which what stands between backticks is code."""
+    pieces = [escape(shown(each)) for each in text.split("`")]
+    code = Markup("<code>{}</code>").format
+    return Markup("").join(
+        code(each) if at % 2 and at < len(pieces) - 1 else each for at, each in enumerate(pieces)
+    )
+
+
+def number(value: float | None) -> str:
+    """Return a number with its thousands apart; nothing for None."""
+    return "" if value is None else f"{value:,}".replace(",", "\N{THIN SPACE}")
+
+
+def megabytes(value: int | None) -> str:
+    """Return bytes in megabytes."""
+    return "" if value is None else number(round(value / 1e6))
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration as people say it."""
+    if value is None:
+        return ""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def moment(value: object) -> str:
+    """Return an instant in UTC, to the millisecond."""
+    if not value:
+        return ""
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return shown(value)
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def pretty(value: object) -> str:
+    """Return plain data as JSON on several lines, or a text as it is."""
+    if isinstance(value, str):
+        return shown(value)
+    return shown(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,161 @@
+"""The log as operators look at it: the newest events first, and an aggregate through time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC
+from typing import Any
+
+import msgspec
+
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from eventstore.records import RawRecord, metadata_of, recorded
+from projections.operations.audit import STREAM as OPERATORS
+from rayfold import Registry
+
+PAGE = 50
+
+MOST_LOOKED = 5_000
+"""Events that one page looks at in search of those that are asked for; the next goes on there."""
+
+_AT_A_TIME = 500
+
+
+class LogBrowser:
+    """Reads backwards, a page at a time."""
+
+    def __init__(self, registry: Registry, log: Log) -> None:
+        self._registry = registry
+        self._log = log
+        processes = (each.prefix for each in registry.processes.values())
+        self._prefixes = [*registry.prefixes, *processes, OPERATORS]
+
+    async def page(
+        self,
+        *,
+        stream: str = "",
+        event_type: str = "",
+        about: str = "",
+        before: int | None = None,
+        limit: int = PAGE,
+    ) -> dict[str, Any]:
+        """Return `events`, the newest first, and `next`: what to give as `before` for older ones.
+
+        Of all streams of the domain, its processes and its operators, unless of one; of one type,
+        or with an id (of a command, a correlation, a cause, a principal) in their metadata.
+        `looked` is how many it has looked at: with few or no events and a `next`, older ones may
+        match. `before` is a position, of one stream a revision.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        found: list[dict[str, Any]] = []
+        looked, at = 0, before
+        size = _AT_A_TIME if event_type or about else limit + 1
+        while looked < MOST_LOOKED:
+            given = 0
+            async for raw in self._back(stream, at, size):
+                given += 1
+                if len(found) == limit:
+                    return {"events": found, "next": at, "looked": looked}
+                looked += 1
+                at = raw.revision if stream else raw.position
+                if _matches(raw, event_type, about):
+                    found.append(plain(raw))
+            if given < size:
+                return {"events": found, "next": None, "looked": looked}
+        return {"events": found, "next": at, "looked": looked}
+
+    async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
+        """Return one event, as the log has it; None if it is not there.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        with suppress(StreamTombstoned):
+            after = revision - 1 if revision else None
+            async for raw in self._log.read_stream(stream, after=after, limit=1):
+                return plain(raw) if raw.revision == revision else None
+        return None
+
+    async def through_time(self, stream: str, revision: int | None = None) -> dict[str, Any] | None:
+        """Return an aggregate's state after a revision, the last by default, and what led there.
+
+        `state` and `before` are the states after and before `event`; `first` and `last` are the
+        revisions that there are. Where the domain cannot read an event, `error` says so, and the
+        states are those before it. None: there is no such aggregate.
+
+        Raises:
+            StoreUnavailable: the log cannot be read.
+        """
+        aggregate: Any = self._registry.aggregates.get(stream.partition("-")[0])
+        if aggregate is None:
+            return None
+        with suppress(StreamTombstoned):
+            newest = [raw async for raw in self._log.read_stream(stream, backwards=True, limit=1)]
+            if not newest:
+                return None
+            last = newest[0].revision
+            until = last if revision is None else min(revision, last)
+            first, before, state, shown, error = None, None, aggregate.initial, None, ""
+            async for raw in self._log.read_stream(stream):
+                first = raw.revision if first is None else first
+                if raw.revision > max(until, first):
+                    break
+                before, shown = state, raw
+                try:
+                    for each in recorded(self._registry, raw):
+                        state = aggregate.evolve(state, each.event)
+                except Exception as failure:  # the domain's own code, or what it no longer reads
+                    error = f"revision {raw.revision} cannot be folded: {failure}"
+                    break
+            if shown is None or before is None:
+                return None
+            return {
+                "stream": stream,
+                "first": first,
+                "last": last,
+                "event": plain(shown),
+                "before": before.model_dump(mode="json"),
+                "state": state.model_dump(mode="json"),
+                "error": error or None,
+            }
+        return None
+
+    async def _back(self, stream: str, before: int | None, limit: int) -> AsyncIterator[RawRecord]:
+        if not stream:
+            reading = self._log.read_all(self._prefixes, after=before, backwards=True, limit=limit)
+        else:
+            reading = self._log.read_stream(stream, after=before, backwards=True, limit=limit)
+        with suppress(StreamTombstoned):
+            async for raw in reading:
+                yield raw
+
+
+def plain(raw: RawRecord) -> dict[str, Any]:
+    """Return an event as plain data: text where it is no JSON."""
+    at = raw.recorded_at
+    return {
+        "type": raw.event_type,
+        "stream": raw.stream,
+        "revision": raw.revision,
+        "position": raw.position,
+        "recorded_at": at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None,
+        "data": _readable(raw.data),
+        "metadata": metadata_of(raw),
+    }
+
+
+def _matches(raw: RawRecord, event_type: str, about: str) -> bool:
+    if event_type and raw.event_type != event_type:
+        return False
+    return not about or about in metadata_of(raw).values()
+
+
+def _readable(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return data.decode("utf-8", "replace")

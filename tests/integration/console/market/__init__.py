@@ -1,0 +1,1 @@
+"""A market whose views, processes and publications can be broken, for the tests of the console."""

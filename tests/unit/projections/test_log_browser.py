@@ -1,0 +1,153 @@
+"""Operators look at the log: the newest first, in pages, by what they ask for, and through time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+from projections.queries import log_browser
+from projections.queries.log_browser import LogBrowser
+from rayfold import Registry
+
+ORDER = "order-0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load("domain")
+
+
+def record(event_type: str, data: dict[str, Any] | bytes, **metadata: str) -> NewRecord:
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return NewRecord(event_type, body, metadata, str(uuid4()))
+
+
+async def filled(log: MemoryLog, stream: str, *records: NewRecord) -> None:
+    revision = None
+    for each in records:
+        await log.append([StreamAppend(stream, revision, [each])])
+        revision = 0 if revision is None else revision + 1
+
+
+def stocked(number: int, **metadata: str) -> NewRecord:
+    return record("StockReceived", {"sku": "tea", "quantity": number}, **metadata)
+
+
+async def test_pages_go_from_the_newest_to_the_oldest_and_miss_nothing(registry: Registry) -> None:
+    log = MemoryLog()
+    await filled(log, "stock-tea", *(stocked(each) for each in range(7)))
+    browser = LogBrowser(registry, log)
+    for stream in ("", "stock-tea"):
+        seen, before = [], None
+        while True:
+            page = await browser.page(stream=stream, before=before, limit=3)
+            seen += [each["revision"] for each in page["events"]]
+            before = page["next"]
+            if before is None:
+                break
+        assert seen == [6, 5, 4, 3, 2, 1, 0]
+
+
+async def test_only_what_is_asked_for_is_shown(registry: Registry) -> None:
+    log = MemoryLog()
+    about = {"command_id": "c", "$correlationId": "k", "principal": "ada"}
+    await filled(log, "stock-tea", stocked(1), stocked(2, **about), stocked(3))
+    await filled(log, "stock-cup", record("StockReserved", {}, **{"$correlationId": "k"}))
+    await filled(log, "snapshot-stock-tea", stocked(9))
+    await filled(log, "rayfold-operators", record("OperatorAsked", b"no json"))
+    browser = LogBrowser(registry, log)
+
+    async def found(**asked: Any) -> list[tuple[str, int]]:
+        page = await browser.page(**asked)
+        assert page["next"] is None
+        return [(each["stream"], each["revision"]) for each in page["events"]]
+
+    assert await found(about="k") == [("stock-cup", 0), ("stock-tea", 1)]
+    assert await found(about="ada") == await found(about="c") == [("stock-tea", 1)]
+    assert await found(event_type="StockReserved") == [("stock-cup", 0)]
+    assert await found(event_type="StockReceived", stream="stock-tea", about="k") == [
+        ("stock-tea", 1)
+    ]
+    assert await found(stream="stock-nothing") == []
+    everything = await browser.page()
+    assert [each["stream"] for each in everything["events"]][0] == "rayfold-operators"
+    assert everything["events"][0]["data"] == "no json"
+    assert "snapshot-stock-tea" not in {each["stream"] for each in everything["events"]}
+
+
+async def test_a_search_ends_and_tells_where_it_goes_on(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_browser, "MOST_LOOKED", 4)
+    monkeypatch.setattr(log_browser, "_AT_A_TIME", 2)
+    log = MemoryLog()
+    rare = record("StockReserved", {"sku": "tea", "quantity": 1})
+    await filled(log, "stock-tea", rare, *(stocked(each) for each in range(6)))
+    browser = LogBrowser(registry, log)
+    first = await browser.page(event_type="StockReserved")
+    assert (first["events"], first["looked"]) == ([], 4)
+    second = await browser.page(event_type="StockReserved", before=first["next"])
+    assert [each["revision"] for each in second["events"]] == [0]
+    assert second["next"] is None
+
+
+def line(sku: str) -> NewRecord:
+    order_id = ORDER.removeprefix("order-")
+    data = {"order_id": order_id, "sku": sku, "quantity": 1, "unit_price_cents": 5}
+    return record("LineAdded", data)
+
+
+async def an_order(*more: NewRecord) -> MemoryLog:
+    log = MemoryLog()
+    at = {"order_id": ORDER.removeprefix("order-"), "at": "2026-01-01T00:00:00Z"}
+    created = record("OrderCreated", {**at, "customer_id": "ada", "currency": "EUR"})
+    await filled(log, ORDER, created, line("tea"), line("cup"), *more)
+    return log
+
+
+async def test_an_aggregate_is_what_it_was_after_each_event(registry: Registry) -> None:
+    browser = LogBrowser(registry, await an_order())
+    for revision, lines in ((0, 0), (1, 1), (2, 2), (None, 2), (99, 2)):
+        at = await browser.through_time(ORDER, revision)
+        assert at is not None
+        assert (at["first"], at["last"], len(at["state"]["lines"])) == (0, 2, lines)
+        assert at["event"]["revision"] == min(revision if revision is not None else 2, 2)
+        assert len(at["before"]["lines"]) == max(lines - 1, 0)
+        assert at["error"] is None
+
+
+async def test_an_event_that_cannot_be_read_is_told_with_what_was_before(
+    registry: Registry,
+) -> None:
+    browser = LogBrowser(registry, await an_order(record("NobodyKnows", {}), line("pot")))
+    at = await browser.through_time(ORDER, 4)
+    assert at is not None
+    assert (at["event"]["revision"], len(at["state"]["lines"])) == (3, 2)
+    assert "revision 3 cannot be folded" in at["error"]
+    assert "NobodyKnows" in at["error"]
+
+
+async def test_what_is_no_aggregate_has_no_past(registry: Registry) -> None:
+    log = await an_order()
+    browser = LogBrowser(registry, log)
+    for stream in ("", "order-nobody", "process-fulfilment-1", "unknown-1"):
+        assert await browser.through_time(stream) is None
+    await log.delete_stream(ORDER, tombstone=True)
+    assert await browser.through_time(ORDER) is None
+    assert (await browser.page(stream=ORDER))["events"] == []
+    assert await browser.event(ORDER, 0) is None
+
+
+async def test_one_event_is_found_by_its_place(registry: Registry) -> None:
+    browser = LogBrowser(registry, await an_order())
+    for revision in range(3):
+        event = await browser.event(ORDER, revision)
+        assert event is not None
+        assert event["revision"] == revision
+    assert await browser.event(ORDER, 3) is None
