@@ -14,7 +14,7 @@ from api.console.lagging import LAGGING, why
 from api.console.templates import number, url
 from api.console.watch import Look, Watch
 from api.http.endpoint import Call
-from api.http.problems import Problem, invalid_field
+from api.http.problems import Problem
 from api.http.reply import Reply
 from api.operators.routes import Operations, Rebuild, Scale
 from rayfold import Registry
@@ -72,7 +72,7 @@ def shown_views(registry: Registry, look: Look) -> Sequence[ShownView]:
                 sorted(event.__rayfold__.name for event in view.folds),
                 str(view.delivery),
                 str(view.on_poison),
-                [_kept(look.parts, name, store) for store in view.stores],
+                [_kept(look.parts, name, store) for store in _stores(look.parts, view.stores)],
                 rebuilds.get(name),
             )
         )
@@ -82,6 +82,12 @@ def shown_views(registry: Registry, look: Look) -> Sequence[ShownView]:
             ShownView(name, _about(projection), [], "SQL", "stop", [kept], rebuilds.get(name))
         )
     return sorted(found, key=lambda each: each.name)
+
+
+def _stores(parts: Sequence[Mapping[str, Any]], declared: Sequence[str]) -> Sequence[str]:
+    """Return the stores of a view that this stack has; all of them where it has none of them."""
+    kinds = {part.get("kind") for part in parts}
+    return [each for each in declared if kinds & {*_KINDS.get(each, (each,))}] or declared
 
 
 def _kept(parts: Sequence[Mapping[str, Any]], view: str, store: str) -> Kept:
@@ -238,17 +244,13 @@ class Views:
 
 def _count(parts: Sequence[Mapping[str, Any]], target: str) -> int:
     kind, _, name = target.partition(":")
-    if kind in ("memory", "postgres"):
-        kinds = _KINDS.get(kind, (kind,))
-        mine = [part for part in parts if part.get("kind") in kinds]
-        views = {name} if name else {view for part in mine for view in part.get("views", ())}
-        return max(
-            (sum(view in part.get("views", ()) for part in mine) for view in views), default=0
-        )
     if kind in ("write", "process", "reactor"):
         prefix = f"{target}#"
         return sum(part["part"].startswith(prefix) for part in parts)
-    raise invalid_field("target", "is write, memory, postgres, or memory:VIEW, process:NAME, …")
+    kinds = _KINDS.get(kind, (kind,))
+    mine = [part for part in parts if part.get("kind") in kinds]
+    views = {name} if name else {view for part in mine for view in part.get("views", ())}
+    return max((sum(view in part.get("views", ()) for part in mine) for view in views), default=0)
 
 
 def _about(declared: type) -> str:

@@ -76,7 +76,7 @@ async def test_only_what_is_asked_for_is_shown(registry: Registry) -> None:
     ]
     assert await found(stream="stock-nothing") == []
     everything = await browser.page()
-    assert [each["stream"] for each in everything["events"]][0] == "rayfold-operators"
+    assert everything["events"][0]["stream"] == "rayfold-operators"
     assert everything["events"][0]["data"] == "no json"
     assert "snapshot-stock-tea" not in {each["stream"] for each in everything["events"]}
 
