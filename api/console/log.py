@@ -135,7 +135,12 @@ class LogPages:
         at = await self._browser.through_time(stream, position(fields, "revision"))
         if at is None:
             raise Problem(404, "not-found", f"no aggregate has the stream {stream}")
-        content = {"stream": stream, "at": at, "fields": _fields(at), "categories": categories}
+        content: dict[str, Any] = {
+            "stream": stream,
+            "at": at,
+            "fields": _fields(at),
+            "categories": categories,
+        }
         part = b"hx-request" in call.headers
         return console.page(call, "_aggregate.html" if part else "aggregate.html", **content)
 

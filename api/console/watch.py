@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class Watch:
         except RayfoldError:  # the rest is worth telling
             return Look(parts, [])
 
-    async def follow(self) -> AsyncIterator[tuple[Look, Sample]]:
+    async def follow(self) -> AsyncGenerator[tuple[Look, Sample], None]:
         """Yield every look from now on."""
         self._watchers += 1
         try:
