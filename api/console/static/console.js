@@ -139,12 +139,13 @@ function draw() {
 
 function chart(element, names, hues, least) {
   const axis = { stroke: seen("--soft"), grid: { stroke: seen("--line"), width: 1 }, ticks: { show: false } };
-  const said = (u, value) => (value === null || value === undefined ? "–" : value.toFixed(1));
+  const clock = (u, moments) => moments.map((at) => new Date(at * 1000).toISOString().slice(11, 19));
   return new uPlot({
     width: element.clientWidth,
     height: 150,
-    series: [{}, ...names.map((label, at) => ({ label, stroke: hues[at], width: 2, points: { show: false }, value: said }))],
-    axes: [axis, { ...axis, size: 46 }],
+    series: [{}, ...names.map((label, at) => ({ label, stroke: hues[at], width: 2, points: { show: false } }))],
+    axes: [{ ...axis, values: clock, space: 90 }, { ...axis, size: 46 }],
+    legend: { live: false },
     scales: { y: { range: (u, low, high) => [0, Math.max(high * 1.1, least)] } },
     cursor: { y: false, drag: { x: false, y: false } },
   }, [[], ...names.map(() => [])], element);
