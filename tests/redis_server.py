@@ -12,6 +12,8 @@ from types import TracebackType
 
 import redis
 
+from tests.stack import free_port
+
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
 START = 60.0
@@ -20,7 +22,9 @@ START = 60.0
 class RedisServer:
     """On a Unix socket in a folder of its own; nothing is kept on disk but what it is told to."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, cluster: bool = False) -> None:
+        """`cluster`: as the one node of a Redis Cluster."""
+        self._cluster = cluster
         assert PROGRAM, "redis-server is not installed: `make test` brings it"
         self._folder = Path(tempfile.mkdtemp(prefix="rf-redis-"))
         self._options = options
@@ -52,9 +56,12 @@ class RedisServer:
         where = ["--port", "0", "--unixsocket", socket, "--dir", str(self._folder)]
         keeps = ["--save", "", "--appendonly", "no", "--logfile", str(self._folder / "log")]
         command = [PROGRAM, *where, *keeps, *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + START
         while True:
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(
+                    [*command, *self._bus()], stdout=subprocess.DEVNULL
+                )
             try:
                 with self.client as client:
                     client.ping()
@@ -62,6 +69,13 @@ class RedisServer:
             except redis.RedisError:
                 assert time.monotonic() < deadline, "redis-server does not answer"
                 time.sleep(0.02)
+
+    def _bus(self) -> list[str]:
+        """Where nodes of a cluster talk; somebody may take the port meanwhile: then another one."""
+        if not self._cluster:
+            return []
+        told = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+        return [*told, "--bind", "127.0.0.1"]
 
     def kill(self) -> None:
         """End it at once."""

@@ -61,7 +61,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisServer]:
     """A cluster of one node: it refuses what is not in one slot as any other does."""
-    with RedisServer("--cluster-enabled", "yes") as server:
+    with RedisServer(cluster=True) as server:
         server.own_all_slots()
         yield server
 
