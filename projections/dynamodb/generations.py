@@ -35,6 +35,9 @@ ATTEMPTS = 20
 
 IS_NEW = Check("attribute_not_exists(pk)", {})
 
+_IS_SETTLED = Check("attribute_exists(#mark) AND attribute_not_exists(#journal)", {})
+"""Of a checkpoint: whatever its mark is, no write is half done."""
+
 
 class Pointer(NamedTuple):
     """Which generation of a view is live, by which definition; empty where there is none."""
@@ -117,8 +120,8 @@ class DynamoGenerations:
 
     async def _recut(self, view: ViewDefinition, pointer: Pointer, number: int) -> None:
         keys = self.keys_of(view, pointer.live)
-        for _ in range(ATTEMPTS):
-            old = await self._settled(keys)
+        old = await self.hold(keys)
+        try:
             least = min((each["position"] for each in old.values()), default=0)
             filling = any("filling" in each for each in old.values())
             actions: list[Action] = []
@@ -131,10 +134,13 @@ class DynamoGenerations:
                 else:
                     actions.append(Delete(key, check))
             where = self._pointing(view, pointer.live, pointer.live, number, pointer.fingerprint)
-            with suppress(NotSo):  # a writer was faster
-                await self._table.transact([*actions, where])
-                return
-        raise ReadStoreUnavailable(f"the keys of {view.name!r} cannot be cut: try again")
+            await self._table.transact([*actions, where])
+        except NotSo as error:
+            raise ReadStoreUnavailable(f"the keys of {view.name!r} were cut meanwhile") from error
+        except BaseException:
+            with suppress(ReadStoreUnavailable):  # then it ends by itself
+                await self.release(keys)
+            raise
 
     async def _settled(self, keys: GenerationKeys) -> dict[int, Item]:
         """Return the checkpoints, with no write half done."""
@@ -201,13 +207,11 @@ class DynamoGenerations:
             until = {"hold": int(time.time() * 1000) + HELD}
             try:
                 return {
-                    at: await self._table.update(
-                        Update(keys.checkpoint(at), until, _settled_still(each))
-                    )
-                    for at, each in found.items()
+                    at: await self._table.update(Update(keys.checkpoint(at), until, _IS_SETTLED))
+                    for at in found
                 }
             except NotSo:
-                continue  # a writer was faster
+                continue  # a journal was begun, or the keys were cut
         raise ReadStoreUnavailable("writers do not let anybody in between: try again")
 
     async def release(self, keys: GenerationKeys) -> None:
@@ -294,7 +298,3 @@ def beginning(partitions: int, position: int, *, filling: bool = False) -> dict[
 
 def _still(item: Item) -> Check:
     return Check("#mark = :mark", {":mark": item["mark"]})
-
-
-def _settled_still(item: Item) -> Check:
-    return Check("#mark = :mark AND attribute_not_exists(#journal)", {":mark": item["mark"]})
