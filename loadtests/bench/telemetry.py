@@ -1,15 +1,20 @@
 """What telemetry costs: CPU of all parts for a write, without it, at its default rate, and for all.
 
 python -m loadtests.bench.telemetry [--seconds 8] [--rounds 3] prints it.
+python -m loadtests.bench.telemetry --alone [--writes 40000] is for a machine that others use too.
 
 CPU a write is less at the mercy of a busy machine than a rate is; the ways take turns, so that what
-the machine does meanwhile concerns all of them.
+the machine does meanwhile concerns all of them. `--alone` runs the way of a write in one process,
+from the request's sampling to a memory replica, without HTTP, Ray and Postgres: its microseconds
+are what telemetry adds to a write, whatever a whole stack needs for one.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -107,12 +112,84 @@ def measure(way: str, seconds: float) -> tuple[float, float, float]:
             return used * 1000 / count, count / seconds, (counted.spans - spans) / count
 
 
+async def write_alone(writes: int) -> float:
+    """Return CPU in microseconds a write, with what the environment says of telemetry."""
+    from actors.envelope import enclose
+    from actors.local import LocalRuntime
+    from domain.inventory.stock import ReceiveStock
+    from projections.memory.replica import Replica
+    from rayfold import Registry
+    from rayfold.runtime.garbage_collection import collect_rarely
+    from rayfold.runtime.tracing import RequestTraces, start_tracing
+
+    traced = start_tracing("bench")
+    requests = RequestTraces(traced) if traced is not None else None
+    registry = Registry.load("domain")
+    local = LocalRuntime(registry)
+    replica = Replica(registry, [*registry.views], local.log)
+    following = asyncio.create_task(replica.run())
+
+    async def send(sku: str) -> None:
+        span = requests.begin("POST", "/stock/{sku}/receive", "") if requests else None
+        envelope = enclose(registry, ReceiveStock(sku=sku, quantity=1))
+        if span is not None:
+            envelope = envelope._replace(traceparent=span.traceparent)
+        await local.bus.send(envelope)
+        if span is not None:
+            span.end()
+
+    async def some(number: int) -> None:
+        for _ in range(writes // CLIENTS):
+            await send(f"sku-{number}")
+
+    await asyncio.gather(*(send(f"sku-{number}") for number in range(CLIENTS)))
+    collect_rarely()  # as every part does
+    before = time.process_time()
+    await asyncio.gather(*(some(number) for number in range(CLIENTS)))
+    if traced is not None:
+        await asyncio.to_thread(traced.flush)
+    used = time.process_time() - before
+    following.cancel()
+    return used * 1e6 / (writes // CLIENTS * CLIENTS)
+
+
+def alone(rounds: int, writes: int) -> None:
+    """Print what each way costs in a process of its own."""
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with sink() as (counted, endpoint):
+        for at in range(rounds):
+            for way in [*WAYS][:: 1 if at % 2 else -1]:
+                given = {name: value or endpoint for name, value in WAYS[way].items()}
+                command = [sys.executable, "-m", __spec__.name, "--one", str(writes)]
+                done = subprocess.run(
+                    command, env={**os.environ, **given}, stdout=subprocess.PIPE, check=True
+                )
+                found[way].append(float(done.stdout))
+    # What others do on the machine only ever adds to it.
+    least = min(found["off"])
+    for way, each in found.items():
+        sys.stdout.write(
+            f"{way}: {min(each):.1f} µs of CPU a write (median {median(each):.1f}),"
+            f" {min(each) - least:+.1f} µs\n"
+        )
+    sys.stdout.write(f"{counted.spans} spans\n")
+
+
 def main() -> None:
     """Print what is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="the way of a write in one process")
+    parser.add_argument("--writes", type=int, default=40_000, help="of each, with --alone")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.one:
+        sys.stdout.write(f"{asyncio.run(write_alone(given.one))}\n")
+        return
+    if given.alone:
+        alone(given.rounds, given.writes)
+        return
     found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
     for at in range(given.rounds):
         for way in [*WAYS][:: 1 if at % 2 else -1]:
