@@ -10,6 +10,7 @@ export async function fill(order_id: string): Promise<components["schemas"]["Rec
     body: { sku: "tea", quantity: 2, unit_price_cents: 450 },
   });
   if (error) throw new Error(`${error.title}: ${error.detail}`);
+  if ("status" in data) throw new Error("only a command with Rayfold-Not-Before waits");
   return data;
 }
 
