@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
@@ -23,8 +24,9 @@ import httpx
 import psutil
 import pytest
 
+from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
-from eventstore.port import StreamAppend
+from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from tests.collector import Collector, SeenSpan, collecting
 from tests.prometheus_server import Prometheus, prometheus
@@ -326,6 +328,17 @@ def test_a_projector_that_is_stopped_fires_its_alert_until_it_is_replaced(
     until_well(http)
 
 
+async def use_up(uri: str) -> None:
+    """Append until nothing fits: SQLite has set aside some room that it writes over."""
+    log = EventLog(uri)
+    for size in (100_000, 1):
+        with suppress(StoreUnavailable):
+            while True:
+                record = NewRecord("Filled", json.dumps("x" * size).encode(), {}, str(uuid4()))
+                await log.append([StreamAppend("filler-1", ANY, [record])])
+    await log.close()
+
+
 def test_a_full_disk_fires_its_alert_until_there_is_room(
     store: SmallDiskStore, http: httpx.Client, metrics: Prometheus
 ) -> None:
@@ -333,6 +346,7 @@ def test_a_full_disk_fires_its_alert_until_there_is_room(
     command = {"json": {"quantity": 1}, "headers": {"Rayfold-Timeout": "2"}}
     store.fill()
     try:
+        asyncio.run(use_up(store.uri))
         refused = http.post("/stock/tea/receive", **command)
         assert refused.status_code == 503
         seconds = metrics.until("RayfoldAppendsRefused", "write:appends")
