@@ -217,7 +217,11 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
 
     def start(service: str, name: str | None = None, command: list[str] | None = None) -> None:
         found = services[service]
-        variables = dict(found.get("environment", {}))
+        # Compose interpolates what YAML has read: a variable of nothing is an empty one there.
+        variables = {
+            name: "" if value is None else value
+            for name, value in found.get("environment", {}).items()
+        }
         containers.start(
             name or service, [*found["entrypoint"], *(command or found["command"])], variables
         )
