@@ -12,7 +12,7 @@ import sys
 from statistics import median
 from typing import Any
 
-from loadtests.bench import rebuilding, report, sagas
+from loadtests.bench import rebuilding, report, sagas, telemetry
 from loadtests.bench.budgets import budgets
 from loadtests.bench.contenders import NAMES, serving
 from loadtests.bench.scenarios import SCENARIOS, lags, run_all
@@ -56,16 +56,18 @@ def main() -> None:
                         lag = lags(server, peak / 2, LAG_SECONDS)
     say(f"rebuild at {REBUILT:,} events")
     rebuild = rebuilding.measure(REBUILT if not options.quick else REBUILT // 10)
-    copy = idle = processes = None
+    copy = idle = processes = traced = None
     if not options.quick:
         say("processes")
         processes = sagas.measure(options.seconds)
+        say("telemetry")
+        traced = telemetry.measure()
         say("a new replica at 1,000,000 events")
         copy = figure(*COPY)
         say("idle aggregates")
         idle = figure(*IDLE)
     medians = report.medians_of(rounds)
-    judged = budgets(medians, lag, rebuild, copy, idle)
+    judged = budgets(medians, lag, rebuild, copy, idle, traced)
     path = report.write(
         options.name,
         rounds,
@@ -76,11 +78,14 @@ def main() -> None:
             "rebuild": rebuild,
             "started_seconds": started,
             "processes": processes and processes._asdict(),
+            "telemetry": traced and traced.figures(),
         },
     )
     sys.stdout.write(path.read_text())
     if processes:
         sys.stdout.write(f"\n{processes.lines()}")
+    if traced:
+        sys.stdout.write(f"\n{traced.lines()}")
 
 
 def compare(scenarios: list[str], rounds: int, seconds: float) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from loadtests.bench.telemetry import Telemetry
+
 Medians = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """By contender, scenario and measure."""
 
@@ -33,6 +35,7 @@ def budgets(
     rebuild: Mapping[str, float],
     copy: float | None,
     idle: float | None,
+    telemetry: Telemetry | None,
 ) -> list[Budget]:
     """Return all of them."""
     ours, crud, noop = medians["rayfold"], medians["crud"], medians["noop"]
@@ -87,7 +90,37 @@ def budgets(
     found.append(
         Budget("an idle aggregate beside its state, bytes", idle, 4096, False, _lacking(idle))
     )
-    return found
+    return found + telemetry_budgets(telemetry)
+
+
+def telemetry_budgets(found: Telemetry | None) -> list[Budget]:
+    """Return what tracing at the default rate may add to a write's CPU, measured in three ways."""
+    what = "CPU of a write traced at the default rate / without"
+    if found is None:
+        return [Budget(what, None, 1.05, False, _lacking(None))]
+    return [
+        Budget(
+            f"{what}, stacks in turns",
+            found.default_ratio,
+            1.05,
+            False,
+            f"±{found.default_spread:.3f} over the cycles",
+        ),
+        Budget(
+            f"{what}, by what a span costs there",
+            found.by_spans_ratio,
+            1.05,
+            False,
+            f"{found.span_ms * 1000:.0f} µs a span, {found.default_spans:.3f} spans a write",
+        ),
+        Budget(
+            f"{what}, by what one process needs more",
+            found.alone_ratio,
+            1.05,
+            False,
+            f"{found.alone.default_adds_us:.1f} µs more of {found.off_ms * 1000:.0f}",
+        ),
+    ]
 
 
 def _lacking(figure: float | None) -> str:

@@ -1,45 +1,126 @@
 """What telemetry costs: CPU of all parts for a write, without it, at its default rate, and for all.
 
-python -m loadtests.bench.telemetry [--seconds 8] [--rounds 3] prints it.
+python -m loadtests.bench.telemetry [--seconds 1.5] [--cycles 6] prints it; part of `make bench`.
 python -m loadtests.bench.telemetry --alone [--writes 40000] is for a machine that others use too.
 
-CPU a write is less at the mercy of a busy machine than a rate is; the ways take turns, so that what
-the machine does meanwhile concerns all of them. `--alone` runs the way of a write in one process,
-from the request's sampling to a memory replica, without HTTP, Ray and Postgres: its microseconds
-are what telemetry adds to a write, whatever a whole stack needs for one.
+The three stacks are up at the same time and loaded in turns by short spans, so that what the
+machine does meanwhile concerns all of them: each cycle gives a ratio, and the median counts. CPU is
+what the kernel counts of each stack's processes, its exports included. One write in a hundred adds
+less than what two stacks that do the same may differ by. So what a span costs is told too, from the
+difference that tracing every write makes, and with it what the spans of the default rate cost.
+`--alone` runs the way of a write in one process, from the request's sampling to a memory replica,
+without HTTP, Ray and Postgres: its microseconds are what telemetry adds to a write, whatever a
+whole stack needs for one.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from loadtests.bench.contenders import serving
+from loadtests.bench.contenders import Server, serving
 from loadtests.bench.scenarios import ask_client
+from loadtests.bench.telemetry_alone import Alone, alone
 from loadtests.bench.usage import cpu_seconds, processes
 
 CLIENTS = 32
-SETTLE = 6.0
-"""Seconds after a measurement: what was written is being projected, and spans are on their way."""
+CYCLES = 6
+SECONDS = 1.5
+SETTLE = 1.0
+"""Seconds after a turn: what was written is being projected, and spans are on their way."""
+
+ALONE_ROUNDS = 2
+ALONE_WRITES = 20_000
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-WAYS: Mapping[str, Mapping[str, str]] = {
-    "off": {},
-    "default": {ENDPOINT: ""},
-    "all": {ENDPOINT: "", "OTEL_TRACES_SAMPLER": "always_on"},
-}
-"""By what they are called: their environment; the endpoint is filled in."""
+OFTEN = {"OTEL_BSP_SCHEDULE_DELAY": "400"}
+"""Milliseconds between exports, less than `SETTLE`: each turn pays for its own spans. The default
+of 5 s makes fewer and larger exports, so this is no flattery."""
+
+ROOM = {"OTEL_BSP_MAX_QUEUE_SIZE": "500000"}
+"""Spans: one process makes more of them alone than a queue of the default length takes."""
+
+
+class Turn(NamedTuple):
+    """CPU in milliseconds a write."""
+
+    cpu_ms: float
+    per_second: float
+    spans: float
+
+
+class Telemetry(NamedTuple):
+    """CPU in milliseconds a write of all parts; ratios to a stack without a collector."""
+
+    off_ms: float
+    default_ratio: float
+    default_spread: float
+    """Half of the distance between the quartiles of the cycles' ratios."""
+    all_ratio: float
+    all_spread: float
+    default_spans: float
+    all_spans: float
+    alone: Alone
+
+    @property
+    def span_ms(self) -> float:
+        """Return what a span costs, from making it to its export, where every write is traced."""
+        return (self.all_ratio - 1) * self.off_ms / self.all_spans if self.all_spans else 0.0
+
+    @property
+    def by_spans_ratio(self) -> float:
+        """Return what a write with the default rate's spans costs, to what it costs without."""
+        return 1 + self.span_ms * self.default_spans / self.off_ms
+
+    @property
+    def alone_ratio(self) -> float:
+        """Return what a write costs with what is added in one process, to what it costs without."""
+        return 1 + self.alone.default_adds_us / (self.off_ms * 1000)
+
+    def figures(self) -> dict[str, Any]:
+        """Return it for the results' file."""
+        ratios = {"by_spans_ratio": self.by_spans_ratio, "alone_ratio": self.alone_ratio}
+        return {**self._asdict(), **ratios, "alone": self.alone._asdict()}
+
+    def lines(self) -> str:
+        """Return it for people."""
+        return (
+            f"A write without a collector: {self.off_ms:.3f} ms of CPU of all parts. Traced at the"
+            f" default rate: {self.default_ratio:.3f} of that (±{self.default_spread:.3f},"
+            f" {self.default_spans:.3f} spans a write); every write traced: {self.all_ratio:.3f}"
+            f" (±{self.all_spread:.3f}, {self.all_spans:.1f} spans):"
+            f" {self.span_ms * 1000:.0f} µs a span, and with those of the default rate"
+            f" {self.by_spans_ratio:.3f}. " + self.alone.lines()
+        )
+
+
+def summary(turns: Mapping[str, Sequence[Turn]], of_one: Alone) -> Telemetry:
+    """Return the medians over the cycles of `off`, `default` and `all`."""
+    off = turns["off"]
+
+    def ratios(way: str) -> tuple[float, float]:
+        each = sorted(t.cpu_ms / o.cpu_ms for t, o in zip(turns[way], off, strict=True))
+        quarter = len(each) // 4
+        return median(each), (each[-1 - quarter] - each[quarter]) / 2
+
+    return Telemetry(
+        median(turn.cpu_ms for turn in off),
+        *ratios("default"),
+        *ratios("all"),
+        median(turn.spans for turn in turns["default"]),
+        median(turn.spans for turn in turns["all"]),
+        of_one,
+    )
 
 
 class Sink:
@@ -95,120 +176,73 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def measure(way: str, seconds: float) -> tuple[float, float, float]:
-    """Return CPU in milliseconds a write, writes a second, and spans a write."""
-    with sink() as (counted, endpoint):
-        given = {name: value or endpoint for name, value in WAYS[way].items()}
-        with environment(given), serving("rayfold") as server:
-            orders = ask_client(port=server.port, work="seed", orders=300, lines=3)
-            task = {"port": server.port, "work": "write", "orders": orders, "clients": CLIENTS}
-            ask_client(**task, seconds=2.0)
-            time.sleep(SETTLE)
-            of, spans = processes(server.pid, server.folder), counted.spans
-            before = cpu_seconds(of)
-            count = ask_client(**task, seconds=seconds)["count"]
-            time.sleep(SETTLE)
-            used = cpu_seconds(of) - before
-            return used * 1000 / count, count / seconds, (counted.spans - spans) / count
+def ways(endpoint: str) -> dict[str, dict[str, str]]:
+    """Return what each is called, with its environment."""
+    default = {ENDPOINT: endpoint}
+    return {"off": {}, "default": default, "all": {**default, "OTEL_TRACES_SAMPLER": "always_on"}}
 
 
-async def write_alone(writes: int) -> float:
-    """Return CPU in microseconds a write, with what the environment says of telemetry."""
-    from actors.envelope import enclose
-    from actors.local import LocalRuntime
-    from domain.inventory.stock import ReceiveStock
-    from projections.memory.replica import Replica
-    from rayfold import Registry
-    from rayfold.runtime.garbage_collection import collect_rarely
-    from rayfold.runtime.tracing import RequestTraces, start_tracing
+class Loaded:
+    """A stack, its collector, and orders to write to."""
 
-    traced = start_tracing("bench")
-    requests = RequestTraces(traced) if traced is not None else None
-    registry = Registry.load("domain")
-    local = LocalRuntime(registry)
-    replica = Replica(registry, [*registry.views], local.log)
-    following = asyncio.create_task(replica.run())
+    def __init__(self, server: Server, counted: Sink) -> None:
+        self._server, self._counted = server, counted
+        orders = ask_client(port=server.port, work="seed", orders=300, lines=3)
+        self._task = {"port": server.port, "work": "write", "orders": orders, "clients": CLIENTS}
+        ask_client(**self._task, seconds=SECONDS)
+        self._processes = processes(server.pid, server.folder)
 
-    async def send(sku: str) -> None:
-        span = requests.begin("POST", "/stock/{sku}/receive", "") if requests else None
-        envelope = enclose(registry, ReceiveStock(sku=sku, quantity=1))
-        if span is not None:
-            envelope = envelope._replace(traceparent=span.traceparent)
-        await local.bus.send(envelope)
-        if span is not None:
-            span.end()
-
-    async def some(number: int) -> None:
-        for _ in range(writes // CLIENTS):
-            await send(f"sku-{number}")
-
-    await asyncio.gather(*(send(f"sku-{number}") for number in range(CLIENTS)))
-    collect_rarely()  # as every part does
-    before = time.process_time()
-    await asyncio.gather(*(some(number) for number in range(CLIENTS)))
-    if traced is not None:
-        await asyncio.to_thread(traced.flush)
-    used = time.process_time() - before
-    following.cancel()
-    return used * 1e6 / (writes // CLIENTS * CLIENTS)
+    def turn(self, seconds: float) -> Turn:
+        """Load it for so long, and let it come to rest."""
+        before, spans = cpu_seconds(self._processes), self._counted.spans
+        count = ask_client(**self._task, seconds=seconds)["count"]
+        time.sleep(SETTLE)
+        used = cpu_seconds(self._processes) - before
+        return Turn(used * 1000 / count, count / seconds, (self._counted.spans - spans) / count)
 
 
-def alone(rounds: int, writes: int) -> None:
-    """Print what each way costs in a process of its own."""
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
-    with sink() as (counted, endpoint):
-        for at in range(rounds):
-            for way in [*WAYS][:: 1 if at % 2 else -1]:
-                given = {name: value or endpoint for name, value in WAYS[way].items()}
-                command = [sys.executable, "-m", __spec__.name, "--one", str(writes)]
-                done = subprocess.run(
-                    command, env={**os.environ, **given}, stdout=subprocess.PIPE, check=True
-                )
-                found[way].append(float(done.stdout))
-    # What others do on the machine only ever adds to it.
-    least = min(found["off"])
-    for way, each in found.items():
-        sys.stdout.write(
-            f"{way}: {min(each):.1f} µs of CPU a write (median {median(each):.1f}),"
-            f" {min(each) - least:+.1f} µs\n"
-        )
-    sys.stdout.write(f"{counted.spans} spans\n")
+def measure(
+    seconds: float = SECONDS, cycles: int = CYCLES, of_one: Alone | None = None
+) -> Telemetry:
+    """Measure the three stacks in turns; and the way of a write in one process, unless given."""
+    of_one = of_one or measure_alone(ALONE_ROUNDS, ALONE_WRITES)
+    with ExitStack() as up:
+        stacks = {}
+        for way in ways(""):
+            counted, endpoint = up.enter_context(sink())
+            with environment({**OFTEN, **ways(endpoint)[way]}):
+                server = up.enter_context(serving("rayfold"))
+            stacks[way] = Loaded(server, counted)
+        time.sleep(SETTLE)
+        turns: dict[str, list[Turn]] = {way: [] for way in stacks}
+        order = [*stacks]
+        for at in range(cycles):
+            # Each is first, second and last as often as the others, and comes after each of them.
+            order = order[1:] + order[:1] if at % 3 else order[::-1]
+            for way in order:
+                turns[way].append(stacks[way].turn(seconds))
+    return summary(turns, of_one)
+
+
+def measure_alone(rounds: int, writes: int) -> Alone:
+    """Measure the way of a write in one process, with a collector beside it."""
+    with sink() as (_, endpoint):
+        return alone({way: ROOM | given for way, given in ways(endpoint).items()}, rounds, writes)
 
 
 def main() -> None:
     """Print what is measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each turn")
+    parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--alone", action="store_true", help="the way of a write in one process")
-    parser.add_argument("--writes", type=int, default=40_000, help="of each, with --alone")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--writes", type=int, default=ALONE_WRITES, help="of each, with --alone")
     given = parser.parse_args()
-    if given.one:
-        sys.stdout.write(f"{asyncio.run(write_alone(given.one))}\n")
-        return
+    of_one = measure_alone(ALONE_ROUNDS, given.writes)
     if given.alone:
-        alone(given.rounds, given.writes)
-        return
-    found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
-    for at in range(given.rounds):
-        for way in [*WAYS][:: 1 if at % 2 else -1]:
-            found[way].append(measure(way, given.seconds))
-            cpu, rate, spans = found[way][-1]
-            sys.stdout.write(
-                f"{way}: {cpu:.4f} ms of CPU a write, {rate:,.0f} writes/s, {spans:.3f} spans\n"
-            )
-            sys.stdout.flush()
-    off = median(cpu for cpu, *_ in found["off"])
-    for way, each in found.items():
-        cpu = median(cpu for cpu, *_ in each)
-        spread = max(c for c, *_ in each) - min(c for c, *_ in each)
-        more = (cpu / off - 1) * 100
-        spans = median(spans for *_, spans in each)
-        sys.stdout.write(
-            f"{way}: {cpu:.3f} ms of CPU a write, {more:+.1f} % (±{spread / off * 50:.1f} %),"
-            f" {spans:.3f} spans a write\n"
-        )
+        sys.stdout.write(of_one.lines())
+    else:
+        sys.stdout.write(measure(given.seconds, given.cycles, of_one).lines())
 
 
 if __name__ == "__main__":

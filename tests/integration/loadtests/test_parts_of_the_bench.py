@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.__main__ import COPY, IDLE, figure
+from loadtests.bench.telemetry import measure_alone
 
 
 def test_a_replica_is_copied_and_the_log_replayed() -> None:
@@ -18,3 +19,10 @@ def test_idle_aggregates_are_weighed() -> None:
 def test_one_that_fails_leaves_the_others_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert figure(*COPY, "--events", "many") is None
     assert "invalid int value: 'many'" in capsys.readouterr().err
+
+
+def test_what_telemetry_adds_in_one_process_is_measured() -> None:
+    found = measure_alone(rounds=1, writes=640)
+    assert found.off_us > 0
+    assert found.all_adds_us != 0
+    assert "µs of CPU" in found.lines()
