@@ -41,12 +41,17 @@ class Gateway:
 
     def __init__(self, app: Litestar, endpoint: Endpoint) -> None:
         self._app = app
+        self._direct = endpoint.direct
         self.closing = endpoint.closing
         self.access = endpoint.access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        await self._app(held(scope), receive, send)
+        app = self._direct.find(scope)
+        if app is not None:
+            await app(scope, receive, send)
+        else:
+            await self._app(held(scope), receive, send)
 
 
 def create_app(
@@ -118,5 +123,4 @@ def create_app(
         debug=False,  # or an environment variable could turn on pages with our source
         pdb_on_exception=False,
     )
-    app.state.recent_errors = endpoint.recent_errors
     return Gateway(app, endpoint)

@@ -2,8 +2,9 @@
 
 Litestar's own call path (request object, dependency injection, signature parsing,
 response object) costs several times what answering from a replica's bytes does. So a
-handler answers in a middleware of its own: the router, its errors and the exception
-handlers remain Litestar's, and nothing in between is paid for.
+handler answers in a middleware of its own: the router and its errors remain Litestar's,
+and nothing in between is paid for. What is asked most goes past the router too: see
+`api.http.direct_routes`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,19 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
 from api.http.auth import EVERYBODY, Access, Principals, Role
+from api.http.direct_routes import DirectRoutes
 from api.http.headers import joined, traceparent
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import HELD_SLASH, with_slashes
-from api.http.problems import Problem, allowed, malformed, problem_of, unavailable
+from api.http.problems import (
+    UNFORESEEN,
+    Problem,
+    allowed,
+    malformed,
+    problem_of,
+    unavailable,
+)
 from api.http.rates import Rates
 from api.http.reply import GUARDS, Reply
 from api.http.traces import RequestSpan, RequestTraces
@@ -199,6 +208,8 @@ class Endpoint:
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
         self.recent_errors = RecentErrors()
+        self.direct = DirectRoutes()
+        """Ways to what programs ask of a domain, past Litestar."""
 
     def handler(
         self,
@@ -256,7 +267,12 @@ class Endpoint:
                 reply = self._told(scope, problem, front)
             except RayfoldError as error:
                 reply = self._told(scope, problem_of(error), front)
-            except BaseException as error:  # another answers, or nobody
+            except Exception as error:
+                if span is not None:
+                    span.end(error)
+                reply = self._unforeseen(scope, error)
+                span = None
+            except BaseException as error:  # nobody waits for an answer
                 if span is not None:
                     span.end(error)
                 raise
@@ -281,6 +297,8 @@ class Endpoint:
         shape = _PARAMETER.sub("{}", path)
         self._paths[path] = shape
         self._methods.setdefault(shape, {"OPTIONS"}).update(each.value for each in methods)
+        often = role in (Role.READER, Role.WRITER) and front is None
+        self.direct.add(method, path, serve if often else None)
         return _declared(path, methods, serve)
 
     def options(self) -> list[HTTPRouteHandler]:
@@ -320,6 +338,14 @@ class Endpoint:
         if problem.status >= 500:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply() if front is None else front.told(scope, problem)
+
+    def _unforeseen(self, scope: Any, error: Exception) -> Reply:
+        """Return the answer to a mistake of ours: told in the log, not to the client."""
+        method, path = scope["method"], scope["path"]
+        log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
+        detail = f"{type(error).__name__}, see the log"
+        self.recent_errors.note(method, path, 500, detail)
+        return UNFORESEEN.reply()
 
     def _admitted(self, stream: Stream) -> Stream:
         if self._streams >= self._limits.streams:

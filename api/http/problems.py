@@ -222,13 +222,14 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     return Problem(status, kind, detail, headers=headers).response()
 
 
+UNFORESEEN = Problem(500, "internal-error", "this is our fault, and it is in the log")
+
+
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer what nobody foresaw: told in the log, not to the client."""
+    """Answer when Litestar itself broke; what breaks in a handler is answered where it is called."""
     where = {"method": request.method, "path": request.scope["path"]}
     log.error("a request failed", exc_info=error, extra=where)
-    detail = f"{type(error).__name__}, see the log"
-    request.app.state.recent_errors.note(request.method, request.scope["path"], 500, detail)
-    return Problem(500, "internal-error", "this is our fault, and it is in the log").response()
+    return UNFORESEEN.response()
 
 
 HANDLERS: dict[Any, Any] = {
