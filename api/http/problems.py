@@ -226,7 +226,7 @@ UNFORESEEN = Problem(500, "internal-error", "this is our fault, and it is in the
 
 
 def on_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer when Litestar itself broke; what breaks in a handler is answered where it is called."""
+    """Answer when Litestar itself broke: what breaks in a handler is answered there."""
     where = {"method": request.method, "path": request.scope["path"]}
     log.error("a request failed", exc_info=error, extra=where)
     return UNFORESEEN.response()
