@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import ray
@@ -49,6 +50,8 @@ class PartitionHandle:
         self._pid = 0
         self._told: tuple[int, Address] | None = None
         self._heard = 0.0
+        self._since: datetime | None = None
+        """When it was first seen not to be ready."""
         self._respawning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -72,6 +75,10 @@ class PartitionHandle:
                 await self._replace_if_it_hangs()
         else:
             self.ready = bool(self.seen["ready"])
+        if self.ready:
+            self._since = None
+        elif self._since is None:
+            self._since = datetime.now(UTC)
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         """Return an answer of the actor's.
@@ -107,7 +114,8 @@ class PartitionHandle:
         self.seen = {"error": str(RuntimeLost())}
 
     def status(self) -> dict[str, Any]:
-        """Return it for operators."""
+        """Return it for operators; `since` where it is not ready."""
+        since = self._since
         return {
             "part": self.name,
             "kind": "process",
@@ -115,6 +123,7 @@ class PartitionHandle:
             **self.seen,
             "ready": self.ready,
             "restarts": max(self.restarts, 0),
+            **({"since": since.isoformat(timespec="milliseconds")} if since else {}),
         }
 
     def _note_process(self, pid: int) -> None:

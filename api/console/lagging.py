@@ -15,8 +15,6 @@ LAGGING = BEHIND
 _GRAVE = {"stopped", "part-down", "failing", "nowhere"}
 """Causes for which something is not served, or comes no further; so are servers that are down."""
 
-_OF_ALL_EVENTS = ("slow", "catching-up")
-
 _MENDED = {
     "parked": ("/console/parked", "Inspect the events"),
     "stopped": ("/console/parked", "Inspect the event"),
@@ -46,8 +44,6 @@ def troubles(registry: Registry, look: Look) -> Sequence[Trouble]:
         for each in explain(name, look.parts, look.rebuilds, parked).findings:
             if each.cause == "nowhere" and name in registry.publications:
                 continue  # no target is configured: nobody asked for it
-            if each.cause in _OF_ALL_EVENTS and name in registry.publications:
-                continue  # its position moves by what it publishes, and the log by all events
             # A server that is down is so for all that need it, and is told once.
             same = each.part if each.cause.endswith("-down") else name
             found.setdefault((same, each.sentence), _trouble(registry, name, each))

@@ -68,7 +68,8 @@ class Overview:
     async def _content(self, look: Look) -> dict[str, Any]:
         found = troubles(self._registry, look)
         ends = [part["position"] + part.get("lag", 0) for part in look.parts if "lag" in part]
-        views = {view for part in look.parts for view in part.get("views", ())}
+        declared = {*self._registry.views, *self._registry.projections}
+        views = declared & {view for part in look.parts for view in part.get("views", ())}
         behind = {
             view
             for part in look.parts
@@ -81,7 +82,7 @@ class Overview:
             "troubles": found,
             "end": max(ends, default=None),
             "views": len(views),
-            "behind": len(behind),
+            "behind": len(views & behind),
             "parked": sum(part.get("parked") or 0 for part in look.parts),
             "rates": samples[-1] if samples else None,
             "moves": await if_known(self._operations.moves()),

@@ -6,6 +6,7 @@ where the event store is away, that a projector has an error is no news.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -72,7 +73,9 @@ def explain(
 ) -> Explanation:
     """Explain a view, a SQL projection, a publication, a reactor or a process manager.
 
-    `parts` are all of the stack's; `rebuilds` and `parked` may be of others too.
+    A publication that has nothing to publish does not lag, wherever the log ends: see
+    `ActorHandle.status`. `parts` are all of the stack's; `rebuilds` and `parked` may be of others
+    too.
     """
     now = now or datetime.now(UTC)
     mine = [part for part in parts if _concerns(part, name)]
@@ -89,14 +92,15 @@ def explain(
             what += "; nothing is folded meanwhile, and queries answer with what they have"
         findings.append(Finding(cause, server, since, what, do))
     down = {each.cause for each in findings}
-    findings += _stopped(name, mine)
+    findings += _stopped(name, mine, parked)
     if not down & {"store-down", "ray-down"}:
         # Whatever those say that wait for a server is no news.
         awake = [each for each in mine if not ("postgres-down" in down and _on_postgres(each))]
         findings += [found for part in awake if (found := _not_ready(part, now))]
-    findings += _parked(name, parked)
+    stopped = {each.part for each in findings if each.cause == "stopped"}
+    findings += _parked(name, [each for each in parked if each["store"] not in stopped])
     findings += _parked_elsewhere(mine)
-    findings += _not_taken(mine)
+    findings += _not_taken(mine, now)
     findings += _rebuilding(name, rebuilds)
     if not findings or not down:
         findings += [found for part in mine if (found := _behind(name, part, now))]
@@ -126,30 +130,42 @@ def _for(since: str | None, now: datetime) -> str:
     return f" since {since} ({_lasting(seconds)})"
 
 
+def _ago(seconds: float, now: datetime) -> str | None:
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(now.timestamp() - seconds, UTC).isoformat(timespec="seconds")
+
+
 def _lasting(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _stopped(name: str, mine: Sequence[Part]) -> list[Finding]:
+def _stopped(name: str, mine: Sequence[Part], parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     reasons = {
         _store(part): str(part["stopped"][name])
         for part in mine
         if name in (part.get("stopped") or {})
     }
-    do = f"mend its code and `rayfold parked replay {name}`, or `rayfold parked discard {name} KEY`"
-    return [
-        Finding(
-            "stopped",
-            store,
-            None,
-            f"{name} has stopped in {store} at an event that it cannot fold ({reason}):"
-            " it goes no further until that is mended",
-            do,
+    found = []
+    for store, reason in reasons.items():
+        # What it stopped at is parked too, under its row or its stream.
+        at = next((p for p in parked if p["view"] == name and p["store"] == store), None)
+        event = f"event {at['revision']}@{at['stream']}, which" if at else "an event that"
+        key = shlex.quote(str(at["key"] or at["stream"])) if at else "KEY"
+        found.append(
+            Finding(
+                "stopped",
+                store,
+                at.get("since") if at else None,
+                f"{name} has stopped in {store} at {event} it cannot fold"
+                f" ({_shortened(reason)}): it goes no further until that is mended",
+                f"mend its code and `rayfold parked replay {name}`,"
+                f" or do without it: `rayfold parked discard {name} {key}`",
+            )
         )
-        for store, reason in reasons.items()
-    ]
+    return found
 
 
 def _not_ready(part: Part, now: datetime) -> Finding | None:
@@ -157,15 +173,19 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
         return None
     since, name = part.get("since"), part["part"]
     error = str(part.get("error") or "")
-    if error in ("TimeoutError", "ActorUnavailable") or (not error and "position" not in part):
-        silent = "its process does not answer" if error == "TimeoutError" else "its process is gone"
-        again = f"; it was started again {part['restarts']} times" if part.get("restarts") else ""
+    silence = ("TimeoutError", "it does not answer")
+    if error in ("ActorUnavailable", *silence) or "position" not in part:
+        silent = "its process does not answer" if error in silence else "its process is gone"
+        times = part.get("restarts") or 0
+        often = "once" if times == 1 else f"{times} times"
+        again = f"; it was started again {often} before" if times else ""
         return Finding(
             "part-down",
             name,
             since,
             f"{name} is down{_for(since, now)}: {silent}, and is started again{again}",
-            "nothing, unless it goes on: then look at the log of its process, and at its node",
+            "nothing, unless it goes on: then look at the log of its process, and at its node; code"
+            " of yours that computes for seconds without a pause holds it up too",
         )
     if error:
         return Finding(
@@ -180,8 +200,15 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
         name,
         since,
         f"{name} has not come to the log's end{_for(since, now)}: {_doing(part)}",
-        "wait; queries go to other replicas meanwhile, if there are any",
+        "wait; queries go to other replicas meanwhile, if there are any"
+        if part["kind"] == "memory"
+        else "wait; queries are answered with what is there meanwhile",
     )
+
+
+def _shortened(error: str) -> str:
+    error = " ".join(error.split())
+    return f"{error[:LONGEST]}…" if len(error) > LONGEST else error
 
 
 def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
@@ -194,9 +221,7 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     keys = {each["key"] or each["stream"] for each in mine}
     more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
     stores = " and ".join(dict.fromkeys(each["store"] for each in mine))
-    error = " ".join(str(first["error"]).split())
-    if len(error) > LONGEST:
-        error = f"{error[:LONGEST]}…"
+    error = _shortened(str(first["error"]))
     return [
         Finding(
             "parked",
@@ -221,7 +246,7 @@ def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
         Finding(
             "parked",
             part["part"],
-            None,
+            part.get("parked_since"),
             f"{part['part']} has parked {part['parked']}: all others go on",
             do[part["kind"]],
         )
@@ -230,13 +255,13 @@ def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
     ]
 
 
-def _not_taken(mine: Sequence[Part]) -> list[Finding]:
+def _not_taken(mine: Sequence[Part], now: datetime) -> list[Finding]:
     """Return what a publication's receiver does not take just now."""
     return [
         Finding(
             "failing",
             part["part"],
-            None,
+            _ago(part.get("lag_seconds", 0.0), now),
             f"the receiver of {part['part']} does not take what it is sent, of {part['failing']}"
             f" keys ({part.get('error') or 'no reason is known'}): they are sent again and again",
             "look at the receiver; after a while their keys are parked, and tried again later",
@@ -271,18 +296,53 @@ def _behind(name: str, part: Part, now: datetime) -> Finding | None:
     seconds, lag = part.get("lag_seconds", 0.0), part.get("lag", 0)
     if not part["ready"] or name in (part.get("stopped") or {}) or seconds < BEHIND or not lag:
         return None
+    if part.get("failing"):
+        return None  # a publication's receiver takes nothing: that is told already
+    since = _ago(seconds, now)
+    if told := _waits(name, part, _lasting(seconds)):
+        return Finding("slow", part["part"], since, *told)
     what = f"{part['part']} is {_lasting(seconds)} behind the log: {_doing(part)}"
-    since = datetime.fromtimestamp(now.timestamp() - seconds, UTC).isoformat(timespec="seconds")
     if part.get("working") or not _comes_closer(part):
-        scale = "postgres" if _store(part) == "postgres" else _store(part)
-        do = (
-            "look at what its fold does (or at locks in Postgres);"
-            f" `rayfold scale {scale}:{name} N` shares the work by key"
-            if scale == "postgres"
-            else "look at what its fold does; the log may come faster than one process can fold"
-        )
+        do = "look at what its fold does; the log may come faster than one process can fold"
+        if part["kind"] == "sql":
+            do = "look at what its statements do, and at locks in Postgres"
+        elif (store := _store(part)) != "memory":
+            do = (
+                f"look at what its fold does (or at what holds {_called(store)} up);"
+                f" `rayfold scale {store}:{name} N` shares the work by key"
+            )
         return Finding("slow", part["part"], since, what, do)
     return Finding("catching-up", part["part"], since, what, "wait")
+
+
+def _waits(name: str, part: Part, lasting: str) -> tuple[str, str] | None:
+    """Return what is said of parts that fold no rows, and what to do; None of the others."""
+    called = part["part"]
+    if part["kind"] == "publication":
+        return (
+            f"{part.get('waiting', 0)} events of {called} wait for its receiver, the first for"
+            f" {lasting}",
+            "look at how long the receiver takes for an event; `connections` in the target's"
+            " settings says how many it is sent at a time",
+        )
+    if part["kind"] == "reactor":
+        return (
+            f"an event that {called} gets has not been done with for {lasting}: its handler takes"
+            " long, or failed and is tried again",
+            f"look at the log of its process; `rayfold scale reactor:{name} N` shares the work",
+        )
+    if part["kind"] == "process":
+        return (
+            f"{called} has been at an event for {lasting}: what its processes decide is not on the"
+            " log yet",
+            "look at the log of its process and at the event store;"
+            f" `rayfold scale process:{name} N` shares the work by key",
+        )
+    return None
+
+
+def _called(store: str) -> str:
+    return store.capitalize() if store in ("postgres", "redis") else store
 
 
 def _comes_closer(part: Part) -> bool:

@@ -240,19 +240,6 @@ class PersistentSubscriptions:
             raise refused(self._uri, error) from error
         return _commit_position(info.last_checkpointed_event_position)
 
-    async def behind(self, group: str) -> int:
-        """Return how many positions the group is behind the last event that it knows of.
-
-        Raises:
-            StoreUnavailable: no answer, or no such group.
-        """
-        try:
-            info = await self._connected().get_subscription_info(group)
-        except _FAILURES as error:
-            raise refused(self._uri, error) from error
-        known = _commit_position(info.last_known_event_position)
-        return max(known - _commit_position(info.last_checkpointed_event_position), 0)
-
     async def close(self) -> None:
         """Leave all groups and close the connection."""
         client, self._client = self._client, None

@@ -174,7 +174,7 @@ class Publisher:
     def _take(self, raw: RawRecord) -> None:
         """Put what a record leads to into its lanes. Without a pause: replays rely on it."""
         self._read = self._taken = raw.position
-        pending = self._window.read(raw.position)
+        pending = self._window.read(raw.position, raw.created)
         whole = lane_of("", raw.stream)
         if whole in self.parked or raw.position <= self._passed.get(whole, -1):
             return
@@ -470,7 +470,26 @@ class Publisher:
             "waiting": self._window.waiting,
             "failing": len(self._failing),
             "parked": len(self.parked),
+            **({"parked_since": min(e.at for e in self.parked.values())} if self.parked else {}),
+            **self._behind(),
             **({"error": problem} if problem else {}),
+        }
+
+    def _behind(self) -> dict[str, Any]:
+        """Return how far behind it is, once it has come to the log's end.
+
+        From then on nothing but what waits for the receiver puts it behind: of events that it does
+        not carry the log tells nothing, so that its position says little.
+        """
+        if not self.ready:
+            return {}
+        oldest = self._window.oldest
+        if oldest is None:
+            return {"behind": 0, "behind_seconds": 0.0}
+        age = time.time() - oldest.created / 1e7 if oldest.created else 0.0
+        return {
+            "behind": max(self._read - self._window.done, 0),
+            "behind_seconds": round(max(age, 0.0), 3),
         }
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

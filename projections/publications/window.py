@@ -7,12 +7,13 @@ from collections import deque
 
 
 class Pending:
-    """A record of the log with events that are on their way."""
+    """A record of the log with events that are on their way; `created` is as the record has it."""
 
-    __slots__ = ("left", "position")
+    __slots__ = ("created", "left", "position")
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, created: int) -> None:
         self.position = position
+        self.created = created
         self.left = 0
 
 
@@ -27,9 +28,9 @@ class Window:
         self._room = asyncio.Event()
         self._room.set()
 
-    def read(self, position: int) -> Pending:
+    def read(self, position: int, created: int = 0) -> Pending:
         """Note that the log was read up to there."""
-        pending = Pending(position)
+        pending = Pending(position, created)
         self._pending.append(pending)
         return pending
 
@@ -52,6 +53,11 @@ class Window:
         """Move `done` past what has nothing on its way."""
         while self._pending and not self._pending[0].left:
             self.done = max(self.done, self._pending.popleft().position)
+
+    @property
+    def oldest(self) -> Pending | None:
+        """Return the first record with something on its way."""
+        return next((each for each in self._pending if each.left), None)
 
     async def room(self) -> None:
         """Wait until there is room for another event."""

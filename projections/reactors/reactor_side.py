@@ -37,10 +37,6 @@ class ReactorHandle(ActorHandle):
         """
         await self._call("discard", key)
 
-    def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
-        """Return it for operators; its lag is that of its group, which sees its own events only."""
-        return {**super().status(end, lag_seconds), "lag": self.seen.get("behind", 0)}
-
 
 class ReactorSide:
     """Keeps as many consumers of each reactor as are wanted."""

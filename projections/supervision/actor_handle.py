@@ -322,17 +322,24 @@ class ActorHandle:
             self._calls.discard(call)
 
     def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
-        """Return it for operators; `lag` is in positions behind the log's end."""
-        position = self.seen.get("position", 0)
+        """Return it for operators; `lag` is in positions behind the log's end.
+
+        One that is given some types of events alone says itself how far it is `behind`: the log's
+        end, and its position, say little of that.
+        """
+        seen = dict(self.seen)
+        behind = seen.pop("behind", max(end - seen.get("position", 0), 0))
+        seconds = seen.pop("behind_seconds", lag_seconds)
         return {
             "part": self.name,
             "kind": self.kind,
-            **self.seen,
+            "views": self.views,  # one that is silent says nothing of them
+            **seen,
             **self._condition.status(),
             "ready": self.ready,
             "restarts": max(self.restarts, 0),
-            "lag": max(end - position, 0),
-            "lag_seconds": round(lag_seconds, 3),
+            "lag": behind,
+            "lag_seconds": round(seconds, 3),
         }
 
 

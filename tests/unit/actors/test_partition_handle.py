@@ -126,6 +126,21 @@ async def test_one_that_ray_starts_again_is_waited_for(
     assert len(spawned) == 1
 
 
+async def test_it_says_since_when_it_is_not_ready(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    await handle.look(HERE)
+    assert "since" not in handle.status()
+    spawned[0].says = ActorUnavailableError("away", None)
+    await handle.look(HERE)
+    since = handle.status()["since"]
+    await handle.look(HERE)
+    assert handle.status()["since"] == since
+    spawned[0].says = None
+    await handle.look(HERE)
+    assert "since" not in handle.status()
+
+
 async def test_no_call_reaches_a_runtime_that_is_gone(
     handle: PartitionHandle, spawned: list[Actor]
 ) -> None:

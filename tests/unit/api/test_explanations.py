@@ -101,7 +101,7 @@ def test_a_projector_that_is_dead_is_said_to_be_started_again(error: str, said: 
     assert causes(found) == ["part-down"]
     assert f"postgres:{VIEW}#0 is down since {SINCE} (40 s)" in found.sentence
     assert said in found.sentence
-    assert "started again 3 times" in found.sentence
+    assert "started again 3 times before" in found.sentence
 
 
 def test_one_that_has_just_begun_says_how_far_it_is() -> None:
@@ -168,13 +168,89 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     found = explain("order-news", [*SERVERS, sent], [], [], NOW)
     assert causes(found) == ["parked"]
     refused = sent | {"parked": 0, "failing": 3, "error": "key 7: it answers 500"}
+    refused |= {"waiting": 9, "lag": 40, "lag_seconds": 30.0}
     found = explain("order-news", [*SERVERS, refused], [], [], NOW)
     assert causes(found) == ["failing"]
+    assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
     assert "of 3 keys (key 7: it answers 500)" in found.sentence
     saga = part("process:fulfilment#0", "process", parked=1, views=[])
     found = explain("fulfilment", [*SERVERS, saga], [], [], NOW)
     assert "rayfold processes list --parked" in found.sentence
     assert causes(explain("order-news", SERVERS, [], [], NOW)) == ["nowhere"]
+
+
+def late(name: str, kind: str, **more: Any) -> Explanation:
+    behind = {"lag": 9, "lag_seconds": 30.0, "views": [], **more}
+    called = name.partition(":")[2].partition("#")[0]
+    return explain(called, [*SERVERS, part(name, kind, **behind)], [], [], NOW)
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "do"),
+    [
+        (
+            late("publication:order-news", "publication", waiting=9),
+            "9 events of publication:order-news wait for its receiver, the first for 30 s",
+            "`connections`",
+        ),
+        (
+            late("reactor:filing#0", "reactor"),
+            "reactor:filing#0 gets has not been done with for 30 s",
+            "`rayfold scale reactor:filing N`",
+        ),
+        (
+            late("process:fulfilment#0", "process"),
+            "process:fulfilment#0 has been at an event for 30 s",
+            "`rayfold scale process:fulfilment N`",
+        ),
+    ],
+)
+def test_what_folds_no_rows_is_told_by_what_it_waits_for(
+    found: Explanation, said: str, do: str
+) -> None:
+    assert causes(found) == ["slow"]
+    assert said in found.sentence
+    assert do in found.findings[0].do
+    assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
+    for word in ("fold", "come further"):
+        assert word not in found.sentence.replace("rayfold", "")
+
+
+def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:
+    slow = {"lag": 9, "lag_seconds": 30.0, "per_second": 1.0, "log_per_second": 5.0}
+    do = {
+        kind: explained(part(f"{kind}:x", kind, **slow)).findings[0].do
+        for kind in ("memory", "sql", "redis", "competing")
+    }
+    assert "scale" not in do["memory"]
+    assert "scale" not in do["sql"]
+    assert "rayfold scale redis:order-details N" in do["redis"]
+    assert "rayfold scale postgres:order-details N" in do["competing"]
+    assert "Postgres" not in do["redis"]
+
+
+def test_a_part_whose_process_is_held_up_is_down_and_not_failing() -> None:
+    silent = part("process:fulfilment#0", "process", **down("it does not answer"))
+    found = explain("fulfilment", [*SERVERS, silent], [], [], NOW)
+    assert causes(found) == ["part-down"]
+    assert f"is down since {SINCE} (40 s): its process does not answer" in found.sentence
+
+
+def test_a_view_that_stopped_is_told_once_with_its_event_and_its_key() -> None:
+    stopped = {"ready": False, "stopped": {VIEW: "ValueError: 'x'"}}
+    at = {"store": "postgres", "view": VIEW, "key": "a b", "stream": "order-7", "revision": 3}
+    found = explained(POSTGRES | stopped, parked=[{**at, "error": "ValueError: 'x'"}])
+    assert causes(found) == ["stopped"]
+    assert "stopped in postgres at event 3@order-7, which it cannot fold" in found.sentence
+    assert "`rayfold parked discard order-details 'a b'`" in found.findings[0].do
+    elsewhere = {**at, "store": "redis", "error": "KeyError"}
+    assert causes(explained(POSTGRES | stopped, parked=[elsewhere])) == ["stopped", "parked"]
+
+
+def test_one_that_begins_in_a_durable_store_answers_with_what_is_there() -> None:
+    starting = {"ready": False, "since": SINCE, "lag": 500, "per_second": 100.0}
+    assert "other replicas" in explained(MEMORY | starting).findings[0].do
+    assert "with what is there" in explained(POSTGRES | starting).findings[0].do
 
 
 async def test_a_view_is_explained_by_its_name_or_that_of_its_query(gateway: Gateway) -> None:

@@ -197,3 +197,20 @@ async def test_two_who_meet_a_dead_actor_start_one(monkeypatch: pytest.MonkeyPat
     assert handle._respawning is not None
     await handle._respawning
     assert len(started) == 2
+
+
+def test_one_that_is_silent_is_known_by_the_views_that_it_keeps() -> None:
+    handle = ActorHandle("postgres:all#0", "postgres", ["v", "w"], lambda: None)
+    handle.seen = {"error": "TimeoutError"}
+    assert handle.status(100, 3.0)["views"] == ["v", "w"]
+
+
+def test_one_that_is_given_some_events_alone_says_itself_how_far_it_is_behind() -> None:
+    handle = ActorHandle("publication:news", "publication", ["news"], lambda: None)
+    handle.seen = {"position": 7, "behind": 0, "behind_seconds": 0.0}
+    status = handle.status(100, 31.0)
+    assert (status["lag"], status["lag_seconds"]) == (0, 0.0)
+    assert "behind" not in status
+    handle.seen = {"position": 7}  # it is not at the log's end yet
+    status = handle.status(100, 31.0)
+    assert (status["lag"], status["lag_seconds"]) == (93, 31.0)

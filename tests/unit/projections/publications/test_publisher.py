@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,8 @@ from actors.local import LocalRuntime
 from actors.processes.checkpoints import lay_out
 from actors.processes.runner import ProcessRunner
 from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
 from projections.errors import NoSuchPublication
 from projections.publications.publisher import MOST_IN_LANE, MOST_WAITING
 from projections.publications.settings import Patience
@@ -307,3 +310,33 @@ def _has(receiver: Recording, key: str, texts: list[str]) -> bool:
 
 async def _not_saved(position: int) -> None:
     """Save no checkpoint in the end, as a killed process would."""
+
+
+async def test_it_is_behind_by_what_its_receiver_has_not_taken_and_by_nothing_else() -> None:
+    log, receiver = MemoryLog(), Recording()
+    receiver.refuse = lambda told: "not now"
+    async with publishing(log, receiver, patience=Patience(0.001, 0.01, 60.0, 3600.0)) as publisher:
+        await until(lambda: publisher.ready)
+        # Of a type that it does not carry: the log grows, and it has nothing to do.
+        other = NewRecord("Unseen", b"{}", {}, str(uuid4()))
+        await log.append([StreamAppend("paper-other", ANY, [other])])
+        status = publisher.status()
+        assert (status["behind"], status["behind_seconds"]) == (0, 0.0)
+        await sign(log, "a", "1", "2")
+        await until(lambda: publisher.status()["waiting"] == 2)
+        await until(lambda: publisher.status()["behind_seconds"] > 0)
+        assert publisher.status()["behind"] > 0
+        receiver.refuse = lambda told: ""
+        await until(lambda: receiver.texts("a") == ["1", "2"])
+        await until(lambda: not publisher.status()["behind"])
+
+
+async def test_what_is_parked_is_told_with_since_when() -> None:
+    log, receiver = MemoryLog(), Recording()
+    receiver.refuse = lambda told: "no"
+    async with publishing(log, receiver) as publisher:
+        assert "parked_since" not in publisher.status()
+        await sign(log, "a", "1")
+        await until(lambda: publisher.parked)
+        [parked] = publisher.parked.values()
+        assert publisher.status()["parked_since"] == parked.at
