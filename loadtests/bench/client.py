@@ -3,7 +3,7 @@
 python -m loadtests.bench.client '{"port": …, "work": …}' prints a JSON object.
 
 It knows as much HTTP as a benchmark needs: keep-alive, Content-Length, one request at a
-time on a connection. Every status is counted.
+time on a connection. Every status is counted, and the first failures say what they said.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import json
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import uvloop
+
+from loadtests.bench.answers import Answers
 
 SHELF = 8
 """Items of stock of which orders are fulfilled: few, as each is an actor of its own."""
@@ -143,7 +144,7 @@ async def seed_customers(port: int, customers: int) -> list[str]:
 async def closed(port: int, clients: int, seconds: float, make: Callable[[], bytes]) -> Any:
     """Run so many clients, each with one request at a time."""
     latencies: list[float] = []
-    statuses: Counter[str] = Counter()
+    answers = Answers()
     until = time.perf_counter() + seconds
 
     async def client() -> None:
@@ -151,20 +152,20 @@ async def closed(port: int, clients: int, seconds: float, make: Callable[[], byt
         now = time.perf_counter()
         while now < until:
             try:
-                status, _ = await asyncio.wait_for(connection.ask(make()), seconds + LATE)
+                answer = await asyncio.wait_for(connection.ask(make()), seconds + LATE)
             except (OSError, TimeoutError) as error:
-                statuses[type(error).__name__] += 1
+                answers.broke(error)
                 return
             after = time.perf_counter()
             latencies.append(after - now)
-            statuses[str(status)] += 1
+            answers.take(*answer)
             now = after
         connection.close()
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     took = time.perf_counter() - began
-    return summary(latencies, statuses) | {"per_second": len(latencies) / took}
+    return summary(latencies, answers) | {"per_second": len(latencies) / took}
 
 
 async def stock_up(port: int) -> None:
@@ -180,7 +181,7 @@ async def stock_up(port: int) -> None:
 async def fulfil(port: int, clients: int, seconds: float) -> Any:
     """See orders through that a process fulfils: each client one at a time. See `stock_up`."""
     latencies: list[float] = []
-    statuses: Counter[str] = Counter()
+    answers = Answers()
     until = time.perf_counter() + seconds
 
     async def client(number: int) -> None:
@@ -188,8 +189,7 @@ async def fulfil(port: int, clients: int, seconds: float) -> Any:
         sku = f"shelf-{number % SHELF}"
 
         async def send(path: str, **fields: Any) -> None:
-            status, _ = await connection.ask(request("POST", path, json.dumps(fields).encode()))
-            statuses[str(status)] += 1
+            answers.take(*await connection.ask(request("POST", path, json.dumps(fields).encode())))
 
         while (now := time.perf_counter()) < until:
             order = str(uuid4())
@@ -201,7 +201,7 @@ async def fulfil(port: int, clients: int, seconds: float) -> Any:
         connection.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
-    return summary(latencies, statuses)
+    return summary(latencies, answers)
 
 
 async def lag(port: int, orders: list[str], rate: float, seconds: float, store: str) -> Any:
@@ -211,7 +211,7 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
     """
     commands: list[float] = []
     lags: list[float] = []
-    statuses: Counter[str] = Counter()
+    answers = Answers()
     free: list[Connection] = [await connect(port) for _ in range(64)]
     tasks: set[asyncio.Task[None]] = set()
 
@@ -223,7 +223,7 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
         status, response = await connection.ask(text)
         received = time.perf_counter()
         commands.append(received - began)
-        statuses[str(status)] += 1
+        answers.take(status, response)
         if number % 10 == 0 and status == 202:
             token = header(response, b"consistency-token")
             ask = request(
@@ -233,8 +233,7 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
                 Prefer="wait=10",
                 Rayfold_Store=store,
             )
-            status, _ = await connection.ask(ask)
-            statuses[f"read {status}"] += 1
+            answers.take(*await connection.ask(ask), "read ")
             lags.append(time.perf_counter() - received)
         free.append(connection)
 
@@ -248,12 +247,12 @@ async def lag(port: int, orders: list[str], rate: float, seconds: float, store: 
         task.add_done_callback(tasks.discard)
     took = time.perf_counter() - began
     await asyncio.wait_for(asyncio.gather(*tasks), LATE)
-    written = summary(commands, statuses) | {"per_second": int(rate * seconds) / took}
-    return written | {"lag": summary(lags, Counter())}
+    written = summary(commands, answers) | {"per_second": int(rate * seconds) / took}
+    return written | {"lag": summary(lags, Answers())}
 
 
-def summary(seconds: list[float], statuses: Counter[str]) -> dict[str, Any]:
-    """Return percentiles in milliseconds."""
+def summary(seconds: list[float], answers: Answers) -> dict[str, Any]:
+    """Return percentiles in milliseconds, and what was answered."""
     ordered = sorted(seconds) or [0.0]
 
     def at(share: float) -> float:
@@ -263,7 +262,7 @@ def summary(seconds: list[float], statuses: Counter[str]) -> dict[str, Any]:
         "count": len(seconds),
         "p50_ms": at(0.5),
         "p99_ms": at(0.99),
-        "statuses": dict(statuses),
+        **answers.told(),
     }
 
 

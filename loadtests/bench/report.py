@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from loadtests.bench.answers import added
 from loadtests.bench.budgets import Budget, Medians
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -22,7 +23,7 @@ Rounds = Mapping[str, Sequence[Mapping[str, Mapping[str, Any]]]]
 
 
 def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the median of each measure over the rounds; failures are summed."""
+    """Return the median of each measure over the rounds; failures are added up."""
     result: dict[str, dict[str, dict[str, Any]]] = {}
     for name, found in rounds.items():
         result[name] = {}
@@ -31,7 +32,10 @@ def medians_of(rounds: Rounds) -> dict[str, dict[str, dict[str, Any]]]:
             result[name][scenario] = {
                 measure: median(one[measure] for one in each)
                 for measure in ("per_second", "p50_ms", "p99_ms", "cpu_ms", "memory")
-            } | {"failed": sum(one["failed"] for one in each)}
+            } | {
+                "failed": sum(one["failed"] for one in each),
+                "failures": added(one["failures"] for one in each),
+            }
     return result
 
 
@@ -69,6 +73,7 @@ def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any])
                 f" {one['p99_ms']:.1f} | {one['cpu_ms']:.3f} | {one['memory'] / 1e6:,.0f} |"
                 f" {one['failed']} |"
             )
+    lines += failures_in(medians)
     if budgets:
         lines += ["", "| budget | found | asked | |", "|---|--:|--:|---|"]
     for budget in budgets:
@@ -79,6 +84,17 @@ def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any])
             f"| {budget.name} | {value} | {sign} {budget.bound:,} | {budget.verdict}{note} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def failures_in(medians: Medians) -> list[str]:
+    """Return what every failure said, as lines of Markdown; none where nothing failed."""
+    said = [
+        f"- {scenario}, {name}: {count} × {text}"
+        for name, found in medians.items()
+        for scenario, one in found.items()
+        for text, count in one["failures"].items()
+    ]
+    return ["", "What failed:", "", *said] if said else []
 
 
 def write(

@@ -51,12 +51,14 @@ class RedisGenerations:
         """Return the keys of a generation."""
         return GenerationKeys(self._stack, view.name, generation, len(view.indexes))
 
+    def pointer_key(self, view: ViewDefinition) -> str:
+        """Return the key of a view's pointer."""
+        return pointer_of(self._stack, view.name)
+
     async def pointer(self, view: ViewDefinition) -> Pointer:
         """Return what a view's pointer says."""
         with answering():
-            found = await self._server.ask(
-                self._server.client.hgetall(pointer_of(self._stack, view.name))
-            )
+            found = await self._server.ask(self._server.client.hgetall(self.pointer_key(view)))
         said = {name.decode(): value.decode() for name, value in found.items()}
         building = [each.removeprefix(_BUILDING) for each in said if each.startswith(_BUILDING)]
         return Pointer(
@@ -69,9 +71,7 @@ class RedisGenerations:
     async def live(self, view: ViewDefinition) -> str:
         """Return the name of the live generation; empty where there is none."""
         with answering():
-            found = await self._server.ask(
-                self._server.client.hget(pointer_of(self._stack, view.name), "live")
-            )
+            found = await self._server.ask(self._server.client.hget(self.pointer_key(view), "live"))
         return found.decode() if found else ""
 
     async def prepare(
@@ -113,9 +113,7 @@ class RedisGenerations:
             await self._recut(self.keys_of(view, pointer.live), number)
             with answering():
                 await self._server.ask(
-                    self._server.client.hset(
-                        pointer_of(self._stack, view.name), "partitions", str(number)
-                    )
+                    self._server.client.hset(self.pointer_key(view), "partitions", str(number))
                 )
 
     async def begin(self, view: ViewDefinition) -> str:
@@ -168,9 +166,7 @@ class RedisGenerations:
                 self._server.client.unlink(*self.keys_of(view, generation).whatever)
             )
             await self._server.ask(
-                self._server.client.hdel(
-                    pointer_of(self._stack, view.name), f"{_BUILDING}{generation}"
-                )
+                self._server.client.hdel(self.pointer_key(view), f"{_BUILDING}{generation}")
             )
 
     async def _begin(self, view: ViewDefinition, partitions: int, *, filling: bool) -> str:
@@ -183,7 +179,7 @@ class RedisGenerations:
                 said[f"f{at}"] = "1"
         sizes = ["rows", "all", "parked", "held", *(f"i{at}" for at in range(len(keys.by)))]
         with answering():
-            pointer = pointer_of(self._stack, view.name)
+            pointer = self.pointer_key(view)
             await self._server.ask(
                 self._server.client.hset(pointer, f"{_BUILDING}{keys.generation}", "1")
             )
@@ -195,7 +191,7 @@ class RedisGenerations:
     async def _point(self, view: ViewDefinition, old: str, new: str, partitions: int) -> bool:
         """Make a generation live in the place of another; False if that was not it."""
         told = old, new, fingerprint_of(view), partitions
-        return bool(await self._server.run(POINT, [pointer_of(self._stack, view.name)], told))
+        return bool(await self._server.run(POINT, [self.pointer_key(view)], told))
 
     async def _recut(self, keys: GenerationKeys, number: int) -> int | None:
         """Return where all partitions begin; None if there is no such generation."""

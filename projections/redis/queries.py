@@ -12,7 +12,7 @@ from projections.partitions import hash_of
 from projections.redis.generations import RedisGenerations
 from projections.redis.keys import GenerationKeys, after, placed, value_prefix
 from projections.redis.rows import parts_of
-from projections.redis.scripts import PAGE, ROW, WHOLE
+from projections.redis.scripts import LIVE, PAGE, ROW, WHOLE
 from projections.redis.server import Call, Server, answering
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
@@ -31,6 +31,9 @@ SWITCHES = 5
 BATCH = 64
 QUEUE = 8192
 
+IN_FLIGHT = 2
+"""Batches on their way at a time, each on a connection of its own."""
+
 
 class _Gone(Exception):
     """The generation was replaced."""
@@ -45,7 +48,7 @@ class RedisRows:
         self._generations = generations
         self._live: dict[str, tuple[float, str]] = {}
         self._batcher: Batcher[Call, Any] = Batcher(
-            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=2
+            self._send, max_batch=BATCH, max_queue=QUEUE, in_flight=IN_FLIGHT
         )
 
     async def find(self, query: RowQuery) -> Found:
@@ -68,9 +71,11 @@ class RedisRows:
         until, live = self._live.get(view.name, (0.0, ""))
         now = time.monotonic()
         if until < now:
-            live = await self._generations.live(view)
-            if not live:
+            # All who ask find out at the same time: in batches, as everything they ask.
+            [found] = await self._ask((LIVE, [self._generations.pointer_key(view)], []))
+            if not found:
                 raise BeingBuilt(f"Redis has no rows of {view.name!r} yet")
+            live = found.decode()
             self._live[view.name] = now + FRESH, live
         return self._generations.keys_of(view, live)
 

@@ -87,6 +87,11 @@ redis.call('HDEL', KEYS[1], 'f' .. ARGV[1])
 return 'OK'
 """)
 
+LIVE = Script("""
+-- KEYS: a view's pointer. The live generation, if there is one.
+return {'OK', redis.call('HGET', KEYS[1], 'live')}
+""")
+
 ROW = Script("""
 -- KEYS: meta, rows. ARGV: the key's hash, the key.
 local partitions = redis.call('HGET', KEYS[1], 'partitions')
@@ -214,6 +219,7 @@ ALL = [
     COMMIT,
     WHOLE,
     CAUGHT_UP,
+    LIVE,
     ROW,
     PAGE,
     RECUT,

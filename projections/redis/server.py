@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -17,6 +17,9 @@ from projections.redis.scripts import ALL, Script
 
 TIMEOUT = 10.0
 """Seconds for an answer, or a connection."""
+
+CONNECTIONS = 16
+"""Of one client at the most: whoever needs another waits until one is free."""
 
 Answer = TypeVar("Answer")
 
@@ -40,14 +43,18 @@ class Server:
         """
         if self._client is None:
             try:
-                self._client = Redis.from_url(
+                pool = BlockingConnectionPool.from_url(
                     self._url,
+                    # The other pool of the library raises an error instead of waiting.
+                    max_connections=CONNECTIONS,
+                    timeout=TIMEOUT,
                     # Its own way to wait for a socket loses a cancellation that comes while it
                     # writes (Python 3.11's `wait_for` does): see `ask`.
                     socket_timeout=None,
                     socket_connect_timeout=TIMEOUT,
                     retry=Retry(NoBackoff(), 0),
                 )
+                self._client = Redis.from_pool(pool)
             except ValueError as error:
                 raise ReadStoreUnavailable(f"no URL of a Redis: {error}") from error
         return self._client

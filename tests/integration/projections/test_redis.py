@@ -15,9 +15,12 @@ from redis.crc import key_slot
 from eventstore.memory import MemoryLog
 from projections.errors import BeingBuilt, ReadStoreUnavailable
 from projections.redis import generations as generations_module
+from projections.redis import queries as queries_module
 from projections.redis import rows as rows_module
+from projections.redis import server as server_module
 from projections.redis import writer as writer_module
 from projections.redis.scripts import HOLD, POINT
+from projections.redis.server import Server
 from projections.redis.store import RedisStore
 from projections.stores import runner
 from projections.stores.port import Place
@@ -338,3 +341,33 @@ async def test_no_redis_at_that_address_is_said_in_one_line(url: str) -> None:
     with pytest.raises(ReadStoreUnavailable, match="Redis"):
         await store.generations.prepare(list(registry.views.values()), {"shelf": 1, "colours": 1})
     await store.close()
+
+
+async def test_hundreds_who_ask_at_once_are_answered_over_few_connections(
+    server: RedisServer,
+) -> None:
+    store = kept_in(server)
+    async with running(store):
+        end = await write(store.log, *SOME)
+        await store.reached(end)
+        reader = RedisStore(store.registry, Place(server.url, "one"))
+        with server.client as client:
+            before = client.info("clients")["connected_clients"]
+            # Nobody knows yet which generation is live: all of them find out at the same time.
+            found = await asyncio.gather(*(reader.find(one(f"{at % 6}")) for at in range(300)))
+            connections = client.info("clients")["connected_clients"] - before
+        await reader.close()
+    assert [json.loads(each.result.body or b"")["id"] for each in found] == [
+        f"{at % 6}" for at in range(300)
+    ]
+    assert connections <= queries_module.IN_FLIGHT
+
+
+async def test_what_waits_for_a_connection_is_not_refused(server: RedisServer) -> None:
+    asking = Server(server.url)
+    answers = await asyncio.gather(*(asking.ask(asking.client.ping()) for _ in range(300)))
+    with server.client as client:
+        connections = client.info("clients")["connected_clients"] - 1
+    await asking.close()
+    assert answers == [True] * 300
+    assert connections <= server_module.CONNECTIONS
