@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from projections.dynamodb.generations import DynamoGenerations, Pointer, pointer_in
+from projections.dynamodb.generations import DynamoGenerations, pointer_in
 from projections.dynamodb.keys import (
     SHARDS,
     GenerationKeys,
@@ -24,6 +24,7 @@ from projections.errors import BeingBuilt, ReadStoreUnavailable
 from projections.pages import Place, decode_cursor, page_json
 from projections.partitions import hash_of
 from projections.row_query import RowQuery, RowResult, Snapshot
+from projections.stores.pointed_generations import Pointer
 from projections.stores.port import Found
 from rayfold import Registry, ViewDefinition
 

@@ -6,12 +6,11 @@ text, not a map: DynamoDB's numbers have 38 digits, and a row is only ever read 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from projections.dynamodb.keys import GenerationKeys, Key, place_of, value_prefix
-from projections.errors import ProjectionError
+from projections.stores.documents import RowTooLarge, read_document
 from rayfold import VersionedRow, ViewDefinition, document, key_text
 
 Item = Mapping[str, Any]
@@ -20,12 +19,8 @@ Item = Mapping[str, Any]
 MAX_ROW = 396 * 1024
 """Bytes of a row with its key. An item has 400 KB; a journal keeps it with some words more."""
 
-_LAYOUT = 1
+LAYOUT = 1
 """Of the way rows are kept; raising it builds every generation again."""
-
-
-class RowTooLarge(ProjectionError, ValueError):
-    """DynamoDB does not take a row of that size: it is parked."""
 
 
 class StoredRow(NamedTuple):
@@ -38,12 +33,6 @@ class StoredRow(NamedTuple):
     started: int
     values: list[str]
     """What `value_prefix` says of each index; an empty text where it has no value."""
-
-
-def fingerprint_of(view: ViewDefinition) -> str:
-    """Return a text that changes with whatever makes a generation useless."""
-    text = f"dynamodb {_LAYOUT} {view.fingerprint}"
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 class RowCodec:
@@ -79,9 +68,9 @@ class RowCodec:
             ValueError: the view's model does not read it.
         """
         stored = stored_row(item)
-        fields = stored.body[: stored.body.rindex(b',"revision":')] + b"}"
-        row = self.view.model.__pydantic_validator__.validate_json(fields, extra="ignore")
-        return VersionedRow(row, stored.revision, stored.position, stored.started)
+        return read_document(
+            self.view.model, stored.body, stored.revision, stored.position, stored.started
+        )
 
     def members(self, key: str, row: VersionedRow | None) -> list[Key | None]:
         """Return the row's place in the list of all, then in each index; None where it has none."""

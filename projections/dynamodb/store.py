@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from projections.dynamodb.generations import DynamoGenerations
 from projections.dynamodb.queries import DynamoRows
 from projections.dynamodb.table import Table
 from projections.dynamodb.writer import DynamoWriter, TooMuch
-from projections.poison import is_refused
 from projections.row_query import RowQuery, Snapshot
+from projections.stores.plain_store import PlainStore
 from projections.stores.port import Found, Place
 from rayfold import Registry, ViewDefinition
 
 
-class DynamoStore:
+class DynamoStore(PlainStore):
     """See `ReadStore`."""
 
     name = "dynamodb"
-    required = False
     most_events = 16
     """So many of them change less than a hundred items, most often."""
 
@@ -40,25 +38,15 @@ class DynamoStore:
     ) -> AsyncIterator[DynamoWriter]:
         """See `ReadStore.writing`."""
         table = Table(self._place.url)
-        kept = DynamoGenerations(table, self._place.stack)
+        own = DynamoGenerations(table, self._place.stack)
         try:
-            yield DynamoWriter(table, kept, views, partition, partitions, generations)
+            yield DynamoWriter(table, own, views, partition, partitions, generations)
         finally:
             await table.close()
-
-    def refuses(self, error: BaseException) -> bool:
-        """See `ReadStore.refuses`: it is too large, or none that the view's model reads."""
-        return is_refused(error)
 
     def is_too_much(self, error: BaseException) -> bool:
         """See `ReadStore.is_too_much`."""
         return isinstance(error, TooMuch)
-
-    async def connect(self) -> None:
-        """Connect with the first question."""
-
-    async def look(self) -> None:
-        """Know of no server beside the one: AWS has many, and one address."""
 
     async def find(self, query: RowQuery) -> Found:
         """See `ReadStore.find`."""
@@ -67,10 +55,6 @@ class DynamoStore:
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
         """See `ReadStore.snapshot`."""
         return await self._rows.snapshot(view, queries)
-
-    def status(self, end: int) -> list[dict[str, Any]]:
-        """Return nothing."""
-        return []
 
     async def close(self) -> None:
         """See `ReadStore.close`."""

@@ -17,10 +17,11 @@ from typing import Any
 from projections.dynamodb.generations import DynamoGenerations
 from projections.dynamodb.journal import Change, finish_journal, fits, write_journal
 from projections.dynamodb.keys import GenerationKeys, Key
-from projections.dynamodb.rows import Item, RowCodec, fingerprint_of
+from projections.dynamodb.rows import Item, RowCodec
 from projections.dynamodb.table import Check, Delete, NotSo, Put, Table, Update
 from projections.errors import Fenced, ProjectionError
 from projections.poison import Held, Parked
+from projections.stores.pointed_writer import PointedWriter
 from rayfold import VersionedRow, ViewDefinition
 
 WAIT = 0.05
@@ -44,63 +45,33 @@ class _Kept:
         self.mark = mark
 
 
-class DynamoWriter:
-    """See `Writer`; `generations` names those in the making, by view."""
+class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
+    """See `Writer`; `building` names generations in the making, by view."""
 
     def __init__(
         self,
         table: Table,
-        kept: DynamoGenerations,
+        generations: DynamoGenerations,
         views: Sequence[ViewDefinition],
         partition: int,
         partitions: int,
-        generations: Mapping[str, str],
+        building: Mapping[str, str],
     ) -> None:
+        super().__init__(generations, views, partition, partitions, building)
         self.table = table
-        self._generations = kept
-        self._views = {view.name: view for view in views}
-        self._partition = partition
-        self._partitions = partitions
-        self._building = dict(generations)
-        self._filling: set[str] = set()
-        self.kept: dict[str, _Kept] = {}
-        self.positions: dict[str, int] = {}
 
-    async def open(self) -> list[Parked]:
-        """See `Writer.open`. What was lost begins again here, from the log."""
-        self.kept, self.positions, self._filling = {}, {}, set()
-        parked: list[Parked] = []
-        for view in self._views.values():
-            parked += await self._open(view)
-        return parked
-
-    async def _open(self, view: ViewDefinition) -> list[Parked]:
-        building = self._building.get(view.name)
-        generation = building if building is not None else await self._live(view)
+    async def _open(self, view: ViewDefinition, generation: str) -> list[Parked]:
         keys = self._generations.keys_of(view, generation)
         await finish_journal(self.table, keys, self._partition)
         [checkpoint] = await self.table.get([keys.checkpoint(self._partition)])
-        is_lost = checkpoint is None and building is None
-        if is_lost and not await self._generations.checkpoints(keys):
-            await self._generations.begin_again(view, generation, self._partitions)
-            raise Fenced(f"rows of {view.name!r} are lost")
+        if checkpoint is None and not await self._generations.checkpoints(keys):
+            raise await self._lost(view, generation)
         if checkpoint is None or checkpoint["of"] != self._partitions:
             raise Fenced("the key space is partitioned in another way, or the generation is gone")
-        self.kept[view.name] = _Kept(view, keys, checkpoint["mark"])
-        self.positions[view.name] = checkpoint["position"]
-        if "filling" in checkpoint:
-            self._filling.add(view.name)
+        kept = _Kept(view, keys, checkpoint["mark"])
+        self._opened(view, kept, checkpoint["position"], filling="filling" in checkpoint)
         found = [each async for each in self.table.all(keys.parked_events)]
         return [Parked(view.name, *(each[name] for name in Parked._fields[1:])) for each in found]
-
-    async def _live(self, view: ViewDefinition) -> str:
-        pointer = await self._generations.pointer(view)
-        if not pointer.live:
-            await self._generations.begin_again(view, "", self._partitions)
-            pointer = await self._generations.pointer(view)
-        if pointer.fingerprint != fingerprint_of(view):
-            raise Fenced(f"another release has built {view.name!r}")
-        return pointer.live
 
     @asynccontextmanager
     async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[DynamoTransaction]:
@@ -152,19 +123,14 @@ class DynamoWriter:
         kept.mark = mark
         self.positions[view] = position
 
-    async def caught_up(self) -> None:
-        """See `Writer.caught_up`: from now on what was lost answers again."""
-        for view in list(self._filling):
-            kept = self.kept[view]
-            check = Check("#mark = :known", {":known": kept.mark})
-            changes = {"mark": kept.mark, "filling": None}
-            try:
-                await self.table.update(
-                    Update(kept.keys.checkpoint(self._partition), changes, check)
-                )
-            except NotSo as error:
-                raise Fenced(f"somebody else has written {view!r}") from error
-            self._filling.discard(view)
+    async def _filled(self, kept: _Kept) -> bool:
+        check = Check("#mark = :known", {":known": kept.mark})
+        changes = {"mark": kept.mark, "filling": None}
+        try:
+            await self.table.update(Update(kept.keys.checkpoint(self._partition), changes, check))
+        except NotSo:
+            return False
+        return True
 
     async def lost(self) -> None:
         """See `Writer.lost`: a table may be emptied, or restored, while nobody writes."""

@@ -6,27 +6,15 @@ is not used: it keeps numbers as doubles, and a row is only ever read and writte
 
 from __future__ import annotations
 
-import hashlib
-
-from projections.errors import ProjectionError
 from projections.redis.keys import place_of, value_prefix
+from projections.stores.documents import RowTooLarge, read_document
 from rayfold import VersionedRow, ViewDefinition, document, key_text
 
 MAX_ROW = 8 * 1024 * 1024
 """Bytes of a row with its key: a script holds up all others while it writes."""
 
-_LAYOUT = 1
+LAYOUT = 1
 """Of the way rows are kept; raising it builds every generation again."""
-
-
-class RowTooLarge(ProjectionError, ValueError):
-    """Redis is not given a row of that size: it is parked."""
-
-
-def fingerprint_of(view: ViewDefinition) -> str:
-    """Return a text that changes with whatever makes a generation useless."""
-    text = f"redis {_LAYOUT} {view.fingerprint}"
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 class RowCodec:
@@ -55,9 +43,7 @@ class RowCodec:
             ValueError: the view's model does not read it.
         """
         revision, position, started, body = parts_of(value)
-        fields = body[: body.rindex(b',"revision":')] + b"}"
-        row = self.view.model.__pydantic_validator__.validate_json(fields, extra="ignore")
-        return VersionedRow(row, revision, position, started)
+        return read_document(self.view.model, body, revision, position, started)
 
     def members(self, key: bytes, row: VersionedRow | None) -> list[bytes]:
         """Return the row's place, then its member in each index; an empty one where it has none."""

@@ -3,9 +3,6 @@
 A transaction is gathered here and goes to Redis as one script for each view, at once: each view
 has its rows, its lists and its checkpoint in one slot. Where one view was written and another not,
 their checkpoints say so, and the log is read from the earlier one.
-
-A checkpoint ends in a mark that is another one after each write. Whoever does not know the last
-is not the one who wrote it, and is refused.
 """
 
 from __future__ import annotations
@@ -29,9 +26,10 @@ from projections.redis.keys import (
     held_range,
     parked_field,
 )
-from projections.redis.rows import RowCodec, fingerprint_of
+from projections.redis.rows import RowCodec
 from projections.redis.scripts import CAUGHT_UP, COMMIT, WHOLE
 from projections.redis.server import Call, Server
+from projections.stores.pointed_writer import PointedWriter
 from rayfold import VersionedRow, ViewDefinition
 
 WAIT = 0.02
@@ -55,70 +53,42 @@ class _Kept:
         """What it may be by now: a transaction is on its way."""
 
 
-class RedisWriter:
-    """See `Writer`; `generations` names those in the making, by view."""
+class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
+    """See `Writer`; `building` names generations in the making, by view."""
 
     def __init__(
         self,
         server: Server,
-        kept: RedisGenerations,
+        generations: RedisGenerations,
         views: Sequence[ViewDefinition],
         partition: int,
         partitions: int,
-        generations: Mapping[str, str],
+        building: Mapping[str, str],
     ) -> None:
+        super().__init__(generations, views, partition, partitions, building)
         self.server = server
-        self._generations = kept
-        self._views = {view.name: view for view in views}
-        self._partition = partition
-        self._partitions = partitions
-        self._building = dict(generations)
-        self._filling: set[str] = set()
-        self.kept: dict[str, _Kept] = {}
-        self.positions: dict[str, int] = {}
 
-    async def open(self) -> list[Parked]:
-        """See `Writer.open`. What was lost begins again here, from the log."""
+    async def _check(self) -> None:
         await self.server.check()
-        self.kept, self.positions, self._filling = {}, {}, set()
-        parked: list[Parked] = []
-        for view in self._views.values():
-            parked += await self._open(view)
-        return parked
 
-    async def _open(self, view: ViewDefinition) -> list[Parked]:
-        building = self._building.get(view.name)
-        generation = building if building is not None else await self._live(view)
+    async def _open(self, view: ViewDefinition, generation: str) -> list[Parked]:
         keys = self._generations.keys_of(view, generation)
         said = await self._whole(view, keys)
         if said.get("partitions") != str(self._partitions):
             raise Fenced("the key space is partitioned in another way")
         checkpoint = said[f"p{self._partition}"]
-        self.kept[view.name] = _Kept(view, keys, checkpoint)
-        self.positions[view.name] = _position_of(checkpoint)
-        if f"f{self._partition}" in said:
-            self._filling.add(view.name)
+        kept = _Kept(view, keys, checkpoint)
+        self._opened(view, kept, _position_of(checkpoint), filling=f"f{self._partition}" in said)
         found = await self.server.ask(self.server.client.hvals(keys.parked))
         return [Parked(view.name, *_parked.decode(each)[1:]) for each in found]
-
-    async def _live(self, view: ViewDefinition) -> str:
-        pointer = await self._generations.pointer(view)
-        if not pointer.live:
-            await self._generations.begin_again(view, "", self._partitions)
-            pointer = await self._generations.pointer(view)
-        if pointer.fingerprint != fingerprint_of(view):
-            raise Fenced(f"another release has built {view.name!r}")
-        return pointer.live
 
     async def _whole(self, view: ViewDefinition, keys: GenerationKeys) -> dict[str, str]:
         """Return what a generation says of itself; one that is not whole begins again."""
         state, *more = await self.server.run(WHOLE, keys.written)
-        if state == b"OK":
-            flat = [each.decode() for each in more[0]]
-            return dict(zip(flat[::2], flat[1::2], strict=True))
-        if view.name not in self._building:
-            await self._generations.begin_again(view, keys.generation, self._partitions)
-        raise Fenced(f"rows of {view.name!r} are lost")
+        if state != b"OK":
+            raise await self._lost(view, keys.generation)
+        flat = [each.decode() for each in more[0]]
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     @asynccontextmanager
     async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[RedisTransaction]:
@@ -153,14 +123,9 @@ class RedisWriter:
         arguments = [f"p{self._partition}", kept.checkpoint, checkpoint, *changes.arguments()]
         return COMMIT, kept.keys.written, arguments
 
-    async def caught_up(self) -> None:
-        """See `Writer.caught_up`: from now on what was lost answers again."""
-        for view in list(self._filling):
-            kept = self.kept[view]
-            told = [self._partition, kept.checkpoint]
-            if await self.server.run(CAUGHT_UP, [kept.keys.meta], told) != b"OK":
-                raise Fenced(f"somebody else has written {view!r}")
-            self._filling.discard(view)
+    async def _filled(self, kept: _Kept) -> bool:
+        told = [self._partition, kept.checkpoint]
+        return bool(await self.server.run(CAUGHT_UP, [kept.keys.meta], told) == b"OK")
 
     async def lost(self) -> None:
         """See `Writer.lost`: a server may be emptied while nobody writes."""

@@ -292,3 +292,28 @@ def test_places_and_values_sort_as_pages_do() -> None:
         generation.checkpoint(0).pk,
     }
     assert Key("a", "b")._asdict() == {"pk": "a", "sk": "b"}
+
+
+async def test_rows_that_were_live_go_though_whoever_replaced_them_ended_before(
+    words: Durable,
+) -> None:
+    [view] = words.views
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=("tea", "milk")))
+        await words.reached(end)
+        old = words.make()
+        before = (await old.generations.pointer(view)).live  # type: ignore[attr-defined]
+        await words.rebuild("word")
+        await words.store.close()  # the stack ends within the time that its readers are given
+        after_it = words.make()
+        assert await after_it.generations.prepare(words.views, {"word": 1}) == []
+        keys = old.generations.keys_of(view, before)  # type: ignore[attr-defined]
+        left = [
+            each
+            for pk in keys.partition_keys
+            async for each in old._table.all(pk)  # type: ignore[attr-defined]
+        ]
+        assert left == []
+        assert await all_words(words, end) == {"tea": 1, "milk": 1}
+        await old.close()
+        await after_it.close()

@@ -1,0 +1,173 @@
+"""Generations of which a *pointer* names the live one: it moves to another in one step.
+
+For stores that have no tables to rename. What differs from store to store is how a generation is
+begun and removed, how writers are let wait (`hold`), and how the pointer moves.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Generic, NamedTuple, TypeVar
+
+from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.stores.port import Reached
+from rayfold import ViewDefinition
+
+log = logging.getLogger(__name__)
+
+HELD = 90_000
+"""Milliseconds after which writers go on whose switch nobody has finished."""
+
+Hold = TypeVar("Hold")
+"""What a store knows of writers that it lets wait."""
+
+
+class Pointer(NamedTuple):
+    """Which generation of a view is live, by which definition; empty where there is none."""
+
+    live: str
+    fingerprint: str
+    partitions: int
+
+
+NONE = Pointer("", "", 0)
+
+
+class PointedGenerations(ABC, Generic[Hold]):
+    """See `Generations`; `store` is the store's name."""
+
+    store: str
+
+    @abstractmethod
+    def fingerprint_of(self, view: ViewDefinition) -> str:
+        """Return a text that changes with whatever makes a generation useless."""
+
+    @abstractmethod
+    async def pointer(self, view: ViewDefinition) -> Pointer:
+        """Return what a view's pointer says; `NONE` where there is none."""
+
+    async def prepare(
+        self, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
+    ) -> list[ViewDefinition]:
+        """See `Generations.prepare`."""
+        await self._check()
+        stale = []
+        for view in views:
+            pointer = await self.pointer(view)
+            for left in await self._unfinished(view):
+                await self.discard(view, left)
+            if not pointer.live:
+                await self.begin_again(view, "", partitions[view.name])
+                continue
+            if pointer.fingerprint != self.fingerprint_of(view):
+                stale.append(view)
+            await self.partition([view], partitions[view.name])
+        return stale
+
+    async def begin_again(self, view: ViewDefinition, lost: str, partitions: int) -> None:
+        """Put an empty generation in the place of one that is lost, or never was there.
+
+        It answers nothing until it has come to the log's end. Whoever is second changes nothing.
+        """
+        new = await self._begin(view, partitions, filling=True)
+        if not await self._point(view, lost, new, partitions):
+            await self.discard(view, new)
+            return
+        log.warning(
+            "a store has no rows of a view: they are folded",
+            extra={"store": self.store, "view": view.name},
+        )
+        if lost:
+            await self.discard(view, lost)
+
+    async def partition(self, views: Sequence[ViewDefinition], number: int) -> None:
+        """See `Generations.partition`."""
+        for view in views:
+            pointer = await self.pointer(view)
+            if pointer.live and pointer.partitions != number:
+                await self._cut(view, pointer, number)
+
+    async def begin(self, view: ViewDefinition) -> str:
+        """See `Generations.begin`."""
+        return await self._begin(view, 1, filling=False)
+
+    async def finish(self, view: ViewDefinition, generation: str) -> None:
+        """Do nothing: lists are kept as rows are written."""
+
+    async def furthest(self, view: ViewDefinition) -> int:
+        """See `Generations.furthest`."""
+        pointer = await self.pointer(view)
+        return max(await self._positions(view, pointer.live), default=0)
+
+    async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
+        """See `Generations.switch`."""
+        pointer = await self.pointer(view)
+        if not pointer.live:
+            raise ProjectionError(f"no generation of {view.name!r} is live")
+        hold, positions = await self._hold(view, pointer.live)
+        furthest = max(positions, default=0)
+        try:
+            if not await reached(furthest):
+                raise ProjectionError(f"the new generation of {view.name!r} did not catch up")
+            await self._replace(view, pointer, generation, furthest, hold)
+        except BaseException:
+            with suppress(ReadStoreUnavailable):  # then it ends by itself
+                await self._release(view, pointer.live, hold)
+            raise
+        await self._retire(view, generation, pointer.live)
+
+    @abstractmethod
+    async def discard(self, view: ViewDefinition, generation: str) -> None:
+        """See `Generations.discard`."""
+
+    @abstractmethod
+    async def _check(self) -> None:
+        """See whether the store can keep rows, and make what it lacks for that."""
+
+    @abstractmethod
+    async def _unfinished(self, view: ViewDefinition) -> Collection[str]:
+        """Return generations in the making, and those that were live and nobody has removed."""
+
+    @abstractmethod
+    async def _begin(self, view: ViewDefinition, partitions: int, *, filling: bool) -> str:
+        """Make an empty generation; one that is `filling` answers nothing before it caught up."""
+
+    @abstractmethod
+    async def _point(self, view: ViewDefinition, old: str, new: str, partitions: int) -> bool:
+        """Make a generation live in the place of another; False if that was not it.
+
+        The new one is of the view's definition now, and in the making no more.
+        """
+
+    @abstractmethod
+    async def _cut(self, view: ViewDefinition, pointer: Pointer, number: int) -> None:
+        """Cut the live keys anew, and let the pointer say so."""
+
+    @abstractmethod
+    async def _positions(self, view: ViewDefinition, generation: str) -> Collection[int]:
+        """Return the checkpoints of a generation; none if there is no such generation."""
+
+    @abstractmethod
+    async def _hold(self, view: ViewDefinition, live: str) -> tuple[Hold, Collection[int]]:
+        """Let writers wait, for a time that ends by itself; return the checkpoints as they stay."""
+
+    @abstractmethod
+    async def _replace(
+        self, view: ViewDefinition, pointer: Pointer, generation: str, furthest: int, hold: Hold
+    ) -> None:
+        """Make a generation live that has come to `furthest`, partitioned as the old one.
+
+        Raises:
+            ProjectionError: it is gone, or somebody was faster; nothing has changed.
+        """
+
+    @abstractmethod
+    async def _release(self, view: ViewDefinition, live: str, hold: Hold) -> None:
+        """Let writers go on."""
+
+    @abstractmethod
+    async def _retire(self, view: ViewDefinition, generation: str, old: str) -> None:
+        """Remove what was live until a generation took its place, at once or later."""
