@@ -88,9 +88,15 @@ def _of_values(values: list[Any], enum: type[Enum] | None) -> Scalar | None:
 
 
 def key_text(value: Any) -> str:
-    """Return the value's one text: `1.0` and `1.00` are one decimal, a `StrEnum` is its value."""
+    """Return the value's one text: `1.0` and `1.00` are one decimal, a `StrEnum` is its value.
+
+    Raises:
+        ValueError: no store takes it: half of a pair of surrogates is no character.
+    """
     kind = type(value)
     if kind is str:
+        if not value.isascii():
+            value.encode()
         return value  # type: ignore[no-any-return]
     if kind is UUID or kind is int:
         return str(value)

@@ -21,6 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres_text import restored, storable
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class OpenIndex(Generic[T]):
     async def _take_in(self, connection: Any, position: int, batch: Batch) -> bool:
         """Fold records into the rows concerned; return False where the index is elsewhere."""
         keys = list({self._key(raw) for raw in batch.records})
+        stored = [storable(key) for key in keys]
         async with connection.transaction():
             moved = await connection.execute(
                 "UPDATE rayfold_open_until SET position = $3 WHERE kind = $1 AND position = $2",
@@ -154,9 +156,9 @@ class OpenIndex(Generic[T]):
                 rows = await connection.fetch(
                     "SELECT key, body FROM rayfold_open WHERE kind = $1 AND key = ANY($2)",
                     self._kind,
-                    keys,
+                    stored,
                 )
-                found = {row["key"]: self._decode(row["body"]) for row in rows}
+                found = {restored(row["key"]): self._decode(row["body"]) for row in rows}
                 for raw in batch.records:
                     self._fold(found, raw)
                 await self._write(connection, {key: found.get(key) for key in keys})
@@ -166,14 +168,16 @@ class OpenIndex(Generic[T]):
         gone = [key for key, each in found.items() if each is None or not each.is_open]
         open_ = [(key, each) for key, each in found.items() if each is not None and each.is_open]
         await connection.execute(
-            "DELETE FROM rayfold_open WHERE kind = $1 AND key = ANY($2)", self._kind, gone
+            "DELETE FROM rayfold_open WHERE kind = $1 AND key = ANY($2)",
+            self._kind,
+            [storable(key) for key in gone],
         )
         await connection.execute(
             "INSERT INTO rayfold_open (kind, key, due, body)"
             " SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[])"
             " ON CONFLICT (kind, key) DO UPDATE SET due = excluded.due, body = excluded.body",
             self._kind,
-            [key for key, _ in open_],
+            [storable(key) for key, _ in open_],
             [each.due for _, each in open_],
             [msgspec.json.encode(each).decode() for _, each in open_],
         )
@@ -189,7 +193,7 @@ class OpenIndex(Generic[T]):
             rows = await connection.fetch(
                 "SELECT key, body FROM rayfold_open WHERE kind = $1", self._kind
             )
-            return {row["key"]: self._decode(row["body"]) for row in rows}, position
+            return {restored(row["key"]): self._decode(row["body"]) for row in rows}, position
 
     async def _until(self, connection: Any) -> int | None:
         position: int | None = await connection.fetchval(

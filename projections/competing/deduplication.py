@@ -32,6 +32,7 @@ from rayfold import (
     VersionedRow,
     ViewDefinition,
 )
+from rayfold.runtime.postgres_text import indexable, storable
 
 log = logging.getLogger(__name__)
 
@@ -181,12 +182,18 @@ class Deduplication:
         return _Step(raw, changes, erased=erased.stream)
 
     async def _applied(self, connection: Any, streams: set[str]) -> dict[str, int]:
+        # A release before this one kept long names as they are.
+        stored = {text: each for each in streams for text in (indexable(each), storable(each))}
         records = await connection.fetch(
             'SELECT stream, revision FROM rayfold_applied WHERE "table" = $1 AND stream = ANY($2)',
             self.table,
-            list(streams),
+            list(stored),
         )
-        return dict.fromkeys(streams, -1) | {each["stream"]: each["revision"] for each in records}
+        found = dict.fromkeys(streams, -1)
+        for record in records:
+            stream = stored[record["stream"]]
+            found[stream] = max(found[stream], record["revision"])
+        return found
 
     async def _save_applied(self, connection: Any, applied: dict[str, int]) -> None:
         begun = {stream: revision for stream, revision in applied.items() if revision >= 0}
@@ -195,7 +202,7 @@ class Deduplication:
             " FROM unnest($2::text[], $3::bigint[]) AS u(stream, revision)"
             ' ON CONFLICT ("table", stream) DO UPDATE SET revision = excluded.revision',
             self.table,
-            list(begun),
+            [indexable(stream) for stream in begun],
             list(begun.values()),
         )
 

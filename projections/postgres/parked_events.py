@@ -1,4 +1,4 @@
-"""Parked rows and what waits behind them, as Postgres keeps them.
+"""Parked rows and what waits behind them, as Postgres keeps them: see `postgres_text`.
 
 A stream that is parked whole is kept too; what comes after in it is found by reading it.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from projections.poison import NAMED, Held, Parked
+from rayfold.runtime.postgres_text import restored, storable
 
 
 async def save(
@@ -29,7 +30,10 @@ async def save(
     if held:
         await connection.executemany(
             "INSERT INTO rayfold_held VALUES ($1,$2,$3,$4,$5) ON CONFLICT DO NOTHING",
-            [(tables[each.view], _text(each.key), *each[2:]) for each in held],
+            [
+                (tables[each.view], _text(each.key), storable(each.stream), *each[3:])
+                for each in held
+            ],
         )
 
 
@@ -62,7 +66,7 @@ async def release(connection: Any, table: str, parked: Parked) -> list[Held]:
     )
     await forget(connection, table, parked)
     return [
-        Held(parked.view, parked.key, each["stream"], each["revision"], each["position"])
+        Held(parked.view, parked.key, restored(each["stream"]), each["revision"], each["position"])
         for each in records
     ]
 
@@ -87,15 +91,15 @@ async def erase(connection: Any, tables: Mapping[str, str], parked: Collection[P
             await connection.execute(
                 "DELETE FROM rayfold_parked WHERE \"table\" = $1 AND key = '' AND stream = $2",
                 tables[each.view],
-                each.stream,
+                storable(each.stream),
             )
 
 
 def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:
     return Parked(
         views[record["table"]],
-        json.loads(f'"{record["key"]}"'),
-        record["stream"],
+        json.loads(f'"{restored(record["key"])}"'),
+        restored(record["stream"]),
         record["revision"],
         record["position"],
         record["error"],
@@ -104,10 +108,10 @@ def _parked(views: Mapping[str, str], record: asyncpg.Record) -> Parked:
 
 
 def _place(parked: Parked) -> tuple[str, int, int, str, bool]:
-    error = parked.error.replace("\x00", "\\0")
-    return parked.stream, parked.revision, parked.position, error, parked.by_store
+    stream, error = storable(parked.stream), parked.error.replace("\x00", "\\0")
+    return stream, parked.revision, parked.position, error, parked.by_store
 
 
 def _text(key: str) -> str:
-    """Return the key as Postgres keeps it: it knows no NUL, which may be why it is parked."""
-    return json.dumps(key, ensure_ascii=False)[1:-1]
+    """Return the key as Postgres keeps it: what it cannot store may be why it is parked."""
+    return storable(json.dumps(key, ensure_ascii=False)[1:-1])

@@ -17,6 +17,7 @@ from projections.postgres.rows import Rows
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
 from rayfold import Registry, document
+from rayfold.runtime.postgres_text import is_storable
 
 
 class Fetches(Protocol):
@@ -158,5 +159,5 @@ class PostgresRows:
 
 
 def _sendable(text: str) -> str | None:
-    """Return a text to compare columns with; none, as nothing here is equal to it, for a NUL."""
-    return None if "\0" in text else text
+    """Return a text to compare columns with; none where nothing here can be equal to it."""
+    return text if is_storable(text) else None

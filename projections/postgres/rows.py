@@ -10,6 +10,7 @@ import asyncpg
 from projections.postgres.row_codec import RowCodec
 from projections.postgres.schema import table_of
 from rayfold import VersionedRow, ViewDefinition
+from rayfold.runtime.postgres_text import is_storable
 
 BULK = 100
 """New rows from which on COPY beats an upsert."""
@@ -71,5 +72,5 @@ class Rows:
 
 
 def _possible(keys: Iterable[str]) -> list[str]:
-    """Return those under which there may be a row: no text in Postgres has a NUL."""
-    return [key for key in keys if "\0" not in key]
+    """Return those under which there may be a row: others Postgres does not take."""
+    return [key for key in keys if is_storable(key)]

@@ -112,11 +112,10 @@ def registry_for(store: str) -> Registry:
     return registry
 
 
-async def write(log: MemoryLog, *events: Event) -> int:
-    """Append each to its thing's stream; return the log's end."""
+async def write(log: MemoryLog, *events: Event, stream: str = "") -> int:
+    """Append each to its thing's stream, or to the one that is given; return the log's end."""
     for event in events:
         data = event.model_dump_json().encode()
         record = NewRecord(type(event).__rayfold__.name, data, {}, str(uuid4()))
-        stream = f"thing-{event.id}"
-        await log.append([StreamAppend(stream, ANY, [record])])
+        await log.append([StreamAppend(stream or f"thing-{event.id}", ANY, [record])])
     return await log.end_position(["thing-"])

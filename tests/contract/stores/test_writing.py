@@ -8,10 +8,13 @@ import json
 import time
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
 from projections.errors import Fenced, ProjectionError, UnknownTarget
 from projections.stores.port import ReadStore
 from rayfold import ViewDefinition
@@ -332,6 +335,74 @@ async def test_what_is_parked_outlives_a_restart_and_is_replayed_in_order(
     await durable.reached(await write(log, Painted(id='a "\n', colour="green")))
     assert durable.parked() == []
     assert await differences(log, durable) == []
+    await durable.close()
+
+
+STRANGE = [
+    "thing-nul\0",
+    "thing-\x1a0000 \x1a",
+    "thing-\U0010ffff\uffff\x7f\r\n'\"\\",
+    f"thing-{LARGE_NAME * 6}",
+]
+"""Streams that another client of the log may write to."""
+
+
+@pytest.mark.parametrize("stream", STRANGE, ids=["nul", "escape", "controls", "long"])
+async def test_what_is_parked_of_a_stream_of_any_name_outlives_a_restart_and_is_replayed(
+    durable: Durable, stream: str
+) -> None:
+    log = durable.log
+    Shelf.broken = {"black"}
+    await durable.start()
+    await write(log, Put(id="a", name="tea"))
+    await write(log, Painted(id="a", colour="black"), Painted(id="a", colour="red"), stream=stream)
+    await log.append([StreamAppend(stream, ANY, [NewRecord("Whatever", b"{}", {}, str(uuid4()))])])
+    end = await write(log, Put(id="b", name="tea"))
+    await durable.reached(end)
+    expected = {("shelf", "a", 0, stream), ("shelf", "", 2, stream), ("colours", "", 2, stream)}
+    for _ in range(2):
+        found = {(each.view, each.key, each.revision, each.stream) for each in durable.parked()}
+        assert found == expected
+        assert (await durable.ask(one("b", end))).body is not None
+        await durable.end()
+        [projector] = durable.begin()
+        await durable.reached(end)
+    Shelf.broken = set()
+    assert await projector.replay("shelf", "a")
+    assert await painted(durable, "a", end) == 2
+    await log.delete_stream(stream)
+    await durable.reached(await write(log, Put(id="c", name="tea")))
+    assert durable.parked() == []
+    await durable.close()
+
+
+@pytest.mark.parametrize("key", ["nul\0", "\x1a0000 \x1a", "\U0010ffff\uffff\x7f\r\n'\"\\"])
+async def test_a_row_of_any_key_is_written_or_parked_and_the_others_go_on(
+    durable: Durable, key: str
+) -> None:
+    log = durable.log
+    await durable.start()
+    end = await write(
+        log,
+        Put(id=key, name=key, colour=key),
+        Painted(id=key, colour=key),
+        Painted(id=key, colour="red"),
+        Put(id="b", name="tea"),
+    )
+    await durable.reached(end)
+    for _ in range(2):
+        answer = await durable.ask(one(key, end))
+        if durable.name == "postgres" and "\0" in key:
+            assert told(durable.parked()) == {("shelf", key, 0), ("colours", key, 1)}
+            assert answer.body is None
+        else:
+            assert durable.parked() == []
+            assert json.loads(answer.body or b"")["painted"] == 2
+            assert await differences(log, durable) == []
+        assert (await durable.ask(one("b", end))).body is not None
+        await durable.end()
+        durable.begin()
+        await durable.reached(end)
     await durable.close()
 
 

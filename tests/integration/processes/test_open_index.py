@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
+from actors.processes.open_index import OpenIndex
 from domain.orders.commands import PayOrder
 from eventstore.kurrentdb.log import EventLog
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord, RawRecord
 from rayfold import Registry
 from tests.contract.processes.stages import Stage, ended, named, until, waits_for
 
@@ -109,6 +115,48 @@ async def test_two_who_keep_it_do_no_harm(log: Counting, registry: Registry, pos
         for order in orders:
             await stage.send(PayOrder(order_id=order))
         await until(lambda: _keys(postgres, f"process:{definition.name}", set()))
+
+
+class Begun(msgspec.Struct):
+    """Is open for ever."""
+
+    events: int = 0
+    is_open = True
+    due = None
+
+    def fold(self, raw: RawRecord) -> None:
+        self.events += 1
+
+
+async def test_what_is_open_may_have_any_name(postgres: str) -> None:
+    log, kind = MemoryLog(), f"kind-{uuid4().hex}"
+    names = {"nul\0", "\x1a0000", "plain", "\U0010ffff\x7f\r\n'\"\\"}
+    for name in names:
+        event = NewRecord("Begun", b"{}", {}, str(uuid4()))
+        await log.append([StreamAppend(f"begun-{name}", None, [event])])
+
+    def index() -> OpenIndex[Begun]:
+        return OpenIndex(log, postgres, kind, "begun-", Begun, Begun)
+
+    kept = index()
+    keeping = asyncio.create_task(kept.keep())
+    try:
+        await until(lambda: _many(postgres, kind, len(names)))
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    assert kept.error == ""
+    await log.delete_stream("begun-plain")  # so that it is the index that is read, not the log
+    found, _ = await index().load()
+    assert {name: each.events for name, each in found.items()} == dict.fromkeys(names, 1)
+
+
+async def _many(dsn: str, kind: str, wanted: int) -> bool:
+    try:
+        rows = await _fetch(dsn, "SELECT key FROM rayfold_open WHERE kind = $1", kind)
+    except asyncpg.UndefinedTableError:
+        return False
+    return len(rows) == wanted
 
 
 async def _keys(dsn: str, kind: str, wanted: set[str]) -> bool:

@@ -194,6 +194,39 @@ async def test_an_unreadable_event_parks_its_stream(postgres: str) -> None:
         assert (parked.key, parked.stream) == ("", "counter-a")
 
 
+async def test_each_event_of_a_stream_of_any_name_counts_once(postgres: str) -> None:
+    log = MemoryLog()
+    long = "".join(f"{each:x}" for each in range(10_000))
+    for at, name in enumerate(["nul\0", "\x1a0000", long, f"{long}other"]):
+        await add(log, name, 1, 2)
+        # The row is another one: no row of Postgres has a NUL in its key.
+        raws = [raw async for raw in log.read_stream(f"counter-{name}")]
+        data = b'{"counter":"%d","number":%d}'
+        streams = [raw._replace(data=data % (at, raw.revision + 1)) for raw in raws]
+        async with database(postgres, SUMS, fresh=at == 0) as pool:
+            applier = Deduplication(SMALL, log, SUMS)
+            assert await applier.apply(pool, streams[1:]) == streams[1:]
+            for _ in range(2):
+                assert await applier.apply(pool, streams) == []
+            assert await applier.applied_of(pool, f"counter-{name}") == 1
+            assert json.loads((await rows_in(pool, SUMS))[f"{at}"])["total"] == 3
+
+
+async def test_a_long_stream_that_a_release_before_has_noted_is_not_folded_again(
+    postgres: str,
+) -> None:
+    log, name = MemoryLog(), "a" * 10_000  # Postgres makes it short enough for its index
+    await add(log, name, 1, 2)
+    raws = [raw async for raw in log.read_stream(f"counter-{name}")]
+    raws = [raw._replace(data=b'{"counter":"a","number":1}') for raw in raws]
+    async with database(postgres, SUMS) as pool:
+        noted = "INSERT INTO rayfold_applied VALUES ($1, $2, 0)"
+        await pool.execute(noted, "sums", f"counter-{name}")
+        for _ in range(2):
+            assert await Deduplication(SMALL, log, SUMS).apply(pool, raws) == []
+        assert json.loads((await rows_in(pool, SUMS))["a"])["total"] == 1
+
+
 async def test_a_view_that_comes_to_be_shared_is_rebuilt(postgres: str) -> None:
     # Its rows would be there without the revisions that say what is folded in.
     async with database(postgres, SUMS) as pool, pool.acquire() as connection:

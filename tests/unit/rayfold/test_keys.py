@@ -20,6 +20,12 @@ from tests.generated.field_types import ORDERED, FieldType, OldStyle, Shade, Siz
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
+def test_a_text_that_is_no_unicode_is_no_key() -> None:
+    # No log has such a text, and no store takes it: only code makes one.
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        key_text("a\ud800")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
