@@ -12,31 +12,29 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterable
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.errors import NoSuchPublication
+from projections.publications.deliveries import Deliveries
 from projections.publications.errors import NotDelivered, Unpublishable
+from projections.publications.lanes import Lane, Waiting
 from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.receiver import Receiver
 from projections.publications.records import Parked, PublicationRecords, lane_of, now_text
+from projections.publications.sending_again import again, parked_in, send_again
 from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
-from rayfold.runtime.tracing import Tracing, is_sampled, tracing
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 2000
 """Events that were read and not taken; the log is not read on meanwhile."""
-
-MOST_IN_LANE = 200
-"""Of one key: one that has more is parked at its next failure, so that others find room."""
 
 RETRY = 1.0
 """Seconds until the log is followed again."""
@@ -45,23 +43,8 @@ CHECKPOINT_INTERVAL = 1.0
 IDLE_CHECKPOINT_INTERVAL = 60.0
 """Seconds between two checkpoints; the second where nothing was published."""
 
-REPLAY_TRIES = 3
-"""Attempts at an event that is sent again, before its key is left where it is."""
-
 PROBES = 3
 """Parked keys that are tried one after the other; once one is taken, all others are tried too."""
-
-
-class _Waiting(NamedTuple):
-    outgoing: Outgoing
-    raw: RawRecord
-    pending: Pending
-
-
-class _Lane:
-    def __init__(self) -> None:
-        self.queue: deque[_Waiting] = deque()
-        self.full = asyncio.Event()
 
 
 class Publisher:
@@ -79,27 +62,29 @@ class Publisher:
         connections: int = 16,
     ) -> None:
         self.definition = definition
-        self.published = 0
         self.error = ""
         self.parked: dict[str, Parked] = {}
         self._store = store
-        self._receiver = receiver
         self._patience = patience or Patience()
+        self._deliveries = Deliveries(definition.name, receiver, self._patience, connections)
         self._derivation = Derivation(registry, definition, source)
         self._records = PublicationRecords(store, definition.name)
         self._window = Window(0, MOST_WAITING)
         self._read = 0
         self._taken = 0
         """The position of the last record that this process has taken from the log."""
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._passed: dict[str, int] = {}
         """Lanes that were replayed up to a position which the log was not read to yet."""
-        self._delivering = asyncio.Semaphore(connections)
         self._replaying = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failing: dict[str, str] = {}
         self.ready = False
-        self._tracing = tracing()
+
+    @property
+    def published(self) -> int:
+        """Return how many events the receiver has taken from this process."""
+        return self._deliveries.taken
 
     @property
     def position(self) -> int:
@@ -132,7 +117,7 @@ class Publisher:
             await asyncio.wait(self._tasks)
         with suppress(StoreUnavailable):
             await self._records.save(self._window.done)
-        await self._receiver.close()
+        await self._deliveries.close()
 
     async def _load(self) -> None:
         while True:
@@ -196,15 +181,13 @@ class Publisher:
         self._window.sent(pending)
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = _Lane()
+            lane = self._lanes[name] = Lane()
             self._begin(self._empty(name, lane))
-        lane.queue.append(_Waiting(outgoing, raw, pending))
-        if len(lane.queue) > MOST_IN_LANE:
-            lane.full.set()
+        lane.add(Waiting(outgoing, raw, pending))
 
     # To the receiver.
 
-    async def _empty(self, name: str, lane: _Lane) -> None:
+    async def _empty(self, name: str, lane: Lane) -> None:
         while lane.queue:
             waiting = lane.queue[0]
             error = await self._persist(name, lane, waiting.outgoing)
@@ -222,13 +205,13 @@ class Publisher:
             self._window.finished(waiting.pending)
         del self._lanes[name]
 
-    async def _persist(self, name: str, lane: _Lane, outgoing: Outgoing) -> str:
+    async def _persist(self, name: str, lane: Lane, outgoing: Outgoing) -> str:
         """Deliver an event; return why it was given up, or nothing."""
         patience, began, pause = self._patience, time.monotonic(), self._patience.first_pause
         try:
             while True:
                 try:
-                    await self._deliver(outgoing)
+                    await self._deliveries.deliver(outgoing)
                 except NotDelivered as error:
                     self._failing[name] = error.reason
                     late = time.monotonic() - began > patience.park_after
@@ -244,30 +227,6 @@ class Publisher:
                     return ""
         finally:
             self._failing.pop(name, None)
-
-    async def _deliver(self, outgoing: Outgoing) -> None:
-        async with self._delivering:
-            if self._tracing is not None and is_sampled(outgoing.traceparent):
-                await self._deliver_traced(self._tracing, outgoing)
-            else:
-                await self._receiver.deliver(outgoing)
-        self.published += 1
-
-    async def _deliver_traced(self, traces: Tracing, outgoing: Outgoing) -> None:
-        about = {
-            "rayfold.publication": self.definition.name,
-            "messaging.message.id": outgoing.id,
-            "rayfold.key": outgoing.key,
-        }
-        span = traces.begin(
-            f"publish {outgoing.name}", outgoing.traceparent, kind="producer", attributes=about
-        )
-        try:
-            await self._receiver.deliver(outgoing._replace(traceparent=span.traceparent))
-        except BaseException as error:
-            span.end(error)
-            raise
-        span.end()
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""
@@ -313,45 +272,10 @@ class Publisher:
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        published, failed = 0, set[str]()
         async with self._replaying:
-            batches = self._store.subscribe(
-                self._derivation.prefixes, after or None, event_types=self._derivation.event_types
+            return await send_again(
+                self._store, self._derivation, self._deliveries, after, until, key
             )
-            until = min(until, await self._store.end_position(self._derivation.prefixes))
-            async with aclosing(batches):
-                async for batch in batches:
-                    lanes: dict[str, list[Outgoing]] = {}
-                    for raw in batch.records:
-                        if raw.position > until:
-                            break
-                        with suppress(Unpublishable):  # it was not published before either
-                            for each in self._derivation.outgoing(raw):
-                                if key in (None, each.key) and each.key not in failed:
-                                    lanes.setdefault(each.key, []).append(each)
-                    counts = await asyncio.gather(*(self._in_order(e) for e in lanes.values()))
-                    for name, (taken, error) in zip(lanes, counts, strict=True):
-                        published += taken
-                        if error:
-                            failed.add(name)
-                    if batch.position >= until or batch.caught_up:
-                        break
-        return {"published": published, "failed_keys": len(failed)}
-
-    async def _in_order(self, each: list[Outgoing]) -> tuple[int, str]:
-        """Deliver some of one key; return how many were taken, and why not the next."""
-        for index, outgoing in enumerate(each):
-            pause = self._patience.first_pause
-            for number in range(REPLAY_TRIES):
-                try:
-                    await self._deliver(outgoing)
-                    break
-                except NotDelivered as error:
-                    if number == REPLAY_TRIES - 1:
-                        return index, error.reason
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                    pause *= 2
-        return len(each), ""
 
     async def _release(self, names: list[str]) -> int:
         """Deliver what is parked in these lanes, up to now; return how many are parked still."""
@@ -367,9 +291,9 @@ class Publisher:
         live = False
         async with aclosing(batches):
             async for batch in batches:
-                found = self._parked_in(batch.records, left)
+                found = parked_in(self._derivation, batch.records, left)
                 results = await asyncio.gather(
-                    *(self._again(each, left[name]) for name, each in found.items())
+                    *(again(self._deliveries, each, left[name]) for name, each in found.items())
                 )
                 for name, parked in zip(found, results, strict=True):
                     if parked is not None:
@@ -390,43 +314,6 @@ class Publisher:
                         await self._records.release(parked)
                     return still
         return still + len(left)
-
-    def _parked_in(
-        self, records: list[RawRecord], left: dict[str, Parked]
-    ) -> dict[str, list[tuple[RawRecord, list[Outgoing] | Unpublishable]]]:
-        """Return what of these records is parked, by lane, in order."""
-        found: dict[str, list[tuple[RawRecord, list[Outgoing] | Unpublishable]]] = {}
-        for raw in records:
-            whole = lane_of("", raw.stream)
-            told: list[Outgoing] | Unpublishable
-            try:
-                told = self._derivation.outgoing(raw)
-            except Unpublishable as error:
-                told = error
-            if whole in left:
-                if raw.position >= left[whole].position:
-                    found.setdefault(whole, []).append((raw, told))
-                continue
-            if isinstance(told, Unpublishable):
-                continue  # of a stream that is parked by itself
-            for each in told:
-                name = lane_of(each.key, "")
-                if name in left and raw.position >= left[name].position:
-                    found.setdefault(name, []).append((raw, [each]))
-        return found
-
-    async def _again(
-        self, found: list[tuple[RawRecord, list[Outgoing] | Unpublishable]], parked: Parked
-    ) -> Parked | None:
-        """Deliver these; return where the lane is parked now, or None."""
-        for raw, told in found:
-            if isinstance(told, Unpublishable):
-                error = str(told)
-            else:
-                _, error = await self._in_order(told)
-            if error:
-                return Parked(parked.key, raw.stream, raw.revision, raw.position, error, parked.at)
-        return None
 
     async def _retry_parked(self) -> None:
         """Try what is parked from time to time: a receiver that was down is there again."""

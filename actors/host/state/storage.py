@@ -11,24 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
-
-from msgspec import DecodeError
-from msgspec.json import decode, encode
 
 from actors.errors import StreamUnreadable, Unavailable
 from actors.host.entity import Entity
 from actors.host.joint_plan import JointPlan
 from actors.host.loading import load
 from actors.host.plan import Plan
-from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen, now
-from actors.host.state.port import Change, Kept, KeptCommand, States, StatesRefused
+from actors.host.recent_commands import Seen
+from actors.host.state.changes import (
+    NOTHING,
+    Stored,
+    change_of,
+    expected,
+    rewritten,
+    stored_after,
+)
+from actors.host.state.outbox import Relay
+from actors.host.state.port import Change, Kept, States, StatesRefused
 from actors.host.state.rows import Unstorable, check
 from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
-from eventstore.records import NewRecord, RawRecord
+from eventstore.records import RawRecord
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 
@@ -40,29 +45,6 @@ ORPHANED = 3.0
 SETTLED_WITHIN = 0.5
 """Seconds in which what was relayed leaves the outbox, unless the next commit takes it along."""
 
-FORGOTTEN_TOGETHER = 64
-"""Commands of an aggregate that are forgotten at once."""
-
-_DELETED = 2**63 - 1
-
-
-class Stored(NamedTuple):
-    """What a loaded aggregate's rows have, beside its entity.
-
-    `version` is -1 where there are none. `commands` counts those that were seen, `oldest` is the
-    first that is kept. `whole`: the rows have to be written all over.
-    """
-
-    version: int
-    began: int
-    state: object
-    commands: int
-    oldest: int
-    whole: bool
-
-
-_NOTHING = Stored(-1, 0, None, 0, 0, True)
-
 
 class StateStorage:
     """See `actors.host.storage.Storage`."""
@@ -73,6 +55,7 @@ class StateStorage:
         self._registry = registry
         self._log = eventstore
         self._states = states
+        self._relay = Relay(eventstore)
         self._relayed: dict[str, int] = {}
         """On the log, and in the outbox still: by stream, up to a revision."""
         self._owed: dict[str, AggregateType] = {}
@@ -85,13 +68,13 @@ class StateStorage:
         """See `Storage.load`."""
         kept = await self.relay(aggregate, stream)
         if kept is None:
-            return await self._from_log(aggregate, stream, _NOTHING)
+            return await self._from_log(aggregate, stream, NOTHING)
         return await self._caught_up(aggregate, stream, kept)
 
     async def _from_log(self, aggregate: AggregateType, stream: str, stored: Stored) -> Entity:
         """Return the fold of all events, which its rows do not have: they were never written."""
         entity = await load(self._log, self._registry, aggregate, stream)
-        first = await self.first_of(stream) if entity.revision >= 0 else 0
+        first = await self._relay.first_of(stream) if entity.revision >= 0 else 0
         entity.stored = stored._replace(began=first, whole=True)
         return entity
 
@@ -123,7 +106,7 @@ class StateStorage:
         except StreamTombstoned:
             await self._states.remove(aggregate, stream, kept.version)
             raise
-        if last is None and await self._was_deleted(stream, kept.version):
+        if last is None and await self._relay.was_deleted(stream, kept.version):
             return await self._of_another_life(aggregate, stream, stored, None)
         if last is None and not kept.current:
             return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
@@ -135,13 +118,13 @@ class StateStorage:
         self, aggregate: AggregateType, stream: str, stored: Stored, first: int | None
     ) -> Entity:
         """Return what came after the deletion that the rows know nothing of."""
-        if first is not None and not await self._was_deleted(stream, stored.version):
+        if first is not None and not await self._relay.was_deleted(stream, stored.version):
             raise StreamUnreadable(
                 f"{stream} goes on at revision {first} on the log, its row is at {stored.version}:"
                 " what is between was cut from the log before the row had it"
             )
         await self._states.remove(aggregate, stream, stored.version)
-        return await self._from_log(aggregate, stream, _NOTHING)
+        return await self._from_log(aggregate, stream, NOTHING)
 
     async def _of_another_layout(
         self, aggregate: AggregateType, stream: str, stored: Stored, misfit: str
@@ -149,7 +132,7 @@ class StateStorage:
         """Return the fold of all events, as the row is of another layout of the state."""
         if misfit:
             log.warning("a row is no state", extra={"stream": stream, "error": misfit})
-        if await self.first_of(stream) != stored.began:
+        if await self._relay.first_of(stream) != stored.began:
             why, then = "is of another layout", "run `rayfold migrate`"
             if misfit:
                 why, then = f"is no state ({misfit})", "let the model take it again"
@@ -161,19 +144,7 @@ class StateStorage:
 
     async def first_of(self, stream: str) -> int:
         """Return the first revision that the log has of a stream; 0 if it has none."""
-        async for raw in self._log.read_stream(stream, limit=1):
-            return raw.revision
-        return 0
-
-    async def _was_deleted(self, stream: str, version: int) -> bool:
-        """Return whether the stream was deleted at that revision or later, not cut or aged."""
-        async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
-            try:
-                before = decode(raw.data).get("$tb", 0)
-            except (DecodeError, AttributeError):
-                return False
-            return isinstance(before, int) and (before == _DELETED or before > version)
-        return False
+        return await self._relay.first_of(stream)
 
     async def fill(self, aggregate: AggregateType, stream: str, *, again: bool = False) -> bool:
         """Write the row of an aggregate if it is missing, or behind the log; return whether it was.
@@ -184,7 +155,7 @@ class StateStorage:
         """
         entity = await self.load(aggregate, stream)
         stored: Stored = entity.stored
-        if again and not stored.whole and await self.first_of(stream) == stored.began:
+        if again and not stored.whole and await self._relay.first_of(stream) == stored.began:
             entity = await self._from_log(aggregate, stream, stored)
         if entity.revision < 0 or not entity.stored.whole:
             return False
@@ -246,7 +217,7 @@ class StateStorage:
             return {}
         try:
             answers = await self._log.append(
-                [StreamAppend(c.stream, _expected(c), list(c.records)) for c in changes.values()]
+                [StreamAppend(c.stream, expected(c), list(c.records)) for c in changes.values()]
             )
         except StoreUnavailable:
             self._owed |= {each.stream: each.aggregate for each in changes.values()}
@@ -265,7 +236,7 @@ class StateStorage:
         aggregate, stream = change.aggregate, change.stream
         if isinstance(answer, Conflict):
             first = change.version + 1 - len(change.records)
-            position = await self._position_of(
+            position = await self._relay.position_of(
                 stream, [(first + number, each) for number, each in enumerate(change.records)]
             )
             if position is not None:  # somebody has relayed it for us
@@ -327,58 +298,12 @@ class StateStorage:
         if kept is None:
             return None
         outbox = [each for each in kept.outbox if each[0] > self._relayed.get(stream, -1)]
-        if outbox and not await self._relay(stream, outbox, kept.began):
+        if outbox:
+            if await self._relay.append(stream, outbox, kept.began):
+                self._relayed[stream] = outbox[-1][0]
+                return kept
             return await self._put_right(aggregate, stream, kept.version, outbox[0][0] - 1)
         return kept
-
-    async def _relay(self, stream: str, outbox: list[tuple[int, NewRecord]], began: int) -> bool:
-        """Return whether all of it is on the log now, once, where it belongs."""
-        first, last = outbox[0][0], outbox[-1][0]
-        records = [record for _, record in outbox]
-        expected = first - 1 if first > began else None
-        if expected is None and await self._was_deleted(stream, last):
-            return False  # it may have been there already, and is not to come back
-        [answer] = await self._log.append([StreamAppend(stream, expected, records)])
-        if isinstance(answer, Appended):
-            there = answer.last_revision in (None, last)
-        else:
-            # Part of it may be there: what another has relayed before it died.
-            there = await self._relay_rest(stream, outbox)
-        if there:
-            self._relayed[stream] = last
-        return there
-
-    async def _relay_rest(self, stream: str, outbox: list[tuple[int, NewRecord]]) -> bool:
-        found = [raw async for raw in self._found(stream, outbox)]
-        ours = all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=False))
-        if not ours or not found or found[0].revision != outbox[0][0]:
-            return False
-        rest = outbox[len(found) :]
-        if not rest:
-            return True
-        records = [record for _, record in rest]
-        [answer] = await self._log.append([StreamAppend(stream, rest[0][0] - 1, records)])
-        return isinstance(answer, Appended)
-
-    async def _position_of(self, stream: str, outbox: list[tuple[int, NewRecord]]) -> int | None:
-        """Return the position of the last of these if all of them are on the log."""
-        found = [raw async for raw in self._found(stream, outbox)]
-        if len(found) != len(outbox) or found[0].revision != outbox[0][0]:
-            return None
-        if not all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=True)):
-            return None
-        return found[-1].position
-
-    async def _found(
-        self, stream: str, outbox: list[tuple[int, NewRecord]]
-    ) -> AsyncIterator[RawRecord]:
-        first = outbox[0][0]
-        after = first - 1 if first > 0 else None
-        try:
-            async for raw in self._log.read_stream(stream, after=after, limit=len(outbox)):
-                yield raw
-        except StreamTombstoned:
-            return
 
     async def _put_right(
         self, aggregate: AggregateType, stream: str, version: int, before: int
@@ -393,8 +318,8 @@ class StateStorage:
         """
         log.warning("a state is made of the log again", extra={"stream": stream})
         try:
-            first = await self.first_of(stream)
-            if first > 0 and not await self._was_deleted(stream, before):
+            first = await self._relay.first_of(stream)
+            if first > 0 and not await self._relay.was_deleted(stream, before):
                 raise StreamUnreadable(
                     f"somebody else has written to {stream}, and its first events are not on the"
                     " log any more: its row cannot be made again"
@@ -459,87 +384,3 @@ class StateStorage:
             await self._settle()
         except Unavailable as error:
             log.info("an outbox is not settled", extra={"error": str(error)})
-
-
-def change_of(planned: Plan) -> Change:
-    """Return what a plan writes.
-
-    The commands of an aggregate whose rows are behind, or were never written, come from its fold.
-    """
-    entity, stored = planned.entity, planned.entity.stored or _NOTHING
-    at = now()
-    accepted = [
-        (command_id, fingerprint, revision, at)
-        for command_id, (fingerprint, revision) in planned.accepted.items()
-    ]
-    if stored.whole:
-        latest = entity.recent.latest(ALWAYS_REMEMBERED)
-        accepted = [(known, seen[0], seen[1], seen.at) for known, seen in latest] + accepted
-        number, forget = 0, -1
-    else:
-        number = stored.commands
-        remembered = len(entity.recent)
-        due = number - remembered - stored.oldest
-        forget = number - remembered - 1 if due >= FORGOTTEN_TOGETHER else -1
-    return Change(
-        entity.aggregate,
-        entity.stream,
-        stored.version,
-        planned.revision,
-        stored.began,
-        None if stored.whole else stored.state,
-        planned.state,
-        planned.records,
-        [KeptCommand(number + place, *each) for place, each in enumerate(accepted)],
-        forget,
-        whole=stored.whole,
-    )
-
-
-def stored_after(planned: Plan, change: Change, answer: Appended) -> Stored:
-    """Return what the rows have now."""
-    shift = 0 if answer.last_revision is None else answer.last_revision - change.version
-    last = change.commands[-1].number + 1 if change.commands else 0
-    before: Stored = planned.entity.stored or _NOTHING
-    oldest = 0 if change.whole else max(before.oldest, change.forget_up_to + 1)
-    return Stored(change.version + shift, change.began + shift, change.state, last, oldest, False)
-
-
-def rewritten(entity: Entity, expected: int, began: int) -> Change:
-    """Return a change that makes the rows what the log has, and no outbox."""
-    latest = entity.recent.latest(ALWAYS_REMEMBERED)
-    return Change(
-        entity.aggregate,
-        entity.stream,
-        expected,
-        entity.revision,
-        began,
-        None,
-        entity.state,
-        commands=[
-            KeptCommand(number, known, seen.fingerprint, seen.revision, seen.at)
-            for number, (known, seen) in enumerate(latest)
-        ],
-        whole=True,
-        empties_outbox=True,
-    )
-
-
-def _expected(change: Change) -> int | None:
-    before = change.version - len(change.records)
-    return before if before >= 0 else None
-
-
-def _is(raw: RawRecord, record: NewRecord) -> bool:
-    """Tell whether what is on the log is that record: of the same command, by the same writer."""
-    if raw.event_type != record.event_type:
-        return False
-    if raw.metadata == encode(record.metadata) and raw.data == record.data:
-        return True
-    try:
-        return bool(
-            decode(raw.metadata) == dict(record.metadata)
-            and decode(raw.data) == decode(record.data)
-        )
-    except DecodeError:
-        return False

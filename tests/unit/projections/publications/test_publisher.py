@@ -18,7 +18,8 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import NoSuchPublication
-from projections.publications.publisher import MOST_IN_LANE, MOST_WAITING
+from projections.publications.lanes import MOST_IN_LANE
+from projections.publications.publisher import MOST_WAITING
 from projections.publications.settings import Patience
 from tests.unit.projections.publications.papers import (
     BROKEN,

@@ -1,0 +1,98 @@
+"""From the outbox to the log: each event once, where it belongs, whoever has begun before."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from msgspec import DecodeError
+from msgspec.json import decode, encode
+
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Appended, Log, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+
+Outbox = list[tuple[int, NewRecord]]
+"""Records by revision, in their order; of one stream."""
+
+_DELETED = 2**63 - 1
+
+
+class Relay:
+    """Appends what is in outboxes, and says what the log has of a stream."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def append(self, stream: str, outbox: Outbox, began: int) -> bool:
+        """Return whether all of it is on the log now, once, where it belongs."""
+        first, last = outbox[0][0], outbox[-1][0]
+        records = [record for _, record in outbox]
+        expected = first - 1 if first > began else None
+        if expected is None and await self.was_deleted(stream, last):
+            return False  # it may have been there already, and is not to come back
+        [answer] = await self._log.append([StreamAppend(stream, expected, records)])
+        if isinstance(answer, Appended):
+            return answer.last_revision in (None, last)
+        # Part of it may be there: what another has relayed before it died.
+        return await self._append_rest(stream, outbox)
+
+    async def _append_rest(self, stream: str, outbox: Outbox) -> bool:
+        found = [raw async for raw in self._found(stream, outbox)]
+        ours = all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=False))
+        if not ours or not found or found[0].revision != outbox[0][0]:
+            return False
+        rest = outbox[len(found) :]
+        if not rest:
+            return True
+        records = [record for _, record in rest]
+        [answer] = await self._log.append([StreamAppend(stream, rest[0][0] - 1, records)])
+        return isinstance(answer, Appended)
+
+    async def position_of(self, stream: str, outbox: Outbox) -> int | None:
+        """Return the position of the last of these if all of them are on the log."""
+        found = [raw async for raw in self._found(stream, outbox)]
+        if len(found) != len(outbox) or found[0].revision != outbox[0][0]:
+            return None
+        if not all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=True)):
+            return None
+        return found[-1].position
+
+    async def _found(self, stream: str, outbox: Outbox) -> AsyncIterator[RawRecord]:
+        first = outbox[0][0]
+        after = first - 1 if first > 0 else None
+        try:
+            async for raw in self._log.read_stream(stream, after=after, limit=len(outbox)):
+                yield raw
+        except StreamTombstoned:
+            return
+
+    async def first_of(self, stream: str) -> int:
+        """Return the first revision that the log has of a stream; 0 if it has none."""
+        async for raw in self._log.read_stream(stream, limit=1):
+            return raw.revision
+        return 0
+
+    async def was_deleted(self, stream: str, version: int) -> bool:
+        """Return whether the stream was deleted at that revision or later, not cut or aged."""
+        async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
+            try:
+                before = decode(raw.data).get("$tb", 0)
+            except (DecodeError, AttributeError):
+                return False
+            return isinstance(before, int) and (before == _DELETED or before > version)
+        return False
+
+
+def _is(raw: RawRecord, record: NewRecord) -> bool:
+    """Tell whether what is on the log is that record: of the same command, by the same writer."""
+    if raw.event_type != record.event_type:
+        return False
+    if raw.metadata == encode(record.metadata) and raw.data == record.data:
+        return True
+    try:
+        return bool(
+            decode(raw.metadata) == dict(record.metadata)
+            and decode(raw.data) == decode(record.data)
+        )
+    except DecodeError:
+        return False

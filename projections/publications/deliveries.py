@@ -1,0 +1,78 @@
+"""One delivery after the other to a receiver: so many at a time, each traced, some again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from projections.publications.errors import NotDelivered
+from projections.publications.outgoing import Outgoing
+from projections.publications.receiver import Receiver
+from projections.publications.settings import Patience
+from rayfold.runtime.tracing import Tracing, is_sampled, tracing
+
+REPLAY_TRIES = 3
+"""Attempts at an event that is sent again, before its key is left where it is."""
+
+
+class Deliveries:
+    """What goes out for one publication, over so many `connections`."""
+
+    def __init__(
+        self, publication: str, receiver: Receiver, patience: Patience, connections: int
+    ) -> None:
+        self.taken = 0
+        """Events that the receiver has taken."""
+        self._publication = publication
+        self._receiver = receiver
+        self._patience = patience
+        self._delivering = asyncio.Semaphore(connections)
+        self._tracing = tracing()
+
+    async def deliver(self, outgoing: Outgoing) -> None:
+        """Return when the receiver has taken it.
+
+        Raises:
+            NotDelivered: it has not.
+        """
+        async with self._delivering:
+            if self._tracing is not None and is_sampled(outgoing.traceparent):
+                await self._deliver_traced(self._tracing, outgoing)
+            else:
+                await self._receiver.deliver(outgoing)
+        self.taken += 1
+
+    async def _deliver_traced(self, traces: Tracing, outgoing: Outgoing) -> None:
+        about = {
+            "rayfold.publication": self._publication,
+            "messaging.message.id": outgoing.id,
+            "rayfold.key": outgoing.key,
+        }
+        span = traces.begin(
+            f"publish {outgoing.name}", outgoing.traceparent, kind="producer", attributes=about
+        )
+        try:
+            await self._receiver.deliver(outgoing._replace(traceparent=span.traceparent))
+        except BaseException as error:
+            span.end(error)
+            raise
+        span.end()
+
+    async def in_order(self, each: list[Outgoing]) -> tuple[int, str]:
+        """Deliver some of one key; return how many were taken, and why not the next."""
+        for index, outgoing in enumerate(each):
+            pause = self._patience.first_pause
+            for number in range(REPLAY_TRIES):
+                try:
+                    await self.deliver(outgoing)
+                    break
+                except NotDelivered as error:
+                    if number == REPLAY_TRIES - 1:
+                        return index, error.reason
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause *= 2
+        return len(each), ""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._receiver.close()

@@ -1,0 +1,36 @@
+"""Lanes: what was read of one key, and goes out in its order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from eventstore.records import RawRecord
+from projections.publications.outgoing import Outgoing
+from projections.publications.window import Pending
+
+MOST_IN_LANE = 200
+"""Of one key: one that has more is parked at its next failure, so that others find room."""
+
+
+class Waiting(NamedTuple):
+    """An event on its way, with the record that leads to it."""
+
+    outgoing: Outgoing
+    raw: RawRecord
+    pending: Pending
+
+
+class Lane:
+    """Events of one key; `full` once there are too many."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Waiting] = deque()
+        self.full = asyncio.Event()
+
+    def add(self, waiting: Waiting) -> None:
+        """Let an event wait behind the others."""
+        self.queue.append(waiting)
+        if len(self.queue) > MOST_IN_LANE:
+            self.full.set()

@@ -1,0 +1,91 @@
+"""What is sent again: all between two positions of the log, or what is parked of some keys."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from projections.publications.deliveries import Deliveries
+from projections.publications.errors import Unpublishable
+from projections.publications.outgoing import Derivation, Outgoing
+from projections.publications.records import Parked, lane_of
+
+Found = list[tuple[RawRecord, list[Outgoing] | Unpublishable]]
+"""Of one lane, in order: records, with what each leads to."""
+
+
+async def send_again(
+    store: Log,
+    derivation: Derivation,
+    deliveries: Deliveries,
+    after: int,
+    until: int,
+    key: str | None = None,
+) -> dict[str, int]:
+    """Deliver what lies between two positions; return how many were taken, and how many keys not.
+
+    Raises:
+        StoreUnavailable: the log cannot be read.
+    """
+    published, failed = 0, set[str]()
+    batches = store.subscribe(
+        derivation.prefixes, after or None, event_types=derivation.event_types
+    )
+    until = min(until, await store.end_position(derivation.prefixes))
+    async with aclosing(batches):
+        async for batch in batches:
+            lanes: dict[str, list[Outgoing]] = {}
+            for raw in batch.records:
+                if raw.position > until:
+                    break
+                with suppress(Unpublishable):  # it was not published before either
+                    for each in derivation.outgoing(raw):
+                        if key in (None, each.key) and each.key not in failed:
+                            lanes.setdefault(each.key, []).append(each)
+            counts = await asyncio.gather(*(deliveries.in_order(e) for e in lanes.values()))
+            for name, (taken, error) in zip(lanes, counts, strict=True):
+                published += taken
+                if error:
+                    failed.add(name)
+            if batch.position >= until or batch.caught_up:
+                break
+    return {"published": published, "failed_keys": len(failed)}
+
+
+def parked_in(
+    derivation: Derivation, records: list[RawRecord], left: dict[str, Parked]
+) -> dict[str, Found]:
+    """Return what of these records is parked, by lane, in order."""
+    found: dict[str, Found] = {}
+    for raw in records:
+        whole = lane_of("", raw.stream)
+        told: list[Outgoing] | Unpublishable
+        try:
+            told = derivation.outgoing(raw)
+        except Unpublishable as error:
+            told = error
+        if whole in left:
+            if raw.position >= left[whole].position:
+                found.setdefault(whole, []).append((raw, told))
+            continue
+        if isinstance(told, Unpublishable):
+            continue  # of a stream that is parked by itself
+        for each in told:
+            name = lane_of(each.key, "")
+            if name in left and raw.position >= left[name].position:
+                found.setdefault(name, []).append((raw, [each]))
+    return found
+
+
+async def again(deliveries: Deliveries, found: Found, parked: Parked) -> Parked | None:
+    """Deliver these; return where the lane is parked now, or None."""
+    for raw, told in found:
+        if isinstance(told, Unpublishable):
+            error = str(told)
+        else:
+            _, error = await deliveries.in_order(told)
+        if error:
+            return Parked(parked.key, raw.stream, raw.revision, raw.position, error, parked.at)
+    return None
