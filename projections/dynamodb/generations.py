@@ -25,8 +25,11 @@ from rayfold import ViewDefinition
 
 log = logging.getLogger(__name__)
 
-GRACE = 5.0
-"""Seconds after which rows go that were live: a question that has begun ends sooner."""
+ANSWERED = 10.0
+"""Seconds for a question: as long as rows that were live are there for it, and no longer."""
+
+GRACE = 3 * ANSWERED
+"""Seconds after which rows go that were live: a question that has begun has ended."""
 
 ATTEMPTS = 20
 """Of a step that a writer may be faster than."""

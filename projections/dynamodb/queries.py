@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from projections.dynamodb.generations import DynamoGenerations, pointer_in
+from projections.dynamodb.generations import ANSWERED, DynamoGenerations, pointer_in
 from projections.dynamodb.keys import (
     SHARDS,
     GenerationKeys,
@@ -27,9 +27,6 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.pointed_generations import Pointer
 from projections.stores.port import Found
 from rayfold import Registry, ViewDefinition
-
-ANSWERED = 4.0
-"""Seconds for a question: rows that were live are there for longer."""
 
 ATTEMPTS = 10
 """To see a view while nobody writes, before writers are asked to wait."""

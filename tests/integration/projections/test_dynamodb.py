@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from eventstore.memory import MemoryLog
+from projections.dynamodb import generations as generations_module
 from projections.dynamodb import journal
 from projections.dynamodb.generations import DynamoGenerations
 from projections.dynamodb.keys import (
@@ -29,7 +30,7 @@ from projections.row_query import RowQuery
 from projections.stores import known, port
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on
 from tests.contract.stores import shelf
-from tests.contract.stores.subjects import Durable, place, running
+from tests.contract.stores.subjects import TIMEOUT, Durable, place, running
 from tests.dynamo_server import DynamoServer
 
 
@@ -317,3 +318,35 @@ async def test_rows_that_were_live_go_though_whoever_replaced_them_ended_before(
         assert await all_words(words, end) == {"tea": 1, "milk": 1}
         await old.close()
         await after_it.close()
+
+
+async def test_a_question_that_a_switch_comes_between_is_answered_whole(
+    words: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.dynamodb.queries.ANSWERED", 2 * TIMEOUT)
+    monkeypatch.setattr("projections.dynamodb.generations.GRACE", 3 * TIMEOUT)
+    listing, switched = asyncio.Event(), asyncio.Event()
+    async with running(words):
+        end = await listed(words, Listed(id="a", words=MANY[:5]))
+        await words.reached(end)
+        reader: Any = words.make()
+        page = reader._table.page
+
+        async def slow(*arguments: Any, **named: Any) -> Any:
+            found = await page(*arguments, **named)
+            listing.set()
+            await switched.wait()
+            return found
+
+        monkeypatch.setattr(reader._table, "page", slow)
+        asking = asyncio.create_task(reader.find(RowQuery("word", None, end, {}, 50, None)))
+        await listing.wait()
+        await words.rebuild("word")
+        switched.set()
+        found = json.loads((await asking).result.body)
+        assert [row["word"] for row in found["items"]] == [*MANY[:5]]
+        await reader.close()
+
+
+def test_rows_that_were_live_stay_for_longer_than_a_question_may_take() -> None:
+    assert generations_module.GRACE >= 2 * generations_module.ANSWERED
