@@ -27,6 +27,7 @@ from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime import Batcher, BatchFull
 from rayfold.runtime.postgres import FAILURES, connect, create_pool
+from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
 CONNECTIONS = 4
@@ -84,6 +85,8 @@ class PostgresStates:
 
     async def load(self, aggregate: AggregateType, stream: str) -> Kept | None:
         """See `States.load`. Aggregates that are asked for together are loaded together."""
+        if not is_storable(stream):  # another client's: no row can be there
+            return None
         batcher = self._loads.get(aggregate)
         if batcher is None:
 

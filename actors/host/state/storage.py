@@ -159,7 +159,20 @@ class StateStorage:
             entity = await self._from_log(aggregate, stream, stored)
         if entity.revision < 0 or not entity.stored.whole:
             return False
-        [done] = await self._states.commit([rewritten(entity, stored.version, stored.began)], {})
+        return await self._rewrite(entity, stored.version, stored.began)
+
+    async def _rewrite(self, entity: Entity, version: int, began: int) -> bool:
+        """Make the rows what the log has; return whether they were at `version`.
+
+        Raises:
+            StreamUnreadable: they cannot be that.
+        """
+        try:
+            [done] = await self._states.commit([rewritten(entity, version, began)], {})
+        except StatesRefused as error:
+            raise StreamUnreadable(
+                f"the state of {entity.stream!r} has no place: {error}"
+            ) from error
         return done
 
     # Committing
@@ -332,7 +345,7 @@ class StateStorage:
         if entity.revision < 0:
             await self._states.remove(aggregate, stream, version)
         else:
-            await self._states.commit([rewritten(entity, version, first)], {})
+            await self._rewrite(entity, version, first)
         return await self._states.load(aggregate, stream)
 
     async def _pay(self) -> None:

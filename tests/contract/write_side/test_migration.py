@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,8 @@ from deploy.stack.migrating import migrate
 from deploy.stack.settings import load
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
 from rayfold import Command, Event, Message, Receipt, Registry, RenamedFrom, StateStored, Storage
 
 
@@ -243,6 +246,34 @@ async def test_a_migration_keeps_every_row_while_both_versions_write(
     assert (await new.pay(tills[0], 1)).revision > 1
     await old.close()
     await new.close()
+
+
+@pytest.mark.parametrize(
+    ("till", "by", "why"),
+    [
+        ("nul\0", "ada", "Postgres cannot keep it"),
+        (str(UUID(int=7)), "a\0b", "has a character that Postgres cannot keep"),
+    ],
+)
+async def test_what_rows_cannot_hold_is_told_by_its_stream_and_others_are_loaded(
+    postgres: str, connection: Any, till: str, by: str, why: str
+) -> None:
+    """Another client has written it, or it was event-sourced before."""
+    log, known = MemoryLog(), uuid4()
+    version = Version(OLD, log, postgres)
+    await version.pay(known, 5)
+    data = json.dumps({"till": str(UUID(int=7)), "cents": 5, "by": by}).encode()
+    paid = NewRecord("Paid", data, {}, str(uuid4()))
+    await log.append([StreamAppend(f"till-{till}", None, [paid])])
+    with pytest.raises(StreamUnreadable, match=why) as told:
+        await fill(OLD, log, version.states, OLD.aggregates["till"])
+    assert repr(f"till-{till}") in told.value.detail
+    states, aggregate = version.states, OLD.aggregates["till"]
+    found = await asyncio.gather(
+        *(states.load(aggregate, f"till-{each}") for each in (till, known, till))
+    )
+    assert [each is not None for each in found] == [False, True, False]
+    await version.close()
 
 
 async def test_rows_alone_are_enough_where_the_history_was_cut(
