@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate, Storage
+from rayfold.agreement import disagreements, tables_of_two
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
-from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
+from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
 from rayfold.process import ProcessDefinition, ProcessManager
@@ -24,7 +25,6 @@ from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
 from rayfold.sql import SqlProjection
-from rayfold.sql_query import SqlQueryDefinition
 from rayfold.upcasting import Data, Upcaster
 from rayfold.view import View, ViewDefinition
 
@@ -71,15 +71,11 @@ class Registry:
             self._add_messages(aggregate)
         for decision in self._decisions:
             self._add_decision(decision)
-        self._check_aggregates()
-        self._check_tables_of_states()
-        self._check_events_of_views()
-        self._check_processes()
-        self._check_publications()
-        self._check_reactors()
-        self._check_queries()
-        self._check_routes()
-        self._check_upcasters()
+        for publication in self.publications.values():
+            self._add_carried(publication)
+        self._mistakes += disagreements(self, self._decisions, self._upcasters)
+        if not self._mistakes:
+            self._mistakes += tables_of_two(self)
         self._upcast_names = {name for name, _ in self._upcasters}
         if self._mistakes:
             raise DomainError(*dict.fromkeys(self._mistakes))
@@ -286,143 +282,14 @@ class Registry:
             self.decisions[command] = decision
             self.owner[command] = decision.lead.aggregate
 
-    def _check_aggregates(self) -> None:
-        changed = [each for decision in self._decisions for each in decision.mentioned]
-        self._mistakes += [
-            f"{each.__qualname__} takes no command, and no decision reads it"
-            for each in self.aggregates.values()
-            if each.events and not each.commands and each not in changed
-        ]
-
-    def _check_tables_of_states(self) -> None:
-        owner: dict[str, AggregateType] = {}
-        for aggregate in self.state_stored if not self._mistakes else ():
-            for table in aggregate.layout().tables:
-                other = owner.setdefault(table.name, aggregate)
-                if other is not aggregate:
-                    self._mistakes.append(
-                        f"the states of {other.__qualname__} and {aggregate.__qualname__} both need"
-                        f" a table {table.name!r}: rename a field"
-                    )
-
-    def _check_events_of_views(self) -> None:
-        declared = {each.model for each in self.events.values()}
-        wanted: list[tuple[type, type[Event]]] = [
-            *((view.model, event) for view in self.views.values() for event in view.folds),
-            *((each, event) for each in self.projections.values() for event in each.handlers),
-        ]
-        self._mistakes += [
-            f"{cls.__qualname__} is for {event.__qualname__}, which no aggregate yields"
-            for cls, event in wanted
-            if isinstance(event, type) and event not in declared
-        ]
-        # Operators rebuild and scale both by name, and Postgres keeps both by it.
-        self._mistakes += [
-            f"both a view and a projection are named {name!r}"
-            for name in self.views.keys() & self.projections.keys()
-        ]
-
-    def _check_processes(self) -> None:
-        declared = {each.model for each in self.events.values()}
-        for process in self.processes.values():
-            name = process.model.__qualname__
-            self._mistakes += [
-                f"{name} sees {event.__qualname__}, which no aggregate yields"
-                for event in process.events
-                if event not in declared
-            ]
-            self._mistakes += [
-                f"{name} is told when {command.__qualname__} is rejected, which no aggregate takes"
-                for command in process.rejections
-                if issubclass(command, Command) and command not in self.owner
-            ]
-
-    def _check_publications(self) -> None:
-        declared = {each.model for each in self.events.values()}
-        self._mistakes += [
-            f"{event.__qualname__} is an integration event: {aggregate.__qualname__} yields facts"
-            for aggregate in self.aggregates.values()
-            for event in aggregate.events
-            if issubclass(event, IntegrationEvent)
-        ]
-        for publication in self.publications.values():
-            name = publication.model.__qualname__
-            self._mistakes += [
-                f"{name} is for {event.__qualname__}, which no aggregate yields"
-                for event in publication.handlers
-                if isinstance(event, type) and event not in declared
-            ]
-            if not publication.handlers and not self.processes:
-                self._mistakes.append(f"{name}: nothing is ever published; mark a handler with @on")
-            for carried in publication.carries:
-                definition = carried.__rayfold__
-                if self.integration_events.get(definition.name) is not definition:
-                    self._mistakes += definition.mistakes()
-                self._register(
-                    self.integration_events, definition.name, definition, "integration event"
-                )
-
-    def _check_reactors(self) -> None:
-        declared = {each.model for each in self.events.values()}
-        for reactor in self.reactors.values():
-            self._mistakes += [
-                f"{reactor.model.__qualname__} is for {event.__qualname__}, which no aggregate "
-                "yields"
-                for event in reactor.handlers
-                if isinstance(event, type) and event not in declared
-            ]
-        # Operators find what is parked by the name of a view, a projection or a reactor.
-        self._mistakes += [
-            f"both a reactor and a view or projection are named {name!r}"
-            for name in self.reactors.keys() & (self.views.keys() | self.projections.keys())
-        ]
-
-    def _check_queries(self) -> None:
-        known: set[type] = {view.model for view in self.views.values()}
-        known |= {*self.projections.values()}
-        for query in self.queries.values():
-            asked = getattr(query, "view_type", None) or getattr(query, "projection_type", None)
-            if asked is not None and asked not in known:
-                self._mistakes.append(
-                    f"{query.model.__qualname__} asks {asked.__qualname__}, "
-                    f"a {'projection' if isinstance(query, SqlQueryDefinition) else 'view'} "
-                    "that the domain lacks"
-                )
-
-    def _check_routes(self) -> None:
-        seen: dict[tuple[str, str], Route] = {}
-        for route in self.routes:
-            message = route.message
-            owner = self.owner.get(message) if issubclass(message, Command) else None
-            if issubclass(message, Command) and owner is None:
-                self._mistakes.append(f"{message.__qualname__} has a route and no aggregate")
-            self._mistakes += route.mistakes(self._id_field_of(message))
-            other = seen.setdefault((route.method, route.shape), route)
-            if other is not route:
-                self._mistakes.append(f"two routes are {route.method} {route.shape}")
-
-    def _id_field_of(self, message: type) -> str | None:
-        """Return the field that says which aggregate leads; None if a function says so."""
-        decision = self.decisions.get(message)
-        if decision is not None:
-            return decision.lead.by if isinstance(decision.lead.by, str) else None
-        owner = self.owner.get(message)
-        return owner.id_field if owner else None
-
-    def _check_upcasters(self) -> None:
-        for name, version in self._upcasters:
-            event = self.events.get(name)
-            if event is None:
-                continue
-            if version >= event.version:
-                self._mistakes.append(
-                    f"an upcaster reads version {version} of {name!r}, which is at version "
-                    f"{event.version}: there is nothing to read"
-                )
-            elif version + 1 < event.version and (name, version + 1) not in self._upcasters:
-                self._mistakes.append(
-                    f"an upcaster reads version {version} of {name!r}, none reads {version + 1}"
-                )
+    def _add_carried(self, publication: PublicationDefinition) -> None:
+        for carried in publication.carries:
+            definition = carried.__rayfold__
+            if self.integration_events.get(definition.name) is not definition:
+                self._mistakes += definition.mistakes()
+            self._register(
+                self.integration_events, definition.name, definition, "integration event"
+            )
 
 
 def _is_text(message: type[Message], field: str) -> bool:

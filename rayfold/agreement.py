@@ -1,0 +1,162 @@
+"""Whether what the parts of a domain declare fits together: a sentence for each that does not.
+
+What a declaration says by itself is checked where it is made; here is what takes two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rayfold.decision import DecisionDefinition
+from rayfold.integration_event import IntegrationEvent
+from rayfold.messages import Command, Event
+from rayfold.routes import Route
+from rayfold.sql_query import SqlQueryDefinition
+
+if TYPE_CHECKING:
+    from rayfold.registry import AggregateType, Registry
+
+
+def disagreements(
+    registry: Registry,
+    decisions: Sequence[DecisionDefinition],
+    upcasters: Collection[tuple[str, int]],
+) -> list[str]:
+    """Return what is wrong between declarations; `upcasters` are events' names and versions."""
+    return [
+        *_of_aggregates(registry, decisions),
+        *_of_views(registry),
+        *_of_processes(registry),
+        *_of_publications(registry),
+        *_of_reactors(registry),
+        *_of_queries(registry),
+        *_of_routes(registry),
+        *_of_upcasters(registry, upcasters),
+    ]
+
+
+def tables_of_two(registry: Registry) -> Iterator[str]:
+    """Yield what is wrong between tables of states, of a domain that is sound otherwise."""
+    owner: dict[str, AggregateType] = {}
+    for aggregate in registry.state_stored:
+        for table in aggregate.layout().tables:
+            other = owner.setdefault(table.name, aggregate)
+            if other is not aggregate:
+                yield (
+                    f"the states of {other.__qualname__} and {aggregate.__qualname__} both need"
+                    f" a table {table.name!r}: rename a field"
+                )
+
+
+def _yielded(registry: Registry) -> set[type[Event]]:
+    return {each.model for each in registry.events.values()}
+
+
+def _of_aggregates(registry: Registry, decisions: Sequence[DecisionDefinition]) -> Iterator[str]:
+    changed = [each for decision in decisions for each in decision.mentioned]
+    for each in registry.aggregates.values():
+        if each.events and not each.commands and each not in changed:
+            yield f"{each.__qualname__} takes no command, and no decision reads it"
+
+
+def _of_views(registry: Registry) -> Iterator[str]:
+    declared = _yielded(registry)
+    wanted: list[tuple[type, type[Event]]] = [
+        *((view.model, event) for view in registry.views.values() for event in view.folds),
+        *((each, event) for each in registry.projections.values() for event in each.handlers),
+    ]
+    for cls, event in wanted:
+        if isinstance(event, type) and event not in declared:
+            yield f"{cls.__qualname__} is for {event.__qualname__}, which no aggregate yields"
+    # Operators rebuild and scale both by name, and Postgres keeps both by it.
+    for name in registry.views.keys() & registry.projections.keys():
+        yield f"both a view and a projection are named {name!r}"
+
+
+def _of_processes(registry: Registry) -> Iterator[str]:
+    declared = _yielded(registry)
+    for process in registry.processes.values():
+        name = process.model.__qualname__
+        for event in process.events:
+            if event not in declared:
+                yield f"{name} sees {event.__qualname__}, which no aggregate yields"
+        for command in process.rejections:
+            if issubclass(command, Command) and command not in registry.owner:
+                told = f"{name} is told when {command.__qualname__} is rejected"
+                yield f"{told}, which no aggregate takes"
+
+
+def _of_publications(registry: Registry) -> Iterator[str]:
+    declared = _yielded(registry)
+    for aggregate in registry.aggregates.values():
+        for event in aggregate.events:
+            if issubclass(event, IntegrationEvent):
+                told = f"{event.__qualname__} is an integration event"
+                yield f"{told}: {aggregate.__qualname__} yields facts"
+    for publication in registry.publications.values():
+        name = publication.model.__qualname__
+        for event in publication.handlers:
+            if isinstance(event, type) and event not in declared:
+                yield f"{name} is for {event.__qualname__}, which no aggregate yields"
+        if not publication.handlers and not registry.processes:
+            yield f"{name}: nothing is ever published; mark a handler with @on"
+
+
+def _of_reactors(registry: Registry) -> Iterator[str]:
+    declared = _yielded(registry)
+    for reactor in registry.reactors.values():
+        name = reactor.model.__qualname__
+        for event in reactor.handlers:
+            if isinstance(event, type) and event not in declared:
+                yield f"{name} is for {event.__qualname__}, which no aggregate yields"
+    # Operators find what is parked by the name of a view, a projection or a reactor.
+    for name in registry.reactors.keys() & (registry.views.keys() | registry.projections.keys()):
+        yield f"both a reactor and a view or projection are named {name!r}"
+
+
+def _of_queries(registry: Registry) -> Iterator[str]:
+    known: set[type] = {view.model for view in registry.views.values()}
+    known |= {*registry.projections.values()}
+    for query in registry.queries.values():
+        asked = getattr(query, "view_type", None) or getattr(query, "projection_type", None)
+        if asked is not None and asked not in known:
+            kind = "projection" if isinstance(query, SqlQueryDefinition) else "view"
+            told = f"{query.model.__qualname__} asks {asked.__qualname__}"
+            yield f"{told}, a {kind} that the domain lacks"
+
+
+def _of_routes(registry: Registry) -> Iterator[str]:
+    seen: dict[tuple[str, str], Route] = {}
+    for route in registry.routes:
+        message = route.message
+        owner = registry.owner.get(message) if issubclass(message, Command) else None
+        if issubclass(message, Command) and owner is None:
+            yield f"{message.__qualname__} has a route and no aggregate"
+        yield from route.mistakes(_id_field_of(registry, message))
+        other = seen.setdefault((route.method, route.shape), route)
+        if other is not route:
+            yield f"two routes are {route.method} {route.shape}"
+
+
+def _id_field_of(registry: Registry, message: type) -> str | None:
+    """Return the field that says which aggregate leads; None if a function says so."""
+    decision = registry.decisions.get(message)
+    if decision is not None:
+        return decision.lead.by if isinstance(decision.lead.by, str) else None
+    owner = registry.owner.get(message)
+    return owner.id_field if owner else None
+
+
+def _of_upcasters(registry: Registry, upcasters: Collection[tuple[str, int]]) -> Iterator[str]:
+    for name, version in upcasters:
+        event = registry.events.get(name)
+        if event is None:
+            continue
+        if version >= event.version:
+            yield (
+                f"an upcaster reads version {version} of {name!r}, which is at version "
+                f"{event.version}: there is nothing to read"
+            )
+        elif version + 1 < event.version and (name, version + 1) not in upcasters:
+            yield f"an upcaster reads version {version} of {name!r}, none reads {version + 1}"
