@@ -3,7 +3,8 @@
 Programs send neither `Origin` nor `Sec-Fetch-Site`; browsers send the first with whatever may
 change something, and no page can keep them from it or forge it. `Host` is what the browser was
 led to: a name that an attacker owns may lead to 127.0.0.1, so where nobody needs a token, a name
-counts only if it can be nobody else's.
+counts only if it can be nobody else's. A proxy may send another `Host` than the browser did; what
+the browser itself says of a page's origin, it says of the address that it knows.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ class Origins:
             return False
         if site is not None and site not in _OWN_SITE:
             raise _foreign()
-        if origin is not None and not self._is_ours(origin, headers.get(b"host", b"")):
-            raise _foreign()
+        if origin is not None:
+            # Browsers say it over TLS and on loopback, and no page can: then `Host` need not.
+            known = site == b"same-origin"
+            if not self._is_ours(origin, None if known else headers.get(b"host", b"")):
+                raise _foreign()
         return True
 
     def check_operator(self, headers: Headers, scope: Any) -> None:
@@ -79,15 +83,16 @@ class Origins:
         if site is not None and site not in _OWN_SITE:
             raise _foreign()
 
-    def _is_ours(self, origin: bytes, host: bytes) -> bool:
+    def _is_ours(self, origin: bytes, host: bytes | None) -> bool:
         scheme, _, authority = origin.decode("latin-1").lower().partition("://")
         default = _DEFAULT_PORTS.get(scheme)
         if default is None:  # "null", or something else than a page on the web
             return False
         name, port = _split(authority)
-        own_name, own_port = _split(host.decode("latin-1").lower())
-        if (name, port or default) != (own_name, own_port or default):
-            return False
+        if host is not None:
+            own_name, own_port = _split(host.decode("latin-1").lower())
+            if (name, port or default) != (own_name, own_port or default):
+                return False
         return not self._open or name in self._hosts or _is_loopback(name) or _is_address(name)
 
 

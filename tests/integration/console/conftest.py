@@ -17,10 +17,13 @@ from tests.integration.console.operator import Operator
 REBOUND = "rebound.example"
 """A name of somebody else's that leads to this machine."""
 
+PUBLIC = "shop.example"
+"""The name under which the console is reached from elsewhere, by TLS."""
+
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--disable-quic", "--no-first-run"),
-    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1, MAP {PUBLIC} 127.0.0.1",
 )
 expect.set_options(timeout=DEADLINE * 1000)
 

@@ -20,6 +20,7 @@ from tests.stack import Stack, free_port
 TOKENS = {
     "olga": {"token": "an-operators-token", "role": "operator"},
     "shop": {"token": "the-writers-token", "role": "writer"},
+    "rita": {"token": "the-readers-token", "role": "reader"},
 }
 DEADLINE = 60.0
 """Seconds for whatever is waited for."""

@@ -23,6 +23,7 @@ async def test_who_has_no_operators_token_sees_nothing(browser: Browser, market:
     for token, said in (
         ("nobody", "No operator has this token"),
         ("the-writers-token", "shop is a writer"),
+        ("the-readers-token", "rita is a reader"),
     ):
         await page.get_by_label("An operator’s token").fill(token)
         await page.get_by_role("button", name="Sign in").click()

@@ -90,6 +90,9 @@ FOREIGN = [
     {"origin": "http://127.0.0.1:8000", "sec-fetch-site": "cross-site"},
     # A name of the attacker's that leads here: same origin to the browser, but none of ours.
     {"origin": "http://evil.example", "host": "evil.example"},
+    # The same behind a proxy that sends its own `Host`.
+    {"origin": "https://evil.example", "sec-fetch-site": "same-origin"},
+    {"origin": "null", "sec-fetch-site": "same-origin"},
 ]
 """Headers that a browser sends for a page of another site."""
 
@@ -118,6 +121,8 @@ OWN = [
     {"origin": "http://[::1]:8000", "host": "[::1]:8000"},
     {"origin": "https://10.0.0.7", "host": "10.0.0.7"},
     {"sec-fetch-site": "none"},
+    # A proxy that ends TLS and sends a `Host` of its own.
+    {"origin": "https://localhost", "host": "127.0.0.1:8000", "sec-fetch-site": "same-origin"},
 ]
 
 
