@@ -19,6 +19,7 @@ from api.console.forms import (
     needed,
     position,
 )
+from api.console.templates import url
 from api.http.endpoint import Call
 from api.http.problems import Problem
 from api.http.reply import Reply
@@ -26,7 +27,7 @@ from api.operators.routes import Discard, Operations, Replay
 
 BACK = "/console/parked"
 
-MOST_SHOWN = 500
+PAGE = 100
 
 
 class ParkedEvents:
@@ -49,14 +50,28 @@ class ParkedEvents:
         ]
 
     async def _list(self, console: Console, call: Call) -> Reply:
+        fields = given(call)
+        view, begin = fields.get("view", ""), position(fields, "from") or 0
         parked = await self._operations.parked()
-        first = parked[:MOST_SHOWN]
+        views = sorted({each["view"] for each in parked})
+        found = [each for each in parked if view in ("", each["view"])]
+        begin = min(begin, max(len(found) - 1, 0)) // PAGE * PAGE
+        asked = {"view": view} if view else {}
+
+        def at(number: int) -> str | None:
+            inside = 0 <= number < len(found)
+            return url(BACK, **asked, **{"from": number}) if inside else None
+
         return console.page(
             call,
             "parked.html",
-            parked=first,
-            total=len(parked),
-            views=sorted({each["view"] for each in parked}),
+            parked=found[begin : begin + PAGE],
+            begin=begin,
+            total=len(found),
+            earlier=at(begin - PAGE),
+            later=at(begin + PAGE),
+            view=view,
+            views=views,
         )
 
     async def _event(self, console: Console, call: Call) -> Reply:

@@ -72,9 +72,12 @@ def ticked(text: str) -> Markup:
     )
 
 
-def number(value: float | None) -> str:
-    """Return a number with its thousands apart; nothing for None."""
-    return "" if value is None else f"{value:,}".replace(",", "\N{THIN SPACE}")
+def number(value: float | None) -> Markup:
+    """Return a number with its thousands apart; nothing for None.
+
+    As markup, so that the space is one: `shown` has it escaped in whatever others wrote.
+    """
+    return Markup("" if value is None else f"{value:,}".replace(",", "\N{THIN SPACE}"))
 
 
 def megabytes(value: int | None) -> str:

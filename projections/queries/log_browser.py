@@ -11,8 +11,9 @@ import msgspec
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import RawRecord, metadata_of, recorded
+from eventstore.records import RawRecord, metadata_of
 from projections.operations.audit import STREAM as OPERATORS
+from projections.queries.through_time import ThroughTime
 from rayfold import Registry
 
 PAGE = 50
@@ -27,8 +28,8 @@ class LogBrowser:
     """Reads backwards, a page at a time."""
 
     def __init__(self, registry: Registry, log: Log) -> None:
-        self._registry = registry
         self._log = log
+        self._through_time = ThroughTime(registry, log)
         processes = (each.prefix for each in registry.processes.values())
         self._prefixes = [*registry.prefixes, *processes, OPERATORS]
 
@@ -90,38 +91,18 @@ class LogBrowser:
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        aggregate: Any = self._registry.aggregates.get(stream.partition("-")[0])
-        if aggregate is None:
-            return None
         with suppress(StreamTombstoned):
-            newest = [raw async for raw in self._log.read_stream(stream, backwards=True, limit=1)]
-            if not newest:
-                return None
-            last = newest[0].revision
-            until = last if revision is None else min(revision, last)
-            first, before, state, shown, error = None, None, aggregate.initial, None, ""
-            async for raw in self._log.read_stream(stream):
-                first = raw.revision if first is None else first
-                if raw.revision > max(until, first):
-                    break
-                before, shown = state, raw
-                try:
-                    for each in recorded(self._registry, raw):
-                        state = aggregate.evolve(state, each.event)
-                except Exception as failure:  # the domain's own code, or what it no longer reads
-                    error = f"revision {raw.revision} cannot be folded: {failure}"
-                    break
-            if shown is None or before is None:
-                return None
-            return {
-                "stream": stream,
-                "first": first,
-                "last": last,
-                "event": plain(shown),
-                "before": before.model_dump(mode="json"),
-                "state": state.model_dump(mode="json"),
-                "error": error or None,
-            }
+            at = await self._through_time.at(stream, revision)
+            if at is not None:
+                return {
+                    "stream": stream,
+                    "first": at.first,
+                    "last": at.last,
+                    "event": plain(at.event),
+                    "before": at.before.model_dump(mode="json"),
+                    "state": at.state.model_dump(mode="json"),
+                    "error": at.error or None,
+                }
         return None
 
     async def _back(self, stream: str, before: int | None, limit: int) -> AsyncIterator[RawRecord]:

@@ -1,0 +1,122 @@
+"""An aggregate as it was after each of its events.
+
+A slider asks for one revision after the other, and the state after the 50,000th takes a fold of all
+before it: so some states on the way are remembered, of the streams that were looked at last, and
+while it folds, others of the process have their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from eventstore.port import Log
+from eventstore.records import RawRecord, recorded
+from rayfold import Registry
+
+REMEMBERED = 4
+"""Streams of which states are remembered."""
+
+EVERY = 500
+"""Events between two states that are remembered, of streams that are not too long for that."""
+
+MOST_STATES = 128
+"""Of a stream: a longer one has them twice as far apart, and so on."""
+
+_AT_A_TIME = 50
+"""Events that are folded before others have their turn."""
+
+
+class Moment(NamedTuple):
+    """An event, and the states before and after it; `error` says why that is not folded.
+
+    `first` and `last` are the revisions that there are.
+    """
+
+    first: int
+    last: int
+    event: RawRecord
+    before: Any
+    state: Any
+    error: str
+
+
+class _Known:
+    """Of a stream that begins at `first`: the states after some revisions, in order."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self._every = EVERY
+        self._revisions: list[int] = []
+        self._states: list[Any] = []
+
+    def before(self, revision: int) -> tuple[int, Any] | None:
+        """Return the last revision before that one of which the state is known, with the state."""
+        at = bisect_left(self._revisions, revision) - 1
+        return (self._revisions[at], self._states[at]) if at >= 0 else None
+
+    def note(self, revision: int, state: Any) -> None:
+        """Remember a state, if it is far enough from the last."""
+        if revision - (self._revisions[-1] if self._revisions else self.first) < self._every:
+            return
+        self._revisions.append(revision)
+        self._states.append(state)
+        if len(self._states) > MOST_STATES:
+            self._every *= 2
+            del self._revisions[::2], self._states[::2]
+
+
+class ThroughTime:
+    """Folds streams of the aggregates of a domain."""
+
+    def __init__(self, registry: Registry, log: Log) -> None:
+        self._registry = registry
+        self._log = log
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    async def at(self, stream: str, revision: int | None = None) -> Moment | None:
+        """Return an aggregate at a revision, the last by default; None: there is none.
+
+        Raises:
+            StreamTombstoned: it was deleted for good.
+            StoreUnavailable: the log cannot be read.
+        """
+        aggregate: Any = self._registry.aggregates.get(stream.partition("-")[0])
+        if aggregate is None:
+            return None
+        newest = [raw async for raw in self._log.read_stream(stream, backwards=True, limit=1)]
+        oldest = [raw async for raw in self._log.read_stream(stream, limit=1)]
+        if not newest or not oldest:
+            return None
+        first, last = oldest[0].revision, newest[0].revision
+        until = max(last if revision is None else min(revision, last), first)
+        known = self._remembered(stream, first)
+        after, state = known.before(until) or (None, aggregate.initial)
+        before = state
+        shown, error, folded = oldest[0], "", 0
+        async for raw in self._log.read_stream(stream, after=after):
+            if raw.revision > until:
+                break
+            before, shown = state, raw
+            try:
+                for each in recorded(self._registry, raw):
+                    state = aggregate.evolve(state, each.event)
+            except Exception as failure:  # the domain's own code, or what it no longer reads
+                error = f"revision {raw.revision} cannot be folded: {failure}"
+                break
+            folded += 1
+            if folded % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            known.note(raw.revision, state)
+        return Moment(first, last, shown, before, state, error)
+
+    def _remembered(self, stream: str, first: int) -> _Known:
+        known = self._known.pop(stream, None)
+        if known is None or known.first != first:  # deleted and begun again, or cut
+            known = _Known(first)
+        self._known[stream] = known
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return known

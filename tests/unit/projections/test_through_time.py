@@ -1,0 +1,125 @@
+"""An aggregate of many events, looked at by a slider: quick, and in nobody's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+from projections.queries import through_time
+from projections.queries.through_time import ThroughTime
+from rayfold import Registry
+
+STREAM = "stock-tea"
+
+
+class CountingLog(MemoryLog):
+    """Counts what is read of streams."""
+
+    read = 0
+
+    async def read_stream(self, stream: str, **how: Any) -> AsyncIterator[RawRecord]:
+        async for raw in super().read_stream(stream, **how):
+            self.read += 1
+            yield raw
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load("domain")
+
+
+async def received(log: MemoryLog, number: int) -> None:
+    records = [
+        NewRecord("StockReceived", b'{"sku":"tea","quantity":1}', {}, str(uuid4()))
+        for _ in range(number)
+    ]
+    await log.append([StreamAppend(STREAM, ANY, records)])
+
+
+async def at(looked: ThroughTime, revision: int | None = None) -> tuple[int, int, int]:
+    """Return the event's revision, and the stock on hand before and after it."""
+    found = await looked.at(STREAM, revision)
+    assert found is not None
+    return found.event.revision, found.before.on_hand, found.state.on_hand
+
+
+async def test_a_slider_reads_no_more_than_what_lies_between_two_known_states(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(through_time, "EVERY", 10)
+    log = CountingLog()
+    await received(log, 1000)
+    looked = ThroughTime(registry, log)
+    assert await at(looked) == (999, 999, 1000)
+    for revision in (0, 1, 9, 10, 11, 12, 499, 500, 998, 999):
+        log.read = 0
+        assert await at(looked, revision) == (revision, revision, revision + 1)
+        assert log.read < 40
+    await received(log, 5)
+    assert await at(looked) == (1004, 1004, 1005)
+
+
+async def test_a_long_stream_has_its_states_further_apart_and_no_more_of_them(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(through_time, "EVERY", 10)
+    monkeypatch.setattr(through_time, "MOST_STATES", 8)
+    log = CountingLog()
+    await received(log, 1000)
+    looked = ThroughTime(registry, log)
+    await at(looked)
+    [known] = looked._known.values()
+    assert 4 <= len(known._states) <= 8
+    log.read = 0
+    assert await at(looked, 700) == (700, 700, 701)
+    assert log.read < 400
+
+
+async def test_one_that_was_deleted_and_begun_again_is_folded_from_its_new_beginning(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(through_time, "EVERY", 2)
+    log = MemoryLog()
+    await received(log, 10)
+    looked = ThroughTime(registry, log)
+    assert await at(looked) == (9, 9, 10)
+    await log.delete_stream(STREAM)
+    await received(log, 4)
+    revision, before, after = await at(looked)
+    assert (before, after) == (3, 4)
+    assert revision == 13
+
+
+async def test_others_have_their_turn_while_it_folds(registry: Registry) -> None:
+    log = MemoryLog()
+    await received(log, 2000)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    meanwhile = asyncio.create_task(others())
+    await at(ThroughTime(registry, log))
+    meanwhile.cancel()
+    assert turns >= 2000 // 100
+
+
+async def test_only_so_many_streams_are_remembered(registry: Registry) -> None:
+    log = MemoryLog()
+    looked = ThroughTime(registry, log)
+    for number in range(through_time.REMEMBERED + 3):
+        name = f"stock-{number}"
+        record = NewRecord("StockReceived", b'{"sku":"x","quantity":1}', {}, str(uuid4()))
+        await log.append([StreamAppend(name, ANY, [record])])
+        await looked.at(name)
+    assert len(looked._known) == through_time.REMEMBERED
