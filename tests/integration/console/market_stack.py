@@ -63,6 +63,12 @@ class Market:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def act(self, path: str, **fields: Any) -> None:
+        """Do as an operator does by the API."""
+        headers = {"authorization": f"Bearer {TOKENS['olga']['token']}"}
+        answer = self.http.post(path, json=fields, headers=headers)
+        assert answer.status_code in (200, 202), answer.text
+
     def parked(self, view: str) -> set[str]:
         """Return the keys that are parked in a view."""
         found = self.ask("/operators/parked")["parked"]

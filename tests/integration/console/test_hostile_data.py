@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from playwright.async_api import expect
 
 from tests.integration.console.market_stack import Market
@@ -48,3 +50,37 @@ async def test_a_script_in_what_somebody_has_stored_never_runs(
     assert await page.evaluate("window.evil") is None
     market.send("add-item", order_id="1001", sku=EVIL, note=EVIL)
     assert market.ask("/operators/parked")["parked"] == []
+
+
+LONG = "x" * 900
+"""As long as a key of a view may nearly be, and no place to break a line at."""
+
+
+async def test_ids_and_errors_of_any_length_widen_no_page(
+    operator: Operator, market: Market
+) -> None:
+    market.order(LONG, LONG, customer=f"stuck {LONG}", placed=True)
+    market.send("open-order", wait=0, order_id=f"{LONG}2", customer="ada")
+    market.send("add-item", wait=0, order_id=f"{LONG}2", sku="unreadable", note=LONG * 5)
+    await market.until(lambda: f"{LONG}2" in market.parked("prices"))
+    await market.until(lambda: market.ask("/processes?parked=true")["total"])
+    page, stream = operator.page, f"order-{LONG}"
+    held = f"store=postgres&view=prices&key={LONG}2&stream={stream}2&revision=1"
+    paths = (
+        *("", "/parked", f"/parked/event?{held}", "/processes?parked=true", "/publications"),
+        *(f"/processes/show?process=delivery&key={LONG}", f"/log?stream={stream}"),
+        *(f"/log/event?stream={stream}&revision=1", f"/aggregates?stream={stream}"),
+        *(f"/causality?id={quote(f'2@{stream}')}", f"/discard?view=prices&key={LONG}2"),
+    )
+    try:
+        for width in (390, 1280):
+            await page.set_viewport_size({"width": width, "height": 844})
+            for path in paths:
+                await operator.open(path)
+                await expect(page.get_by_role("heading", level=1)).to_be_visible()
+                wide = await page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width, (path[:40], width, wide)
+    finally:
+        aborted = {"process": "delivery", "key": LONG, "as_it_is": True}
+        market.act("/operators/processes/abort", **aborted)
+        market.act("/operators/discard", view="prices", key=f"{LONG}2")

@@ -35,6 +35,17 @@ async def test_every_page_goes_on_a_phone_and_by_keyboard(operator: Operator) ->
     await page.keyboard.press("Escape")
     await expect(dialog).to_be_hidden()
     await expect(verify).to_be_focused()
+    await operator.open("/views")
+    scale = page.get_by_role("link", name="Scale orders in memory")
+    await scale.focus()
+    await page.keyboard.press("Enter")
+    field = dialog.get_by_label("How many")
+    await expect(dialog.get_by_role("heading")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await expect(field).to_be_focused()
+    await page.keyboard.type("1")
+    await page.keyboard.press("Enter")
+    await operator.sees("memory:orders: 1")
 
 
 RULES: dict[Any, dict[str, Any]] = {
