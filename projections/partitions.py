@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 
@@ -18,15 +18,24 @@ class AlreadyProjected:
     removed must not begin again with what came before that event.
     """
 
-    def __init__(self, checkpoints: Sequence[int]) -> None:
-        """`checkpoints` of all partitions, in their order; there is at least one."""
+    def __init__(self, checkpoints: Sequence[int], gone: Mapping[str, int] | None = None) -> None:
+        """`checkpoints` of all partitions, in their order; there is at least one.
+
+        `gone` has keys whose rows went while the others were copied, and where: what happened to
+        them up to there is in the table, which does not have them.
+        """
         self._checkpoints = list(checkpoints)
-        self.least, self.most = min(checkpoints), max(checkpoints)
+        self._gone = gone or {}
+        self.least = min(checkpoints)
+        self.most = max([*checkpoints, *self._gone.values()])
 
     def within(self, end: int) -> AlreadyProjected:
         """Return the same of a log that ends there: what is written to it later is not covered."""
-        return AlreadyProjected([min(at, end) for at in self._checkpoints])
+        gone = {key: min(at, end) for key, at in self._gone.items()}
+        return AlreadyProjected([min(at, end) for at in self._checkpoints], gone)
 
     def has(self, key: str, position: int) -> bool:
         """Whether what happened to the key at that position is in the table."""
-        return position <= self._checkpoints[hash_of(key) % len(self._checkpoints)]
+        if position <= self._checkpoints[hash_of(key) % len(self._checkpoints)]:
+            return True
+        return bool(self._gone) and position <= self._gone.get(key, 0)

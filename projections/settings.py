@@ -43,6 +43,8 @@ class ReadSettings:
     the stack adopts those that it would make."""
     release: str = ""
     """Of code and domain: actors of another release are not adopted."""
+    snapshots: str = ""
+    """A folder of each node for snapshots of views that are in memory alone; none without it."""
     host_connections: int = 0
     """What hosts of the write side open to Postgres at most, all together."""
     wanted: Mapping[str, int] = field(default_factory=dict)

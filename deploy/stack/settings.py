@@ -105,6 +105,11 @@ class Settings(BaseSettings):
     stores: dict[str, str] = {}
     """URLs of the stores of views that other packages bring, by the name that views use."""
     ray_address: str | None = None
+    snapshots: Path | None = None
+    """A folder of every node, where memory replicas leave snapshots of views that no other store
+    has: a restart does not fold the whole log for them. It holds what those views hold, erased rows
+    for a minute more. On Ray of our own it is in the data folder; on a cluster there is none
+    without this."""
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)
     postgres_partitions: int = Field(default=1, ge=1, le=64)
@@ -139,6 +144,13 @@ class Settings(BaseSettings):
     commands and of traces."""
     token: SecretStr | None = None
     """What the command line shows a gateway; the first operator's of `tokens` without it."""
+
+    @property
+    def snapshots_of_nodes(self) -> str:
+        """The folder for snapshots on each node; empty if there is none."""
+        if self.snapshots is not None:
+            return str(self.snapshots.absolute())
+        return "" if self.ray_address else str((self.data / "snapshots").absolute())
 
     @property
     def is_open(self) -> bool:

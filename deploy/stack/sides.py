@@ -80,6 +80,7 @@ def read_settings(
         stack_id=identity.stack,
         identity=identity,
         release=identity.domain,
+        snapshots=settings.snapshots_of_nodes,
         detached=detached,
         placing=placing or Anywhere(),
     )

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from itertools import count
 from typing import Any
 
-from eventstore.deletions import with_deletions
+from eventstore.deletions import is_of_the_server, with_deletions
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import RawRecord
@@ -19,6 +19,7 @@ from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
+from projections.partitions import AlreadyProjected
 from projections.poison import Parked, in_status
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.condition import AtWork, working_on
@@ -55,8 +56,14 @@ class Replica:
         self.caught_up = asyncio.Event()
         self.subscriptions = Subscriptions()
         self.events = 0
+        self.last: RawRecord | None = None
+        """The last of the domain's events that was folded."""
+        self.since_snapshot = 0
+        """How many events were folded since the last snapshot."""
+        self.erased: set[str] = set()
+        """Views of which rows have gone with their streams."""
         self._filled: dict[str, int] = {}
-        """By view: the number of rows that came from Postgres."""
+        """By view: the number of rows that came from Postgres or from a snapshot."""
         self._rebuilding: dict[str, tuple[int, int]] = {}
         """By view: the position that it has come to, and the number of events."""
         self._may_fold = asyncio.Event()
@@ -71,7 +78,7 @@ class Replica:
         return self._tracing.of_batch("apply memory", metadata, about)
 
     async def begin(self, filled: Sequence[Filled]) -> None:
-        """Before `run`: these views' rows came from Postgres, and are folded on from there.
+        """Before `run`: these views' rows were kept elsewhere, and are folded on from there.
 
         A table that is further than the log is of another log, or of one that was restored to
         an earlier moment: it is not taken. Where only its checkpoint is, it covers what the
@@ -85,7 +92,7 @@ class Replica:
         for table, covered, parked in filled:
             view = table.view.name
             if max((row.position for row in table.rows.values()), default=0) > end:
-                log.warning("the table of %r in Postgres is of another log", view)
+                log.warning("rows of %r that were kept are of another log", view)
                 continue
             self.tables[view] = table
             covered = covered.within(end)
@@ -128,16 +135,26 @@ class Replica:
                 for at, raw in enumerate(batch.records, 1):
                     for step in _fold(self.tables, self._folding, raw):
                         self.subscriptions.note(step.view.name, step.key)
+                        if step.erases:
+                            self.erased.add(step.view.name)
                     if at % SLICE == 0:
-                        self.progress.advance(raw.position)
+                        self._has_folded(batch.records[at - SLICE : at])
                         await asyncio.sleep(0)
                 self._working = None
                 if span is not None:
                     span.end()
                 self.events += len(batch.records)
+                self.since_snapshot += len(batch.records)
+                self._has_folded(batch.records)
                 self.progress.advance(batch.position)
                 if batch.caught_up:
                     self.caught_up.set()
+
+    def _has_folded(self, records: Sequence[RawRecord]) -> None:
+        if records:
+            ours = (raw for raw in reversed(records) if not is_of_the_server(raw))
+            self.last = next(ours, self.last)
+            self.progress.advance(records[-1].position)
 
     async def rebuild(self, view: str) -> None:
         """Fold a view afresh from the log beside the one that serves, then take its place.
@@ -204,22 +221,37 @@ class Replica:
         """Where a peer that copies these rows must go on, each view's keys, and what is parked.
 
         The copy need not be of one moment: a row knows its own position, so what is
-        copied later than it was promised is not folded in twice.
+        copied later than it was promised is not folded in twice. Which rows went meanwhile
+        `Table.end_copy` tells.
         """
-        keys = {name: list(table.rows) for name, table in self.tables.items()}
+        keys = {name: table.begin_copy() for name, table in self.tables.items()}
         stopped = list(self._folding.stopped.values())
         return self.progress.position, keys, list(self._folding.parked), stopped
 
     def take_over(
-        self, position: int, parked: Sequence[Parked], stopped: Sequence[Parked] = ()
+        self,
+        position: int,
+        gone: Mapping[str, Mapping[str, int]],
+        parked: Sequence[Parked],
+        stopped: Sequence[Parked] = (),
     ) -> None:
-        """All rows of a peer are in the tables: goes on where `begin_copy` said."""
-        for table in self.tables.values():
+        """All rows of a peer are in the tables: goes on where `begin_copy` said.
+
+        `gone` has, by view, the keys whose rows went since then.
+        """
+        for name, table in self.tables.items():
+            table.without(gone[name])
             table.filled()
+            self._folding.cover(name, AlreadyProjected([position], gone[name]))
         for each in parked:
             self._folding.park(each)
         self._folding.stopped = {each.view: each for each in stopped}
         self.progress.advance(position)
+
+    def take_erased(self) -> set[str]:
+        """Return the views of which rows were erased since the last call."""
+        erased, self.erased = self.erased, set()
+        return erased
 
     def parked(self) -> list[Parked]:
         """Rows and streams that are parked, and views that stopped."""

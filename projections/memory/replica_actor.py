@@ -7,6 +7,9 @@ import logging
 import os
 import time
 from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,8 +20,9 @@ from ray.exceptions import RayError
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from projections.memory import bootstrap as from_postgres
-from projections.memory.replica import Replica
-from projections.memory.table import Copied
+from projections.memory.replica import COOL, Replica
+from projections.memory.snapshots import Snapshots
+from projections.memory.table import Copied, Table
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.membership import Membership
@@ -34,11 +38,31 @@ log = logging.getLogger(__name__)
 COPIED = 10_000
 """Rows that travel together to a new replica: some megabytes, through the object store."""
 
+LAST_SNAPSHOT = 3.0
+"""Seconds for it when the replica is ended: within `STOP` of whoever ends it."""
+
 ASKED = 3.0
 """Seconds after which what a process has said of its queries is old."""
 
 COPIES = 8
 """Peers that may copy at once; whoever was forgotten begins again."""
+
+COPY_IDLE = 60.0
+"""Seconds after which a peer that asks for no more rows has gone away."""
+
+
+@dataclass(slots=True)
+class _Copy:
+    """What a peer copies, by view: the keys, of these tables."""
+
+    keys: dict[str, list[str]]
+    tables: dict[str, Table]
+    at: float = field(default_factory=time.monotonic)
+    """When it asked last."""
+
+    def end(self) -> dict[str, dict[str, int]]:
+        """Return the keys whose rows went meanwhile; nothing more is remembered."""
+        return {view: table.end_copy() for view, table in self.tables.items()}
 
 
 class ReplicaActor:
@@ -52,8 +76,13 @@ class ReplicaActor:
         eventstore: str,
         postgres: str | None,
         identity: Identity,
+        snapshots: str = "",
     ) -> None:
-        """`postgres` has some of the views too; without it they are folded from the log alone."""
+        """`postgres` has some of the views too; without it they are folded from the log alone.
+
+        `snapshots` is a folder of the node for those that nothing else has; without it there are
+        none.
+        """
         begin_part(name)
         self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
@@ -63,8 +92,19 @@ class ReplicaActor:
         identity.check_domain(self._registry)
         self._membership = Membership(identity, self._store, None)
         self._replica = Replica(self._registry, views, self._store)
+        alone = [
+            view
+            for view in views
+            if not (postgres and "postgres" in self._registry.views[view].stores)
+        ]
+        self._snapshots = (
+            Snapshots(Path(snapshots), self._registry, identity, alone, name)
+            if snapshots and alone
+            else None
+        )
+        self._snapshotting = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
-        self._copies: dict[str, dict[str, list[str]]] = {}
+        self._copies: dict[str, _Copy] = {}
         self._started = False
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
         """By process: when it said so last, and how many queries it had open, by view."""
@@ -90,20 +130,31 @@ class ReplicaActor:
                 self._replica = Replica(self._registry, self._views, self._store)
                 self._started = False
                 return
-        elif self._postgres is not None:
-            await self._fill(self._postgres)
+        else:
+            await self._fill()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replica.run())
             tasks.create_task(self._replica.freeze_cold())
+            if self._snapshots is not None:
+                tasks.create_task(self._keep_snapshots(self._snapshots))
+
+    async def _keep_snapshots(self, snapshots: Snapshots) -> None:
+        while True:
+            await asyncio.sleep(COOL)
+            async with self._snapshotting:
+                for view in self._replica.take_erased():
+                    snapshots.forget(view)
+                if snapshots.due(self._replica):
+                    await snapshots.save(self._replica)
 
     async def begin_copy(
         self, copy: str, views: list[str]
     ) -> tuple[int, dict[str, int], list[Any], list[Any]]:
         """See `Replica.begin_copy`; the number of rows of each view instead of their keys."""
         position, keys, parked, stopped = self._replica.begin_copy()
-        self._copies[copy] = {view: keys[view] for view in views}
-        while len(self._copies) > COPIES:
-            del self._copies[next(iter(self._copies))]
+        self._copies[copy] = _Copy(keys, dict(self._replica.tables))
+        for other in list(self._copies)[:-COPIES]:
+            self._copies.pop(other).end()
         sizes = {view: len(keys[view]) for view in views}
         return (
             position,
@@ -114,8 +165,13 @@ class ReplicaActor:
 
     async def copy(self, copy: str, view: str, start: int) -> list[Any]:
         """Return the next rows of a copy, as the columns of `Copied`."""
-        keys = self._copies[copy][view][start : start + COPIED]
-        return list(self._replica.tables[view].export(keys))
+        asked = self._copies[copy]
+        asked.at = time.monotonic()
+        return list(asked.tables[view].export(asked.keys[view][start : start + COPIED]))
+
+    async def end_copy(self, copy: str) -> dict[str, dict[str, int]]:
+        """Return, by view, the keys whose rows went since the copy began; see `Table.end_copy`."""
+        return self._copies.pop(copy).end()
 
     async def _copy(self, peer: Any) -> None:
         copy = uuid4().hex
@@ -128,22 +184,28 @@ class ReplicaActor:
                 asked.append(peer.copy.remote(copy, view, start + 2 * COPIED))
                 self._replica.tables[view].fill(Copied(*columns))
             await asyncio.gather(*asked)
+        gone = await peer.end_copy.remote(copy)
         self._replica.take_over(
-            position, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
+            position, gone, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
         )
 
-    async def _fill(self, postgres: str) -> None:
+    async def _fill(self) -> None:
         views = [self._registry.views[name] for name in self._views]
-        filled = await from_postgres.fill(postgres, views)
         try:
+            filled = await from_postgres.fill(self._postgres, views) if self._postgres else []
+            if self._snapshots is not None:
+                filled += await self._snapshots.load(self._store)
             await self._replica.begin(filled)
         except StoreUnavailable as error:  # whoever follows it waits for it
             why = {"error": str(error)}
-            log.warning("the log is folded instead of reading Postgres", extra=why)
+            log.warning("the log is folded instead of rows that were kept", extra=why)
 
     async def rebuild(self, view: str) -> None:
-        """See `Replica.rebuild`."""
-        await self._replica.rebuild(view)
+        """See `Replica.rebuild`; a snapshot from before it goes."""
+        async with self._snapshotting:
+            if self._snapshots is not None:
+                self._snapshots.forget(view)
+            await self._replica.rebuild(view)
 
     async def parked(self) -> list[tuple[Any, ...]]:
         """See `Replica.parked`; as plain tuples."""
@@ -189,6 +251,9 @@ class ReplicaActor:
         """
         await self._membership.check()
         now = time.monotonic()
+        for copy, asked in list(self._copies.items()):
+            if now - asked.at > COPY_IDLE:
+                self._copies.pop(copy).end()
         self._asked[asker] = now, in_flight or {}
         self._asked = {name: each for name, each in self._asked.items() if now - each[0] < ASKED}
         load: Counter[str] = Counter()
@@ -205,9 +270,13 @@ class ReplicaActor:
         }
 
     async def stop(self) -> None:
-        """End the subscription."""
+        """End the subscription, and leave a snapshot of what it came to."""
         if self._following is not None:
             self._following.cancel()
+        if self._snapshots is not None and self._replica.caught_up.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SNAPSHOT), self._snapshotting:
+                    await self._snapshots.save(self._replica)
         await self._server.close()
         await self._store.close()
         await end_part()

@@ -106,7 +106,7 @@ class MemorySupervisor:
         taken = {each.name for each in others}
         name = next(name for at in count() if (name := f"memory:{of}#{at}") not in taken)
         where = settings.eventstore, settings.postgres, settings.identity
-        arguments = name, settings.domain, list(views), *where
+        arguments = name, settings.domain, list(views), *where, settings.snapshots
         spawn = Spawner(ReplicaActor, "memory", name, settings, *arguments)
         return ReplicaHandle(
             name,

@@ -108,6 +108,8 @@ class Table:
         self._lists: dict[str, dict[str, list[Place]]] = {field: {} for field in view.indexes}
         self._changed: set[str] = set()
         self._changed_before: set[str] = set()
+        self._copies = 0
+        self._gone: dict[str, int] = {}
 
     def fold(self, step: Step, folding: Folding) -> bool:
         """Take in an event; return whether the row changed."""
@@ -117,7 +119,7 @@ class Table:
         if step.erases:
             folding.fold(step, None)
             if row is not None:
-                self._put(step.key, row, None)
+                self._put(step, row, None)
             return row is not None
         try:
             before = row.entry if row else None
@@ -127,8 +129,21 @@ class Table:
         after = folding.fold(step, before)
         if after is before:
             return False
-        self._put(step.key, row, after)
+        self._put(step, row, after)
         return True
+
+    def begin_copy(self) -> list[str]:
+        """Return the keys of all rows, which `export` gives then; remember which rows go."""
+        self._copies += 1
+        return list(self.rows)
+
+    def end_copy(self) -> dict[str, int]:
+        """Return the keys whose rows went meanwhile, and where in the log."""
+        gone = dict(self._gone)
+        self._copies -= 1
+        if not self._copies:
+            self._gone.clear()
+        return gone
 
     def export(self, keys: Sequence[str]) -> Copied:
         """Return these rows, as far as they are still there, for a peer."""
@@ -170,6 +185,24 @@ class Table:
                 if value is not None:
                     lists.setdefault(value, []).append(place)
 
+    def without(self, gone: Mapping[str, int]) -> None:
+        """Leave out rows that went after they were copied; before `filled`."""
+        late = [
+            key
+            for key, position in gone.items()
+            if (row := self.rows.get(key)) is not None and row.position < position
+        ]
+        for key in late:
+            row = self.rows.pop(key)
+            place = Place(row.started, key)
+            self._all.remove(place)
+            for at, lists in enumerate(self._lists.values()):
+                value = row.indexed[at]
+                if value is not None:
+                    lists[value].remove(place)
+                    if not lists[value]:
+                        del lists[value]
+
     def filled(self) -> None:
         """Put the lists in order: all rows are there."""
         self._all.sort()
@@ -210,11 +243,14 @@ class Table:
         order = {field: at for at, field in enumerate(self.view.indexes)}
         return lists[best], [(order[f], value) for f, value in filters.items() if f != best]
 
-    def _put(self, key: str, row: Row | None, after: VersionedRow | None) -> None:
+    def _put(self, step: Step, row: Row | None, after: VersionedRow | None) -> None:
         """Put the row after an event in its place: it begins, changes, begins again, or goes."""
+        key = step.key
         was, before = (row.indexed, Place(row.started, key)) if row else ((), None)
         if after is None:
             self.rows.pop(key, None)
+            if self._copies:
+                self._gone[key] = step.event.position
             now: tuple[str | None, ...] = ()
             place = None
         else:

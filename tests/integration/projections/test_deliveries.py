@@ -127,14 +127,15 @@ def test_in_a_copy_of_a_peer(
         # The peer moves on while it is copied.
         for table in peer.tables.values():
             table.freeze(list(table.rows)[::2])
-        peer = Replica(registry, names, BadLog(history, [], 0))
+        peer._store = BadLog(history, [], 0)
         end = history[-1].position if history else 0
         await until(peer.progress, end, [asyncio.create_task(peer.run())])
         new = Replica(registry, names, BadLog(history, [], overlap))
         for view, there in keys.items():
             for at in range(0, len(there), chunk):
                 new.tables[view].fill(peer.tables[view].export(there[at : at + chunk]))
-        new.take_over(position, parked, stopped)
+        gone = {view: table.end_copy() for view, table in peer.tables.items()}
+        new.take_over(position, gone, parked, stopped)
         await until(new.progress, end, [asyncio.create_task(new.run())])
         return new
 

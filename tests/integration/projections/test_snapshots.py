@@ -1,0 +1,266 @@
+"""A memory replica that begins with a snapshot, and folds nothing twice or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventstore.memory import MemoryLog
+from projections.memory import snapshots as module
+from projections.memory.bootstrap import Filled
+from projections.memory.replica import Replica
+from projections.memory.snapshots import Snapshots
+from rayfold import Registry
+from rayfold.runtime.identity import Identity
+from tests.integration.projections import small
+from tests.integration.projections.histories import BadLog, commands, history_of
+from tests.integration.projections.small import add
+from tests.integration.projections.test_deliveries import plainly, until
+from tests.integration.projections.test_poison import DEADLINE, broken
+
+REGISTRY = Registry([small])
+NAMES = ["totals", "balances", "strict"]
+OURS = Identity("stack-1", "store-1", "")
+
+__all__ = ["broken"]
+
+
+def of(folder: Path, identity: Identity = OURS, registry: Registry = REGISTRY) -> Snapshots:
+    """Return the snapshots of all views of the small domain."""
+    return Snapshots(folder, registry, identity, [*registry.views], "memory:all#0")
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+async def follow(replica: Replica, end: int) -> None:
+    """Let the replica come to this position, and stop it there."""
+    task = asyncio.create_task(replica.run())
+    try:
+        assert await replica.progress.reached(end, DEADLINE)
+        await asyncio.wait_for(replica.caught_up.wait(), DEADLINE)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def begun(log: Any, filled: list[Filled]) -> Replica:
+    """Return a replica that began with these, at the log's end."""
+    replica = Replica(REGISTRY, NAMES, log)
+    await replica.begin(filled)
+    await follow(replica, await log.end_position(["counter-"]))
+    return replica
+
+
+def totals(replica: Replica, view: str = "totals") -> dict[str, int]:
+    return {key: json.loads(body)["total"] for key, body, _ in replica.rows(view)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    done=st.lists(commands, max_size=40),
+    stop=st.integers(0, 60),
+    moved=st.integers(0, 60),
+    overlap=st.integers(0, 5),
+)
+def test_it_comes_to_what_the_plain_fold_gives(
+    registry: Registry, done: list[Any], stop: int, moved: int, overlap: int
+) -> None:
+    """The replica goes on while its rows are written, one by one."""
+    history = history_of(done)
+    end = history[-1].position if history else 0
+    views = [view for view in registry.views.values() if "memory" in view.stores]
+    names = [view.name for view in views]
+
+    class Log(BadLog):
+        async def read_stream(self, stream: str, **where: Any) -> Any:
+            for raw in self._history:
+                if raw.stream == stream and raw.revision > where["after"]:
+                    yield raw
+
+    async def begin(folder: Path) -> Replica:
+        kept = Snapshots(folder, registry, OURS, names, "memory:all#0")
+        half = history[:stop]
+        replica = Replica(registry, names, Log(half, [], 0))
+        middle = half[-1].position if half else 0
+        await until(replica.progress, middle, [asyncio.create_task(replica.run())])
+        later = history[: stop + moved]
+        replica._store = Log(later, [], 0)
+        there = later[-1].position if later else 0
+        await asyncio.gather(
+            kept.save(replica),
+            until(replica.progress, there, [asyncio.create_task(replica.run())]),
+        )
+        log = Log(history, [], overlap)
+        filled = await kept.load(log)
+        assert len(filled) == len(names) if half else len(filled) in (0, len(names))
+        again = Replica(registry, names, log)
+        await again.begin(filled)
+        await until(again.progress, end, [asyncio.create_task(again.run())])
+        return again
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(module, "ROWS", 1)
+        replica = asyncio.run(begin(Path(folder)))
+    for view in views:
+        found = {key: body for key, body, _ in replica.rows(view.name)}
+        assert found == plainly(registry, view, history)
+        pages, _ = replica.tables[view.name].page({}, 200, None)
+        assert all(body in pages for body in found.values())
+
+
+async def test_only_what_came_later_is_folded(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    await add(log, "b", 5)
+    await of(tmp_path).save(await begun(log, []))
+    await add(log, "a", 4)
+    replica = await begun(log, await of(tmp_path).load(log))
+    assert totals(replica) == {"a": 7, "b": 5}
+    assert replica.status()["events"] == 1
+
+
+async def test_a_row_that_goes_while_it_is_written_does_not_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS", 1)
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "b", 1)
+    replica = await begun(log, [])
+    put = module._put
+    written = 0
+
+    def put_and_wait(file: Any, frame: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:  # the head, then a's row; b's is not exported yet
+            asyncio.run_coroutine_threadsafe(both_go(), loop).result(DEADLINE)
+        put(file, frame)
+
+    async def both_go() -> None:
+        await add(log, "a", -1)  # folded onto no row, it would make one
+        await add(log, "b", -1)
+        await follow(replica, await log.end_position(["counter-"]))
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(module, "_put", put_and_wait)
+    kept = Snapshots(tmp_path, REGISTRY, OURS, ["balances"], "memory:all#0")
+    await kept.save(replica)
+    again = await begun(log, await kept.load(log))
+    assert totals(again, "balances") == {}
+    assert again.tables["balances"].page({"total": "1"}, 10, None)[1] == []
+
+
+async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    kept = Snapshots(tmp_path, REGISTRY, OURS, ["totals"], "memory:all#0")
+    await kept.save(await begun(log, []))
+    [path] = files(tmp_path)
+    whole = path.read_bytes()
+    assert len(await kept.load(log)) == 1
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at])
+        assert await kept.load(log) == []
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        assert await kept.load(log) == [], at
+
+
+async def test_one_of_another_stack_store_domain_or_log_is_not_taken(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    await of(tmp_path).save(await begun(log, []))
+    assert await of(tmp_path, Identity("stack-2", "store-1", "")).load(log) == []
+    assert await of(tmp_path, Identity("stack-1", "store-2", "")).load(log) == []
+    assert await of(tmp_path, OURS, Registry.load("domain")).load(log) == []
+    other = MemoryLog()  # the same positions, another past
+    await add(other, "a", 1, 3)
+    assert await of(tmp_path).load(other) == []
+    shorter = MemoryLog()  # restored to a moment before
+    await add(shorter, "a", 1)
+    assert await of(tmp_path).load(shorter) == []
+
+
+async def test_of_a_view_with_a_parked_event_the_last_one_stays(
+    tmp_path: Path, broken: set[int]
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+    kept = of(tmp_path)
+    await kept.save(replica)
+    broken.add(7)
+    await add(log, "a", 7)
+    await add(log, "a", 1)
+    await follow(replica, await log.end_position(["counter-"]))
+    await kept.save(replica)
+    again = await begun(log, await of(tmp_path).load(log))
+    assert [(each.view, each.key) for each in again.parked()] == [("totals", "a"), ("strict", "a")]
+    broken.clear()  # mended, and started again: as if there were no snapshots
+    assert totals(await begun(log, await of(tmp_path).load(log))) == {"a": 9}
+
+
+async def test_erased_rows_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+    kept = of(tmp_path)
+    await kept.save(replica)
+    before = files(tmp_path)
+    await log.delete_stream("counter-a")
+    await add(log, "b", 1)
+    await follow(replica, await log.end_position(["counter-", "$$counter-"]))
+    for view in replica.take_erased():
+        kept.forget(view)
+    assert files(tmp_path) == []
+    assert not kept.due(replica)
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1e12)
+    assert kept.due(replica)
+    await kept.save(replica)
+    assert files(tmp_path) == before
+    assert totals(await begun(log, await of(tmp_path).load(log))) == {"b": 1}
+
+
+async def test_a_disk_that_takes_nothing_harms_nothing(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    (tmp_path / "file").write_text("")
+    kept = of(tmp_path / "file")
+    await kept.save(await begun(log, []))
+    with pytest.raises(NotADirectoryError):
+        (tmp_path / "file" / "x").read_bytes()
+    assert await kept.load(log) == []
+
+
+async def test_a_row_that_goes_while_a_peer_copies_it_does_not_begin_again() -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await add(log, "b", 1)
+    peer = await begun(log, [])
+    position, keys, parked, stopped = peer.begin_copy()
+    new = Replica(REGISTRY, NAMES, log)
+    for view, [first, _] in keys.items():
+        new.tables[view].fill(peer.tables[view].export([first]))
+    await add(log, "a", -1)
+    await add(log, "b", -1)
+    await follow(peer, await log.end_position(["counter-"]))
+    for view, [_, second] in keys.items():
+        new.tables[view].fill(peer.tables[view].export([second]))
+    gone = {view: table.end_copy() for view, table in peer.tables.items()}
+    new.take_over(position, gone, parked, stopped)
+    await follow(new, await log.end_position(["counter-"]))
+    assert totals(new, "balances") == {}
+    assert totals(new) == {"a": 0, "b": 0}
+    assert peer.tables["balances"].begin_copy() == []
+    assert peer.tables["balances"].end_copy() == {}  # nothing is remembered for longer
