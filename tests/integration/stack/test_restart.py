@@ -105,6 +105,27 @@ def _memory(http: httpx.Client) -> list[dict[str, Any]]:
     return [part for part in parts if part["kind"] == "memory"]
 
 
+def test_a_view_in_memory_alone_begins_with_its_snapshot(tmp_path: Path, dsn: str) -> None:
+    stack = Stack(tmp_path / "data", "--postgres", dsn)
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        orders = [create(http, f"c-{uuid4()}") for _ in range(3)]
+        for order in orders:
+            token = add(http, order, "tea").headers["consistency-token"]
+            read(http, order, token, "memory")
+    assert stack.stop() == 0
+    stack.start()
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        [memory] = _memory(http)
+        assert memory["filled"]["order-entries"] == len(orders)
+        late = add(http, orders[1], "cake").headers["consistency-token"]
+        for order, lines in zip(orders, (1, 2, 1), strict=True):
+            found = read(http, order, late, "memory")
+            assert len(found["lines"]) == lines
+        assert http.get("/operators/verify").json() == {"differences": []}
+    assert stack.stop() == 0
+
+
 async def _append_unreadable(stack: Stack, stream: str) -> None:
     log = EventLog((stack.data / "eventstore.uri").read_text())
     await log.append([StreamAppend(stream, 0, [NewRecord("Unheard", b"{}", {}, str(uuid4()))])])
