@@ -104,6 +104,9 @@ def gateway(
     ray_address: Ray = None,
     domain: Domain = None,
     stack: StackName = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the stack's first controller.")
+    ] = 60.0,
 ) -> None:
     """Serve a stack that a controller runs; one of many."""
     from deploy.stack.seat import Seat
@@ -117,7 +120,7 @@ def gateway(
 
     _run(
         "gateway",
-        lambda settings: run(seat.settled(settings), seat),
+        lambda settings: run(seat.settled(settings), seat, wait),
         host=host,
         port=port,
         data=data,

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ class Containers:
         self._tag = f"rf{os.getpid()}"
         self.address = {name: f"{SUBNET}.{place}" for place, name in enumerate(names, 1)}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarts: dict[str, Callable[[], None]] = {}
 
     def __enter__(self) -> Containers:
         _ip("netns", "add", f"{self._tag}-sw")
@@ -123,8 +124,12 @@ class Containers:
         for place in ("sw", *range(1, len(self.address) + 1)):
             _ip("netns", "del", f"{self._tag}-{place}")
 
-    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
-        """Start a service in the image."""
+    def start(
+        self, name: str, command: list[str], env: Mapping[str, str], restart: bool = False
+    ) -> None:
+        """Start a service in the image; `restart` it if it ends by itself, as an engine does."""
+        if restart:
+            self._restarts[name] = lambda: self.start(name, command, env, restart)
         hosts = self._folder / f"hosts-{name}"
         lines = [f"{address} {other}" for other, address in self.address.items() if other != name]
         # As an engine does it: its own name too, by which Ray finds its address.
@@ -173,9 +178,18 @@ class Containers:
         """Return whether a service was ended, and is not yet there again."""
         return name not in self._running
 
-    def ended(self) -> list[str]:
-        """Return the services that have ended by themselves."""
-        return [name for name, process in self._running.items() if process.poll() is not None]
+    def restart_ended(self) -> None:
+        """Start again what has ended by itself, as its policy says.
+
+        Raises:
+            SystemExit: one ended that has no such policy.
+        """
+        ended = [name for name, each in self._running.items() if each.poll() is not None]
+        for name in ended:
+            if name not in self._restarts:
+                raise SystemExit(f"{name} ended")
+            print(f"==> {name} ended, and is started again", flush=True)
+            self._restarts[name]()
 
     def ask(self, at: str, path: str, token: str, body: Any = None) -> tuple[int, str, float]:
         """Ask a gateway from another address; return status, body, and seconds. 0 is no answer."""
@@ -203,8 +217,8 @@ def waited(what: str, is_so: Iterator[bool], containers: Containers | None = Non
     for so in is_so:
         if so:
             break
-        if containers is not None and (ended := containers.ended()):
-            raise SystemExit(f"{', '.join(ended)} ended")
+        if containers is not None:
+            containers.restart_ended()
         if time.monotonic() - since > READY:
             raise SystemExit(f"not within {READY:.0f} s: {what}")
         time.sleep(0.5)
@@ -223,7 +237,8 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
             for name, value in found.get("environment", {}).items()
         }
         containers.start(
-            name or service, [*found["entrypoint"], *(command or found["command"])], variables
+            *(name or service, [*found["entrypoint"], *(command or found["command"])], variables),
+            restart=found["restart"] == "unless-stopped",
         )
 
     valkey = shutil.which("valkey-server") or shutil.which("redis-server")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from deploy.errors import StartError
 from deploy.stack import folder, listening
 from deploy.stack.http_front import serve_http
-from deploy.stack.membership import Membership, find_membership
+from deploy.stack.membership import Membership, NotRunYet, find_membership
 from deploy.stack.presence import Presence
 from deploy.stack.release import Release, ReleaseWatch, read_part
 from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses, RemotePublications
@@ -49,8 +50,10 @@ LOOK = 0.5
 """Seconds between two looks whether there is a read side for our release."""
 
 
-async def run(settings: Settings, seat: Seat) -> int:
+async def run(settings: Settings, seat: Seat, wait: float) -> int:
     """Serve until SIGINT or SIGTERM, or until a successor does; return the exit code.
+
+    `wait` is the seconds that the first controller of the stack has to come.
 
     Raises:
         StartError: it cannot start.
@@ -66,7 +69,9 @@ async def run(settings: Settings, seat: Seat) -> int:
 
         async def joining() -> tuple[Cluster, Membership]:
             registry = load_registry(settings.domain)
-            member = await _served(settings, registry, seat)  # before joining Ray, which is slow
+            member = await _served(
+                settings, registry, seat, wait
+            )  # before joining Ray, which is slow
             return await join(settings, registry, parts, stop, retake_signals), member
 
         joined = await unless(stop, joining())
@@ -76,10 +81,32 @@ async def run(settings: Settings, seat: Seat) -> int:
     return await until_stopped(role, stop)
 
 
-async def _served(settings: Settings, registry: Registry, seat: Seat) -> Membership:
+async def _first_membership(settings: Settings, registry: Registry, wait: float) -> Membership:
+    """Return what stack it is once a controller has run it; where all starts at once, we wait.
+
+    Raises:
+        NotRunYet: none has in so many seconds.
+        StartError: what was given does not belong together.
+    """
+    deadline, said = time.monotonic() + wait, False
+    while True:
+        try:
+            return await find_membership(settings, registry)
+        except NotRunYet:
+            if not time.monotonic() < deadline:
+                raise
+        if not said:
+            said = True
+            extra = {"stack": settings.stack, "seconds": wait}
+            log.warning("waiting for the first controller of the stack", extra=extra)
+        await asyncio.sleep(LOOK)
+
+
+async def _served(settings: Settings, registry: Registry, seat: Seat, wait: float) -> Membership:
     """Wait until our release is served, where it is the one that is wanted; say which is, else."""
     said = False
-    while not (member := await find_membership(settings, registry)).is_served:
+    member = await _first_membership(settings, registry, wait)
+    while not member.is_served:
         assert member.wanted is not None
         if not said:
             said = True
@@ -87,6 +114,7 @@ async def _served(settings: Settings, registry: Registry, seat: Seat) -> Members
         if member.wanted.hash != member.identity.domain:
             seat.wanted(member.wanted)
         await asyncio.sleep(LOOK)
+        member = await find_membership(settings, registry)
     return member
 
 

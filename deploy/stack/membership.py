@@ -18,6 +18,10 @@ from rayfold.runtime.identity import Identity, domain_hash
 from rayfold.runtime.postgres import FAILURES, connect
 
 
+class NotRunYet(StartError):
+    """The database is no stack's yet, or no controller has published what runs."""
+
+
 class Membership(NamedTuple):
     """Of a stack that an owner has run before."""
 
@@ -36,8 +40,8 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
     """Return what stack it is; nothing is written.
 
     Raises:
-        StartError: no controller has run it yet, or log, database, domain and namespace do not
-            belong together.
+        NotRunYet: no controller has run it yet.
+        StartError: log, database, domain and namespace do not belong together.
     """
     assert settings.eventstore is not None
     assert settings.postgres is not None
@@ -56,7 +60,7 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
     if row is not None:
         identities.check(row, settings.stack, store)
     if row is None or table is None:
-        raise StartError(
+        raise NotRunYet(
             f"no controller has run the stack {settings.stack!r} on this database yet:"
             " start `rayfold controller`"
         )

@@ -65,12 +65,14 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
     def ours() -> dict[int, str]:
         return {pid: name for pid, name in actors().items() if pid not in before}
 
-    refused("no controller has run", "gateway", "--port", str(free_port()), *where)
+    refused("no controller has run", "gateway", "--port", str(free_port()), "--wait", "1", *where)
     refused("no controller has ever run", "down", "--postgres", databases[0])
     try:
+        one = gateway("one")  # before the first controller: where all starts at once it may be so
+        one.says("waiting for the first controller")
         first = role("first", "controller").ready()
         second = role("second", "controller")
-        one, two = gateway("one"), gateway("two")
+        two = gateway("two")
         one.ready()
         two.ready()
         with httpx.Client(base_url=one.url) as here, httpx.Client(base_url=two.url) as there:
