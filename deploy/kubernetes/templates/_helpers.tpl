@@ -134,6 +134,11 @@ topologySpreadConstraints:
 {{- end }}
 - name: RAYFOLD_REDIS
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" . }}, key: redis, optional: true}}
+{{- range $name, $value := .Values.otel }}
+- {name: {{ $name }}, value: {{ toString $value | quote }}}
+{{- end }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" . }}, key: otlp-headers, optional: true}}
 {{ include "rayfold.patience" . }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN

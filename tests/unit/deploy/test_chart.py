@@ -47,10 +47,16 @@ MOST = {
     "stack": "shop",
     "domain": "shop",
     "settings": {"write_hosts": 4, "autoscale": {"memory": [2, 4]}, "postgres_reads": ["a", "b"]},
+    "otel": {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "OTEL_TRACES_SAMPLER_ARG": 0.01,
+        "OTEL_SDK_DISABLED": False,
+    },
     "credentials": {
         "eventstore": "kurrentdb://a:b@n1:2113,n2:2113,n3:2113?tls=true",
         "postgres": "postgresql://a:b@db:5432/shop",
         "redis": "rediss://a:b@redis:6379/0",
+        "otlpHeaders": "authorization=Bearer%20secret",
         "tokens": TOKENS,
         "operatorToken": "0123456789abcdef-o",
     },
@@ -194,6 +200,10 @@ def test_manifests_are_valid_by_the_schemas_of_kubernetes(
         ({"settings": {"stack": "other"}}, "stack"),
         ({"settings": {"redis": "redis://a:b@redis"}}, "redis"),
         ({"credentials": {"redis": "embedded"}}, "redis"),
+        ({"otel": {"RAYFOLD_TOKEN": "a"}}, "RAYFOLD_TOKEN"),
+        ({"otel": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=secret"}}, "_HEADERS"),
+        ({"otel": {"OTEL_EXPORTER_OTLP_ENDPOINT": {}}}, "otel"),
+        ({"credentials": {"otlpHeaders": "secret"}}, "otlpHeaders"),
         ({"credentials": {"tokens": {"a": {"token": "short", "role": "writer"}}}}, "token"),
         ({"ray": {"workers": {"terminationGracePeriodSeconds": 5}}}, "terminationGracePeriod"),
         ({"ray": {"workers": {"objectStore": "1G"}}}, "objectStore"),
@@ -332,6 +342,24 @@ def test_a_redis_for_views_is_in_the_secret_where_it_is_given(
         env = {each["name"]: each for each in container(pods(least)[component])["env"]}
         source = env["RAYFOLD_REDIS"]["valueFrom"]["secretKeyRef"]
         assert source == {"name": "shop", "key": "redis", "optional": True}
+
+
+def test_variables_of_opentelemetry_reach_whoever_starts_parts(
+    least: list[Manifest], most: list[Manifest]
+) -> None:
+    [secret] = of_kind(most, "Secret")
+    assert secret["stringData"]["otlp-headers"] == "authorization=Bearer%20secret"
+    for component in ("controller", "gateway"):
+        env = environment(pods(most)[component])
+        assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+        assert env["OTEL_TRACES_SAMPLER_ARG"] == "0.01"
+        assert env["OTEL_SDK_DISABLED"] == "false"
+        asked = {each["name"]: each for each in container(pods(least)[component])["env"]}
+        assert {name for name in asked if name.startswith("OTEL_")} == {
+            "OTEL_EXPORTER_OTLP_HEADERS"
+        }
+        source = asked["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"]
+        assert source == {"name": "shop", "key": "otlp-headers", "optional": True}
 
 
 def test_claims_of_the_settings_are_kept(render: Render) -> None:

@@ -100,6 +100,20 @@ def test_commands_and_settings_are_rayfolds_own(compose: dict[str, Any]) -> None
             assert env["RAYFOLD_RAY_ADDRESS"] == "ray-head:6379"
 
 
+def test_variables_of_opentelemetry_are_passed_on_to_whoever_starts_parts() -> None:
+    given = {name: f"secret-of-{name}" * 2 for name in SECRETS}
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    without, with_one = loaded(given), loaded(given | collector)
+    for service in ("controller", "gateway"):
+        env = with_one["services"][service]["environment"]
+        assert {name: str(env[name]) for name in collector} == collector
+        assert not any(
+            value
+            for name, value in without["services"][service]["environment"].items()
+            if name.startswith("OTEL_")
+        )
+
+
 def test_ray_is_started_as_ray_can_be(compose: dict[str, Any]) -> None:
     options = ray_start_options()
     for name in ("ray-head", "ray-worker"):
