@@ -13,8 +13,8 @@ OPEN_METRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _GAUGES = {
     "position": "Place in $all that the part has reached",
-    "lag": "Positions behind the log's end",
-    "lag_seconds": "For how long the part has been behind the log's end",
+    "lag": "Positions behind the log's end; of publications and reactors, what waits of their own",
+    "lag_seconds": "For how long the part has been behind, or what waits longest there has waited",
     "memory_bytes": "Resident memory of the part's process",
     "disk_free_bytes": "Free bytes on the disk of the part's data",
     "waiting": "Commands in mailboxes; of a publication, events that nobody has taken yet",

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -183,6 +184,30 @@ async def test_operators_see_and_replay_publications(stack: Stack, server: NatsS
     assert "no publication is named 'nobody'" in said
     node = part(stack, "publication:to-nats")["node"]
     assert node
+
+
+def test_what_concerns_neither_publication_nor_reactor_puts_none_behind(stack: Stack) -> None:
+    names = ("to-webhook", "to-nats", "filing")
+    with httpx.Client(base_url=stack.url, timeout=30) as http:
+        for _ in range(30):  # long enough for a lag to be told, were it one
+            answer = http.post("/commands/tidy", json={"board": "b"})
+            assert answer.status_code == 202
+            time.sleep(0.1)
+        end = answer.json()["position"]
+
+        def at_rest() -> bool:
+            parts = http.get("/operators/status").json()["parts"]
+            told = {part["part"].partition("#")[0]: part for part in parts}
+            mine = [told[f"publication:{name}"] for name in names[:2]] + [told["reactor:filing"]]
+            return told["memory:all"]["position"] >= end and all(
+                (part["ready"], part["lag"], part["lag_seconds"]) == (True, 0, 0.0) for part in mine
+            )
+
+        wait_for(at_rest, "nothing is behind")
+        for name in names:
+            told = http.get(f"/operators/explain/{name}").json()
+            late = [each for each in told["findings"] if each["cause"] != "parked"]
+            assert late == [], told["sentence"]
 
 
 async def test_a_reactor_parks_what_fails_and_does_the_rest(stack: Stack, folder: Path) -> None:

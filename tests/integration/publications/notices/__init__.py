@@ -36,21 +36,40 @@ class Pinned(Event, name="Pinned"):
     number: int
 
 
+class Tidy(Command, name="tidy"):
+    """Put the notes of a board in order."""
+
+    board: str
+
+
+class Tidied(Event, name="Tidied"):
+    """They are: nobody outside is told, and no reactor."""
+
+    board: str
+
+
 class BoardState(Message):
     """Nothing that decisions need."""
 
 
 class Board(
-    Aggregate[BoardState, Pin, Pinned], category="board", id_field="board", initial=BoardState()
+    Aggregate[BoardState, Pin | Tidy, Pinned | Tidied],
+    category="board",
+    id_field="board",
+    initial=BoardState(),
 ):
     """Takes every note."""
 
     @staticmethod
-    def decide(state: BoardState, command: Pin) -> list[Pinned]:
-        return [Pinned(board=command.board, number=command.number)]
+    def decide(state: BoardState, command: Pin | Tidy) -> list[Pinned | Tidied]:
+        match command:
+            case Pin():
+                return [Pinned(board=command.board, number=command.number)]
+            case Tidy():
+                return [Tidied(board=command.board)]
 
     @staticmethod
-    def evolve(state: BoardState, event: Pinned) -> BoardState:
+    def evolve(state: BoardState, event: Pinned | Tidied) -> BoardState:
         return state
 
 
