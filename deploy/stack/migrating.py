@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from actors.errors import StreamUnreadable, Unavailable, WriteSideError
-from actors.host.state import migration
+from actors.host.state import migration, migration_plan
 from actors.host.state.filling import cut_streams, fill
 from actors.host.state.postgres import PostgresStates
 from actors.host.state.tables import SCHEMA, layout_found, moved
@@ -75,7 +75,7 @@ class _Work:
             found = None
             if known is not None:
                 found = await layout_found(self._connection, aggregate.category)
-            wanted = migration.compare(aggregate, found)
+            wanted = migration_plan.compare(aggregate, found)
             lines = list(wanted.said)
             if found is None or not found.filled or found.storage != "state":
                 lines.append("write the rows that the log has and the tables have not")

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import Field, create_model
 
-from actors.host.state.migration import Migration, compare
+from actors.host.state.migration_plan import Migration, compare
 from actors.host.state.tables import Found
 from rayfold import AsJson, Message, RenamedFrom
 from rayfold.registry import AggregateType
