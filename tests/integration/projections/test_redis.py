@@ -350,6 +350,8 @@ async def test_hundreds_who_ask_at_once_are_answered_over_few_connections(
     async with running(store):
         end = await write(store.log, *SOME)
         await store.reached(end)
+        await store.ask(one("0", end))  # so it answers by now
+        await store.end()  # whose connections come and go
         reader = RedisStore(store.registry, Place(server.url, "one"))
         with server.client as client:
             before = client.info("clients")["connected_clients"]
