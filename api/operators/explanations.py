@@ -99,7 +99,7 @@ def explain(
         findings += [found for part in awake if (found := _not_ready(part, now))]
     stopped = {each.part for each in findings if each.cause == "stopped"}
     findings += _parked(name, [each for each in parked if each["store"] not in stopped])
-    findings += _parked_elsewhere(mine)
+    findings += _parked_elsewhere(mine, now)
     findings += _not_taken(mine, now)
     findings += _rebuilding(name, rebuilds)
     if not findings or not down:
@@ -235,7 +235,7 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     ]
 
 
-def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
+def _parked_elsewhere(mine: Sequence[Part], now: datetime) -> list[Finding]:
     """Return what process managers and publications have parked: not rows of a view."""
     do = {
         "process": "`rayfold processes list --parked`, then `rayfold processes retry` or `abort`",
@@ -247,7 +247,8 @@ def _parked_elsewhere(mine: Sequence[Part]) -> list[Finding]:
             "parked",
             part["part"],
             part.get("parked_since"),
-            f"{part['part']} has parked {part['parked']}: all others go on",
+            f"{part['part']} has parked {part['parked']}{_for(part.get('parked_since'), now)}:"
+            " all others go on",
             do[part["kind"]],
         )
         for part in mine
@@ -262,8 +263,9 @@ def _not_taken(mine: Sequence[Part], now: datetime) -> list[Finding]:
             "failing",
             part["part"],
             _ago(part.get("lag_seconds", 0.0), now),
-            f"the receiver of {part['part']} does not take what it is sent, of {part['failing']}"
-            f" keys ({part.get('error') or 'no reason is known'}): they are sent again and again",
+            f"the receiver of {part['part']} does not take what it is sent"
+            f"{_for(_ago(part.get('lag_seconds', 0.0), now), now)}, of {part['failing']} keys"
+            f" ({part.get('error') or 'no reason is known'}): they are sent again and again",
             "look at the receiver; after a while their keys are parked, and tried again later",
         )
         for part in mine

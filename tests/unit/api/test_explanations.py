@@ -165,14 +165,17 @@ def test_a_view_that_stopped_by_its_own_policy_says_so_before_its_lag() -> None:
 
 def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     sent = part("publication:order-news", "publication", parked=2, views=["order-news"])
+    sent |= {"parked_since": "2026-01-01T12:00:00Z"}
     found = explain("order-news", [*SERVERS, sent], [], [], NOW)
     assert causes(found) == ["parked"]
+    assert "has parked 2 since 2026-01-01T12:00:00Z (40 s): all others" in found.sentence
     refused = sent | {"parked": 0, "failing": 3, "error": "key 7: it answers 500"}
     refused |= {"waiting": 9, "lag": 40, "lag_seconds": 30.0}
     found = explain("order-news", [*SERVERS, refused], [], [], NOW)
     assert causes(found) == ["failing"]
     assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
     assert "of 3 keys (key 7: it answers 500)" in found.sentence
+    assert "since 2026-01-01T12:00:10+00:00 (30 s)" in found.sentence
     saga = part("process:fulfilment#0", "process", parked=1, views=[])
     found = explain("fulfilment", [*SERVERS, saga], [], [], NOW)
     assert "rayfold processes list --parked" in found.sentence
