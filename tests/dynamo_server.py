@@ -59,7 +59,7 @@ class DynamoServer:
 def serve() -> None:
     """Serve until killed; print where."""
     import logging
-    import threading
+    from concurrent.futures import ThreadPoolExecutor
 
     from moto.moto_server.werkzeug_app import create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
@@ -68,11 +68,11 @@ def serve() -> None:
     _answer_plainly()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     WSGIRequestHandler.protocol_version = "HTTP/1.1"
-    app, one = create_backend_app("dynamodb"), threading.Lock()
+    # First come, first served: whoever waits for a lock may wait for ever on a busy machine.
+    app, one = create_backend_app("dynamodb"), ThreadPoolExecutor(max_workers=1)
 
     def in_turn(environ: Any, respond: Any) -> list[bytes]:
-        with one:
-            return list(app(environ, respond))
+        return one.submit(lambda: list(app(environ, respond))).result()
 
     server = make_server("127.0.0.1", 0, in_turn, threaded=True)
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
