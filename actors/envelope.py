@@ -148,7 +148,11 @@ def stream_of(aggregate: AggregateType, command: Command) -> str:
         InvalidCommand: the id is empty, has control characters, or is longer than
             `MAX_ID_BYTES`: no store keeps rows under such a key.
     """
-    stream = aggregate.stream(getattr(command, aggregate.id_field))
+    try:
+        stream = aggregate.stream(getattr(command, aggregate.id_field))
+    except UnicodeEncodeError as error:  # half of a pair of surrogates
+        field = aggregate.id_field
+        raise InvalidCommand(f"{field} has control characters, or is no Unicode", field) from error
     if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] == "-":
         _check_id(aggregate, stream)
     return stream
