@@ -155,12 +155,13 @@ def cpu(folder: Path) -> dict[str, float]:
 
 
 def _postgres(folder: Path) -> list[psutil.Process]:
-    return [
+    servers = [
         each
         for each in psutil.process_iter(["name", "cmdline"])
         if "postgres" in (each.info["name"] or "")
         and str(folder) in " ".join(each.info["cmdline"] or ())
     ]
+    return [each for server in servers for each in (server, *server.children(recursive=True))]
 
 
 def _part(name: str, command: str) -> str:
