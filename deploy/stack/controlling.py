@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 from deploy.errors import StartError
-from deploy.stack import publishing
+from deploy.stack import publishing, routing
 from deploy.stack.display import Display
 from deploy.stack.governing import Government
 from deploy.stack.http_front import say
@@ -28,9 +28,12 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection, connect
 
 log = logging.getLogger(__name__)
+
+LOOK = 0.5
+"""Seconds between two looks whether our release is published."""
 
 
 async def run(settings: Settings, seat: Seat) -> int:
@@ -54,10 +57,34 @@ async def run(settings: Settings, seat: Seat) -> int:
         watch = ReleaseWatch(cluster.postgres, domain_hash(registry), seat.wanted)
         keep_going(watch.run(), parts)
         keep_going(seat.watch(stop.set), parts)
-        seat.ready()
+        keep_going(_say_ready(cluster.postgres, domain_hash(registry), seat), parts)
         await _terms(settings, cluster, stop, retake_signals)
 
     return await until_stopped(role, stop)
+
+
+async def _say_ready(dsn: str, own: str, seat: Seat) -> None:
+    """Say it once our release is published, by us or by whoever we stand by for.
+
+    Not before: the controller that we follow stands by meanwhile, and owns the stack again if this
+    release does not come up and the one before is wanted.
+    """
+    postgres = LastingConnection(dsn, timeout=ANSWER_TIMEOUT, command_timeout=ANSWER_TIMEOUT)
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    table = await routing.read(await postgres.get())
+            except FAILURES as error:
+                postgres.close()
+                log.info("the routing table cannot be read", extra={"error": repr(error)})
+            else:
+                if table is not None and table.document.get("domain") == own:
+                    seat.ready()
+                    return
+            await asyncio.sleep(LOOK)
+    finally:
+        postgres.close()
 
 
 async def _terms(

@@ -77,6 +77,7 @@ class Succession:
         self._children: set[_Child] = set()
         self._current: _Child | None = None
         self._successor: _Child | None = None
+        self._dismissed = False
         self._failures = 0
         self._not_before = 0.0
         self._stopping = False
@@ -98,6 +99,11 @@ class Succession:
             elif child is self._current and self._may_start():
                 log.warning("another release is wanted", extra={"domain": message["domain"]})
                 self._successor = await self._start(message)
+            elif child is self._successor and not self._dismissed:
+                # It may never be ready, where its release cannot run: it makes room for the next.
+                log.warning("a successor is wanted no more", extra={"pid": child.process.pid})
+                self._dismissed = True
+                child.signal(signal.SIGTERM)
         return code
 
     def _stop(self) -> None:
@@ -121,13 +127,16 @@ class Succession:
             self._current.retire()
             asyncio.get_running_loop().call_later(RETIREMENT, self._current.signal, signal.SIGKILL)
             self._current, self._successor = child, None
-            self._failures = 0
+            self._failures, self._dismissed = 0, False
             log.warning("a successor has taken over", extra={"pid": child.process.pid})
 
     def _ended(self, child: _Child, code: int, before: int) -> int:
         """Return the exit code so far."""
         if child is self._successor:
             self._successor = None
+            if self._dismissed:
+                self._dismissed = False
+                return before
             pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
             self._failures += 1
             self._not_before = time.monotonic() + pause
@@ -136,6 +145,7 @@ class Succession:
         if child is self._current and self._successor is not None:
             # What it did has been taken over already, as a controller's lease is.
             self._current, self._successor = self._successor, None
+            self._dismissed = False
             return before
         return code if child is self._current else before
 

@@ -141,5 +141,9 @@ async def _follow(
         if now == "done":
             return
         if time.monotonic() > until:
-            raise StartError(f"not done after {timeout:.0f} s, and going on: {now}")
+            raise StartError(
+                f"not done after {timeout:.0f} s, and going on: {now}; if a successor does not"
+                " start, the log of its controller or gateway says why, and to ask for another"
+                " release, or the one before, is safe"
+            )
         await asyncio.sleep(LOOK)

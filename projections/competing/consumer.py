@@ -85,29 +85,47 @@ class Consumer:
         await self.runner.run(self._join_and_consume)
 
     async def _join_and_consume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        async with self._groups.join(group_of(self._view)) as deliveries:
-            self._pool = pool
-            self._rejoin.clear()
-            self._moved.set()
-            await self._applier.load_discards()
-            tasks = [
-                asyncio.create_task(self._consume(pool, deliveries)),
-                asyncio.create_task(self._follow_group(pool)),
-                asyncio.create_task(self._rejoin.wait()),
-            ]
-            self.runner.error = None
-            self.joined.set()
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                self.joined.clear()
-                self._pool = None
-                tasks += self._sending
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+        self._pool = pool
+        try:
+            await self._stand_aside(pool)
+            async with self._groups.join(group_of(self._view)) as deliveries:
+                await self._work(pool, deliveries)
+        finally:
+            self._pool = None
+
+    async def _stand_aside(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        """Only look how far the table is, as long as it is one that another release has built.
+
+        Our code would make wrong rows of events that the group gives to others if we are away.
+        """
+        if not await self._applier.is_replaced(pool):
+            return
+        self.runner.error = f"another release has built {self._view.name!r}"
+        log.warning("another release has built a view", extra={"view": self._view.name})
+        while await self._applier.is_replaced(pool):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK)
+
+    async def _work(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
+        self._rejoin.clear()
+        self._moved.set()
+        await self._applier.load_discards()
+        tasks = [
+            asyncio.create_task(self._consume(pool, deliveries)),
+            asyncio.create_task(self._follow_group(pool)),
+            asyncio.create_task(self._rejoin.wait()),
+        ]
+        self.runner.error = None
+        self.joined.set()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            self.joined.clear()
+            tasks += self._sending
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _consume(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         while True:

@@ -21,9 +21,11 @@ from projections import discarded_events as discards
 from projections import parked_places
 from projections.competing.locks import lock
 from projections.erasure import Erasures
-from projections.errors import UnknownTarget
+from projections.errors import Fenced, UnknownTarget
 from projections.poison import Discarded, Held, Parked, is_refused, park
+from projections.postgres import generations
 from projections.postgres import parked_events as parking
+from projections.postgres.row_codec import fingerprint_of
 from projections.postgres.rows import Rows
 from rayfold import (
     RecordedEvent,
@@ -59,6 +61,7 @@ class Deduplication:
         self._store = store
         self._view = view
         self._rows = Rows(view, table)
+        self._definition = fingerprint_of(view) if table is None else None
         self._discarded: frozenset[Discarded] = frozenset()
         self._erasures = Erasures(registry, [view])
         self.table = self._rows.table
@@ -66,6 +69,25 @@ class Deduplication:
     async def load_discards(self) -> None:
         """Learn what operators have discarded. Events that were not parked are not among it."""
         self._discarded = await discards.load(self._store, [self._view.name])
+
+    async def is_replaced(self, connection: Any) -> bool:
+        """Return whether code of another release has built the live table: it is not ours to fill.
+
+        True while that is so; a generation that is not live yet is its builder's alone.
+        """
+        if self._definition is None:
+            return False
+        known = await generations.fingerprint_of_live(connection, self._view.name)
+        return known not in (None, self._definition)
+
+    async def _check_definition(self, connection: Any) -> None:
+        """See that the table is ours still, under the lock that a switch waits for.
+
+        Raises:
+            Fenced: it is another release's.
+        """
+        if await self.is_replaced(connection):
+            raise Fenced(f"another release has built {self._view.name!r}")
 
     async def apply(
         self, pool: _Pool[asyncpg.Record], records: Sequence[RawRecord], *, whole: bool = False
@@ -76,6 +98,7 @@ class Deduplication:
         all that the log has of their streams behind what was folded.
 
         Raises:
+            Fenced: another release has built the table; nothing has changed.
             asyncpg.PostgresError, OSError: nothing has changed.
         """
         try:
@@ -105,6 +128,7 @@ class Deduplication:
         names = [("stream", stream) for stream in streams] + [("row", key) for key in keys]
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, names)
+            await self._check_definition(connection)
             # Every statement from here on sees what others have written under these locks.
             applied = await self._applied(connection, streams)
             parked = await self._parked(connection)
@@ -230,6 +254,7 @@ class Deduplication:
 
         Raises:
             UnknownTarget: the row is not parked.
+            Fenced: another release has built the table; nothing has changed.
             StoreUnavailable, asyncpg.PostgresError: not done, nothing has changed.
         """
         await self.load_discards()
@@ -243,6 +268,7 @@ class Deduplication:
     async def _replay(self, pool: _Pool[asyncpg.Record], key: str) -> bool:
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, [("row", key)])
+            await self._check_definition(connection)
             parked = next((p for p in await self._parked(connection) if p.key == key), None)
             if parked is None:
                 raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")

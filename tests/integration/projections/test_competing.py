@@ -32,7 +32,7 @@ from projections.competing.backfill import Backfill
 from projections.competing.consumer import Consumer, group_of
 from projections.competing.deduplication import Deduplication
 from projections.competing.locks import lock_table
-from projections.errors import UnknownTarget
+from projections.errors import Fenced, UnknownTarget
 from projections.postgres import generations, schema
 from projections.postgres.rows import Rows
 from projections.stores import runner
@@ -393,6 +393,47 @@ async def test_a_new_generation_takes_over_while_consumers_work(
         assert await pool.fetchval("SELECT count(*) FROM pg_tables WHERE tablename ~ '__'") == 0
     await groups.close()
     await log.close()
+
+
+async def test_consumers_of_another_release_leave_its_table_alone_and_know_how_far_it_is(
+    postgres: str, eventstore: str
+) -> None:
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
+    revisions: dict[str, int] = {}
+    name = uuid4().hex
+    newer = replace(DEMAND, version=DEMAND.version + 1)
+    async with database(postgres, DEMAND) as pool:
+        await write(log, purchases_of(name, 20), revisions)
+        await groups.create(group_of(DEMAND), SHOP.prefixes, 0)
+        old, new = (Consumer(SHOP, log, groups, postgres, each) for each in (DEMAND, newer))
+        async with consuming(old):
+            await reached(old, await write(log, purchases_of(name, 20), revisions))
+            # As the other release does it, when it is at the end of the log.
+            async with pool.acquire() as connection, connection.transaction():
+                await lock_table(connection, schema.table_of(newer))
+                await generations.become(connection, schema.live(newer))
+            before = old.runner.events
+            async with consuming(new):
+                end = await write(log, purchases_of(name, 40), revisions)
+                await reached(new, end)
+                await reached(old, end)
+                assert old.runner.events == before
+                assert (await old.status())["error"] == "another release has built 'demand'"
+                assert "error" not in await new.status()
+            with pytest.raises(Fenced, match="another release has built"):
+                await Deduplication(SHOP, log, DEMAND).apply(pool, [await _last(log)])
+            async with pool.acquire() as connection:  # and back again
+                await generations.become(connection, schema.live(DEMAND))
+            await reached(old, await write(log, purchases_of(name, 5), revisions))
+            assert old.runner.events > before
+        history = [raw async for raw in log.read_all(SHOP.prefixes)]
+        assert await rows_in(pool, DEMAND) == plainly(SHOP, DEMAND, history)
+    await groups.close()
+    await log.close()
+
+
+async def _last(log: EventLog) -> RawRecord:
+    return [raw async for raw in log.read_all(SHOP.prefixes)][-1]
 
 
 async def _switch(dsn: str, log: EventLog) -> None:

@@ -30,6 +30,11 @@ async def main():
     if domain == "broken":
         raise SystemExit(3)
     stop = asyncio.Event()
+    if domain == "stuck":  # and sees that it is not wanted any more
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        seat.wanted(Release(2, "first", "hash", {}))
+        await stop.wait()
+        raise SystemExit(0)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
     async def serve(reader, writer):
@@ -127,6 +132,25 @@ async def test_a_successor_that_does_not_start_changes_nothing(
             assert await ask(port) == (domain, first)
     parent.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
+
+
+async def test_a_successor_that_is_wanted_no_more_makes_room_for_the_next(
+    parent: subprocess.Popen[bytes], port: int
+) -> None:
+    domain, first = await ask_first(port)
+    assert domain == "first"
+    await ask(port, "stuck")
+    async with asyncio.timeout(TIMEOUT):
+        while len(psutil.Process(parent.pid).children()) != 2:
+            assert await ask(port) == (domain, first)
+        answer = domain, first
+        while answer[0] != "second":
+            answer = await ask(port, "second")
+        while psutil.pid_exists(first):
+            await ask(port)
+    parent.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
+    assert not psutil.pid_exists(answer[1])
 
 
 async def test_a_killed_parent_takes_its_children_along(

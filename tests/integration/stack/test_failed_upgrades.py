@@ -1,0 +1,115 @@
+"""Releases that do not come up: the one before serves on, and the next one that can takes over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+
+from tests.integration.stack.conftest import RAY
+from tests.integration.stack.roles import Role
+from tests.integration.stack.test_command_line import run
+from tests.releases.two import accounts
+from tests.stack import free_port
+
+PATIENCE = 120.0
+
+ONE, TWO = "tests.releases.one", "tests.releases.two"
+
+BROKEN = """
+import os
+if "RELEASE_IS_BROKEN_HERE" in os.environ:
+    raise RuntimeError("not on this machine")
+"""
+
+T = TypeVar("T")
+
+
+def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows(
+    ray: str, databases: list[str], store: str, tmp_path: Path
+) -> None:
+    package = tmp_path / "broken_release"
+    package.mkdir()
+    (package / "__init__.py").write_text(BROKEN)
+    (package / "accounts.py").write_text(Path(accounts.__file__).read_text())
+    path = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    environment = {**RAY, "PYTHONPATH": path}
+    where = ("--ray-address", ray, "--eventstore", store, "--postgres", databases[0])
+    started: list[Role] = []
+
+    def role(name: str, *command: str) -> Role:
+        each = Role(
+            *(tmp_path, name, *command, "--domain", ONE, *where),
+            **environment,
+            RELEASE_IS_BROKEN_HERE="1",
+        )
+        started.append(each)
+        return each.start().ready()
+
+    def upgrade(domain: str, *more: str) -> str:
+        command = ("upgrade", "--domain", domain, *where, *more)
+        done = run(*command, cwd=Path.cwd(), **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        controller = role("controller", "controller")
+        gateway = role("gateway", "gateway", "--port", str(free_port()))
+        with httpx.Client(base_url=gateway.url, timeout=30) as http:
+            cents = 0
+
+            def serves() -> None:
+                nonlocal cents
+                answer = http.post("/accounts/ada/deposit", json={"cents": 1})
+                assert answer.status_code == 202, answer.text
+                cents += 1
+                token = {"Consistency-Token": answer.headers["Consistency-Token"]}
+                read = http.get("/accounts/ada", headers=token)
+                assert read.status_code == 200, read.text
+                assert read.json()["cents"] == cents
+
+            serves()
+            # It runs where `rayfold upgrade` does, and not where the controller is.
+            assert "is wanted: broken_release" in upgrade("broken_release", "--no-wait")
+            controller.says("a successor does not start")
+            assert "not on this machine" in controller.log()
+            serves()
+            assert "done" in upgrade(ONE)  # back, as if nothing had been
+            serves()
+
+            # The next one comes up, but its controller is killed before it has taken over.
+            [first] = children(controller)
+            upgrade(TWO, "--no-wait")
+            successor = until(lambda: children(controller) - {first})
+            psutil.Process(successor.pop()).send_signal(signal.SIGKILL)
+            serves()
+            assert "done" in upgrade(TWO)
+            until(lambda: first not in children(controller))
+            serves()
+            interest = http.post("/accounts/ada/interest")
+            assert interest.status_code == 202, interest.text
+    finally:
+        run("down", "--postgres", databases[0], "--ray-address", ray, cwd=Path.cwd(), **RAY)
+        for each in reversed(started):
+            if each.process.poll() is None:
+                each.stop()
+
+
+def children(role: Role) -> set[int]:
+    """Return the processes that a controller's or gateway's parent has started."""
+    return {each.pid for each in psutil.Process(role.process.pid).children()}
+
+
+def until(found: Callable[[], T]) -> T:
+    """Return what is found, as soon as it is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (now := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return now
