@@ -164,15 +164,15 @@ class Containers:
         os.kill(first_process(process.pid), signal.SIGTERM)
         return process.wait(READY)
 
-    def kill_process(self, name: str, program: str) -> None:
-        """Kill a service's process by its program's name."""
-        for each in psutil.Process(self._running[name].pid).children(recursive=True):
-            if each.name() == program:
-                each.kill()
-
-    def has_ended(self, name: str) -> bool:
-        """Return whether a service has ended by itself."""
-        return self._running[name].poll() is not None
+    def processes(self, name: str, program: str) -> list[psutil.Process]:
+        """Return a service's processes by their program's name."""
+        inside = psutil.Process(self._running[name].pid).children(recursive=True)
+        found = []
+        for each in inside:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if each.name() == program:
+                    found.append(each)
+        return found
 
     def is_gone(self, name: str) -> bool:
         """Return whether a service was ended, and is not yet there again."""
@@ -296,14 +296,15 @@ def run(containers: Containers, compose: dict[str, Any], env: Mapping[str, str])
     told = f"{failed} of {count} commands failed, {gap:.1f} s without an answer at the longest"
     print(f"==> the head was away for {AWAY:.0f} s: {told}", flush=True)
     waited("all parts are ready again", (ready() for _ in iter(int, 1)), containers)
-    # The engine sees that the container ends, and starts it again.
-    containers.kill_process(gateways[0], "raylet")
-    waited(
-        "a gateway has ended with its Ray node",
-        (containers.has_ended(gateways[0]) for _ in iter(int, 1)),
-    )
-    containers.kill(gateways[0])
-    start_gateway(gateways[0])
+    before = containers.processes(gateways[0], "raylet")
+    for each in before:
+        each.kill()
+
+    def has_another() -> bool:
+        now = containers.processes(gateways[0], "raylet")
+        return bool(now) and not set(now) & set(before)
+
+    waited("a gateway has another Ray node", (has_another() for _ in iter(int, 1)), containers)
     waited("it is ready again", (ready() for _ in iter(int, 1)), containers)
 
     codes = {name: containers.stop(name) for name in gateways}
