@@ -169,8 +169,7 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
     # Consumers park a stream and go on; the projection has stopped, and says so.
     assert http.get(f"/baskets/{later}").status_code == 200
     assert http.get("/health/parts").status_code == 200
-    [part] = [p for p in http.get("/operators/status").json()["parts"] if p["kind"] == "sql"]
-    assert "Unheard" in part["stopped"]["bestsellers"]
+    assert "Unheard" in _until(lambda: _stopped(http))["bestsellers"]
     token = buy(http, later).headers["consistency-token"]
     late = http.get(f"/bestsellers/{DAY}", headers={"Consistency-Token": token, "Prefer": "wait=0"})
     assert (late.status_code, late.json()["view"]) == (202, "bestsellers")
@@ -195,6 +194,13 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
 def _parked(http: httpx.Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = http.get("/operators/parked").json()["parked"]
     return found
+
+
+def _stopped(http: httpx.Client) -> Any:
+    """Return what has stopped, as the gateway saw it when it last asked: once a second."""
+    parts = http.get("/operators/status").json()["parts"]
+    [part] = [each for each in parts if each["kind"] == "sql"]
+    return part.get("stopped")
 
 
 async def _append_unreadable(shop: Stack, stream: str) -> None:
