@@ -5,12 +5,12 @@ What a declaration says by itself is checked where it is made; here is what take
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rayfold.decision import DecisionDefinition
 from rayfold.integration_event import IntegrationEvent
-from rayfold.messages import Command, Event
+from rayfold.messages import Command
 from rayfold.routes import Route
 from rayfold.sql_query import SqlQueryDefinition
 
@@ -49,8 +49,12 @@ def tables_of_two(registry: Registry) -> Iterator[str]:
                 )
 
 
-def _yielded(registry: Registry) -> set[type[Event]]:
-    return {each.model for each in registry.events.values()}
+def _unknown(registry: Registry, who: str, events: Iterable[Any]) -> Iterator[str]:
+    """Yield a sentence for each event class that no aggregate yields; `who` begins it."""
+    declared = {each.model for each in registry.events.values()}
+    for event in events:
+        if isinstance(event, type) and event not in declared:
+            yield f"{who} {event.__qualname__}, which no aggregate yields"
 
 
 def _of_aggregates(registry: Registry, decisions: Sequence[DecisionDefinition]) -> Iterator[str]:
@@ -61,26 +65,19 @@ def _of_aggregates(registry: Registry, decisions: Sequence[DecisionDefinition]) 
 
 
 def _of_views(registry: Registry) -> Iterator[str]:
-    declared = _yielded(registry)
-    wanted: list[tuple[type, type[Event]]] = [
-        *((view.model, event) for view in registry.views.values() for event in view.folds),
-        *((each, event) for each in registry.projections.values() for event in each.handlers),
-    ]
-    for cls, event in wanted:
-        if isinstance(event, type) and event not in declared:
-            yield f"{cls.__qualname__} is for {event.__qualname__}, which no aggregate yields"
+    for view in registry.views.values():
+        yield from _unknown(registry, f"{view.model.__qualname__} is for", view.folds)
+    for each in registry.projections.values():
+        yield from _unknown(registry, f"{each.__qualname__} is for", each.handlers)
     # Operators rebuild and scale both by name, and Postgres keeps both by it.
     for name in registry.views.keys() & registry.projections.keys():
         yield f"both a view and a projection are named {name!r}"
 
 
 def _of_processes(registry: Registry) -> Iterator[str]:
-    declared = _yielded(registry)
     for process in registry.processes.values():
         name = process.model.__qualname__
-        for event in process.events:
-            if event not in declared:
-                yield f"{name} sees {event.__qualname__}, which no aggregate yields"
+        yield from _unknown(registry, f"{name} sees", process.events)
         for command in process.rejections:
             if issubclass(command, Command) and command not in registry.owner:
                 told = f"{name} is told when {command.__qualname__} is rejected"
@@ -88,7 +85,6 @@ def _of_processes(registry: Registry) -> Iterator[str]:
 
 
 def _of_publications(registry: Registry) -> Iterator[str]:
-    declared = _yielded(registry)
     for aggregate in registry.aggregates.values():
         for event in aggregate.events:
             if issubclass(event, IntegrationEvent):
@@ -96,20 +92,14 @@ def _of_publications(registry: Registry) -> Iterator[str]:
                 yield f"{told}: {aggregate.__qualname__} yields facts"
     for publication in registry.publications.values():
         name = publication.model.__qualname__
-        for event in publication.handlers:
-            if isinstance(event, type) and event not in declared:
-                yield f"{name} is for {event.__qualname__}, which no aggregate yields"
+        yield from _unknown(registry, f"{name} is for", publication.handlers)
         if not publication.handlers and not registry.processes:
             yield f"{name}: nothing is ever published; mark a handler with @on"
 
 
 def _of_reactors(registry: Registry) -> Iterator[str]:
-    declared = _yielded(registry)
     for reactor in registry.reactors.values():
-        name = reactor.model.__qualname__
-        for event in reactor.handlers:
-            if isinstance(event, type) and event not in declared:
-                yield f"{name} is for {event.__qualname__}, which no aggregate yields"
+        yield from _unknown(registry, f"{reactor.model.__qualname__} is for", reactor.handlers)
     # Operators find what is parked by the name of a view, a projection or a reactor.
     for name in registry.reactors.keys() & (registry.views.keys() | registry.projections.keys()):
         yield f"both a reactor and a view or projection are named {name!r}"

@@ -8,6 +8,8 @@ from typing import Any
 
 from playwright.async_api import ConsoleMessage, Dialog, Locator, Page, Response
 
+from tests.integration.console.pictures import ASKED_FOR, PICTURES
+
 AXE = Path(__file__).with_name("axe.min.js").read_text()
 """Put into a page by the browser's debugger, which no content policy binds."""
 
@@ -65,6 +67,11 @@ class Operator:
         """Wait until it is to be seen."""
         found = self.page.get_by_text(text).filter(visible=True).first
         await found.wait_for(timeout=timeout * 1000)
+
+    async def picture(self, name: str, *, whole: bool = False) -> None:
+        """Make the page's picture for the docs, if those are asked for."""
+        if ASKED_FOR:
+            await self.page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
 
     async def faults(self, rules: dict[str, Any]) -> list[str]:
         """Return the serious faults of accessibility on the page, as axe-core finds them."""

@@ -8,7 +8,6 @@ from playwright.async_api import expect
 
 from tests.integration.console.market_stack import TOKENS, Market
 from tests.integration.console.operator import Operator
-from tests.integration.console.pictures import ASKED_FOR, PICTURES
 
 
 async def test_what_cannot_be_scaled_so_is_told_in_the_dialog(operator: Operator) -> None:
@@ -60,8 +59,7 @@ async def test_a_parked_process_is_read_retried_and_aborted(
         market.order(key, "tea", customer=f"stuck {key}", placed=True)
     await market.until(lambda: market.ask("/processes?parked=true")["total"] == 2)
     await operator.open("/processes?parked=true")
-    if ASKED_FOR:
-        await operator.page.screenshot(path=PICTURES / "processes.png")
+    await operator.picture("processes")
     await operator.press("4001")
     await operator.sees("no address is known of 'stuck 4001'")
     await operator.press("Retry")
@@ -96,8 +94,7 @@ async def test_a_scheduled_command_is_cancelled(operator: Operator, market: Mark
     await market.until(lambda: market.ask("/operators/schedules")["commands"])
     await operator.open("/schedules")
     await operator.sees(command_id)
-    if ASKED_FOR:
-        await operator.page.screenshot(path=PICTURES / "schedules.png")
+    await operator.picture("schedules")
     await operator.press("Cancel", exact=True)
     await operator.confirm("Cancel it")
     await operator.sees("Cancelled")
@@ -107,8 +104,7 @@ async def test_a_scheduled_command_is_cancelled(operator: Operator, market: Mark
 async def test_what_nobody_takes_is_sent_again(operator: Operator, market: Market) -> None:
     await market.until(lambda: market.ask("/publications")["publications"][0]["parked"])
     await operator.open("/publications")
-    if ASKED_FOR:
-        await operator.page.screenshot(path=PICTURES / "publications.png")
+    await operator.picture("publications")
     await operator.press("Replay all that is parked")
     await operator.confirm("Replay")
     await operator.sees("Still parked")

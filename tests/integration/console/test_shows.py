@@ -9,7 +9,6 @@ from playwright.async_api import expect
 
 from tests.integration.console.market_stack import Market
 from tests.integration.console.operator import Operator
-from tests.integration.console.pictures import ASKED_FOR, PICTURES
 
 
 async def test_which_view_lags_and_why_is_found_from_the_first_page(
@@ -33,8 +32,7 @@ async def test_which_view_lags_and_why_is_found_from_the_first_page(
         await expect(operator.page.get_by_role("heading", level=1)).to_have_text("popular-items")
         await expect(why).to_contain_text("behind the log")
         operator.took("Find which view lags, and why")
-        if ASKED_FOR:
-            await operator.page.screenshot(path=PICTURES / "lagging.png")
+        await operator.picture("lagging")
     finally:
         market.switch("slow", on=False)
         done.set()
@@ -45,9 +43,8 @@ async def test_a_parked_event_is_inspected_and_replayed(operator: Operator, mark
     market.send("open-order", wait=0, order_id="2001", customer="ada")
     market.send("add-item", wait=0, order_id="2001", sku="unreadable")
     await market.until(lambda: "2001" in market.parked("prices"))
-    if ASKED_FOR:
-        await operator.open("/parked")
-        await operator.page.screenshot(path=PICTURES / "parked.png")
+    await operator.open("/parked")
+    await operator.picture("parked")
     operator.begin()
     await operator.open("")
     await operator.press("Inspect the events")
@@ -142,5 +139,4 @@ async def test_a_command_is_followed_everywhere(operator: Operator, market: Mark
     await expect(tree).to_contain_text("ParcelSent")
     await expect(tree).to_contain_text("order-news")
     operator.took("Follow one command everywhere")
-    if ASKED_FOR:
-        await operator.page.screenshot(path=PICTURES / "causality.png", full_page=True)
+    await operator.picture("causality", whole=True)

@@ -8,7 +8,7 @@ from playwright.async_api import Browser, BrowserContext, expect
 
 from tests.integration.console.market_stack import Market
 from tests.integration.console.operator import Operator
-from tests.integration.console.pictures import ASKED_FOR, PAGES, PICTURES
+from tests.integration.console.pictures import ASKED_FOR, PAGES
 
 
 async def test_every_page_goes_on_a_phone_and_by_keyboard(operator: Operator) -> None:
@@ -20,7 +20,7 @@ async def test_every_page_goes_on_a_phone_and_by_keyboard(operator: Operator) ->
         assert wide <= 390, (name, wide)
         if ASKED_FOR and name == "overview":
             await page.wait_for_timeout(4000)
-            await page.screenshot(path=PICTURES / "phone.png")
+            await operator.picture("phone")
     await operator.open("/views")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -69,7 +69,7 @@ async def test_no_page_has_a_serious_fault(operator: Operator) -> None:
                 found[f"{name} {scheme}"] = faults
             if ASKED_FOR and name in SHOWN[scheme]:
                 await page.wait_for_timeout(5000 if name == "overview" else 300)
-                await page.screenshot(path=PICTURES / f"{name}-{scheme}.png")
+                await operator.picture(f"{name}-{scheme}")
 
     for name, path in PAGES.items():
         await operator.open(path)
@@ -80,8 +80,7 @@ async def test_no_page_has_a_serious_fault(operator: Operator) -> None:
     await operator.open("/views")
     await operator.press("Scale memory")
     await expect(page.get_by_role("dialog")).to_be_visible()
-    if ASKED_FOR:
-        await page.screenshot(path=PICTURES / "dialog.png")
+    await operator.picture("dialog")
     await look("dialog")
     assert found == {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from rayfold.runtime.identity import Identity
 from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, commands, history_of
 from tests.integration.projections.small import add
+from tests.integration.projections.test_bootstrap import totals
 from tests.integration.projections.test_deliveries import plainly, until
 from tests.integration.projections.test_poison import DEADLINE, broken
 
@@ -60,10 +60,6 @@ async def begun(log: Any, filled: list[Filled]) -> Replica:
     await replica.begin(filled)
     await follow(replica, await log.end_position(["counter-"]))
     return replica
-
-
-def totals(replica: Replica, view: str = "totals") -> dict[str, int]:
-    return {key: json.loads(body)["total"] for key, body, _ in replica.rows(view)}
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
