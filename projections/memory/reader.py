@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
+from collections.abc import Sequence
 
 from projections.errors import ActorUnavailable, Behind, ReplicaUnavailable
 from projections.memory.replica_handle import ReplicaHandle
@@ -73,20 +75,45 @@ class MemoryReader:
                 raise ReplicaUnavailable(f"no replica of {query.view!r} is ready")
 
     async def _hedged(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
-        """Ask the replica; where it is slow and there are others, ask one of these instead."""
+        """Ask the replica; where it is slow and there are others, ask these too."""
         others = [other for other in self._ready(query.view) if other is not replica]
-        if len(others) > 1:
-            random.shuffle(others)
-        for other in others:
-            asked_at = time.monotonic()
-            try:
-                with self._deadlines.until(asked_at + HEDGE):
-                    return await self._one(replica, query)
-            except TimeoutError:
-                # Until what is on its way to it is answered, or given up, nobody else waits.
-                replica.silent = replica.answered_at < asked_at
-                replica = other
-        return await self._one(replica, query)
+        if not others:
+            return await self._one(replica, query)
+        asked_at = time.monotonic()
+        try:
+            with self._deadlines.until(asked_at + HEDGE):
+                return await self._one(replica, query)
+        except TimeoutError:
+            # Until what is on its way to it is answered, or given up, nobody else waits.
+            replica.silent = replica.answered_at < asked_at
+        random.shuffle(others)
+        # It comes last again: it may have been slow for a moment, and the others be frozen.
+        return await self._first_of([*others, replica], query)
+
+    async def _first_of(self, replicas: Sequence[ReplicaHandle], query: RowQuery) -> RowResult:
+        """Ask one after the other, `HEDGE` apart; return what any of them answers first."""
+        left, waiting = deque(replicas), set[asyncio.Task[RowResult]]()
+        error: BaseException | None = None
+        try:
+            while left or waiting:
+                asked_at = time.monotonic()
+                asked = left.popleft() if left else None
+                if asked is not None:
+                    waiting.add(asyncio.create_task(self._one(asked, query)))
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=HEDGE if left else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                errors = {each: each.exception() for each in done}
+                for each, error in errors.items():
+                    if error is None:
+                        return each.result()
+                if not done and asked is not None:
+                    asked.silent = asked.answered_at < asked_at
+        finally:
+            for each in waiting:
+                each.cancel()
+        assert error is not None, "somebody is asked"
+        raise error
 
     async def _one(self, replica: ReplicaHandle, query: RowQuery) -> RowResult:
         try:

@@ -112,6 +112,20 @@ async def test_reads_go_to_another_replica_while_one_is_frozen(replicas: Replica
     await until(lambda: not replicas.handles[0].silent)
 
 
+async def test_one_that_was_slow_for_a_moment_answers_though_the_other_is_frozen(
+    replicas: Replicas,
+) -> None:
+    frozen, slow = replicas.actors
+    frozen.frozen = slow.frozen = True
+    asking = asyncio.create_task(replicas.ask())
+    before = frozen.asked + slow.asked
+    await until(lambda: frozen.asked + slow.asked == before + 2)  # both, and neither answers
+    slow.frozen = False
+    slow.thawed.set()
+    async with asyncio.timeout(60):
+        assert (await asking).position == 5
+
+
 async def test_a_token_that_a_frozen_replica_alone_is_known_to_honour_is_honoured_by_another(
     replicas: Replicas,
 ) -> None:
