@@ -52,7 +52,7 @@ endif
 # In two processes, as much of it waits for something to happen; a file's tests stay together.
 WORKERS ?= 2
 test: check servers $(CLIENT_TOOLS)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Clients generated from the OpenAPI document, type-checked: Python, and TypeScript with npm.
 clients: install $(CLIENT_TOOLS)
