@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from actors.errors import Overloaded
@@ -16,8 +17,12 @@ from actors.placement.host_client import HostClient
 log = logging.getLogger(__name__)
 
 
-ATTEMPTS = 3
-"""At an actor that is idle: a machine that is busy leaves little time for them to say so."""
+SILENCE = 10.0
+"""Seconds in which actors may say that they are idle when another needs the room: those that have
+crashed come up again meanwhile, which a machine that is busy leaves little time for."""
+
+PAUSE = 0.2
+"""Seconds between two questions to actors that are not there."""
 
 
 class DedicatedActors:
@@ -66,16 +71,13 @@ class DedicatedActors:
         """Return the client of the stream's own actor, which is made if need be.
 
         Raises:
-            Overloaded: there are too many, and none is idle.
+            Overloaded: there are too many, and none is idle, as far as they say in time.
         """
-        async with self._making:
-            while (leaving := self._leaving.get(stream)) is not None:
-                await asyncio.wait([leaving])
-            client = self._clients.get(stream)
-            if client is None:
-                if len(self._clients) >= self._capacity and not await self._makes_room():
-                    raise Overloaded
-                client = self._clients[stream] = self._client(stream)
+        deadline = time.monotonic() + SILENCE
+        while (client := await self._found_or_made(stream)) is None:
+            if time.monotonic() > deadline:
+                raise Overloaded
+            await asyncio.sleep(PAUSE)
         await client.actor()
         return client
 
@@ -114,15 +116,28 @@ class DedicatedActors:
             leaving, self._clients = self._clients, dict(fresh)
             await asyncio.gather(*(retire(client) for client in leaving.values()))
 
-    async def _makes_room(self) -> bool:
-        """End one that is idle; return False if none is, as far as they say in time."""
-        for _ in range(ATTEMPTS):
-            if await self._evict_one():
-                return True
-        return False
+    async def _found_or_made(self, stream: str) -> HostClient | None:
+        """Return the stream's client; None if there may be room for it as soon as others answer.
+
+        Raises:
+            Overloaded: all have answered, and none is idle.
+        """
+        async with self._making:
+            while (leaving := self._leaving.get(stream)) is not None:
+                await asyncio.wait([leaving])
+            if (client := self._clients.get(stream)) is not None:
+                return client
+            if len(self._clients) >= self._capacity and not await self._evict_one():
+                return None
+            client = self._clients[stream] = self._client(stream)
+            return client
 
     async def _evict_one(self) -> bool:
-        """End the one that was idle for longest; return False if all are busy, or say nothing."""
+        """End the one that was idle for longest; return False if none is that has answered.
+
+        Raises:
+            Overloaded: all have answered.
+        """
         clients = dict(self._clients)
         said = await asyncio.gather(*(client.status() for client in clients.values()))
         idle = {
@@ -133,6 +148,8 @@ class DedicatedActors:
         for stream in sorted(idle, key=lambda each: -idle[each]):
             if await self._evict(stream, 0.0):
                 return True
+        if len(idle) == len(clients):
+            raise Overloaded
         return False
 
     async def _evict(self, stream: str, idle: float, *, always: bool = False) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.errors import Overloaded
+from actors.placement import dedicated_actors
 from actors.placement.dedicated_actors import DedicatedActors
 from actors.placement.dedicated_clients import DedicatedClients
 from actors.placement.host_client import HostClient
@@ -25,11 +26,16 @@ class Client(HostClient):
     def __init__(self, actor: Actor) -> None:
         super().__init__(self._never)
         self.it = actor
+        self.silent = 0
+        """How often it gives no answer from now on, as it has crashed and comes up."""
 
     async def actor(self) -> Any:
         return self.it
 
     async def status(self) -> dict[str, Any]:
+        if self.silent:
+            self.silent -= 1
+            return {"ready": False, "error": "ActorUnavailableError"}
         return {"ready": True, "idle": max(self.it.idle, 0.0)}
 
     async def _never(self) -> Any:
@@ -57,6 +63,27 @@ async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one() ->
     made["e"].it.idle = -1.0  # type: ignore[attr-defined]
     with pytest.raises(Overloaded):
         await actors.client_of("a")
+
+
+async def test_a_new_one_waits_for_the_answers_of_those_that_crashed() -> None:
+    actors = dedicated({"a": 5.0, "b": -1.0, "c": 0.0}, capacity=2)
+    made = {stream: await actors.client_of(stream) for stream in "ab"}
+    for client in made.values():
+        client.silent = 5  # type: ignore[attr-defined]
+    made["c"] = await actors.client_of("c")
+    assert actors.clients == [made["b"], made["c"]]
+
+
+async def test_a_new_one_is_refused_where_they_never_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 0.3)
+    actors = dedicated({"a": 5.0, "b": 0.0}, capacity=1)
+    client = await actors.client_of("a")
+    client.silent = 1000  # type: ignore[attr-defined]
+    with pytest.raises(Overloaded):
+        await actors.client_of("b")
+    assert actors.clients == [client]
 
 
 async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:
