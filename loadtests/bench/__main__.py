@@ -9,15 +9,23 @@ import argparse
 import re
 import subprocess
 import sys
+import time
 from statistics import median
 from typing import Any
 
-from loadtests.bench import rebuilding, report, sagas, telemetry
-from loadtests.bench.budgets import budgets
+from loadtests.bench import growth, rebuilding, report, sagas, telemetry
+from loadtests.bench.budgets import Rest, budgets
 from loadtests.bench.contenders import NAMES, serving
 from loadtests.bench.scenarios import SCENARIOS, lags, run_all
+from loadtests.bench.usage import memory_bytes, processes
 
 LAG_SECONDS = 6.0
+SETTLE = 3.0
+"""Seconds until a server that was just started is at rest."""
+
+COLD_EVENTS = 50_000
+"""In the log: a fifth as many orders, of which few are in memory when one is written to."""
+
 REBUILT = 200_000
 COPY = ("loadtests.replica_copy", r"ratio +([\d.,]+)")
 IDLE = ("loadtests.idle_aggregates", r"beside its state +([\d.,]+)")
@@ -40,34 +48,40 @@ def main() -> None:
         return
     rounds: dict[str, list[Any]] = {name: [] for name in NAMES}
     lag: dict[str, Any] = {}
-    started = []
+    rests: list[Rest] = []
     for number in range(options.rounds):
         # Another one goes first each time: whatever the machine does by then, it does to all.
         for name in NAMES[number % 3 :] + NAMES[: number % 3]:
             say(f"round {number + 1} of {options.rounds}: {name}")
             with serving(name) as server:
+                if name == "rayfold":
+                    time.sleep(SETTLE)
+                    memory = memory_bytes(processes(server.pid, server.folder)) / 1e6
+                    rests.append(Rest(server.started, memory))
                 found = run_all(server, options.seconds)
                 rounds[name].append(found)
-                if name == "rayfold":
-                    started.append(server.started)
-                    if number == options.rounds - 1:
-                        peak = median(one["write@128"]["per_second"] for one in rounds[name])
-                        say(f"lag at {peak / 2:.0f} writes/s")
-                        lag = lags(server, peak / 2, LAG_SECONDS)
+                if name == "rayfold" and number == options.rounds - 1:
+                    peak = median(one["write@128"]["per_second"] for one in rounds[name])
+                    say(f"lag at {peak / 2:.0f} writes/s")
+                    lag = lags(server, peak / 2, LAG_SECONDS)
     say(f"rebuild at {REBUILT:,} events")
     rebuild = rebuilding.measure(REBUILT if not options.quick else REBUILT // 10)
-    copy = idle = processes = traced = None
+    copy = cold = idle = managed = traced = None
     if not options.quick:
         say("processes")
-        processes = sagas.measure(options.seconds)
+        managed = sagas.measure(options.seconds)
         say("telemetry")
         traced = telemetry.measure()
+        say(f"aggregates that are not in memory, {COLD_EVENTS:,} events")
+        grown = growth.measure_size(COLD_EVENTS, options.seconds)
+        cold = grown["write_cold"]["per_second"] / grown["write_warm"]["per_second"]
         say("a new replica at 1,000,000 events")
         copy = figure(*COPY)
         say("idle aggregates")
         idle = figure(*IDLE)
     medians = report.medians_of(rounds)
-    judged = budgets(medians, lag, rebuild, copy, idle, traced)
+    rest = Rest(*(median(each) for each in zip(*rests, strict=True)))
+    judged = budgets(medians, rest, lag, rebuild, copy, cold, idle, traced)
     path = report.write(
         options.name,
         rounds,
@@ -76,14 +90,14 @@ def main() -> None:
         {
             "lag": lag,
             "rebuild": rebuild,
-            "started_seconds": started,
-            "processes": processes and processes._asdict(),
+            "rest": [each._asdict() for each in rests],
+            "processes": managed and managed._asdict(),
             "telemetry": traced and traced.figures(),
         },
     )
     sys.stdout.write(path.read_text())
-    if processes:
-        sys.stdout.write(f"\n{processes.lines()}")
+    if managed:
+        sys.stdout.write(f"\n{managed.lines()}")
     if traced:
         sys.stdout.write(f"\n{traced.lines()}")
 

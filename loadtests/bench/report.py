@@ -75,13 +75,15 @@ def table(medians: Medians, budgets: Sequence[Budget], where: Mapping[str, Any])
             )
     lines += failures_in(medians)
     if budgets:
-        lines += ["", "| budget | found | asked | |", "|---|--:|--:|---|"]
+        lines += ["", "| budget | found | asked | next | |", "|---|--:|--:|--:|---|"]
     for budget in budgets:
         value = "" if budget.value is None else f"{budget.value:,.2f}"
         sign = "≥" if budget.at_least else "≤"
+        then = "" if budget.then is None else f"{sign} {budget.then:,}"
         note = f" ({budget.note})" if budget.note else ""
         lines.append(
-            f"| {budget.name} | {value} | {sign} {budget.bound:,} | {budget.verdict}{note} |"
+            f"| {budget.name} | {value} | {sign} {budget.bound:,} | {then} |"
+            f" {budget.verdict}{note} |"
         )
     return "\n".join(lines) + "\n"
 

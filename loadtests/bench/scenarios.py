@@ -31,6 +31,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS = [
     Scenario("write@1", "write", 1),
+    Scenario("write@32", "write", 32),
     Scenario("write@128", "write", 128),
     Scenario("hot@32", "hot", 32),
     Scenario("stored@1", "stored", 1),
