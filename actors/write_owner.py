@@ -1,4 +1,4 @@
-"""Who makes the write side's actors, heals, moves and ends them: one process of the stack."""
+"""Who has the write side's actors made, heals, moves and ends them: one process of the stack."""
 
 from __future__ import annotations
 
@@ -6,45 +6,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, NamedTuple
-
-import ray
-from ray.exceptions import ActorDiedError, RayError
-from ray.util import list_named_actors
+from typing import Any
 
 from actors.deletion_watch import DeletionWatch
 from actors.envelope import Outcome
-from actors.errors import BadScale, InvalidCommand, WriteSideError
-from actors.host.host_actor import HostActor
+from actors.errors import BadScale, InvalidCommand
 from actors.joint_appends import check_joint_appends
 from actors.placement.dedicated_actors import DedicatedActors
+from actors.placement.host_actors import (
+    ASK_INTERVAL,
+    HostActors,
+    drain_idle,
+    hot,
+    retire,
+    up,
+    warm,
+)
 from actors.placement.host_client import HostClient, outcome_of
 from actors.placement.host_watch import HostWatch
 from actors.placement.shards import ShardTable
 from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
-from rayfold.runtime.node_domain import broke_while_made, why_not_made
-from rayfold.runtime.placing import Placed
-from rayfold.runtime.rpc import RpcDisconnected
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT = 60.0
-"""Seconds for an actor to come up on a busy machine."""
-
-DRAIN_TIMEOUT = 10.0
-"""Seconds that an actor has to finish what it accepted."""
-
 RETURN_TIMEOUT = 20.0
 """Seconds that a host that is away has to answer before it is replaced, or replaced again."""
-
-RETURN_INTERVAL = 0.2
-"""Seconds between two questions whether it is there again."""
-
-FEW = 4
-"""Actors of one aggregate that are made at a time while others serve: each is a process."""
 
 SWEEP_INTERVAL = 5.0
 
@@ -79,18 +67,16 @@ class WriteOwner:
         self._table = ShardTable.read(before) if before else ShardTable(settings.hosts)
         self._release = before.get("release", settings.release) if before else settings.release
         """Of the hosts: the one before goes on until `renew`."""
+        self._actors = HostActors(settings, self._replace, self._is_another)
         self._dedicated = DedicatedActors(
-            lambda stream: self._client(
-                settings.dedicated_name(stream, self._release), "dedicated"
-            ),
-            self._retire_idle,
+            lambda stream: self._actors.dedicated(stream, self._release),
+            self._drain_idle,
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
         )
         self._deletions = DeletionWatch(
             EventLog(settings.eventstore), registry.prefixes, self._forget
         )
-        self._lost = False
         self._scaling = asyncio.Lock()
         self._watch = HostWatch(self._watched, self._go_around, self._replace)
         self._returning: dict[HostClient, asyncio.Task[None]] = {}
@@ -107,13 +93,13 @@ class WriteOwner:
         await self._check_log()
         hosts = self.settings.hosts
         self._table.spread(hosts)
-        named = await asyncio.to_thread(self._named)
-        self._hosts = await self._new_hosts(range(hosts))
+        named = await asyncio.to_thread(self._actors.named, self._release)
+        self._hosts = await self._actors.new_hosts(range(hosts), self._release)
         self._dedicated.adopt(named.streams)
         known = {self._host_name(number) for number in range(hosts)}
         await asyncio.gather(
-            *(self._end_left(name, "write") for name in named.hosts if name not in known),
-            *(self._end_left(name, "dedicated") for name in named.of_others),
+            *(retire(self._actors.host(name)) for name in named.hosts if name not in known),
+            *(retire(self._actors.dedicated_named(name)) for name in named.of_others),
         )
         self._announce()
         self._sweeper = asyncio.create_task(self._sweep())
@@ -146,7 +132,7 @@ class WriteOwner:
             raise BadScale(f"write hosts go from 1 to {MAX_HOSTS}, not {hosts}")
         async with self._scaling:
             have = len(self._hosts)
-            self._hosts += await self._new_hosts(range(have, hosts))
+            self._hosts += await self._actors.new_hosts(range(have, hosts), self._release)
             self._table.spread(hosts)
             leaving = self._hosts[hosts:]
             del self._hosts[hosts:]
@@ -156,7 +142,7 @@ class WriteOwner:
                 self._show(client)
             if leaving and self.published is not None:
                 await self.published()
-            await asyncio.gather(*(self._retire(client) for client in leaving))
+            await asyncio.gather(*(retire(client) for client in leaving))
 
     async def renew(self) -> None:
         """Replace the hosts of another release while serving; theirs are the same shards.
@@ -171,9 +157,9 @@ class WriteOwner:
         if self._release == release:
             return
         async with self._scaling:
-            new = await self._new_hosts(range(len(self._hosts)), release)
-            dedicated = await self._fresh_dedicated(release)
-            hot = await asyncio.gather(*(_hot(client) for client in self._hosts))
+            new = await self._actors.new_hosts(range(len(self._hosts)), release)
+            dedicated = await self._actors.new_dedicated(self._dedicated.streams, release)
+            streams = await asyncio.gather(*(hot(client) for client in self._hosts))
             leaving, self._hosts, self._release = self._hosts, new, release
             self._table.touch()
             self._announce()
@@ -182,9 +168,9 @@ class WriteOwner:
                 self._show(client)
             if self.published is not None:
                 await self.published()
-            warming = [_warm(client, streams) for client, streams in zip(new, hot, strict=True)]
-            await asyncio.gather(*warming, *(self._retire(client) for client in leaving))
-            await self._dedicated.replace(dedicated, self._retire)
+            warming = [warm(client, each) for client, each in zip(new, streams, strict=True)]
+            await asyncio.gather(*warming, *(retire(client) for client in leaving))
+            await self._dedicated.replace(dedicated, retire)
 
     async def make_dedicated(self, stream: str) -> None:
         """Make an aggregate's own actor, unless it is there.
@@ -215,7 +201,7 @@ class WriteOwner:
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""
-        self._lost = True
+        self._actors.lost = True
         self._give_up_returning()
         for client in self._hosts:
             client.lose()
@@ -227,12 +213,13 @@ class WriteOwner:
         Raises:
             WriteSideError: a host does not come up.
         """
-        self._lost = False
+        self._actors.lost = False
         for client in self._hosts:
             client.renew()
         await self._dedicated.clear()
-        self._dedicated.adopt((await asyncio.to_thread(self._named)).streams)
-        await self._up(self._hosts)
+        named = await asyncio.to_thread(self._actors.named, self._release)
+        self._dedicated.adopt(named.streams)
+        await up(self._hosts)
         for number in range(len(self._hosts)):
             self._table.rejoin(number)
         self._announce()
@@ -266,9 +253,7 @@ class WriteOwner:
         """Let all of them finish what they accepted, then end them; stop."""
         self._watch.stop()
         self._give_up_returning()
-        await asyncio.gather(
-            self._dedicated.close(), *(self._retire(client) for client in self._hosts)
-        )
+        await asyncio.gather(self._dedicated.close(), *(retire(client) for client in self._hosts))
         self._hosts.clear()
         await self.stop()
 
@@ -294,80 +279,8 @@ class WriteOwner:
         elif self._hosts:
             await self._hosts[self._table.host_of(stream)].forget(stream)
 
-    def _named(self) -> _Named:
-        """Return the stack's actors of the write side that Ray knows; blocks."""
-        named = _Named([], [], [])
-        one, own = self.settings.host_name(""), self.settings.dedicated_name("")
-        for actor in list_named_actors(all_namespaces=True):
-            name = actor["name"]
-            if actor["namespace"] != self.settings.namespace:
-                continue
-            if name.startswith(own) and name.endswith(self._release):
-                named.streams.append(name.removeprefix(own).removesuffix(self._release))
-            elif name.startswith(own):
-                named.of_others.append(name)
-            elif name.startswith(one):
-                named.hosts.append(name)
-        return named
-
     def _host_name(self, number: int) -> str:
         return self.settings.host_name(number, self._release)
-
-    async def _end_left(self, name: str, kind: str) -> None:
-        """End an actor that is not wanted any more, as the owner before left it."""
-        await self._retire(self._client(name, kind))
-
-    async def _fresh_dedicated(self, release: str) -> dict[str, HostClient]:
-        """Return another actor for each aggregate that has one, by stream."""
-        fresh = {
-            stream: self._client(self.settings.dedicated_name(stream, release), "dedicated")
-            for stream in self._dedicated.streams
-        }
-        few = asyncio.Semaphore(FEW)
-
-        async def up(client: HostClient) -> None:
-            async with few:
-                await self._up([client])
-
-        await asyncio.gather(*map(up, fresh.values()))
-        return fresh
-
-    async def _new_hosts(self, numbers: range, release: str | None = None) -> list[HostClient]:
-        release = self._release if release is None else release
-        names = [self.settings.host_name(number, release) for number in numbers]
-        clients = [self._client(name, "write") for name in names]
-        try:
-            await self._up(clients)
-        except BaseException:
-            for client in clients:
-                # Whoever tries again makes others; what an owner before has left may serve on.
-                if numbers.start or not self.settings.detached:
-                    await client.end()
-                client.place.ended()
-                await client.close()
-            raise
-        return clients
-
-    async def _up(self, clients: list[HostClient]) -> None:
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                await asyncio.gather(*(self._answer(client) for client in clients))
-        except (TimeoutError, RayError, RpcDisconnected) as error:
-            raise WriteSideError(f"a write host does not come up: {why_not_made(error)}") from error
-
-    async def _answer(self, client: HostClient) -> None:
-        while True:
-            actor = await client.actor()
-            try:
-                await actor.status.remote()
-            except ActorDiedError as error:
-                if broke_while_made(error):
-                    raise
-                # The name may still lead to one that was ended just now (ray#44083).
-                client.renew()
-                await asyncio.sleep(RETURN_INTERVAL)
-            else:
-                return
 
     def _go_around(self, client: HostClient) -> None:
         """Let others have the shards of a host until it answers again, as it may soon."""
@@ -379,7 +292,7 @@ class WriteOwner:
 
         The silent one may go on: its appends fail by their expected revision.
         """
-        if client in self._returning or self._lost:
+        if client in self._returning or self._actors.lost:
             return
         log.error("a write host is silent and is replaced", extra={"error": client.error})
         client.place.suspect()
@@ -408,7 +321,7 @@ class WriteOwner:
                         self._table.rejoin(self._hosts.index(client))
                         self._announce()
                     return
-                await asyncio.sleep(RETURN_INTERVAL)
+                await asyncio.sleep(ASK_INTERVAL)
             replace = True
 
     def _announce(self) -> None:
@@ -431,83 +344,17 @@ class WriteOwner:
         self._returning.clear()
 
     def _watched(self) -> list[HostClient]:
-        if self._lost:
+        if self._actors.lost:
             return []
         both = (*self._hosts, *self._dedicated.clients)
         return [each for each in both if each not in self._returning]
-
-    def _client(self, name: str, kind: str) -> HostClient:
-        place = Placed(self.settings.placing, name, kind, kind)
-        known: list[str] = []
-
-        async def find() -> Any:
-            actor = await asyncio.to_thread(self._actor, name, kind, place)
-            if known != [found := actor._actor_id.hex()]:
-                if known and kind == "write":  # another one has the name: who calls it must look
-                    asyncio.get_running_loop().call_soon(self._is_another)
-                known[:] = [found]
-            return actor
-
-        client = HostClient(find, self._replace, place)
-        if kind == "dedicated":
-            client.show((self.settings.epoch, 0), {})
-        return client
 
     def _is_another(self) -> None:
         self._table.touch()
         self._announce()
 
-    def _actor(self, name: str, kind: str, place: Placed) -> Any:
-        if self._lost:
-            raise RpcDisconnected("Ray is started again")
-        settings = self.settings
-        return (
-            ray.remote(HostActor)
-            .options(
-                name=name,
-                namespace=settings.namespace,
-                get_if_exists=True,
-                **({"lifetime": "detached"} if settings.detached else {}),
-                **place.options(),
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=1000,
-            )
-            .remote(
-                name.replace(f":{settings.identity.stack}:", ":", 1),
-                settings.domain,
-                settings.eventstore,
-                settings.limits,
-                settings.identity,
-                settings.postgres,
-                sharded=kind == "write",
-            )
-        )
-
-    async def _retire(self, client: HostClient) -> None:
-        """Let a host finish what it accepted, then end it."""
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                actor = await client.actor()
-                await actor.drain.remote()
-        except (TimeoutError, RayError, RpcDisconnected) as error:
-            log.warning("an actor did not drain", extra={"error": repr(error)})
-        await client.end()
-        client.place.ended()
-        await client.close()
-
-    async def _retire_idle(self, client: HostClient, idle: float) -> bool:
-        """Drain a dedicated actor unless it was busy within so many seconds; one that is gone has
-        nothing to do either."""
-        if client in self._returning:
-            return False
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                actor = await client.actor()
-                return bool(await actor.retire.remote(idle))
-        except (TimeoutError, RayError, RpcDisconnected) as error:
-            log.warning("an actor did not drain", extra={"error": repr(error)})
-            return isinstance(error, ActorDiedError)
+    async def _drain_idle(self, client: HostClient, idle: float) -> bool:
+        return client not in self._returning and await drain_idle(client, idle)
 
     async def _sweep(self) -> None:
         while True:
@@ -518,7 +365,7 @@ class WriteOwner:
     async def _spread(self) -> None:
         """Take hosts apart that came together on a node while another one was away."""
         statuses = await asyncio.gather(*(client.status() for client in self._hosts))
-        if self._lost or self._returning or not all(each["ready"] for each in statuses):
+        if self._actors.lost or self._returning or not all(each["ready"] for each in statuses):
             return
         for client, status in zip(self._hosts, statuses, strict=True):
             client.place.found(status["node"])
@@ -527,30 +374,3 @@ class WriteOwner:
                 log.warning("a write host goes to another node")
                 self._leave(client, replace=True)
                 return
-
-
-class _Named(NamedTuple):
-    hosts: list[str]
-    """Names of actors that have shards."""
-    streams: list[str]
-    """Of those that have one aggregate."""
-    of_others: list[str]
-    """Names of those of other releases."""
-
-
-async def _hot(client: HostClient) -> list[str]:
-    """Return the streams that a host has in memory, if it says so."""
-    with suppress(RayError, RpcDisconnected, TimeoutError):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            actor = await client.actor()
-            streams: list[str] = await actor.hot.remote()
-            return streams
-    return []
-
-
-async def _warm(client: HostClient, streams: list[str]) -> None:
-    """Let a host fold these before anybody asks; it serves meanwhile."""
-    with suppress(RayError, RpcDisconnected, TimeoutError):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            actor = await client.actor()
-            await actor.warm.remote(streams)

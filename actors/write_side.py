@@ -9,8 +9,9 @@ from typing import Any
 
 from actors.host.state.postgres import PostgresStates
 from actors.host.state.verification import verify_states
+from actors.placement.host_actors import DRAIN_TIMEOUT
 from actors.write_gateway import WriteGateway
-from actors.write_owner import DRAIN_TIMEOUT, WriteOwner
+from actors.write_owner import WriteOwner
 from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry

@@ -6,9 +6,9 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
-from actors import write_owner
 from actors.errors import WriteSideError
-from actors.write_owner import WriteOwner
+from actors.placement import host_actors
+from actors.placement.host_actors import HostActors
 from actors.write_side import WriteSettings, WriteSide
 from rayfold import Registry
 
@@ -32,11 +32,11 @@ async def test_hosts_of_a_start_that_fails_are_ended(monkeypatch: pytest.MonkeyP
     actors: dict[str, Actor] = {}
     killed: list[Actor] = []
 
-    def make(owner: WriteOwner, name: str, kind: str, place: object) -> Actor:
+    def make(actors_of_ray: HostActors, name: str, kind: str, place: object) -> Actor:
         return actors.setdefault(name, Actor(breaks=name.endswith("#1")))
 
-    monkeypatch.setattr(WriteOwner, "_actor", make)
-    monkeypatch.setattr(write_owner, "list_named_actors", lambda **_: [])
+    monkeypatch.setattr(HostActors, "_actor", make)
+    monkeypatch.setattr(host_actors, "list_named_actors", lambda **_: [])
     monkeypatch.setattr(ray, "kill", killed.append)
     settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false", hosts=2)
     with pytest.raises(WriteSideError, match="no room"):
