@@ -14,6 +14,7 @@ from actors.processes.records import COMMAND_ACCEPTED, COMMAND_REJECTED
 from actors.schedules.records import PREFIX, SCHEDULED
 from eventstore.correlation import Origin, origin_of_event
 from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
 from rayfold.process import ProcessDefinition
 
 PROCESSES = "process-"
@@ -121,7 +122,7 @@ def step_read(raw: RawRecord, processes: Iterable[ProcessDefinition]) -> StepRea
     definition = max(known, key=lambda each: len(each.prefix))
     try:
         body = _body(raw.data)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     told = body.told or _Told()
     causes = [told.caused_by, *(each.caused_by for each in body.missed)]
@@ -151,7 +152,7 @@ def schedule_read(raw: RawRecord) -> dict[str, Any]:
     """Return what a record of a scheduled command says, without its payload."""
     try:
         said = msgspec.to_builtins(_scheduled(raw.data))
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {}
     found: dict[str, Any] = {name: value for name, value in said.items() if value}
     return found if raw.event_type == SCHEDULED else {**found, "became": raw.event_type}

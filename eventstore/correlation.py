@@ -15,6 +15,7 @@ import msgspec
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 SCAN = 50_000
 """Records that are read in each direction, unless more is asked for."""
@@ -60,7 +61,7 @@ def origin_of_event(raw: RawRecord) -> Origin:
     """Return what an event's metadata says."""
     try:
         found = _ids(raw.metadata)
-    except msgspec.DecodeError:  # somebody else's
+    except UNREADABLE:  # somebody else's
         return Origin()
     command_id, cause = found.commandId, found.caused_by
     return Origin(found.correlation_id, command_id, (cause,) if cause != command_id else ())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 DELETED = 2**63 - 1
 """As the first revision that may be read: none that was written so far."""
@@ -41,6 +42,6 @@ def deleted_stream(raw: RawRecord) -> str | None:
         return None
     try:
         settings = _settings.decode(raw.data)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return raw.stream[len(_METADATA) :] if settings.truncate_before == DELETED else None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from rayfold import RecordedEvent, Registry
+from rayfold.foreign_json import UNREADABLE
 
 TICKS = 10_000_000
 """A second's, of 100 ns each: the log's unit of time."""
@@ -96,11 +97,12 @@ class Metadata(Mapping[str, str]):
         if self._found is None:
             try:
                 found = _metadata.decode(self._raw)
-            except msgspec.DecodeError:
-                found = {}
-            self._found = {
-                key: value if isinstance(value, str) else str(value) for key, value in found.items()
-            }
+                self._found = {
+                    key: value if isinstance(value, str) else str(value)
+                    for key, value in found.items()
+                }
+            except UNREADABLE:
+                self._found = {}
         return self._found
 
 
@@ -122,7 +124,7 @@ def recorded(registry: Registry, raw: RawRecord) -> list[RecordedEvent]:
         return []
     try:
         version = int(_version(raw.metadata).schemaVersion)
-    except (msgspec.DecodeError, ValueError):  # somebody else's metadata
+    except UNREADABLE:  # somebody else's metadata
         version = 1
     event_type, data, metadata, stream, revision, position, *_ = raw
     events = registry.decode(event_type, data, version, stream, revision)

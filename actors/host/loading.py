@@ -15,6 +15,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata
 from rayfold import Registry
+from rayfold.foreign_json import UNREADABLE
 from rayfold.registry import AggregateType
 
 SLICE = 200
@@ -99,7 +100,7 @@ def revisions_in(metadata: Metadata) -> dict[str, int]:
     streams = metadata.get("streams")
     try:
         return msgspec.json.decode(streams, type=dict[str, int]) if streams else {}
-    except msgspec.DecodeError:  # somebody else's metadata
+    except UNREADABLE:  # somebody else's metadata
         return {}
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from actors.errors import NoSuchProcess
 from actors.processes.process_state import ProcessState
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from rayfold import Registry
+from rayfold.foreign_json import readable
 from rayfold.process import ProcessDefinition
 from rayfold.process_instance import ProcessInstance
 
@@ -34,7 +33,7 @@ async def show(
                 "revision": raw.revision,
                 "position": raw.position,
                 "recorded_at": raw.recorded_at,
-                "data": msgspec.json.decode(raw.data),
+                "data": readable(raw.data),
             }
         )
         if not unreadable:

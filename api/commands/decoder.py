@@ -120,14 +120,16 @@ def _object(body: bytes) -> dict[str, Any]:
         return {}
     try:
         fields = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not isinstance(fields, dict):
+            raise malformed("the body must be a JSON object")
+        if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
+            _refuse_nul(fields)
+        if _WHOLE_FLOAT.search(body):
+            return {name: _with_integers(each) for name, each in fields.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise malformed(f"the body is no JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise malformed("the body must be a JSON object")
-    if b"\\u0000" in body:  # rare, and not each time what it looks like: an escaped backslash
-        _refuse_nul(fields)
-    if _WHOLE_FLOAT.search(body):
-        return {name: _with_integers(each) for name, each in fields.items()}
+    except RecursionError as error:
+        raise malformed("the body is nested too deeply") from error
     return fields
 
 

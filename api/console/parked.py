@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from api.console.forms import (
@@ -24,6 +23,7 @@ from api.http.endpoint import Call
 from api.http.problems import Problem
 from api.http.reply import Reply
 from api.operators.routes import Discard, Operations, Replay
+from rayfold.foreign_json import readable
 
 BACK = "/console/parked"
 
@@ -91,7 +91,7 @@ class ParkedEvents:
             raise Problem(404, "not-found", "that is not parked any more")
         event = await self._operations.parked_event(stream, here["revision"])
         if event is not None:
-            event = {**event, "data": _readable(event["data"])}
+            event = {**event, "data": readable(event["data"])}
         return console.page(call, "parked_event.html", parked=here, event=event)
 
     async def _ask_replay(self, fields: Mapping[str, str]) -> Question:
@@ -135,14 +135,6 @@ class ParkedEvents:
     async def _discard(self, call: Call, wanted: Discard) -> Outcome:
         done = await self._operations.discard(wanted.view, wanted.key)
         return _outcome("discarded", done)
-
-
-def _readable(text: str) -> Any:
-    """Return JSON as plain data, and whatever is none as it is."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 def _outcome(word: str, done: Sequence[Mapping[str, Any]]) -> Outcome:

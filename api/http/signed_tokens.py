@@ -17,6 +17,7 @@ import jwt
 
 from api.http.auth import Caller, Role
 from api.http.signing_keys import REFRESH, SigningKeys
+from rayfold.foreign_json import UNREADABLE
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 
@@ -67,7 +68,7 @@ class JwtTokens:
             del self._good[token]
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, *UNREADABLE):
             return None
         for key in await self._keys.of(key_id):
             claims = self._verified(token, key)
@@ -87,7 +88,7 @@ class JwtTokens:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, TypeError, OverflowError, *UNREADABLE):
             return None
 
     def _remembered(self, token: bytes, claims: dict[str, Any]) -> Caller | None:

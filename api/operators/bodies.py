@@ -8,6 +8,7 @@ import msgspec
 
 from api.http.endpoint import Call
 from api.http.problems import invalid_field, malformed
+from rayfold.foreign_json import UNREADABLE
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
@@ -22,5 +23,5 @@ async def read_body(call: Call, shape: type[Shape]) -> Shape:
         return msgspec.json.decode(await call.body(), type=shape)
     except msgspec.ValidationError as error:
         raise invalid_field(", ".join(shape.__struct_fields__), str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise malformed(f"the body is no JSON: {error}") from error

@@ -14,6 +14,7 @@ from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord, metadata_of
 from rayfold import DomainError, Registry
+from rayfold.foreign_json import readable
 
 
 async def print_events(settings: Settings, stream: str | None, *, follow: bool) -> None:
@@ -73,6 +74,6 @@ def _plain(raw: RawRecord) -> dict[str, object]:
         "position": raw.position,
         "type": raw.event_type,
         "recorded_at": raw.recorded_at.isoformat() if raw.recorded_at else None,
-        "data": json.loads(raw.data),
+        "data": readable(raw.data),
         "metadata": metadata_of(raw),
     }

@@ -29,7 +29,7 @@ RETIREMENT = 60.0
 """Seconds in which one that was told to end does so by itself."""
 
 PAUSES = (2.0, 5.0, 10.0, 30.0)
-"""Seconds before the second, third, … attempt to start a successor; the last for all others."""
+"""Seconds before the second, third, … attempt at a release's successor; the last for all others."""
 
 
 class _Child:
@@ -78,6 +78,8 @@ class Succession:
         self._current: _Child | None = None
         self._successor: _Child | None = None
         self._dismissed = False
+        self._tried: dict[str, Any] = {}
+        """What the last successor was started for."""
         self._failures = 0
         self._not_before = 0.0
         self._stopping = False
@@ -96,9 +98,8 @@ class Succession:
                 code = self._ended(child, message["ended"], code)
             elif "ready" in message:
                 self._is_ready(child, message["ready"])
-            elif child is self._current and self._may_start():
-                log.warning("another release is wanted", extra={"domain": message["domain"]})
-                self._successor = await self._start(message)
+            elif child is self._current:
+                await self._succeed(message)
             elif child is self._successor and not self._dismissed:
                 # It may never be ready, where its release cannot run: it makes room for the next.
                 log.warning("a successor is wanted no more", extra={"pid": child.process.pid})
@@ -111,13 +112,16 @@ class Succession:
         for child in self._children:
             child.signal(signal.SIGTERM)
 
-    def _may_start(self) -> bool:
-        return (
-            not self._stopping
-            and self._successor is None
-            and len(self._children) == 1
-            and time.monotonic() >= self._not_before
-        )
+    async def _succeed(self, wanted: dict[str, Any]) -> None:
+        """Start a successor, unless there is one, or the last one for the same was just now."""
+        if self._stopping or self._successor is not None or len(self._children) > 1:
+            return
+        if wanted != self._tried:
+            self._failures, self._not_before = 0, 0.0
+        if time.monotonic() >= self._not_before:
+            log.warning("another release is wanted", extra={"domain": wanted["domain"]})
+            self._tried = wanted
+            self._successor = await self._start(wanted)
 
     def _is_ready(self, child: _Child, url: str) -> None:
         if url and self._data is not None:
@@ -134,13 +138,14 @@ class Succession:
         """Return the exit code so far."""
         if child is self._successor:
             self._successor = None
-            if self._dismissed:
-                self._dismissed = False
-                return before
+            # Also after one that was dismissed: where a host has other code than is wanted, what
+            # is started says so of itself, and so will the next.
             pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
             self._failures += 1
             self._not_before = time.monotonic() + pause
-            log.error("a successor does not start", extra={"code": code, "pause": pause})
+            if not self._dismissed:
+                log.error("a successor does not start", extra={"code": code, "pause": pause})
+            self._dismissed = False
             return before
         if child is self._current and self._successor is not None:
             # What it did has been taken over already, as a controller's lease is.

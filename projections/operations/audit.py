@@ -17,6 +17,7 @@ import msgspec
 from eventstore.errors import StoreError
 from eventstore.port import ANY, Conflict, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
+from rayfold.foreign_json import UNREADABLE, readable
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Audit:
             "id": note,
             "principal": principal,
             "action": action,
-            "arguments": _readable(arguments[:MOST_ARGUMENTS]),
+            "arguments": readable(arguments[:MOST_ARGUMENTS]) if arguments else {},
         }
         await self._note("OperatorAsked", said, note)
         return note
@@ -84,17 +85,9 @@ class Audit:
                 log.warning("an operator's action is not on the log", extra=reason)
 
 
-def _readable(body: bytes) -> Any:
-    """Return the body as JSON, or as text where it is none."""
-    try:
-        return msgspec.json.decode(body) if body else {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return body.decode("utf-8", "replace")
-
-
 def _told(data: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # somebody else has written to it
+    except UNREADABLE:  # somebody else has written to it
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,14 +7,13 @@ from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
-import msgspec
-
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of
 from projections.operations.audit import STREAM as OPERATORS
 from projections.queries.through_time import ThroughTime
 from rayfold import Registry
+from rayfold.foreign_json import readable
 
 PAGE = 50
 
@@ -124,7 +123,7 @@ def plain(raw: RawRecord) -> dict[str, Any]:
         "revision": raw.revision,
         "position": raw.position,
         "recorded_at": at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None,
-        "data": _readable(raw.data),
+        "data": readable(raw.data),
         "metadata": metadata_of(raw),
     }
 
@@ -133,10 +132,3 @@ def _matches(raw: RawRecord, event_type: str, about: str) -> bool:
     if event_type and raw.event_type != event_type:
         return False
     return not about or about in metadata_of(raw).values()
-
-
-def _readable(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return data.decode("utf-8", "replace")

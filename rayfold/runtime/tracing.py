@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Literal
 
+from rayfold.foreign_json import UNREADABLE
 from rayfold.runtime.log_format import CURRENT_TRACE
 
 if TYPE_CHECKING:  # the SDK is imported where there is a collector alone: it is 15 MB
@@ -207,7 +208,7 @@ def _traceparent_in(raw: bytes) -> str:
 
     try:
         return str(json.loads(raw).get("traceparent", ""))
-    except (ValueError, AttributeError):  # somebody else's
+    except (*UNREADABLE, AttributeError):  # somebody else's
         return ""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from msgspec import DecodeError
 from msgspec.json import decode, encode
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import NewRecord, RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 Outbox = list[tuple[int, NewRecord]]
 """Records by revision, in their order; of one stream."""
@@ -77,7 +77,7 @@ class Relay:
         async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
             try:
                 before = decode(raw.data).get("$tb", 0)
-            except (DecodeError, AttributeError):
+            except (*UNREADABLE, AttributeError):
                 return False
             return isinstance(before, int) and (before == _DELETED or before > version)
         return False
@@ -94,5 +94,5 @@ def _is(raw: RawRecord, record: NewRecord) -> bool:
             decode(raw.metadata) == dict(record.metadata)
             and decode(raw.data) == decode(record.data)
         )
-    except DecodeError:
+    except UNREADABLE:
         return False

@@ -155,6 +155,7 @@ def changed_afterwards() -> str:
         pytest.param(signed_with_the_public_key(), id="public-key-as-secret"),
         pytest.param(changed_afterwards(), id="changed"),
         pytest.param("e30.e30.", id="empty"),
+        pytest.param(f"{_part(b'[' * 5000).decode()}.e30.", id="nested-without-end"),
         pytest.param("ÿ.ÿ.ÿ", id="no-text"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.stack.succession import bound
+from deploy.stack.succession import PAUSES, bound
 
 TIMEOUT = 60.0
 
@@ -30,6 +31,11 @@ async def main():
     if domain == "broken":
         raise SystemExit(3)
     stop = asyncio.Event()
+    if domain == "other code":  # than this host has
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        seat.wanted(Release(1, domain, "hash", {}))
+        await stop.wait()
+        raise SystemExit(0)
     if domain == "stuck":  # and sees that it is not wanted any more
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         seat.wanted(Release(2, "first", "hash", {}))
@@ -151,6 +157,23 @@ async def test_a_successor_that_is_wanted_no_more_makes_room_for_the_next(
     parent.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(parent.wait, TIMEOUT) == 7
     assert not psutil.pid_exists(answer[1])
+
+
+async def test_a_successor_that_is_not_what_it_should_be_is_tried_again_after_a_pause(
+    parent: subprocess.Popen[bytes], port: int
+) -> None:
+    _, first = await ask_first(port)
+    began: dict[int, float] = {}
+    async with asyncio.timeout(TIMEOUT):
+        while len(began) < 3:
+            await ask(port, "other code")
+            for child in psutil.Process(parent.pid).children():
+                if child.pid != first:
+                    began.setdefault(child.pid, child.create_time())
+    times = sorted(began.values())
+    # The clock of the kernel's that this is by has hundredths of a second.
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(pause > least - 0.1 for pause, least in zip(pauses, PAUSES, strict=False)), pauses
 
 
 async def test_a_killed_parent_takes_its_children_along(

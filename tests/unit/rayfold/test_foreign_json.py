@@ -1,0 +1,57 @@
+"""JSON of others: what is none, or too deep, harms nobody who reads on."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import msgspec
+import pytest
+
+from eventstore.correlation import Origin, origin_of_event
+from eventstore.deletions import deleted_stream
+from eventstore.records import Metadata, RawRecord, recorded
+from rayfold import Registry
+from rayfold.foreign_json import DEEPEST, UNREADABLE, readable
+from rayfold.runtime.tracing import traced_in
+
+DEEP = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+NO_UTF8 = b'{"traceparent":"\xff\xfe","$correlationId":"\xff","schemaVersion":"\xff"}'
+OTHERS = [DEEP, NO_UTF8, b"", b"\x00\x01", b"[1]", b"3"]
+
+
+def record(data: bytes, metadata: bytes, event_type: str = "LineRemoved") -> RawRecord:
+    return RawRecord(event_type, data, metadata, "order-1", 0, 1, 0)
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_decoding_raises_nothing_else(text: bytes) -> None:
+    for decode in (msgspec.json.decode, json.loads):
+        with suppress(UNREADABLE):
+            decode(text)
+
+
+def test_what_is_shown_has_a_depth_that_can_be_laid_out() -> None:
+    nested = b"[" * DEEPEST + b"]" * DEEPEST
+    assert readable(nested) == json.loads(nested)
+    full = b"[" * DEEPEST + b"1" + b"]" * DEEPEST
+    assert readable(full) == json.loads(full)
+    assert readable(b"[" + nested + b"]") == f"[{nested.decode()}]"
+    assert readable(DEEP) == DEEP.decode()
+    assert readable(b"\xff") == "\ufffd"
+    assert readable('{"a": [1, {"b": null}]}') == {"a": [1, {"b": None}]}
+
+
+@pytest.mark.parametrize("metadata", OTHERS)
+def test_metadata_of_others_is_as_if_there_were_none(metadata: bytes, registry: Registry) -> None:
+    raw = record(b'{"order_id":"6b1f4d1c-6a3b-4c8e-9d5e-0f1a2b3c4d5e","sku":"tea"}', metadata)
+    assert Metadata(metadata).get("traceparent") is None
+    assert origin_of_event(raw) == Origin()
+    [event] = recorded(registry, raw)
+    assert event.event.__class__.__name__ == "LineRemoved"
+    assert list(traced_in([metadata])) == []
+
+
+@pytest.mark.parametrize("data", OTHERS)
+def test_a_stream_s_settings_that_cannot_be_read_delete_nothing(data: bytes) -> None:
+    assert deleted_stream(record(data, b"", "$metadata")._replace(stream="$$order-1")) is None
