@@ -127,12 +127,12 @@ class Snapshots:
             return
         replica.since_snapshot = 0
         self._wanted_at = None
-        parked = {each.view for each in replica.parked()}
         for view in self._views:
-            if view in parked:
+            # Asked for each: events are folded, and parked, while the one before it is written.
+            if any(each.view == view for each in replica.parked()):
                 continue  # the last one is from before that event, which is met again after it
             try:
-                # No await in between: the table is as of that event.
+                # No await in between: table and event are of one moment, and nothing is parked.
                 await self._write(view, replica.tables[view], replica.last)
             except OSError as error:
                 why = {"view": view, "error": str(error)}
