@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
+from projections.errors import named
 from projections.memory import bootstrap as from_postgres
 from projections.memory.replica import COOL, Replica
 from projections.memory.snapshots import Snapshots
@@ -106,6 +107,8 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, _Copy] = {}
         self._started = False
+        self._error = ""
+        """Why it began again; told until it is at the log's end."""
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
         """By process: when it said so last, and how many queries it had open, by view."""
         self._server = RpcServer(self._ask)
@@ -114,22 +117,31 @@ class ReplicaActor:
     async def start(self, peer: Any | None) -> None:
         """Follow the log: from where `peer`, another replica, is, else from where Postgres is.
 
-        Does not wait for it. When the peer goes away, `started` in the status is false again.
+        Does not wait for it. When the peer goes away, or what follows the log breaks, `started` in
+        the status is false again.
         """
         if not self._started:
             self._started = True
-            self._following = asyncio.create_task(self._begin(peer))
+            self._following = asyncio.create_task(self._follow(peer))
+
+    async def _follow(self, peer: Any | None) -> None:
+        """Follow the log; should that end, be as a restarted replica is: empty, not started."""
+        try:
+            await self._begin(peer)
+        except (RayError, KeyError) as error:  # it ended, or copies for somebody else
+            log.info("the peer went away: %r", error)
+        except Exception as error:  # a mistake of ours: what was folded is not current any more
+            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            self._error = named(cause)
+            log.exception("a replica begins again")
+        self._replica = Replica(self._registry, self._views, self._store)
+        self._copies.clear()
+        self._started = False
 
     async def _begin(self, peer: Any | None) -> None:
         await self._membership.confirmed()
         if peer is not None:
-            try:
-                await self._copy(peer)
-            except (RayError, KeyError) as error:  # it ended, or copies for somebody else
-                log.info("the peer went away: %r", error)
-                self._replica = Replica(self._registry, self._views, self._store)
-                self._started = False
-                return
+            await self._copy(peer)
         else:
             await self._fill()
         async with asyncio.TaskGroup() as tasks:
@@ -141,11 +153,15 @@ class ReplicaActor:
     async def _keep_snapshots(self, snapshots: Snapshots) -> None:
         while True:
             await asyncio.sleep(COOL)
-            async with self._snapshotting:
-                for view in self._replica.take_erased():
-                    snapshots.forget(view)
-                if snapshots.due(self._replica):
-                    await snapshots.save(self._replica)
+            try:
+                async with self._snapshotting:
+                    erased = self._replica.take_erased()
+                    # What the disk does not let go is tried again.
+                    self._replica.erased |= {each for each in erased if not snapshots.forget(each)}
+                    if snapshots.due(self._replica):
+                        await snapshots.save(self._replica)
+            except Exception:  # without snapshots it serves all the same
+                log.exception("snapshots are not kept")
 
     async def begin_copy(
         self, copy: str, views: list[str]
@@ -267,6 +283,11 @@ class ReplicaActor:
             "started": self._started,
             "memory_bytes": psutil.Process().memory_info().rss,
             **self._replica.status(),
+            **(
+                {"error": self._error}
+                if self._error and not self._replica.caught_up.is_set()
+                else {}
+            ),
         }
 
     async def stop(self) -> None:

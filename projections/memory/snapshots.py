@@ -162,12 +162,22 @@ class Snapshots:
             beside.unlink(missing_ok=True)
             raise
 
-    def forget(self, view: str) -> None:
-        """Remove a view's snapshot: its rows are to be folded afresh, or one was erased."""
-        if view in self._views:
+    def forget(self, view: str) -> bool:
+        """Remove a view's snapshot: its rows are to be folded afresh, or one was erased.
+
+        Return False where the disk does not let it go.
+        """
+        if view not in self._views:
+            return True
+        self._saved = 0
+        self._wanted_at = time.monotonic() + REST
+        try:
             self._path(view).unlink(missing_ok=True)
-            self._saved = 0
-            self._wanted_at = time.monotonic() + REST
+        except OSError as error:
+            why = {"view": view, "error": str(error)}
+            log.warning("a snapshot cannot be removed", extra=why)
+            return False
+        return True
 
     def _path(self, view: str) -> Path:
         stack = hashlib.blake2b("\n".join(self._own[2:]).encode(), digest_size=6).hexdigest()

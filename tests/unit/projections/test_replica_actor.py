@@ -1,0 +1,126 @@
+"""The shell of a memory replica, without Ray: what follows the log may break, and what then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.memory import replica_actor
+from projections.memory.replica import Replica
+from projections.memory.replica_actor import ReplicaActor
+from projections.row_query import RowResult
+from rayfold.runtime.identity import Identity
+from tests.integration.projections.small import add
+
+DOMAIN = "tests.integration.projections.small"
+VIEWS = ["totals", "balances", "strict"]
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
+    """The log that actors follow; what concerns a process is left out, and waits are short."""
+    log = MemoryLog()
+    monkeypatch.setattr(replica_actor, "EventLog", lambda uri: log)
+    monkeypatch.setattr(replica_actor, "begin_part", lambda name: None)
+    monkeypatch.setattr(replica_actor, "collect_rarely", lambda: None)
+    monkeypatch.setattr(replica_actor, "COOL", 0.01)
+    return log
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[ReplicaActor]:
+    """An actor that was told to start, until it is stopped."""
+    actor = ReplicaActor("memory:all#0", DOMAIN, VIEWS, "", None, Identity("", "", ""), str(folder))
+    await actor.start(None)
+    try:
+        yield actor
+    finally:
+        await actor.stop()
+
+
+async def status_until(actor: ReplicaActor, **wanted: Any) -> dict[str, Any]:
+    """Wait until the actor's status has these values; return it."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            status = await actor.status()
+            if wanted.items() <= status.items():
+                return status
+            await asyncio.sleep(0.01)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    """Wait until that is so."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            if reached():
+                return
+            await asyncio.sleep(0.01)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+async def total_of(actor: ReplicaActor, counter: str) -> RowResult:
+    [answer] = await actor._ask([("totals", counter, 0, {}, 0, None)])
+    return RowResult(*answer)
+
+
+async def test_a_disk_that_lets_nothing_go_ends_no_replica(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(log, "a", 1)
+    await add(log, "b", 1)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+        assert actor._snapshots is not None
+        await actor._snapshots.save(actor._replica)
+        there = files(tmp_path)
+        removed = asyncio.Event()
+        with monkeypatch.context() as patch:
+
+            def refuse(path: Path, missing_ok: bool = False) -> None:
+                removed.set()
+                raise OSError(30, "Read-only file system", str(path))
+
+            patch.setattr(Path, "unlink", refuse)
+            await log.delete_stream("counter-a")
+            await asyncio.wait_for(removed.wait(), DEADLINE)
+            await actor.rebuild("totals")
+            await add(log, "b", 100)
+            end = await log.end_position(["counter-"])
+            assert await actor.reached(end, DEADLINE) >= end
+            assert files(tmp_path) == there
+        answer = await total_of(actor, "b")
+        assert answer.body == b'{"counter":"b","total":101,"revision":1}'
+        await until(lambda: files(tmp_path) == [])  # what is erased goes as soon as it can
+
+
+async def test_a_replica_that_follows_no_more_is_not_asked_as_if_it_did(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(log, "a", 1)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+        with monkeypatch.context() as patch:
+
+            def break_off(*_: Any) -> None:
+                raise RuntimeError("a mistake of ours")
+
+            patch.setattr(Replica, "_has_folded", break_off)
+            await add(log, "a", 2)
+            status = await status_until(actor, started=False)
+        assert (status["ready"], status["error"]) == (False, "RuntimeError: a mistake of ours")
+        assert (await total_of(actor, "a")).late
+        await actor.start(None)
+        status = await status_until(actor, ready=True)
+        assert "error" not in status
+        answer = await total_of(actor, "a")
+        assert (answer.body, answer.late) == (b'{"counter":"a","total":3,"revision":1}', False)
