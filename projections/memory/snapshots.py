@@ -1,9 +1,8 @@
 """Snapshots of views that are in memory alone, on a node's disk: a restart reads no old events.
 
-A file for each view, of frames of MessagePack: what it is of, then its rows in columns. It is
-written beside the last one and takes its name, so that there is a whole one at any time. A file
-that cannot be read, or is of another domain or another log, is as if there were none: what it
-would have saved is folded from the log.
+A file for each view (`snapshot_file`), written beside the last one, whose name it takes, so that
+there is a whole one at any time. A file that cannot be read, or is of another domain or another
+log, is as if there were none: what it would have saved is folded from the log.
 
 Rows are exported while events are folded, so they are of no one moment. That is right, since a row
 knows its own position, and which rows went meanwhile is written too: see `Replica.begin_copy`.
@@ -16,28 +15,23 @@ import hashlib
 import logging
 import os
 import time
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from struct import Struct
-from typing import IO
-
-import msgspec
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
+from projections.errors import named
+from projections.memory import snapshot_file
 from projections.memory.bootstrap import Filled
 from projections.memory.replica import Replica
-from projections.memory.table import Copied, Table
+from projections.memory.snapshot_file import LAYOUT, Head, Origin, Tail
+from projections.memory.table import Table
 from projections.partitions import AlreadyProjected
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
 
 log = logging.getLogger(__name__)
-
-LAYOUT = 1
-"""Of the files; those of another one are passed over."""
 
 ROWS = 1_000
 """In a frame: some 10 milliseconds in which nothing is folded or answered."""
@@ -47,25 +41,6 @@ LEAST = 20_000
 
 REST = 60.0
 """Seconds from a snapshot's removal to the next one: what is erased seldom is erased alone."""
-
-_FRAME = Struct("!II")
-"""In front of each: its length, and its checksum."""
-
-
-class _Head(msgspec.Struct, frozen=True):
-    """What a file is of. `mark` is a digest of the event at `position`, the last one folded."""
-
-    layout: int
-    domain: str
-    store: str
-    stack: str
-    view: str
-    position: int
-    stream: str
-    revision: int
-    mark: bytes
-    rows: int
-    rows_in_frame: int
 
 
 class Snapshots:
@@ -81,7 +56,7 @@ class Snapshots:
         self._folder = folder
         self._registry = registry
         self._views = list(views)
-        self._own = (LAYOUT, domain_hash(registry), identity.store, identity.stack)
+        self._own = LAYOUT, domain_hash(registry), identity.store, identity.stack
         self._owner = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
         self._saved = 0
         self._wanted_at: float | None = None
@@ -95,17 +70,17 @@ class Snapshots:
         found = []
         for view in self._views:
             try:
-                head, table, gone = await asyncio.to_thread(self._read, view)
+                head, table, tail = await asyncio.to_thread(self._read, view)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, msgspec.MsgspecError) as error:
-                why = {"view": view, "error": str(error)}
+            except Exception as error:  # whatever the damage is
+                why = {"view": view, "error": named(error)}
                 log.warning("a snapshot is of no use: the log is folded", extra=why)
                 continue
             if not await _is_in(store, head):
                 log.warning("a snapshot is of another log", extra={"view": view})
                 continue
-            found.append(Filled(table, AlreadyProjected([head.position], gone), []))
+            found.append(Filled(table, AlreadyProjected([head.position], tail.gone), []))
             self._saved = head.position
         return found
 
@@ -143,18 +118,18 @@ class Snapshots:
         keys = table.begin_copy()
         copying = True
         where = last.position, last.stream, last.revision
-        head = _Head(*self._own, view, *where, _mark(last), len(keys), ROWS)
+        head = Head(self._origin(view), *where, _mark(last), len(keys), ROWS)
         beside = self._folder / f"{self._path(view).name}.{self._owner}"
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
-            with await asyncio.to_thread(_created, beside) as file:
-                await asyncio.to_thread(_put, file, msgspec.msgpack.encode(head))
+            with await asyncio.to_thread(snapshot_file.create, beside) as file:
+                await asyncio.to_thread(snapshot_file.put, file, head)
                 for at in range(0, len(keys), ROWS):
-                    frame = msgspec.msgpack.encode(table.export(keys[at : at + ROWS]))
-                    await asyncio.to_thread(_put, file, frame)
-                gone, copying = table.end_copy(), False
-                await asyncio.to_thread(_put, file, msgspec.msgpack.encode(gone))
-                await asyncio.to_thread(_on_disk, file)
+                    rows = table.export(keys[at : at + ROWS])
+                    await asyncio.to_thread(snapshot_file.put, file, rows)
+                tail, copying = Tail(table.end_copy()), False
+                await asyncio.to_thread(snapshot_file.put, file, tail)
+                await asyncio.to_thread(snapshot_file.finish, file)
             await asyncio.to_thread(os.replace, beside, self._path(view))
         except BaseException:
             if copying:
@@ -183,29 +158,14 @@ class Snapshots:
         stack = hashlib.blake2b("\n".join(self._own[2:]).encode(), digest_size=6).hexdigest()
         return self._folder / f"{view}-{stack}.snapshot"
 
-    def _read(self, view: str) -> tuple[_Head, Table, dict[str, int]]:
-        table = Table(self._registry.views[view])
-        with self._path(view).open("rb") as file:
-            frames = _frames(file)
-            head = msgspec.msgpack.decode(next(frames, b""), type=_Head)
-            if (head.layout, head.domain, head.store, head.stack, head.view) != (*self._own, view):
-                raise ValueError("it is of another domain, or of another stack")
-            for _ in range(0, head.rows, head.rows_in_frame):
-                table.fill(Copied(*msgspec.msgpack.decode(next(frames), type=_COLUMNS)))
-            gone = msgspec.msgpack.decode(next(frames), type=dict[str, int])
-            if next(frames, None) is not None:
-                raise ValueError("it is longer than it says")
-        table.without(gone)
-        table.filled()
-        return head, table, gone
+    def _origin(self, view: str) -> Origin:
+        return Origin(*self._own, view)
+
+    def _read(self, view: str) -> tuple[Head, Table, Tail]:
+        return snapshot_file.read(self._path(view), self._registry.views[view], self._origin(view))
 
 
-_COLUMNS = tuple[
-    list[str], list[int], list[int], list[int], list[bytes], list[tuple[str | None, ...]]
-]
-
-
-async def _is_in(store: Log, head: _Head) -> bool:
+async def _is_in(store: Log, head: Head) -> bool:
     """Tell whether the log has the event that was folded last: one that was restored may not."""
     try:
         async for raw in store.read_stream(head.stream, after=head.revision - 1, limit=1):
@@ -219,31 +179,3 @@ def _mark(raw: RawRecord) -> bytes:
     """Return what tells the event from any other that could be in its place."""
     text = b"\n".join([raw.event_type.encode(), raw.metadata, raw.data])
     return hashlib.blake2b(text, digest_size=12).digest()
-
-
-def _created(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-
-
-def _put(file: IO[bytes], frame: bytes) -> None:
-    file.write(_FRAME.pack(len(frame), zlib.crc32(frame)) + frame)
-
-
-def _on_disk(file: IO[bytes]) -> None:
-    file.write(_FRAME.pack(0, 0))  # the end: a file that was cut off has none
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _frames(file: IO[bytes]) -> Iterator[bytes]:
-    while True:
-        head = file.read(_FRAME.size)
-        if len(head) < _FRAME.size:
-            raise ValueError("it is cut off")
-        size, checksum = _FRAME.unpack(head)
-        if not size and not checksum:
-            return
-        frame = file.read(size)
-        if len(frame) < size or zlib.crc32(frame) != checksum:
-            raise ValueError("it is damaged")
-        yield frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventstore.memory import MemoryLog
+from projections.memory import snapshot_file
 from projections.memory import snapshots as module
 from projections.memory.bootstrap import Filled
 from projections.memory.replica import Replica
@@ -66,15 +68,15 @@ async def begun(log: Any, filled: list[Filled]) -> Replica:
 
 def before_frame(number: int, happens: Callable[[], Awaitable[None]]) -> Callable[..., None]:
     """Return what writes frames, and lets something happen before one of them is on the disk."""
-    loop, put, numbers = asyncio.get_running_loop(), module._put, count(1)
+    loop, put, numbers = asyncio.get_running_loop(), snapshot_file.put, count(1)
 
     async def happen() -> None:
         await happens()
 
-    def put_later(file: Any, frame: bytes) -> None:
+    def put_later(file: Any, content: Any) -> None:
         if next(numbers) == number:
             asyncio.run_coroutine_threadsafe(happen(), loop).result(DEADLINE)
-        put(file, frame)
+        put(file, content)
 
     return put_later
 
@@ -158,7 +160,7 @@ async def test_a_row_that_goes_while_it_is_written_does_not_begin_again(
         await follow(replica, await log.end_position(["counter-"]))
 
     # After the head comes a's row; b's is not exported yet.
-    monkeypatch.setattr(module, "_put", before_frame(2, both_go))
+    monkeypatch.setattr(snapshot_file, "put", before_frame(2, both_go))
     kept = Snapshots(tmp_path, REGISTRY, OURS, ["balances"], "memory:all#0")
     await kept.save(replica)
     again = await begun(log, await kept.load(log))
@@ -179,6 +181,27 @@ async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
         assert await kept.load(log) == []
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
         assert await kept.load(log) == [], at
+        path.write_bytes(whole[:at] + b"\0" * (len(whole) - at + 1))  # blocks never written
+        assert await asyncio.wait_for(kept.load(log), DEADLINE) == [], at
+    path.write_bytes(whole + b"more")
+    assert await kept.load(log) == []
+
+
+async def test_a_size_that_is_damaged_asks_for_no_memory(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    kept = Snapshots(tmp_path, REGISTRY, OURS, ["totals"], "memory:all#0")
+    await kept.save(await begun(log, []))
+    [path] = files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(b"\xff" + whole[1:])
+    tracemalloc.start()
+    try:
+        assert await kept.load(log) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
 
 
 async def test_one_of_another_stack_store_domain_or_log_is_not_taken(tmp_path: Path) -> None:
@@ -228,7 +251,7 @@ async def test_an_event_that_parks_a_row_while_another_view_is_written_is_not_lo
         await add(log, "a", 1)
         await follow(replica, await log.end_position(["counter-"]))
 
-    monkeypatch.setattr(module, "_put", before_frame(2, poison))
+    monkeypatch.setattr(snapshot_file, "put", before_frame(2, poison))
     kept = Snapshots(tmp_path, REGISTRY, OURS, ["balances", "totals"], "memory:all#0")
     await kept.save(replica)
     again = await begun(log, await kept.load(log))
