@@ -17,7 +17,7 @@ from typing import Any
 from projections.dynamodb.journal import finish_journal
 from projections.dynamodb.keys import BUILDING, LIVE, GenerationKeys, Key, view_key
 from projections.dynamodb.rows import LAYOUT, Item
-from projections.dynamodb.table import Action, Check, Delete, NotSo, Put, Table, Unchanged, Update
+from projections.dynamodb.table import Action, Check, Delete, NotSo, Put, Table, Update
 from projections.errors import ProjectionError, ReadStoreUnavailable
 from projections.stores.documents import fingerprint
 from projections.stores.pointed_generations import HELD, NONE, PointedGenerations, Pointer
@@ -141,12 +141,24 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         return Key(view_key(self._stack, view.name), f"{BUILDING}{generation}")
 
     async def _point(self, view: ViewDefinition, old: str, new: str, partitions: int) -> bool:
+        actions: list[Action] = [
+            self._pointing(view, old, new, partitions),
+            Delete(self._building_key(view, new)),
+        ]
+        if old:
+            actions.append(self._leaves(view, old))
         try:
-            await self._table.transact([self._pointing(view, old, new, partitions)])
+            await self._table.transact(actions)
         except NotSo:
             return False
-        await self._begun(view, new)
         return True
+
+    def _leaves(self, view: ViewDefinition, old: str) -> Put:
+        """Return what notes that a generation was live: whoever moves the pointer removes it.
+
+        If that process ends before, the next owner finds it here.
+        """
+        return Put(self._building_key(view, old), {"view": view.name})
 
     def _pointing(
         self, view: ViewDefinition, old: str, new: str, partitions: int, definition: str = ""
@@ -223,9 +235,8 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
                 [
                     Put(built.checkpoint(0), first, _still(made[0])),
                     self._pointing(view, pointer.live, generation, pointer.partitions),
-                    # Whoever moves the pointer removes what was live; else it is found here.
-                    Put(self._building_key(view, pointer.live), {"view": view.name}),
-                    *(Unchanged(old.checkpoint(n), _still(each)) for n, each in hold.items()),
+                    self._leaves(view, pointer.live),
+                    *(_fence(old.checkpoint(n), each) for n, each in hold.items()),
                 ]
             )
         except NotSo as error:
@@ -272,3 +283,8 @@ def beginning(partitions: int, position: int, *, filling: bool = False) -> dict[
 
 def _still(item: Item) -> Check:
     return Check("#mark = :mark", {":mark": item["mark"]})
+
+
+def _fence(checkpoint: Key, item: Item) -> Update:
+    """Return what refuses whoever wrote a checkpoint last, if it is as it was."""
+    return Update(checkpoint, {"mark": secrets.token_hex(8)}, _still(item))

@@ -69,11 +69,8 @@ async def finish_journal(table: Table, keys: GenerationKeys, partition: int) -> 
     if len(entries) != checkpoint["entries"]:
         raise ReadStoreUnavailable(f"entries of the journal {name} of {keys.generation} are lost")
     still = Check("#journal = :journal", {":journal": name})
-    done = {
-        "position": checkpoint["next"],
-        "mark": secrets.token_hex(8),
-        **dict.fromkeys(("journal", "entries", "next")),
-    }
+    # The mark stays: it is that of the transaction that decided the journal.
+    done = {"position": checkpoint["next"], **dict.fromkeys(("journal", "entries", "next"))}
     try:
         for chunk in _chunks([_change(each) for each in entries]):
             await table.transact([Unchanged(at, still), *chunk])

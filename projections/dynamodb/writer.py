@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from projections.dynamodb.generations import DynamoGenerations
+from projections.dynamodb.generations import DynamoGenerations, pointer_in
 from projections.dynamodb.journal import Change, finish_journal, fits, write_journal
 from projections.dynamodb.keys import GenerationKeys, Key
 from projections.dynamodb.rows import Item, RowCodec
@@ -43,6 +43,8 @@ class _Kept:
         self.keys = keys
         self.codec = RowCodec(view, keys)
         self.mark = mark
+        self.coming = mark
+        """What it may be by now: a transaction is on its way."""
 
 
 class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
@@ -93,6 +95,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
     async def _commit(self, view: str, position: int, changes: list[Change]) -> None:
         kept = self.kept[view]
         at, mark = kept.keys.checkpoint(self._partition), secrets.token_hex(8)
+        kept.coming = mark
         moved: dict[str, Any] = {"mark": mark}
         if fits(changes):
             moved["position"] = position
@@ -117,9 +120,8 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         if "journal" in moved:
             await finish_journal(self.table, kept.keys, self._partition)
             [found] = await self.table.get([at])
-            if found is None or found["position"] != position or "journal" in found:
+            if found is None or found["mark"] != mark or "journal" in found:
                 raise Fenced(f"somebody else writes {view!r}")
-            mark = found["mark"]
         kept.mark = mark
         self.positions[view] = position
 
@@ -137,10 +139,21 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         while True:
             await asyncio.sleep(LOOK)
             kept = list(self.kept.values())
-            found = await self.table.get([each.keys.checkpoint(self._partition) for each in kept])
-            for each, item in zip(kept, found, strict=True):
+            marks = [(each.mark, each.coming) for each in kept]
+            places = [each.keys.checkpoint(self._partition) for each in kept]
+            pointers = [self._generations.pointer_key(each.view) for each in kept]
+            found = await self.table.get([*places, *pointers])
+            items, pointed = found[: len(kept)], found[len(kept) :]
+            for each, known, item, pointer in zip(kept, marks, items, pointed, strict=True):
+                view = each.view.name
                 if item is None:
-                    raise Fenced(f"rows of {each.view.name!r} are lost")
+                    raise Fenced(f"rows of {view!r} are lost")
+                if view not in self._building and pointer_in(pointer).live != each.keys.generation:
+                    raise Fenced(f"another generation of {view!r} is live, or none")
+                if (each.mark, each.coming) != known:
+                    continue  # it has written meanwhile, which was not refused
+                if item["mark"] not in known:
+                    raise Fenced(f"the checkpoint of {view!r} is not what it was")
 
 
 class DynamoTransaction:

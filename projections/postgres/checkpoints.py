@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,6 +11,13 @@ from projections.errors import Fenced
 
 if TYPE_CHECKING:
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_AS_STORED = (
+    'SELECT "table", position, epoch FROM rayfold_checkpoint'
+    ' WHERE "table" = ANY($1) AND partition = $2 AND partitions = $3'
+)
+
+_REPLACED = "the key space is partitioned in another way, or a generation replaced"
 
 
 class Checkpoints:
@@ -38,14 +45,9 @@ class Checkpoints:
             Fenced: the key space is partitioned in another way by now, or a table is gone or is
                 that of another definition, as code of another release has built it.
         """
-        records = await connection.fetch(
-            'SELECT "table", position, epoch FROM rayfold_checkpoint'
-            ' WHERE "table" = ANY($1) AND partition = $2 AND partitions = $3',
-            self._tables,
-            *self._place,
-        )
+        records = await connection.fetch(_AS_STORED, self._tables, *self._place)
         if len(records) != len(self._tables):
-            raise Fenced("the key space is partitioned in another way, or a generation replaced")
+            raise Fenced(_REPLACED)
         # After the epochs: whatever replaces a table later has another one.
         others = await connection.fetch(
             "SELECT v.view FROM rayfold_view v JOIN unnest($1::text[], $2::text[])"
@@ -66,7 +68,8 @@ class Checkpoints:
             Fenced: another projector has moved one of them.
         """
         ahead = {table: at for table, at in to.items() if at > self.positions[table]}
-        if not ahead:
+        if not ahead:  # as in a replay: what follows is refused all the same
+            await self._lock(connection)
             return
         moved = await connection.execute(
             "UPDATE rayfold_checkpoint c SET position = u.next"
@@ -82,6 +85,24 @@ class Checkpoints:
         )
         if moved != f"UPDATE {len(ahead)}":
             raise Fenced("another projector has moved the checkpoint")
+
+    async def _lock(self, connection: Connection) -> None:
+        found = await connection.fetch(_AS_STORED + " FOR UPDATE", self._tables, *self._place)
+        if {each["table"]: each["position"] for each in found} != self.positions:
+            raise Fenced("another projector has moved the checkpoint")
+        self._check_epochs(found)
+
+    async def check(self, connection: Connection) -> None:
+        """See that the tables are still those that were loaded, however far they have come.
+
+        Raises:
+            Fenced: a generation was replaced, or the key space is partitioned in another way.
+        """
+        self._check_epochs(await connection.fetch(_AS_STORED, self._tables, *self._place))
+
+    def _check_epochs(self, found: Sequence[asyncpg.Record]) -> None:
+        if {each["table"]: each["epoch"] for each in found} != self._epochs:
+            raise Fenced(_REPLACED)
 
     async def put_back(self, connection: Connection, to: Mapping[str, int]) -> None:
         """Within the same transaction: these came less far than `move` said."""

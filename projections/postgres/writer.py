@@ -23,6 +23,9 @@ from rayfold import VersionedRow, ViewDefinition
 if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
 
+LOOK = 5.0
+"""Seconds between two looks whether these generations are still live, while nothing is written."""
+
 
 class PostgresWriter:
     """See `Writer`; `generations` names tables in the making by view, others go to the live one."""
@@ -70,8 +73,14 @@ class PostgresWriter:
         """See `Writer.caught_up`: rows of a table are never lost while its checkpoint is there."""
 
     async def lost(self) -> None:
-        """See `Writer.lost`: what Postgres has lost, it lacks until an operator brings it back."""
-        await asyncio.Event().wait()
+        """See `Writer.lost`: another generation may be live while nobody writes.
+
+        What Postgres has lost, it lacks until an operator brings it back.
+        """
+        while True:
+            await asyncio.sleep(LOOK)
+            async with self._pool.acquire() as connection:
+                await self._checkpoints.check(connection)
 
 
 class PostgresTransaction:

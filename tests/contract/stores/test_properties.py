@@ -9,7 +9,6 @@ import asyncio
 import os
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -153,9 +152,3 @@ def test_a_memory_replica_too(history: list[Any]) -> None:
             assert await differences(log, store) == []
 
     asyncio.run(run())
-
-
-@pytest.fixture(autouse=True)
-def whole() -> None:
-    """Nothing is broken to begin with."""
-    Shelf.broken = set()

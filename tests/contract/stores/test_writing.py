@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -129,11 +130,55 @@ async def test_a_second_writer_takes_over_and_the_first_is_refused(durable: Dura
         to = {view.name: at + 1 for view in views for at in [first.positions[view.name]]}
         async with second.transaction(to):
             pass
-        with pytest.raises(Fenced):
-            await take_away(first, "a", {name: at + 5 for name, at in to.items()})
+        for late in ({name: at + 5 for name, at in to.items()}, {}):  # as a replay
+            with pytest.raises(Fenced):
+                await take_away(first, "a", late)
         await second.open()
         assert second.positions == to
     assert (await durable.ask(one("a"))).body is not None
+    await durable.close()
+
+
+async def replaced_by_a_build(durable: Durable) -> None:
+    await durable.rebuild("shelf")
+
+
+async def replaced_by_a_cut(durable: Durable) -> None:
+    await durable.store.generations.partition(durable.views, 2)
+
+
+@pytest.mark.parametrize("replaced", [replaced_by_a_build, replaced_by_a_cut])
+async def test_the_writer_of_what_was_replaced_is_refused_and_told(
+    durable: Durable,
+    replaced: Callable[[Durable], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever replaced it may have ended before anybody renewed the writer."""
+    for each in ("postgres", "dynamodb"):
+        monkeypatch.setattr(f"projections.{each}.writer.LOOK", 0.2)
+    log, views = durable.log, durable.views
+    await durable.start()
+    end = await write(log, Put(id="a", name="tea"))
+    await durable.reached(end)
+    await durable.end()
+    store = durable.make()
+    async with store.writing(views, 0, 1, {}) as old:
+        await old.open()
+        telling = asyncio.create_task(old.lost())
+        at = old.positions["shelf"]
+        await replaced(durable)
+        for to in ({"shelf": at + 5}, {"shelf": at}, {}):  # as a replay, which moves nothing
+            with pytest.raises(Fenced):
+                async with asyncio.timeout(TIMEOUT), old.transaction(to) as transaction:
+                    await transaction.store("shelf", {"a": None}, {})
+        with pytest.raises(Fenced):
+            async with asyncio.timeout(TIMEOUT):
+                await telling
+    await store.close()
+    durable.begin(2 if replaced is replaced_by_a_cut else 1)
+    end = await write(log, Painted(id="a", colour="red"))
+    assert await painted(durable, "a", end) == 1
+    assert await differences(log, durable) == []
     await durable.close()
 
 

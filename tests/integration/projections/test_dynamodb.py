@@ -22,7 +22,7 @@ from projections.dynamodb.keys import (
 )
 from projections.dynamodb.rows import MAX_ROW
 from projections.dynamodb.store import DynamoStore
-from projections.dynamodb.table import Delete, Key, Table
+from projections.dynamodb.table import TRANSACTION, Delete, Key, Put, Table
 from projections.dynamodb.writer import DynamoWriter
 from projections.errors import Fenced, ReadStoreUnavailable
 from projections.pages import Place
@@ -238,24 +238,33 @@ async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
         assert await all_words(words, end) == dict.fromkeys(MANY[:30], 1)
 
 
-async def test_a_rival_with_an_old_mark_is_refused(words: Durable) -> None:
-    async with running(words):
-        await words.reached(await listed(words, Listed(id="a", words=("tea",))))
-        await words.end()
-        store = words.make()
-        async with (
-            store.writing(words.views, 0, 1, {}) as one,
-            store.writing(words.views, 0, 1, {}) as other,
-        ):
-            for writer in (one, other):
-                assert isinstance(writer, DynamoWriter)
-                await writer.open()
-            async with one.transaction({"word": one.positions["word"] + 5}):
+async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_else_is(
+    words: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is one at a checkpoint that may be moving, also by way of a journal."""
+    monkeypatch.setattr("projections.dynamodb.writer.LOOK", 0.0)
+    await words.start()
+    await words.end()
+    store = words.make()
+    async with store.writing(words.views, 0, 1, {}) as writer:
+        assert isinstance(writer, DynamoWriter)
+        await writer.open()
+        telling = asyncio.create_task(writer.lost())
+        kept = writer.kept["word"]
+        at, before = kept.keys.checkpoint(0), []
+        for _ in range(15):
+            before += await writer.table.get([at])
+            async with writer.transaction({"word": writer.positions["word"] + 1}):
                 pass
-            with pytest.raises(Fenced):
-                async with other.transaction({"word": other.positions["word"] + 9}):
-                    pass
-        await store.close()
+        async with writer.transaction({"word": writer.positions["word"] + 1}) as transaction:
+            gone = {f"{number}": None for number in range(TRANSACTION)}
+            await transaction.store("word", gone, {})
+        assert not telling.done()
+        await writer.table.write([Put(at, before[-1])])
+        with pytest.raises(Fenced, match="not what it was"):
+            async with asyncio.timeout(TIMEOUT):
+                await telling
+    await store.close()
 
 
 async def test_a_server_that_is_not_there_and_a_url_of_none_are_told_in_a_line() -> None:
