@@ -102,6 +102,13 @@ class RedisGenerations(PointedGenerations[str]):
         told = old, new, self.fingerprint_of(view), partitions
         return bool(await self._server.run(POINT, [self.pointer_key(view)], told))
 
+    async def _partitions(self, view: ViewDefinition, pointer: Pointer) -> int:
+        """Ask the generation: it is cut first, and the pointer is told then."""
+        keys = self.keys_of(view, pointer.live)
+        with answering():
+            found = await self._server.ask(self._server.client.hget(keys.meta, "partitions"))
+        return int(found) if found else pointer.partitions
+
     async def _cut(self, view: ViewDefinition, pointer: Pointer, number: int) -> None:
         await self._recut(self.keys_of(view, pointer.live), number)
         with answering():

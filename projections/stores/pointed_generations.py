@@ -87,7 +87,7 @@ class PointedGenerations(ABC, Generic[Hold]):
         """See `Generations.partition`."""
         for view in views:
             pointer = await self.pointer(view)
-            if pointer.live and pointer.partitions != number:
+            if pointer.live and await self._partitions(view, pointer) != number:
                 await self._cut(view, pointer, number)
 
     async def begin(self, view: ViewDefinition) -> str:
@@ -112,6 +112,8 @@ class PointedGenerations(ABC, Generic[Hold]):
         try:
             if not await reached(furthest):
                 raise ProjectionError(f"the new generation of {view.name!r} did not catch up")
+            partitions = await self._partitions(view, pointer)
+            pointer = pointer._replace(partitions=partitions)
             await self._replace(view, pointer, generation, furthest, hold)
         except BaseException:
             with suppress(ReadStoreUnavailable):  # then it ends by itself
@@ -141,6 +143,10 @@ class PointedGenerations(ABC, Generic[Hold]):
 
         The new one is of the view's definition now, and in the making no more.
         """
+
+    async def _partitions(self, view: ViewDefinition, pointer: Pointer) -> int:
+        """Return into how many the live keys are cut, also if whoever cut them ended meanwhile."""
+        return pointer.partitions
 
     @abstractmethod
     async def _cut(self, view: ViewDefinition, pointer: Pointer, number: int) -> None:

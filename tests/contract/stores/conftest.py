@@ -31,6 +31,9 @@ OTHER = os.environ.get("RAYFOLD_CONTRACT_STORE", "")
 if OTHER:
     DURABLE = [OTHER.partition("=")[0]]
 
+POINTED = [each for each in DURABLE if each.startswith(("redis", "dynamodb")) and not OTHER]
+"""Those of our own whose live generation is named by a pointer."""
+
 MakeEmpty = Callable[[], Awaitable[Callable[[], ReadStore]]]
 """Gives what makes a store that has nothing of anybody."""
 
