@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from projections.errors import PostgresUnavailable
+from projections.memory.last_event import LastEvent
 from projections.memory.table import Copied, Table
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked
@@ -37,6 +38,8 @@ class Filled(NamedTuple):
     table: Table
     covered: AlreadyProjected
     parked: list[Parked]
+    last: LastEvent | None = None
+    """The last event that any row has folded; None where that is not known."""
 
 
 async def fill(dsn: str, views: Iterable[ViewDefinition]) -> list[Filled]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
@@ -17,6 +18,7 @@ from projections import discarded_events as discards
 from projections.errors import BadCursor
 from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
+from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
 from projections.partitions import AlreadyProjected
@@ -38,6 +40,10 @@ COOL = 5.0
 CHASES = 3
 """Rounds in which a view that is rebuilt tries to reach the one that serves, unhelped."""
 
+LAG = 15.0
+"""Seconds in which a log may end before what was folded, as the node that answers is no leader
+any more: events that are lost are not told from such that it lacks."""
+
 RETRY = 0.25
 """Seconds before a broken subscription is tried again."""
 
@@ -56,8 +62,10 @@ class Replica:
         self.caught_up = asyncio.Event()
         self.subscriptions = Subscriptions()
         self.events = 0
-        self.last: RawRecord | None = None
-        """The last of the domain's events that was folded."""
+        self._newest: RawRecord | None = None
+        """The last of the domain's events that was folded here."""
+        self._last: LastEvent | None = None
+        self._beyond_since: float | None = None
         self.since_snapshot = 0
         """How many events were folded since the last snapshot."""
         self.erased: set[str] = set()
@@ -89,7 +97,7 @@ class Replica:
         """
         end = await self._store.end_position(self._prefixes)
         begun = dict.fromkeys(self.tables, 0)
-        for table, covered, parked in filled:
+        for table, covered, parked, last in filled:
             view = table.view.name
             if max((row.position for row in table.rows.values()), default=0) > end:
                 log.warning("rows of %r that were kept are of another log", view)
@@ -99,12 +107,32 @@ class Replica:
             self._folding.cover(view, covered)
             for each in parked:
                 self._folding.park(each)
+            self._saw(last)
             self._filled[view] = len(table.rows)
             begun[view] = covered.least
         self.progress.advance(min(begun.values(), default=0))
 
+    @property
+    def last(self) -> LastEvent | None:
+        """The last of the domain's events that any row has folded, here or where it came from."""
+        if self._newest is not None:
+            self._last, self._newest = LastEvent.of(self._newest), None
+        return self._last
+
+    def position(self) -> int:
+        """Return up to where all of the domain's events are folded; 0 if none is known."""
+        return min(self.progress.position, self.last.position) if self.last else 0
+
+    def _saw(self, last: LastEvent | None) -> None:
+        if last is not None and (self.last is None or self.last.position < last.position):
+            self._last = last
+
     async def run(self) -> None:
-        """Follow the log for ever; what breaks is tried again."""
+        """Follow the log for ever; what breaks is tried again.
+
+        Raises:
+            LogChanged: it does not have what was folded; nothing here is right any more.
+        """
         while True:
             try:
                 await self._follow()
@@ -123,7 +151,29 @@ class Replica:
                     table.freeze(cold[at : at + SLICE])
                     await asyncio.sleep(0)
 
+    async def _check_log(self) -> None:
+        """Compare the log with what was folded: it may have been restored meanwhile.
+
+        Raises:
+            LogChanged: it is another one.
+            StoreUnavailable: no answer, or from a node that may lack the newest events still.
+        """
+        if self.last is None:
+            return
+        found = await look_for(self.last, self._store, self._prefixes)
+        if found is Found.BEYOND:
+            now = time.monotonic()
+            if self._beyond_since is None:
+                self._beyond_since = now
+            if now - self._beyond_since < LAG:
+                raise StoreUnavailable("the log ends before what was folded")
+        if found in (Found.BEYOND, Found.LOST):
+            place = f"{self.last.revision}@{self.last.stream}"
+            raise LogChanged(f"the log does not have {place}, which was folded from it")
+        self._beyond_since = None
+
     async def _follow(self) -> None:
+        await self._check_log()
         after = self.progress.position or None
         self._folding.discarded = await discards.load(self._store, self.tables)
         async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
@@ -153,7 +203,7 @@ class Replica:
     def _has_folded(self, records: Sequence[RawRecord]) -> None:
         if records:
             ours = (raw for raw in reversed(records) if not is_of_the_server(raw))
-            self.last = next(ours, self.last)
+            self._newest = next(ours, self._newest)
             self.progress.advance(records[-1].position)
 
     async def rebuild(self, view: str) -> None:
@@ -234,11 +284,13 @@ class Replica:
         gone: Mapping[str, Mapping[str, int]],
         parked: Sequence[Parked],
         stopped: Sequence[Parked] = (),
+        last: LastEvent | None = None,
     ) -> None:
-        """All rows of a peer are in the tables: goes on where `begin_copy` said.
+        """Take it that all rows of a peer are in the tables, and go on where `begin_copy` said.
 
-        `gone` has, by view, the keys whose rows went since then.
+        `gone` has, by view, the keys whose rows went since then; `last` is the peer's by now.
         """
+        self._saw(last)
         for name, table in self.tables.items():
             table.without(gone[name])
             table.filled()

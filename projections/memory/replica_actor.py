@@ -21,6 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from projections.errors import named
 from projections.memory import bootstrap as from_postgres
+from projections.memory.last_event import LastEvent, LogChanged
 from projections.memory.replica import COOL, Replica
 from projections.memory.snapshots import Snapshots
 from projections.memory.table import Copied, Table
@@ -128,11 +129,13 @@ class ReplicaActor:
         """Follow the log; should that end, be as a restarted replica is: empty, not started."""
         try:
             await self._begin(peer)
-        except (RayError, KeyError) as error:  # it ended, or copies for somebody else
-            log.info("the peer went away: %r", error)
-        except Exception as error:  # a mistake of ours: what was folded is not current any more
-            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-            self._error = named(cause)
+        except* LogChanged as error:
+            self._error = named(error.exceptions[0])
+            log.warning("a replica begins again", extra={"error": self._error})
+            if self._snapshots is not None:
+                self._snapshots.forget_all()
+        except* Exception as error:  # a mistake of ours: what was folded is not current any more
+            self._error = named(error.exceptions[0])
             log.exception("a replica begins again")
         self._replica = Replica(self._registry, self._views, self._store)
         self._copies.clear()
@@ -141,7 +144,11 @@ class ReplicaActor:
     async def _begin(self, peer: Any | None) -> None:
         await self._membership.confirmed()
         if peer is not None:
-            await self._copy(peer)
+            try:
+                await self._copy(peer)
+            except (RayError, KeyError) as error:  # it ended, or copies for somebody else
+                log.info("the peer went away: %r", error)
+                return
         else:
             await self._fill()
         async with asyncio.TaskGroup() as tasks:
@@ -185,9 +192,10 @@ class ReplicaActor:
         asked.at = time.monotonic()
         return list(asked.tables[view].export(asked.keys[view][start : start + COPIED]))
 
-    async def end_copy(self, copy: str) -> dict[str, dict[str, int]]:
-        """Return, by view, the keys whose rows went since the copy began; see `Table.end_copy`."""
-        return self._copies.pop(copy).end()
+    async def end_copy(self, copy: str) -> tuple[dict[str, dict[str, int]], tuple[Any, ...] | None]:
+        """Return, by view, the keys whose rows went since the copy began, and the last event."""
+        last = self._replica.last
+        return self._copies.pop(copy).end(), last and tuple(last)
 
     async def _copy(self, peer: Any) -> None:
         copy = uuid4().hex
@@ -200,9 +208,13 @@ class ReplicaActor:
                 asked.append(peer.copy.remote(copy, view, start + 2 * COPIED))
                 self._replica.tables[view].fill(Copied(*columns))
             await asyncio.gather(*asked)
-        gone = await peer.end_copy.remote(copy)
+        gone, last = await peer.end_copy.remote(copy)
         self._replica.take_over(
-            position, gone, [Parked(*each) for each in parked], [Parked(*each) for each in stopped]
+            position,
+            gone,
+            [Parked(*each) for each in parked],
+            [Parked(*each) for each in stopped],
+            last and LastEvent(*last),
         )
 
     async def _fill(self) -> None:

@@ -14,6 +14,7 @@ from typing import IO
 
 import msgspec
 
+from projections.memory.last_event import LastEvent
 from projections.memory.table import Copied, Table
 from rayfold import ViewDefinition
 
@@ -34,21 +35,21 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a file is of. `mark` is a digest of the event at `position`, the last one folded."""
+    """What a file is of. Rows have what they fold up to `position` at least."""
 
     origin: Origin
     position: int
-    stream: str
-    revision: int
-    mark: bytes
     rows: int
     rows_in_frame: int
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """What is known when the rows are written: those that went meanwhile, and where in the log."""
+    """What is known when the rows are written."""
 
     gone: dict[str, int]
+    """The keys of rows that went meanwhile, and where in the log."""
+    last: LastEvent
+    """The last event that any row has folded by then: it tells whether the log is the same."""
 
 
 def create(path: Path) -> IO[bytes]:

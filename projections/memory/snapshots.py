@@ -18,12 +18,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import RawRecord
 from projections.errors import named
 from projections.memory import snapshot_file
 from projections.memory.bootstrap import Filled
+from projections.memory.last_event import Found, look_for
 from projections.memory.replica import Replica
 from projections.memory.snapshot_file import LAYOUT, Head, Origin, Tail
 from projections.memory.table import Table
@@ -77,10 +76,11 @@ class Snapshots:
                 why = {"view": view, "error": named(error)}
                 log.warning("a snapshot is of no use: the log is folded", extra=why)
                 continue
-            if not await _is_in(store, head):
+            if await look_for(tail.last, store, self._registry.prefixes) is not Found.THERE:
                 log.warning("a snapshot is of another log", extra={"view": view})
                 continue
-            found.append(Filled(table, AlreadyProjected([head.position], tail.gone), []))
+            covered = AlreadyProjected([head.position], tail.gone)
+            found.append(Filled(table, covered, [], tail.last))
             self._saved = head.position
         return found
 
@@ -98,7 +98,7 @@ class Snapshots:
 
     async def save(self, replica: Replica) -> None:
         """Write one of each view, as far as the disk takes them."""
-        if replica.last is None or replica.last.position <= self._saved:
+        if (position := replica.position()) <= self._saved:
             return
         replica.since_snapshot = 0
         self._wanted_at = None
@@ -107,18 +107,18 @@ class Snapshots:
             if any(each.view == view for each in replica.parked()):
                 continue  # the last one is from before that event, which is met again after it
             try:
-                # No await in between: table and event are of one moment, and nothing is parked.
-                await self._write(view, replica.tables[view], replica.last)
+                # No await in between: table and position are of one moment, and nothing is parked.
+                await self._write(view, replica)
             except OSError as error:
                 why = {"view": view, "error": str(error)}
                 log.warning("a snapshot cannot be written", extra=why)
-        self._saved = replica.last.position
+        self._saved = position
 
-    async def _write(self, view: str, table: Table, last: RawRecord) -> None:
+    async def _write(self, view: str, replica: Replica) -> None:
+        table = replica.tables[view]
         keys = table.begin_copy()
         copying = True
-        where = last.position, last.stream, last.revision
-        head = Head(self._origin(view), *where, _mark(last), len(keys), ROWS)
+        head = Head(self._origin(view), replica.position(), len(keys), ROWS)
         beside = self._folder / f"{self._path(view).name}.{self._owner}"
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -127,7 +127,9 @@ class Snapshots:
                 for at in range(0, len(keys), ROWS):
                     rows = table.export(keys[at : at + ROWS])
                     await asyncio.to_thread(snapshot_file.put, file, rows)
-                tail, copying = Tail(table.end_copy()), False
+                gone, copying = table.end_copy(), False
+                assert replica.last is not None, "it is beyond position 0"
+                tail = Tail(gone, replica.last)
                 await asyncio.to_thread(snapshot_file.put, file, tail)
                 await asyncio.to_thread(snapshot_file.finish, file)
             await asyncio.to_thread(os.replace, beside, self._path(view))
@@ -154,6 +156,11 @@ class Snapshots:
             return False
         return True
 
+    def forget_all(self) -> None:
+        """Remove every view's: the log that they are of is gone."""
+        for view in self._views:
+            self.forget(view)
+
     def _path(self, view: str) -> Path:
         stack = hashlib.blake2b("\n".join(self._own[2:]).encode(), digest_size=6).hexdigest()
         return self._folder / f"{view}-{stack}.snapshot"
@@ -163,19 +170,3 @@ class Snapshots:
 
     def _read(self, view: str) -> tuple[Head, Table, Tail]:
         return snapshot_file.read(self._path(view), self._registry.views[view], self._origin(view))
-
-
-async def _is_in(store: Log, head: Head) -> bool:
-    """Tell whether the log has the event that was folded last: one that was restored may not."""
-    try:
-        async for raw in store.read_stream(head.stream, after=head.revision - 1, limit=1):
-            return raw.revision == head.revision and _mark(raw) == head.mark
-    except StreamTombstoned:
-        pass
-    return False
-
-
-def _mark(raw: RawRecord) -> bytes:
-    """Return what tells the event from any other that could be in its place."""
-    text = b"\n".join([raw.event_type.encode(), raw.metadata, raw.data])
-    return hashlib.blake2b(text, digest_size=12).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -104,6 +104,12 @@ class BadLog(MemoryLog):
             yield Batch(records, records[-1].position, at >= len(self._history))
         yield Batch([], self._history[-1].position if self._history else 0, True)
         await asyncio.Event().wait()
+
+    async def read_stream(self, stream: str, **where: Any) -> AsyncIterator[RawRecord]:
+        after = where.get("after", -1)
+        for raw in self._history:
+            if raw.stream == stream and raw.revision > after:
+                yield raw
 
     async def end_position(self, prefixes: Sequence[str]) -> int:
         return self._history[-1].position if self._history else 0

@@ -237,7 +237,7 @@ async def test_what_is_written_meanwhile_is_not_half_seen(
 
         monkeypatch.setattr(parking, "load", write_first)
         filled = await fill(dsn, [BALANCES])
-    [(table, covered, _)] = filled
+    [(table, covered, *_)] = filled
     assert (list(table.rows), covered.most) == ([A], 1)
     replica = await begun(log, filled)
     assert totals(replica, "balances") == {}

@@ -97,26 +97,20 @@ def test_it_comes_to_what_the_plain_fold_gives(
     views = [view for view in registry.views.values() if "memory" in view.stores]
     names = [view.name for view in views]
 
-    class Log(BadLog):
-        async def read_stream(self, stream: str, **where: Any) -> Any:
-            for raw in self._history:
-                if raw.stream == stream and raw.revision > where["after"]:
-                    yield raw
-
     async def begin(folder: Path) -> Replica:
         kept = Snapshots(folder, registry, OURS, names, "memory:all#0")
         half = history[:stop]
-        replica = Replica(registry, names, Log(half, [], 0))
+        replica = Replica(registry, names, BadLog(half, [], 0))
         middle = half[-1].position if half else 0
         await until(replica.progress, middle, [asyncio.create_task(replica.run())])
         later = history[: stop + moved]
-        replica._store = Log(later, [], 0)
+        replica._store = BadLog(later, [], 0)
         there = later[-1].position if later else 0
         await asyncio.gather(
             kept.save(replica),
             until(replica.progress, there, [asyncio.create_task(replica.run())]),
         )
-        log = Log(history, [], overlap)
+        log = BadLog(history, [], overlap)
         filled = await kept.load(log)
         assert len(filled) == len(names) if half else len(filled) in (0, len(names))
         again = Replica(registry, names, log)
@@ -219,6 +213,27 @@ async def test_one_of_another_stack_store_domain_or_log_is_not_taken(tmp_path: P
     assert await of(tmp_path).load(shorter) == []
 
 
+async def test_a_log_that_lost_what_was_folded_while_rows_were_written_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+
+    async def more() -> None:
+        await add(log, "a", 100)
+        await follow(replica, await log.end_position(["counter-"]))
+
+    monkeypatch.setattr(snapshot_file, "put", before_frame(1, more))
+    kept = Snapshots(tmp_path, REGISTRY, OURS, ["totals"], "memory:all#0")
+    await kept.save(replica)
+    restored = MemoryLog()  # to the moment at which the snapshot was begun; it grew since
+    await add(restored, "a", 1)
+    await add(restored, "b", 1)
+    await add(restored, "a", 5)
+    assert totals(await begun(restored, await kept.load(restored))) == {"a": 6, "b": 1}
+
+
 async def test_of_a_view_with_a_parked_event_the_last_one_stays(
     tmp_path: Path, broken: set[int]
 ) -> None:
@@ -307,7 +322,7 @@ async def test_a_row_that_goes_while_a_peer_copies_it_does_not_begin_again() -> 
     for view, [_, second] in keys.items():
         new.tables[view].fill(peer.tables[view].export([second]))
     gone = {view: table.end_copy() for view, table in peer.tables.items()}
-    new.take_over(position, gone, parked, stopped)
+    new.take_over(position, gone, parked, stopped, peer.last)
     await follow(new, await log.end_position(["counter-"]))
     assert totals(new, "balances") == {}
     assert totals(new) == {"a": 0, "b": 0}

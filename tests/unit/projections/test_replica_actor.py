@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -124,3 +125,30 @@ async def test_a_replica_that_follows_no_more_is_not_asked_as_if_it_did(
         assert "error" not in status
         answer = await total_of(actor, "a")
         assert (answer.body, answer.late) == (b'{"counter":"a","total":3,"revision":1}', False)
+
+
+async def test_a_log_that_was_restored_under_a_running_replica_is_folded_afresh(
+    log: MemoryLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await add(log, "a", 1, 100)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+        assert actor._snapshots is not None
+        await actor._snapshots.save(actor._replica)
+        restored = MemoryLog()
+        await add(restored, "a", 1)
+        await add(restored, "b", 1, 1)
+        await add(restored, "a", 5)
+        log.down = True
+        log._announce()
+        await until(lambda: "the subscription broke" in caplog.text)
+        vars(log).update(vars(restored))
+        status = await status_until(actor, started=False, ready=False)
+        assert status["error"].startswith("LogChanged: ")
+        assert files(tmp_path) == []
+        await actor.start(None)
+        await status_until(actor, ready=True)
+        answer = await total_of(actor, "a")
+        assert answer.body == b'{"counter":"a","total":6,"revision":1}'
+    assert len(files(tmp_path)) == len(VIEWS)  # of the log as it is

@@ -1,0 +1,67 @@
+"""The last event that rows have folded, and whether the log still has it.
+
+A log that was restored to an earlier moment has other events at the same positions, sooner or
+later. Folded onto rows that have seen the lost ones, they give rows that never were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from eventstore.records import RawRecord
+
+
+class LogChanged(Exception):
+    """The log does not have what was folded: it was restored to an earlier moment."""
+
+
+class LastEvent(NamedTuple):
+    """Where it is, and what tells it from any other that could be there."""
+
+    position: int
+    stream: str
+    revision: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, raw: RawRecord) -> LastEvent:
+        """Return it without its data."""
+        return cls(raw.position, raw.stream, raw.revision, _digest(raw))
+
+
+class Found(Enum):
+    """What the log says of an event."""
+
+    THERE = "there"
+    LOST = "lost"
+    CUT = "cut"
+    """Its stream was deleted or shortened, or may be: nobody can tell any more."""
+    BEYOND = "beyond"
+    """The log ends before it: it lost the event, or the node that answers lacks it still."""
+
+
+async def look_for(event: LastEvent, log: Log, prefixes: Sequence[str]) -> Found:
+    """Return whether the log has the event, which is of a stream whose name begins so.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    try:
+        async for raw in log.read_stream(event.stream, after=event.revision - 1, limit=1):
+            if raw.revision == event.revision:
+                return Found.THERE if _digest(raw) == event.digest else Found.LOST
+    except StreamTombstoned:
+        return Found.CUT
+    async for _ in log.read_stream(f"$${event.stream}", limit=1):
+        return Found.CUT
+    return Found.LOST if await log.end_position(prefixes) >= event.position else Found.BEYOND
+
+
+def _digest(raw: RawRecord) -> bytes:
+    text = b"\n".join([raw.event_type.encode(), raw.metadata, raw.data])
+    return hashlib.blake2b(text, digest_size=12).digest()
