@@ -296,7 +296,9 @@ class Replica:
             table.filled()
             self._folding.cover(name, AlreadyProjected([position], gone[name]))
         for each in parked:
-            self._folding.park(each)
+            # A row that is parked goes with its stream alone: nothing of it waits any more.
+            if each.key not in gone[each.view]:
+                self._folding.park(each)
         self._folding.stopped = {each.view: each for each in stopped}
         self.progress.advance(position)
 

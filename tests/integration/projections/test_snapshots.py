@@ -328,3 +328,25 @@ async def test_a_row_that_goes_while_a_peer_copies_it_does_not_begin_again() -> 
     assert totals(new) == {"a": 0, "b": 0}
     assert peer.tables["balances"].begin_copy() == []
     assert peer.tables["balances"].end_copy() == {}  # nothing is remembered for longer
+
+
+async def test_a_row_that_is_parked_and_goes_with_its_stream_while_a_peer_copies_it_begins_again(
+    broken: set[int],
+) -> None:
+    broken.add(7)
+    log = MemoryLog()
+    await add(log, "a", 1, 7)
+    peer = await begun(log, [])
+    position, keys, parked, stopped = peer.begin_copy()
+    new = Replica(REGISTRY, NAMES, log)
+    for view, rows in keys.items():
+        new.tables[view].fill(peer.tables[view].export(rows))
+    await log.delete_stream("counter-a")
+    await follow(peer, await log.end_position(["counter-", "$$counter-"]))
+    gone = {view: table.end_copy() for view, table in peer.tables.items()}
+    new.take_over(position, gone, parked, stopped, peer.last)
+    await add(log, "a", 5)
+    for replica in (peer, new):
+        await follow(replica, await log.end_position(["counter-", "$$counter-"]))
+        assert totals(replica) == {"a": 5}
+        assert [each.view for each in replica.parked()] == ["strict"]
