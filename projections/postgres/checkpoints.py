@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -68,8 +68,7 @@ class Checkpoints:
             Fenced: another projector has moved one of them.
         """
         ahead = {table: at for table, at in to.items() if at > self.positions[table]}
-        if not ahead:  # as in a replay: what follows is refused all the same
-            await self._lock(connection)
+        if not ahead:
             return
         moved = await connection.execute(
             "UPDATE rayfold_checkpoint c SET position = u.next"
@@ -86,11 +85,16 @@ class Checkpoints:
         if moved != f"UPDATE {len(ahead)}":
             raise Fenced("another projector has moved the checkpoint")
 
-    async def _lock(self, connection: Connection) -> None:
-        found = await connection.fetch(_AS_STORED + " FOR UPDATE", self._tables, *self._place)
-        if {each["table"]: each["position"] for each in found} != self.positions:
+    async def hold(self, connection: Connection, table: str) -> None:
+        """Let one stay where it is until the transaction's end, whose rows change all the same.
+
+        Raises:
+            Fenced: another projector has moved it.
+        """
+        found = await connection.fetch(f"{_AS_STORED} FOR UPDATE", [table], *self._place)
+        ours = [(table, self.positions[table], self._epochs[table])]
+        if [tuple(each) for each in found] != ours:
             raise Fenced("another projector has moved the checkpoint")
-        self._check_epochs(found)
 
     async def check(self, connection: Connection) -> None:
         """See that the tables are still those that were loaded, however far they have come.
@@ -98,9 +102,7 @@ class Checkpoints:
         Raises:
             Fenced: a generation was replaced, or the key space is partitioned in another way.
         """
-        self._check_epochs(await connection.fetch(_AS_STORED, self._tables, *self._place))
-
-    def _check_epochs(self, found: Sequence[asyncpg.Record]) -> None:
+        found = await connection.fetch(_AS_STORED, self._tables, *self._place)
         if {each["table"]: each["epoch"] for each in found} != self._epochs:
             raise Fenced(_REPLACED)
 

@@ -92,9 +92,11 @@ class PostgresGenerations:
 
     async def partition(self, views: Sequence[ViewDefinition], number: int) -> None:
         """See `Generations.partition`."""
-        async with connected(self._dsn) as connection, connection.transaction():
+        async with connected(self._dsn) as connection:
             for view in views:
-                await schema.partition(connection, schema.table_of(view), number)
+                # Each alone: a projector locks checkpoints of many views, in an order of its own.
+                async with connection.transaction():
+                    await schema.partition(connection, schema.table_of(view), number)
 
     async def begin(self, view: ViewDefinition) -> str:
         """See `Generations.begin`."""

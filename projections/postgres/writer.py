@@ -8,7 +8,7 @@ for the disk: rows and checkpoint are lost together, and folded again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,14 @@ class PostgresTransaction:
         self._writer = writer
         self._checkpoints = checkpoints
         self._moved = moved
+        self._held: set[str] = set()
+
+    async def _hold(self, views: Iterable[str]) -> None:
+        """Be refused, too, where rows change and no checkpoint moves, as in a replay."""
+        for table in {self._writer.tables[view] for view in views} - self._moved.keys():
+            if table not in self._held:
+                await self._checkpoints.hold(self._connection, table)
+                self._held.add(table)
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
         """See `Transaction.load`."""
@@ -110,6 +118,8 @@ class PostgresTransaction:
         new: Collection[str] = (),
     ) -> None:
         """See `Transaction.store`; Postgres keeps its own indexes, whatever was `before`."""
+        if rows:
+            await self._hold([view])
         await self._writer.rows[view].store(self._connection, rows, new)
 
     def savepoint(self) -> AbstractAsyncContextManager[Any]:
@@ -118,19 +128,23 @@ class PostgresTransaction:
 
     async def park(self, parked: Collection[Parked], held: Collection[Held]) -> None:
         """See `Transaction.park`."""
+        await self._hold([each.view for each in parked] + [each.view for each in held])
         await parking.save(self._connection, self._writer.tables, parked, held)
 
     async def release(self, parked: Parked) -> list[Held]:
         """See `Transaction.release`."""
+        await self._hold([parked.view])
         table = self._writer.tables[parked.view]
         return await parking.release(self._connection, table, parked)
 
     async def forget(self, parked: Collection[Parked]) -> None:
         """See `Transaction.forget`."""
+        await self._hold([each.view for each in parked])
         await parking.erase(self._connection, self._writer.tables, parked)
 
     async def put_back(self, view: str, position: int) -> None:
         """See `Transaction.put_back`."""
+        await self._hold([view])
         table = self._writer.tables[view]
         self._moved[table] = position
         await self._checkpoints.put_back(self._connection, {table: position})

@@ -20,7 +20,7 @@ from projections.row_query import RowQuery
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
 from tests.integration.projections import small
-from tests.integration.projections.small import TOTALS, add
+from tests.integration.projections.small import STRICT, TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
 
 REGISTRY = Registry([small])
@@ -163,6 +163,28 @@ async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
         await there(log, [projector])
         assert await totals(dsn) == {"a": 20}
         assert projector.parked() == []
+
+
+async def test_keys_of_two_views_are_cut_while_a_projector_is_between_their_checkpoints(
+    dsn: str,
+) -> None:
+    """It may lock them in another order than views are cut in."""
+    views = [TOTALS, STRICT]
+    async with running(MemoryLog(), dsn, *views):
+        pass
+    projector, looking = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+    move = 'UPDATE rayfold_checkpoint SET position = position WHERE "table" = $1 AND partitions = 1'
+    async with projector.transaction(), asyncio.timeout(DEADLINE):
+        assert await projector.execute(move, schema.table_of(STRICT)) == "UPDATE 1"
+        cutting = asyncio.create_task(PostgresStore(REGISTRY, dsn).generations.partition(views, 2))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not await looking.fetchval(waiting):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert await projector.execute(move, schema.table_of(TOTALS)) == "UPDATE 0"
+    await cutting
+    found = await looking.fetch('SELECT "table", partitions FROM rayfold_checkpoint')
+    assert sorted(tuple(each) for each in found) == [("strict", 2)] * 2 + [("totals", 2)] * 2
+    await asyncio.gather(projector.close(), looking.close())
 
 
 BEFORE = """
