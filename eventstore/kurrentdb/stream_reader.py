@@ -19,7 +19,9 @@ from eventstore.records import RawRecord
 LONGEST = 256
 """Events of a read that is short: it is held in memory whole."""
 
-THREADS = 8
+THREADS = 16
+"""More of them make a read cheaper, as more answers are taken at a wake-up: 8 needed 290 µs of CPU
+for five events and the store 115, these 220 and 82, 32 no less."""
 
 TIMEOUT = 10.0
 """Seconds for one read."""
