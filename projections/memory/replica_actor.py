@@ -23,7 +23,7 @@ from projections.errors import named
 from projections.memory import bootstrap as from_postgres
 from projections.memory.last_event import LastEvent, LogChanged
 from projections.memory.replica import COOL, Replica
-from projections.memory.snapshots import Snapshots
+from projections.memory.snapshots import Snapshots, views_alone
 from projections.memory.table import Copied, Table
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
@@ -94,16 +94,13 @@ class ReplicaActor:
         identity.check_domain(self._registry)
         self._membership = Membership(identity, self._store, None)
         self._replica = Replica(self._registry, views, self._store)
-        alone = [
-            view
-            for view in views
-            if not (postgres and "postgres" in self._registry.views[view].stores)
-        ]
-        self._snapshots = (
-            Snapshots(Path(snapshots), self._registry, identity, alone, name)
-            if snapshots and alone
-            else None
-        )
+        self._snapshots: Snapshots | None = None
+        if snapshots:
+            alone = views_alone(self._registry, postgres=bool(postgres))
+            mine = [view for view in views if view in alone]
+            self._snapshots = Snapshots(
+                Path(snapshots), self._registry, identity, mine, name, others=alone
+            )
         self._snapshotting = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, _Copy] = {}
@@ -143,32 +140,48 @@ class ReplicaActor:
 
     async def _begin(self, peer: Any | None) -> None:
         await self._membership.confirmed()
+        if self._snapshots is not None:
+            await asyncio.to_thread(self._snapshots.tidy)
         if peer is not None:
             try:
                 await self._copy(peer)
             except (RayError, KeyError) as error:  # it ended, or copies for somebody else
                 log.info("the peer went away: %r", error)
                 return
+            if self._snapshots is not None:
+                # What the peer has erased since is not met in the log again.
+                self._snapshots.forget_all()
         else:
             await self._fill()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replica.run())
             tasks.create_task(self._replica.freeze_cold())
-            if self._snapshots is not None:
-                tasks.create_task(self._keep_snapshots(self._snapshots))
+            tasks.create_task(self._keep_snapshots())
 
-    async def _keep_snapshots(self, snapshots: Snapshots) -> None:
-        while True:
+    async def _keep_snapshots(self) -> None:
+        while self._snapshots is not None:
             await asyncio.sleep(COOL)
             try:
                 async with self._snapshotting:
-                    erased = self._replica.take_erased()
-                    # What the disk does not let go is tried again.
-                    self._replica.erased |= {each for each in erased if not snapshots.forget(each)}
-                    if snapshots.due(self._replica):
-                        await snapshots.save(self._replica)
+                    self._forget_erased()
+                    if self._snapshots is not None and self._snapshots.due(self._replica):
+                        await self._snapshots.save(self._replica)
             except Exception:  # without snapshots it serves all the same
                 log.exception("snapshots are not kept")
+
+    def _forget_erased(self) -> None:
+        if self._snapshots is not None:
+            erased = self._replica.take_erased()
+            # What the disk does not let go is tried again.
+            forget = self._snapshots.forget
+            self._replica.erased |= {view for view in erased if not forget(view)}
+
+    async def forget_snapshots(self) -> None:
+        """Remove the snapshots, and leave none: the replica is not wanted here any more."""
+        async with self._snapshotting:
+            if self._snapshots is not None:
+                self._snapshots.forget_all()
+                self._snapshots = None
 
     async def begin_copy(
         self, copy: str, views: list[str]
@@ -306,9 +319,10 @@ class ReplicaActor:
         """End the subscription, and leave a snapshot of what it came to."""
         if self._following is not None:
             self._following.cancel()
-        if self._snapshots is not None and self._replica.caught_up.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_SNAPSHOT), self._snapshotting:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SNAPSHOT), self._snapshotting:
+                self._forget_erased()
+                if self._snapshots is not None and self._replica.caught_up.is_set():
                     await self._snapshots.save(self._replica)
         await self._server.close()
         await self._store.close()

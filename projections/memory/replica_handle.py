@@ -95,6 +95,14 @@ class ReplicaHandle(ActorHandle):
         """
         await self._call("rebuild", view)
 
+    async def retire(self) -> None:
+        """End it for good once it is idle, with its snapshots: there are to be fewer."""
+        await self.idle()
+        with suppress(TimeoutError, ActorUnavailable):
+            async with asyncio.timeout(SILENCE):
+                await self._call("forget_snapshots", respawn=False)
+        await self.end()
+
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
         """Return every row of a view, and an answer to each query, as of one moment.
 

@@ -15,7 +15,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from eventstore.port import Log
@@ -42,6 +43,15 @@ REST = 60.0
 """Seconds from a snapshot's removal to the next one: what is erased seldom is erased alone."""
 
 
+def views_alone(registry: Registry, *, postgres: bool) -> list[str]:
+    """Return the views in memory whose rows nothing else can give back."""
+    return [
+        view.name
+        for view in registry.views.values()
+        if "memory" in view.stores and not (postgres and "postgres" in view.stores)
+    ]
+
+
 class Snapshots:
     """The files of one replica's views. Others on the node may have the same: the last one counts.
 
@@ -49,16 +59,45 @@ class Snapshots:
     """
 
     def __init__(
-        self, folder: Path, registry: Registry, identity: Identity, views: Iterable[str], owner: str
+        self,
+        folder: Path,
+        registry: Registry,
+        identity: Identity,
+        views: Iterable[str],
+        owner: str,
+        *,
+        others: Iterable[str] = (),
     ) -> None:
-        """`owner` is the replica's name; `views` are those that no other store can give back."""
+        """`owner` is the replica's name; `views` are those that no other store can give back.
+
+        `others` are such views of which other replicas on the node may keep snapshots.
+        """
         self._folder = folder
         self._registry = registry
         self._views = list(views)
+        self._others = {*others}
         self._own = LAYOUT, domain_hash(registry), identity.store, identity.stack
-        self._owner = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
-        self._saved = 0
+        self._stack = _short(identity.store, identity.stack)
+        self._suffix = f"{_short(self._own[1])}.snapshot"
+        self._owner = _short(owner)
+        self._saved: dict[str, int] = {}
+        """By view: the position of its file."""
         self._wanted_at: float | None = None
+
+    def tidy(self) -> None:
+        """Remove what nobody will read again, as rows may have been erased since. Blocks.
+
+        These are files of views that are not kept so any more, of another domain's folds, and what
+        this replica was writing when it was killed.
+        """
+
+        def is_old(path: Path) -> bool:
+            view, _, suffix = path.name.split(".", 2)
+            if view in self._views:
+                return suffix == f"{self._suffix}.{self._owner}" or self._suffix not in suffix
+            return view not in self._others
+
+        _remove(self._folder, f"*.{self._stack}.*", is_old)
 
     async def load(self, store: Log) -> list[Filled]:
         """Return the views that there are snapshots of, of the log as it is.
@@ -75,13 +114,15 @@ class Snapshots:
             except Exception as error:  # whatever the damage is
                 why = {"view": view, "error": named(error)}
                 log.warning("a snapshot is of no use: the log is folded", extra=why)
+                self.forget(view)
                 continue
             if await look_for(tail.last, store, self._registry.prefixes) is not Found.THERE:
                 log.warning("a snapshot is of another log", extra={"view": view})
+                self.forget(view)
                 continue
             covered = AlreadyProjected([head.position], tail.gone)
             found.append(Filled(table, covered, [], tail.last))
-            self._saved = head.position
+            self._saved[view] = head.position
         return found
 
     def due(self, replica: Replica) -> bool:
@@ -97,28 +138,30 @@ class Snapshots:
         return replica.since_snapshot >= max(rows, LEAST)
 
     async def save(self, replica: Replica) -> None:
-        """Write one of each view, as far as the disk takes them."""
-        if (position := replica.position()) <= self._saved:
-            return
+        """Write one of each view that has changed, as far as the disk takes them."""
         replica.since_snapshot = 0
         self._wanted_at = None
         for view in self._views:
-            # Asked for each: events are folded, and parked, while the one before it is written.
-            if any(each.view == view for each in replica.parked()):
-                continue  # the last one is from before that event, which is met again after it
             try:
-                # No await in between: table and position are of one moment, and nothing is parked.
-                await self._write(view, replica)
+                there = await asyncio.to_thread(self._path(view).exists)
+                if there and replica.position() <= self._saved.get(view, 0):
+                    continue
+                # No await from here on: nothing is parked, and table and position are of one
+                # moment. Others go on while a view is written.
+                if any(each.view == view for each in replica.parked()):
+                    continue  # the last one is from before that event, which is met again after it
+                if replica.last is not None:
+                    await self._write(view, replica)
             except OSError as error:
                 why = {"view": view, "error": str(error)}
                 log.warning("a snapshot cannot be written", extra=why)
-        self._saved = position
 
     async def _write(self, view: str, replica: Replica) -> None:
         table = replica.tables[view]
         keys = table.begin_copy()
         copying = True
-        head = Head(self._origin(view), replica.position(), len(keys), ROWS)
+        position = replica.position()
+        head = Head(self._origin(view), position, len(keys), ROWS)
         beside = self._folder / f"{self._path(view).name}.{self._owner}"
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -133,10 +176,12 @@ class Snapshots:
                 await asyncio.to_thread(snapshot_file.put, file, tail)
                 await asyncio.to_thread(snapshot_file.finish, file)
             await asyncio.to_thread(os.replace, beside, self._path(view))
+            self._saved[view] = position
         except BaseException:
             if copying:
                 table.end_copy()
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise
 
     def forget(self, view: str) -> bool:
@@ -146,15 +191,10 @@ class Snapshots:
         """
         if view not in self._views:
             return True
-        self._saved = 0
+        self._saved.pop(view, None)
         self._wanted_at = time.monotonic() + REST
-        try:
-            self._path(view).unlink(missing_ok=True)
-        except OSError as error:
-            why = {"view": view, "error": str(error)}
-            log.warning("a snapshot cannot be removed", extra=why)
-            return False
-        return True
+        # Those of other domains' folds too, and what is being written by another replica.
+        return _remove(self._folder, f"{view}.{self._stack}.*")
 
     def forget_all(self) -> None:
         """Remove every view's: the log that they are of is gone."""
@@ -162,11 +202,31 @@ class Snapshots:
             self.forget(view)
 
     def _path(self, view: str) -> Path:
-        stack = hashlib.blake2b("\n".join(self._own[2:]).encode(), digest_size=6).hexdigest()
-        return self._folder / f"{view}-{stack}.snapshot"
+        return self._folder / f"{view}.{self._stack}.{self._suffix}"
 
     def _origin(self, view: str) -> Origin:
         return Origin(*self._own, view)
 
     def _read(self, view: str) -> tuple[Head, Table, Tail]:
         return snapshot_file.read(self._path(view), self._registry.views[view], self._origin(view))
+
+
+def _short(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
+
+
+def _remove(folder: Path, pattern: str, wanted: Callable[[Path], bool] = lambda _: True) -> bool:
+    """Remove files of a folder; return False where the disk does not let all of them go."""
+    errors = []
+    try:
+        for path in filter(wanted, folder.glob(pattern)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                errors.append(error)
+    except OSError as error:
+        errors.append(error)
+    if errors:
+        why = {"files": pattern, "error": str(errors[0])}
+        log.warning("snapshots cannot be removed", extra=why)
+    return not errors

@@ -77,8 +77,7 @@ class MemorySupervisor:
         await self._placements.published()
         for replica in present:
             if replica not in kept:
-                await replica.idle()
-                await replica.end()
+                await replica.retire()
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Fold the view again in one replica after the other; each serves meanwhile.

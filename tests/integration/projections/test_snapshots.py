@@ -42,8 +42,8 @@ def of(folder: Path, identity: Identity = OURS, registry: Registry = REGISTRY) -
     return Snapshots(folder, registry, identity, [*registry.views], "memory:all#0")
 
 
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
+def files(folder: Path, pattern: str = "*") -> list[Path]:
+    return sorted(folder.glob(pattern))
 
 
 async def follow(replica: Replica, end: int) -> None:
@@ -294,6 +294,79 @@ async def test_erased_rows_are_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
     await kept.save(replica)
     assert files(tmp_path) == before
     assert totals(await begun(log, await of(tmp_path).load(log))) == {"b": 1}
+
+
+async def test_files_that_nobody_reads_again_are_removed_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+    await of(tmp_path, Identity("stack-2", "store-1", "")).save(replica)
+    elsewhere = files(tmp_path)
+    await of(tmp_path).save(replica)
+    [totals_file] = {*files(tmp_path, "totals.*")} - {*elsewhere}
+    (tmp_path / f"{totals_file.name}.{of(tmp_path)._owner}").write_text("it was killed")
+    (tmp_path / f"{totals_file.name}.of-another").write_text("it is being written")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "domain_hash", lambda registry: "of the release before")
+        await of(tmp_path).save(replica)
+    views, others = ["totals"], ["totals", "balances"]  # strict is in Postgres now
+    kept = Snapshots(tmp_path, REGISTRY, OURS, views, "memory:all#0", others=others)
+    kept.tidy()
+    left = [path.name for path in files(tmp_path) if path not in elsewhere]
+    assert [name.partition(".")[0] for name in left] == ["balances", "balances", "totals", "totals"]
+    assert totals_file.name in left
+    assert f"{totals_file.name}.of-another" in left
+    assert {*elsewhere} <= {*files(tmp_path)}
+
+
+async def test_what_is_erased_goes_from_the_files_of_all_releases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+    await of(tmp_path).save(replica)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "domain_hash", lambda registry: "of the release before")
+        await of(tmp_path).save(replica)
+    for view in NAMES:
+        assert of(tmp_path).forget(view)
+    assert files(tmp_path) == []
+
+
+async def test_a_release_that_stops_leaves_the_next_ones_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    replica = await begun(log, [])
+    await of(tmp_path).save(replica)
+    await add(log, "a", 1)
+    await follow(replica, await log.end_position(["counter-"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "domain_hash", lambda registry: "of the release before")
+        await of(tmp_path).save(replica)
+    assert len(await of(tmp_path).load(log)) == len(NAMES)
+
+
+async def test_a_snapshot_that_is_missing_is_written_while_nothing_happens(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await of(tmp_path).save(await begun(log, []))
+    whole = {path: path.stat().st_mtime_ns for path in files(tmp_path)}
+    [damaged] = files(tmp_path, "totals.*")
+    damaged.write_bytes(b"")
+    kept = of(tmp_path)
+    replica = await begun(log, await kept.load(log))
+    assert kept.forget("strict")  # one was erased, say: the replica itself has folded nothing
+    [forgotten] = {*whole} - {*files(tmp_path), damaged}
+    await kept.save(replica)
+    assert {*files(tmp_path)} == {*whole}
+    changed = {path for path, at in whole.items() if path.stat().st_mtime_ns != at}
+    assert changed == {damaged, forgotten}
+    assert len(await kept.load(log)) == len(NAMES)
 
 
 async def test_a_disk_that_takes_nothing_harms_nothing(tmp_path: Path) -> None:

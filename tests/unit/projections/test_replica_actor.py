@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from projections.memory.replica import Replica
 from projections.memory.replica_actor import ReplicaActor
 from projections.row_query import RowResult
 from rayfold.runtime.identity import Identity
-from tests.integration.projections.small import add
+from tests.integration.projections.small import Totals, add
 
 DOMAIN = "tests.integration.projections.small"
 VIEWS = ["totals", "balances", "strict"]
@@ -35,11 +36,21 @@ def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     return log
 
 
+class Remote:
+    """An actor as Ray's handle of it is called."""
+
+    def __init__(self, actor: ReplicaActor) -> None:
+        self._actor = actor
+
+    def __getattr__(self, method: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._actor, method))
+
+
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[ReplicaActor]:
+async def running(folder: Path, peer: ReplicaActor | None = None) -> AsyncIterator[ReplicaActor]:
     """An actor that was told to start, until it is stopped."""
     actor = ReplicaActor("memory:all#0", DOMAIN, VIEWS, "", None, Identity("", "", ""), str(folder))
-    await actor.start(None)
+    await actor.start(peer and Remote(peer))
     try:
         yield actor
     finally:
@@ -102,6 +113,63 @@ async def test_a_disk_that_lets_nothing_go_ends_no_replica(
         answer = await total_of(actor, "b")
         assert answer.body == b'{"counter":"b","total":101,"revision":1}'
         await until(lambda: files(tmp_path) == [])  # what is erased goes as soon as it can
+
+
+def having(folder: Path, text: bytes) -> list[str]:
+    """Return the views whose files have this text."""
+    return [path.name.partition(".")[0] for path in files(folder) if text in path.read_bytes()]
+
+
+async def test_what_a_peer_has_erased_goes_from_the_files_of_whoever_copies_it(
+    log: MemoryLog, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    await add(log, "ada-secret", 42)
+    await add(log, "b", 1)
+    async with running(here) as actor:
+        await status_until(actor, ready=True)
+    assert len(having(here, b"ada-secret")) == len(VIEWS)
+    await log.delete_stream("counter-ada-secret")  # while nothing runs here
+    async with running(there) as peer:
+        await status_until(peer, ready=True)
+        async with running(here, peer) as actor:
+            await status_until(actor, ready=True)
+            assert having(here, b"ada-secret") == []
+        assert len(files(here)) == len(VIEWS)  # left as it stopped, though it folded no event
+        assert having(here, b"ada-secret") == []
+
+
+async def test_what_is_erased_right_before_the_end_is_not_left(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(log, "ada-secret", 42)
+    await add(log, "b", 1)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+    monkeypatch.setattr(replica_actor, "COOL", 60.0)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+        monkeypatch.setattr(Totals, "broken", {7})  # of views with something parked none is written
+        await add(log, "b", 7)
+        await log.delete_stream("counter-ada-secret")
+        end = await log.end_position(["counter-", "$$counter-"])
+        assert await actor.reached(end, DEADLINE) >= end
+        assert len(having(tmp_path, b"ada-secret")) == len(VIEWS)
+    # A view that stopped holds back the deletion, too.
+    assert having(tmp_path, b"ada-secret") == ["strict"]
+
+
+async def test_a_replica_that_is_not_wanted_any_more_leaves_no_files(
+    log: MemoryLog, tmp_path: Path
+) -> None:
+    await add(log, "a", 1)
+    async with running(tmp_path) as actor:
+        await status_until(actor, ready=True)
+        assert actor._snapshots is not None
+        await actor._snapshots.save(actor._replica)
+        assert len(files(tmp_path)) == len(VIEWS)
+        await actor.forget_snapshots()
+    assert files(tmp_path) == []
 
 
 async def test_a_replica_that_follows_no_more_is_not_asked_as_if_it_did(

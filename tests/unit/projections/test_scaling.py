@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from projections.errors import UnknownTarget
+from projections.memory.supervisor import MemorySupervisor
 from projections.operations.scaling import Scaling
 from projections.postgres.supervisor import PostgresSupervisor
 from projections.settings import ReadSettings
@@ -72,3 +73,19 @@ async def test_the_load_is_what_all_gateways_ask(postgres: PostgresSupervisor) -
     placements.replicas = [*replicas, SimpleNamespace(seen={"error": "away"})]  # type: ignore[list-item]
     assert scaling._load("memory", 2, 0.0) == 47.0
     assert scaling._load("memory:balances", 2, 0.0) == 2.0
+
+
+async def test_a_memory_replica_that_is_wanted_no_more_goes_with_its_snapshots() -> None:
+    placements, done = Placements(), []
+    supervisor = MemorySupervisor(Registry([small]), SETTINGS, placements)
+
+    def replica(name: str) -> Any:
+        async def retire() -> None:
+            done.append(name)
+
+        return SimpleNamespace(name=name, views=[*supervisor.wanted], retire=retire)
+
+    placements.replicas = [replica("first"), replica("second")]
+    await supervisor.scale([*supervisor.wanted], 1)
+    assert [each.name for each in placements.replicas] == ["first"]
+    assert done == ["second"]
