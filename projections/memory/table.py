@@ -187,21 +187,22 @@ class Table:
 
     def without(self, gone: Mapping[str, int]) -> None:
         """Leave out rows that went after they were copied; before `filled`."""
-        late = [
-            key
+        late = {
+            key: row
             for key, position in gone.items()
             if (row := self.rows.get(key)) is not None and row.position < position
-        ]
+        }
+        if not late:
+            return
         for key in late:
-            row = self.rows.pop(key)
-            place = Place(row.started, key)
-            self._all.remove(place)
-            for at, lists in enumerate(self._lists.values()):
-                value = row.indexed[at]
-                if value is not None:
-                    lists[value].remove(place)
-                    if not lists[value]:
-                        del lists[value]
+            del self.rows[key]
+        # Each list once, however many rows go: they are as long as the table.
+        self._all = [place for place in self._all if place.key not in late]
+        for at, lists in enumerate(self._lists.values()):
+            for value in {text for row in late.values() if (text := row.indexed[at]) is not None}:
+                left = [place for place in lists.pop(value) if place.key not in late]
+                if left:
+                    lists[value] = left
 
     def filled(self) -> None:
         """Put the lists in order: all rows are there."""
