@@ -41,8 +41,8 @@ CHASES = 3
 """Rounds in which a view that is rebuilt tries to reach the one that serves, unhelped."""
 
 LAG = 15.0
-"""Seconds in which a log may end before what was folded, as the node that answers is no leader
-any more: events that are lost are not told from such that it lacks."""
+"""Seconds in which the log may end before what was folded: the node that answers may have been the
+leader until now, and lack the newest events. After that they are lost."""
 
 RETRY = 0.25
 """Seconds before a broken subscription is tried again."""
