@@ -22,7 +22,8 @@ from eventstore.port import (
     Log,
     StreamAppend,
 )
-from eventstore.records import NewRecord, RawRecord
+from eventstore.records import Batch, NewRecord, RawRecord
+from projections.memory.last_event import Found, LastEvent, look_for
 from tests.contract.eventstore.process import ServerProcess
 
 DELETED = b'{"$tb":9223372036854775807}'
@@ -55,6 +56,16 @@ async def read(log: Log, stream: str, **options: object) -> list[int]:
 async def append(log: Log, stream: str, expected: int | None, count: int = 1) -> object:
     [answer] = await log.append([StreamAppend(stream, expected, records(count))])
     return answer
+
+
+async def some(batches: AsyncIterator[Batch], number: int) -> AsyncIterator[RawRecord]:
+    """Yield the first events of a subscription."""
+    async for batch in batches:
+        for raw in batch.records:
+            yield raw
+            number -= 1
+            if not number:
+                return
 
 
 async def everything(log: Log, stream: str) -> list[RawRecord]:
@@ -330,3 +341,25 @@ async def test_all_is_read_backwards_from_its_end_and_from_a_position(
     assert await back(after=third) == [second, first]
     assert await back(after=third, limit=1) == [second]
     assert await back(after=first) == []
+
+
+async def test_an_event_that_was_delivered_is_found_again_until_its_stream_is_deleted(
+    log: Log, stream: str
+) -> None:
+    await append(log, stream, None, 2)
+    prefixes = [stream, f"$${stream}"]
+    async with aclosing(log.subscribe(prefixes, None)) as batches:
+        events = [LastEvent.of(raw) async for raw in some(batches, 2)]
+    for event in events:
+        assert await look_for(event, log, prefixes) is Found.THERE
+        other = event._replace(digest=b"of another")
+        assert await look_for(other, log, prefixes) is Found.LOST
+    last = events[-1]
+    lost = last._replace(revision=2)
+    assert await look_for(lost, log, prefixes) is Found.LOST
+    beyond = lost._replace(position=last.position + 1)
+    assert await look_for(beyond, log, prefixes) is Found.BEYOND
+    await log.delete_stream(stream)
+    assert await look_for(last, log, prefixes) is Found.CUT
+    await log.delete_stream(stream, tombstone=True)
+    assert await look_for(last, log, prefixes) is Found.CUT
