@@ -100,7 +100,10 @@ class PostgresTransaction:
         self._held: set[str] = set()
 
     async def _hold(self, views: Iterable[str]) -> None:
-        """Be refused, too, where rows change and no checkpoint moves, as in a replay."""
+        """Be refused, too, where no checkpoint moves, as in a replay.
+
+        Before anything is asked of a table: a switch that holds its checkpoint waits for the table.
+        """
         for table in {self._writer.tables[view] for view in views} - self._moved.keys():
             if table not in self._held:
                 await self._checkpoints.hold(self._connection, table)
@@ -108,6 +111,7 @@ class PostgresTransaction:
 
     async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
         """See `Transaction.load`."""
+        await self._hold([view])
         return await self._writer.rows[view].load(self._connection, keys)
 
     async def store(

@@ -26,6 +26,9 @@ from tests.integration.projections.test_poison import DEADLINE, dsn, running, th
 REGISTRY = Registry([small])
 __all__ = ["dsn"]
 
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+"""How many wait for somebody else."""
+
 
 async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> None:
     """Builds and switches, as `PostgresSupervisor.rebuild` does."""
@@ -177,14 +180,48 @@ async def test_keys_of_two_views_are_cut_while_a_projector_is_between_their_chec
     async with projector.transaction(), asyncio.timeout(DEADLINE):
         assert await projector.execute(move, schema.table_of(STRICT)) == "UPDATE 1"
         cutting = asyncio.create_task(PostgresStore(REGISTRY, dsn).generations.partition(views, 2))
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not await looking.fetchval(waiting):  # noqa: ASYNC110
+        while not await looking.fetchval(WAITING):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert await projector.execute(move, schema.table_of(TOTALS)) == "UPDATE 0"
     await cutting
     found = await looking.fetch('SELECT "table", partitions FROM rayfold_checkpoint')
     assert sorted(tuple(each) for each in found) == [("strict", 2)] * 2 + [("totals", 2)] * 2
     await asyncio.gather(projector.close(), looking.close())
+
+
+async def test_a_replay_at_the_time_of_a_switch_is_refused_and_holds_nothing_up(dsn: str) -> None:
+    """It holds the checkpoint before it looks at the table, as whoever moves one does."""
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, TOTALS):
+        pass
+    generations = PostgresStore(REGISTRY, dsn).generations
+    built = await generations.begin(TOTALS)
+    looking = await asyncpg.connect(dsn)
+    await looking.execute('UPDATE rayfold_checkpoint SET position = 1000 WHERE "table" = $1', built)
+    async with PostgresStore(REGISTRY, dsn).writing([TOTALS], 0, 1, {}) as writer:
+        await writer.open()
+
+        async def replays() -> None:
+            async with writer.transaction({}) as transaction:
+                rows = await transaction.load("totals", ["a"])
+                await transaction.store("totals", rows, rows)
+
+        async def reached(position: int) -> bool:
+            nonlocal replay
+            replay = asyncio.create_task(replays())
+            while not await looking.fetchval(WAITING):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            return True
+
+        replay: asyncio.Task[None] | None = None
+        async with asyncio.timeout(DEADLINE):
+            await generations.switch(TOTALS, built, reached)
+            assert replay is not None
+            with pytest.raises(Fenced):
+                await replay
+    await looking.close()
+    assert await totals(dsn) == {}
 
 
 BEFORE = """
