@@ -19,7 +19,7 @@ import psutil
 
 from loadtests.bench.contenders import Server, serving
 from loadtests.bench.scenarios import ask_client
-from loadtests.bench.usage import cpu_seconds, processes
+from loadtests.bench.usage import cpu_of, cpu_seconds, processes
 
 CLIENTS = 32
 ROUNDS = 3
@@ -73,12 +73,14 @@ def measure(seconds: float) -> Sagas:
 
 def _fulfil(server: Server, seconds: float) -> tuple[float, float, float, int]:
     ask_client(port=server.port, work="stock")
-    of, actor = processes(server.pid, server.folder), _actors(server)
-    before, actor_before, began = cpu_seconds(of), cpu_seconds(actor), time.perf_counter()
+    actor = _actors(server)
+    before, actor_before = cpu_of(server.pid, server.folder), cpu_seconds(actor)
+    began = time.perf_counter()
     done = ask_client(port=server.port, work="fulfil", clients=CLIENTS, seconds=seconds)
     steps = _drained(server)
     took = time.perf_counter() - began
-    used, of_actor = cpu_seconds(of) - before, cpu_seconds(actor) - actor_before
+    used = cpu_of(server.pid, server.folder) - before
+    of_actor = cpu_seconds(actor) - actor_before
     return steps / took, of_actor * 1000 / steps, used * 1000 / steps, done["count"]
 
 
@@ -97,11 +99,12 @@ def _write(server: Server, seconds: float) -> tuple[float, float]:
     orders = ask_client(port=server.port, work="seed", orders=300, lines=3)
     task = {"port": server.port, "work": "write", "orders": orders, "clients": CLIENTS}
     ask_client(**task, seconds=1.0)
-    of, actor = processes(server.pid, server.folder), _actors(server)
-    before, actor_before = cpu_seconds(of), cpu_seconds(actor)
+    actor = _actors(server)
+    before, actor_before = cpu_of(server.pid, server.folder), cpu_seconds(actor)
     count = ask_client(**task, seconds=seconds)["count"]
     time.sleep(0.5)  # what was written is still being projected: that counts too
-    used, of_actor = cpu_seconds(of) - before, cpu_seconds(actor) - actor_before
+    used = cpu_of(server.pid, server.folder) - before
+    of_actor = cpu_seconds(actor) - actor_before
     return used * 1000 / count, of_actor * 1000 / count
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from loadtests.bench.contenders import Server
-from loadtests.bench.usage import cpu_seconds, memory_bytes, processes
+from loadtests.bench.usage import cpu_of, memory_bytes, processes
 
 ORDERS = 300
 LINES = 3
@@ -78,12 +78,12 @@ def run_all(server: Server, seconds: float, only: Sequence[str] = ()) -> dict[st
 
 def measured(server: Server, task: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return one measurement, with CPU milliseconds for each request, and memory in bytes."""
-    of = processes(server.pid, server.folder)
-    before = cpu_seconds(of)
+    before = cpu_of(server.pid, server.folder)
     found: dict[str, Any] = ask_client(**task, seconds=seconds)
     time.sleep(0.5)  # what was written is still being projected: that counts too
-    found["cpu_ms"] = (cpu_seconds(of) - before) * 1000 / max(found["count"], 1)
-    found["memory"] = memory_bytes(of)
+    used = cpu_of(server.pid, server.folder) - before
+    found["cpu_ms"] = used * 1000 / max(found["count"], 1)
+    found["memory"] = memory_bytes(processes(server.pid, server.folder))
     found["failed"] = sum(
         count for status, count in found["statuses"].items() if status not in ("200", "202")
     )

@@ -32,7 +32,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from loadtests.bench.contenders import Server, serving
 from loadtests.bench.scenarios import ask_client
 from loadtests.bench.telemetry_alone import Alone, alone
-from loadtests.bench.usage import cpu_seconds, processes
+from loadtests.bench.usage import cpu_of
 
 CLIENTS = 32
 CYCLES = 6
@@ -203,15 +203,17 @@ class Loaded:
         orders = ask_client(port=server.port, work="seed", orders=300, lines=3)
         self._task = {"port": server.port, "work": "write", "orders": orders, "clients": CLIENTS}
         ask_client(**self._task, seconds=SECONDS)
-        self._processes = processes(server.pid, server.folder)
 
     def turn(self, seconds: float) -> Turn:
         """Load it for so long, and let it come to rest."""
-        before, spans = cpu_seconds(self._processes), self._counted.spans
+        before, spans = self._used(), self._counted.spans
         count = ask_client(**self._task, seconds=seconds)["count"]
         time.sleep(SETTLE)
-        used = cpu_seconds(self._processes) - before
+        used = self._used() - before
         return Turn(used * 1000 / count, count / seconds, (self._counted.spans - spans) / count)
+
+    def _used(self) -> float:
+        return cpu_of(self._server.pid, self._server.folder)
 
 
 def measure(
