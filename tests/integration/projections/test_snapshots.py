@@ -162,12 +162,18 @@ async def test_a_row_that_goes_while_it_is_written_does_not_begin_again(
     assert again.tables["balances"].page({"total": "1"}, 10, None)[1] == []
 
 
-async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
+async def one_kept(folder: Path) -> tuple[MemoryLog, Snapshots, Path]:
+    """Return a log, the snapshots of one view of it, and that view's file."""
     log = MemoryLog()
     await add(log, "a", 1, 2)
-    kept = Snapshots(tmp_path, REGISTRY, OURS, ["totals"], "memory:all#0")
+    kept = Snapshots(folder, REGISTRY, OURS, ["totals"], "memory:all#0")
     await kept.save(await begun(log, []))
-    [path] = files(tmp_path)
+    [path] = files(folder)
+    return log, kept, path
+
+
+async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
+    log, kept, path = await one_kept(tmp_path)
     whole = path.read_bytes()
     assert len(await kept.load(log)) == 1
     for at in range(len(whole)):
@@ -182,11 +188,7 @@ async def test_a_damaged_file_is_as_if_there_were_none(tmp_path: Path) -> None:
 
 
 async def test_a_size_that_is_damaged_asks_for_no_memory(tmp_path: Path) -> None:
-    log = MemoryLog()
-    await add(log, "a", 1, 2)
-    kept = Snapshots(tmp_path, REGISTRY, OURS, ["totals"], "memory:all#0")
-    await kept.save(await begun(log, []))
-    [path] = files(tmp_path)
+    log, kept, path = await one_kept(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(b"\xff" + whole[1:])
     tracemalloc.start()
