@@ -117,7 +117,6 @@ class ChildProcess(ABC):
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env=child_environment(self.name),
-                start_new_session=True,
             )
         answering = asyncio.ensure_future(self._address(process))
         ended = asyncio.ensure_future(process.wait())

@@ -16,6 +16,7 @@ PR_SET_PDEATHSIG = 1
 
 def main(number: int, parent: int, user: int, group: int, command: list[str]) -> None:
     """Change the user, ask the kernel for the signal, and become the command."""
+    os.setpgid(0, 0)
     if user >= 0:
         os.setgroups([])
         os.setgid(group)
