@@ -24,6 +24,7 @@ from litestar.types import ASGIApp, Receive, Send
 
 from api.http.auth import EVERYBODY, Access, Principals, Role
 from api.http.direct_routes import DirectRoutes
+from api.http.exchange import EXCHANGE, Exchange
 from api.http.headers import joined, traceparent
 from api.http.limits import Limits
 from api.http.origin import Origins
@@ -37,7 +38,7 @@ from api.http.problems import (
     unavailable,
 )
 from api.http.rates import Rates
-from api.http.reply import GUARDS, Reply
+from api.http.reply import GUARDS, Fields, Reply
 from api.http.traces import RequestSpan, RequestTraces
 from api.operators.metrics import Metrics
 from api.operators.recent_errors import RecentErrors
@@ -94,6 +95,11 @@ class Call:
         """
         if self._known_body is not None:
             return self._known_body
+        exchange: Exchange | None = self.scope.get(EXCHANGE)
+        if exchange is not None and (whole := exchange.body()) is not None:
+            if len(whole) > self._max_body:
+                raise self._too_large()
+            return whole
         length = self.headers.get(b"content-length")
         if (
             length is not None
@@ -290,8 +296,9 @@ class Endpoint:
                     self._metrics.replied(scope["method"], path, status, seconds, span.trace_id)
                     span.set("http.response.status_code", status)
                     span.end(str(status) if status >= 500 else None)
-                await send({"type": "http.response.start", "status": status, "headers": fields})
-                await send({"type": "http.response.body", "body": body, "more_body": False})
+                exchange: Exchange | None = scope.pop(EXCHANGE, None)  # else a reference cycle
+                if exchange is None or not exchange.answer(status, fields, body):
+                    await _send(send, status, fields, body)
 
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
         shape = _PARAMETER.sub("{}", path)
@@ -396,8 +403,12 @@ class _Options:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         fields = [*GUARDS, (b"allow", allowed(self._methods).encode())]
-        await send({"type": "http.response.start", "status": 204, "headers": fields})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await _send(send, 204, fields, b"")
+
+
+async def _send(send: Send, status: int, fields: Fields, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _address(scope: Any) -> str:
