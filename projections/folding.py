@@ -179,6 +179,11 @@ class Folding:
         """Park the step's row, or stop its view: the event broke the fold, or the store."""
         self._stop_at(step.view, step.key, step.event, error, by_store=by_store)
 
+    @property
+    def has_noted(self) -> bool:
+        """Whether anything has come up since the last `take_noted`."""
+        return any(self._noted)
+
     def take_noted(self) -> Noted:
         """Return what came up since the last call."""
         noted, self._noted = self._noted, Noted([], [], [], [])

@@ -31,6 +31,9 @@ CACHED = 50_000
 GATHER = 0.01
 """Seconds between two transactions: one costs a millisecond of CPU, whatever is in it."""
 
+APART = 0.1
+"""Seconds between two transactions that change nothing but how far the projector has come."""
+
 _Changed: TypeAlias = dict[str, VersionedRow | None]
 
 
@@ -60,6 +63,10 @@ class Projector:
         self._folding = Folding(registry, views)
         self._writer: Writer | None = None
         self._writing = asyncio.Lock()
+        self._passed: int | None = None
+        """How far the log was read beyond the checkpoints, where nothing in it changes a row."""
+        self._passing = asyncio.Event()
+        self._may_pass = not generations
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
             lambda: store.writing(views, partition, partitions, generations or {}), store.name
         )
@@ -76,6 +83,7 @@ class Projector:
         working = [
             asyncio.create_task(self._follow_log(writer)),
             asyncio.create_task(writer.lost()),
+            asyncio.create_task(self._write_passed(writer)),
         ]
         try:
             done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
@@ -88,6 +96,7 @@ class Projector:
 
     async def _resume(self, writer: Writer) -> None:
         self._cache = {name: OrderedDict() for name in self._views}
+        self._passed = None
         self._folding = Folding(self._registry, list(self._views.values()))
         self._folding.discarded = await discards.load(self._log, self._views)
         for parked in await writer.open():
@@ -115,7 +124,24 @@ class Projector:
             if batch.caught_up:
                 await writer.caught_up()
             self.runner.events += len(batch.records)
-            self.progress.advance(batch.position)
+            if self._passed is None:
+                self.progress.advance(batch.position)
+
+    async def _write_passed(self, writer: Writer) -> None:
+        """Move checkpoints now and then over what changes no row.
+
+        Moving them costs as much as writing rows, and a view that few events concern would pay
+        for all of them.
+        """
+        while True:
+            await self._passing.wait()
+            await asyncio.sleep(APART)
+            self._passing.clear()
+            async with self._writing:
+                if self._passed is not None:
+                    batch = Batch([], self._passed, False)
+                    await self._transact(writer, batch, row_by_row=False)
+                    self.progress.advance(batch.position)
 
     async def _write(self, writer: Writer, batch: Batch) -> None:
         """Write what the batch leads to; where the store refuses a row, find out which.
@@ -147,6 +173,10 @@ class Projector:
         stopped_before = set(folding.stopped)
         try:
             steps = await self._steps(batch.records)
+            if batch.records and not steps and self._may_pass and not folding.has_noted:
+                self._passed = batch.position
+                self._passing.set()
+                return
             positions = writer.positions
             to = {
                 view: max(batch.position, positions[view])
@@ -175,6 +205,7 @@ class Projector:
         except BaseException:
             folding.undo(folding.take_noted())
             raise
+        self._passed = None
         for name, rows in changed.items():
             self._remember(name, rows)
 

@@ -24,11 +24,13 @@ class Cuts:
     def __init__(self) -> None:
         self.plan: list[str] = []
         self.done = 0
+        self.transactions = 0
 
     def next(self) -> str:
         """Return what becomes of this transaction."""
         found = self.plan.pop(0) if self.plan else ""
         self.done += found in ("before", "after")
+        self.transactions += 1
         return found
 
     def wrap(self, store: ReadStore) -> ReadStore:

@@ -45,8 +45,14 @@ class Taken(Event, name="Taken"):
     id: str
 
 
+class Noted(Event, name="Noted"):
+    """No view minds it."""
+
+    id: str
+
+
 class Thing(
-    Aggregate[Nothing, Note, Put | Painted | Taken],
+    Aggregate[Nothing, Note, Put | Painted | Taken | Noted],
     category="thing",
     id_field="id",
     initial=Nothing(),
@@ -58,7 +64,7 @@ class Thing(
         return []
 
     @staticmethod
-    def evolve(state: Nothing, event: Put | Painted | Taken) -> Nothing:
+    def evolve(state: Nothing, event: Put | Painted | Taken | Noted) -> Nothing:
         return state
 
 

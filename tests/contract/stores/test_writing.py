@@ -18,10 +18,11 @@ from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import Fenced, ProjectionError, UnknownTarget
 from projections.stores.port import ReadStore
+from projections.stores.projector import APART
 from rayfold import ViewDefinition
 from tests.contract.stores.checks import differences, told
 from tests.contract.stores.faults import Cut, Cuts, CutWriter, Refusing, RepeatingLog
-from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
+from tests.contract.stores.shelf import Noted, Painted, Put, Shelf, Taken, write
 from tests.contract.stores.subjects import TIMEOUT, Durable, Subject, pace, running
 from tests.contract.stores.test_queries import Under, one, page
 
@@ -81,6 +82,28 @@ async def test_a_cut_in_the_middle_of_a_batch_neither_loses_nor_repeats_an_event
         end = await write(log, *(Painted(id="0", colour="red") for _ in range(50)))
         assert await painted(durable, "0", end) == 51
         assert await differences(log, durable) == []
+
+
+async def test_what_changes_no_row_moves_checkpoints_only_now_and_then(durable: Durable) -> None:
+    cuts = Cuts()
+    durable._wrapped = cuts.wrap
+    log = durable.log
+    async with running(durable):
+        await durable.reached(await write(log, *SOME))
+        before, began = cuts.transactions, time.monotonic()
+        while time.monotonic() < began + 4 * APART:
+            end = await write(log, Noted(id="0"))
+            await asyncio.sleep(0.005)
+        passed = cuts.transactions - before
+        assert passed <= (time.monotonic() - began) / APART + 1
+        assert await painted(durable, "0", end) == 1  # whoever has seen `end` is answered
+        await durable.reached(end)
+        await durable.end()
+        end = await write(log, Painted(id="0", colour="red"))
+        [projector] = durable.begin()
+        assert await painted(durable, "0", end) == 2
+        await durable.reached(end)
+        assert projector.runner.events == 1
 
 
 async def test_what_is_cut_has_written_neither_rows_nor_checkpoint(durable: Durable) -> None:
