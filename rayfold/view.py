@@ -80,6 +80,9 @@ class RowChange(NamedTuple):
     also: tuple[Event, ...] = ()
 
 
+_SEVERAL = (list, tuple, set, frozenset)
+
+
 @dataclass(frozen=True, eq=False)
 class ViewDefinition:
     """What a view class declares; see `View` for the keywords. `model` is that of a row."""
@@ -129,7 +132,7 @@ class ViewDefinition:
         key = fold.key_of(event) if fold.key_of else getattr(event, self.key)
         if key is None:
             return ()
-        if isinstance(key, list | tuple | set | frozenset):
+        if isinstance(key, _SEVERAL):
             return [each for each in key if each is not None]
         return (key,)
 

@@ -151,7 +151,7 @@ class _ReaderThread:
     def _set_pause(self, events: int) -> None:
         now = self._loop.time()
         rate = events / max(now - self._taken_at, 1e-4)
-        self._pause = max(min(rate * PAUSE_PER_RATE, LONGEST_PAUSE), self._gather)
+        self._pause = self._gather + min(rate * PAUSE_PER_RATE, LONGEST_PAUSE)
         self._taken_at = now
 
     def _wake(self) -> None:

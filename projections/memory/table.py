@@ -247,6 +247,10 @@ class Table:
     def _put(self, step: Step, row: Row | None, after: VersionedRow | None) -> None:
         """Put the row after an event in its place: it begins, changes, begins again, or goes."""
         key = step.key
+        if row is not None and after is not None and self._stays(row.entry, after):
+            row.become(after)
+            self._changed.add(key)
+            return
         was, before = (row.indexed, Place(row.started, key)) if row else ((), None)
         if after is None:
             self.rows.pop(key, None)
@@ -268,6 +272,13 @@ class Table:
                 insort(self._all, place)
         if before != place or was != now:
             self._move(was, before, now, place)
+
+    def _stays(self, before: VersionedRow, after: VersionedRow) -> bool:
+        """Tell whether a row is in the same lists as before, as it is after most events."""
+        if before.started != after.started:
+            return False
+        old, new = before.row.__dict__, after.row.__dict__
+        return all(old[field] is new[field] for field in self.view.indexes)
 
     def _move(
         self,
