@@ -124,9 +124,13 @@ class Host:
 
     async def handle(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Wait until all of the commands have an outcome; return these, in order."""
+        return [await outcome for outcome in self.begin(envelopes)]
+
+    def begin(self, envelopes: Sequence[Envelope]) -> list[asyncio.Future[Outcome]]:
+        """Take the commands in; return their outcomes to come, in order."""
         answers = [self._accept(envelope) for envelope in envelopes]
         self._start_commits()
-        return [await answer for answer in answers]
+        return answers
 
     async def drain(self) -> None:
         """Wait until no command is queued or on its way, and snapshots are written."""

@@ -30,13 +30,16 @@ from rayfold.runtime.identity import Identity
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.part_process import begin_part, end_part
-from rayfold.runtime.rpc import Address, RpcServer
+from rayfold.runtime.rpc import Address, Part, RpcServer
 
 log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two looks for aggregates that may leave memory."""
 
+
+PROMPT = 0.005
+"""Seconds after which outcomes that are there do not wait for those that are not."""
 
 HOT = 2000
 """Aggregates that a host of a new release folds before they are asked for."""
@@ -78,7 +81,7 @@ class HostActor:
         collect_rarely()
         self._host: Writers | None = None
         self._outcomes = RecentOutcomes()
-        self._rpc = RpcServer(self._commands)
+        self._rpc = RpcServer(self._commands, self._commands)
         self._sweeper: asyncio.Task[None] | None = None
 
     async def address(self) -> Address:
@@ -87,9 +90,14 @@ class HostActor:
         return await self._rpc.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
     async def _commands(
-        self, request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]], dict[str, int]]
+        self,
+        request: tuple[Term, dict[int, int] | None, list[tuple[Any, ...]], dict[str, int]],
+        part: Part | None = None,
     ) -> list[Any] | None:
-        """Return an outcome for each; None where the caller must show its table first."""
+        """Return an outcome for each; None where the caller must show its table first.
+
+        `part` is sent those that others are waiting for no more, with their places in the batch.
+        """
         term, shards, wired, written = request
         host, now = self._running(), time.monotonic()
         assignment = self._assignment
@@ -107,11 +115,16 @@ class HostActor:
         self._used_at = now
         if term < assignment.term:
             return await self._for_a_stale_caller(term, envelopes)
-        return [portable(outcome) for outcome in await self._handled(envelopes)]
+        return [portable(outcome) for outcome in await self._handled(envelopes, part)]
 
-    async def _handled(self, envelopes: list[Envelope]) -> Sequence[Outcome]:
+    async def _handled(
+        self, envelopes: list[Envelope], part: Part | None = None
+    ) -> Sequence[Outcome]:
         noted = self._outcomes.begin(envelopes)
-        noted.outcomes = outcomes = await self._running().handle(envelopes)
+        coming = self._running().begin(envelopes)
+        if part is not None:
+            await _told_as_they_come(coming, part)
+        noted.outcomes = outcomes = [await outcome for outcome in coming]
         return outcomes
 
     async def _for_a_stale_caller(self, term: Term, envelopes: list[Envelope]) -> list[Any]:
@@ -200,6 +213,21 @@ class HostActor:
                 log.info("nobody's outbox is taken over", extra={"error": str(error)})
             except Exception:
                 log.exception("taking over an outbox failed")
+
+
+async def _told_as_they_come(coming: Sequence[asyncio.Future[Outcome]], part: Part) -> None:
+    """Wait for all outcomes; where some take longer, send the others ahead.
+
+    One command waits for an aggregate to be folded, or for a conflict: the rest of its batch does
+    not, nor does the next batch.
+    """
+    left = {outcome: at for at, outcome in enumerate(coming)}
+    while True:
+        done, late = await asyncio.wait(left, timeout=PROMPT)
+        if not late:
+            return
+        if done:
+            part([(left.pop(each), portable(each.result())) for each in done])
 
 
 def portable(outcome: Outcome | None) -> Any:

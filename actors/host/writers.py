@@ -50,20 +50,19 @@ class Writers:
 
     async def handle(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Wait until all of the commands have an outcome; return these, in order."""
+        return [await outcome for outcome in self.begin(envelopes)]
+
+    def begin(self, envelopes: Sequence[Envelope]) -> list[asyncio.Future[Outcome]]:
+        """Take the commands in; return their outcomes to come, in order."""
         if self._stored is None:
-            return await self._events.handle(envelopes)
+            return self._events.begin(envelopes)
         mine = [each.command in self._commands for each in envelopes]
         if all(mine):
-            return await self._stored.handle(envelopes)
-        if not any(mine):
-            return await self._events.handle(envelopes)
+            return self._stored.begin(envelopes)
         pairs = list(zip(mine, envelopes, strict=True))
-        stored, folded = await asyncio.gather(
-            self._stored.handle([each for is_mine, each in pairs if is_mine]),
-            self._events.handle([each for is_mine, each in pairs if not is_mine]),
-        )
-        answers = {True: iter(stored), False: iter(folded)}
-        return [next(answers[is_mine]) for is_mine in mine]
+        stored = iter(self._stored.begin([each for is_mine, each in pairs if is_mine]))
+        folded = iter(self._events.begin([each for is_mine, each in pairs if not is_mine]))
+        return [next(stored if is_mine else folded) for is_mine in mine]
 
     async def delete(self, stream: str, *, tombstone: bool) -> None:
         """Delete a stream, with all that is kept of its aggregate."""

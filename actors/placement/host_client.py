@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -15,12 +16,20 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
 from actors.host.assignment import Term
+from actors.placement.sent_batch import SentBatch
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
 from rayfold.runtime.controller_rpc import ControllerUnavailable
 from rayfold.runtime.lost_actor import NODE_LOSS
 from rayfold.runtime.placing import Anywhere, Placed
-from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServerFailed, RpcSilent
+from rayfold.runtime.rpc import (
+    Address,
+    Part,
+    RpcClient,
+    RpcDisconnected,
+    RpcServerFailed,
+    RpcSilent,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +101,7 @@ class HostClient:
         self._idle.set()
         self._rpc = self._new_rpc()
         self._attempts: set[asyncio.Task[Any]] = set()
+        self._asking: set[asyncio.Task[None]] = set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
             self._send,
             max_batch=MAX_BATCH,
@@ -167,7 +177,7 @@ class HostClient:
             self._has_come_up = False  # it died, and Ray restarts it: it has to come up again
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
-                await self._exchange([])
+                await self._exchange([], lambda _: None)
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
             self.error = type(error).__name__
             # One that was never connected may hang as well: its port still listens.
@@ -268,6 +278,8 @@ class HostClient:
     async def close(self) -> None:
         """Give up what waits."""
         await self._batcher.close()
+        for asking in self._asking:
+            asking.cancel()
         self._rpc.close()
 
     @contextmanager
@@ -313,31 +325,54 @@ class HostClient:
         address: Address = await actor.address.remote()
         return address
 
-    async def _send(self, batch: list[Envelope]) -> list[Outcome]:
-        """Return the actor's answers; one that died is asked again, as command ids make that safe.
+    async def _send(self, batch: list[Envelope]) -> list[Outcome | asyncio.Future[Outcome]]:
+        """Return the actor's answers; futures for those that take longer than others."""
+        sent = SentBatch(batch)
+        asking = asyncio.create_task(self._settle(sent))
+        self._asking.add(asking)
+        asking.add_done_callback(partial(self._asked, sent))
+        try:
+            return await sent.answers()
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
 
-        The command bus tells each caller when its own deadline has passed.
+    def _asked(self, sent: SentBatch, asking: asyncio.Task[None]) -> None:
+        self._asking.discard(asking)
+        if asking.cancelled():
+            sent.fail(RpcDisconnected("nobody waits for the write host any more"))
+        elif (error := asking.exception()) is not None:
+            sent.fail(error)
+        else:
+            sent.go_on()
+
+    async def _settle(self, sent: SentBatch) -> None:
+        """Ask the actor for outcomes; one that died is asked again for what it has not answered.
+
+        Command ids make that safe. The command bus tells each caller when its own deadline has
+        passed.
         """
-        deadline = max(each.deadline for each in batch)
-        while not self._handed_over:
-            now = time.monotonic()
+        deadline = max(each.deadline for each in sent.left.values())
+        while not self._handed_over and (left := sent.left):
+            began = time.monotonic()
             try:
-                timeout = min(ATTEMPT_TIMEOUT, deadline - now)
-                outcomes = await self._ask([each.to_wire(now) for each in batch], timeout)
+                await self._ask(sent, left, began, min(ATTEMPT_TIMEOUT, deadline - began))
             except TimeoutError:
-                # It may be gone without a word: the next attempt asks where it is now.
-                self._rpc.close()
+                if self.heard_at < began:
+                    # It may be gone without a word: the next attempt asks where it is now.
+                    self._rpc.close()
                 if time.monotonic() + 0.5 > deadline:
-                    return self._all(batch, "the write host does not answer")
+                    sent.settle_left(Unavailable("the write host does not answer"))
             except WriteSideError as error:
-                return [error for _ in batch]
+                sent.settle_left(error)
             except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:
                 log.info("a write host went away", extra={"error": type(error).__name__})
                 self._has_come_up = False
                 if self._handed_over or self._leaving:
                     break
                 if time.monotonic() + 0.5 > deadline:
-                    return self._all(batch, "the write host does not come back")
+                    sent.settle_left(Unavailable("the write host does not come back"))
+                    return
                 if isinstance(error, ActorDiedError) and not self._lost:
                     # For good: no restart will bring this handle back to life. The name may
                     # still lead to the dead one for a while (ray#44083), then to a new one.
@@ -346,24 +381,29 @@ class HostClient:
                 await asyncio.sleep(0.2)
             except (RayError, RpcServerFailed) as error:
                 log.warning("a batch of commands failed", extra={"error": repr(error)})
-                return self._all(batch, f"the write host failed: {type(error).__name__}")
-            else:
-                self._heard()
-                return [
-                    Done(*outcome) if isinstance(outcome, tuple) else outcome
-                    for outcome in outcomes
-                ]
-        return [Moved() for _ in batch]
+                sent.settle_left(Unavailable(f"the write host failed: {type(error).__name__}"))
+        sent.settle_left(Moved())
 
-    async def _ask(self, batch: list[tuple[Any, ...]], timeout: float) -> list[Any]:
-        """Return the answers.
+    async def _ask(
+        self, sent: SentBatch, left: dict[int, Envelope], now: float, timeout: float
+    ) -> None:
+        """Settle what is left of a batch.
 
         Raises:
-            TimeoutError: none within so many seconds.
-            RpcDisconnected: none, as the actor went away, or was replaced.
+            TimeoutError: not all of it was within so many seconds.
+            RpcDisconnected: no answer, as the actor went away, or was replaced.
             RpcServerFailed, RayError: see `RpcClient.call`.
         """
-        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._exchange(batch))
+        places = list(left)
+        commands = [each.to_wire(now) for each in left.values()]
+
+        def part(outcomes: list[tuple[int, Any]]) -> None:
+            for at, outcome in outcomes:
+                sent.settle(places[at], _read(outcome))
+            self._heard()
+            sent.go_on()
+
+        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._exchange(commands, part))
         self._attempts.add(attempt)
         try:
             await asyncio.wait([attempt], timeout=timeout)
@@ -371,12 +411,14 @@ class HostClient:
                 raise TimeoutError
             if attempt.cancelled():
                 raise RpcDisconnected("the write host was replaced")
-            return attempt.result()
+            for place, outcome in zip(places, attempt.result(), strict=True):
+                sent.settle(place, _read(outcome))
+            self._heard()
         finally:
             self._attempts.discard(attempt)
             attempt.cancel()
 
-    async def _exchange(self, batch: list[tuple[Any, ...]]) -> list[Any]:
+    async def _exchange(self, batch: list[tuple[Any, ...]], part: Part) -> list[Any]:
         """Return the answers; show the host the table where it has not seen it."""
         while True:
             term, shards = self._term, None if self._shown else self._shards
@@ -384,7 +426,7 @@ class HostClient:
             request = term, shards, batch, written
             outcomes: list[Any] | None = None
             try:
-                outcomes = await self._rpc.call(request)
+                outcomes = await self._rpc.call(request, part)
             finally:
                 if outcomes is None:  # it was not told, or nobody knows
                     self._written = written | self._written
@@ -394,8 +436,10 @@ class HostClient:
             if outcomes is not None:
                 return outcomes
 
-    def _all(self, batch: list[Envelope], detail: str) -> list[Outcome]:
-        return [Unavailable(detail) for _ in batch]
+
+def _read(outcome: Any) -> Outcome:
+    read: Outcome = Done(*outcome) if isinstance(outcome, tuple) else outcome
+    return read
 
 
 async def outcome_of(

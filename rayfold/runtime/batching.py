@@ -36,7 +36,8 @@ class Batcher(Generic[Item, Answer]):
 
     `send` gets up to `max_batch` items and gives as many answers, in the same order. If
     it raises, every item of that batch raises the same error. At most `max_queue` items
-    wait: beyond that `call` raises `BatchFull` at once.
+    wait: beyond that `call` raises `BatchFull` at once. In place of an answer `send` may give a
+    future: that item alone waits for it, and the next batch goes.
 
     After a call that answered several, the next is sent when as many have come again (or
     `ENOUGH`), or after `patience` times the duration of that call, `LONGEST` at most: what a
@@ -46,7 +47,7 @@ class Batcher(Generic[Item, Answer]):
 
     def __init__(
         self,
-        send: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        send: Callable[[list[Item]], Awaitable[Sequence[Answer | asyncio.Future[Answer]]]],
         *,
         max_batch: int = 512,
         max_queue: int = 4096,
@@ -58,7 +59,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_queue = max_queue
         self._in_flight = in_flight
         self._patience = patience
-        self._queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._queue: deque[tuple[Item, asyncio.Future[Answer | asyncio.Future[Answer]]]] = deque()
         self._draining = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._expected = 0
@@ -77,8 +78,9 @@ class Batcher(Generic[Item, Answer]):
         """
         if len(self._queue) >= self._max_queue:
             raise BatchFull
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, answer))
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Future[Answer | asyncio.Future[Answer]] = loop.create_future()
+        self._queue.append((item, sent))
         if len(self._queue) == self._expected:
             self._all_came.set()
         if self._draining < self._in_flight:
@@ -88,7 +90,8 @@ class Batcher(Generic[Item, Answer]):
             task = asyncio.create_task(self._drain())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await answer
+        answer = await sent
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def close(self) -> None:
         """Cancel what is on its way; items that wait are cancelled too."""
@@ -126,7 +129,11 @@ class Batcher(Generic[Item, Answer]):
                 if isinstance(error, asyncio.CancelledError):
                     raise
             else:
-                returning = sum(1 for _, future in batch if not future.done())
+                returning = sum(
+                    1
+                    for (_, future), answer in zip(batch, answers, strict=True)
+                    if not future.done() and not isinstance(answer, asyncio.Future)
+                )
                 if returning < 2:
                     returning = 0
                 self._expected = min(len(self._queue) + returning, self._max_batch, ENOUGH)

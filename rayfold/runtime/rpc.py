@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 _HEAD = Struct("!IIB")
 """Of each frame: the length of what follows, the call's number, and what kind it is of."""
 
-_REQUEST, _ANSWER, _ERROR, _BEAT = range(4)
+_REQUEST, _ANSWER, _ERROR, _BEAT, _REQUEST_IN_PARTS, _PART = range(6)
+"""A server of an older release answers `_REQUEST_IN_PARTS` as it does `_REQUEST`."""
 
 _KEY = 32
 """Bytes that a caller sends before its first frame."""
@@ -64,11 +65,21 @@ class RpcServerFailed(Exception):
     """The server's function raised, or its answer cannot be made again here; says which."""
 
 
+Part = Callable[[Any], None]
+"""Sends, or takes, a part of an answer that is not whole yet."""
+
+
 class RpcServer:
     """Answers every request by a function of the process's own."""
 
-    def __init__(self, answer: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Any], Awaitable[Any]],
+        in_parts: Callable[[Any, Part], Awaitable[Any]] | None = None,
+    ) -> None:
+        """`in_parts` is asked instead by callers who take parts: it may send some beforehand."""
         self._answer = answer
+        self._in_parts = in_parts
         self._key = secrets.token_bytes(_KEY)
         self._server: asyncio.Server | None = None
         self._closed = False
@@ -128,7 +139,7 @@ class RpcServer:
         self._connections.discard(connection)
         self._strangers.pop(connection, None)
 
-    def serve(self, connection: _Answering, number: int, payload: bytes) -> None:
+    def serve(self, connection: _Answering, number: int, payload: bytes, *, in_parts: bool) -> None:
         """Answer one request, while others are answered too.
 
         After a long stop nothing is answered: the callers did not wait, and are to come again.
@@ -138,13 +149,28 @@ class RpcServer:
             for each in list(self._connections):
                 each.close()
             return
-        task = asyncio.create_task(self._serve(connection, number, payload))
+        ask: Callable[[Any], Awaitable[Any]] = self._answer
+        if in_parts and (answer_in_parts := self._in_parts) is not None:
+
+            def part(content: Any) -> None:
+                connection.send(number, _PART, pickle.dumps(content))
+
+            def ask(request: Any) -> Awaitable[Any]:
+                return answer_in_parts(request, part)
+
+        task = asyncio.create_task(self._serve(connection, number, payload, ask))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, connection: _Answering, number: int, payload: bytes) -> None:
+    async def _serve(
+        self,
+        connection: _Answering,
+        number: int,
+        payload: bytes,
+        ask: Callable[[Any], Awaitable[Any]],
+    ) -> None:
         try:
-            kind, content = _ANSWER, pickle.dumps(await self._answer(pickle.loads(payload)))
+            kind, content = _ANSWER, pickle.dumps(await ask(pickle.loads(payload)))
         except Exception as error:
             # The caller is told, whatever it is; as text, since not every error can be pickled.
             log.exception("a call failed")
@@ -168,8 +194,8 @@ class RpcClient:
         self._connection: _Calling | None = None
         self._connecting = asyncio.Lock()
 
-    async def call(self, request: Any) -> Any:
-        """Return the answer to a request.
+    async def call(self, request: Any, on_part: Part | None = None) -> Any:
+        """Return the answer to a request; `on_part` gets what the server sends of it beforehand.
 
         Raises:
             RpcDisconnected: there is none; the request may have been served.
@@ -180,7 +206,7 @@ class RpcClient:
         connection = self._connection
         if connection is None or connection.lost:
             connection = await self._connected()
-        return await connection.call(pickle.dumps(request))
+        return await connection.call(pickle.dumps(request), on_part)
 
     @property
     def connected(self) -> bool:
@@ -291,13 +317,14 @@ class _Answering(_Framed):
         if kind == _BEAT:
             self.send(number, _BEAT, b"")
         else:
-            self._owner.serve(self, number, content)
+            self._owner.serve(self, number, content, in_parts=kind == _REQUEST_IN_PARTS)
 
 
 class _Calling(_Framed):
     def __init__(self, on_silence: Callable[[], None] | None) -> None:
         super().__init__()
         self._open: dict[int, asyncio.Future[Any]] = {}
+        self._taking_parts: dict[int, Part] = {}
         self._next = 0
         self._on_silence = on_silence
         self._error: RpcDisconnected = RpcDisconnected("the other process went away")
@@ -312,17 +339,22 @@ class _Calling(_Framed):
         self._heartbeat.heard = True
         super().data_received(data)
 
-    async def call(self, payload: bytes) -> Any:
+    async def call(self, payload: bytes, on_part: Part | None) -> Any:
         if self.lost:
             raise self._error
         number = self._next = (self._next + 1) & 0xFFFFFFFF
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
-        self.send(number, _REQUEST, payload)
+        if on_part is None:
+            self.send(number, _REQUEST, payload)
+        else:
+            self._taking_parts[number] = on_part
+            self.send(number, _REQUEST_IN_PARTS, payload)
         try:
             return await answer
         finally:
             self._open.pop(number, None)
+            self._taking_parts.pop(number, None)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -347,6 +379,9 @@ class _Calling(_Framed):
             answer.set_exception(RpcServerFailed(content.decode()))
             return
         try:
-            answer.set_result(pickle.loads(content))
+            if kind == _PART:
+                self._taking_parts[number](pickle.loads(content))
+            else:
+                answer.set_result(pickle.loads(content))
         except Exception as error:  # what was pickled there and cannot be made again here
             answer.set_exception(RpcServerFailed(f"an answer cannot be read: {error!r}"))

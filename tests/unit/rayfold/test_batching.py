@@ -155,3 +155,20 @@ async def test_callers_who_went_away_are_not_waited_for() -> None:
         await asyncio.gather(*gone, return_exceptions=True)
         release.set()
         assert await batcher.call(4) == 4
+
+
+async def test_a_late_answer_holds_up_nobody_else() -> None:
+    late: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def send(items: list[int]) -> list[int | asyncio.Future[int]]:
+        return [late if item == 1 else item * 10 for item in items]
+
+    batcher: Batcher[int, int] = Batcher(send)
+    calls = [asyncio.create_task(batcher.call(number)) for number in range(3)]
+    async with asyncio.timeout(5):
+        assert await calls[0] == 0
+        assert await calls[2] == 20
+        assert await batcher.call(3) == 30
+        assert not calls[1].done()
+        late.set_result(11)
+        assert await calls[1] == 11

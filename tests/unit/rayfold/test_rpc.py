@@ -226,3 +226,51 @@ async def test_a_server_that_was_stopped_does_nothing_that_was_asked_before(
     assert not server.asked.is_set()
     monkeypatch.undo()
     assert await client.call(2) == [2]
+
+
+async def _in_parts(request: Any, part: Any) -> Any:
+    for each in range(request):
+        part(each)
+    return "whole"
+
+
+async def _at_once(request: Any) -> Any:
+    return f"{request} at once"
+
+
+async def test_an_answer_may_come_in_parts() -> None:
+    server = RpcServer(_at_once, _in_parts)
+    client = RpcClient(lambda: server.address(HOST))
+    async with asyncio.timeout(DEADLINE):
+        parts: list[int] = []
+        assert await client.call(3, parts.append) == "whole"
+        assert parts == [0, 1, 2]
+        assert await client.call(3) == "3 at once"  # who takes no parts is sent none
+        client.close()
+        await server.close()
+
+
+async def test_a_server_that_knows_no_parts_answers_at_once() -> None:
+    server = RpcServer(_at_once)
+    client = RpcClient(lambda: server.address(HOST))
+    async with asyncio.timeout(DEADLINE):
+        parts: list[int] = []
+        assert await client.call(3, parts.append) == "3 at once"
+        assert parts == []
+        client.close()
+        await server.close()
+
+
+async def test_a_part_that_nobody_can_take_fails_one_call_alone() -> None:
+    server = RpcServer(_at_once, _in_parts)
+    client = RpcClient(lambda: server.address(HOST))
+
+    def refuse(part: int) -> None:
+        raise ValueError(f"no part {part}")
+
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(RpcServerFailed, match="no part 0"):
+            await client.call(2, refuse)
+        assert await client.call(3) == "3 at once"
+        client.close()
+        await server.close()

@@ -1,0 +1,165 @@
+"""A command that takes long holds up neither the rest of its batch nor the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.envelope import Done, Envelope, enclose
+from actors.errors import Unavailable
+from actors.host.host_actor import _told_as_they_come
+from actors.placement import host_client
+from actors.placement.host_client import HostClient
+from domain.inventory.stock import ReceiveStock
+from rayfold import Registry, Rejected
+from rayfold.runtime.rpc import RpcDisconnected
+
+DEADLINE = 10.0
+
+
+class Rpc:
+    """A host that has an outcome for all but `slow` stock; `hold` is until when that takes."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.slow = "sku-slow"
+        self.hold: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.connected = True
+        self.closed = 0
+
+    async def call(self, request: Any, on_part: Callable[[Any], None]) -> list[Any]:
+        *_, commands, _ = request
+        streams = [each[1] for each in commands]
+        self.batches.append(streams)
+        known = [at for at, stream in enumerate(streams) if self.slow not in stream]
+        if len(known) < len(streams):
+            if known:
+                on_part([(at, (at, 7)) for at in known])
+            await asyncio.shield(self.hold)
+        return [(at, 9) for at in range(len(streams))]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def _nobody() -> Any:
+    raise AssertionError("no actor is asked for")
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load("domain")
+
+
+@pytest.fixture
+async def rpc() -> Rpc:
+    return Rpc()
+
+
+@pytest.fixture
+async def client(rpc: Rpc) -> HostClient:
+    made = HostClient(_nobody)
+    made._rpc = rpc  # type: ignore[assignment]
+    return made
+
+
+@pytest.fixture
+def stock(registry: Registry) -> Callable[..., Envelope]:
+    def of(sku: str, timeout: float = 60) -> Envelope:
+        return enclose(registry, ReceiveStock(sku=sku, quantity=1), timeout=timeout)
+
+    return of
+
+
+async def _together(client: HostClient, *envelopes: Envelope) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(client.send(each)) for each in envelopes]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_the_others_are_answered_and_the_next_batch_goes(
+    client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
+) -> None:
+    async with asyncio.timeout(DEADLINE):
+        fast, slow = await _together(client, stock("sku-fast"), stock("sku-slow"))
+        assert await fast == Done(0, 7)
+        assert await client.send(stock("sku-next")) == Done(0, 9)
+        assert not slow.done()
+        rpc.hold.set_result(None)
+        assert await slow == Done(1, 9)
+        assert [len(each) for each in rpc.batches] == [2, 1]
+        await client.idle()
+        await client.close()
+
+
+async def test_what_was_answered_is_not_sent_again(
+    client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
+) -> None:
+    """A refusal that its client was told must not become a success behind its back."""
+    async with asyncio.timeout(DEADLINE):
+        fast, slow = await _together(client, stock("sku-fast"), stock("sku-slow"))
+        assert await fast == Done(0, 7)
+        rpc.slow = "nothing"
+        rpc.hold.set_exception(RpcDisconnected("it died"))
+        assert await slow == Done(0, 9)
+        assert rpc.batches == [["stock-sku-fast", "stock-sku-slow"], ["stock-sku-slow"]]
+        await client.close()
+
+
+async def test_a_host_that_answers_others_is_not_cut_off(
+    client: HostClient,
+    rpc: Rpc,
+    stock: Callable[..., Envelope],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with asyncio.timeout(DEADLINE):
+        fast, slow = await _together(client, stock("sku-fast", 0.3), stock("sku-slow", 0.3))
+        assert await fast == Done(0, 7)
+        assert isinstance(await slow, Unavailable)
+        assert rpc.closed == 0
+        monkeypatch.setattr(host_client, "ATTEMPT_TIMEOUT", 0.1)
+        assert isinstance(await client.send(stock("sku-slow", 0.3)), Unavailable)
+        assert rpc.closed > 0  # this one has said nothing at all
+        await client.close()
+
+
+async def test_whoever_waits_is_let_go_at_the_end(
+    client: HostClient, stock: Callable[..., Envelope]
+) -> None:
+    async with asyncio.timeout(DEADLINE):
+        fast, slow = await _together(client, stock("sku-fast"), stock("sku-slow"))
+        assert await fast == Done(0, 7)
+        await client.close()
+        with pytest.raises(RpcDisconnected):
+            await slow
+
+
+async def test_outcomes_are_told_as_they_come() -> None:
+    loop = asyncio.get_running_loop()
+    coming: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(4)]
+    parts: asyncio.Queue[Any] = asyncio.Queue()
+    coming[2].set_result(Done(5, 6))
+    telling = asyncio.create_task(_told_as_they_come(coming, parts.put_nowait))
+    async with asyncio.timeout(DEADLINE):
+        assert await parts.get() == [(2, (5, 6))]
+        coming[0].set_result(Rejected("rule", "no"))
+        [(at, refusal)] = await parts.get()
+        assert at == 0
+        assert isinstance(refusal, Rejected)
+        for each in (coming[1], coming[3]):
+            each.set_result(Done(1, 2))
+        await telling
+    assert parts.empty()  # what came last is the answer itself
+
+
+async def test_what_comes_at_once_is_told_once() -> None:
+    loop = asyncio.get_running_loop()
+    coming: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(4)]
+    for each in coming:
+        loop.call_soon(each.set_result, Done(1, 2))
+    parts: list[Any] = []
+    await _told_as_they_come(coming, parts.append)
+    assert parts == []
