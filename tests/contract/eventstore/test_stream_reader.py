@@ -1,0 +1,157 @@
+"""Reads that travel together: each gets what is its own, and waits for no other for long."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.stream_reader import BURST, THREADS, StreamReader
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+from tests.contract.eventstore.process import ServerProcess
+
+DEADLINE = 20.0
+STREAMS = 3 * BURST + 5
+
+
+@pytest.fixture
+async def log(server: ServerProcess) -> AsyncIterator[EventLog]:
+    connected = EventLog(server.uri)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def reader(server: ServerProcess) -> AsyncIterator[StreamReader]:
+    reader = StreamReader(server.uri)
+    yield reader
+    reader.close()
+
+
+def records(stream: str, count: int) -> list[NewRecord]:
+    return [NewRecord("Placed", b'"%b"' % stream.encode(), {}, str(uuid4())) for _ in range(count)]
+
+
+async def streams_of(log: EventLog, count: int) -> dict[str, int]:
+    """Write so many streams; return how many events each has."""
+    lengths = {f"order-{uuid4()}": at % 4 for at in range(count)}
+    await log.append(
+        [StreamAppend(each, None, records(each, length)) for each, length in lengths.items()]
+    )
+    return lengths
+
+
+async def length_of(reader: StreamReader, stream: str) -> int | None:
+    try:
+        found = await reader.read(stream, after=None, backwards=False, limit=10)
+    except StreamTombstoned:
+        return None
+    assert all(each.data == b'"%b"' % stream.encode() for each in found)
+    return len(found)
+
+
+async def test_each_read_gets_its_own(log: EventLog, reader: StreamReader) -> None:
+    lengths: dict[str, int | None] = {**await streams_of(log, STREAMS)}
+    for gone in [*lengths][1::7]:
+        await log.delete_stream(gone, tombstone=True)
+        lengths[gone] = None
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(3):
+            found = await asyncio.gather(*(length_of(reader, each) for each in lengths))
+            assert dict(zip(lengths, found, strict=True)) == lengths
+
+
+class Held:
+    """Lets bursts wait that have a stream in `names`; counts them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: set[str] = set()
+        self.go = threading.Event()
+        self.began = threading.Semaphore(0)
+        self.bursts: list[int] = []
+        self._read = StreamReader._read
+        monkeypatch.setattr(StreamReader, "_read", lambda *args: self.read(*args))
+
+    def read(self, reader: StreamReader, requests: Sequence[Any]) -> Any:
+        names = {each.options.stream.stream_identifier.stream_name.decode() for each in requests}
+        self.bursts.append(len(requests))
+        self.began.release()
+        if names & self.names:
+            assert self.go.wait(DEADLINE)
+        return self._read(reader, requests)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    return Held(monkeypatch)
+
+
+async def test_reads_of_one_moment_travel_together(
+    log: EventLog, reader: StreamReader, held: Held
+) -> None:
+    lengths = await streams_of(log, STREAMS)
+    await asyncio.gather(*(length_of(reader, each) for each in lengths))
+    assert held.bursts == [BURST, BURST, BURST, 5]
+
+
+async def test_a_burst_that_is_late_holds_up_nobody(
+    log: EventLog, reader: StreamReader, held: Held
+) -> None:
+    lengths = await streams_of(log, THREADS)
+    slow, *others = lengths
+    held.names = {slow}
+    async with asyncio.timeout(DEADLINE):
+        waiting = asyncio.create_task(length_of(reader, slow))
+        await asyncio.to_thread(held.began.acquire)
+        for each in others:
+            assert await length_of(reader, each) == lengths[each]
+        assert not waiting.done()
+        held.go.set()
+        assert await waiting == lengths[slow]
+
+
+async def test_no_more_bursts_than_there_are_threads(
+    log: EventLog, reader: StreamReader, held: Held
+) -> None:
+    lengths = await streams_of(log, THREADS + 2)
+    held.names = {*lengths}
+    async with asyncio.timeout(DEADLINE):
+        waiting = []
+        for at, each in enumerate(lengths):
+            waiting.append(asyncio.create_task(length_of(reader, each)))
+            if at < THREADS:
+                await asyncio.to_thread(held.began.acquire)
+        assert len(reader._bursts) == THREADS
+        held.go.set()
+        assert await asyncio.gather(*waiting) == [*lengths.values()]
+    assert sum(held.bursts) == THREADS + 2
+
+
+async def test_whoever_gives_up_is_forgotten(
+    log: EventLog, reader: StreamReader, held: Held
+) -> None:
+    lengths = await streams_of(log, 2)
+    one, other = lengths
+    held.names = {one}
+    async with asyncio.timeout(DEADLINE):
+        leaving = asyncio.create_task(length_of(reader, one))
+        await asyncio.to_thread(held.began.acquire)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        held.go.set()
+        assert await length_of(reader, other) == lengths[other]
+
+
+async def test_nobody_waits_for_a_reader_that_is_closed(server: ServerProcess) -> None:
+    reader = StreamReader(server.uri)
+    reader.close()
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(StoreUnavailable):
+            await length_of(reader, "order-1")
