@@ -29,7 +29,7 @@ _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 
 
 class ChildProcess(ABC):
-    """A server with a session of its own: Ctrl-C is for us, and we stop it last."""
+    """A server in a process group of its own: Ctrl-C is for us, and we stop it last."""
 
     name: str
     """As `rayfold status` has it."""

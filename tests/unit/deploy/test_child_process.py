@@ -41,6 +41,8 @@ async def test_a_killed_server_is_started_again_and_counted(tmp_path: Path) -> N
     pid = int(await server.start())
     try:
         assert server.status() == {"ready": True, "restarts": 0, "pid": pid}
+        assert os.getpgid(pid) == pid  # a terminal's Ctrl-C is for us
+        assert os.getsid(pid) == os.getsid(0)  # the kernel shares cores out among sessions
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 30
         while server.status()["restarts"] == 0:
