@@ -18,7 +18,8 @@ def main(number: int, parent: int, user: int, group: int, command: list[str]) ->
     """Leave the process group, change the user, ask for the signal, and become the command."""
     # A group of its own, in our session: Linux shares the cores out among sessions first
     # (`autogroup` in sched(7)), and one of its own would wait for whatever else is in ours.
-    os.setpgid(0, 0)
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
     if user >= 0:
         os.setgroups([])
         os.setgid(group)
