@@ -340,11 +340,10 @@ class HostClient:
     def _asked(self, sent: SentBatch, asking: asyncio.Task[None]) -> None:
         self._asking.discard(asking)
         if asking.cancelled():
-            sent.fail(RpcDisconnected("nobody waits for the write host any more"))
+            sent.settle_left(Unavailable("this gateway has let go of the write host"))
         elif (error := asking.exception()) is not None:
             sent.fail(error)
-        else:
-            sent.go_on()
+        sent.go_on()
 
     async def _settle(self, sent: SentBatch) -> None:
         """Ask the actor for outcomes; one that died is asked again for what it has not answered.

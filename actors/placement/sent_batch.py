@@ -47,7 +47,6 @@ class SentBatch:
         for late in self._late.values():
             if not late.done():
                 late.set_exception(error)
-        self.go_on()
 
     async def answers(self) -> list[Outcome | asyncio.Future[Outcome]]:
         """Wait until outcomes are there; return them, and futures for those that are not.
