@@ -15,7 +15,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections import discarded_events as discards
-from projections.errors import BadCursor
+from projections.errors import BadCursor, QueryFailed
 from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
@@ -245,9 +245,15 @@ class Replica:
             after = raw.position
         return max(after, there)
 
-    def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor]:
-        """Return an answer for each, at once."""
-        return [self._answer(query) for query in queries]
+    def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor | QueryFailed]:
+        """Return an answer for each, at once; one that cannot be given fails alone."""
+        return [self._told(query) for query in queries]
+
+    def _told(self, query: RowQuery) -> RowResult | BadCursor | QueryFailed:
+        try:
+            return self._answer(query)
+        except ValueError as error:  # a fold gave what was not validated, and is no JSON
+            return QueryFailed(f"a row of {query.view!r} cannot be written as JSON: {error}")
 
     def _answer(self, query: RowQuery) -> RowResult | BadCursor:
         position = self.progress.position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from projections.folding import Folding, Step
@@ -119,7 +120,7 @@ class Table:
         if step.erases:
             folding.fold(step, None)
             if row is not None:
-                self._put(step, row, None)
+                self._put(step, row, None, ())
             return row is not None
         try:
             before = row.entry if row else None
@@ -129,7 +130,12 @@ class Table:
         after = folding.fold(step, before)
         if after is before:
             return False
-        self._put(step, row, after)
+        try:
+            indexed = self._indexed_after(row, before, after)
+        except Exception as error:  # the fold has not validated what it gave
+            folding.broke(step, error)
+            return False
+        self._put(step, row, after, indexed)
         return True
 
     def begin_copy(self) -> list[str]:
@@ -169,7 +175,8 @@ class Table:
         for key in keys:
             row = self.rows.get(key)
             if row is not None and key not in self._changed:
-                row.freeze()
+                with suppress(ValueError):  # it cannot be JSON: whoever asks for it is told
+                    row.freeze()
 
     def fill(self, copied: Copied) -> None:
         """Take rows over that others have folded; this table had none of them."""
@@ -244,41 +251,53 @@ class Table:
         order = {field: at for at, field in enumerate(self.view.indexes)}
         return lists[best], [(order[f], value) for f, value in filters.items() if f != best]
 
-    def _put(self, step: Step, row: Row | None, after: VersionedRow | None) -> None:
+    def _indexed_after(
+        self, row: Row | None, before: VersionedRow | None, after: VersionedRow | None
+    ) -> tuple[str | None, ...]:
+        """Return the texts of indexed fields; the very ones of before if all stayed as they were.
+
+        Raises:
+            Exception: a field is missing, or has no text.
+        """
+        if after is None:
+            return ()
+        if row is not None and before is not None:
+            old, new = before.row.__dict__, after.row.__dict__
+            if all(old[field] is new[field] for field in self.view.indexes):
+                return row.indexed
+        return _indexed(self.view, after.row)
+
+    def _put(
+        self, step: Step, row: Row | None, after: VersionedRow | None, now: tuple[str | None, ...]
+    ) -> None:
         """Put the row after an event in its place: it begins, changes, begins again, or goes."""
         key = step.key
-        if row is not None and after is not None and self._stays(row.entry, after):
+        if row is not None and after is not None and row.started == after.started:
+            was, row.indexed = row.indexed, now
             row.become(after)
             self._changed.add(key)
+            if was is not now:
+                stays = Place(after.started, key)
+                self._move(was, stays, now, stays)
             return
         was, before = (row.indexed, Place(row.started, key)) if row else ((), None)
         if after is None:
             self.rows.pop(key, None)
             if self._copies:
                 self._gone[key] = step.event.position
-            now: tuple[str | None, ...] = ()
             place = None
         else:
             place = Place(after.started, key)
             if row is None:
                 row = self.rows[key] = Row(self.view)
             row.become(after)
+            row.indexed = now
             self._changed.add(key)
-            now = row.indexed = _indexed(self.view, after.row)
-        if before != place:
-            if before is not None:
-                _remove(self._all, before)
-            if place is not None:
-                insort(self._all, place)
-        if before != place or was != now:
-            self._move(was, before, now, place)
-
-    def _stays(self, before: VersionedRow, after: VersionedRow) -> bool:
-        """Tell whether a row is in the same lists as before, as it is after most events."""
-        if before.started != after.started:
-            return False
-        old, new = before.row.__dict__, after.row.__dict__
-        return all(old[field] is new[field] for field in self.view.indexes)
+        if before is not None:
+            _remove(self._all, before)
+        if place is not None:
+            insort(self._all, place)
+        self._move(was, before, now, place)
 
     def _move(
         self,
