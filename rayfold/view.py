@@ -172,7 +172,7 @@ class ViewDefinition:
 
         Raises:
             TypeError: a fold gave something else than a row of this view, or None.
-            ValueError: the row holds NaN or infinity, or another key than its own.
+            ValueError: the row lacks a field, has another key than its own, or NaN or infinity.
             Exception: whatever the author's code raises.
         """
         event, _, revision, position, _ = recorded
@@ -186,6 +186,9 @@ class ViewDefinition:
             row = self._after(row, each, key)
         if row is None:
             return None
+        if len(row.__dict__) < len(self._fields):  # `model_construct` takes what it is given
+            missing = self._fields - row.__dict__.keys()
+            raise ValueError(f"the fold gave a row without {', '.join(sorted(missing))}")
         found = getattr(row, self.key)
         if found != key and key_text(found) != key_text(key):
             raise ValueError(
@@ -218,6 +221,10 @@ class ViewDefinition:
             if isinstance(value := getattr(row, field), Decimal)
         }
         return row.replace(**changes) if changes else row
+
+    @cached_property
+    def _fields(self) -> frozenset[str]:
+        return frozenset(self.model.model_fields)
 
     @cached_property
     def _decimals(self) -> list[str]:

@@ -557,3 +557,28 @@ async def test_a_batch_of_many_rows_is_written_whole(durable: Durable) -> None:
         await durable.reached(end)
         print(f"{durable.name}: {len(many) / (time.monotonic() - began):,.0f} events/s")
         assert await differences(log, durable) == []
+
+
+@pytest.mark.parametrize("missing", ["name", "size", ""])
+async def test_a_row_that_its_fold_has_not_validated_is_parked(
+    durable: Durable, missing: str
+) -> None:
+    view = durable.registry.views["shelf"]
+    begin = view.folds[Put]
+
+    def put(event: Put) -> Shelf:
+        fields: dict[str, Any] = {"name": "n", "colour": None, "size": 1, "painted": 0}
+        if event.id == "bad":
+            fields["painted"] = object()
+            fields.pop(missing, None)
+        return Shelf.model_construct(id=event.id, **fields)
+
+    folds = {**view.folds, Put: replace(begin, apply=put)}
+    vars(view)["folds"] = folds
+    log = durable.log
+    async with running(durable):
+        end = await write(log, Put(id="bad", name="n"), Put(id="good", name="n"))
+        await durable.reached(end)
+        assert [(each.view, each.key) for each in durable.parked()] == [("shelf", "bad")]
+        assert (await durable.ask(one("good", end))).body is not None
+        assert (await durable.ask(one("bad", end))).body is None
