@@ -61,14 +61,14 @@ class Projector:
         self._views = {view.name: view for view in views}
         self._cache: dict[str, OrderedDict[str, VersionedRow]] = {}
         self._folding = Folding(registry, views)
+        self._generations = generations or {}
         self._writer: Writer | None = None
         self._writing = asyncio.Lock()
         self._passed: int | None = None
         """How far the log was read beyond the checkpoints, where nothing in it changes a row."""
         self._passing = asyncio.Event()
-        self._may_pass = not generations
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
-            lambda: store.writing(views, partition, partitions, generations or {}), store.name
+            lambda: store.writing(views, partition, partitions, self._generations), store.name
         )
         self.progress = self.runner.progress
 
@@ -173,7 +173,7 @@ class Projector:
         stopped_before = set(folding.stopped)
         try:
             steps = await self._steps(batch.records)
-            if batch.records and not steps and self._may_pass and not folding.has_noted:
+            if batch.records and not steps and not folding.has_noted and self._may_pass:
                 self._passed = batch.position
                 self._passing.set()
                 return
@@ -208,6 +208,11 @@ class Projector:
         self._passed = None
         for name, rows in changed.items():
             self._remember(name, rows)
+
+    @property
+    def _may_pass(self) -> bool:
+        """Whether a checkpoint may wait: somebody may look at one when it has caught up."""
+        return self.runner.ready.is_set() and not self._generations
 
     def _is_mine(self, key: str) -> bool:
         """Tell whether the row is here; a stream that is parked, without a key, is the first's."""
