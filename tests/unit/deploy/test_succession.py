@@ -43,12 +43,19 @@ async def main():
         raise SystemExit(0)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
+    answering = set()
+
     async def serve(reader, writer):
+        answering.add(writer)
         line = (await reader.readline()).decode().strip()
         if line:
             seat.wanted(Release(1, line, "hash", {}))
         writer.write(f"{domain} {os.getpid()}".encode())
         writer.close()
+        try:
+            await writer.wait_closed()
+        finally:
+            answering.discard(writer)
 
     server = await asyncio.start_server(serve, sock=seat.listening)
     seat.ready("http://127.0.0.1:1")
@@ -59,7 +66,10 @@ async def main():
         return_when=asyncio.FIRST_COMPLETED,
     )
     server.close()
-    await asyncio.sleep(0.1)
+    for _ in range(20):  # turns of the loop in which one that was accepted comes to `serve`
+        await asyncio.sleep(0)
+    while answering:
+        await asyncio.sleep(0.01)
     raise SystemExit(7 if stop.is_set() else 0)
 
 asyncio.run(main())
