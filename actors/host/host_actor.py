@@ -96,7 +96,7 @@ class HostActor:
     ) -> list[Any] | None:
         """Return an outcome for each; None where the caller must show its table first.
 
-        `part` is sent those that others are waiting for no more, with their places in the batch.
+        `part` is sent outcomes that need not wait for the rest, with their places in the batch.
         """
         term, shards, wired, written = request
         host, now = self._running(), time.monotonic()
@@ -226,7 +226,9 @@ async def _told_as_they_come(coming: Sequence[asyncio.Future[Outcome]], part: Pa
         done, late = await asyncio.wait(left, timeout=PROMPT)
         if not late:
             return
-        if done:
+        if not done:
+            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        else:
             part([(left.pop(each), portable(each.result())) for each in done])
 
 

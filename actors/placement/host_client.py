@@ -55,6 +55,9 @@ MAX_NOTES = 10_000
 MAX_QUEUE = 2048
 """Commands that may wait for their turn to travel."""
 
+MAX_OUTSTANDING = MAX_QUEUE + MAX_BATCH
+"""Commands without an outcome: those of batches that others do not wait for count, too."""
+
 
 class Moved(WriteSideError):
     """The stream's shard is at another host meanwhile; it is safe to send the command there."""
@@ -115,6 +118,8 @@ class HostClient:
 
         `Moved` is the outcome of what has none when the host is handed over, or ends.
         """
+        if self.outstanding >= MAX_OUTSTANDING:
+            return Overloaded()
         with self._counted():
             try:
                 return await self._batcher.call(envelope)

@@ -129,20 +129,25 @@ class StreamReader:
                 client = self._client = SyncClient(self._uri)
             calls = [client.responses(request, TIMEOUT) for request in requests]
         except _FAILURES as error:
-            return [self._failed(request, error) for request in requests]
-        return [self._taken(*each) for each in zip(requests, calls, strict=True)]
+            return [self._failed(request, error, self._client) for request in requests]
+        return [self._taken(*each, client) for each in zip(requests, calls, strict=True)]
 
-    def _taken(self, request: streams_pb2.ReadReq, responses: Responses) -> Found:
+    def _taken(
+        self, request: streams_pb2.ReadReq, responses: Responses, client: SyncClient
+    ) -> Found:
         try:
             found = [decoded(response) for response in responses]
         except _FAILURES as error:
-            return self._failed(request, error)
+            return self._failed(request, error, client)
         return [record for record in found if isinstance(record, RawRecord)]
 
-    def _failed(self, request: streams_pb2.ReadReq, error: Exception) -> Exception:
+    def _failed(
+        self, request: streams_pb2.ReadReq, error: Exception, client: SyncClient | None
+    ) -> Exception:
         if _is_deleted(error):
             return StreamTombstoned(_stream_of(request))
-        self._client = None  # the next read asks again who leads
+        if self._client is client:
+            self._client = None  # the next read asks again who leads
         failure = handle_rpc_error(error) if isinstance(error, grpc.RpcError) else error
         failed = refused(self._uri, failure)
         failed.__cause__ = failure

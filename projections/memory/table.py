@@ -67,7 +67,7 @@ class Row:
         return self._entry
 
     def become(self, entry: VersionedRow) -> None:
-        """Return the row after an event."""
+        """Become the row after an event."""
         self._entry, self._body = entry, None
         _, self.revision, self.position, self.started = entry
 
