@@ -121,10 +121,11 @@ class HostActor:
         self, envelopes: list[Envelope], part: Part | None = None
     ) -> Sequence[Outcome]:
         noted = self._outcomes.begin(envelopes)
-        coming = self._running().begin(envelopes)
+        noted.coming = coming = self._running().begin(envelopes)
         if part is not None:
             await _told_as_they_come(coming, part)
-        noted.outcomes = outcomes = [await outcome for outcome in coming]
+        outcomes = [await outcome for outcome in coming]
+        noted.end(outcomes)
         return outcomes
 
     async def _for_a_stale_caller(self, term: Term, envelopes: list[Envelope]) -> list[Any]:

@@ -6,6 +6,7 @@ asked for a command of another one, which may be gone, asks the hosts.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 
@@ -17,14 +18,27 @@ CAPACITY = 20_000
 
 
 class _Batch:
-    """Commands that arrived together. `outcomes` is None while they are on their way."""
+    """Commands that arrived together. `coming` has their outcomes until all are known."""
 
-    __slots__ = ("ids", "outcomes", "streams")
+    __slots__ = ("coming", "ids", "outcomes", "streams")
 
     def __init__(self, envelopes: Sequence[Envelope]) -> None:
         self.ids = [each.command_id for each in envelopes]
         self.streams = [each.stream for each in envelopes]
+        self.coming: Sequence[asyncio.Future[Outcome]] = ()
         self.outcomes: Sequence[Outcome] | None = None
+
+    def outcome(self, at: int) -> Outcome | None:
+        """Return what became of one of them; None if it is not known yet."""
+        if self.outcomes is not None:
+            return self.outcomes[at]
+        if self.coming and self.coming[at].done() and not self.coming[at].cancelled():
+            return self.coming[at].result()
+        return None
+
+    def end(self, outcomes: Sequence[Outcome]) -> None:
+        """All outcomes are known."""
+        self.outcomes, self.coming = outcomes, ()
 
 
 class RecentOutcomes:
@@ -36,7 +50,7 @@ class RecentOutcomes:
         self._size = 0
 
     def begin(self, envelopes: Sequence[Envelope]) -> _Batch:
-        """Note that these are on their way; set the batch's `outcomes` when they are known."""
+        """Note that these are on their way; tell what is returned what becomes of them."""
         batch = _Batch(envelopes)
         self._batches.append(batch)
         self._size += len(batch.ids)
@@ -57,7 +71,7 @@ class RecentOutcomes:
             for at, each in enumerate(batch.ids):
                 if each != command_id:
                     continue
-                outcome = batch.outcomes[at] if batch.outcomes is not None else None
+                outcome = batch.outcome(at)
                 if isinstance(outcome, Done):
                     return batch.streams[at], outcome
                 if not isinstance(outcome, KeyReused | InvalidCommand | Overloaded):

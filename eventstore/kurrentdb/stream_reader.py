@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import grpc
 from kurrentdbclient.common import handle_rpc_error
-from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v1 import streams_pb2
 
 from eventstore.errors import StreamTombstoned
@@ -20,6 +19,20 @@ from eventstore.kurrentdb.sync_client import Responses, SyncClient, decoded
 from eventstore.records import RawRecord
 
 Found: TypeAlias = list[RawRecord] | Exception
+
+
+class _Read(NamedTuple):
+    request: streams_pb2.ReadReq
+    found: asyncio.Future[Found]
+
+    @property
+    def stream(self) -> str:
+        name: bytes = self.request.options.stream.stream_identifier.stream_name
+        return name.decode()
+
+
+_Answers: TypeAlias = deque[tuple[_Read, Found]]
+"""What a burst's thread has, for the loop to take."""
 
 LONGEST = 256
 """Events of a read that is short: it is held in memory whole."""
@@ -30,7 +43,8 @@ costs is switching to whoever waits for it and back: 32 of five events, one by o
 took 690 µs of CPU each and the store 180; asked for together by one thread 130 and 68."""
 
 LATE = 0.05
-"""Seconds after which the next burst does not wait for the one before any more."""
+"""Seconds after which the next burst does not wait for the one before any more, and what a burst
+has been answered does not wait for what it has not."""
 
 THREADS = 4
 """Bursts at a time at most: each but the youngest is late."""
@@ -51,7 +65,7 @@ class StreamReader:
         self._patience = patience
         self._client: SyncClient | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
-        self._waiting: deque[tuple[streams_pb2.ReadReq, asyncio.Future[Found]]] = deque()
+        self._waiting: deque[_Read] = deque()
         self._bursts: set[asyncio.Task[None]] = set()
         self._youngest: asyncio.Task[None] | None = None
         """The burst that the next one waits for."""
@@ -62,7 +76,7 @@ class StreamReader:
         """See `Log.read_stream`."""
         found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         request = _request(stream, after, backwards=backwards, limit=limit)
-        self._waiting.append((request, found))
+        self._waiting.append(_Read(request, found))
         self._begin()
         records = await found
         if isinstance(records, Exception):
@@ -80,12 +94,10 @@ class StreamReader:
         if self._waiting and self._youngest is None and len(self._bursts) < THREADS:
             burst = self._youngest = asyncio.create_task(self._burst())
             self._bursts.add(burst)
-            late = asyncio.get_running_loop().call_later(LATE, self._next, burst)
-            burst.add_done_callback(lambda _: late.cancel())
             burst.add_done_callback(self._bursts.discard)
             burst.add_done_callback(self._next)
 
-    def _next(self, burst: asyncio.Task[None]) -> None:
+    def _next(self, burst: asyncio.Task[None] | None) -> None:
         """Wait for that burst no more."""
         if self._youngest is burst:
             self._youngest = None
@@ -95,57 +107,62 @@ class StreamReader:
         """Answer all that wait by now, `BURST` of them at most."""
         count = min(len(self._waiting), BURST)
         reads = [self._waiting.popleft() for _ in range(count)]
-        requests = [request for request, _ in reads]
+        answers: _Answers = deque()
         loop = asyncio.get_running_loop()
-        answers: Sequence[Found]
         try:
-            answers = await loop.run_in_executor(self._threads, self._read, requests)
+            reading = loop.run_in_executor(self._threads, self._read, reads, answers)
+            while not reading.done():
+                await asyncio.wait([reading], timeout=LATE)
+                _settle(answers)
+                if not reading.done():
+                    self._next(asyncio.current_task())
+            reading.result()
         except (Exception, asyncio.CancelledError) as error:  # the reader is closed, for instance
-            answers = [refused(self._uri, error)] * count
-        for (_, found), answer in zip(reads, answers, strict=True):
-            if not found.done():  # who asked may have gone away
-                found.set_result(answer)
+            answers.extend((read, refused(self._uri, error)) for read in reads)
+        _settle(answers)
 
-    def _read(self, requests: Sequence[streams_pb2.ReadReq]) -> list[Found]:
-        """Return what each read gives, or the error that it raises."""
-        deadline = time.monotonic() + self._patience
-        answers: dict[int, Found] = {}
-        left = list(range(len(requests)))
+    def _read(self, reads: Sequence[_Read], answers: _Answers) -> None:
+        """Ask for all of them; again, for a while, for those that another node may have."""
+        give_up = time.monotonic() + self._patience
         while True:
-            answers |= zip(left, self._once([requests[at] for at in left]), strict=True)
-            if time.monotonic() > deadline:
-                break
-            left = [at for at in left if (cause := _cause(answers[at])) and is_passing(cause)]
-            if not left:
-                break
+            again: list[_Read] = []
+            for read, answer in self._once(reads):
+                if _is_passing(answer) and time.monotonic() < give_up:
+                    again.append(read)
+                else:
+                    answers.append((read, answer))
+            reads = [read for read in again if not read.found.done()]  # who asked may have gone
+            if not reads:
+                return
             time.sleep(LOOK_AGAIN)
-        return [answers[at] for at in range(len(requests))]
 
-    def _once(self, requests: Sequence[streams_pb2.ReadReq]) -> list[Found]:
-        """Ask for all of them, then take the answers."""
+    def _once(self, reads: Sequence[_Read]) -> Iterator[tuple[_Read, Found]]:
+        """Ask for all of them, then take the answers: what was read, or the error."""
+        calls: list[Responses] = []
         try:
             client = self._client
             if client is None:
                 client = self._client = SyncClient(self._uri)
-            calls = [client.responses(request, TIMEOUT) for request in requests]
-        except _FAILURES as error:
-            return [self._failed(request, error, self._client) for request in requests]
-        return [self._taken(*each, client) for each in zip(requests, calls, strict=True)]
+            for read in reads:
+                calls.append(client.responses(read.request, TIMEOUT))
+        except Exception as error:
+            for call in calls:
+                call.cancel()
+            yield from [(read, self._failed(read, error, self._client)) for read in reads]
+            return
+        for read, responses in zip(reads, calls, strict=True):
+            yield read, self._taken(read, responses, client)
 
-    def _taken(
-        self, request: streams_pb2.ReadReq, responses: Responses, client: SyncClient
-    ) -> Found:
+    def _taken(self, read: _Read, responses: Responses, client: SyncClient) -> Found:
         try:
             found = [decoded(response) for response in responses]
-        except _FAILURES as error:
-            return self._failed(request, error, client)
+        except Exception as error:  # of this read alone, whatever it is
+            return self._failed(read, error, client)
         return [record for record in found if isinstance(record, RawRecord)]
 
-    def _failed(
-        self, request: streams_pb2.ReadReq, error: Exception, client: SyncClient | None
-    ) -> Exception:
+    def _failed(self, read: _Read, error: Exception, client: SyncClient | None) -> Exception:
         if _is_deleted(error):
-            return StreamTombstoned(_stream_of(request))
+            return StreamTombstoned(read.stream)
         if self._client is client:
             self._client = None  # the next read asks again who leads
         failure = handle_rpc_error(error) if isinstance(error, grpc.RpcError) else error
@@ -154,11 +171,16 @@ class StreamReader:
         return failed
 
 
-_FAILURES = (grpc.RpcError, KurrentDBClientError, OSError, ValueError)
+def _settle(answers: _Answers) -> None:
+    while answers:
+        read, answer = answers.popleft()
+        if not read.found.done():  # who asked may have gone away
+            read.found.set_result(answer)
 
 
-def _cause(answer: Found) -> BaseException | None:
-    return answer.__cause__ if isinstance(answer, Exception) else None
+def _is_passing(answer: Found) -> bool:
+    cause = answer.__cause__ if isinstance(answer, Exception) else None
+    return cause is not None and is_passing(cause)
 
 
 def _is_deleted(error: BaseException) -> bool:
@@ -167,11 +189,6 @@ def _is_deleted(error: BaseException) -> bool:
         and error.code() is grpc.StatusCode.FAILED_PRECONDITION
         and "is deleted" in (error.details() or "")
     )
-
-
-def _stream_of(request: streams_pb2.ReadReq) -> str:
-    name: bytes = request.options.stream.stream_identifier.stream_name
-    return name.decode()
 
 
 def _request(stream: str, after: int | None, *, backwards: bool, limit: int) -> streams_pb2.ReadReq:

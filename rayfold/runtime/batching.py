@@ -37,7 +37,8 @@ class Batcher(Generic[Item, Answer]):
     `send` gets up to `max_batch` items and gives as many answers, in the same order. If
     it raises, every item of that batch raises the same error. At most `max_queue` items
     wait: beyond that `call` raises `BatchFull` at once. In place of an answer `send` may give a
-    future: that item alone waits for it, and the next batch goes.
+    future: that item alone waits for it, and the next batch goes. Such a call counts as ended, so
+    that whoever gives futures has to bound how many items are without an answer.
 
     After a call that answered several, the next is sent when as many have come again (or
     `ENOUGH`), or after `patience` times the duration of that call, `LONGEST` at most: what a

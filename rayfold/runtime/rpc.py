@@ -197,6 +197,8 @@ class RpcClient:
     async def call(self, request: Any, on_part: Part | None = None) -> Any:
         """Return the answer to a request; `on_part` gets what the server sends of it beforehand.
 
+        What `on_part` raises ends the call: it is told as `RpcServerFailed`.
+
         Raises:
             RpcDisconnected: there is none; the request may have been served.
             RpcSilent: the same, and the other process may serve it yet.

@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
+from kurrentdbclient.exceptions import ServiceUnavailableError
 
 from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.kurrentdb import stream_reader
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.stream_reader import BURST, THREADS, StreamReader
+from eventstore.kurrentdb.sync_client import Responses, SyncClient, decoded
 from eventstore.port import StreamAppend
-from eventstore.records import NewRecord
+from eventstore.records import NewRecord, RawRecord
 from tests.contract.eventstore.process import ServerProcess
 
 DEADLINE = 20.0
@@ -79,13 +83,12 @@ class Held:
         self._read = StreamReader._read
         monkeypatch.setattr(StreamReader, "_read", lambda *args: self.read(*args))
 
-    def read(self, reader: StreamReader, requests: Sequence[Any]) -> Any:
-        names = {each.options.stream.stream_identifier.stream_name.decode() for each in requests}
-        self.bursts.append(len(requests))
+    def read(self, reader: StreamReader, reads: Sequence[Any], answers: Any) -> None:
+        self.bursts.append(len(reads))
         self.began.release()
-        if names & self.names:
+        if {each.stream for each in reads} & self.names:
             assert self.go.wait(DEADLINE)
-        return self._read(reader, requests)
+        self._read(reader, reads, answers)
 
 
 @pytest.fixture
@@ -132,6 +135,133 @@ async def test_no_more_bursts_than_there_are_threads(
         held.go.set()
         assert await asyncio.gather(*waiting) == [*lengths.values()]
     assert sum(held.bursts) == THREADS + 2
+
+
+class Answers:
+    """Lets the answer for one stream wait, or be `failure`; counts those that were taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slow = ""
+        self.failing = ""
+        self.failure: Exception = OSError("no such file")
+        self.go = threading.Event()
+        self.taken = threading.Semaphore(0)
+        self._taken = StreamReader._taken
+        monkeypatch.setattr(StreamReader, "_taken", lambda *args: self.take(*args))
+
+    def take(self, reader: StreamReader, read: Any, responses: Any, client: Any) -> Any:
+        self.taken.release()
+        if read.stream == self.slow:
+            assert self.go.wait(DEADLINE)
+        if read.stream == self.failing:
+            return reader._failed(read, self.failure, client)
+        return self._taken(reader, read, responses, client)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    return Answers(monkeypatch)
+
+
+async def test_answers_do_not_wait_for_those_behind_them(
+    log: EventLog, reader: StreamReader, answers: Answers
+) -> None:
+    lengths = await streams_of(log, 8)
+    *others, answers.slow = lengths
+    async with asyncio.timeout(DEADLINE):
+        reading = {each: asyncio.create_task(length_of(reader, each)) for each in lengths}
+        for each in others:
+            assert await reading[each] == lengths[each]
+        assert not reading[answers.slow].done()
+        answers.go.set()
+        assert await reading[answers.slow] == lengths[answers.slow]
+
+
+async def test_one_that_is_tried_again_holds_up_nobody(
+    log: EventLog, server: ServerProcess, answers: Answers
+) -> None:
+    lengths = await streams_of(log, 8)
+    failing, *others = lengths
+    answers.failing = failing
+    answers.failure = ServiceUnavailableError("no leader")
+    patient = StreamReader(server.uri, patience=DEADLINE)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            reading = {each: asyncio.create_task(length_of(patient, each)) for each in lengths}
+            for each in others:
+                assert await reading[each] == lengths[each]
+            for _ in range(len(lengths) + 2):
+                await asyncio.to_thread(answers.taken.acquire)
+            assert not reading[answers.failing].done()
+            answers.failing = ""
+            assert await reading[failing] == lengths[failing]
+    finally:
+        patient.close()
+
+
+async def test_one_that_nobody_waits_for_is_not_tried_again(
+    log: EventLog, server: ServerProcess, answers: Answers
+) -> None:
+    lengths = await streams_of(log, 2)
+    answers.failing, other = lengths
+    answers.failure = ServiceUnavailableError("no leader")
+    patient = StreamReader(server.uri, patience=DEADLINE)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            leaving = asyncio.create_task(length_of(patient, answers.failing))
+            await asyncio.to_thread(answers.taken.acquire)
+            leaving.cancel()
+            await asyncio.gather(*patient._bursts)
+            assert await length_of(patient, other) == lengths[other]
+    finally:
+        patient.close()
+
+
+async def test_what_one_read_cannot_take_in_fails_it_alone(
+    log: EventLog, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = await streams_of(log, 8)
+    odd = next(each for each, length in lengths.items() if length)
+
+    def refusing(response: Any) -> Any:
+        record = decoded(response)
+        if isinstance(record, RawRecord) and record.stream == odd:
+            raise KeyError("created")
+        return record
+
+    monkeypatch.setattr(stream_reader, "decoded", refusing)
+    async with asyncio.timeout(DEADLINE):
+        reading = {each: asyncio.create_task(length_of(reader, each)) for each in lengths}
+        for each, length in lengths.items():
+            if each != odd:
+                assert await reading[each] == length
+        with pytest.raises(StoreUnavailable):
+            await reading[odd]
+
+
+async def test_reads_that_cannot_all_begin_are_broken_off(
+    log: EventLog, reader: StreamReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = await streams_of(log, 4)
+    begun: list[Responses] = []
+    begin = SyncClient.responses
+
+    def third_fails(client: SyncClient, *args: Any) -> Responses:
+        if len(begun) == 2:
+            raise ValueError("the channel is closed")
+        begun.append(begin(client, *args))
+        return begun[-1]
+
+    monkeypatch.setattr(SyncClient, "responses", third_fails)
+    async with asyncio.timeout(DEADLINE):
+        found = await asyncio.gather(
+            *(length_of(reader, each) for each in lengths), return_exceptions=True
+        )
+    assert all(isinstance(each, StoreUnavailable) for each in found)
+    for call in begun:
+        with pytest.raises(grpc.RpcError) as broken:
+            list(call)
+        assert broken.value.code() is grpc.StatusCode.CANCELLED
 
 
 async def test_whoever_gives_up_is_forgotten(

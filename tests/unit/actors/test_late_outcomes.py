@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import Unavailable
+from actors.errors import Overloaded, Unavailable
 from actors.host.host_actor import _told_as_they_come
 from actors.placement import host_client
 from actors.placement.host_client import HostClient
@@ -123,6 +123,28 @@ async def test_a_host_that_answers_others_is_not_cut_off(
         monkeypatch.setattr(host_client, "ATTEMPT_TIMEOUT", 0.1)
         assert isinstance(await client.send(stock("sku-slow", 0.3)), Unavailable)
         assert rpc.closed > 0  # this one has said nothing at all
+        await client.close()
+
+
+async def test_no_more_commands_than_may_be_without_an_outcome(
+    client: HostClient,
+    rpc: Rpc,
+    stock: Callable[..., Envelope],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that hold up no batch count as well, or a client could make them without end."""
+    monkeypatch.setattr(host_client, "MAX_OUTSTANDING", 3)
+    async with asyncio.timeout(DEADLINE):
+        slow = []
+        for _ in range(2):
+            fast, late = await _together(client, stock("sku-fast"), stock("sku-slow"))
+            slow.append(late)
+            assert await fast == Done(0, 7)
+        [third] = await _together(client, stock("sku-slow"))
+        assert isinstance(await client.send(stock("sku-fast")), Overloaded)
+        rpc.hold.set_result(None)
+        assert [await each for each in (*slow, third)] == [Done(1, 9), Done(1, 9), Done(0, 9)]
+        assert await client.send(stock("sku-fast")) == Done(0, 9)
         await client.close()
 
 

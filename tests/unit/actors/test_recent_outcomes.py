@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from actors.envelope import Done, Envelope, Outcome
@@ -18,7 +20,7 @@ def sent(*ids: str) -> list[Envelope]:
 
 
 def note(recent: RecentOutcomes, **outcomes: Outcome) -> None:
-    recent.begin(sent(*outcomes)).outcomes = list(outcomes.values())
+    recent.begin(sent(*outcomes)).end(list(outcomes.values()))
 
 
 def test_a_command_is_on_its_way_then_has_its_outcome() -> None:
@@ -26,8 +28,22 @@ def test_a_command_is_on_its_way_then_has_its_outcome() -> None:
     assert recent.of("a") is None
     batch = recent.begin(sent("a", "b"))
     assert recent.of("b") == ("counter-b", None)
-    batch.outcomes = [Done(0, 7), NO]
+    batch.end([Done(0, 7), NO])
     assert recent.of("a") == ("counter-a", Done(0, 7))
+    assert recent.of("b") == ("counter-b", NO)
+
+
+async def test_what_is_known_of_a_batch_does_not_wait_for_the_rest() -> None:
+    recent = RecentOutcomes()
+    batch = recent.begin(sent("a", "b", "c"))
+    loop = asyncio.get_running_loop()
+    a, b, c = batch.coming = [loop.create_future() for _ in range(3)]
+    a.set_result(Done(0, 7))
+    c.cancel()
+    assert recent.of("a") == ("counter-a", Done(0, 7))
+    assert recent.of("b") == ("counter-b", None)
+    assert recent.of("c") == ("counter-c", None)
+    b.set_result(NO)
     assert recent.of("b") == ("counter-b", NO)
 
 
