@@ -208,6 +208,18 @@ class HostProcess:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stop it, and all that it has started, as a machine that hangs does."""
+        for process in (self.process, *self.process.children(recursive=True)):
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for process in (self.process, *self.process.children(recursive=True)):
+            process.send_signal(signal.SIGCONT)
+        # `nsenter` stops with what it waits for, and would never notice its end.
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """Ask it to end; return its exit code."""
         self.signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -92,11 +92,12 @@ class Namespaces:
         self._outer.kill()
         self._outer.wait(END_TIMEOUT)
         assert self._outer.stdout is not None
-        # It is the first process's too, which ends last, once all others are reaped.
-        self._outer.stdout.read()
         self._outer.stdout.close()
         if hasattr(self, "network"):
             os.close(self.network)
+            # It ends last, once all others are reaped; one that nobody reaps holds it up.
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(self.pid).wait(END_TIMEOUT)
 
 
 def _program(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 
@@ -27,12 +26,9 @@ def test_an_owner_that_was_frozen_stands_by_and_leaves_the_parts_alone(tmp_path:
         second = controller(hosts, "second")
         until_told(second, "standing by")
         before = parts(hosts.head)
-        whole = [first.process, *first.process.children(recursive=True)]
-        for process in whole:
-            process.send_signal(signal.SIGSTOP)
+        first.freeze()
         second.until_said("ready ")
-        for process in whole:
-            process.send_signal(signal.SIGCONT)
+        first.thaw()
         until_told(first, "another owner has taken over the stack")
         until_told(first, "standing by")
         assert set(before) == set(parts(hosts.head))  # adopted by the second, ended by neither
