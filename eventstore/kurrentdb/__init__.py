@@ -3,5 +3,9 @@
 import os
 
 # gRPC's core writes a line to stderr for each handshake that fails, past every logger; what
-# failed is in the errors that it raises. It reads this with its first channel.
+# failed is in the errors that it raises. It reads both of these with its first channel.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+# Whoever waits for an answer looks at the socket itself, as gRPC did until 2024. Its newer engine
+# has threads for that: three more are woken for each answer, an eighth of what a write alone costs.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client")
