@@ -64,8 +64,10 @@ class Rows:
             present = [row for row in present if row[0] not in new]
         if present:
             encoded = [self.codec.encode(*row) for row in present]
-            columns: list[Any] = [list(column) for column in zip(*encoded, strict=True)]
-            await connection.execute(self._upsert, *columns)
+            columns: list[list[Any]] = [list(column) for column in zip(*encoded, strict=True)]
+            # `unnest` fills up with NULL; the driver would look at each of them twice.
+            filled = [[] if each.count(None) == len(each) else each for each in columns]
+            await connection.execute(self._upsert, *filled)
         gone = _possible(key for key, entry in changed.items() if entry is None)
         if gone:
             await connection.execute(self._delete, gone)
