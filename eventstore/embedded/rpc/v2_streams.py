@@ -64,15 +64,11 @@ class V2StreamsHandlers:
         result = await self._store.write(MultiAppend(streams, events), MultiResult, total)
         if result.violations:
             raise consistency_violation(result.violations)
-        answer = streams_pb2.AppendRecordsResponse(
-            revisions=[
-                streams_pb2.StreamRevision(
-                    stream=streams[number].stream, revision=result.revisions[number]
-                )
-                for number in written
-            ],
-            position=result.position,
-        )
+        answer = streams_pb2.AppendRecordsResponse(position=result.position)
+        for number in written:
+            revision = answer.revisions.add()
+            revision.stream = streams[number].stream
+            revision.revision = result.revisions[number]
         return answer.SerializeToString()
 
     async def append_session(self, call: Call) -> None:

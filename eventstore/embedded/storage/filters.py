@@ -46,7 +46,10 @@ class EventFilter:
 
     def shows(self, event: Event) -> bool:
         """Tell whether a reader with this filter gets the event."""
-        return not event.flags & FLAG_HIDDEN and self.matches(event.stream, event.type)
+        if event.flags & FLAG_HIDDEN:
+            return False
+        known = self._known.get(event.stream if self._on_stream else event.type)
+        return self.matches(event.stream, event.type) if known is None else known
 
 
 class _Everything(EventFilter):
@@ -78,6 +81,9 @@ class _Index(EventFilter):
 
     def matches(self, stream: str, event_type: str) -> bool:
         return not event_type.startswith("$") and super().matches(stream, event_type)
+
+    def shows(self, event: Event) -> bool:
+        return not event.type.startswith("$") and super().shows(event)
 
 
 _filters: dict[tuple[bool, str, tuple[str, ...]], EventFilter] = {}

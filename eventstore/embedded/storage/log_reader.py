@@ -275,12 +275,18 @@ class LogReader:
             "SELECT position, stream, type FROM events"
             f" WHERE position {span} AND flags & 1 = 0 ORDER BY position {order}",
             bounds,
-        ).fetchall()
-        hits = [
-            position
-            for position, sid, kind in slim
-            if match.matches(self._name(sid), self._type(kind))
-        ][:limit]
+        )
+        hits: list[int] = []
+        look_at = limit  # who asks for the last event alone seldom needs more than one row
+        while len(hits) < limit and (rows := slim.fetchmany(look_at)):
+            hits += [
+                position
+                for position, sid, kind in rows
+                if match.matches(self._name(sid), self._type(kind))
+            ]
+            look_at = min(2 * look_at, SCAN_ROWS)
+        slim.close()
+        del hits[limit:]
         if not hits:
             return [], False
         marks = ",".join("?" * len(hits))
