@@ -28,6 +28,7 @@ from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
+from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
@@ -291,29 +292,31 @@ class ProcessSide:
 
     def _spawn(self, name: str, layout: Layout, partition: int, place: Placed) -> Any:
         settings = self._settings
-        return (
-            ray.remote(ProcessActor)
-            .options(
-                name=self._actor_name(name, f"{partition}{self._ending(layout)}"),
-                namespace=settings.namespace,
-                get_if_exists=True,
-                lifetime="detached" if settings.detached else None,
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=1000,
-                **place.options(),
-            )
-            .remote(
-                name,
-                partition,
-                tuple(layout),
-                WriteSettings(
-                    settings.domain,
-                    settings.eventstore,
+        return found_or_made(
+            lambda: (
+                ray.remote(ProcessActor)
+                .options(
+                    name=self._actor_name(name, f"{partition}{self._ending(layout)}"),
                     namespace=settings.namespace,
-                    identity=settings.identity,
-                ),
-                settings.postgres,
+                    get_if_exists=True,
+                    lifetime="detached" if settings.detached else None,
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    max_concurrency=1000,
+                    **place.options(),
+                )
+                .remote(
+                    name,
+                    partition,
+                    tuple(layout),
+                    WriteSettings(
+                        settings.domain,
+                        settings.eventstore,
+                        namespace=settings.namespace,
+                        identity=settings.identity,
+                    ),
+                    settings.postgres,
+                )
             )
         )
 

@@ -86,6 +86,9 @@ class LocalRay:
         except (StartError, RayfoldError) as error:
             log.error("Ray does not start", extra={"error": error})
             return False
+        except Exception:  # whatever Ray raises: nobody else would start it again
+            log.exception("Ray and its actors do not start")
+            return False
         return True
 
     def _restart(self) -> None:

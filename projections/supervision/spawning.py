@@ -10,6 +10,7 @@ import ray
 
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
+from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.placing import Placed
 from rayfold.stores import known_stores
 
@@ -57,19 +58,21 @@ class Spawner:
         """Start it."""
         if self._lifetime is None:
             self.ray_name = f"{self._name}.{next(_numbers)}"
-        return (
-            ray.remote(self._actor)
-            .options(
-                name=self.ray_name,
-                namespace=self._namespace,
-                lifetime=self._lifetime,
-                get_if_exists=True,
-                max_restarts=-1,
-                max_task_retries=0,
-                max_concurrency=1000,
-                **self.place.options(),
+        return found_or_made(
+            lambda: (
+                ray.remote(self._actor)
+                .options(
+                    name=self.ray_name,
+                    namespace=self._namespace,
+                    lifetime=self._lifetime,
+                    get_if_exists=True,
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    max_concurrency=1000,
+                    **self.place.options(),
+                )
+                .remote(*self._arguments)
             )
-            .remote(*self._arguments)
         )
 
 

@@ -1,0 +1,34 @@
+"""An actor that Ray finds by its name, or makes where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+ATTEMPTS = 10
+PAUSE = 0.05
+"""Seconds between two attempts, which are made where Ray is called: it blocks as well."""
+
+
+def found_or_made(remote: Callable[[], Any]) -> Any:
+    """Return the actor that `remote` gives, which asks Ray with `get_if_exists`.
+
+    Ray looks the name up, makes the actor, and looks again where another was faster. If that one
+    has died by then, it raises `ValueError`: the next attempt finds or makes another.
+
+    Raises:
+        RayActorError: the name leads to no actor, and none can be made under it.
+        RayError: as Ray raises it.
+    """
+    cause: ValueError | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE)
+        try:
+            return remote()
+        except ValueError as error:
+            cause = error
+    raise RayActorError(error_msg=str(cause)) from cause

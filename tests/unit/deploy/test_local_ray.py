@@ -1,0 +1,68 @@
+"""Ray is started again until all actors are there, whatever goes wrong meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from deploy.errors import StartError
+from deploy.stack import local_ray, ray_runtime
+from deploy.stack.local_ray import LocalRay
+
+DEADLINE = 10.0
+
+
+class Ray:
+    """What of it has ended."""
+
+    def __init__(self) -> None:
+        self.ended: str | None = "raylet"
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        self.ended = None
+
+
+class Side:
+    """Raises these, one after the other, as its actors are made again."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.lost = 0
+        self.healed = asyncio.Event()
+
+    async def lose(self) -> None:
+        self.lost += 1
+
+    async def heal(self) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.healed.set()
+
+
+async def test_no_error_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = Ray()
+    monkeypatch.setattr(ray_runtime, "ended", lambda: ray.ended)
+    monkeypatch.setattr(ray_runtime, "stop", lambda: None)
+    monkeypatch.setattr(local_ray, "LOOK", 0.001)
+    monkeypatch.setattr(local_ray, "PAUSE", 0.001)
+    whole = Side()
+    side = Side(ValueError("no actor of that name"), StartError("no room"), RuntimeError("ray"))
+    local = LocalRay(None, ray.start)
+    watching = asyncio.create_task(local.watch([side, whole], lambda: None))
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await side.healed.wait()
+            assert ray.starts == side.lost == whole.lost == 4
+            side.healed.clear()
+            ray.ended = "gcs_server"
+            await side.healed.wait()  # it looks on
+            assert ray.starts == 5
+            assert local.status()["restarts"] == 1  # the second one is not counted yet
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

@@ -1,0 +1,50 @@
+"""Ray's answer to two who make an actor at once, of which one has died: another attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayActorError
+
+from rayfold.runtime import named_actor
+from rayfold.runtime.named_actor import ATTEMPTS, found_or_made
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(named_actor, "PAUSE", 0.0)
+
+
+class Remote:
+    """Raises these, one after the other, then gives the actor."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "actor"
+
+
+def test_one_that_died_meanwhile_is_made_again() -> None:
+    remote = Remote(*[ValueError("Failed to look up actor with name 'write#0'")] * 3)
+    assert found_or_made(remote) == "actor"
+    assert remote.calls == 4
+
+
+def test_a_name_that_leads_nowhere_is_ray_s_error_with_the_reason() -> None:
+    remote = Remote(*[ValueError("Failed to look up actor with name 'write#0'")] * ATTEMPTS)
+    with pytest.raises(RayActorError, match="write#0"):
+        found_or_made(remote)
+    assert remote.calls == ATTEMPTS
+
+
+def test_what_ray_says_itself_is_not_tried_again() -> None:
+    remote = Remote(ActorDiedError())
+    with pytest.raises(ActorDiedError):
+        found_or_made(remote)
+    assert remote.calls == 1
