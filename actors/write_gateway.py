@@ -22,6 +22,7 @@ from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.lasting import lasting
 from rayfold.runtime.rpc import RpcDisconnected
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class WriteGateway:
 
     def start(self) -> None:
         """Begin; commands wait until there is a table."""
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sweeper = asyncio.create_task(lasting(self._sweep, "letting dedicated writers go"))
 
     def follow(self, epoch: int, routes: dict[str, Any]) -> None:
         """Send commands by these routes from now on, if they are newer; see `WriteOwner.routes`.

@@ -28,6 +28,7 @@ from actors.placement.shards import ShardTable
 from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class WriteOwner:
             *(retire(self._actors.dedicated_named(name)) for name in named.of_others),
         )
         self._announce()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sweeper = asyncio.create_task(lasting(self._sweep, "looking after writers"))
         self._watch.start()
         self._deletions.start()
 

@@ -15,6 +15,7 @@ from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import Finder
 from rayfold import Registry
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,9 @@ class ReadGateway:
         await budget.warn(
             self._access.postgres.primary, self.placements, self._settings.host_connections
         )
-        self._watching = asyncio.create_task(self._access.watch())
+        self._watching = asyncio.create_task(
+            lasting(self._access.watch, "looking at the read side")
+        )
 
     async def lose(self) -> None:
         """Call no actor any more: this process has lost its Ray."""
@@ -86,7 +89,9 @@ class ReadGateway:
         for handle in self.placements.all:
             handle.respawn()
         await self._access.look()
-        self._watching = asyncio.create_task(self._access.watch())
+        self._watching = asyncio.create_task(
+            lasting(self._access.watch, "looking at the read side")
+        )
 
     async def stop(self) -> None:
         """Leave all actors as they are; close connections."""

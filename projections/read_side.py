@@ -28,6 +28,7 @@ from projections.stores.configured import supervisors_beside
 from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.spawning import leftovers
 from rayfold import Registry
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +180,9 @@ class ReadSide:
 
     def _begin(self) -> None:
         self._tasks = [
-            asyncio.create_task(self._access.watch()),
-            asyncio.create_task(self.scaling.by_load()),
-            asyncio.create_task(self._spread()),
+            asyncio.create_task(lasting(self._access.watch, "looking at the read side")),
+            asyncio.create_task(lasting(self.scaling.by_load, "scaling by load")),
+            asyncio.create_task(lasting(self._spread, "spreading actors")),
         ]
 
     async def _end_tasks(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from eventstore.kurrentdb.log import EventLog
 from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
+from rayfold.runtime.lasting import lasting
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.part_process import begin_part, end_part
@@ -201,7 +203,8 @@ class HostActor:
             self._host = Writers(
                 self._registry, self._store, self._incarnation, self._limits, states
             )
-            self._sweeper = asyncio.create_task(self._sweep(self._host))
+            sweep = partial(self._sweep, self._host)
+            self._sweeper = asyncio.create_task(lasting(sweep, "passivation"))
         return self._host
 
     async def _sweep(self, host: Writers) -> None:

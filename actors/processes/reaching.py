@@ -10,6 +10,7 @@ from typing import Any
 from actors.write_gateway import WriteGateway
 from actors.write_settings import WriteSettings
 from rayfold import Registry
+from rayfold.runtime.lasting import lasting
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected, RpcServer, RpcServerFailed
 
 POLL = 5.0
@@ -70,7 +71,7 @@ class Reach:
     def start(self) -> None:
         """Begin; commands wait until it is known where they go."""
         self._gateway.start()
-        self._following = asyncio.create_task(self._follow_always())
+        self._following = asyncio.create_task(lasting(self._follow_always, "following the writers"))
 
     def ask_at(self, address: Address) -> None:
         """Ask the owner there from now on."""

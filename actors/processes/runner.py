@@ -31,6 +31,7 @@ from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
+from rayfold.runtime.lasting import lasting
 from rayfold.runtime.tracing import traced_in, tracing
 
 log = logging.getLogger(__name__)
@@ -102,9 +103,9 @@ class ProcessRunner:
                 self._commits.resume(key)
         self._commits.start()
         self._following = self._begin(self._follow_always())
-        self._begin(self._time())
+        self._begin(lasting(self._time, "timeouts of a process manager"))
         if self._partition == 0:
-            self._begin(self._index.keep())
+            self._begin(lasting(self._index.keep, "the index of open processes"))
 
     async def stop(self) -> None:
         """Stop where it is; whoever starts next goes on from there."""

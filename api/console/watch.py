@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from api.operators.metrics import Metrics
 from api.operators.routes import Operations
 from rayfold import RayfoldError
+from rayfold.runtime.lasting import lasting
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -74,7 +75,7 @@ class Watch:
                 if self._next is None:
                     self._next = asyncio.get_running_loop().create_future()
                 if self._looking is None or self._looking.done():
-                    self._looking = asyncio.create_task(self._look_always())
+                    self._looking = asyncio.create_task(lasting(self._look_always, "the console"))
                 yield await asyncio.shield(self._next)
         finally:
             self._watchers -= 1

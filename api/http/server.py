@@ -14,6 +14,7 @@ import uvicorn
 from api.http.connections import Connections
 from api.http.limits import Limits
 from api.http.protocol import GatewayProtocol
+from rayfold.runtime.lasting import lasting
 
 GRACE = 5
 """Seconds that requests in flight have to end when the server stops."""
@@ -93,7 +94,7 @@ async def serve(
     server = _Server(config, on_ready)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     stopping = asyncio.create_task(stop.wait())
-    watching = asyncio.create_task(connections.watch())
+    watching = asyncio.create_task(lasting(connections.watch, "bounds of connections"))
     try:
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         if drain and not serving.done():

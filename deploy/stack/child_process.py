@@ -15,6 +15,7 @@ from typing import Any
 from deploy.errors import StartError
 from deploy.stack import launch
 from deploy.stack.descendants import child_environment
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class ChildProcess(ABC):
             StartError: it does not come up.
         """
         address = await self._launch()
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(lasting(self._watch, f"watching {self.name}"))
         return address
 
     async def stop(self) -> None:

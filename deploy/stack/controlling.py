@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from uuid import uuid4
 
 from deploy.errors import StartError
@@ -55,9 +56,10 @@ async def run(settings: Settings, seat: Seat) -> int:
         if cluster is None:
             return
         watch = ReleaseWatch(cluster.postgres, domain_hash(registry), seat.wanted)
-        keep_going(watch.run(), parts)
-        keep_going(seat.watch(stop.set), parts)
-        keep_going(_say_ready(cluster.postgres, domain_hash(registry), seat), parts)
+        keep_going(watch.run, "watching for a release", parts)
+        keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
+        ready = partial(_say_ready, cluster.postgres, domain_hash(registry), seat)
+        keep_going(ready, "saying that it is ready", parts)
         await _terms(settings, cluster, stop, retake_signals)
 
     return await until_stopped(role, stop)
@@ -146,7 +148,8 @@ async def _govern(
         with display.shown():
             started = await unless(both, government.start(cluster.servers, parts, display))
         if started is not None:
-            keep_going(cluster.ray.watch(government.sides, retake_signals), parts)
+            watch = partial(cluster.ray.watch, government.sides, retake_signals)
+            keep_going(watch, "watching Ray", parts)
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
     finally:

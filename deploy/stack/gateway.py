@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from deploy.errors import StartError
@@ -175,8 +176,8 @@ async def _serve(
     follow(member.routing)
     writes.start()
     await reads.start()
-    keep_going(follower.run(), parts)
-    keep_going(cluster.ray.watch([writes, reads], retake_signals), parts)
+    keep_going(follower.run, "following the routing table", parts)
+    keep_going(partial(cluster.ray.watch, [writes, reads], retake_signals), "watching Ray", parts)
 
     def another_is_wanted(release: Release) -> None:
         if follower.routing.document.get("domain") == release.hash:  # it could serve now
@@ -192,9 +193,10 @@ async def _serve(
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
     parts.push_async_callback(presence.leave)
-    keep_going(presence.run(), parts)
-    keep_going(ReleaseWatch(postgres, own, another_is_wanted).run(), parts)
-    keep_going(seat.watch(stop.set), parts)
+    keep_going(presence.run, "telling of the gateway", parts)
+    releases = ReleaseWatch(postgres, own, another_is_wanted)
+    keep_going(releases.run, "watching for a release", parts)
+    keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
 
     def serving() -> None:
         url = listening.local_url(settings.host, settings.port)

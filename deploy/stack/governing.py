@@ -126,12 +126,15 @@ class Government:
         self.writes.published = published
         self.reads.on_change = published
         if "read" not in self._owned.before:
-            keep_going(publisher.run(), parts)
+            keep_going(publisher.run, "publishing the routing table", parts)
         if self._handing_over.previous:
-            handing_over = self._handing_over.run(
-                self.reads.end_leftovers, self.writes.owner.renew, publisher.changed
+            handing_over = partial(
+                self._handing_over.run,
+                self.reads.end_leftovers,
+                self.writes.owner.renew,
+                publisher.changed,
             )
-            keep_going(handing_over, parts)
+            keep_going(handing_over, "handing over", parts)
         else:
             await self.reads.end_leftovers()
         return self
@@ -204,7 +207,7 @@ class Government:
             # Hosts know our epoch: who still has the table before would have to wait.
             self._methods["write.make_dedicated"] = writes.owner.make_dedicated
             await _published(publisher)
-            keep_going(publisher.run(), parts)
+            keep_going(publisher.run, "publishing the routing table", parts)
         side = ProcessSide(
             self._registry,
             process_settings(

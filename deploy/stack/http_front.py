@@ -105,7 +105,8 @@ async def serve_http(
 
         def on_ready() -> None:
             serving()
-            keep_going(_say_ready(reads.monitor, url, ready), waiting)
+            say_ready = partial(_say_ready, reads.monitor, url, ready)
+            keep_going(say_ready, "saying that it is ready", waiting)
 
         try:
             await serve(

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -90,7 +91,7 @@ async def own(
         lease = Lease(postgres, owner.name, owner.place)
         parts.push_async_callback(lease.release)
         await (lease.stand_by(domain) if stand_by else lease.take(domain))
-        keep_going(lease.hold(lost), parts)
+        keep_going(partial(lease.hold, lost), "holding the lease", parts)
         async with _connection(postgres) as connection:
             before = await routing.read(connection) or Routing()
             return Owned(

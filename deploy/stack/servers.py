@@ -107,7 +107,7 @@ def watched(
 ) -> Probe:
     """Ask a server each second whether it answers, until `parts` end; return who asks."""
     probe = Probe(name, ask, process, measured)
-    keep_going(probe.watch(), parts)
+    keep_going(probe.watch, f"asking {name}", parts)
     return probe
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from deploy.errors import StartError
@@ -94,7 +95,8 @@ async def run(
             await government.start(servers, parts, display)
         except RayfoldError as error:
             raise StartError(str(error)) from error
-    keep_going(local.watch(government.sides, take_signals), parts)
+    watch = partial(local.watch, government.sides, take_signals)
+    keep_going(watch, "watching Ray", parts)
     await serve_http(
         settings,
         registry,

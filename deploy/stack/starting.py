@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +44,9 @@ async def together(*starting: Awaitable[Any]) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def keep_going(work: Coroutine[Any, Any, None], parts: AsyncExitStack) -> None:
-    """Run work that ends with `parts`; if it breaks before, the log says so."""
-
-    async def run() -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("work in the background broke", extra={"work": repr(work)})
-
-    task = asyncio.create_task(run())
+def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitStack) -> None:
+    """Run work until it is done, or `parts` end; see `lasting`."""
+    task = asyncio.create_task(lasting(work, name))
 
     async def ended() -> None:
         task.cancel()

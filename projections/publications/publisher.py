@@ -30,6 +30,7 @@ from projections.publications.sending_again import again, parked_in, send_again
 from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Publisher:
         try:
             await self._load()
             self._begin(self._retry_parked())
-            self._begin(self._save_always())
+            self._begin(lasting(self._save_always, "a publication's checkpoints"))
             while True:
                 try:
                     await self._follow()

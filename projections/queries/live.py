@@ -15,6 +15,7 @@ from projections.memory.replica_handle import ReplicaHandle
 from projections.memory.subscriptions import Watched
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.placements import Placements
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class LiveQueries:
         self._listeners.setdefault(row, set()).add(listener)
         self._interest.set()
         if self._talking is None or self._talking.done():
-            self._talking = asyncio.create_task(self._talk())
+            self._talking = asyncio.create_task(lasting(self._talk, "live queries"))
         try:
             # Others may follow the row already, so that nothing of it is news to the replica.
             # Asked after joining them: a change in between comes from both sides.

@@ -21,6 +21,7 @@ from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import projector_actor
 from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class StoreSupervisor:
             for view in await self._prepare():
                 await self._rebuild_changed(view)
         else:
-            self._preparing = asyncio.create_task(self._prepare_later())
+            name = f"preparing {self.store.name}"
+            self._preparing = asyncio.create_task(lasting(self._prepare_later, name))
         adopted = self._settings.detached
         projectors = await self._start_projectors(list(self._views), adopted)
         self._placements.keep(self.store.name, projectors)

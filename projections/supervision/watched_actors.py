@@ -20,6 +20,7 @@ from projections.operations.monitor import LOOK
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.spawning import leftovers
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ class WatchedActors:
 
     def _begin(self) -> None:
         if self.handles:
-            self._watching = asyncio.create_task(self._watch())
+            name = f"looking at actors: {self._kind}"
+            self._watching = asyncio.create_task(lasting(self._watch, name))
 
     async def _end_watch(self) -> None:
         if self._watching is not None:

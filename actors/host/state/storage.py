@@ -36,6 +36,7 @@ from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log
 from eventstore.records import RawRecord
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -362,7 +363,7 @@ class StateStorage:
 
     def _settle_soon(self) -> None:
         if self._settling is None or self._settling.done():
-            self._settling = asyncio.create_task(self._settle_later())
+            self._settling = asyncio.create_task(lasting(self._settle_later, "settling outboxes"))
 
     async def _settle_later(self) -> None:
         while self._relayed:
