@@ -24,5 +24,15 @@ class StoreUnavailable(StoreError):
     """The store does not answer. What was asked may or may not have happened: fold again."""
 
 
+class NoSuchPosition(StoreUnavailable):
+    """The log does not have that position: it was restored to an earlier moment, or it lags."""
+
+    def __str__(self) -> str:
+        return (
+            "the log does not have the position up to which it was read: it was restored to an"
+            " earlier moment, or the node that answers lags behind"
+        )
+
+
 class StoreRefused(StoreUnavailable):
     """It will not answer as it was asked: a password, a certificate, the connection string."""

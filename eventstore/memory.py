@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from msgspec.json import encode
 
-from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.errors import NoSuchPosition, StoreUnavailable, StreamTombstoned
 from eventstore.port import (
     ANY,
     Appended,
@@ -100,6 +100,9 @@ class MemoryLog:
     ) -> AsyncGenerator[Batch, None]:
         """See `Log.subscribe`."""
         position = after or 0
+        self._check()
+        if position > len(self._all):
+            raise NoSuchPosition
         while True:
             self._check()
             grown, end = self._grown, len(self._all)

@@ -139,6 +139,7 @@ class Log(Protocol):
         the first event after a silence comes at once.
 
         Raises:
+            NoSuchPosition: the log does not have `after`.
             StoreUnavailable: the connection broke; subscribe again after the last position.
         """
         ...

@@ -61,10 +61,10 @@ class ReadSide:
         self.monitor = access.monitor
         self.audit = access.audit
         self._memory = MemorySupervisor(registry, settings, placements)
-        self._postgres = PostgresSupervisor(registry, settings, placements)
+        self._postgres = PostgresSupervisor(registry, settings, placements, access.log)
         self._competing = CompetingSupervisor(registry, settings, placements, access.log)
-        self._sql = SqlSupervisor(registry, settings, placements)
-        others = supervisors_beside("postgres", registry, settings, placements)
+        self._sql = SqlSupervisor(registry, settings, placements, access.log)
+        others = supervisors_beside("postgres", registry, settings, placements, access.log)
         self._stores: dict[str, StoreSupervisor] = {"postgres": self._postgres, **others}
         self.rebuilds = Rebuilds(registry, access.log, settings.stores_of, self._rebuilder)
         self.parked_events = ParkedEventOperations(

@@ -33,7 +33,7 @@ from kurrentdbclient.exceptions import (
 from kurrentdbclient.gossip import NODE_STATE_LEADER, BaseGossipService, ClusterMember
 from kurrentdbclient.protos.v1 import gossip_pb2
 
-from eventstore.errors import StoreRefused, StoreUnavailable
+from eventstore.errors import NoSuchPosition, StoreRefused, StoreUnavailable
 
 PING_AFTER, PONG_WITHIN = 5_000, 3_000
 """Milliseconds. A call may be silent for hours: so a node that vanished is noticed all the same."""
@@ -188,8 +188,13 @@ def _user(uri: str) -> str:
 
 
 def refused(uri: str, error: BaseException) -> StoreUnavailable:
-    """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so."""
+    """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so.
+
+    `NoSuchPosition` where the server says that its log does not have what was asked for.
+    """
     text = without_password(" ".join(f"{error}".split()))
+    if "invalidposition" in text.replace(" ", "").lower():
+        return NoSuchPosition()
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
     if isinstance(error, AccessDeniedError):

@@ -15,6 +15,7 @@ from projections.competing.consumer import group_of
 from projections.competing.consumer_actor import ConsumerActor
 from projections.competing.consumer_handle import ConsumerHandle
 from projections.competing.locks import lock_table
+from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.postgres import schema
 from projections.postgres.generations import Connection
@@ -40,6 +41,7 @@ class CompetingSupervisor:
         self._settings = settings
         self._placements = placements
         self._store = store
+        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._views: dict[str, ViewDefinition] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"
@@ -49,6 +51,8 @@ class CompetingSupervisor:
 
     async def start(self) -> None:
         """Make tables, groups and consumers. What has a changed definition is rebuilt first.
+
+        So is what is further than the log, which was restored to an earlier moment.
 
         Raises:
             PostgresUnavailable, StoreUnavailable: it does not answer.
@@ -62,6 +66,14 @@ class CompetingSupervisor:
         for view in stale:
             log.warning("the definition of %r has changed: its table is rebuilt", view.name)
             await self.rebuild(Rebuild(view.name, ["postgres"]))
+        async with connected(self._settings.postgres) as connection:
+            checkpoints = {
+                view.name: await schema.position_of(connection, schema.table_of(view))
+                for view in views
+            }
+        for name in await self._folded.lacks(checkpoints):
+            log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
+            await self.rebuild(Rebuild(name, ["postgres"]))
         for view in views:
             async with connected(self._settings.postgres) as connection:
                 position = await schema.position_of(connection, schema.table_of(view))
@@ -117,6 +129,7 @@ class CompetingSupervisor:
             self._builder(view.name, table),
             rebuild,
             self._changing,
+            self._folded,
         )
 
     async def stop(self) -> None:

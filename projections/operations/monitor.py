@@ -10,7 +10,7 @@ from typing import Any
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
-from projections.errors import Behind
+from projections.errors import ActorUnavailable, Behind
 from projections.operations.lag import Lag
 from projections.stores.port import ReadStore
 from projections.supervision.actor_handle import ActorHandle
@@ -67,6 +67,7 @@ class Monitor:
 
         Raises:
             Behind: one has not, after `timeout` seconds.
+            ActorUnavailable: one has, but is not ready.
             StoreUnavailable: the log's end is not known.
         """
         deadline = time.monotonic() + timeout
@@ -77,9 +78,10 @@ class Monitor:
             soon = min(deadline, time.monotonic() + LOOK)
             await asyncio.gather(*(handle.reached(end, soon) for handle in behind))
             await asyncio.gather(*(handle.look() for handle in behind))
-        while not all(handle.ready for handle in self._placements.all):
+        while waiting := [handle for handle in self._placements.all if not handle.ready]:
             if time.monotonic() > deadline:
-                raise Behind("a part is not ready", 0, end)
+                first = waiting[0]
+                raise ActorUnavailable(f"{first.name} is not ready: {_why(first)}")
             await asyncio.gather(*(handle.look() for handle in self._placements.all))
 
     def status(self) -> list[dict[str, Any]]:
@@ -91,6 +93,10 @@ class Monitor:
             for handle in self._placements.all
         ]
         return [*actors, *(part for store in self._stores for part in store.status(end))]
+
+
+def _why(handle: ActorHandle) -> str:
+    return str(handle.seen.get("error") or "it is not at the log's end yet")
 
 
 def _lags(handle: ActorHandle, end: int) -> bool:

@@ -169,6 +169,16 @@ async def position_of(connection: Connection, table: str) -> int:
     return await connection.fetchval(statement, table) or 0
 
 
+async def put_back(connection: Connection, table: str, position: int) -> None:
+    """Let no partition of a table have come further than that; projectors find out."""
+    await connection.execute(
+        "UPDATE rayfold_checkpoint SET position = $2, epoch = nextval('rayfold_generation')"
+        ' WHERE "table" = $1 AND position > $2',
+        table,
+        position,
+    )
+
+
 async def become(connection: Connection, live: Live) -> None:
     """Note that the live one is of this definition from now on."""
     await connection.execute(

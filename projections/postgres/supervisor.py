@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventstore.port import Log
 from projections.postgres.store import PostgresStore
 from projections.settings import ReadSettings
 from projections.stores.supervisor import StoreSupervisor
@@ -12,6 +13,8 @@ from rayfold import Registry
 class PostgresSupervisor(StoreSupervisor):
     """See `StoreSupervisor`."""
 
-    def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
+    def __init__(
+        self, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
+    ) -> None:
         store = PostgresStore(registry, settings.postgres)
-        super().__init__(store, registry, settings, placements)
+        super().__init__(store, registry, settings, placements, log)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
+from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
+from projections.postgres.generations import position_of
 from projections.postgres.rebuild import PostgresBuilding, connected
 from projections.settings import ReadSettings
 from projections.sql import schema
@@ -24,14 +27,19 @@ log = logging.getLogger(__name__)
 class SqlSupervisor:
     """Keeps a projector for each projection."""
 
-    def __init__(self, registry: Registry, settings: ReadSettings, placements: Placements) -> None:
+    def __init__(
+        self, registry: Registry, settings: ReadSettings, placements: Placements, store: Log
+    ) -> None:
         self._settings = settings
         self._placements = placements
         self._projections = registry.projections
+        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Make schemas and projectors. What has a changed definition is rebuilt first.
+
+        So is what is further than the log, which was restored to an earlier moment.
 
         Raises:
             PostgresUnavailable: it does not answer, or does not take a `schema`.
@@ -40,10 +48,18 @@ class SqlSupervisor:
         if not self._projections:
             return
         async with connected(self._settings.postgres) as connection:
-            stale = await schema.prepare(connection, list(self._projections.values()))
-        for projection in stale:
+            changed = await schema.prepare(connection, list(self._projections.values()))
+            checkpoints = {
+                name: await position_of(connection, schema.live(each).relation)
+                for name, each in self._projections.items()
+                if each not in changed
+            }
+        for projection in changed:
             log.warning("the definition of %r has changed: it is rebuilt", projection.name)
             await self.rebuild(Rebuild(projection.name, ["postgres"]))
+        for name in await self._folded.lacks(checkpoints):
+            log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
+            await self.rebuild(Rebuild(name, ["postgres"]))
         self._placements.sql_projectors = {
             name: self._projector(name) for name in self._projections
         }
@@ -63,6 +79,7 @@ class SqlSupervisor:
             self._projector(projection.name, built),
             rebuild,
             self._changing,
+            self._folded,
             [each for each in self._placements.all_sql if projection.name in each.views],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventstore.port import Log
 from projections.errors import NoSuchStore
 from projections.settings import ReadSettings
 from projections.stores import known
@@ -43,7 +44,7 @@ def readers_beside(
 
 
 def supervisors_beside(
-    own: str, registry: Registry, settings: ReadSettings, placements: Placements
+    own: str, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
 ) -> dict[str, StoreSupervisor]:
     """Return what fills the stores beside `own` and memory.
 
@@ -52,7 +53,11 @@ def supervisors_beside(
     """
     return {
         name: StoreSupervisor(
-            known.make(name, registry, settings.place_of(name)), registry, settings, placements
+            known.make(name, registry, settings.place_of(name)),
+            registry,
+            settings,
+            placements,
+            log,
         )
         for name in stores_beside(own, registry, settings)
     }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from projections.errors import ActorUnavailable, ProjectionError
+from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering
@@ -29,6 +30,10 @@ class Building(Protocol):
         """Do what is quicker on a full generation; return how far the live one is then."""
         ...
 
+    async def put_back(self, position: int) -> None:
+        """Let the live one have come to this position only, wherever it is further."""
+        ...
+
     async def switch(self, reached: Reached) -> None:
         """Put it in the live one's place."""
         ...
@@ -43,12 +48,14 @@ async def build(
     builder: ActorHandle,
     rebuild: Rebuild,
     changing: asyncio.Lock,
+    folded: FoldedLog,
     following: Sequence[ActorHandle] = (),
 ) -> None:
     """Wait until `builder` has filled a generation, and switch. Either way the builder ends.
 
     `following` fill the live one, and are told that there is another. `changing` is held while
-    switching.
+    switching. Where the log was restored to an earlier moment, so that it does not have what the
+    live one has come to, the build need not come as far.
 
     Raises:
         ProjectionError: not done; the live one is as it was.
@@ -68,14 +75,20 @@ async def build(
         if "stopped" in builder.seen:
             raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
         furthest = await building.finish()
-        # What came while it was finished: before the live one has to wait for it.
-        await builder.reached(furthest, time.monotonic() + READY)
+        there = await folded.has(furthest)
+        if there:
+            # What came while it was finished: before the live one has to wait for it.
+            await builder.reached(furthest, time.monotonic() + READY)
         rebuild.state = "switching"
 
         async def reached(position: int) -> bool:
             return await builder.reached(position, time.monotonic() + SWITCH)
 
         async with changing:
+            if not there:  # at the last moment: until now its projectors do not go on
+                why = {"view": rebuild.view, "position": furthest}
+                log.warning("rows are replaced that the log has lost", extra=why)
+                await building.put_back(builder.progress.position)
             await building.switch(reached)
             await asyncio.gather(*(_renew(each) for each in following))
     finally:

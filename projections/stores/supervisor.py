@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from eventstore.deletions import with_deletions
 from eventstore.port import Log
 from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.stores import known
-from projections.stores.port import Generations, Place, Reached, ReadStore
+from projections.stores.port import Place, Reached, ReadStore
 from projections.stores.projector import Projector
 from projections.stores.projector_actor import ProjectorActor
 from projections.stores.rebuild import build
@@ -24,6 +26,10 @@ from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
 from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
+
+CHANGED = "its definition has changed"
+RESTORED = "the log was restored to an earlier moment"
+"""Why the rows of a view are no use."""
 
 RETRY = 1.0
 """Seconds until a store that was away at the start is prepared again."""
@@ -38,8 +44,10 @@ class StoreSupervisor:
         registry: Registry,
         settings: ReadSettings,
         placements: Placements,
+        log: Log,
     ) -> None:
         self.store = store
+        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._settings = settings
         self._placements = placements
         self._views = {
@@ -61,6 +69,7 @@ class StoreSupervisor:
     async def start(self) -> None:
         """Prepare the store, and make projectors. Views of a changed definition are rebuilt.
 
+        So are those that are further than the log, which was restored to an earlier moment.
         That is done before projectors start, or later where the store is not required: a store
         that is away, or views of the definition before, keep nobody else waiting.
 
@@ -69,8 +78,8 @@ class StoreSupervisor:
             ProjectionError: an actor does not come up.
         """
         if self.store.required:
-            for view in await self._prepare():
-                await self._rebuild_changed(view)
+            for view, why in (await self._prepare()).items():
+                await self._rebuild_stale(view, why)
         else:
             name = f"preparing {self.store.name}"
             self._preparing = asyncio.create_task(lasting(self._prepare_later, name))
@@ -84,8 +93,15 @@ class StoreSupervisor:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
 
-    async def _prepare(self) -> list[ViewDefinition]:
-        return await self.store.generations.prepare(list(self._views.values()), self.wanted)
+    async def _prepare(self) -> dict[str, str]:
+        """Prepare the store; return the views whose rows are no use, and why."""
+        generations, views = self.store.generations, list(self._views.values())
+        changed = await generations.prepare(views, self.wanted)
+        stale = dict.fromkeys((view.name for view in changed), CHANGED)
+        others = [view for view in views if view.name not in stale]
+        positions = await asyncio.gather(*(generations.furthest(view) for view in others))
+        checkpoints = dict(zip((view.name for view in others), positions, strict=True))
+        return stale | dict.fromkeys(await self._folded.lacks(checkpoints), RESTORED)
 
     async def _prepare_later(self) -> None:
         said = False
@@ -95,21 +111,21 @@ class StoreSupervisor:
                 break
             except ReadStoreUnavailable as error:
                 if not said:
-                    why = {"store": self.store.name, "error": str(error)}
-                    log.warning("a store is away: its views wait for it", extra=why)
+                    about = {"store": self.store.name, "error": str(error)}
+                    log.warning("a store is away: its views wait for it", extra=about)
                 said = True
                 await asyncio.sleep(RETRY)
-        for view in stale:
+        for view, why in stale.items():
             with suppress(RayfoldError):  # it is told; what serves goes on to serve
-                await self._rebuild_changed(view)
+                await self._rebuild_stale(view, why)
 
-    async def _rebuild_changed(self, view: ViewDefinition) -> None:
-        why = {"view": view.name, "store": self.store.name}
-        log.warning("the definition of a view has changed: it is rebuilt", extra=why)
+    async def _rebuild_stale(self, view: str, why: str) -> None:
+        about = {"view": view, "store": self.store.name}
+        log.warning("%s: a view is rebuilt", why, extra=about)
         try:
-            await self.rebuild(Rebuild(view.name, [self.store.name]))
+            await self.rebuild(Rebuild(view, [self.store.name]))
         except RayfoldError as error:
-            log.warning("a rebuild failed", extra={**why, "error": error})
+            log.warning("a rebuild failed", extra={**about, "error": error})
             raise
 
     async def scale(self, views: Sequence[str], number: int) -> None:
@@ -159,10 +175,11 @@ class StoreSupervisor:
             f"build:{generation}", [view.name], 0, 1, {view.name: generation}, detached=False
         )
         await build(
-            ViewBuilding(self.store.generations, view, generation),
+            ViewBuilding(self.store, view, generation, self.wanted[view.name]),
             builder,
             rebuild,
             self._changing,
+            self._folded,
             self._placements.of_store(self.store.name).get(view.name, ()),
         )
 
@@ -196,22 +213,34 @@ class StoreSupervisor:
 class ViewBuilding(NamedTuple):
     """See `Building`: a generation of a view."""
 
-    generations: Generations
+    store: ReadStore
     view: ViewDefinition
     generation: str
+    partitions: int
+    """Of the live one."""
 
     async def finish(self) -> int:
         """See `Building.finish`."""
-        await self.generations.finish(self.view, self.generation)
-        return await self.generations.furthest(self.view)
+        await self.store.generations.finish(self.view, self.generation)
+        return await self.store.generations.furthest(self.view)
+
+    async def put_back(self, position: int) -> None:
+        """See `Building.put_back`."""
+        view = self.view.name
+        for partition in range(self.partitions):
+            async with self.store.writing([self.view], partition, self.partitions, {}) as writer:
+                await writer.open()
+                if writer.positions[view] > position:
+                    async with writer.transaction({}) as transaction:
+                        await transaction.put_back(view, position)
 
     async def switch(self, reached: Reached) -> None:
         """See `Building.switch`."""
-        await self.generations.switch(self.view, self.generation, reached)
+        await self.store.generations.switch(self.view, self.generation, reached)
 
     async def discard(self) -> None:
         """See `Building.discard`."""
-        await self.generations.discard(self.view, self.generation)
+        await self.store.generations.discard(self.view, self.generation)
 
 
 def _projector(

@@ -11,12 +11,14 @@ from uuid import uuid4
 
 from eventstore.memory import MemoryLog
 from projections.errors import Behind
+from projections.folded_log import FoldedLog
 from projections.memory.replica import Replica
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Place, ReadStore
 from projections.stores.projector import Projector
 from projections.stores.reader import StoreReader
+from projections.stores.supervisor import ViewBuilding
 from projections.supervision.placements import Placements
 from rayfold import Registry
 
@@ -171,12 +173,13 @@ class Durable:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await builder.runner.ready.wait()
-            await generations.finish(declared, generation)
-            furthest = await generations.furthest(declared)
+            beside = ViewBuilding(self.store, declared, generation, len(self.projectors))
+            furthest = await beside.finish()
+            if not await FoldedLog(self.log, self.registry.prefixes).has(furthest):
+                await beside.put_back(builder.progress.position)
+                furthest = builder.progress.position
             assert await builder.progress.reached(furthest, TIMEOUT)
-            await generations.switch(
-                declared, generation, lambda at: builder.progress.reached(at, TIMEOUT)
-            )
+            await beside.switch(lambda at: builder.progress.reached(at, TIMEOUT))
             for each in self.projectors:
                 await each.runner.renew()
         finally:

@@ -321,6 +321,30 @@ async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None
         assert await differences(log, durable) == []
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_a_rebuild_replaces_what_a_restored_log_has_lost(
+    durable: Durable, partitions: int
+) -> None:
+    await durable.start(partitions)
+    await durable.reached(await write(durable.log, *SOME))
+    await durable.end()
+    lost, durable.log = durable.log, MemoryLog()
+    await write(durable.log, Put(id="0", name="another"))
+    assert await lost.end_position(["thing-"]) > await durable.log.end_position(["thing-"])
+    async with asyncio.timeout(TIMEOUT):
+        for projector in durable.begin(partitions):
+            while not (projector.runner.error or "").startswith("NoSuchPosition"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    for view in durable.views:
+        await durable.rebuild(view.name)
+    await durable.reached(
+        await write(durable.log, Painted(id="0", colour="red"), Put(id="7", name="n"))
+    )
+    assert await painted(durable, "0", 0) == 1
+    assert await differences(durable.log, durable) == []
+    await durable.close()
+
+
 async def test_what_nobody_finished_is_removed_and_a_changed_definition_is_found(
     durable: Durable,
 ) -> None:

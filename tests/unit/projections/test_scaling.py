@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eventstore.memory import MemoryLog
 from projections.errors import UnknownTarget
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.scaling import Scaling
@@ -25,7 +26,7 @@ SETTINGS = ReadSettings(
 @pytest.fixture
 def postgres(monkeypatch: pytest.MonkeyPatch) -> PostgresSupervisor:
     """A supervisor that makes no actors."""
-    supervisor = PostgresSupervisor(Registry([small]), SETTINGS, Placements())
+    supervisor = PostgresSupervisor(Registry([small]), SETTINGS, Placements(), MemoryLog())
 
     async def scale(views: Sequence[str], number: int) -> None:
         supervisor.wanted |= dict.fromkeys(views, number)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from eventstore.memory import MemoryLog
 from projections.errors import NoSuchStore, ReadStoreUnavailable
 from projections.settings import ReadSettings
 from projections.stores import configured, known, supervisor
@@ -103,6 +104,9 @@ class Oracle:
         self.prepared.set()
         return []
 
+    async def furthest(self, view: ViewDefinition) -> int:
+        return 0
+
 
 def test_nobody_brings_that_store() -> None:
     with pytest.raises(NoSuchStore, match="no store is named 'nope'"):
@@ -114,7 +118,7 @@ async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later
 ) -> None:
     monkeypatch.setattr(supervisor, "RETRY", 0.001)
     store: Any = Oracle(registry_for("oracle"), Place("", ""))
-    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements())
+    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements(), MemoryLog())
 
     async def made(views: Sequence[str], adopted: bool = False) -> dict[str, list[Any]]:
         return {view: [SimpleNamespace(name="one", ray_name="one")] for view in views}
@@ -130,7 +134,7 @@ async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later
 async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:
     store: Any = Oracle(registry_for("oracle"), Place("", ""))
     store.required = True
-    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements())
+    subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements(), MemoryLog())
     with pytest.raises(ReadStoreUnavailable):
         await subject.start()
 

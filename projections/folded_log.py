@@ -1,0 +1,60 @@
+"""Whether the log still has what durable rows were folded from.
+
+A log that was restored to an earlier moment ends before the checkpoints of these rows, and what is
+written to it then is not what they have seen. Memory replicas know the last event that they have
+folded (see `projections.memory.last_event`); a durable store knows a position. A real server
+refuses one that its log does not have, also when the log has grown past it: positions are places
+in its files. The embedded one counts, and refuses what is beyond its end alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from eventstore.errors import NoSuchPosition, StoreUnavailable
+from eventstore.port import Log
+
+ANSWER = 5.0
+"""Seconds for the log to begin to answer; one that has nothing to say has the position."""
+
+LAG = 5.0
+"""Seconds in which the node that answers may lack the newest events, as it was no leader. If it
+lacks them for longer rows are folded afresh in vain; and if a log that was restored grows past what
+it has lost meanwhile, nobody finds out here."""
+
+LOOK = 0.5
+
+
+class FoldedLog:
+    """Asks the log of a domain whether it has a position."""
+
+    def __init__(self, log: Log, prefixes: Sequence[str]) -> None:
+        self._log = log
+        self._prefixes = prefixes
+
+    async def has(self, position: int) -> bool:
+        """Return whether it does; True where nobody can tell, as the log does not answer."""
+        if not position:
+            return True
+        subscription = self._log.subscribe(self._prefixes, position)
+        try:
+            async with asyncio.timeout(ANSWER), aclosing(subscription) as batches:
+                async for _ in batches:
+                    break
+        except NoSuchPosition:
+            return False
+        except (StoreUnavailable, TimeoutError):
+            pass
+        return True
+
+    async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
+        """Return the names of those that the log does not have, and will not get by waiting."""
+        until = time.monotonic() + LAG
+        while not await self.has(max(checkpoints.values(), default=0)):
+            if time.monotonic() > until:
+                return [name for name, at in checkpoints.items() if not await self.has(at)]
+            await asyncio.sleep(LOOK)
+        return []

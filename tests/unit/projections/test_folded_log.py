@@ -1,0 +1,87 @@
+"""Whether a log has a position: one that was restored does not, one that lags has it soon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import pytest
+
+from eventstore.errors import NoSuchPosition
+from eventstore.memory import MemoryLog
+from eventstore.records import Batch
+from projections import folded_log as module
+from projections.folded_log import FoldedLog
+from tests.integration.projections.small import add
+
+PREFIXES = ["counter-"]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 0)
+
+
+async def log_of(events: int) -> MemoryLog:
+    log = MemoryLog()
+    for _ in range(events):
+        await add(log, "a", 1)
+    return log
+
+
+async def test_a_log_has_what_it_has_come_to_and_nothing_beyond() -> None:
+    folded = FoldedLog(await log_of(2), PREFIXES)
+    assert [await folded.has(position) for position in (0, 1, 2, 3)] == [True, True, True, False]
+
+
+async def test_an_empty_log_has_the_beginning() -> None:
+    assert await FoldedLog(MemoryLog(), PREFIXES).has(0)
+    assert not await FoldedLog(MemoryLog(), PREFIXES).has(1)
+
+
+async def test_of_a_log_that_does_not_answer_nothing_is_taken_for_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    down = MemoryLog()
+    down.down = True
+    assert await FoldedLog(down, PREFIXES).lacks({"totals": 7}) == []
+
+    class Silent(MemoryLog):
+        async def subscribe(
+            self, prefixes: Sequence[str], after: int | None, **more: Any
+        ) -> AsyncGenerator[Batch, None]:
+            await asyncio.Event().wait()
+            yield Batch([], 0, False)
+
+    monkeypatch.setattr(module, "ANSWER", 0.01)
+    assert await FoldedLog(Silent(), PREFIXES).lacks({"totals": 7}) == []
+
+
+async def test_only_what_is_further_than_the_log_is_lacking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LAG", 0)
+    folded = FoldedLog(await log_of(2), PREFIXES)
+    assert await folded.lacks({"totals": 3, "orders": 2, "empty": 0}) == ["totals"]
+    assert await folded.lacks({"orders": 2}) == []
+    assert await folded.lacks({}) == []
+
+
+async def test_a_node_that_lags_is_waited_for() -> None:
+    log = await log_of(2)
+    asked = 0
+
+    class Lagging(MemoryLog):
+        async def subscribe(
+            self, prefixes: Sequence[str], after: int | None, **more: Any
+        ) -> AsyncGenerator[Batch, None]:
+            nonlocal asked
+            asked += 1
+            if asked < 3:
+                raise NoSuchPosition
+            async for batch in log.subscribe(prefixes, after, **more):
+                yield batch
+
+    assert await FoldedLog(Lagging(), PREFIXES).lacks({"totals": 2}) == []
+    assert asked == 3
