@@ -67,7 +67,8 @@ class Overview:
 
     async def _content(self, look: Look) -> dict[str, Any]:
         found = troubles(self._registry, look)
-        ends = [part["position"] + part.get("lag", 0) for part in look.parts if "lag" in part]
+        answering = [part for part in look.parts if {"position", "lag"} <= part.keys()]
+        ends = [part["position"] + part["lag"] for part in answering]
         declared = {*self._registry.views, *self._registry.projections}
         views = declared & {view for part in look.parts for view in part.get("views", ())}
         behind = {

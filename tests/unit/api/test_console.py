@@ -14,6 +14,7 @@ import pytest
 from actors.errors import Overloaded
 from api.console.front import COOKIE
 from api.http.auth import Role, Token
+from projections.supervision.actor_handle import ActorHandle
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.test_audit import Notes
@@ -66,6 +67,48 @@ async def test_every_page_is_whole_and_says_what_it_is(gateway: Gateway, path: s
     assert re.search(r"<title>[^<]+ · Rayfold</title>", reply.text)
     assert reply.text.count("<h1") == 1
     assert 'href="#main"' in reply.text
+
+
+OF_PARTS = (*PAGES[:4], "/views/show?view=customer-profiles", *PAGES[6:10])
+"""Pages that show what the parts of a stack say of themselves."""
+
+
+@pytest.mark.parametrize("path", OF_PARTS)
+async def test_a_page_is_there_when_it_is_needed_while_parts_are_silent(
+    gateway: Gateway, path: str
+) -> None:
+    said = {
+        "position": 7,
+        "lag": 2,
+        "lag_seconds": 9.0,
+        "events": 9,
+        "rows": {"order-details": 1},
+        "pid": 1,
+        "node": "n",
+        "memory_bytes": 1_000_000,
+        "log_per_second": 1.0,
+        "parked": 0,
+        "since": "2026-11-28T12:00:00+00:00",
+        "per_second": 1.0,
+        "error": "TimeoutError",
+    }
+    whole = {
+        name: {"part": name, "ready": True, "restarts": 0, "kind": name.partition(":")[0], **said}
+        | {"views": ["order-details", "customer-profiles"]}
+        for name in ("memory:all#0", "postgres:all#0of1", "redis:all#0of1")
+    }
+    silent = ActorHandle("memory:all#1", "memory", ["order-details"], object, owned=False)
+    for name, part in whole.items():
+        for left_out in [set(), *({key} for key in said), {*said}]:
+            changed = {key: value for key, value in part.items() if key not in left_out}
+            others = [each for other, each in whole.items() if other != name]
+            gateway.operations.known = [
+                changed | {"ready": False},
+                *others,
+                silent.status(9, 1.0),
+            ]
+            reply = await gateway.http.get(f"/console{path}")
+            assert reply.status_code == 200, (left_out, reply.text)
 
 
 @pytest.mark.parametrize("path", PAGES)
