@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from eventstore.memory import MemoryLog
+from projections import folded_log
 from projections.errors import NoSuchStore, ReadStoreUnavailable
+from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.stores import configured, known, supervisor
 from projections.stores.port import Place
 from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.placements import Placements
 from rayfold import Registry, View, ViewDefinition, on, stores
-from tests.contract.stores.shelf import Put, registry_for
+from tests.contract.stores.shelf import Put, registry_for, write
 
 URL = "redis://127.0.0.1:1"
 
@@ -94,6 +96,7 @@ class Oracle:
         self.place = place
         self.prepared = asyncio.Event()
         self.away = True
+        self.checkpoint = 0
         self.generations: Any = self
 
     async def prepare(
@@ -105,7 +108,7 @@ class Oracle:
         return []
 
     async def furthest(self, view: ViewDefinition) -> int:
-        return 0
+        return self.checkpoint
 
 
 def test_nobody_brings_that_store() -> None:
@@ -137,6 +140,34 @@ async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:
     subject = StoreSupervisor(store, registry_for("oracle"), settings(), Placements(), MemoryLog())
     with pytest.raises(ReadStoreUnavailable):
         await subject.start()
+
+
+@pytest.mark.parametrize(("checkpoint", "is_lost"), [(2, False), (3, True)])
+async def test_views_that_are_further_than_a_restored_log_are_rebuilt_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: int, is_lost: bool
+) -> None:
+    monkeypatch.setattr(folded_log, "LAG", 0)
+    monkeypatch.setattr(folded_log, "LOOK", 0)
+    log = MemoryLog()
+    for _ in range(2):
+        await write(log, Put(id="a", name="tea"))
+    store: Any = Oracle(registry_for("oracle"), Place("", ""))
+    store.required, store.away, store.checkpoint = True, False, checkpoint
+    registry = registry_for("oracle")
+    subject = StoreSupervisor(store, registry, settings(), Placements(), log)
+    done: list[str] = []
+
+    async def rebuild(what: Rebuild) -> None:
+        done.append(what.view)
+
+    async def made(views: Sequence[str], adopted: bool = False) -> dict[str, list[Any]]:
+        done.append("started")
+        return {view: [SimpleNamespace(name="one", ray_name="one")] for view in views}
+
+    monkeypatch.setattr(subject, "rebuild", rebuild)
+    monkeypatch.setattr(subject, "_start_projectors", made)
+    await subject.start()
+    assert done == [*(registry.views if is_lost else ()), "started"]
 
 
 def test_gateways_learn_where_each_store_is_filled() -> None:
