@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from eventstore.errors import StoreUnavailable
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from rayfold.runtime.postgres import FAILURES, connect
@@ -81,6 +82,7 @@ class OpenIndex(Generic[T]):
     ) -> None:
         """Without a `dsn` nothing is kept: all is read from the log each time."""
         self._store = store
+        self._folded = FoldedLog(store, [prefix])
         self._dsn = dsn
         self._kind = kind
         self._prefix = prefix
@@ -101,6 +103,8 @@ class OpenIndex(Generic[T]):
         if self._dsn:
             try:
                 found, position = await self._read()
+                if await self._is_lost(position):
+                    found, position = {}, 0
             except FAILURES as error:
                 self.error = f"the index of what is open cannot be read: {error}"
                 log.warning(
@@ -124,7 +128,7 @@ class OpenIndex(Generic[T]):
     async def _keep_up(self) -> None:
         async with self._connected() as connection:
             position = await self._until(connection)
-            if position is None:
+            if position is None or await self._is_lost(position):
                 await self._begin_again(connection)
                 position = 0
             self.error = ""
@@ -194,6 +198,14 @@ class OpenIndex(Generic[T]):
                 "SELECT key, body FROM rayfold_open WHERE kind = $1", self._kind
             )
             return {restored(row["key"]): self._decode(row["body"]) for row in rows}, position
+
+    async def _is_lost(self, position: int) -> bool:
+        """Whether the log was restored to an earlier moment than the index is of."""
+        if not await self._folded.lacks({self._kind: position}):
+            return False
+        why = {"kind": self._kind, "position": position}
+        log.warning("the log was restored: what is open is read from it", extra=why)
+        return True
 
     async def _until(self, connection: Any) -> int | None:
         position: int | None = await connection.fetchval(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from eventstore.deletions import with_deletions
+from eventstore.folded_log import FoldedLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.port import Log
 from projections.competing.backfill import Backfill
@@ -15,7 +16,6 @@ from projections.competing.consumer import group_of
 from projections.competing.consumer_actor import ConsumerActor
 from projections.competing.consumer_handle import ConsumerHandle
 from projections.competing.locks import lock_table
-from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.postgres import schema
 from projections.postgres.generations import Connection

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from eventstore.deletions import with_deletions
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
-from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.postgres.generations import position_of
 from projections.postgres.rebuild import PostgresBuilding, connected

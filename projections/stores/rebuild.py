@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from eventstore.folded_log import FoldedLog
 from projections.errors import ActorUnavailable, ProjectionError
-from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from eventstore.deletions import with_deletions
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from projections.errors import ProjectionError, ReadStoreUnavailable
-from projections.folded_log import FoldedLog
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.stores import known

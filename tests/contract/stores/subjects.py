@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 from uuid import uuid4
 
+from eventstore.folded_log import FoldedLog
 from eventstore.memory import MemoryLog
 from projections.errors import Behind
-from projections.folded_log import FoldedLog
 from projections.memory.replica import Replica
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult, Snapshot

@@ -13,6 +13,7 @@ import pytest
 
 from actors.processes.open_index import OpenIndex
 from domain.orders.commands import PayOrder
+from eventstore import folded_log
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
@@ -149,6 +150,40 @@ async def test_what_is_open_may_have_any_name(postgres: str) -> None:
     await log.delete_stream("begun-plain")  # so that it is the index that is read, not the log
     found, _ = await index().load()
     assert {name: each.events for name, each in found.items()} == dict.fromkeys(names, 1)
+
+
+async def test_an_index_of_what_a_restored_log_has_lost_begins_again(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folded_log, "LAG", 0)
+    monkeypatch.setattr(folded_log, "LOOK", 0)
+    kind = f"kind-{uuid4().hex}"
+
+    async def kept(log: MemoryLog, wanted: set[str]) -> set[str]:
+        """Let it be kept; return what the next start finds."""
+        index = OpenIndex(log, postgres, kind, "begun-", Begun, Begun)
+        keeping = asyncio.create_task(index.keep())
+        try:
+            await until(lambda: _keys(postgres, kind, wanted))
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        found, position = await OpenIndex(log, postgres, kind, "begun-", Begun, Begun).load()
+        assert position == await log.end_position(["begun-"])
+        return {*found}
+
+    async def log_of(*names: str) -> MemoryLog:
+        log = MemoryLog()
+        for name in names:
+            event = NewRecord("Begun", b"{}", {}, str(uuid4()))
+            await log.append([StreamAppend(f"begun-{name}", None, [event])])
+        return log
+
+    assert await kept(await log_of("a", "b", "c"), {"a", "b", "c"}) == {"a", "b", "c"}
+    restored = await log_of("a", "other")
+    found, position = await OpenIndex(restored, postgres, kind, "begun-", Begun, Begun).load()
+    assert ({*found}, position) == ({"a", "other"}, 2)  # also where nobody has kept it since
+    assert await kept(restored, {"a", "other"}) == {"a", "other"}
 
 
 async def _many(dsn: str, kind: str, wanted: int) -> bool:

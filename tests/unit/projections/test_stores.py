@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from eventstore import folded_log
 from eventstore.memory import MemoryLog
-from projections import folded_log
 from projections.errors import NoSuchStore, ReadStoreUnavailable
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings

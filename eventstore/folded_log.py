@@ -1,10 +1,9 @@
-"""Whether the log still has what durable rows were folded from.
+"""Whether the log still has what was folded from it, and is kept elsewhere with a position.
 
-A log that was restored to an earlier moment ends before the checkpoints of these rows, and what is
-written to it then is not what they have seen. Memory replicas know the last event that they have
-folded (see `projections.memory.last_event`); a durable store knows a position. A real server
-refuses one that its log does not have, also when the log has grown past it: positions are places
-in its files. The embedded one counts, and refuses what is beyond its end alone.
+A log that was restored to an earlier moment ends before such a position, and what is written to it
+then is not what was folded. A real server refuses a position that its log does not have, also when
+the log has grown past it: positions are places in its files. The embedded one counts, and refuses
+what is beyond its end alone.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from eventstore import folded_log as module
 from eventstore.errors import NoSuchPosition
+from eventstore.folded_log import FoldedLog
 from eventstore.memory import MemoryLog
 from eventstore.records import Batch
-from projections import folded_log as module
-from projections.folded_log import FoldedLog
 from tests.integration.projections.small import add
 
 PREFIXES = ["counter-"]
