@@ -12,6 +12,7 @@ from uuid import uuid4
 from eventstore.errors import StoreUnavailable
 from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class AppendWatch:
     def failed(self, error: str) -> None:
         """Take note of an append without an answer."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._until_it_works())
+            self._task = asyncio.create_task(lasting(self._until_it_works, "trying appends"))
             log.error("the event store takes no appends", extra={"error": error})
         self._error = error
 

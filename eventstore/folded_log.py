@@ -1,9 +1,9 @@
 """Whether the log still has what was folded from it, and is kept elsewhere with a position.
 
 A log that was restored to an earlier moment ends before such a position, and what is written to it
-then is not what was folded. A real server refuses a position that its log does not have, also when
-the log has grown past it: positions are places in its files. The embedded one counts, and refuses
-what is beyond its end alone.
+then is not what was folded. Whether a server says so is another matter: the embedded one counts its
+positions, and refuses those beyond its end. KurrentDB's are places in its files: newer releases
+refuse one that is between two records, but of one beyond the end some say that nothing is there.
 """
 
 from __future__ import annotations
@@ -49,11 +49,20 @@ class FoldedLog:
             pass
         return True
 
+    async def end(self) -> int:
+        """Return the position of the last event of the domain.
+
+        Raises:
+            StoreUnavailable: no answer.
+        """
+        return await self._log.end_position(self._prefixes)
+
     async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
         """Return the names of those that the log does not have, and will not get by waiting."""
         until = time.monotonic() + LAG
-        while not await self.has(max(checkpoints.values(), default=0)):
+        # A log that was restored may have grown to the furthest, and lack one before it.
+        while lost := {at for at in {*checkpoints.values()} if not await self.has(at)}:
             if time.monotonic() > until:
-                return [name for name, at in checkpoints.items() if not await self.has(at)]
+                return [name for name, at in checkpoints.items() if at in lost]
             await asyncio.sleep(LOOK)
         return []

@@ -37,6 +37,7 @@ from eventstore.records import NewRecord
 from rayfold import Registry
 from rayfold.process_instance import stamped
 from rayfold.runtime.batching import Batcher
+from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,9 @@ class ScheduleRunner:
                 self._timers.replace(command_id, {"": (0, each.not_before)})
             else:  # whoever found it due may not have sent it
                 self._begin(self._fire(command_id, each.due_at))
-        for work in (self._follow_always(), self._time(), self._index.keep()):
-            self._begin(work)
+        self._begin(self._follow_always())
+        self._begin(lasting(self._time, "the clock of scheduled commands"))
+        self._begin(lasting(self._index.keep, "the index of scheduled commands"))
 
     async def stop(self) -> None:
         """Stop where it is; the next start goes on from there."""

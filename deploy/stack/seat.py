@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Any
 
 from deploy.stack.release import Release
 from deploy.stack.settings import Settings
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "_RAYFOLD_SEAT"
 
@@ -71,7 +74,10 @@ class Seat:
 
     def _say(self, message: dict[str, Any]) -> None:
         if self._control is not None:
-            self._control.sendall(json.dumps(message).encode() + b"\n")
+            try:
+                self._control.sendall(json.dumps(message).encode() + b"\n")
+            except OSError as error:  # it is gone
+                log.warning("whoever gave the place is not told", extra={"error": error})
 
 
 def _socket(descriptor: int | None) -> socket.socket | None:

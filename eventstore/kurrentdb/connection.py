@@ -22,6 +22,7 @@ from kurrentdbclient.exceptions import (
     DiscoveryFailedError,
     FollowerNotFoundError,
     InternalError,
+    KurrentDBClientError,
     NodeIsNotLeaderError,
     ReadOnlyReplicaNotFoundError,
     ServiceUnavailableError,
@@ -187,14 +188,16 @@ def _user(uri: str) -> str:
     return unquote(urlsplit(uri).username or "")
 
 
+_INVALID_POSITION = re.compile(r"\binvalid position\b|\bReadAllResult: InvalidPosition\b", re.I)
+"""What servers say of a position that their log does not have, in a subscription and in a read."""
+
+
 def refused(uri: str, error: BaseException) -> StoreUnavailable:
     """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so.
 
     `NoSuchPosition` where the server says that its log does not have what was asked for.
     """
     text = without_password(" ".join(f"{error}".split()))
-    if "invalidposition" in text.replace(" ", "").lower():
-        return NoSuchPosition()
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
     if isinstance(error, AccessDeniedError):
@@ -203,4 +206,6 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
         return StoreRefused(f"cannot read {error.filename}: {error.strerror}")
     if isinstance(error, ValueError):
         return StoreRefused(text)
+    if isinstance(error, grpc.RpcError | KurrentDBClientError) and _INVALID_POSITION.search(text):
+        return NoSuchPosition()
     return StoreUnavailable(f"{type(error).__name__}: {text}")

@@ -45,7 +45,8 @@ class Verification:
 
         Raises:
             Behind: a part did not come to the log's end in `timeout` seconds.
-            StoreUnavailable, ReadStoreUnavailable, ActorUnavailable: no answer.
+            ActorUnavailable: a part is not ready in that time, or does not answer.
+            StoreUnavailable, ReadStoreUnavailable: no answer.
         """
         end = await self._log.end_position(with_deletions(self._registry.prefixes))
         await self._monitor.caught_up(timeout)

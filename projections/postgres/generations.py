@@ -117,14 +117,14 @@ async def switch(
     connection: Connection,
     live: Live,
     built: str,
-    reached: Callable[[int], Awaitable[bool]],
+    reached: Callable[[int], Awaitable[int | None]],
     *,
     hold: Callable[[], Awaitable[int]] | None = None,
 ) -> None:
     """Put the built generation in the live one's place, at no earlier a position.
 
-    `reached` waits until the build has come to a position. Meanwhile the live one stands
-    still: its projectors wait for their checkpoints, which they lock first of all, and find
+    `reached` waits until the build has come far enough: see `Reached`. Meanwhile the live one
+    stands still: its projectors wait for their checkpoints, which they lock first of all, and find
     them of another epoch. Writers that lock none are held by `hold`, which gives the position that
     they may have come to. The old one is dropped.
 
@@ -138,12 +138,13 @@ async def switch(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', live.relation
         )
         position = max((row["position"] for row in locked), default=0) if not hold else position
-        if not await reached(position):
+        enough = await reached(position)
+        if enough is None:
             raise ProjectionError(f"the new generation of {live.name!r} did not catch up")
         at = await connection.fetchval(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', built
         )
-        if at is None or at < position:
+        if at is None or at < enough:
             raise ProjectionError(f"the new generation of {live.name!r} is gone")
         await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
         await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
@@ -167,16 +168,6 @@ async def position_of(connection: Connection, table: str) -> int:
     """How far the furthest partition of a table has come."""
     statement = 'SELECT max(position) FROM rayfold_checkpoint WHERE "table" = $1'
     return await connection.fetchval(statement, table) or 0
-
-
-async def put_back(connection: Connection, table: str, position: int) -> None:
-    """Let no partition of a table have come further than that; projectors find out."""
-    await connection.execute(
-        "UPDATE rayfold_checkpoint SET position = $2, epoch = nextval('rayfold_generation')"
-        ' WHERE "table" = $1 AND position > $2',
-        table,
-        position,
-    )
 
 
 async def become(connection: Connection, live: Live) -> None:

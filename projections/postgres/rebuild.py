@@ -55,11 +55,6 @@ class PostgresBuilding(NamedTuple):
                 await self.make_ready(connection)
             return await generations.position_of(connection, self.live.relation)
 
-    async def put_back(self, position: int) -> None:
-        """See `Building.put_back`."""
-        async with connected(self.dsn) as connection:
-            await generations.put_back(connection, self.live.relation, position)
-
     async def switch(self, reached: Reached) -> None:
         """See `Building.switch`."""
         hold = self.hold

@@ -96,7 +96,7 @@ async def switch(
     connection: _Connection,
     view: ViewDefinition,
     built: str,
-    reached: Callable[[int], Awaitable[bool]],
+    reached: Callable[[int], Awaitable[int | None]],
 ) -> None:
     """Put the built table in the live one's place: see `generations.switch`."""
     await generations.switch(connection, live(view), built, reached)

@@ -110,11 +110,12 @@ class PointedGenerations(ABC, Generic[Hold]):
         hold, positions = await self._hold(view, pointer.live)
         furthest = max(positions, default=0)
         try:
-            if not await reached(furthest):
+            enough = await reached(furthest)
+            if enough is None:
                 raise ProjectionError(f"the new generation of {view.name!r} did not catch up")
             partitions = await self._partitions(view, pointer)
             pointer = pointer._replace(partitions=partitions)
-            await self._replace(view, pointer, generation, furthest, hold)
+            await self._replace(view, pointer, generation, enough, hold)
         except BaseException:
             with suppress(ReadStoreUnavailable):  # then it ends by itself
                 await self._release(view, pointer.live, hold)

@@ -27,8 +27,9 @@ from projections.poison import Held, Parked
 from projections.row_query import RowQuery, RowResult, Snapshot
 from rayfold import Registry, VersionedRow, ViewDefinition
 
-Reached = Callable[[int], Awaitable[bool]]
-"""Waits until a build has come to a position; False if it does not come so far in time."""
+Reached = Callable[[int], Awaitable[int | None]]
+"""Waits until a build has come to a position; returns how far it has to be then. That is less where
+the log was restored to an earlier moment and has no more. None: it does not come so far in time."""
 
 
 class Place(NamedTuple):
@@ -163,8 +164,8 @@ class Generations(Protocol):
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
         """Put a built generation in the live one's place, at no earlier a position.
 
-        Writers of the live one wait meanwhile, and are fenced then; readers go on. The new one
-        is partitioned as the old one was, which is dropped.
+        `reached` is asked for that. Writers of the live one wait meanwhile, and are fenced then;
+        readers go on. The new one is partitioned as the old one was, which is dropped.
 
         Raises:
             ProjectionError: the build did not come so far; nothing has changed.

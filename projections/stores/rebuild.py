@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
@@ -13,11 +14,15 @@ from projections.errors import ActorUnavailable, ProjectionError
 from projections.operations.rebuild import Rebuild
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering
+from projections.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
 
 SWITCH = 30.0
 """Seconds in which a build must reach the live one, while that one waits."""
+
+PATIENCE = 5.0
+"""Seconds in which the node that says where the log ends may lag: it was no leader until now."""
 
 STUCK = 30.0
 """Seconds after which a build that only reports errors is given up."""
@@ -28,10 +33,6 @@ class Building(Protocol):
 
     async def finish(self) -> int:
         """Do what is quicker on a full generation; return how far the live one is then."""
-        ...
-
-    async def put_back(self, position: int) -> None:
-        """Let the live one have come to this position only, wherever it is further."""
         ...
 
     async def switch(self, reached: Reached) -> None:
@@ -55,7 +56,7 @@ async def build(
 
     `following` fill the live one, and are told that there is another. `changing` is held while
     switching. Where the log was restored to an earlier moment, so that it does not have what the
-    live one has come to, the build need not come as far.
+    live one has come to, the build has to have all of the log.
 
     Raises:
         ProjectionError: not done; the live one is as it was.
@@ -75,25 +76,58 @@ async def build(
         if "stopped" in builder.seen:
             raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
         furthest = await building.finish()
-        there = await folded.has(furthest)
-        if there:
-            # What came while it was finished: before the live one has to wait for it.
-            await builder.reached(furthest, time.monotonic() + READY)
+        # What came while it was finished: before the live one has to wait for it.
+        is_lost = not await reaches(builder, furthest, folded)
+        if is_lost:
+            why = {"view": rebuild.view, "position": furthest}
+            log.warning("rows are replaced of which the log has less", extra=why)
         rebuild.state = "switching"
 
-        async def reached(position: int) -> bool:
-            return await builder.reached(position, time.monotonic() + SWITCH)
-
         async with changing:
-            if not there:  # at the last moment: until now its projectors do not go on
-                why = {"view": rebuild.view, "position": furthest}
-                log.warning("rows are replaced that the log has lost", extra=why)
-                await building.put_back(builder.progress.position)
-            await building.switch(reached)
+            await building.switch(partial(enough, builder, folded if is_lost else None))
             await asyncio.gather(*(_renew(each) for each in following))
     finally:
         await builder.end()
         await building.discard()
+
+
+class Coming(Protocol):
+    """What fills a generation."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come."""
+        ...
+
+    async def reached(self, position: int, deadline: float) -> bool:
+        """Wait until it has come so far; `deadline` is in `time.monotonic` seconds."""
+        ...
+
+
+async def reaches(builder: Coming, position: int, folded: FoldedLog) -> bool:
+    """Wait until a build has come so far; return False if it has all that the log has.
+
+    Then the log was restored to an earlier moment, or nothing of the domain stands in between.
+
+    Raises:
+        ProjectionError: it does not come so far.
+        StoreUnavailable: the log's end is not known.
+    """
+    until = time.monotonic() + READY
+    while not await builder.reached(position, min(until, time.monotonic() + PATIENCE)):
+        if builder.progress.position >= await folded.end():
+            return False
+        if time.monotonic() > until:
+            raise ProjectionError("the build does not come as far as the live generation")
+    return True
+
+
+async def enough(builder: Coming, lost: FoldedLog | None, position: int) -> int | None:
+    """See `Reached`. `lost` is the log where it has less than the live generation."""
+    if lost is not None:
+        position = min(position, await lost.end())
+    there = await builder.reached(position, time.monotonic() + SWITCH)
+    return position if there else None
 
 
 async def _renew(actor: ActorHandle) -> None:

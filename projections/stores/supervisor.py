@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from eventstore.deletions import with_deletions
@@ -15,7 +14,7 @@ from projections.errors import ProjectionError, ReadStoreUnavailable
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.stores import known
-from projections.stores.port import Place, Reached, ReadStore
+from projections.stores.port import Generations, Place, Reached, ReadStore
 from projections.stores.projector import Projector
 from projections.stores.projector_actor import ProjectorActor
 from projections.stores.rebuild import build
@@ -23,7 +22,6 @@ from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import projector_actor
 from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
-from rayfold.runtime.lasting import lasting
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +79,7 @@ class StoreSupervisor:
             for view, why in (await self._prepare()).items():
                 await self._rebuild_stale(view, why)
         else:
-            name = f"preparing {self.store.name}"
-            self._preparing = asyncio.create_task(lasting(self._prepare_later, name))
+            self._preparing = asyncio.create_task(self._prepare_later())
         adopted = self._settings.detached
         projectors = await self._start_projectors(list(self._views), adopted)
         self._placements.keep(self.store.name, projectors)
@@ -114,10 +111,17 @@ class StoreSupervisor:
                     about = {"store": self.store.name, "error": str(error)}
                     log.warning("a store is away: its views wait for it", extra=about)
                 said = True
-                await asyncio.sleep(RETRY)
+            except Exception:
+                log.exception("a store could not be prepared", extra={"store": self.store.name})
+            await asyncio.sleep(RETRY)
         for view, why in stale.items():
-            with suppress(RayfoldError):  # it is told; what serves goes on to serve
+            # What goes wrong is told, and what serves goes on to serve.
+            try:
                 await self._rebuild_stale(view, why)
+            except RayfoldError:
+                pass
+            except Exception:
+                log.exception("a rebuild broke", extra={"view": view, "store": self.store.name})
 
     async def _rebuild_stale(self, view: str, why: str) -> None:
         about = {"view": view, "store": self.store.name}
@@ -175,7 +179,7 @@ class StoreSupervisor:
             f"build:{generation}", [view.name], 0, 1, {view.name: generation}, detached=False
         )
         await build(
-            ViewBuilding(self.store, view, generation, self.wanted[view.name]),
+            ViewBuilding(self.store.generations, view, generation),
             builder,
             rebuild,
             self._changing,
@@ -213,34 +217,22 @@ class StoreSupervisor:
 class ViewBuilding(NamedTuple):
     """See `Building`: a generation of a view."""
 
-    store: ReadStore
+    generations: Generations
     view: ViewDefinition
     generation: str
-    partitions: int
-    """Of the live one."""
 
     async def finish(self) -> int:
         """See `Building.finish`."""
-        await self.store.generations.finish(self.view, self.generation)
-        return await self.store.generations.furthest(self.view)
-
-    async def put_back(self, position: int) -> None:
-        """See `Building.put_back`."""
-        view = self.view.name
-        for partition in range(self.partitions):
-            async with self.store.writing([self.view], partition, self.partitions, {}) as writer:
-                await writer.open()
-                if writer.positions[view] > position:
-                    async with writer.transaction({}) as transaction:
-                        await transaction.put_back(view, position)
+        await self.generations.finish(self.view, self.generation)
+        return await self.generations.furthest(self.view)
 
     async def switch(self, reached: Reached) -> None:
         """See `Building.switch`."""
-        await self.store.generations.switch(self.view, self.generation, reached)
+        await self.generations.switch(self.view, self.generation, reached)
 
     async def discard(self) -> None:
         """See `Building.discard`."""
-        await self.store.generations.discard(self.view, self.generation)
+        await self.generations.discard(self.view, self.generation)
 
 
 def _projector(

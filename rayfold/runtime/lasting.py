@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 PAUSE = 1.0
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 5.0
 """Seconds until what broke is begun again: twice as long each time that it breaks soon after."""
 
 

@@ -68,6 +68,26 @@ async def test_only_what_is_further_than_the_log_is_lacking(
     assert await folded.lacks({}) == []
 
 
+async def test_a_log_that_has_grown_to_the_furthest_may_lack_one_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LAG", 0)
+    log = await log_of(5)
+
+    class OfPlaces(MemoryLog):
+        """As a real server: a position is the place of a record, or there is none."""
+
+        async def subscribe(
+            self, prefixes: Sequence[str], after: int | None, **more: Any
+        ) -> AsyncGenerator[Batch, None]:
+            if after == 3:
+                raise NoSuchPosition
+            async for batch in log.subscribe(prefixes, after, **more):
+                yield batch
+
+    assert await FoldedLog(OfPlaces(), PREFIXES).lacks({"a": 5, "b": 3, "c": 2}) == ["b"]
+
+
 async def test_a_node_that_lags_is_waited_for() -> None:
     log = await log_of(2)
     asked = 0

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -18,8 +19,10 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Place, ReadStore
 from projections.stores.projector import Projector
 from projections.stores.reader import StoreReader
+from projections.stores.rebuild import enough, reaches
 from projections.stores.supervisor import ViewBuilding
 from projections.supervision.placements import Placements
+from projections.supervision.progress import Progress
 from rayfold import Registry
 
 TIMEOUT = 60.0
@@ -173,13 +176,10 @@ class Durable:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await builder.runner.ready.wait()
-            beside = ViewBuilding(self.store, declared, generation, len(self.projectors))
-            furthest = await beside.finish()
-            if not await FoldedLog(self.log, self.registry.prefixes).has(furthest):
-                await beside.put_back(builder.progress.position)
-                furthest = builder.progress.position
-            assert await builder.progress.reached(furthest, TIMEOUT)
-            await beside.switch(lambda at: builder.progress.reached(at, TIMEOUT))
+            beside = ViewBuilding(generations, declared, generation)
+            folded, here = FoldedLog(self.log, self.registry.prefixes), Here(builder.progress)
+            there = await reaches(here, await beside.finish(), folded)
+            await beside.switch(partial(enough, here, None if there else folded))
             for each in self.projectors:
                 await each.runner.renew()
         finally:
@@ -196,6 +196,16 @@ class Durable:
 
     def parked(self) -> list[Parked]:
         return [parked for each in self.projectors for parked in each.parked()]
+
+
+class Here:
+    """A builder as its owner has it: in this process."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    async def reached(self, position: int, deadline: float) -> bool:
+        return await self.progress.reached(position, deadline - time.monotonic())
 
 
 async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:

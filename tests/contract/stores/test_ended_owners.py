@@ -59,8 +59,8 @@ async def begins_again(generations: Any, view: ViewDefinition, live: str) -> Non
 
 
 async def builds_and_switches(generations: Any, view: ViewDefinition, live: str) -> None:
-    async def reached(position: int) -> bool:
-        return True
+    async def reached(position: int) -> int:
+        return position
 
     await generations.switch(view, await generations.begin(view), reached)
 

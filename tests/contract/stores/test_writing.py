@@ -17,6 +17,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import Fenced, ProjectionError, UnknownTarget
+from projections.stores import rebuild
 from projections.stores.port import ReadStore
 from projections.stores.projector import APART
 from rayfold import ViewDefinition
@@ -306,16 +307,15 @@ async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None
         await durable.reached(end)
         view, generations = durable.registry.views["shelf"], durable.store.generations
 
-        async def never(position: int) -> bool:
+        async def never(position: int) -> None:
             assert position >= end
-            return False
 
         built = await generations.begin(view)
         with pytest.raises(ProjectionError):
             await generations.switch(view, built, never)
         await generations.discard(view, built)
         with pytest.raises(ProjectionError):
-            await generations.switch(view, built, lambda _: asyncio.sleep(0, True))
+            await generations.switch(view, built, lambda at: asyncio.sleep(0, at))
         end = await write(log, Painted(id="0", colour="red"))
         assert await painted(durable, "0", end) == 2
         assert await differences(log, durable) == []
@@ -323,8 +323,9 @@ async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None
 
 @pytest.mark.parametrize("partitions", [1, 3])
 async def test_a_rebuild_replaces_what_a_restored_log_has_lost(
-    durable: Durable, partitions: int
+    durable: Durable, partitions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rebuild, "PATIENCE", 0.1)
     await durable.start(partitions)
     await durable.reached(await write(durable.log, *SOME))
     await durable.end()
@@ -358,7 +359,7 @@ async def test_what_nobody_finished_is_removed_and_a_changed_definition_is_found
         wanted = dict.fromkeys(durable.registry.views, 1)
         assert await generations.prepare(durable.views, wanted) == [changed]
         with pytest.raises(ProjectionError):
-            await generations.switch(changed, left, lambda _: asyncio.sleep(0, True))
+            await generations.switch(changed, left, lambda at: asyncio.sleep(0, at))
         # What serves is the one before, and nobody of this release writes it.
         assert (await durable.ask(one("0"))).body is not None
         async with durable.make().writing([changed], 0, 1, {}) as writer:

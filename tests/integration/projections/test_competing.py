@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Annotated, Any, ClassVar
 from uuid import uuid4
 
@@ -36,8 +37,10 @@ from projections.errors import Fenced, UnknownTarget
 from projections.postgres import generations, schema
 from projections.postgres.rows import Rows
 from projections.stores import runner
+from projections.stores.rebuild import enough
 from rayfold import Event, Registry, VersionedRow, View, ViewDefinition, document, key_text, on
 from tests.conftest import ROOT
+from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
 from tests.integration.projections.small import Added, add
 from tests.integration.projections.test_sql_projection import history_of, items, purchases
@@ -453,7 +456,7 @@ async def _switch(dsn: str, log: EventLog) -> None:
                 connection,
                 schema.live(DEMAND),
                 table,
-                lambda at: builder.progress.reached(at, DEADLINE),
+                partial(enough, Here(builder.progress), None),
                 hold=hold,
             )
     finally:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import asyncpg
 import pytest
@@ -17,8 +18,10 @@ from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.store import PostgresStore
 from projections.row_query import RowQuery
+from projections.stores.rebuild import enough
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
+from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
 from tests.integration.projections.small import STRICT, TOTALS, add
 from tests.integration.projections.test_poison import DEADLINE, dsn, running, there, totals
@@ -39,9 +42,7 @@ async def switch(dsn: str, log: MemoryLog, view: ViewDefinition = TOTALS) -> Non
     try:
         await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
         await schema.create_indexes(connection, view, table)
-        await schema.switch(
-            connection, view, table, lambda at: builder.progress.reached(at, DEADLINE)
-        )
+        await schema.switch(connection, view, table, partial(enough, Here(builder.progress), None))
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -207,12 +208,12 @@ async def test_a_replay_at_the_time_of_a_switch_is_refused_and_holds_nothing_up(
                 rows = await transaction.load("totals", ["a"])
                 await transaction.store("totals", rows, rows)
 
-        async def reached(position: int) -> bool:
+        async def reached(position: int) -> int:
             nonlocal replay
             replay = asyncio.create_task(replays())
             while not await looking.fetchval(WAITING):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            return True
+            return position
 
         replay: asyncio.Task[None] | None = None
         async with asyncio.timeout(DEADLINE):

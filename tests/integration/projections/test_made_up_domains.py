@@ -109,11 +109,11 @@ class Stores:
         only = [view]
         builder = Projector(self.registry, self.log, self.dsn, only, tables={view.name: table})
 
-        async def reached(position: int) -> bool:
-            return await builder.progress.reached(position, TIMEOUT)
+        async def reached(position: int) -> int | None:
+            return position if await builder.progress.reached(position, TIMEOUT) else None
 
         async with running(builder):
-            assert await reached(end), builder.status()
+            assert await reached(end) is not None, builder.status()
             self._note(builder)
             if "stopped" in builder.status():
                 return  # what serves goes on to serve

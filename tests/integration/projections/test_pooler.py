@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
 import asyncpg
 import pytest
@@ -20,9 +21,11 @@ from projections.postgres.rebuild import connected
 from projections.row_query import RowQuery
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
+from projections.stores.rebuild import enough
 from projections.supervision.placements import Placements
 from rayfold.runtime import postgres as connecting
 from rayfold.runtime.postgres import create_pool
+from tests.contract.stores.subjects import Here
 from tests.integration.projections.pooler import Pooler, pooled
 from tests.integration.projections.small import BALANCES, TOTALS, add
 from tests.integration.projections.test_competing import DEMAND, SHOP, rows_in
@@ -109,7 +112,7 @@ async def test_views_are_made_filled_read_and_rebuilt(dsn: str, pooler: Pooler) 
         await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
         await schema.create_indexes(connection, BALANCES, table)
         await schema.switch(
-            connection, BALANCES, table, lambda at: builder.progress.reached(at, DEADLINE)
+            connection, BALANCES, table, partial(enough, Here(builder.progress), None)
         )
     for task in (building, running):
         task.cancel()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import date
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -28,9 +29,11 @@ from projections.sql.projector import SqlProjector
 from projections.sql.reader import SqlReader
 from projections.sql.schema import begin_generation, live, prepare
 from projections.stores import runner
+from projections.stores.rebuild import enough
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
 from rayfold import Event, Message, Registry, SqlProjection, SqlQuery, Statement, on, sql
+from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
 from tests.integration.projections.histories import BadLog, cuts
 from tests.integration.projections.small import Added, add
@@ -356,7 +359,7 @@ async def _switch(dsn: str, log: MemoryLog) -> None:
         async with running(builder):
             await asyncio.wait_for(builder.runner.ready.wait(), DEADLINE)
             await generations.switch(
-                connection, live(Lenient), built, lambda at: builder.progress.reached(at, DEADLINE)
+                connection, live(Lenient), built, partial(enough, Here(builder.progress), None)
             )
     finally:
         await generations.discard(connection, built, "SCHEMA")
