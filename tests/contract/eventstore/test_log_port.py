@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from eventstore.errors import StreamTombstoned
+from eventstore.errors import NoSuchPosition, StreamTombstoned
+from eventstore.folded_log import FoldedLog
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
 from eventstore.port import (
@@ -82,6 +83,18 @@ async def test_records_are_appended_where_they_are_expected(log: Log, stream: st
     assert await read(log, stream, after=1) == [2, 3]
     assert await read(log, stream, backwards=True, limit=2) == [3, 2]
     assert await read(log, stream, backwards=True, after=2) == [1, 0]
+
+
+async def test_a_subscription_from_beyond_the_end_is_refused_as_such(log: Log, stream: str) -> None:
+    await append(log, stream, None)
+    end = await log.end_position([stream])
+    async with aclosing(log.subscribe([stream], end)) as batches:
+        assert (await anext(batches)).records == []
+    with pytest.raises(NoSuchPosition):
+        async with aclosing(log.subscribe([stream], end + 1_000_000)) as batches:
+            await anext(batches)
+    assert await FoldedLog(log, [stream]).has(end)
+    assert not await FoldedLog(log, [stream]).has(end + 1_000_000)
 
 
 async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) -> None:
