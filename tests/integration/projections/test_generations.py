@@ -137,8 +137,8 @@ async def test_a_build_that_is_gone_does_not_replace_anything(dsn: str) -> None:
     async with running(log, dsn, TOTALS):
         connection = await asyncpg.connect(dsn)
 
-        async def not_there(position: int) -> bool:
-            return False
+        async def not_there(position: int) -> None:
+            return None
 
         table = await schema.begin_generation(connection, TOTALS)
         with pytest.raises(Exception, match="did not catch up"):
