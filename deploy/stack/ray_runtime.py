@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from deploy.errors import StartError
 from deploy.stack.joined_raylet import JoinedRaylet
-from deploy.stack.raylet_wait import TIMEOUTS, raylet_within
+from deploy.stack.raylet_wait import PAUSE, TIMEOUTS, raylet_within
 from deploy.stack.whole_file import once_written
 from rayfold.runtime.part_process import environment
 
@@ -90,6 +91,7 @@ def start(
                 where = f"at {address}" if address else "on this machine"
                 raise StartError(f"Ray did not start {where}: {error}") from error
             log.warning("Ray did not start and is tried again", extra={"error": error})
+            time.sleep(PAUSE)
         else:
             return
 

@@ -19,6 +19,9 @@ from deploy.errors import StartError
 TIMEOUTS = (8.0, 15.0, 30.0)
 """Seconds for a raylet to register, at the first, second and third attempt."""
 
+PAUSE = 2.0
+"""Seconds between two attempts: what ended the one, as a disk that stalls, may last a moment."""
+
 LOOK = 0.05
 """Seconds between two looks."""
 
@@ -49,8 +52,8 @@ def raylet_within(timeout: float) -> Iterator[None]:
     def get_node_in_time(address: str, node_id: str) -> Any:
         # Ray's own question is answered by a raylet, or after half a minute: this one at once.
         while not _has_registered(nodes[-1], node_id):
-            for kind in _ended(nodes[-1]):
-                raise StartError(f"its {kind} ended as it started")
+            for kind, code in _ended(nodes[-1]):
+                raise StartError(f"its {kind} ended as it started, with {code}")
             if time.monotonic() > deadline:
                 raise StartError(f"no raylet came up in {timeout:.0f} s")
             time.sleep(LOOK)
@@ -88,10 +91,12 @@ def _has_registered(node: Any, node_id: str) -> bool:
     return any(each.hex() == node_id for each in known)
 
 
-def _ended(node: Any) -> list[str]:
+def _ended(node: Any) -> list[tuple[str, int]]:
+    """Return which of its processes have ended, with their exit codes."""
     processes: Callable[[], Any] = node.all_processes.items
     return [
-        str(kind)
+        (str(kind), code)
         for kind, started in processes()
-        if any(each.process.poll() is not None for each in started)
+        for each in started
+        if (code := each.process.poll()) is not None
     ]
