@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
 
 log = logging.getLogger(__name__)
@@ -30,4 +31,4 @@ async def lasting(work: Callable[[], Awaitable[None]], name: str) -> None:
             soon = clock() - began < LONGEST_PAUSE
             pause = min(2 * pause, LONGEST_PAUSE) if soon and pause else PAUSE
             log.exception("work in the background broke, and begins again", extra={"work": name})
-        await asyncio.sleep(pause)
+        await sleep(pause)
