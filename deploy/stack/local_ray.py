@@ -64,6 +64,7 @@ class LocalRay:
         """Replace a Ray that has lost a process; `started` is called when a new one is there."""
         while True:
             await asyncio.sleep(LOOK)
+            ray_runtime.drop_ended_fork_server()
             self._ended = ray_runtime.ended()
             if self._ended is None:
                 continue

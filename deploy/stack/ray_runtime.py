@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
-from deploy.stack.joined_raylet import JoinedRaylet
-from deploy.stack.raylet_wait import PAUSE, TIMEOUTS, raylet_within
+from deploy.raylet import no_agent
+from deploy.raylet.command import Change, changed
+from deploy.raylet.fork_server import ForkServer
+from deploy.raylet.joined import JoinedRaylet
+from deploy.raylet.wait import PAUSE, TIMEOUTS, raylet_within
 from deploy.stack.whole_file import once_written
 from rayfold.runtime.part_process import environment
 
@@ -26,6 +30,9 @@ TOKEN_FILE = "ray.token"
 
 _joined: JoinedRaylet | None = None
 """Of a cluster that is not ours."""
+
+_forks: ForkServer | None = None
+"""Of Ray of our own."""
 
 
 def start(
@@ -76,12 +83,17 @@ def start(
             # Writers are as urgent as the gateway; readers step back by themselves.
             "_system_config": {"enable_metrics_collection": False, "worker_niceness": 0},
         }
+    global _joined, _forks
+    if not address and _forks is None:
+        _forks = _fork_server()
     import ray
 
-    global _joined
     for attempt, timeout in enumerate(TIMEOUTS, start=1):
         try:
-            with nullcontext() if address else raylet_within(timeout):
+            with ExitStack() as conditions:
+                if not address:
+                    conditions.enter_context(raylet_within(timeout))
+                    conditions.enter_context(changed(_changes()))
                 ray.init(**options)
             if address:
                 _joined = JoinedRaylet(_raylet_socket())
@@ -111,11 +123,23 @@ def stop() -> None:
     """Leave Ray; stop it if we started it. Blocks."""
     import ray
 
-    global _joined
+    global _joined, _forks
     if _joined is not None:
         _joined.close()
         _joined = None
     ray.shutdown()
+    if _forks is not None:
+        _forks.stop()
+        _forks = None
+
+
+def drop_ended_fork_server() -> None:
+    """Do without the fork server, if that has ended: actors start as Ray starts them."""
+    global _forks
+    if _forks is not None and _forks.ended:
+        log.error("the fork server ended; actors take longer to start until Ray is started again")
+        _forks.stop()
+        _forks = None
 
 
 def ended() -> str | None:
@@ -136,6 +160,28 @@ def ended() -> str | None:
         if any(each.process.poll() is not None for each in processes):
             return str(kind)
     return None
+
+
+def _fork_server() -> ForkServer | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return ForkServer()
+    except OSError as error:
+        log.warning("actors start without a fork server", extra={"error": error})
+        return None
+
+
+def _changes() -> list[Change]:
+    """Return what a raylet of our own is told otherwise than Ray tells it."""
+    import ray
+
+    agent = Path(ray.__file__).parent / "dashboard/agent.py"
+    no_agent_there = (sys.executable, "-I", "-S", no_agent.__file__)
+    changes = [
+        Change("dashboard_agent_command", (sys.executable, "-u", str(agent)), no_agent_there)
+    ]
+    return changes if _forks is None else [*changes, _forks.change()]
 
 
 def _raylet_socket() -> str:

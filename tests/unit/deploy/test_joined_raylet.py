@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.stack.joined_raylet import JoinedRaylet
+from deploy.raylet.joined import JoinedRaylet
 
 
 def test_another_raylet_at_the_same_path_is_another_one(tmp_path: Path) -> None:

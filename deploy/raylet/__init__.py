@@ -1,0 +1,1 @@
+"""A raylet: how one is started for less than Ray takes, waited for, and watched."""

@@ -1,0 +1,105 @@
+"""Ray of our own forks its workers from a process that has imported what they need.
+
+A worker that imports Ray and us for itself takes a second of CPU, and memory that a fork shares
+with the others. Raylets of a cluster that we join start theirs as they do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.raylet import forks, instead
+from deploy.raylet.command import Change
+
+MODULES = (
+    "ray._private.workers.default_worker",
+    "ray._common.usage.usage_lib",
+    "ray._private.arrow_serialization",
+    "grpc._channel",
+    "pydantic.deprecated.config",
+    "pydantic.type_adapter",
+    "actors.host.host_actor",
+    "actors.processes.process_actor",
+    "projections.memory.replica_actor",
+    "projections.postgres.store",
+    "projections.stores.projector_actor",
+)
+"""What is imported once: Ray, what libraries import when they are first used, and the actors that
+every stack has. Never the user's domain, which an upgrade exchanges."""
+
+END_TIMEOUT = 5.0
+"""Seconds for the server to end."""
+
+
+class ForkServer:
+    """The process from which workers are forked; it ends when this one does.
+
+    Workers do without it when it has ended, or could not begin: they take longer to start.
+    """
+
+    def __init__(self, modules: Sequence[str] = MODULES) -> None:
+        """Start it. It imports the modules meanwhile; who asks for a fork waits for that.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="rayfold-"))  # for this user alone
+        self.path = str(self._folder / "forks.sock")
+        try:
+            self._process = self._start(modules)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _start(self, modules: Sequence[str]) -> subprocess.Popen[bytes]:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.path)
+            listener.listen(128)
+            # Ray's library reads these when it is loaded, so they are the same for each fork: no
+            # job, as for workers that Ray starts in advance, and who it is that they end with.
+            told = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
+            return subprocess.Popen(
+                [sys.executable, "-m", forks.__name__, str(listener.fileno()), *modules],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(),),
+                process_group=0,
+                env={**os.environ, **told},
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has, though nobody stopped it."""
+        return self._process.poll() is not None
+
+    def change(self) -> Change:
+        """Return what a raylet is told, so that its workers are forked."""
+        import ray
+
+        # Ray leaves the second word out for a worker that has no environment of its own.
+        setup = Path(ray.__file__).parent / "_private/workers/setup_worker.py"
+        before = (sys.executable, str(setup))
+        return Change("python_worker_command", before, (*before, instead.__file__, self.path))
+
+    def stop(self) -> None:
+        """End it; what it has forked goes on. Blocks."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:  # it is importing
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

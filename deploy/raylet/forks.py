@@ -1,0 +1,136 @@
+"""The process that imports what actors need, once, and forks each of them from that.
+
+`python -m deploy.raylet.forks SOCKET MODULE…`, with a socket that listens as descriptor SOCKET. It
+ends when its standard input does, which is a pipe that its parent holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+END = b"\0"
+"""Ends a request; JSON has none."""
+
+PATIENCE = 5.0
+"""Seconds for whoever connected to say what it wants."""
+
+_STANDARD = 3
+"""Standard input, output and error, which travel with each request."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run, as who asks would have run it."""
+
+    arguments: list[str]
+    """A script and what follows it."""
+    environment: dict[str, str]
+    folder: str
+    oom_score_adj: str
+    """Of who asks: Ray lets its workers go first when memory runs out."""
+    descriptors: list[int]
+    answer: socket.socket
+
+
+def main(listener: socket.socket, modules: Sequence[str]) -> None:
+    """Import the modules; then be each process that is asked for, in a fork."""
+    # As Ray has it for its own: Ctrl-C is for who started us.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    for module in modules:
+        import_module(module)
+    if len(threads := os.listdir("/proc/self/task")) > 1:
+        # A lock that one of them holds would never be freed in a fork.
+        sys.exit(f"imports have begun threads, so nothing can be forked: {threads}")
+    gc.collect()
+    gc.freeze()  # a collection in a fork would write to, and so copy, what all of them share
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their ends are Ray's business
+    asked = _serve(listener)
+    if asked is None:
+        shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
+    else:
+        _become(asked)
+
+
+def _serve(listener: socket.socket) -> Request | None:
+    """Return a request in each fork, and nothing in this process at its end."""
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return None
+        connection, _ = listener.accept()
+        try:
+            request = _read(connection)
+            if os.fork() == 0:
+                listener.close()
+                return request
+        except (OSError, TypeError, ValueError) as error:  # it is told by our silence
+            print(f"a process could not be forked: {error}", file=sys.stderr, flush=True)
+        else:
+            for each in request.descriptors:
+                os.close(each)
+        connection.close()
+
+
+def _read(connection: socket.socket) -> Request:
+    connection.settimeout(PATIENCE)
+    said, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, _STANDARD)
+    try:
+        while not said.endswith(END):
+            if not (more := connection.recv(1 << 16)):
+                raise ValueError("who asked is gone")
+            said += more
+        told = json.loads(said.removesuffix(END))
+        if len(descriptors) != _STANDARD:
+            raise ValueError("standard input, output and error did not come along")
+        return Request(**told, descriptors=descriptors, answer=connection)
+    except BaseException:
+        for each in descriptors:
+            os.close(each)
+        raise
+
+
+def _wanted(answer: socket.socket) -> bool:
+    """Say that this is there. Who has waited for too long is Python meanwhile, and the worker."""
+    with answer:
+        try:
+            answer.send(b"ready")
+            return answer.recv(1) != b""
+        except OSError:
+            return False
+
+
+def _become(request: Request) -> None:
+    for number, each in enumerate(request.descriptors):
+        os.dup2(each, number)
+        os.close(each)
+    if not _wanted(request.answer):
+        return
+    # A group of its own: a raylet kills the group of a worker that has ended.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.chdir(request.folder)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(request.oom_score_adj)
+    script = request.arguments[0]
+    sys.argv = request.arguments
+    sys.path[0] = str(Path(script).parent)
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

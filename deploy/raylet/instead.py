@@ -1,0 +1,57 @@
+"""What Ray runs before its worker's script: a fork takes the place of the process that it starts.
+
+`python instead.py SOCKET [OPTION…] SCRIPT ARGUMENT…`: where the server does not answer, or the
+worker has an environment of its own, Python runs the script as if this were not between. It imports
+nothing of ours, as it is on the way of each start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+END = b"\0"
+"""Ends what the server is told; JSON has none."""
+
+NO_ENVIRONMENT = "--runtime-env-hash=0"
+"""How Ray tells a worker that it has no runtime environment."""
+
+TIMEOUT = 20.0
+"""Seconds in which the server, which may still import, forks."""
+
+
+def main(path: str, arguments: list[str]) -> None:
+    """End when a fork has begun; else become Python."""
+    if NO_ENVIRONMENT in arguments and _forked(path, arguments):
+        return
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def _forked(path: str, arguments: list[str]) -> bool:
+    with open("/proc/self/oom_score_adj") as file:
+        oom_score_adj = file.read()
+    script = next(each for each in arguments if not each.startswith("-"))
+    told = {
+        "arguments": arguments[arguments.index(script) :],
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "oom_score_adj": oom_score_adj,
+    }
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(path)
+            socket.send_fds(connection, [b" "], [0, 1, 2])
+            connection.sendall(json.dumps(told).encode() + END)
+            if not connection.recv(16):
+                return False
+            connection.send(b"!")  # so a fork that comes too late knows that it is not wanted
+            return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

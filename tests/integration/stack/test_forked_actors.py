@@ -1,0 +1,81 @@
+"""Actors of a stack's own Ray are forks of one process, and start without it if it is gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.integration.stack.orders import create
+from tests.stack import Stack
+
+DEADLINE = 60.0
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of this module, as its fork server does not come back while its Ray runs."""
+    folder: Path = tmp_path_factory.mktemp("forks")
+    stack = Stack(folder / "data")
+    stack.start()
+    yield stack
+    assert stack.stop() == 0
+
+
+def processes(stack: Stack) -> Iterator[tuple[psutil.Process, str]]:
+    """All of a stack's, but those that have just ended, each with its command."""
+    for each in psutil.Process(stack.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            yield each, " ".join(each.cmdline())
+
+
+def server(stack: Stack) -> psutil.Process:
+    [found] = [each for each, command in processes(stack) if "-m deploy.raylet.forks" in command]
+    return found
+
+
+def another_host(stack: Stack, but: psutil.Process | None = None) -> psutil.Process:
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        hosts = [each for each, command in processes(stack) if command.startswith("ray::HostActor")]
+        if hosts and but not in hosts:
+            return hosts[0]
+        time.sleep(0.05)
+    raise AssertionError("no host came up")
+
+
+def write(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, timeout=DEADLINE) as http:
+        create(http)
+
+
+def test_every_actor_is_a_fork(alone: Stack) -> None:
+    actors = [each for each, command in processes(alone) if "Actor" in command]
+    assert len(actors) >= 4
+    assert {each.ppid() for each in actors} == {server(alone).pid}
+
+
+def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
+    """A raylet kills the process group of a worker that has ended."""
+    host = another_host(alone)
+    others = [each for each, command in processes(alone) if "Actor" in command and each != host]
+    host.kill()
+    write(alone)
+    again = another_host(alone, but=host)
+    assert again.ppid() == server(alone).pid
+    assert all(each.is_running() for each in others)
+
+
+def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
+    forks, host = server(alone), another_host(alone)
+    forks.kill()
+    forks.wait(DEADLINE)
+    host.kill()
+    write(alone)
+    again = another_host(alone, but=host)
+    assert psutil.Process(again.ppid()).name() == "raylet"

@@ -1,0 +1,199 @@
+"""A process forked from the server is as if Python had been started for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from deploy.raylet import forks, instead
+from deploy.raylet.fork_server import ForkServer
+
+SCRIPT = """
+import json, os, signal, sys
+found = {
+    "arguments": sys.argv[1:],
+    "name": __name__,
+    "path": sys.path[0],
+    "folder": os.getcwd(),
+    "given": os.environ.get("GIVEN"),
+    "others": os.environ.get("OTHERS"),
+    "input": sys.stdin.read(),
+    "parent": os.getppid(),
+    "leads_its_group": os.getpgid(0) == os.getpid(),
+    "imported": "plistlib" in sys.modules,
+    "children": signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
+}
+print(json.dumps(found))
+print("said", file=sys.stderr)
+sys.exit(3)
+"""
+
+WITHOUT_ENVIRONMENT = instead.NO_ENVIRONMENT
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
+    monkeypatch.setenv("OTHERS", "of the server")
+    server = ForkServer(["plistlib"])
+    monkeypatch.delenv("OTHERS")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    file = tmp_path / "scripts" / "worker.py"
+    file.parent.mkdir()
+    file.write_text(SCRIPT)
+    return file
+
+
+def run(path: str, script: Path, *arguments: str, **options: Any) -> dict[str, Any]:
+    """What is found by a script that Ray runs with this before it."""
+    command = [sys.executable, instead.__file__, path, "-u", str(script), *arguments]
+    ran = subprocess.run(
+        command, input="typed", capture_output=True, text=True, timeout=DEADLINE, **options
+    )
+    assert ran.stderr == "said\n"
+    found: dict[str, Any] = json.loads(ran.stdout)
+    return found
+
+
+def test_it_has_what_its_starter_would_have_given_it(
+    server: ForkServer, script: Path, tmp_path: Path
+) -> None:
+    given = os.fsdecode(b"no \xff text")
+    options = {"cwd": tmp_path, "env": {**os.environ, "GIVEN": given}}
+    found = run(server.path, script, WITHOUT_ENVIRONMENT, "--a=b c", **options)
+    assert found == {
+        "arguments": [WITHOUT_ENVIRONMENT, "--a=b c"],
+        "name": "__main__",
+        "path": str(script.parent),
+        "folder": str(tmp_path),
+        "given": given,
+        "others": None,
+        "input": "typed",
+        "parent": server.pid,
+        "leads_its_group": True,  # a raylet kills the group of a worker that has ended
+        "imported": True,
+        "children": True,
+    }
+
+
+def test_one_with_an_environment_of_its_own_is_started(server: ForkServer, script: Path) -> None:
+    found = run(server.path, script, "--runtime-env-hash=17")
+    assert (found["parent"], found["imported"]) == (os.getpid(), False)
+
+
+def test_it_is_started_where_no_server_is(server: ForkServer, script: Path) -> None:
+    assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == server.pid
+    os.kill(server.pid, signal.SIGKILL)
+    found = run(server.path, script, WITHOUT_ENVIRONMENT)
+    assert (found["parent"], found["imported"]) == (os.getpid(), False)
+    assert found["arguments"] == [WITHOUT_ENVIRONMENT]
+
+
+def test_what_has_threads_is_not_forked(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begins = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True)"
+    (tmp_path / "with_a_thread.py").write_text(f"{begins}.start()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    server = ForkServer(["with_a_thread"])
+    try:
+        assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == os.getpid()
+    finally:
+        server.stop()
+    assert "threads" in capfd.readouterr().err
+
+
+def test_one_that_comes_too_late_does_nothing(
+    server: ForkServer, script: Path, tmp_path: Path
+) -> None:
+    """Who asked for it has become Python meanwhile, so it would be there twice."""
+    told = {
+        "arguments": [str(script)],
+        "environment": dict(os.environ),
+        "folder": str(tmp_path),
+        "oom_score_adj": "0",
+    }
+    ours, its = os.pipe()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(server.path)
+        socket.send_fds(connection, [b" "], [ours, its, its])
+        connection.sendall(json.dumps(told).encode() + instead.END)
+        assert connection.recv(16)
+    os.close(its)
+    with os.fdopen(ours, "rb") as output:
+        assert output.read() == b"", "it has run, though nobody waited for it"
+
+
+@pytest.mark.parametrize("said", [b"", b" ", b"{}", b'{"arguments": []}' + instead.END, b"\xff\0"])
+def test_nonsense_is_not_answered_and_does_no_harm(
+    server: ForkServer, script: Path, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(server.path)
+        socket.send_fds(connection, [said or b" "], [0, 1, 2])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(16) == b""
+    assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == server.pid
+
+
+def test_nobody_else_reaches_it(server: ForkServer) -> None:
+    assert Path(server.path).parent.stat().st_mode & 0o077 == 0
+
+
+def test_what_it_forked_outlives_it(server: ForkServer, tmp_path: Path) -> None:
+    waits = tmp_path / "waits.py"
+    waits.write_text("import os, sys\nsys.stdin.readline()\nprint(os.getppid())\n")
+    command = [sys.executable, instead.__file__, server.path, str(waits), WITHOUT_ENVIRONMENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asked:
+        assert asked.wait(DEADLINE) == 0
+        pid = server.pid
+        server.stop()
+        assert not Path(server.path).parent.exists()
+        parent, _ = asked.communicate(b"\n", DEADLINE)
+    assert int(parent) != pid
+
+
+def test_it_ends_with_its_parent() -> None:
+    """Killed, so that it cannot say so."""
+    begins = "from deploy.raylet.fork_server import ForkServer\nimport sys\n"
+    says = "s = ForkServer(['json'])\nprint(s.pid, s.path, flush=True)\nsys.stdin.read()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", begins + says],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pid, path = parent.stdout.readline().split()
+        process = psutil.Process(int(pid))
+        parent.kill()
+    process.wait(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    while (folder := Path(path).parent).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    left = folder.exists()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left
+
+
+def test_both_sides_end_a_request_alike() -> None:
+    assert forks.END == instead.END
