@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from deploy.errors import StartError
@@ -92,7 +93,10 @@ async def run(
                 detached=False,
                 stop=stop.set,
             )
-            await government.start(servers, parts, display)
+            await together(
+                government.start(servers, parts, display),
+                in_thread(partial(import_module, "api.app")),  # while actors start
+            )
         except RayfoldError as error:
             raise StartError(str(error)) from error
     watch = partial(local.watch, government.sides, take_signals)
