@@ -9,20 +9,24 @@ refuse one that is between two records, but of one beyond the end some say that 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from eventstore.errors import NoSuchPosition, StoreUnavailable
 from eventstore.port import Log
+from eventstore.records import Batch
+
+log = logging.getLogger(__name__)
 
 ANSWER = 5.0
 """Seconds for the log to begin to answer; one that has nothing to say has the position."""
 
 LAG = 5.0
-"""Seconds in which the node that answers may lack the newest events, as it was no leader. If it
-lacks them for longer rows are folded afresh in vain; and if a log that was restored grows past what
-it has lost meanwhile, nobody finds out here."""
+"""Seconds in which the node that answers may lack the newest events, as it was no leader, or may
+not answer at all. If it lacks them for longer rows are folded afresh in vain."""
 
 LOOK = 0.5
 
@@ -36,18 +40,7 @@ class FoldedLog:
 
     async def has(self, position: int) -> bool:
         """Return whether it does; True where nobody can tell, as the log does not answer."""
-        if not position:
-            return True
-        subscription = self._log.subscribe(self._prefixes, position)
-        try:
-            async with asyncio.timeout(ANSWER), aclosing(subscription) as batches:
-                async for _ in batches:
-                    break
-        except NoSuchPosition:
-            return False
-        except (StoreUnavailable, TimeoutError):
-            pass
-        return True
+        return await self._says(position) is not False
 
     async def end(self) -> int:
         """Return the position of the last event of the domain.
@@ -57,12 +50,53 @@ class FoldedLog:
         """
         return await self._log.end_position(self._prefixes)
 
+    def follow(self, position: int, **options: Any) -> AsyncGenerator[Batch, None]:
+        """Subscribe to what comes after it, as `Log.subscribe` does with the same `options`."""
+        return self._log.subscribe(self._prefixes, position or None, **options)
+
+    async def ends_before(self, position: int) -> bool:
+        """Return whether all of the log does, as whoever takes appends knows it; False if unknown.
+
+        A node that refuses the position may only lag.
+        """
+        try:
+            return await self._log.end_position(None) < position
+        except StoreUnavailable:
+            return False
+
     async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
         """Return the names of those that the log does not have, and will not get by waiting."""
         until = time.monotonic() + LAG
-        # A log that was restored may have grown to the furthest, and lack one before it.
-        while lost := {at for at in {*checkpoints.values()} if not await self.has(at)}:
-            if time.monotonic() > until:
-                return [name for name, at in checkpoints.items() if at in lost]
-            await asyncio.sleep(LOOK)
-        return []
+        asked, lost = {*checkpoints.values()}, set[int]()
+        while asked:
+            said = dict(zip(asked, await asyncio.gather(*map(self._says, asked)), strict=True))
+            refused = {at for at in asked if said[at] is False}
+            unknown = {at for at in asked if said[at] is None}
+            # At once: the log may grow past them.
+            lost |= {at for at in refused if await self.ends_before(at)}
+            asked = (refused | unknown) - lost
+            if asked and time.monotonic() > until:
+                lost |= refused
+                if unknown:
+                    where = {"positions": sorted(unknown)}
+                    log.warning("whether the log has what was folded is not known", extra=where)
+                break
+            if asked:
+                await asyncio.sleep(LOOK)
+        return [name for name, at in checkpoints.items() if at in lost]
+
+    async def _says(self, position: int) -> bool | None:
+        """Return whether it has the position; None without an answer."""
+        if not position:
+            return True
+        try:
+            async with asyncio.timeout(ANSWER), aclosing(self.follow(position)) as batches:
+                async for _ in batches:
+                    break
+        except NoSuchPosition:
+            return False
+        except TimeoutError:
+            return True
+        except StoreUnavailable:
+            return None
+        return True

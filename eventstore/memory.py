@@ -132,10 +132,10 @@ class MemoryLog:
         """See `Log.keep_latest`."""
         self._check()
 
-    async def end_position(self, prefixes: Sequence[str]) -> int:
+    async def end_position(self, prefixes: Sequence[str] | None) -> int:
         """See `Log.end_position`."""
         self._check()
-        matching = self._matching(prefixes, 0)
+        matching = self._all if prefixes is None else self._matching(prefixes, 0)
         return matching[-1].position if matching else 0
 
     async def is_atomic(self) -> bool:

@@ -166,8 +166,10 @@ class Log(Protocol):
         """
         ...
 
-    async def end_position(self, prefixes: Sequence[str]) -> int:
+    async def end_position(self, prefixes: Sequence[str] | None) -> int:
         """Return the position of the last event of streams whose names begin so; 0 without any.
+
+        With None that is of all streams, the server's own too.
 
         Raises:
             StoreUnavailable: no answer.

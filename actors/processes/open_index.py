@@ -89,6 +89,8 @@ class OpenIndex(Generic[T]):
         self._new = new
         self._decode = msgspec.json.Decoder(type_).decode
         self.error = ""
+        self._lost: int | None = None
+        """Where the index was when it turned out to be of a log that was restored since."""
 
     async def load(self) -> tuple[dict[str, T], int]:
         """Return what is open by key, as of the log's end, and the position up to which it is.
@@ -201,8 +203,11 @@ class OpenIndex(Generic[T]):
 
     async def _is_lost(self, position: int) -> bool:
         """Whether the log was restored to an earlier moment than the index is of."""
+        if position == self._lost:  # the log may have come as far again by now
+            return True
         if not await self._folded.lacks({self._kind: position}):
             return False
+        self._lost = position
         why = {"kind": self._kind, "position": position}
         log.warning("the log was restored: what is open is read from it", extra=why)
         return True
@@ -224,6 +229,7 @@ class OpenIndex(Generic[T]):
                 self._kind,
                 _VERSION,
             )
+        self._lost = None
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:

@@ -140,9 +140,12 @@ async def _say_ready(monitor: Monitor, url: str, ready: Callable[[], None]) -> N
 
 
 def say(line: str) -> None:
-    """Print a line for whoever has started this process."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Print a line for whoever has started this process, if it still listens."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        log.warning("nobody takes what is printed", extra={"line": line, "error": error})
 
 
 async def _remind(monitor: Monitor) -> None:

@@ -104,6 +104,8 @@ def start(
                 raise StartError(f"Ray did not start {where}: {error}") from error
             log.warning("Ray did not start and is tried again", extra={"error": error})
             time.sleep(PAUSE)
+            if not wanted():
+                raise StartError("told to stop while Ray started") from error
         else:
             return
 

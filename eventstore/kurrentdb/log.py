@@ -335,11 +335,12 @@ class EventLog:
                 yield Batch(records, position, live)
         raise StoreUnavailable("the subscription ended")
 
-    async def end_position(self, prefixes: Sequence[str]) -> int:
+    async def end_position(self, prefixes: Sequence[str] | None) -> int:
         """See `Log.end_position`."""
+        which = {"filter_exclude": ()} if prefixes is None else _filtered(prefixes)
 
         def read(client: AppendClient) -> Awaitable[Any]:
-            return client.read_all(backwards=True, limit=1, **_filtered(prefixes))
+            return client.read_all(backwards=True, limit=1, **which)
 
         try:
             async with asyncio.timeout(END_TIMEOUT):

@@ -108,6 +108,9 @@ class Consumer:
     async def _work(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         self._rejoin.clear()
         self._moved.set()
+        # The table may be another generation, or the log an earlier one: what was seen counts not.
+        self.progress.position = self._furthest = 0
+        await self.look()
         await self._applier.load_discards()
         tasks = [
             asyncio.create_task(self._consume(pool, deliveries)),

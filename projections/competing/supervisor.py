@@ -63,15 +63,16 @@ class CompetingSupervisor:
         views = list(self._views.values())
         async with connected(self._settings.postgres) as connection:
             stale = await schema.prepare(connection, views, dict.fromkeys(self._views, 1))
-        for view in stale:
-            log.warning("the definition of %r has changed: its table is rebuilt", view.name)
-            await self.rebuild(Rebuild(view.name, ["postgres"]))
-        async with connected(self._settings.postgres) as connection:
             checkpoints = {
                 view.name: await schema.position_of(connection, schema.table_of(view))
                 for view in views
+                if view not in stale
             }
-        for name in await self._folded.lacks(checkpoints):
+        lost = await self._folded.lacks(checkpoints)  # before a build gives the log time to grow
+        for view in stale:
+            log.warning("the definition of %r has changed: its table is rebuilt", view.name)
+            await self.rebuild(Rebuild(view.name, ["postgres"]))
+        for name in lost:
             log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
             await self.rebuild(Rebuild(name, ["postgres"]))
         for view in views:

@@ -12,6 +12,7 @@ from typing import Any
 
 from eventstore.deletions import is_of_the_server, with_deletions
 from eventstore.errors import StoreUnavailable
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections import discarded_events as discards
@@ -89,17 +90,21 @@ class Replica:
         """Before `run`: these views' rows were kept elsewhere, and are folded on from there.
 
         A table that is further than the log is of another log, or of one that was restored to
-        an earlier moment: it is not taken. Where only its checkpoint is, it covers what the
-        log has: all that will be written from now on is folded.
+        an earlier moment: it is not taken, as rows may be missing that an event removed which the
+        log has lost. Where its checkpoint is further than the domain's last event alone, it covers
+        what the log has: all that will be written from now on is folded.
 
         Raises:
             StoreUnavailable: the log's end is not known; nothing was taken.
         """
         end = await self._store.end_position(self._prefixes)
+        furthest = {table.view.name: covered.most for table, covered, _, _ in filled}
+        lost = await FoldedLog(self._store, self._prefixes).lacks(furthest)
         begun = dict.fromkeys(self.tables, 0)
         for table, covered, parked, last in filled:
             view = table.view.name
-            if max((row.position for row in table.rows.values()), default=0) > end:
+            rows = table.rows.values()
+            if view in lost or max((row.position for row in rows), default=0) > end:
                 log.warning("rows of %r that were kept are of another log", view)
                 continue
             self.tables[view] = table

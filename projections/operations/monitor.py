@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 LOOK = 0.5
 """Seconds between two looks at every actor."""
 
+PAUSE = 0.05
+"""Seconds between two questions whether an actor is ready by now."""
+
 LAGGING = 2.0
 """Seconds behind the log after which queries prefer other replicas."""
 
@@ -82,6 +85,7 @@ class Monitor:
             if time.monotonic() > deadline:
                 first = waiting[0]
                 raise ActorUnavailable(f"{first.name} is not ready: {_why(first)}")
+            await asyncio.sleep(PAUSE)
             await asyncio.gather(*(handle.look() for handle in self._placements.all))
 
     def status(self) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from eventstore.deletions import is_of_the_server, with_deletions
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
@@ -53,6 +54,7 @@ class SqlProjector:
     ) -> None:
         self._registry = registry
         self._store = store
+        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
         self._projection = projection
         own = live(projection)
         self._schema = schema or own.relation
@@ -76,9 +78,8 @@ class SqlProjector:
             await self._resume(pool)
         self._pool = pool
         self.stopped = None
-        after = self._checkpoints.slowest or None
-        subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after)
-        async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
+        following = self.runner.follow(self._folded, self._checkpoints.slowest, MOST_EVENTS)
+        async with aclosing(following) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
                 if self.stopped:

@@ -54,10 +54,11 @@ class SqlSupervisor:
                 for name, each in self._projections.items()
                 if each not in changed
             }
+        lost = await self._folded.lacks(checkpoints)  # before a build gives the log time to grow
         for projection in changed:
             log.warning("the definition of %r has changed: it is rebuilt", projection.name)
             await self.rebuild(Rebuild(projection.name, ["postgres"]))
-        for name in await self._folded.lacks(checkpoints):
+        for name in lost:
             log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
             await self.rebuild(Rebuild(name, ["postgres"]))
         self._placements.sql_projectors = {

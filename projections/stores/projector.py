@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from eventstore.deletions import with_deletions
+from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
 from projections import discarded_events as discards
@@ -55,6 +56,7 @@ class Projector:
     ) -> None:
         self._registry = registry
         self._log = log
+        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._store = store
         self._partition = partition
         self._partitions = partitions
@@ -107,11 +109,10 @@ class Projector:
         self.progress.position = at
 
     async def _follow_log(self, writer: Writer) -> None:
-        subscription = self._log.subscribe(
-            with_deletions(self._registry.prefixes), _slowest(writer) or None, gather=GATHER
+        following = self.runner.follow(
+            self._folded, _slowest(writer), self._store.most_events, gather=GATHER
         )
-        most = self._store.most_events
-        async with aclosing(self.runner.batches(subscription, most)) as batches:
+        async with aclosing(following) as batches:
             async for batch in batches:
                 await self._project(writer, batch)
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Generic, TypeVar
 
+from eventstore.errors import NoSuchPosition
+from eventstore.folded_log import FoldedLog
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced, named
 from projections.supervision.condition import AtWork, working_on
@@ -42,6 +44,8 @@ class ProjectionRunner(Generic[Resource]):
         self.events = 0
         self.error: str | None = None
         self._working: AtWork | None = None
+        self._lost: int | None = None
+        """A checkpoint that the log was found to end before: it was restored."""
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
 
@@ -55,6 +59,7 @@ class ProjectionRunner(Generic[Resource]):
                     await self._until_renewed(work(connected))
             except Fenced as error:
                 # Once is how a new generation takes over. Again and again is a rival.
+                self._lost = None
                 if self.events == before:
                     self.error = named(error)
                 log.info("a projection was fenced", extra={"error": named(error)})
@@ -82,11 +87,34 @@ class ProjectionRunner(Generic[Resource]):
 
         A generation that has taken over is found with the next event; an operator looks sooner.
         """
+        self._lost = None
         self._renewed.clear()
         self._renew.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(RENEW):
                 await self._renewed.wait()
+
+    async def follow(
+        self, folded: FoldedLog, position: int, most: int, **options: Any
+    ) -> AsyncGenerator[Batch, None]:
+        """Yield what comes after the checkpoint, as `batches` does.
+
+        Raises:
+            NoSuchPosition: the log was restored to an earlier moment. It may have come as far
+                again since: then too, as what it has there now is not what was folded.
+        """
+        if position == self._lost:
+            raise NoSuchPosition
+        self._lost = None
+        subscription = folded.follow(position, **options)
+        try:
+            async with aclosing(self.batches(subscription, most)) as batches:
+                async for batch in batches:
+                    yield batch
+        except NoSuchPosition:
+            if await folded.ends_before(position):
+                self._lost = position
+            raise
 
     async def batches(
         self, subscription: AsyncGenerator[Batch, None], most: int

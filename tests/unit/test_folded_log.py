@@ -43,6 +43,7 @@ async def test_an_empty_log_has_the_beginning() -> None:
 async def test_of_a_log_that_does_not_answer_nothing_is_taken_for_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "LAG", 0)
     down = MemoryLog()
     down.down = True
     assert await FoldedLog(down, PREFIXES).lacks({"totals": 7}) == []
@@ -103,5 +104,44 @@ async def test_a_node_that_lags_is_waited_for() -> None:
             async for batch in log.subscribe(prefixes, after, **more):
                 yield batch
 
+        async def end_position(self, prefixes: Sequence[str] | None) -> int:
+            return await log.end_position(prefixes)  # the leader's
+
     assert await FoldedLog(Lagging(), PREFIXES).lacks({"totals": 2}) == []
     assert asked == 3
+
+
+async def test_what_a_log_has_lost_is_lost_though_it_grows_past_it_meanwhile() -> None:
+    class Growing(MemoryLog):
+        """Processes that are due write as soon as they can."""
+
+        async def end_position(self, prefixes: Sequence[str] | None) -> int:
+            end = await super().end_position(prefixes)
+            for _ in range(5):
+                await add(self, "due", 1)
+            return end
+
+    log = Growing()
+    await add(log, "a", 1)
+    assert await FoldedLog(log, PREFIXES).lacks({"totals": 3}) == ["totals"]
+    assert await log.end_position(PREFIXES) > 3
+
+
+async def test_a_log_that_does_not_answer_at_once_is_asked_again() -> None:
+    log = await log_of(2)
+    log.down = True
+
+    class Electing(MemoryLog):
+        async def subscribe(
+            self, prefixes: Sequence[str], after: int | None, **more: Any
+        ) -> AsyncGenerator[Batch, None]:
+            try:
+                async for batch in log.subscribe(prefixes, after, **more):
+                    yield batch
+            finally:
+                log.down = False
+
+        async def end_position(self, prefixes: Sequence[str] | None) -> int:
+            return await log.end_position(prefixes)
+
+    assert await FoldedLog(Electing(), PREFIXES).lacks({"totals": 3, "orders": 2}) == ["totals"]

@@ -152,38 +152,63 @@ async def test_what_is_open_may_have_any_name(postgres: str) -> None:
     assert {name: each.events for name, each in found.items()} == dict.fromkeys(names, 1)
 
 
-async def test_an_index_of_what_a_restored_log_has_lost_begins_again(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that lacks something is not waited for."""
     monkeypatch.setattr(folded_log, "LAG", 0)
     monkeypatch.setattr(folded_log, "LOOK", 0)
+
+
+async def begin(log: MemoryLog, *names: str) -> MemoryLog:
+    for name in names:
+        event = NewRecord("Begun", b"{}", {}, str(uuid4()))
+        await log.append([StreamAppend(f"begun-{name}", None, [event])])
+    return log
+
+
+async def keep(index: OpenIndex[Begun], dsn: str, kind: str, wanted: set[str]) -> None:
+    """Let it be kept until these are in it."""
+    keeping = asyncio.create_task(index.keep())
+    try:
+        await until(lambda: _keys(dsn, kind, wanted))
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_index_of_what_a_restored_log_has_lost_begins_again(postgres: str) -> None:
     kind = f"kind-{uuid4().hex}"
 
     async def kept(log: MemoryLog, wanted: set[str]) -> set[str]:
         """Let it be kept; return what the next start finds."""
-        index = OpenIndex(log, postgres, kind, "begun-", Begun, Begun)
-        keeping = asyncio.create_task(index.keep())
-        try:
-            await until(lambda: _keys(postgres, kind, wanted))
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+        await keep(OpenIndex(log, postgres, kind, "begun-", Begun, Begun), postgres, kind, wanted)
         found, position = await OpenIndex(log, postgres, kind, "begun-", Begun, Begun).load()
         assert position == await log.end_position(["begun-"])
         return {*found}
 
-    async def log_of(*names: str) -> MemoryLog:
-        log = MemoryLog()
-        for name in names:
-            event = NewRecord("Begun", b"{}", {}, str(uuid4()))
-            await log.append([StreamAppend(f"begun-{name}", None, [event])])
-        return log
-
-    assert await kept(await log_of("a", "b", "c"), {"a", "b", "c"}) == {"a", "b", "c"}
-    restored = await log_of("a", "other")
+    whole = await begin(MemoryLog(), "a", "b", "c")
+    assert await kept(whole, {"a", "b", "c"}) == {"a", "b", "c"}
+    restored = await begin(MemoryLog(), "a", "other")
     found, position = await OpenIndex(restored, postgres, kind, "begun-", Begun, Begun).load()
     assert ({*found}, position) == ({"a", "other"}, 2)  # also where nobody has kept it since
     assert await kept(restored, {"a", "other"}) == {"a", "other"}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_so_does_one_whose_log_has_come_as_far_again_before_it_is_kept(
+    postgres: str,
+) -> None:
+    """What is due is written as soon as it was read."""
+    kind = f"kind-{uuid4().hex}"
+    whole = await begin(MemoryLog(), "a", "b", "c")
+    index = OpenIndex(whole, postgres, kind, "begun-", Begun, Begun)
+    await keep(index, postgres, kind, {"a", "b", "c"})
+    restored = await begin(MemoryLog(), "a")
+    index = OpenIndex(restored, postgres, kind, "begun-", Begun, Begun)
+    assert {*(await index.load())[0]} == {"a"}
+    await begin(restored, "x", "y", "z")
+    await keep(index, postgres, kind, {"a", "x", "y", "z"})
 
 
 async def _many(dsn: str, kind: str, wanted: int) -> bool:

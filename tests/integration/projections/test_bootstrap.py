@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eventstore import folded_log
 from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
 from projections.memory import bootstrap as from_postgres
 from projections.memory import replica as replica_module
 from projections.memory.bootstrap import Filled, fill
@@ -401,11 +405,36 @@ async def test_a_table_that_is_further_than_the_log_is_not_taken(dsn: str) -> No
     assert replica.progress.position == 1
 
 
-async def test_a_checkpoint_beyond_the_log_covers_nothing_that_is_still_to_come(dsn: str) -> None:
+async def test_a_table_whose_checkpoint_is_beyond_the_log_is_not_taken(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the log has lost may have removed a row that it has still."""
+    monkeypatch.setattr(folded_log, "LAG", 0)
     log = MemoryLog()
     await add(log, A, 1)
     await tables(dsn, VIEWS, 1)
     await project(REGISTRY, log, dsn, VIEWS, (0, 1))
+    filled = await fill(dsn, VIEWS)
+    for each in filled:
+        each.table.without({A: 7})
+    filled = [each._replace(covered=AlreadyProjected([7])) for each in filled]
+    replica = Replica(REGISTRY, [view.name for view in VIEWS], log)
+    await replica.begin(filled)
+    assert replica.progress.position == 0
+    await follow(replica)
+    assert totals(replica) == {A: 1}
+
+
+async def test_a_checkpoint_beyond_the_domain_s_events_covers_none_that_is_still_to_come(
+    dsn: str,
+) -> None:
+    log = MemoryLog()
+    await add(log, A, 1)
+    await tables(dsn, VIEWS, 1)
+    await project(REGISTRY, log, dsn, VIEWS, (0, 1))
+    for _ in range(6):
+        record = NewRecord("Noted", b"{}", {}, str(uuid4()))
+        await log.append([StreamAppend(f"elsewhere-{uuid4()}", None, [record])])
     filled = [each._replace(covered=AlreadyProjected([7])) for each in await fill(dsn, VIEWS)]
     replica = Replica(REGISTRY, [view.name for view in VIEWS], log)
     await replica.begin(filled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any
@@ -13,6 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.errors import NoSuchPosition
+from eventstore.folded_log import FoldedLog
+from eventstore.memory import MemoryLog
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced
 from projections.postgres.runner import pooled
@@ -20,6 +23,7 @@ from projections.stores import runner
 from projections.stores.projector_actor import named
 from projections.stores.runner import ProjectionRunner
 from rayfold import Registry
+from tests.integration.projections.small import add
 
 
 class Over(BaseException):
@@ -141,3 +145,55 @@ def test_a_projectors_process_is_named_by_what_it_fills_and_never_by_where_that_
     assert named(registry, ("redis", (dsn,), ["order-details", dsn], 0)) == "redis:order-details"
     assert named(registry, ("order-details", None)) == "order-details"
     assert named(registry, (dsn, [dsn])) == "projector"
+
+
+async def test_a_checkpoint_that_the_log_has_lost_stays_lost_until_there_is_another() -> None:
+    """A log that has come as far again has something else there."""
+    log = MemoryLog()
+    await add(log, "a", 1)
+    folded = FoldedLog(log, ["counter-"])
+    subject = pooled("")
+
+    async def first(position: int) -> int:
+        async with aclosing(subject.follow(folded, position, 10)) as batches:
+            async for batch in batches:
+                return batch.position
+        raise AssertionError
+
+    with pytest.raises(NoSuchPosition):
+        await first(2)
+    for _ in range(3):
+        await add(log, "a", 1)
+    for _ in range(2):
+        with pytest.raises(NoSuchPosition):
+            await first(2)
+    assert await first(1) == 4  # a generation that was built from the log as it is
+    assert await first(2) == 4
+
+
+async def test_an_operator_s_word_makes_a_runner_ask_the_log_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "RENEW", 0.01)
+    log = MemoryLog()
+    subject = pooled("")
+    with pytest.raises(NoSuchPosition):
+        await anext(subject.follow(FoldedLog(log, ["counter-"]), 1, 10))
+    await add(log, "a", 1)
+    await subject.renew()
+    assert (await anext(subject.follow(FoldedLog(log, ["counter-"]), 1, 10))).caught_up
+
+
+async def test_a_node_that_lags_is_asked_again() -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+
+    class Lagging(MemoryLog):
+        async def end_position(self, prefixes: Sequence[str] | None) -> int:
+            return await log.end_position(prefixes)
+
+    lagging, subject = Lagging(), pooled("")
+    with pytest.raises(NoSuchPosition):
+        await anext(subject.follow(FoldedLog(lagging, ["counter-"]), 1, 10))
+    await add(lagging, "a", 1)
+    assert (await anext(subject.follow(FoldedLog(lagging, ["counter-"]), 1, 10))).caught_up
