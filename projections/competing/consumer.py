@@ -108,9 +108,7 @@ class Consumer:
     async def _work(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         self._rejoin.clear()
         self._moved.set()
-        # The table may be another generation, or the log an earlier one: what was seen counts not.
-        self.progress.position = self._furthest = 0
-        await self.look()
+        self._furthest = 0
         await self._applier.load_discards()
         tasks = [
             asyncio.create_task(self._consume(pool, deliveries)),
@@ -206,13 +204,16 @@ class Consumer:
         self.progress.advance(at or 0)
 
     async def look(self) -> int:
-        """How far the table is, whoever of the consumers brought it there."""
+        """How far the table is, whoever of the consumers brought it there.
+
+        Less than before, where another has taken its place that was built from a restored log.
+        """
         if self._pool is not None:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
-                self.progress.advance(
-                    await self._pool.fetchval(statement, self._applier.table) or 0
-                )
+                at = await self._pool.fetchval(statement, self._applier.table) or 0
+                self.progress.position = min(self.progress.position, at)
+                self.progress.advance(at)
         return self.progress.position
 
     def rejoin(self) -> None:

@@ -322,6 +322,28 @@ async def test_two_consumers_of_a_real_group_of_which_one_is_killed(
     await log.close()
 
 
+async def test_it_is_no_further_than_its_table_though_another_took_its_place(
+    postgres: str, eventstore: str
+) -> None:
+    """One that was built from a log that had been restored ends before the table of before."""
+    log, groups = EventLog(eventstore), PersistentSubscriptions(eventstore)
+    end = await write(log, purchases_of(uuid4().hex, 20), {})
+    async with database(postgres, BASKETS) as pool:
+        await groups.create(group_of(BASKETS), SHOP.prefixes, 0)
+        consumer = Consumer(SHOP, log, groups, postgres, BASKETS)
+        async with consuming(consumer):
+            await reached(consumer, end)
+            consumer.progress.advance(end + 1_000_000)
+            assert end <= await consumer.look() < end + 1_000_000
+            assert consumer.progress.position < end + 1_000_000
+            further = await write(log, purchases_of(uuid4().hex, 5), {})
+            await reached(consumer, further)
+            checkpoint = await pool.fetchval("SELECT max(position) FROM rayfold_checkpoint")
+            assert further <= checkpoint < end + 1_000_000
+    await groups.close()
+    await log.close()
+
+
 async def test_who_comes_to_another_database_is_told_everything_again(
     postgres: str, eventstore: str
 ) -> None:
