@@ -18,33 +18,20 @@ from pathlib import Path
 from deploy.raylet import forks, instead
 from deploy.raylet.command import Change
 
-MODULES = (
-    "ray._private.workers.default_worker",
-    "ray._common.usage.usage_lib",
-    "ray._private.arrow_serialization",
-    "grpc._channel",
-    "pydantic.deprecated.config",
-    "pydantic.type_adapter",
-    "actors.host.host_actor",
-    "actors.processes.process_actor",
-    "projections.memory.replica_actor",
-    "projections.postgres.store",
-    "projections.stores.projector_actor",
-)
-"""What is imported once: Ray, what libraries import when they are first used, and the actors that
-every stack has. Never the user's domain, which an upgrade exchanges."""
+PRELOADED = f"{__package__}.preloaded"
+"""By name, as it is not to be imported here."""
 
 END_TIMEOUT = 5.0
 """Seconds for the server to end."""
 
 
 class ForkServer:
-    """The process from which workers are forked; it ends when this one does.
+    """The process from which workers are forked; it ends when this one does, and they with it.
 
-    Workers do without it when it has ended, or could not begin: they take longer to start.
+    Workers go on when it was killed. Others do without it then: they take longer to start.
     """
 
-    def __init__(self, modules: Sequence[str] = MODULES) -> None:
+    def __init__(self, modules: Sequence[str] = (PRELOADED,)) -> None:
         """Start it. It imports the modules meanwhile; who asks for a fork waits for that.
 
         Raises:
@@ -94,7 +81,7 @@ class ForkServer:
         return Change("python_worker_command", before, (*before, instead.__file__, self.path))
 
     def stop(self) -> None:
-        """End it; what it has forked goes on. Blocks."""
+        """End it, and with it what it has forked. Blocks."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

@@ -1,7 +1,8 @@
 """The process that imports what actors need, once, and forks each of them from that.
 
 `python -m deploy.raylet.forks SOCKET MODULE…`, with a socket that listens as descriptor SOCKET. It
-ends when its standard input does, which is a pipe that its parent holds.
+ends when its standard input does, which is a pipe that its parent holds, and so do its forks: Ray
+lets them look for the parent by its number, which stands for a process that nobody has waited for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gc
 import json
 import os
 import runpy
-import select
+import selectors
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ END = b"\0"
 
 PATIENCE = 5.0
 """Seconds for whoever connected to say what it wants."""
+
+_FORK = "fork"
 
 _STANDARD = 3
 """Standard input, output and error, which travel with each request."""
@@ -66,22 +69,51 @@ def main(listener: socket.socket, modules: Sequence[str]) -> None:
 
 def _serve(listener: socket.socket) -> Request | None:
     """Return a request in each fork, and nothing in this process at its end."""
-    while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [])
-        if sys.stdin in ready:
-            return None
-        connection, _ = listener.accept()
-        try:
-            request = _read(connection)
-            if os.fork() == 0:
-                listener.close()
-                return request
-        except (OSError, TypeError, ValueError) as error:  # it is told by our silence
-            print(f"a process could not be forked: {error}", file=sys.stderr, flush=True)
-        else:
-            for each in request.descriptors:
-                os.close(each)
-        connection.close()
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(listener, selectors.EVENT_READ)
+        waiting.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in waiting.select():
+                if key.data is _FORK:  # it has ended
+                    waiting.unregister(key.fd)
+                    os.close(key.fd)
+                elif key.fileobj is sys.stdin:
+                    _end(_forks(waiting))
+                    return None
+                elif (request := _fork(listener, waiting)) is not None:
+                    listener.close()
+                    for each in _forks(waiting):
+                        os.close(each)
+                    return request
+
+
+def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> Request | None:
+    """Return what is asked for in the fork, and nothing here, where its end is waited for."""
+    connection, _ = listener.accept()
+    try:
+        request = _read(connection)
+        pid = os.fork()
+        if pid == 0:
+            return request
+        for each in request.descriptors:
+            os.close(each)
+        with suppress(ProcessLookupError):  # it has ended
+            waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, _FORK)
+    except (OSError, TypeError, ValueError) as error:  # it is told by our silence
+        print(f"a process could not be forked: {error}", file=sys.stderr, flush=True)
+    connection.close()
+    return None
+
+
+def _forks(waiting: selectors.BaseSelector) -> list[int]:
+    """Return what stands for those that have not ended."""
+    return [key.fd for key in waiting.get_map().values() if key.data is _FORK]
+
+
+def _end(forks: Sequence[int]) -> None:
+    for each in forks:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(each, signal.SIGKILL)
 
 
 def _read(connection: socket.socket) -> Request:

@@ -55,6 +55,12 @@ class Reads(Protocol):
     audit: Any
 
 
+def import_app() -> None:
+    """Import what serves, which takes a third of a second."""
+    from api import app  # noqa: F401
+    from api.http import server  # noqa: F401
+
+
 async def serve_http(
     settings: Settings,
     registry: Registry,

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from deploy.errors import StartError
 from deploy.stack import folder, listening, ray_runtime
 from deploy.stack.display import Display
 from deploy.stack.governing import Government
-from deploy.stack.http_front import serve_http
+from deploy.stack.http_front import import_app, serve_http
 from deploy.stack.local_ray import LocalRay
 from deploy.stack.nodes import cluster_nodes, placing_of
 from deploy.stack.operations import Server
@@ -95,7 +94,7 @@ async def run(
             )
             await together(
                 government.start(servers, parts, display),
-                in_thread(partial(import_module, "api.app")),  # while actors start
+                in_thread(import_app),  # while actors start
             )
         except RayfoldError as error:
             raise StartError(str(error)) from error

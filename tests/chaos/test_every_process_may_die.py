@@ -26,7 +26,7 @@ from tests.stack import Stack
 VICTIMS = {
     "GCS": "gcs_server",
     "raylet": "raylet/raylet",
-    "dashboard agent": "ray::DashboardAgent",
+    "dashboard agent": "raylet/no_agent.py",
     "runtime environment agent": "ray::RuntimeEnvAgent",
     "Postgres": "bin/postgres -D",
     "event store": "eventstore.embedded",

@@ -159,17 +159,27 @@ def test_nobody_else_reaches_it(server: ForkServer) -> None:
     assert Path(server.path).parent.stat().st_mode & 0o077 == 0
 
 
-def test_what_it_forked_outlives_it(server: ForkServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", ["stopped", "killed"])
+def test_what_it_forked_ends_with_its_parent_and_not_with_itself(
+    server: ForkServer, tmp_path: Path, ends: str
+) -> None:
+    """Its own end is no reason to lose an actor."""
     waits = tmp_path / "waits.py"
-    waits.write_text("import os, sys\nsys.stdin.readline()\nprint(os.getppid())\n")
+    waits.write_text("import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\n")
     command = [sys.executable, instead.__file__, server.path, str(waits), WITHOUT_ENVIRONMENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asked:
         assert asked.wait(DEADLINE) == 0
-        pid = server.pid
-        server.stop()
-        assert not Path(server.path).parent.exists()
-        parent, _ = asked.communicate(b"\n", DEADLINE)
-    assert int(parent) != pid
+        assert asked.stdout is not None
+        forked = psutil.Process(int(asked.stdout.readline()))
+        if ends == "stopped":
+            server.stop()
+            forked.wait(DEADLINE)
+            return
+        os.kill(server.pid, signal.SIGKILL)
+        psutil.Process(server.pid).wait(DEADLINE)
+        assert forked.is_running()
+        asked.communicate(b"\n", DEADLINE)
+        forked.wait(DEADLINE)
 
 
 def test_it_ends_with_its_parent() -> None:
