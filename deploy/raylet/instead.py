@@ -18,7 +18,7 @@ END = b"\0"
 NO_ENVIRONMENT = "--runtime-env-hash=0"
 """How Ray tells a worker that it has no runtime environment."""
 
-TIMEOUT = 20.0
+TIMEOUT = 8.0
 """Seconds in which the server, which may still import, forks."""
 
 
