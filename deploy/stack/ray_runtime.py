@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError
-from deploy.raylet import no_agent
+from deploy.raylet import agent_when_asked, no_agent
 from deploy.raylet.command import Change, changed
 from deploy.raylet.fork_server import ForkServer
 from deploy.raylet.joined import JoinedRaylet
@@ -178,10 +178,22 @@ def _changes() -> list[Change]:
     """Return what a raylet of our own is told otherwise than Ray tells it."""
     import ray
 
-    agent = Path(ray.__file__).parent / "dashboard/agent.py"
-    no_agent_there = (sys.executable, "-I", "-S", no_agent.__file__)
+    folder = Path(ray.__file__).parent
+    agent = str(folder / "dashboard/agent.py")
+    environments = str(folder / "_private/runtime_env/agent/main.py")
+    as_ray_starts_it = (sys.executable, "-u")
+    as_we_do = (sys.executable, "-I", "-S")
     changes = [
-        Change("dashboard_agent_command", (sys.executable, "-u", str(agent)), no_agent_there)
+        Change(
+            "dashboard_agent_command",
+            (*as_ray_starts_it, agent),
+            (*as_we_do, no_agent.__file__),
+        ),
+        Change(
+            "runtime_env_agent_command",
+            (*as_ray_starts_it, environments),
+            (*as_we_do, agent_when_asked.__file__, environments),
+        ),
     ]
     return changes if _forks is None else [*changes, _forks.change()]
 

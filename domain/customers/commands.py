@@ -12,7 +12,7 @@ from rayfold import NOW, Command, Now
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w -]{0,63}$")]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w -]*$", max_length=64)]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 

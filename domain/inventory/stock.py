@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rayfold import Aggregate, Command, Event, Message, NotFound, Placement, Rejected
 
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

@@ -11,7 +11,7 @@ from rpds import HashTrieMap, List
 
 from rayfold import Message
 
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rayfold import Aggregate, Command, Event, Message, NotFound, Rejected
 
-CouponId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
+CouponId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 Times = Annotated[int, Field(ge=1, le=1_000_000)]
 
 

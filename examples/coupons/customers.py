@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rayfold import Aggregate, Command, Event, Message, Rejected
 
-CustomerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
+CustomerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 
 
 class BarCustomer(Command, name="bar-customer"):

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from rayfold import Aggregate, Command, Event, Message, NotFound, Rejected
 
-CourseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
-StudentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]{0,63}$")]
+CourseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
+StudentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.:-]*$", max_length=64)]
 
 
 class ResizeCourse(Command, name="resize-course"):

@@ -27,7 +27,7 @@ VICTIMS = {
     "GCS": "gcs_server",
     "raylet": "raylet/raylet",
     "dashboard agent": "raylet/no_agent.py",
-    "runtime environment agent": "ray::RuntimeEnvAgent",
+    "runtime environment agent": "raylet/agent_when_asked.py",
     "Postgres": "bin/postgres -D",
     "event store": "eventstore.embedded",
     "write host": "ray::HostActor",

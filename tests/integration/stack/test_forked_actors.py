@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -60,6 +61,12 @@ def test_every_actor_is_a_fork(alone: Stack) -> None:
     assert {each.ppid() for each in actors} == {server(alone).pid}
 
 
+def test_no_agent_for_runtime_environments_runs_while_none_is_brought(alone: Stack) -> None:
+    commands = [command for _, command in processes(alone)]
+    assert [each for each in commands if "raylet/agent_when_asked.py" in each]
+    assert not [each for each in commands if "RuntimeEnvAgent" in each]
+
+
 def test_one_that_is_killed_takes_no_other_along(alone: Stack) -> None:
     """A raylet kills the process group of a worker that has ended."""
     host = another_host(alone)
@@ -79,3 +86,17 @@ def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
     write(alone)
     again = another_host(alone, but=host)
     assert psutil.Process(again.ppid()).name() == "raylet"
+
+
+def test_actors_with_a_runtime_environment_have_it(tmp_path: Path) -> None:
+    environment = json.dumps({"env_vars": {"BROUGHT": "by the release"}})
+    stack = Stack(tmp_path / "data", RAYFOLD_RUNTIME_ENV=environment)
+    stack.start()
+    try:
+        write(stack)
+        host = another_host(stack)
+        assert psutil.Process(host.ppid()).name() == "raylet"
+        assert host.environ()["BROUGHT"] == "by the release"
+        assert [command for _, command in processes(stack) if "RuntimeEnvAgent" in command]
+    finally:
+        assert stack.stop() == 0
