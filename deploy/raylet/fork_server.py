@@ -19,7 +19,11 @@ from deploy.raylet import forks, instead
 from deploy.raylet.command import Change
 
 PRELOADED = f"{__package__}.preloaded"
-"""By name, as it is not to be imported here."""
+PRELOADED_DOMAIN = f"{__package__}.preloaded_domain"
+"""By name, as they are not to be imported here."""
+
+DOMAIN = "RAYFOLD_DOMAIN"
+"""The variable that has the name of the domain's package."""
 
 END_TIMEOUT = 5.0
 """Seconds for the server to end."""
@@ -31,8 +35,11 @@ class ForkServer:
     Workers go on when it was killed. Others do without it then: they take longer to start.
     """
 
-    def __init__(self, modules: Sequence[str] = (PRELOADED,)) -> None:
+    def __init__(self, modules: Sequence[str] = (PRELOADED,), *, domain: str = "") -> None:
         """Start it. It imports the modules meanwhile; who asks for a fork waits for that.
+
+        The first of them is needed; without others that cannot be imported once for all it goes
+        on. `domain` is a package of the user's, which is one of those.
 
         Raises:
             OSError: it cannot be started.
@@ -40,18 +47,20 @@ class ForkServer:
         self._folder = Path(tempfile.mkdtemp(prefix="rayfold-"))  # for this user alone
         self.path = str(self._folder / "forks.sock")
         try:
-            self._process = self._start(modules)
+            self._process = self._start(modules, domain)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
-    def _start(self, modules: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, modules: Sequence[str], domain: str) -> subprocess.Popen[bytes]:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(self.path)
             listener.listen(128)
             # Ray's library reads these when it is loaded, so they are the same for each fork: no
             # job, as for workers that Ray starts in advance, and who it is that they end with.
-            told = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
+            told = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid()), DOMAIN: domain}
+            if domain:
+                modules = [*modules, PRELOADED_DOMAIN]
             return subprocess.Popen(
                 [sys.executable, "-m", forks.__name__, str(listener.fileno()), *modules],
                 stdin=subprocess.PIPE,

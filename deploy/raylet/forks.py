@@ -52,11 +52,7 @@ def main(listener: socket.socket, modules: Sequence[str]) -> None:
     """Import the modules; then be each process that is asked for, in a fork."""
     # As Ray has it for its own: Ctrl-C is for who started us.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    for module in modules:
-        import_module(module)
-    if len(threads := os.listdir("/proc/self/task")) > 1:
-        # A lock that one of them holds would never be freed in a fork.
-        sys.exit(f"imports have begun threads, so nothing can be forked: {threads}")
+    _import(modules)
     gc.collect()
     gc.freeze()  # a collection in a fork would write to, and so copy, what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their ends are Ray's business
@@ -65,6 +61,26 @@ def main(listener: socket.socket, modules: Sequence[str]) -> None:
         shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
     else:
         _become(asked)
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import them, or all in front of the first that cannot be: forks import that for themselves.
+
+    One that breaks, or begins threads, cannot be undone: this process begins again without it.
+    """
+    for at, module in enumerate(modules):
+        try:
+            import_module(module)
+            if len(threads := os.listdir("/proc/self/task")) > 1:
+                # A lock that one of them holds would never be freed in a fork.
+                raise ImportError(f"it has begun threads: {threads}")
+        except Exception as error:
+            told = f"{module} cannot be imported once for all actors: {error!r}"
+            if at == 0:
+                sys.exit(told)
+            print(told, file=sys.stderr, flush=True)
+            command = sys.orig_argv[1 : len(sys.orig_argv) - len(modules) + at]
+            os.execv(sys.executable, [sys.executable, *command])
 
 
 def _serve(listener: socket.socket) -> Request | None:

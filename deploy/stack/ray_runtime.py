@@ -41,6 +41,7 @@ def start(
     wanted: Callable[[], bool] = lambda: True,
     data: Path | None = None,
     *,
+    domain: str = "",
     runtime_env: dict[str, Any] | None = None,
 ) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Blocks.
@@ -48,7 +49,8 @@ def start(
     Ray of our own is for this machine and its owner alone: it listens on loopback, and asks for
     the token that is kept in `data`, if that is given. A cluster is shown the token that stands
     in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. It reads its environment when it is
-    imported: nothing may have done that before, or it would know of no token.
+    imported: nothing may have done that before, or it would know of no token. Actors of our own
+    Ray share what is imported of the package `domain`, if that is given.
 
     Raises:
         StartError: it does not come up.
@@ -85,7 +87,7 @@ def start(
         }
     global _joined, _forks
     if not address and _forks is None:
-        _forks = _fork_server()
+        _forks = _fork_server(domain)
     import ray
 
     for attempt, timeout in enumerate(TIMEOUTS, start=1):
@@ -164,11 +166,11 @@ def ended() -> str | None:
     return None
 
 
-def _fork_server() -> ForkServer | None:
+def _fork_server(domain: str) -> ForkServer | None:
     if sys.platform != "linux":
         return None
     try:
-        return ForkServer()
+        return ForkServer(domain=domain)
     except OSError as error:
         log.warning("actors start without a fork server", extra={"error": error})
         return None

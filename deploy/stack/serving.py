@@ -48,6 +48,7 @@ async def run(
             settings.stack,
             lambda: not stop.is_set(),
             data,
+            domain=settings.domain,
             runtime_env=settings.runtime_env,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from projections.errors import NoSuchStore
@@ -16,32 +17,46 @@ def make(name: str, registry: Registry, place: Place) -> ReadStore:
     Raises:
         NoSuchStore: there is none, or its package does not give one.
     """
-    ours = _OURS.get(name)
-    if ours is not None:
-        return ours(registry, place)
+    makes = imported(name)
+    if name in _OURS:
+        return makes(registry, place)
+    try:
+        return makes(registry, place)
+    except Exception as error:  # it is somebody's code
+        raise NoSuchStore(f"the store {name!r} cannot be made: {error}") from error
+
+
+def imported(name: str) -> MakesStore:
+    """Return what makes stores of that name, with all that it imports.
+
+    Raises:
+        NoSuchStore: there is none, or its package cannot be imported.
+    """
+    if name in _OURS:
+        return _OURS[name]()
     found = next(iter(entry_points(group=GROUP, name=name)), None)
     if found is None:
         raise NoSuchStore(f"no store is named {name!r}: is its package installed?")
     try:
         makes: MakesStore = found.load()
-        return makes(registry, place)
     except Exception as error:  # it is somebody's code
         raise NoSuchStore(f"the store {name!r} ({found.value}) does not load: {error}") from error
+    return makes
 
 
-def _postgres(registry: Registry, place: Place) -> ReadStore:
+def _postgres() -> MakesStore:
     from projections.postgres.store import PostgresStore
 
-    return PostgresStore(registry, place.url)
+    return lambda registry, place: PostgresStore(registry, place.url)
 
 
-def _redis(registry: Registry, place: Place) -> ReadStore:
+def _redis() -> MakesStore:
     from projections.redis.store import RedisStore  # whoever has no such view needs no client
 
-    return RedisStore(registry, place)
+    return RedisStore
 
 
-def _dynamodb(registry: Registry, place: Place) -> ReadStore:
+def _dynamodb() -> MakesStore:
     try:
         from projections.dynamodb.store import DynamoStore
     except ImportError as error:
@@ -49,7 +64,11 @@ def _dynamodb(registry: Registry, place: Place) -> ReadStore:
             f"views in dynamodb need one more package: pip install 'rayfold[dynamodb]' ({error})"
         ) from error
 
-    return DynamoStore(registry, place)
+    return DynamoStore
 
 
-_OURS: dict[str, MakesStore] = {"postgres": _postgres, "redis": _redis, "dynamodb": _dynamodb}
+_OURS: dict[str, Callable[[], MakesStore]] = {
+    "postgres": _postgres,
+    "redis": _redis,
+    "dynamodb": _dynamodb,
+}

@@ -6,6 +6,7 @@ Every actor is told, and compares it with what it meets where it runs.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -46,10 +47,12 @@ class Identity(NamedTuple):
             )
 
 
+@lru_cache(maxsize=8)
 def domain_hash(registry: Registry) -> str:
     """Return a short text that is another one when what the domain says or decides is another.
 
-    Rayfold's own version counts too: code is upgraded as a domain is.
+    Rayfold's own version counts too: code is upgraded as a domain is. It is of the sources as they
+    were when it was first asked for, as what was imported from them is.
     """
     messages = [
         *((name, each.model) for name, each in sorted(registry.events.items())),

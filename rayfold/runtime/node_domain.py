@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from rayfold import DomainError, Registry
 from rayfold.runtime.node import node_name
@@ -18,8 +19,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"\bip=([0-9a-fA-F.:]+)")
 
 
+@cache
 def load_domain(package: str) -> Registry:
-    """Return the domain, in the process of an actor.
+    """Return the domain, in the process of an actor; the same one each time.
 
     Raises:
         DomainError: this node has it not, or what it has is wrong; the node is named.

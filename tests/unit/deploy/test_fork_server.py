@@ -120,6 +120,32 @@ def test_what_has_threads_is_not_forked(
     assert "threads" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "threads"),
+        ("raise ValueError('of the user')", "of the user"),
+    ],
+)
+def test_what_cannot_be_imported_once_is_left_out(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    does: str,
+    told: str,
+) -> None:
+    (tmp_path / "of_the_user.py").write_text(f"import threading, time\n{does}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    server = ForkServer(["plistlib", "of_the_user", "colorsys"])
+    try:
+        found = run(server.path, script, WITHOUT_ENVIRONMENT)
+        assert (found["parent"], found["imported"]) == (server.pid, True)
+    finally:
+        server.stop()
+    assert told in capfd.readouterr().err
+
+
 def test_one_that_comes_too_late_does_nothing(
     server: ForkServer, script: Path, tmp_path: Path
 ) -> None:

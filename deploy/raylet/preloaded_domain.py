@@ -1,0 +1,19 @@
+"""The user's domain, and what its views need: imported once for all actors of one `rayfold up`.
+
+That is not upgraded, but stopped and started again. A release that an upgrade brings to a cluster
+comes with a runtime environment or an image; those actors are not forked.
+"""
+
+import os
+from contextlib import suppress
+
+from projections.errors import NoSuchStore
+from projections.stores.known import imported
+from rayfold.runtime.identity import domain_hash
+from rayfold.runtime.node_domain import load_domain
+
+registry = load_domain(os.environ["RAYFOLD_DOMAIN"])
+domain_hash(registry)
+for store in {store for view in registry.views.values() for store in view.stores} - {"memory"}:
+    with suppress(NoSuchStore):  # whoever makes one will say so
+        imported(store)
