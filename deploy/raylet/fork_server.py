@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from deploy.raylet import forks, instead
+import psutil
+
+from deploy.raylet import fork_server_process, worker_start
 from deploy.raylet.command import Change
 
 PRELOADED = f"{__package__}.preloaded"
@@ -42,8 +46,12 @@ class ForkServer:
         on. `domain` is a package of the user's, which is one of those.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: it cannot be started, or this system has no handles of processes.
         """
+        # Not every Python has them, nor every kernel.
+        if not (hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal")):
+            raise OSError("Python was built without handles of processes (pidfd)")
+        os.close(os.pidfd_open(os.getpid()))
         self._folder = Path(tempfile.mkdtemp(prefix="rayfold-"))  # for this user alone
         self.path = str(self._folder / "forks.sock")
         try:
@@ -62,7 +70,13 @@ class ForkServer:
             if domain:
                 modules = [*modules, PRELOADED_DOMAIN]
             return subprocess.Popen(
-                [sys.executable, "-m", forks.__name__, str(listener.fileno()), *modules],
+                [
+                    sys.executable,
+                    "-m",
+                    fork_server_process.__name__,
+                    str(listener.fileno()),
+                    *modules,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(listener.fileno(),),
@@ -87,7 +101,7 @@ class ForkServer:
         # Ray leaves the second word out for a worker that has no environment of its own.
         setup = Path(ray.__file__).parent / "_private/workers/setup_worker.py"
         before = (sys.executable, str(setup))
-        return Change("python_worker_command", before, (*before, instead.__file__, self.path))
+        return Change("python_worker_command", before, (*before, worker_start.__file__, self.path))
 
     def stop(self) -> None:
         """End it, and with it what it has forked. Blocks."""
@@ -95,7 +109,11 @@ class ForkServer:
         self._process.stdin.close()
         try:
             self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:  # it is importing
+        except subprocess.TimeoutExpired:  # it is importing, or hangs
+            forks = psutil.Process(self.pid).children()
             self._process.kill()
             self._process.wait()
+            for each in forks:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from projections.publications.jetstream import JetStream
 from projections.publications.outgoing import Outgoing
 from projections.publications.settings import NatsTarget, Target
-from projections.publications.webhook import Webhook
 
 
 class Receiver(Protocol):
@@ -28,4 +26,11 @@ class Receiver(Protocol):
 
 def receiver_of(target: Target) -> Receiver:
     """Return who is told at a target. Nothing is connected yet."""
-    return JetStream(target) if isinstance(target, NatsTarget) else Webhook(target)
+    # The client of what nobody is told by takes three megabytes in each process.
+    if isinstance(target, NatsTarget):
+        from projections.publications.jetstream import JetStream
+
+        return JetStream(target)
+    from projections.publications.webhook import Webhook
+
+    return Webhook(target)

@@ -36,7 +36,8 @@ def processes(stack: Stack) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def server(stack: Stack) -> psutil.Process:
-    [found] = [each for each, command in processes(stack) if "-m deploy.raylet.forks" in command]
+    module = "-m deploy.raylet.fork_server_process"
+    [found] = [each for each, command in processes(stack) if module in command]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -17,16 +18,17 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.raylet import forks, instead
+from deploy.raylet import fork_server_process, worker_start
 from deploy.raylet.fork_server import ForkServer
 
 SCRIPT = """
-import json, os, signal, sys
+import json, os, resource, signal, sys
 found = {
     "arguments": sys.argv[1:],
     "name": __name__,
     "path": sys.path[0],
-    "folder": os.getcwd(),
+    "folder": os.readlink("/proc/self/cwd"),
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "given": os.environ.get("GIVEN"),
     "others": os.environ.get("OTHERS"),
     "input": sys.stdin.read(),
@@ -40,7 +42,7 @@ print("said", file=sys.stderr)
 sys.exit(3)
 """
 
-WITHOUT_ENVIRONMENT = instead.NO_ENVIRONMENT
+WITHOUT_ENVIRONMENT = worker_start.NO_ENVIRONMENT
 DEADLINE = 20.0
 
 
@@ -61,9 +63,12 @@ def script(tmp_path: Path) -> Path:
     return file
 
 
-def run(path: str, script: Path, *arguments: str, **options: Any) -> dict[str, Any]:
-    """What is found by a script that Ray runs with this before it."""
-    command = [sys.executable, instead.__file__, path, "-u", str(script), *arguments]
+def run(
+    path: str, script: Path, *arguments: str, after: str = ":", **options: Any
+) -> dict[str, Any]:
+    """What is found by a script that Ray runs with this before it, `after` a shell's command."""
+    command = ["sh", "-c", f'{after}; exec "$@"', "sh"]
+    command += [sys.executable, worker_start.__file__, path, "-u", str(script), *arguments]
     ran = subprocess.run(
         command, input="typed", capture_output=True, text=True, timeout=DEADLINE, **options
     )
@@ -77,12 +82,15 @@ def test_it_has_what_its_starter_would_have_given_it(
 ) -> None:
     given = os.fsdecode(b"no \xff text")
     options = {"cwd": tmp_path, "env": {**os.environ, "GIVEN": given}}
-    found = run(server.path, script, WITHOUT_ENVIRONMENT, "--a=b c", **options)
+    found = run(
+        server.path, script, WITHOUT_ENVIRONMENT, "--a=b c", after="ulimit -Sn 123", **options
+    )
     assert found == {
         "arguments": [WITHOUT_ENVIRONMENT, "--a=b c"],
         "name": "__main__",
         "path": str(script.parent),
         "folder": str(tmp_path),
+        "files": 123,  # Ray raises it for its own after the server has begun
         "given": given,
         "others": None,
         "input": "typed",
@@ -91,6 +99,30 @@ def test_it_has_what_its_starter_would_have_given_it(
         "imported": True,
         "children": True,
     }
+
+
+def test_its_folder_may_be_gone(server: ForkServer, script: Path, tmp_path: Path) -> None:
+    """As after a deployment that replaced it."""
+    folder = tmp_path / "gone"
+    for path in (server.path, "/nowhere"):
+        folder.mkdir()
+        found = run(path, script, WITHOUT_ENVIRONMENT, after='rmdir "$PWD"', cwd=folder)
+        assert found["folder"] == f"{folder} (deleted)"
+        assert (found["parent"] == server.pid) == (path == server.path)
+
+
+def test_a_safe_path_stays_as_it_is(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it Python puts no folder in front of those that are given."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    server = ForkServer(["plistlib"])
+    try:
+        found = run(server.path, script, WITHOUT_ENVIRONMENT)
+        assert (found["parent"], found["path"]) == (server.pid, str(tmp_path))
+    finally:
+        server.stop()
 
 
 def test_one_with_an_environment_of_its_own_is_started(server: ForkServer, script: Path) -> None:
@@ -146,36 +178,41 @@ def test_what_cannot_be_imported_once_is_left_out(
     assert told in capfd.readouterr().err
 
 
-def test_one_that_comes_too_late_does_nothing(
-    server: ForkServer, script: Path, tmp_path: Path
-) -> None:
+def test_one_that_comes_too_late_does_nothing(server: ForkServer, script: Path) -> None:
     """Who asked for it has become Python meanwhile, so it would be there twice."""
     told = {
         "arguments": [str(script)],
         "environment": dict(os.environ),
-        "folder": str(tmp_path),
         "oom_score_adj": "0",
+        "limits": {},
     }
     ours, its = os.pipe()
+    nothing, folder = os.open(os.devnull, os.O_RDONLY), os.open(".", os.O_PATH)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE)
         connection.connect(server.path)
-        socket.send_fds(connection, [b" "], [ours, its, its])
-        connection.sendall(json.dumps(told).encode() + instead.END)
+        socket.send_fds(connection, [b" "], [nothing, its, its, folder])
+        connection.sendall(json.dumps(told).encode() + worker_start.END)
         assert connection.recv(16)
-    os.close(its)
+    for each in (nothing, its, folder):
+        os.close(each)
     with os.fdopen(ours, "rb") as output:
+        assert select.select([output], [], [], DEADLINE)[0], "it neither ends nor says anything"
         assert output.read() == b"", "it has run, though nobody waited for it"
 
 
-@pytest.mark.parametrize("said", [b"", b" ", b"{}", b'{"arguments": []}' + instead.END, b"\xff\0"])
+@pytest.mark.parametrize(
+    "said",
+    [b"", b" ", b"{}", b'{"arguments": []}' + worker_start.END, b"\xff\0", b"[" * 60_000 + b"\0"],
+)
 def test_nonsense_is_not_answered_and_does_no_harm(
-    server: ForkServer, script: Path, said: bytes, monkeypatch: pytest.MonkeyPatch
+    server: ForkServer, script: Path, said: bytes
 ) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE)
         connection.connect(server.path)
-        socket.send_fds(connection, [said or b" "], [0, 1, 2])
+        socket.send_fds(connection, [said[:1] or b" "], [0, 1, 2, 0])
+        connection.sendall(said[1:])
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(16) == b""
     assert run(server.path, script, WITHOUT_ENVIRONMENT)["parent"] == server.pid
@@ -185,19 +222,22 @@ def test_nobody_else_reaches_it(server: ForkServer) -> None:
     assert Path(server.path).parent.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("ends", ["stopped", "killed"])
+@pytest.mark.parametrize("ends", ["stopped", "hung", "killed"])
 def test_what_it_forked_ends_with_its_parent_and_not_with_itself(
-    server: ForkServer, tmp_path: Path, ends: str
+    server: ForkServer, tmp_path: Path, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own end is no reason to lose an actor."""
+    monkeypatch.setattr("deploy.raylet.fork_server.END_TIMEOUT", 0.2 if ends == "hung" else 5.0)
     waits = tmp_path / "waits.py"
     waits.write_text("import os, sys\nprint(os.getpid(), flush=True)\nsys.stdin.readline()\n")
-    command = [sys.executable, instead.__file__, server.path, str(waits), WITHOUT_ENVIRONMENT]
+    command = [sys.executable, worker_start.__file__, server.path, str(waits), WITHOUT_ENVIRONMENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asked:
         assert asked.wait(DEADLINE) == 0
         assert asked.stdout is not None
         forked = psutil.Process(int(asked.stdout.readline()))
-        if ends == "stopped":
+        if ends == "hung":
+            os.kill(server.pid, signal.SIGSTOP)
+        if ends != "killed":
             server.stop()
             forked.wait(DEADLINE)
             return
@@ -232,4 +272,4 @@ def test_it_ends_with_its_parent() -> None:
 
 
 def test_both_sides_end_a_request_alike() -> None:
-    assert forks.END == instead.END
+    assert fork_server_process.END == worker_start.END

@@ -1,8 +1,9 @@
 """The process that imports what actors need, once, and forks each of them from that.
 
-`python -m deploy.raylet.forks SOCKET MODULE…`, with a socket that listens as descriptor SOCKET. It
-ends when its standard input does, which is a pipe that its parent holds, and so do its forks: Ray
-lets them look for the parent by its number, which stands for a process that nobody has waited for.
+`python -m deploy.raylet.fork_server_process SOCKET MODULE…`: SOCKET is the descriptor of one that
+listens. It ends when its standard input does, which is a pipe that its parent holds, and so do its
+forks: Ray lets them look for the parent by its number, which stands for a process that nobody has
+waited for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import runpy
 import selectors
 import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,13 +28,16 @@ from pathlib import Path
 END = b"\0"
 """Ends a request; JSON has none."""
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds for whoever connected to say what it wants."""
+
+PAUSE = 0.1
+"""Seconds until the next one is taken where none could be: no descriptor was left, say."""
 
 _FORK = "fork"
 
-_STANDARD = 3
-"""Standard input, output and error, which travel with each request."""
+_DESCRIPTORS = 4
+"""Standard input, output, error, and the folder, which travel with each request."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,18 @@ class Request:
     arguments: list[str]
     """A script and what follows it."""
     environment: dict[str, str]
-    folder: str
     oom_score_adj: str
     """Of who asks: Ray lets its workers go first when memory runs out."""
+    limits: dict[str, list[int]]
+    """Of who asks, by their numbers: Ray raises that of open files after this process began."""
     descriptors: list[int]
     answer: socket.socket
+
+    def close(self) -> None:
+        """Give up what came along."""
+        for each in self.descriptors:
+            os.close(each)
+        self.answer.close()
 
 
 def main(listener: socket.socket, modules: Sequence[str]) -> None:
@@ -105,20 +118,42 @@ def _serve(listener: socket.socket) -> Request | None:
 
 def _fork(listener: socket.socket, waiting: selectors.BaseSelector) -> Request | None:
     """Return what is asked for in the fork, and nothing here, where its end is waited for."""
-    connection, _ = listener.accept()
+    try:
+        connection, _ = listener.accept()
+    except OSError as error:
+        _could_not(error)
+        time.sleep(PAUSE)
+        return None
     try:
         request = _read(connection)
+    except Exception as error:  # whatever it is that was sent
+        _could_not(error)
+        connection.close()
+        return None
+    try:
         pid = os.fork()
         if pid == 0:
             return request
-        for each in request.descriptors:
-            os.close(each)
-        with suppress(ProcessLookupError):  # it has ended
-            waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, _FORK)
-    except (OSError, TypeError, ValueError) as error:  # it is told by our silence
-        print(f"a process could not be forked: {error}", file=sys.stderr, flush=True)
-    connection.close()
+        _wait_for(pid, waiting)
+    except OSError as error:
+        _could_not(error)
+    request.close()
     return None
+
+
+def _wait_for(pid: int, waiting: selectors.BaseSelector) -> None:
+    try:
+        waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, _FORK)
+    except ProcessLookupError:
+        pass  # it has ended
+    except OSError:  # it would not end with us
+        os.kill(pid, signal.SIGKILL)
+        raise
+
+
+def _could_not(error: Exception) -> None:
+    """Say so here. Who asked is told by our silence."""
+    print(f"a process could not be forked: {error!r}", file=sys.stderr, flush=True)
 
 
 def _forks(waiting: selectors.BaseSelector) -> list[int]:
@@ -133,16 +168,16 @@ def _end(forks: Sequence[int]) -> None:
 
 
 def _read(connection: socket.socket) -> Request:
-    connection.settimeout(PATIENCE)
-    said, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, _STANDARD)
+    connection.settimeout(TIMEOUT)
+    said, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, _DESCRIPTORS)
     try:
         while not said.endswith(END):
             if not (more := connection.recv(1 << 16)):
                 raise ValueError("who asked is gone")
             said += more
         told = json.loads(said.removesuffix(END))
-        if len(descriptors) != _STANDARD:
-            raise ValueError("standard input, output and error did not come along")
+        if len(descriptors) != _DESCRIPTORS:
+            raise ValueError("standard input, output, error and the folder did not come along")
         return Request(**told, descriptors=descriptors, answer=connection)
     except BaseException:
         for each in descriptors:
@@ -161,22 +196,29 @@ def _wanted(answer: socket.socket) -> bool:
 
 
 def _become(request: Request) -> None:
-    for number, each in enumerate(request.descriptors):
+    *standard, folder = request.descriptors
+    for number, each in enumerate(standard):
         os.dup2(each, number)
         os.close(each)
+    with suppress(OSError):  # nobody may enter it any more
+        os.fchdir(folder)
+    os.close(folder)
     if not _wanted(request.answer):
         return
     # A group of its own: a raylet kills the group of a worker that has ended.
     os.setpgid(0, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(request.oom_score_adj)
+    for which, (soft, hard) in request.limits.items():
+        with suppress(OSError, ValueError):  # not above our own hard one
+            resource.setrlimit(int(which), (soft, hard))
     script = request.arguments[0]
     sys.argv = request.arguments
-    sys.path[0] = str(Path(script).parent)
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
 
 

@@ -1,6 +1,6 @@
 """What Ray runs before its worker's script: a fork takes the place of the process that it starts.
 
-`python instead.py SOCKET [OPTION…] SCRIPT ARGUMENT…`: where the server does not answer, or the
+`python worker_start.py SOCKET [OPTION…] SCRIPT ARGUMENT…`: where the server does not answer, or the
 worker has an environment of its own, Python runs the script as if this were not between. It imports
 nothing of ours, as it is on the way of each start.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import sys
 
@@ -30,27 +31,33 @@ def main(path: str, arguments: list[str]) -> None:
 
 
 def _forked(path: str, arguments: list[str]) -> bool:
-    with open("/proc/self/oom_score_adj") as file:
-        oom_score_adj = file.read()
-    script = next(each for each in arguments if not each.startswith("-"))
-    told = {
-        "arguments": arguments[arguments.index(script) :],
-        "environment": dict(os.environ),
-        "folder": os.getcwd(),
-        "oom_score_adj": oom_score_adj,
-    }
     try:
+        with open("/proc/self/oom_score_adj") as file:
+            oom_score_adj = file.read()
+        # Not by its name: it may be gone.
+        folder = os.open(".", os.O_PATH)
+        script = next(each for each in arguments if not each.startswith("-"))
+        told = {
+            "arguments": arguments[arguments.index(script) :],
+            "environment": dict(os.environ),
+            "oom_score_adj": oom_score_adj,
+            "limits": {each: resource.getrlimit(each) for each in _limits()},
+        }
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(path)
-            socket.send_fds(connection, [b" "], [0, 1, 2])
+            socket.send_fds(connection, [b" "], [0, 1, 2, folder])
             connection.sendall(json.dumps(told).encode() + END)
             if not connection.recv(16):
                 return False
             connection.send(b"!")  # so a fork that comes too late knows that it is not wanted
             return True
-    except OSError:
+    except (OSError, StopIteration):
         return False
+
+
+def _limits() -> list[int]:
+    return [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 if __name__ == "__main__":
