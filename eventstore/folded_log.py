@@ -54,15 +54,16 @@ class FoldedLog:
         """Subscribe to what comes after it, as `Log.subscribe` does with the same `options`."""
         return self._log.subscribe(self._prefixes, position or None, **options)
 
-    async def ends_before(self, position: int) -> bool:
-        """Return whether all of the log does, as whoever takes appends knows it; False if unknown.
+    async def beyond_end(self, checkpoints: Mapping[str, int]) -> dict[str, int]:
+        """Return those that all of the log ends before, as whoever takes appends knows it.
 
-        A node that refuses the position may only lag.
+        None, if that is unknown. A node that refuses a position may only lag.
         """
         try:
-            return await self._log.end_position(None) < position
+            end = await self._log.end_position(None)
         except StoreUnavailable:
-            return False
+            return {}
+        return {name: at for name, at in checkpoints.items() if at > end}
 
     async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
         """Return the names of those that the log does not have, and will not get by waiting."""
@@ -73,7 +74,7 @@ class FoldedLog:
             refused = {at for at in asked if said[at] is False}
             unknown = {at for at in asked if said[at] is None}
             # At once: the log may grow past them.
-            lost |= {at for at in refused if await self.ends_before(at)}
+            lost |= {*(await self.beyond_end({str(at): at for at in refused})).values()}
             asked = (refused | unknown) - lost
             if asked and time.monotonic() > until:
                 lost |= refused

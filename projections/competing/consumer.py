@@ -208,11 +208,13 @@ class Consumer:
 
         Less than before, where another has taken its place that was built from a restored log.
         """
+        before = self.progress.position
         if self._pool is not None:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
                 at = await self._pool.fetchval(statement, self._applier.table) or 0
-                self.progress.position = min(self.progress.position, at)
+                if self.progress.position == before:  # else what was read is of before
+                    self.progress.begin_at(at)
                 self.progress.advance(at)
         return self.progress.position
 

@@ -57,6 +57,7 @@ class SqlProjector:
         self._folded = FoldedLog(store, with_deletions(registry.prefixes))
         self._projection = projection
         own = live(projection)
+        self._name = own.name
         self._schema = schema or own.relation
         definitions = {own.name: own.fingerprint} if self._schema == own.relation else {}
         self._checkpoints = Checkpoints([self._schema], 0, 1, definitions)
@@ -78,7 +79,8 @@ class SqlProjector:
             await self._resume(pool)
         self._pool = pool
         self.stopped = None
-        following = self.runner.follow(self._folded, self._checkpoints.slowest, MOST_EVENTS)
+        checkpoint = {self._name: self._checkpoints.slowest}
+        following = self.runner.follow(self._folded, checkpoint, MOST_EVENTS)
         async with aclosing(following) as batches:
             async for batch in batches:
                 await self._project(pool, batch)
@@ -106,7 +108,7 @@ class SqlProjector:
             await self._checkpoints.load(connection)
             views = {self._schema: self._projection.name}
             self._skipped = {each.key: each for each in await parking.load(connection, views)}
-        self.progress.position = self._checkpoints.slowest
+        self.progress.begin_at(self._checkpoints.slowest)
 
     async def _project(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
         async with self._writing:

@@ -106,11 +106,11 @@ class Projector:
         at = _slowest(writer)
         if at < self.progress.position:  # the store has lost what it was told last
             self.runner.ready.clear()
-        self.progress.position = at
+        self.progress.begin_at(at)
 
     async def _follow_log(self, writer: Writer) -> None:
         following = self.runner.follow(
-            self._folded, _slowest(writer), self._store.most_events, gather=GATHER
+            self._folded, writer.positions, self._store.most_events, gather=GATHER
         )
         async with aclosing(following) as batches:
             async for batch in batches:

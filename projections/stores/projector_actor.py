@@ -91,10 +91,10 @@ class ProjectorActor:
         """See `ActorHandle.replay`."""
         return await self._running().replay(view, key)
 
-    async def renew(self) -> None:
+    async def renew(self, view: str) -> None:
         """See `ProjectionRunner.renew`."""
         self._running()
-        await self._projector.runner.renew()
+        await self._projector.runner.renew(view)
 
     async def status(self) -> dict[str, Any]:
         """For operators."""

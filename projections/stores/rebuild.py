@@ -85,7 +85,7 @@ async def build(
 
         async with changing:
             await building.switch(partial(enough, builder, folded if is_lost else None))
-            await asyncio.gather(*(_renew(each) for each in following))
+            await asyncio.gather(*(_renew(each, rebuild.view) for each in following))
     finally:
         await builder.end()
         await building.discard()
@@ -130,8 +130,8 @@ async def enough(builder: Coming, lost: FoldedLog | None, position: int) -> int 
     return position if there else None
 
 
-async def _renew(actor: ActorHandle) -> None:
+async def _renew(actor: ActorHandle, view: str) -> None:
     try:
-        await actor.renew()
+        await actor.renew(view)
     except ActorUnavailable as error:  # it finds out by itself, with the next event
         log.info("an actor was not renewed", extra={"actor": actor.name, "error": error})

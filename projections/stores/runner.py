@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Generic, TypeVar
 
@@ -44,8 +44,8 @@ class ProjectionRunner(Generic[Resource]):
         self.events = 0
         self.error: str | None = None
         self._working: AtWork | None = None
-        self._lost: int | None = None
-        """A checkpoint that the log was found to end before: it was restored."""
+        self._lost: dict[str, int] = {}
+        """Checkpoints, by view, that the log was found to end before: it was restored."""
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
 
@@ -59,7 +59,6 @@ class ProjectionRunner(Generic[Resource]):
                     await self._until_renewed(work(connected))
             except Fenced as error:
                 # Once is how a new generation takes over. Again and again is a rival.
-                self._lost = None
                 if self.events == before:
                     self.error = named(error)
                 log.info("a projection was fenced", extra={"error": named(error)})
@@ -82,12 +81,13 @@ class ProjectionRunner(Generic[Resource]):
             renewing.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
 
-    async def renew(self) -> None:
+    async def renew(self, view: str) -> None:
         """Begin again with what the store has; return when events are followed again.
 
-        A generation that has taken over is found with the next event; an operator looks sooner.
+        A generation of the view that has taken over is found with the next event; an operator
+        looks sooner.
         """
-        self._lost = None
+        self._lost.pop(view, None)
         self._renewed.clear()
         self._renew.set()
         with suppress(TimeoutError):
@@ -95,25 +95,30 @@ class ProjectionRunner(Generic[Resource]):
                 await self._renewed.wait()
 
     async def follow(
-        self, folded: FoldedLog, position: int, most: int, **options: Any
+        self, folded: FoldedLog, checkpoints: Mapping[str, int], most: int, **options: Any
     ) -> AsyncGenerator[Batch, None]:
-        """Yield what comes after the checkpoint, as `batches` does.
+        """Yield what comes after the first of the checkpoints, which are by view, as `batches`.
 
         Raises:
-            NoSuchPosition: the log was restored to an earlier moment. It may have come as far
-                again since: then too, as what it has there now is not what was folded.
+            NoSuchPosition: the log was restored to an earlier moment than one of them. It may have
+                come as far again since: then too, as what it has there now is not what was folded.
+                All views wait until that one is built again: they share what is followed.
         """
-        if position == self._lost:
+        self._lost = {
+            view: at for view, at in self._lost.items() if checkpoints.get(view) == at
+        }  # another generation has another one
+        first, last = min(checkpoints.values(), default=0), max(checkpoints.values(), default=0)
+        if last > first:  # the log would not be asked for it
+            self._lost |= await folded.beyond_end(checkpoints)
+        if self._lost:
             raise NoSuchPosition
-        self._lost = None
-        subscription = folded.follow(position, **options)
+        subscription = folded.follow(first, **options)
         try:
             async with aclosing(self.batches(subscription, most)) as batches:
                 async for batch in batches:
                     yield batch
         except NoSuchPosition:
-            if await folded.ends_before(position):
-                self._lost = position
+            self._lost |= await folded.beyond_end(checkpoints)
             raise
 
     async def batches(
@@ -154,4 +159,5 @@ class ProjectionRunner(Generic[Resource]):
             **more,
             **working_on(self._working),
             **({"error": self.error} if self.error else {}),
+            **({"lost": sorted(self._lost)} if self._lost else {}),
         }

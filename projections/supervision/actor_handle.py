@@ -110,10 +110,10 @@ class ActorHandle:
             self.restarts += 1
             self._pid = self.seen["pid"]
             # A restarted one begins again: what it had reached counts no more.
-            self.progress.position = 0
+            self.progress.begin_at(0)
         self.ready = bool(self.seen["ready"])
         if not self.ready and self.seen["position"] < self.progress.position:
-            self.progress.position = self.seen["position"]  # its store has lost something
+            self.progress.begin_at(self.seen["position"])  # its store has lost something
         self.progress.advance(self.seen["position"])
         self._condition.saw(ready=self.ready, position=self.seen["position"])
 
@@ -159,13 +159,13 @@ class ActorHandle:
         """
         return bool(await self._call("replay", view, key))
 
-    async def renew(self) -> None:
-        """Let it begin again with what its store has now; return when it goes on.
+    async def renew(self, view: str) -> None:
+        """Let it begin again with what its store has now of a view; return when it goes on.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
-        await self._call("renew")
+        await self._call("renew", view)
 
     async def end(self) -> None:
         """End it for good; whoever waits for it is told that it did not come so far."""

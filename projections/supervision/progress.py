@@ -10,12 +10,16 @@ from itertools import count, pairwise
 
 
 class Progress:
-    """A position in `$all` that only grows."""
+    """A position in `$all`, which grows while its store is the same."""
 
     def __init__(self, position: int = 0) -> None:
         self.position = position
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
+
+    def begin_at(self, position: int) -> None:
+        """Note that there is another store, or one that has lost something: it is there."""
+        self.position = position
 
     def advance(self, position: int) -> None:
         """Note that the store has come so far; wake whom that satisfies."""

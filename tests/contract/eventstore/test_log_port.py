@@ -95,8 +95,9 @@ async def test_a_subscription_from_beyond_the_end_is_refused_as_such(log: Log, s
             await anext(batches)
     assert await FoldedLog(log, [stream]).has(end)
     assert not await FoldedLog(log, [stream]).has(end + 1_000_000)
-    assert not await FoldedLog(log, [f"{stream}-with-nothing"]).ends_before(end)
-    assert await FoldedLog(log, [stream]).ends_before(end + 1_000_000)
+    checkpoints = {"there": end, "beyond": end + 1_000_000}
+    nothing = FoldedLog(log, [f"{stream}-with-nothing"])
+    assert await nothing.beyond_end(checkpoints) == {"beyond": end + 1_000_000}
 
 
 async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) -> None:

@@ -181,7 +181,7 @@ class Durable:
             there = await reaches(here, await beside.finish(), folded)
             await beside.switch(partial(enough, here, None if there else folded))
             for each in self.projectors:
-                await each.runner.renew()
+                await each.runner.renew(view)
         finally:
             await _cancelled([building])
             await generations.discard(declared, generation)

@@ -161,7 +161,7 @@ async def test_a_projector_without_traffic_goes_on_with_the_new_generation(
         await switch(dsn, log)
         assert await totals(dsn) == {"a": 16}
         if renewed:
-            await projector.runner.renew()
+            await projector.runner.renew("totals")
             assert projector.parked() == []
         await add(log, "a", 4)
         await there(log, [projector])

@@ -155,7 +155,7 @@ async def test_a_checkpoint_that_the_log_has_lost_stays_lost_until_there_is_anot
     subject = pooled("")
 
     async def first(position: int) -> int:
-        async with aclosing(subject.follow(folded, position, 10)) as batches:
+        async with aclosing(subject.follow(folded, {"totals": position}, 10)) as batches:
             async for batch in batches:
                 return batch.position
         raise AssertionError
@@ -171,6 +171,25 @@ async def test_a_checkpoint_that_the_log_has_lost_stays_lost_until_there_is_anot
     assert await first(2) == 4
 
 
+async def test_one_that_is_lost_holds_up_all_that_are_followed_together() -> None:
+    """The log is read from the first of them: it would not be asked for the others."""
+    log = MemoryLog()
+    await add(log, "a", 1)
+    folded, subject = FoldedLog(log, ["counter-"]), pooled("")
+    for _ in range(3):
+        with pytest.raises(NoSuchPosition):
+            await anext(subject.follow(folded, {"totals": 1, "others": 2, "third": 3}, 10))
+        assert subject.status([])["lost"] == ["others", "third"]
+        await add(log, "a", 1)
+    await subject.renew("others")
+    with pytest.raises(NoSuchPosition):
+        await anext(subject.follow(folded, {"totals": 1, "others": 2, "third": 3}, 10))
+    assert subject.status([])["lost"] == ["third"]
+    following = subject.follow(folded, {"totals": 1, "others": 2, "third": 1}, 10)
+    assert (await anext(following)).position == 4
+    assert "lost" not in subject.status([])
+
+
 async def test_an_operator_s_word_makes_a_runner_ask_the_log_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -178,10 +197,10 @@ async def test_an_operator_s_word_makes_a_runner_ask_the_log_again(
     log = MemoryLog()
     subject = pooled("")
     with pytest.raises(NoSuchPosition):
-        await anext(subject.follow(FoldedLog(log, ["counter-"]), 1, 10))
+        await anext(subject.follow(FoldedLog(log, ["counter-"]), {"totals": 1}, 10))
     await add(log, "a", 1)
-    await subject.renew()
-    assert (await anext(subject.follow(FoldedLog(log, ["counter-"]), 1, 10))).caught_up
+    await subject.renew("totals")
+    assert (await anext(subject.follow(FoldedLog(log, ["counter-"]), {"totals": 1}, 10))).caught_up
 
 
 async def test_a_node_that_lags_is_asked_again() -> None:
@@ -194,6 +213,7 @@ async def test_a_node_that_lags_is_asked_again() -> None:
 
     lagging, subject = Lagging(), pooled("")
     with pytest.raises(NoSuchPosition):
-        await anext(subject.follow(FoldedLog(lagging, ["counter-"]), 1, 10))
+        await anext(subject.follow(FoldedLog(lagging, ["counter-"]), {"totals": 1}, 10))
     await add(lagging, "a", 1)
-    assert (await anext(subject.follow(FoldedLog(lagging, ["counter-"]), 1, 10))).caught_up
+    following = subject.follow(FoldedLog(lagging, ["counter-"]), {"totals": 1}, 10)
+    assert (await anext(following)).caught_up
