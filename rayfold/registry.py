@@ -151,6 +151,15 @@ class Registry:
         """What the names of the domain's streams begin with: `["order-", "stock-"]`."""
         return sorted(f"{category}-" for category in self.aggregates)
 
+    def prefixes_of(self, views: Iterable[ViewDefinition]) -> list[str]:
+        """Return those of `prefixes` whose streams have events that one of the views folds."""
+        folded = {event for view in views for event in view.folds}
+        return sorted(
+            f"{category}-"
+            for category, aggregate in self.aggregates.items()
+            if not folded.isdisjoint(aggregate.events)
+        )
+
     def decode(
         self, event_type: str, data: bytes, version: int, stream: str, revision: int
     ) -> list[Event]:

@@ -56,7 +56,10 @@ class Projector:
     ) -> None:
         self._registry = registry
         self._log = log
-        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
+        self._domain = FoldedLog(log, with_deletions(registry.prefixes))
+        self._prefixes = with_deletions(registry.prefixes_of(views))
+        """Of streams that concern its views: of the others nothing travels."""
+        self._folded = FoldedLog(log, self._prefixes)
         self._store = store
         self._partition = partition
         self._partitions = partitions
@@ -72,6 +75,8 @@ class Projector:
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
             lambda: store.writing(views, partition, partitions, self._generations), store.name
         )
+        if len(registry.prefixes_of(views)) < len(registry.prefixes):
+            self.runner.settle = self._settle
         self.progress = self.runner.progress
 
     async def run(self) -> None:
@@ -119,7 +124,10 @@ class Projector:
     async def _project(self, writer: Writer, batch: Batch) -> None:
         async with self._writing:
             span = self.runner.traced([*self._views], batch.records)
-            await self._write(writer, batch)
+            if batch.records or not self._may_pass:
+                await self._write(writer, batch)
+            else:
+                self._pass(batch.position)
             if span is not None:  # of one that broke nothing is told: it is tried again
                 span.end()
             if batch.caught_up:
@@ -127,6 +135,23 @@ class Projector:
             self.runner.events += len(batch.records)
             if self._passed is None:
                 self.progress.advance(batch.position)
+
+    async def _settle(self) -> None:
+        """See `ProjectionRunner.settle`."""
+        writer, at = self._writer, max(self.progress.position, self._passed or 0)
+        end = await self._domain.end()
+        if writer is None or end <= at:
+            return
+        between = self._log.read_all(self._prefixes, after=at or None, limit=1)
+        if [each async for each in between]:
+            return  # it comes by the subscription
+        async with self._writing:
+            if self._writer is writer:  # else there is another store, which may have less
+                self._pass(end)
+
+    def _pass(self, position: int) -> None:
+        self._passed = max(position, self._passed or 0)
+        self._passing.set()
 
     async def _write_passed(self, writer: Writer) -> None:
         """Move checkpoints now and then over what changes no row.
@@ -175,8 +200,7 @@ class Projector:
         try:
             steps = await self._steps(batch.records)
             if batch.records and not steps and not folding.has_noted and self._may_pass:
-                self._passed = batch.position
-                self._passing.set()
+                self._pass(batch.position)
                 return
             positions = writer.positions
             to = {

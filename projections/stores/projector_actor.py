@@ -79,9 +79,7 @@ class ProjectorActor:
 
     async def reached(self, position: int, timeout: float) -> int:
         """Where the projector is, once it is at `position` or `timeout` seconds have passed."""
-        progress = self._running().progress
-        await progress.reached(position, timeout)
-        return progress.position
+        return await self._running().runner.reached(position, timeout)
 
     async def parked(self) -> list[tuple[Any, ...]]:
         """Return what is parked, as plain tuples."""

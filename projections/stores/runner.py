@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Generic, TypeVar
 
-from eventstore.errors import NoSuchPosition
+from eventstore.errors import NoSuchPosition, StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.records import Batch, RawRecord
 from projections.errors import Fenced, named
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 RETRY = 0.25
 """Seconds before what broke is tried again."""
+
+SETTLE = 0.05
+"""Seconds that are waited for events first, before the log is asked whether there are any."""
 
 RENEW = 10.0
 """Seconds at most until events are followed again."""
@@ -44,6 +48,12 @@ class ProjectionRunner(Generic[Resource]):
         self.events = 0
         self.error: str | None = None
         self._working: AtWork | None = None
+        self.settle: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Comes as far as the log is, if it has nothing there that concerns what is followed.
+
+        Of one that follows some streams alone: of the others its subscription says little.
+        """
+        self._settling: asyncio.Task[None] | None = None
         self._lost: dict[str, int] = {}
         """Checkpoints, by view, that the log was found to end before: it was restored."""
         self._renew = asyncio.Event()
@@ -80,6 +90,28 @@ class ProjectionRunner(Generic[Resource]):
             working.cancel()
             renewing.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
+
+    async def reached(self, position: int, timeout: float) -> int:
+        """Say how far it is, once it is at `position` or `timeout` seconds have passed."""
+        until = time.monotonic() + timeout
+        patience = SETTLE if self.settle else timeout
+        while (left := until - time.monotonic()) > 0:
+            if await self.progress.reached(position, min(patience, left)):
+                break
+            self._settle_soon()
+            patience = min(2 * patience, timeout)
+        return self.progress.position
+
+    def _settle_soon(self) -> None:
+        follows = self.ready.is_set() and self.error is None
+        if self.settle and follows and (self._settling is None or self._settling.done()):
+            self._settling = asyncio.create_task(self._settle(self.settle()))
+
+    async def _settle(self, settling: Coroutine[Any, Any, None]) -> None:
+        try:
+            await settling
+        except StoreUnavailable as error:  # the next one asks again
+            log.info("how far the log is cannot be found out", extra={"error": named(error)})
 
     async def renew(self, view: str) -> None:
         """Begin again with what the store has; return when events are followed again.
@@ -151,6 +183,7 @@ class ProjectionRunner(Generic[Resource]):
 
     def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
         """Return counts, for operators."""
+        self._settle_soon()  # for who looks next
         return {
             "views": list(views),
             "position": self.progress.position,

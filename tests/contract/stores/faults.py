@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -124,3 +125,26 @@ class RepeatingLog(MemoryLog):
             async for batch in batches:
                 yield batch._replace(records=[*last, *batch.records])
                 last = [*last, *batch.records][-3:]
+
+
+class QuietLog(MemoryLog):
+    """Says nothing of streams that were not asked for, and nothing at all while it is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    async def subscribe(
+        self, prefixes: Sequence[str], after: int | None, **options: Any
+    ) -> AsyncGenerator[Batch, None]:
+        self.asked = list(prefixes)
+        position, said = after or 0, False
+        async with aclosing(super().subscribe(prefixes, after, **options)) as batches:
+            async for batch in batches:
+                await self.goes_on.wait()
+                if batch.records or not said:
+                    said = True
+                    position = batch.records[-1].position if batch.records else position
+                    yield Batch(batch.records, position, True)

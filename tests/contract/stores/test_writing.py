@@ -20,10 +20,10 @@ from projections.errors import Fenced, ProjectionError, UnknownTarget
 from projections.stores import rebuild
 from projections.stores.port import ReadStore
 from projections.stores.projector import APART
-from rayfold import ViewDefinition
+from rayfold import Aggregate, Event, ViewDefinition
 from tests.contract.stores.checks import differences, told
-from tests.contract.stores.faults import Cut, Cuts, CutWriter, Refusing, RepeatingLog
-from tests.contract.stores.shelf import Noted, Painted, Put, Shelf, Taken, write
+from tests.contract.stores.faults import Cut, Cuts, CutWriter, QuietLog, Refusing, RepeatingLog
+from tests.contract.stores.shelf import Note, Noted, Nothing, Painted, Put, Shelf, Taken, write
 from tests.contract.stores.subjects import TIMEOUT, Durable, Subject, pace, running
 from tests.contract.stores.test_queries import Under, one, page
 
@@ -356,6 +356,48 @@ async def until_lost(durable: Durable, views: list[str]) -> None:
 
 def says_lost(status: dict[str, Any], views: list[str]) -> bool:
     return status.get("lost") == views and "restored" in status.get("error", "")
+
+
+class Moved(Event, name="Moved"):
+    """Concerns no view."""
+
+    id: str
+
+
+class Place(Aggregate[Nothing, Note, Moved], category="place", id_field="id", initial=Nothing()):
+    """Of another kind than what the views are of."""
+
+    @staticmethod
+    def decide(state: Nothing, command: Note) -> list[Event]:
+        return []
+
+    @staticmethod
+    def evolve(state: Nothing, event: Moved) -> Nothing:
+        return state
+
+
+async def test_what_is_no_view_s_concern_does_not_travel_and_is_passed_all_the_same(
+    durable: Durable,
+) -> None:
+    durable.registry.aggregates["place"] = Place
+    log = durable.log = QuietLog()
+    async with running(durable):
+        [projector] = durable.projectors
+        await durable.reached(await write(log, *SOME))
+        assert log.asked == ["thing-", "$$thing-"]
+        for each in range(3):
+            end = await write(log, Moved(id="a"), stream=f"place-{each}")
+            assert await projector.runner.reached(end, TIMEOUT) == end
+            assert await painted(durable, "0", end) == 1  # the store knows it too
+
+        log.goes_on.clear()
+        await write(log, Painted(id="0", colour="red"))
+        end = await write(log, Moved(id="a"), stream="place-a")
+        assert await projector.runner.reached(end, 0.5) < end - 1
+        log.goes_on.set()
+        assert await projector.runner.reached(end, TIMEOUT) == end
+        assert await painted(durable, "0", end) == 2
+        assert await differences(log, durable) == []
 
 
 async def test_what_nobody_finished_is_removed_and_a_changed_definition_is_found(
