@@ -148,6 +148,7 @@ class Projector:
         async with self._writing:
             if self._writer is writer:  # else there is another store, which may have less
                 self._pass(end)
+        await self.progress.reached(end, 2 * APART)
 
     def _pass(self, position: int) -> None:
         self._passed = max(position, self._passed or 0)

@@ -98,6 +98,7 @@ class ProjectorActor:
         """For operators."""
         self._running()
         await self._membership.check()
+        await self._projector.runner.settled()
         return {
             "pid": os.getpid(),
             "node": node_name(),

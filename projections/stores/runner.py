@@ -25,6 +25,9 @@ RETRY = 0.25
 SETTLE = 0.05
 """Seconds that are waited for events first, before the log is asked whether there are any."""
 
+MOMENT = 0.3
+"""Seconds that a look takes for it at most."""
+
 RENEW = 10.0
 """Seconds at most until events are followed again."""
 
@@ -101,6 +104,18 @@ class ProjectionRunner(Generic[Resource]):
             self._settle_soon()
             patience = min(2 * patience, timeout)
         return self.progress.position
+
+    async def settled(self) -> None:
+        """Take a moment to come as far as the log is: whoever looks wants to know how far that is.
+
+        Never much longer: a log that does not answer must not make the projector look silent.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                for _ in range(2):  # the first may have asked for the log's end before
+                    self._settle_soon()
+                    if self._settling is not None:
+                        await asyncio.shield(self._settling)
 
     def _settle_soon(self) -> None:
         follows = self.ready.is_set() and self.error is None
@@ -183,7 +198,6 @@ class ProjectionRunner(Generic[Resource]):
 
     def status(self, views: Sequence[str], **more: Any) -> dict[str, Any]:
         """Return counts, for operators."""
-        self._settle_soon()  # for who looks next
         return {
             "views": list(views),
             "position": self.progress.position,

@@ -124,4 +124,4 @@ async def write(log: MemoryLog, *events: Event, stream: str = "") -> int:
         data = event.model_dump_json().encode()
         record = NewRecord(type(event).__rayfold__.name, data, {}, str(uuid4()))
         await log.append([StreamAppend(stream or f"thing-{event.id}", ANY, [record])])
-    return await log.end_position(["thing-"])
+    return await log.end_position(None)

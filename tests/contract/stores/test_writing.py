@@ -389,6 +389,9 @@ async def test_what_is_no_view_s_concern_does_not_travel_and_is_passed_all_the_s
             end = await write(log, Moved(id="a"), stream=f"place-{each}")
             assert await projector.runner.reached(end, TIMEOUT) == end
             assert await painted(durable, "0", end) == 1  # the store knows it too
+        end = await write(log, Moved(id="a"), stream="place-0")
+        await projector.runner.settled()
+        assert projector.status()["position"] == end
 
         log.goes_on.clear()
         await write(log, Painted(id="0", colour="red"))

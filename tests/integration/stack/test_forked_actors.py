@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -16,6 +17,42 @@ from tests.integration.stack.orders import create
 from tests.stack import Stack
 
 DEADLINE = 60.0
+
+NOTES = """
+from uuid import UUID
+
+from rayfold import Aggregate, Command, Event, Message, Route
+
+
+class TakeNote(Command, name="take-note", creates=True):
+    note_id: UUID
+
+
+class Taken(Event, name="Taken"):
+    note_id: UUID
+
+
+class Nothing(Message):
+    pass
+
+
+class Note(
+    Aggregate[Nothing, TakeNote, Taken],
+    category="note",
+    id_field="note_id",
+    initial=Nothing(),
+):
+    @staticmethod
+    def decide(state, command):
+        return [Taken(note_id=command.note_id)]
+
+    @staticmethod
+    def evolve(state, event):
+        return state
+
+
+ROUTES = [Route("POST", "/notes", TakeNote)]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +93,12 @@ def write(stack: Stack) -> None:
         create(http)
 
 
+def take_note(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, timeout=DEADLINE) as http:
+        answer = http.post("/notes", json={"note_id": str(uuid4())})
+    assert answer.status_code == 202, answer.text
+
+
 def test_every_actor_is_a_fork(alone: Stack) -> None:
     actors = [each for each, command in processes(alone) if "Actor" in command]
     assert len(actors) >= 4
@@ -87,6 +130,26 @@ def test_without_the_server_they_start_as_ray_starts_them(alone: Stack) -> None:
     write(alone)
     again = another_host(alone, but=host)
     assert psutil.Process(again.ppid()).name() == "raylet"
+
+
+def test_an_actor_that_comes_back_has_the_domain_that_the_others_have(tmp_path: Path) -> None:
+    """Though its files have been changed since: a stack gets another domain by another start."""
+    folder = tmp_path / "project"
+    (folder / "desk").mkdir(parents=True)
+    (folder / "desk" / "__init__.py").touch()
+    source = folder / "desk" / "notes.py"
+    source.write_text(NOTES)
+    stack = Stack(tmp_path / "data", "--domain", "desk", folder=folder)
+    stack.start()
+    try:
+        take_note(stack)
+        host = another_host(stack)
+        source.write_text(NOTES.replace("decide(", "changed("))
+        host.kill()
+        take_note(stack)
+        assert another_host(stack, but=host).ppid() == server(stack).pid
+    finally:
+        assert stack.stop() == 0
 
 
 def test_actors_with_a_runtime_environment_have_it(tmp_path: Path) -> None:
