@@ -54,16 +54,21 @@ class FoldedLog:
         """Subscribe to what comes after it, as `Log.subscribe` does with the same `options`."""
         return self._log.subscribe(self._prefixes, position or None, **options)
 
-    async def beyond_end(self, checkpoints: Mapping[str, int]) -> dict[str, int]:
+    async def beyond_end(
+        self, checkpoints: Mapping[str, int], refused: int | None = None
+    ) -> dict[str, int]:
         """Return those that all of the log ends before, as whoever takes appends knows it.
 
-        None, if that is unknown. A node that refuses a position may only lag.
+        And that are refused too, as `refused` was: what a server calls a position may be beyond
+        the last event that it shows. A node that refuses one may only lag.
+
+        Raises:
+            StoreUnavailable: nobody says where the log ends.
         """
-        try:
-            end = await self._log.end_position(None)
-        except StoreUnavailable:
-            return {}
-        return {name: at for name, at in checkpoints.items() if at > end}
+        end = await self._log.end_position(None)
+        beyond = {name: at for name, at in checkpoints.items() if at > end}
+        has = {at: at != refused and await self.has(at) for at in {*beyond.values()}}
+        return {name: at for name, at in beyond.items() if not has[at]}
 
     async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
         """Return the names of those that the log does not have, and will not get by waiting."""
@@ -73,8 +78,7 @@ class FoldedLog:
             said = dict(zip(asked, await asyncio.gather(*map(self._says, asked)), strict=True))
             refused = {at for at in asked if said[at] is False}
             unknown = {at for at in asked if said[at] is None}
-            # At once: the log may grow past them.
-            lost |= {*(await self.beyond_end({str(at): at for at in refused})).values()}
+            lost |= await self._before_its_end(refused)
             asked = (refused | unknown) - lost
             if asked and time.monotonic() > until:
                 lost |= refused
@@ -85,6 +89,14 @@ class FoldedLog:
             if asked:
                 await asyncio.sleep(LOOK)
         return [name for name, at in checkpoints.items() if at in lost]
+
+    async def _before_its_end(self, refused: set[int]) -> set[int]:
+        """Return those of them that the log ends before. At once: it may grow past them."""
+        try:
+            end = await self._log.end_position(None)
+        except StoreUnavailable:
+            return set()
+        return {at for at in refused if at > end}
 
     async def _says(self, position: int) -> bool | None:
         """Return whether it has the position; None without an answer."""

@@ -8,7 +8,7 @@ lacks something. A view that is declared so stops as a whole instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from eventstore.deletions import is_of_the_server
@@ -76,6 +76,7 @@ class Folding:
             event.model: [view for view in views if event.model in view.folds]
             for event in registry.events.values()
         }
+        self._by_category: dict[str, Sequence[ViewDefinition]] = {}
         self._by_name = {
             event.name: self._concerned[event.model]
             for event in registry.events.values()
@@ -87,7 +88,7 @@ class Folding:
         known = self._by_name.get(raw.event_type)
         if known is None and is_of_the_server(raw):
             return self._erasing(raw)
-        views: Iterable[ViewDefinition] = self._views if known is None else known
+        views = self._of_stream(raw.stream) if known is None else known
         if not views:
             return []
         if raw.position <= self._covered_until:
@@ -107,6 +108,19 @@ class Folding:
         if len(events) > 1:
             steps = _together(steps)
         return steps
+
+    def _of_stream(self, stream: str) -> Sequence[ViewDefinition]:
+        """Return the views that an event which cannot be read may concern.
+
+        The others' projectors are not even sent it.
+        """
+        category = stream.partition("-")[0]
+        found = self._by_category.get(category)
+        if found is None:
+            prefix = f"{category}-"
+            found = [each for each in self._views if prefix in self._registry.prefixes_of([each])]
+            self._by_category[category] = found
+        return found
 
     def _erasing(self, raw: RawRecord) -> list[Step]:
         """Return the rows that go because their stream was deleted."""

@@ -152,7 +152,12 @@ class Registry:
         return sorted(f"{category}-" for category in self.aggregates)
 
     def prefixes_of(self, views: Iterable[ViewDefinition]) -> list[str]:
-        """Return those of `prefixes` whose streams have events that one of the views folds."""
+        """Return those of `prefixes` whose streams may have events that one of the views folds.
+
+        With an upcaster those are all: it may make any event of what is on a stream.
+        """
+        if self._upcasters:
+            return self.prefixes
         folded = {event for view in views for event in view.folds}
         return sorted(
             f"{category}-"

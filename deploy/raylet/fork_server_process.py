@@ -87,7 +87,7 @@ def _import(modules: Sequence[str]) -> None:
             if len(threads := os.listdir("/proc/self/task")) > 1:
                 # A lock that one of them holds would never be freed in a fork.
                 raise ImportError(f"it has begun threads: {threads}")
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script, perhaps
             told = f"{module} cannot be imported once for all actors: {error!r}"
             if at == 0:
                 sys.exit(told)

@@ -133,5 +133,5 @@ async def enough(builder: Coming, lost: FoldedLog | None, position: int) -> int 
 async def _renew(actor: ActorHandle, view: str) -> None:
     try:
         await actor.renew(view)
-    except ActorUnavailable as error:  # it finds out by itself, with the next event
+    except ActorUnavailable as error:  # it finds out when it begins again
         log.info("an actor was not renewed", extra={"actor": actor.name, "error": error})

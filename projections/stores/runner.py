@@ -28,6 +28,9 @@ SETTLE = 0.05
 MOMENT = 0.3
 """Seconds that a look takes for it at most."""
 
+SILENCE = 5.0
+"""Seconds for the log to say whether there are events."""
+
 RENEW = 10.0
 """Seconds at most until events are followed again."""
 
@@ -90,9 +93,10 @@ class ProjectionRunner(Generic[Resource]):
                 working.result()
         finally:
             self._working = None
-            working.cancel()
-            renewing.cancel()
-            await asyncio.gather(working, renewing, return_exceptions=True)
+            tasks = [working, renewing, *([self._settling] if self._settling else [])]
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reached(self, position: int, timeout: float) -> int:
         """Say how far it is, once it is at `position` or `timeout` seconds have passed."""
@@ -101,7 +105,7 @@ class ProjectionRunner(Generic[Resource]):
         while (left := until - time.monotonic()) > 0:
             if await self.progress.reached(position, min(patience, left)):
                 break
-            self._settle_soon()
+            await self.settled()
             patience = min(2 * patience, timeout)
         return self.progress.position
 
@@ -115,7 +119,7 @@ class ProjectionRunner(Generic[Resource]):
                 for _ in range(2):  # the first may have asked for the log's end before
                     self._settle_soon()
                     if self._settling is not None:
-                        await asyncio.shield(self._settling)
+                        await asyncio.wait([self._settling])
 
     def _settle_soon(self) -> None:
         follows = self.ready.is_set() and self.error is None
@@ -124,9 +128,12 @@ class ProjectionRunner(Generic[Resource]):
 
     async def _settle(self, settling: Coroutine[Any, Any, None]) -> None:
         try:
-            await settling
-        except StoreUnavailable as error:  # the next one asks again
+            async with asyncio.timeout(SILENCE):
+                await settling
+        except (StoreUnavailable, TimeoutError) as error:  # the next one asks again
             log.info("how far the log is cannot be found out", extra={"error": named(error)})
+        except Exception:
+            log.exception("how far the log is could not be found out")
 
     async def renew(self, view: str) -> None:
         """Begin again with what the store has; return when events are followed again.
@@ -150,6 +157,7 @@ class ProjectionRunner(Generic[Resource]):
             NoSuchPosition: the log was restored to an earlier moment than one of them. It may have
                 come as far again since: then too, as what it has there now is not what was folded.
                 All views wait until that one is built again: they share what is followed.
+            StoreUnavailable: nobody says where the log ends.
         """
         self._lost = {
             view: at for view, at in self._lost.items() if checkpoints.get(view) == at
@@ -165,7 +173,8 @@ class ProjectionRunner(Generic[Resource]):
                 async for batch in batches:
                     yield batch
         except NoSuchPosition:
-            self._lost |= await folded.beyond_end(checkpoints)
+            with suppress(StoreUnavailable):  # it is asked again
+                self._lost |= await folded.beyond_end(checkpoints, refused=first)
             raise
 
     async def batches(

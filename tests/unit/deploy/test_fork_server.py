@@ -157,6 +157,7 @@ def test_what_has_threads_is_not_forked(
     [
         ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "threads"),
         ("raise ValueError('of the user')", "of the user"),
+        ("raise SystemExit('of a script')", "of a script"),
     ],
 )
 def test_what_cannot_be_imported_once_is_left_out(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from eventstore.records import RawRecord
 from projections.folding import Folding
 from projections.partitions import AlreadyProjected
-from rayfold import Aggregate, Command, Event, Message, Registry, View, on
+from rayfold import Aggregate, Command, Event, Message, Registry, View, on, upcaster
 from rayfold.folds import starts
 
 
@@ -71,6 +73,7 @@ def test_a_stream_that_is_parked_for_one_view_goes_on_for_the_others() -> None:
 
 def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() -> None:
     registry = Registry.load("domain")
+    registry.aggregates["thing"] = Thing
     registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
     folding = Folding(registry, [Whole.__rayfold__, Growth.__rayfold__])
     folding.cover("whole", AlreadyProjected([2]))
@@ -78,3 +81,37 @@ def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() ->
     assert [parked.view for parked in folding.parked] == ["growth"]
     [step] = folding.steps(raw("ThingBegan", b'{"thing":"a"}', 2))
     assert step.view is Whole.__rayfold__
+
+
+class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing", initial=Nothing()):
+    """Has none of the events of `Growth`."""
+
+
+def test_an_event_that_cannot_be_read_concerns_the_views_of_its_aggregate() -> None:
+    """Nothing of the others' streams is sent to who folds them."""
+    registry = Registry(())
+    registry.aggregates = {"thing": Thing, "stone": Stone}
+    whole, growth = Whole.__rayfold__, Growth.__rayfold__
+    assert registry.prefixes_of([growth]) == ["thing-"]
+    assert registry.prefixes_of([whole]) == ["stone-", "thing-"]
+    folding = Folding(registry, [whole, growth])
+    assert folding.steps(raw("Unheard", b"{}", 0)._replace(stream="stone-a")) == []
+    assert {each.view for each in folding.parked} == {"whole"}
+    assert folding.steps(raw("Unheard", b"{}", 1)) == []
+    assert {(each.view, each.stream) for each in folding.parked} == {
+        ("whole", "stone-a"),
+        ("whole", "thing-a"),
+        ("growth", "thing-a"),
+    }
+
+
+def test_with_an_upcaster_any_stream_may_have_any_event() -> None:
+    @upcaster("WasSomethingElse", from_version=1)
+    def brought(data: dict[str, object]) -> tuple[str, dict[str, object]]:
+        return "ThingGrew", data
+
+    module = ModuleType(__name__)
+    vars(module)["brought"] = brought
+    registry = Registry([module])
+    registry.aggregates = {"thing": Thing, "stone": Stone}
+    assert registry.prefixes_of([Growth.__rayfold__]) == ["stone-", "thing-"]
