@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from eventstore.errors import NoSuchPosition, StoreUnavailable
@@ -65,10 +65,9 @@ class FoldedLog:
         Raises:
             StoreUnavailable: nobody says where the log ends.
         """
-        end = await self._log.end_position(None)
-        beyond = {name: at for name, at in checkpoints.items() if at > end}
-        has = {at: at != refused and await self.has(at) for at in {*beyond.values()}}
-        return {name: at for name, at in beyond.items() if not has[at]}
+        beyond = await self._beyond_end({*checkpoints.values()})
+        lost = {at for at in beyond if at == refused or not await self.has(at)}
+        return {name: at for name, at in checkpoints.items() if at in lost}
 
     async def lacks(self, checkpoints: Mapping[str, int]) -> list[str]:
         """Return the names of those that the log does not have, and will not get by waiting."""
@@ -78,7 +77,8 @@ class FoldedLog:
             said = dict(zip(asked, await asyncio.gather(*map(self._says, asked)), strict=True))
             refused = {at for at in asked if said[at] is False}
             unknown = {at for at in asked if said[at] is None}
-            lost |= await self._before_its_end(refused)
+            with suppress(StoreUnavailable):  # at once: the log may grow past them
+                lost |= await self._beyond_end(refused)
             asked = (refused | unknown) - lost
             if asked and time.monotonic() > until:
                 lost |= refused
@@ -90,13 +90,9 @@ class FoldedLog:
                 await asyncio.sleep(LOOK)
         return [name for name, at in checkpoints.items() if at in lost]
 
-    async def _before_its_end(self, refused: set[int]) -> set[int]:
-        """Return those of them that the log ends before. At once: it may grow past them."""
-        try:
-            end = await self._log.end_position(None)
-        except StoreUnavailable:
-            return set()
-        return {at for at in refused if at > end}
+    async def _beyond_end(self, positions: set[int]) -> set[int]:
+        end = await self._log.end_position(None)
+        return {at for at in positions if at > end}
 
     async def _says(self, position: int) -> bool | None:
         """Return whether it has the position; None without an answer."""

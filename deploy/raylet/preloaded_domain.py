@@ -7,12 +7,13 @@ comes with a runtime environment or an image; those actors are not forked.
 import os
 from contextlib import suppress
 
+from deploy.raylet.fork_server import DOMAIN
 from projections.errors import NoSuchStore
 from projections.stores.known import imported
 from rayfold.runtime.identity import domain_hash
 from rayfold.runtime.node_domain import load_domain
 
-registry = load_domain(os.environ["RAYFOLD_DOMAIN"])
+registry = load_domain(os.environ[DOMAIN])
 domain_hash(registry)
 for store in {store for view in registry.views.values() for store in view.stores} - {"memory"}:
     with suppress(NoSuchStore):  # whoever makes one will say so

@@ -124,12 +124,12 @@ class ProjectionRunner(Generic[Resource]):
     def _settle_soon(self) -> None:
         follows = self.ready.is_set() and self.error is None
         if self.settle and follows and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.create_task(self._settle(self.settle()))
+            self._settling = asyncio.create_task(self._settle(self.settle))
 
-    async def _settle(self, settling: Coroutine[Any, Any, None]) -> None:
+    async def _settle(self, settle: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             async with asyncio.timeout(SILENCE):
-                await settling
+                await settle()
         except (StoreUnavailable, TimeoutError) as error:  # the next one asks again
             log.info("how far the log is cannot be found out", extra={"error": named(error)})
         except Exception:
