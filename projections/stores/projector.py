@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeAlias
 
 from eventstore.deletions import with_deletions
@@ -72,6 +72,8 @@ class Projector:
         self._passed: int | None = None
         """How far the log was read beyond the checkpoints, where nothing in it changes a row."""
         self._passing = asyncio.Event()
+        self._awaited = asyncio.Event()
+        """Somebody waits for the checkpoint to be there."""
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
             lambda: store.writing(views, partition, partitions, self._generations), store.name
         )
@@ -148,7 +150,8 @@ class Projector:
         async with self._writing:
             if self._writer is writer:  # else there is another store, which may have less
                 self._pass(end)
-        await self.progress.reached(end, 2 * APART)
+                self._awaited.set()
+        await self.progress.reached(end, APART)
 
     def _pass(self, position: int) -> None:
         self._passed = max(position, self._passed or 0)
@@ -162,8 +165,10 @@ class Projector:
         """
         while True:
             await self._passing.wait()
-            await asyncio.sleep(APART)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._awaited.wait(), APART)
             self._passing.clear()
+            self._awaited.clear()
             async with self._writing:
                 if self._passed is not None:
                     batch = Batch([], self._passed, False)
