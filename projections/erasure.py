@@ -44,8 +44,8 @@ class Erasures:
 
     def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
         self._views = {
-            category: [view for view in views if any(each in view.folds for each in of.events)]
-            for category, of in registry.aggregates.items()
+            category: [view for view in views if registry.has_any(category, view.folds)]
+            for category in registry.aggregates
         }
         self._own = {
             category: [view for view in self._views[category] if _is_own(view, of)]
@@ -68,13 +68,14 @@ def views_that_keep(registry: Registry, stream: str) -> list[str]:
 
     Their rows are made of many streams' events, or by an author's own statements.
     """
-    aggregate = registry.aggregates[stream.partition("-")[0]]
-    concerned = [v for v in registry.views.values() if any(e in v.folds for e in aggregate.events)]
+    category = stream.partition("-")[0]
+    aggregate = registry.aggregates[category]
+    concerned = [view for view in registry.views.values() if registry.has_any(category, view.folds)]
     keeping = [view.name for view in concerned if not _is_own(view, aggregate)]
     return keeping + [
         each.name
         for each in registry.projections.values()
-        if any(event in each.handlers for event in aggregate.events)
+        if registry.has_any(category, each.handlers)
     ]
 
 

@@ -76,7 +76,6 @@ class Folding:
             event.model: [view for view in views if event.model in view.folds]
             for event in registry.events.values()
         }
-        self._by_category: dict[str, Sequence[ViewDefinition]] = {}
         self._by_name = {
             event.name: self._concerned[event.model]
             for event in registry.events.values()
@@ -88,7 +87,7 @@ class Folding:
         known = self._by_name.get(raw.event_type)
         if known is None and is_of_the_server(raw):
             return self._erasing(raw)
-        views = self._of_stream(raw.stream) if known is None else known
+        views = self._may_concern(raw) if known is None else known
         if not views:
             return []
         if raw.position <= self._covered_until:
@@ -109,18 +108,9 @@ class Folding:
             steps = _together(steps)
         return steps
 
-    def _of_stream(self, stream: str) -> Sequence[ViewDefinition]:
-        """Return the views that an event which cannot be read may concern.
-
-        The others' projectors are not even sent it.
-        """
-        category = stream.partition("-")[0]
-        found = self._by_category.get(category)
-        if found is None:
-            prefix = f"{category}-"
-            found = [each for each in self._views if prefix in self._registry.prefixes_of([each])]
-            self._by_category[category] = found
-        return found
+    def _may_concern(self, raw: RawRecord) -> list[ViewDefinition]:
+        may_be = self._registry.may_be
+        return [each for each in self._views if may_be(raw.event_type, raw.stream, each.folds)]
 
     def _erasing(self, raw: RawRecord) -> list[Step]:
         """Return the rows that go because their stream was deleted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -159,11 +159,24 @@ class Registry:
         if self._upcasters:
             return self.prefixes
         folded = {event for view in views for event in view.folds}
-        return sorted(
-            f"{category}-"
-            for category, aggregate in self.aggregates.items()
-            if not folded.isdisjoint(aggregate.events)
-        )
+        return sorted(f"{each}-" for each in self.aggregates if self.has_any(each, folded))
+
+    def has_any(self, category: str, events: Iterable[type[Event]]) -> bool:
+        """Return whether the category's aggregate has one of these events."""
+        aggregate = self.aggregates.get(category)
+        return aggregate is not None and not {*aggregate.events}.isdisjoint(events)
+
+    def may_be(self, event_type: str, stream: str, events: Collection[type[Event]]) -> bool:
+        """Return whether a record of that type, on that stream, may be one of these events today.
+
+        What nobody can read may be any event of the stream's aggregate.
+        """
+        if self.is_upcast(event_type):
+            return True
+        known = self.events.get(event_type)
+        if known is not None:
+            return known.model in events
+        return self.has_any(stream.partition("-")[0], events)
 
     def decode(
         self, event_type: str, data: bytes, version: int, stream: str, revision: int

@@ -180,9 +180,7 @@ class Deduplication:
     def _step(self, raw: RawRecord) -> _Step:
         if is_of_the_server(raw):
             return self._erasing(raw)
-        known = self._registry.events.get(raw.event_type)
-        is_upcast = self._registry.is_upcast(raw.event_type)
-        if known is not None and not is_upcast and known.model not in self._view.folds:
+        if not self._registry.may_be(raw.event_type, raw.stream, self._view.folds):
             return _Step(raw, [])
         name, place = self._view.name, (raw.stream, raw.revision)
         try:

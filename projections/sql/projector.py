@@ -153,9 +153,7 @@ class SqlProjector:
     def _work_of(self, raw: RawRecord) -> Work | None:
         if is_of_the_server(raw):
             return None
-        known = self._registry.events.get(raw.event_type)
-        is_upcast = self._registry.is_upcast(raw.event_type)
-        if known is not None and not is_upcast and known.model not in self._projection.handlers:
+        if not self._registry.may_be(raw.event_type, raw.stream, self._projection.handlers):
             return None
         if Discarded(self._projection.name, _key(raw), raw.stream, raw.revision) in self._discarded:
             return None

@@ -56,8 +56,9 @@ class Projector:
     ) -> None:
         self._registry = registry
         self._log = log
-        self._domain = FoldedLog(log, with_deletions(registry.prefixes))
-        self._prefixes = with_deletions(registry.prefixes_of(views))
+        domain, concerned = registry.prefixes, registry.prefixes_of(views)
+        self._domain = FoldedLog(log, with_deletions(domain))
+        self._prefixes = with_deletions(concerned)
         """Of streams that concern its views: of the others nothing travels."""
         self._folded = FoldedLog(log, self._prefixes)
         self._store = store
@@ -77,7 +78,7 @@ class Projector:
         self.runner: ProjectionRunner[Writer] = ProjectionRunner(
             lambda: store.writing(views, partition, partitions, self._generations), store.name
         )
-        if len(registry.prefixes_of(views)) < len(registry.prefixes):
+        if concerned != domain:
             self.runner.settle = self._settle
         self.progress = self.runner.progress
 
@@ -142,16 +143,19 @@ class Projector:
         """See `ProjectionRunner.settle`."""
         writer, at = self._writer, max(self.progress.position, self._passed or 0)
         end = await self._domain.end()
-        if writer is None or end <= at:
+        if writer is None:
             return
-        between = self._log.read_all(self._prefixes, after=at or None, limit=1)
-        if [each async for each in between]:
-            return  # it comes by the subscription
-        async with self._writing:
-            if self._writer is writer:  # else there is another store, which may have less
+        if end > at:
+            between = self._log.read_all(self._prefixes, after=at or None, limit=1)
+            if [each async for each in between]:
+                return  # it comes by the subscription
+            async with self._writing:
+                if self._writer is not writer:
+                    return  # there is another store, which may have less
                 self._pass(end)
-                self._awaited.set()
-        await self.progress.reached(end, APART)
+        if self._passed is not None:
+            self._awaited.set()
+            await self.progress.reached(end, APART)
 
     def _pass(self, position: int) -> None:
         self._passed = max(position, self._passed or 0)
@@ -166,7 +170,8 @@ class Projector:
         while True:
             await self._passing.wait()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._awaited.wait(), APART)
+                async with asyncio.timeout(APART):
+                    await self._awaited.wait()
             self._passing.clear()
             self._awaited.clear()
             async with self._writing:

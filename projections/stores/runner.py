@@ -116,10 +116,11 @@ class ProjectionRunner(Generic[Resource]):
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
-                for _ in range(2):  # the first may have asked for the log's end before
-                    self._settle_soon()
-                    if self._settling is not None:
-                        await asyncio.wait([self._settling])
+                if self._settling is not None:  # it may have asked for the log's end before
+                    await asyncio.wait([self._settling])
+                self._settle_soon()
+                if self._settling is not None:
+                    await asyncio.wait([self._settling])
 
     def _settle_soon(self) -> None:
         follows = self.ready.is_set() and self.error is None
@@ -166,6 +167,7 @@ class ProjectionRunner(Generic[Resource]):
         if last > first:  # the log would not be asked for it
             self._lost |= await folded.beyond_end(checkpoints)
         if self._lost:
+            self._renewed.set()  # as far as it can be
             raise NoSuchPosition
         subscription = folded.follow(first, **options)
         try:

@@ -94,6 +94,8 @@ def test_an_event_that_cannot_be_read_concerns_the_views_of_its_aggregate() -> N
     whole, growth = Whole.__rayfold__, Growth.__rayfold__
     assert registry.prefixes_of([growth]) == ["thing-"]
     assert registry.prefixes_of([whole]) == ["stone-", "thing-"]
+    assert registry.may_be("Unheard", "thing-a", growth.folds)
+    assert not registry.may_be("Unheard", "stone-a", growth.folds)  # SQL and competing ask so
     folding = Folding(registry, [whole, growth])
     assert folding.steps(raw("Unheard", b"{}", 0)._replace(stream="stone-a")) == []
     assert {each.view for each in folding.parked} == {"whole"}
