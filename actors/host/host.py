@@ -52,8 +52,12 @@ from eventstore.port import (
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 from rayfold.runtime.tracing import tracing
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
+
+DECIDING = 0.02
+"""Seconds for decisions before others have their turn; what is decided by then is one commit."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Host:
         self._queued = 0
         self._commits = 0
         self._open_commits = 0
+        self._goes_on = False
+        """Whether more is decided once others had their turn."""
         self._loads = asyncio.Semaphore(self._limits.concurrent_loads)
         self._tasks: set[asyncio.Task[None]] = set()
         traced = tracing()
@@ -340,20 +346,38 @@ class Host:
     # Group commits
 
     def _start_commits(self) -> None:
+        if self._goes_on:
+            return
+        turn = Turn(DECIDING)
         while self._ready and self._open_commits < self._limits.concurrent_commits:
-            plans = self._next_commit()
+            if turn.over:
+                self._goes_on = True
+                self._spawn(self._go_on())
+                return
+            plans = self._next_commit(turn)
             if plans:
                 self._open_commits += 1
                 self._spawn(self._commit(plans))
 
-    def _next_commit(self) -> list[Plan | JointPlan]:
-        """Decide on ready streams until the commit is full; answer what needs no write."""
+    async def _go_on(self) -> None:
+        await asyncio.sleep(0)
+        self._goes_on = False
+        self._start_commits()
+
+    def _next_commit(self, turn: Turn) -> list[Plan | JointPlan]:
+        """Decide on ready streams until the commit is full, or the turn is over.
+
+        What needs no write is answered.
+        """
         self._commits += 1
         writer = f"{self._incarnation}/{self._commits}"
         plans: list[Plan | JointPlan] = []
         events = size = 0
         while (
-            self._ready and events < self._limits.commit_events and size < self._limits.commit_bytes
+            self._ready
+            and events < self._limits.commit_events
+            and size < self._limits.commit_bytes
+            and not turn.over
         ):
             stream = next(iter(self._ready))
             del self._ready[stream]
@@ -362,11 +386,12 @@ class Host:
             commands = self._take(mailbox, count)
             planned: Plan | JointPlan | None
             if self._decided_together and any(each.joint for each in commands):
-                planned = self._plan_jointly(stream, commands, writer)
+                planned = self._plan_jointly(stream, commands, writer, turn)
                 if planned is None:
                     continue
             else:
-                planned = plan(self._cache.use(stream), commands, writer)
+                planned = plan(self._cache.use(stream), commands, writer, turn)
+                self._put_back(stream, commands[len(planned.commands) :])
             self._busy.add(stream)
             if planned.refuses_unread:
                 self._put_back(stream, planned.commands)
@@ -505,7 +530,7 @@ class Host:
                 self._spawn(self._load(stream))
 
     def _plan_jointly(
-        self, stream: str, commands: list[PendingCommand], writer: str
+        self, stream: str, commands: list[PendingCommand], writer: str, turn: Turn
     ) -> JointPlan | None:
         """Decide on the commands of a mailbox for which all that they read is at hand.
 
@@ -536,7 +561,9 @@ class Host:
         for each in entities:
             self._busy.add(each)
             self._ready.pop(each, None)
-        return plan_jointly(entities, taken, writer)
+        planned = plan_jointly(entities, taken, writer, turn)
+        self._put_back(stream, taken[len(planned.commands) :])
+        return planned
 
     def _are_at_hand(self, pending: PendingCommand, lead: str) -> bool:
         """Tell whether all that a command reads is in memory and free; see to it if not."""

@@ -32,6 +32,7 @@ from eventstore.port import JointAppend, JointlyAppended
 from eventstore.records import NewRecord
 from rayfold import Event, Refused
 from rayfold.decision import Instance
+from rayfold.runtime.turns import Turn
 
 
 @dataclass(slots=True)
@@ -122,11 +123,12 @@ class JointPlan:
 
 
 def plan_jointly(
-    entities: dict[str, Entity], commands: list[PendingCommand], writer: str
+    entities: dict[str, Entity], commands: list[PendingCommand], writer: str, turn: Turn
 ) -> JointPlan:
-    """Decide on all of `commands`, in order. Pure: the entities are left as they are.
+    """Decide on the first of `commands`, and on those that the turn has the time for, in order.
 
-    `entities` has all that one of the commands reads, the leading one first.
+    Pure: the entities are left as they are. `entities` has all that one of the commands reads, the
+    leading one first.
     """
     plans = {
         stream: Plan(entity, [], entity.state, entity.revision)
@@ -134,16 +136,19 @@ def plan_jointly(
     }
     planned = JointPlan(plans, commands)
     [lead, *_] = plans.values()
-    for each in commands:
+    for at, each in enumerate(commands, 1):
         if each.joint is not None:
             planned.verdicts.append(_decide_jointly(planned, each, each.joint, writer))
-            continue
-        before = len(lead.records)
-        verdict = decide(lead, each, writer)
-        lead.verdicts.append(verdict)
-        planned.verdicts.append(verdict)
-        planned.records += lead.records[before:]
-        planned.streams += [lead.entity.stream] * (len(lead.records) - before)
+        else:
+            before = len(lead.records)
+            verdict = decide(lead, each, writer)
+            lead.verdicts.append(verdict)
+            planned.verdicts.append(verdict)
+            planned.records += lead.records[before:]
+            planned.streams += [lead.entity.stream] * (len(lead.records) - before)
+        if turn.over:
+            planned.commands = commands[:at]
+            break
     return planned
 
 

@@ -17,9 +17,7 @@ from eventstore.records import Metadata
 from rayfold import Registry
 from rayfold.foreign_json import UNREADABLE
 from rayfold.registry import AggregateType
-
-SLICE = 200
-"""Events folded before the loop may turn to others: about two milliseconds."""
+from rayfold.runtime.turns import Turn
 
 
 async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: str) -> Entity:
@@ -44,12 +42,11 @@ async def load(log: Log, registry: Registry, aggregate: AggregateType, stream: s
 
 async def _fold(log: Log, registry: Registry, entity: Entity, limit: int | None) -> int:
     """Fold what comes after the entity's revision; return how many events that were."""
-    folded = 0
+    folded, turn = 0, Turn()
     async for raw in log.read_stream(entity.stream, after=entity.expected, limit=limit):
         entity.fold(registry, raw)
         folded += 1
-        if folded % SLICE == 0:
-            await asyncio.sleep(0)
+        await turn.pass_on()
     return folded
 
 

@@ -19,6 +19,7 @@ from eventstore.records import NewRecord
 from rayfold import Command, DecisionDefinition, Event, Refused
 from rayfold.decision import Instance
 from rayfold.runtime.tracing import Span
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,17 @@ class Plan:
         }
 
 
-def plan(entity: Entity, commands: list[PendingCommand], writer: str) -> Plan:
-    """Decide on all of `commands`, in order. Pure: the entity is left as it is."""
+def plan(entity: Entity, commands: list[PendingCommand], writer: str, turn: Turn) -> Plan:
+    """Decide on the first of `commands`, and on those that the turn has the time for, in order.
+
+    Pure: the entity is left as it is.
+    """
     planned = Plan(entity, commands, entity.state, entity.revision)
-    for each in commands:
+    for at, each in enumerate(commands, 1):
         planned.verdicts.append(decide(planned, each, writer))
+        if turn.over:
+            planned.commands = commands[:at]
+            break
     return planned
 
 

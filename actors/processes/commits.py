@@ -26,6 +26,7 @@ from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
 from rayfold.runtime.tracing import tracing
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +189,11 @@ class ProcessCommits:
     async def _commit(self, processes: list[ActiveProcess]) -> None:
         loaded = await asyncio.gather(*(self._loaded(each) for each in processes))
         now = self._clock()
-        plans = [
-            plan(each, self._writer, now) for each, ok in zip(processes, loaded, strict=True) if ok
-        ]
+        plans, turn = [], Turn()
+        for each, ok in zip(processes, loaded, strict=True):
+            if ok:
+                await turn.pass_on()
+                plans.append(plan(each, self._writer, now))
         refused: dict[str, str] = {}
         writing = [each for each in plans if each.records]
         if writing:

@@ -38,6 +38,7 @@ from eventstore.records import NewRecord, RawRecord
 from rayfold import Command, Event, Registry
 from rayfold.process import WITHDRAWN, CommandRejected, Happened, ProcessDefinition
 from rayfold.process_instance import ProcessInstance, ProcessStep, Sending
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -271,6 +272,8 @@ async def load(
         Exception: the domain has changed so that a record cannot be read.
     """
     state = ProcessState(ProcessInstance(definition, key), registry)
+    turn = Turn()
     async for raw in log.read_stream(f"{definition.prefix}{key}"):
+        await turn.pass_on()
         state.fold(raw)
     return state

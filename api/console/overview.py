@@ -14,7 +14,7 @@ from api.console.forms import Console
 from api.console.front import PAGE_FIELDS
 from api.console.lagging import LAGGING, troubles
 from api.console.templates import Templates
-from api.console.views import shown_views
+from api.console.views import named_view, view_content, views_content
 from api.console.watch import Look, Watch
 from api.http.endpoint import Call, Stream
 from api.http.problems import Problem
@@ -38,7 +38,7 @@ _STREAM = [
 
 
 class Overview:
-    """The page, and what keeps it and the page of views up to date."""
+    """The page, and what keeps it and the pages of views up to date."""
 
     def __init__(
         self,
@@ -96,6 +96,9 @@ class Overview:
             return Stream(_STREAM, self._events(self._overview_now))
         if page == "views":
             return Stream(_STREAM, self._events(self._views_now))
+        if page == "view":
+            name = named_view(self._registry, call)
+            return Stream(_STREAM, self._events(partial(self._view_now, name)))
         raise Problem(404, "not-found", "there is no such page")
 
     async def _overview_now(self, look: Look) -> dict[bytes, bytes]:
@@ -107,8 +110,12 @@ class Overview:
         }
 
     async def _views_now(self, look: Look) -> dict[bytes, bytes]:
-        content = {"views": shown_views(self._registry, look)}
+        content = views_content(self._registry, look)
         return {b"page": self._templates.render("_views.html", content)}
+
+    async def _view_now(self, name: str, look: Look) -> dict[bytes, bytes]:
+        content = view_content(self._registry, look, name)
+        return {b"page": self._templates.render("_view.html", content)}
 
     async def _events(self, made: Made) -> AsyncIterator[bytes]:
         """Yield the samples that there are, and then with each look the page and a sample."""

@@ -84,6 +84,29 @@ def shown_views(registry: Registry, look: Look) -> Sequence[ShownView]:
     return sorted(found, key=lambda each: each.name)
 
 
+def views_content(registry: Registry, look: Look) -> dict[str, Any]:
+    """Return what the page of all views shows."""
+    return {"look": look, "views": shown_views(registry, look)}
+
+
+def named_view(registry: Registry, call: Call) -> str:
+    """Return the view that a page is asked for.
+
+    Raises:
+        Problem: 422 where none is named, 404 where there is none of that name.
+    """
+    (name,) = needed(given(call), "view")
+    if name not in registry.views and name not in registry.projections:
+        raise Problem(404, "not-found", f"no view is named {name!r}")
+    return name
+
+
+def view_content(registry: Registry, look: Look, name: str) -> dict[str, Any]:
+    """Return what the page of one view shows."""
+    [view] = [each for each in shown_views(registry, look) if each.name == name]
+    return {"look": look, "view": view, "findings": why(name, look)}
+
+
 def _stores(parts: Sequence[Mapping[str, Any]], declared: Sequence[str]) -> Sequence[str]:
     """Return the stores of a view that this stack has; all of them where it has none of them."""
     kinds = {part.get("kind") for part in parts}
@@ -146,15 +169,12 @@ class Views:
 
     async def _list(self, console: Console, call: Call) -> Reply:
         look = await self._watch.look()
-        return console.page(call, "views.html", look=look, views=shown_views(self._registry, look))
+        return console.page(call, "views.html", **views_content(self._registry, look))
 
     async def _show(self, console: Console, call: Call) -> Reply:
-        (name,) = needed(given(call), "view")
+        name = named_view(self._registry, call)
         look = await self._watch.look()
-        view = next((each for each in shown_views(self._registry, look) if each.name == name), None)
-        if view is None:
-            raise Problem(404, "not-found", f"no view is named {name!r}")
-        return console.page(call, "view.html", look=look, view=view, findings=why(name, look))
+        return console.page(call, "view.html", **view_content(self._registry, look, name))
 
     async def _ask_rebuild(self, fields: Mapping[str, str]) -> Question:
         (view,) = needed(fields, "view")

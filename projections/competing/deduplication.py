@@ -35,6 +35,7 @@ from rayfold import (
     ViewDefinition,
 )
 from rayfold.runtime.postgres_text import indexable, storable
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,10 @@ class Deduplication:
         *,
         row_by_row: bool = False,
     ) -> list[RawRecord]:
-        steps = [self._step(raw) for raw in sorted(records, key=lambda r: r.position)]
+        steps, turn = [], Turn()
+        for raw in sorted(records, key=lambda r: r.position):
+            await turn.pass_on()
+            steps.append(self._step(raw))
         streams = {step.raw.stream for step in steps}
         keys = {change.key for step in steps for change in step.changes}
         names = [("stream", stream) for stream in streams] + [("row", key) for key in keys]
@@ -134,7 +138,11 @@ class Deduplication:
             parked = await self._parked(connection)
             batch = _Batch(self._view, applied, parked)
             batch.rows |= await self._load(connection, keys, batch, steps, row_by_row=row_by_row)
-            missing = [step.raw for step in steps if not batch.take(step, whole)]
+            missing = []
+            for step in steps:
+                await turn.pass_on()
+                if not batch.take(step, whole):
+                    missing.append(step.raw)
             if row_by_row:
                 await self._store_each(connection, batch, steps)
             else:
@@ -273,7 +281,9 @@ class Deduplication:
             held = await parking.release(connection, self.table, parked)
             batch = _Batch(self._view, {}, [])
             batch.rows |= await self._rows.load(connection, [key])
+            turn = Turn()
             async for raw in parked_places.events(self._store, [parked, *held]):
+                await turn.pass_on()
                 step = self._step(raw)
                 for change in step.changes:
                     if change.key == key:

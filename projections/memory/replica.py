@@ -29,11 +29,12 @@ from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.tracing import Span, tracing
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
 SLICE = 100
-"""Events folded before queries get their turn: about two milliseconds."""
+"""Rows that are frozen before queries get their turn: about two milliseconds."""
 
 COOL = 5.0
 """Seconds without a change, once or twice, after which a row is cold."""
@@ -187,14 +188,16 @@ class Replica:
                 if batch.records:
                     self._working = AtWork.begins(batch.records)
                 span = self._traced(batch.records) if self._tracing is not None else None
+                turn, told = Turn(), 0
                 for at, raw in enumerate(batch.records, 1):
                     for step in _fold(self.tables, self._folding, raw):
                         self.subscriptions.note(step.view.name, step.key)
                         if step.erases:
                             self.erased.add(step.view.name)
-                    if at % SLICE == 0:
-                        self._has_folded(batch.records[at - SLICE : at])
-                        await asyncio.sleep(0)
+                    if turn.over:
+                        self._has_folded(batch.records[told:at])
+                        told = at
+                        await turn.pass_on()
                 self._working = None
                 if span is not None:
                     span.end()
@@ -237,16 +240,16 @@ class Replica:
     async def _refold(self, table: Table, folding: Folding, after: int) -> int:
         """Fold what the log has after a position, as far as this replica; return how far."""
         there = self.progress.position  # the log has at least that
-        folded = 0
+        _, folded = self._rebuilding.get(table.view.name, (0, 0))
+        turn = Turn()
         async for raw in self._store.read_all(self._prefixes, after=after or None):
             if raw.position > self.progress.position:
                 return self.progress.position
             _fold({table.view.name: table}, folding, raw)
             folded += 1
-            if folded % SLICE == 0:
-                _, before = self._rebuilding.get(table.view.name, (0, 0))
-                self._rebuilding[table.view.name] = raw.position, before + SLICE
-                await asyncio.sleep(0)
+            if turn.over:
+                self._rebuilding[table.view.name] = raw.position, folded
+                await turn.pass_on()
             after = raw.position
         return max(after, there)
 

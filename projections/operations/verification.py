@@ -18,6 +18,7 @@ from projections.row_query import RowQuery, Snapshot
 from projections.stores.reader import StoreReader
 from projections.supervision.placements import Placements
 from rayfold import Registry, ViewDefinition
+from rayfold.runtime.turns import Turn
 
 
 class Verification:
@@ -85,9 +86,11 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Tab
     folding = Folding(registry, views)
     folding.discarded = await discards.load(log, registry.views)
     tables = {view.name: Table(view) for view in views}
+    turn = Turn()
     async for raw in log.read_all(with_deletions(registry.prefixes)):
         if raw.position > until:
             break
+        await turn.pass_on()
         for step in folding.steps(raw):
             tables[step.view.name].fold(step, folding)
         folding.take_noted()

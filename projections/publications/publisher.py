@@ -31,6 +31,7 @@ from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,9 @@ class Publisher:
         async with aclosing(batches):
             async for batch in batches:
                 self.error = ""
+                turn = Turn()
                 for raw in batch.records:
+                    await turn.pass_on()
                     self._take(raw)
                     await self._window.room()
                 self._read = max(self._read, batch.position)

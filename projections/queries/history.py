@@ -13,6 +13,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of, recorded
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
+from rayfold.runtime.turns import Turn
 
 
 class History:
@@ -60,12 +61,14 @@ class History:
             UnknownEventType, UnreadableEvent: nor can an event.
         """
         entry: VersionedRow | None = None
+        turn = Turn()
         async for raw in self._readable(stream):
             if isinstance(at, int):
                 if raw.revision > at:
                     break
             elif raw.recorded_at is not None and raw.recorded_at > at:
                 break
+            await turn.pass_on()
             for change in view.changes_of(recorded(self._registry, raw)):
                 if change.key == key:
                     entry = view.fold(entry, change.event, change.value, change.also)

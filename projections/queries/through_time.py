@@ -7,7 +7,6 @@ while it folds, others of the process have their turn.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections import OrderedDict
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from rayfold import Registry
+from rayfold.runtime.turns import Turn
 
 REMEMBERED = 4
 """Streams of which states are remembered."""
@@ -24,9 +24,6 @@ EVERY = 500
 
 MOST_STATES = 128
 """Of a stream: a longer one has them twice as far apart, and so on."""
-
-_AT_A_TIME = 50
-"""Events that are folded before others have their turn."""
 
 
 class Moment(NamedTuple):
@@ -95,7 +92,7 @@ class ThroughTime:
         known = self._remembered(stream, first)
         after, state = known.before(until) or (None, aggregate.initial)
         before = state
-        shown, error, folded = oldest[0], "", 0
+        shown, error, turn = oldest[0], "", Turn()
         async for raw in self._log.read_stream(stream, after=after):
             if raw.revision > until:
                 break
@@ -106,9 +103,7 @@ class ThroughTime:
             except Exception as failure:  # the domain's own code, or what it no longer reads
                 error = f"revision {raw.revision} cannot be folded: {failure}"
                 break
-            folded += 1
-            if folded % _AT_A_TIME == 0:
-                await asyncio.sleep(0)
+            await turn.pass_on()
             known.note(raw.revision, state)
         return Moment(first, last, shown, before, state, error)
 

@@ -28,6 +28,7 @@ from projections.postgres.runner import pooled
 from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
 from rayfold import OnPoison, Registry, SqlProjection
+from rayfold.runtime.turns import Turn
 
 if TYPE_CHECKING:
     from projections.postgres.checkpoints import Connection
@@ -114,7 +115,9 @@ class SqlProjector:
         async with self._writing:
             skipped: list[Parked] = []
             before = self._checkpoints.positions[self._schema]
-            work, stop = self._work([r for r in batch.records if r.position > before], skipped)
+            work, stop = await self._work(
+                [r for r in batch.records if r.position > before], skipped
+            )
             to = max(batch.position, before)
             span = self.runner.traced([self._projection.name], batch.records)
             async with pool.acquire() as connection, connection.transaction():
@@ -134,12 +137,13 @@ class SqlProjector:
             if stop is not None:
                 self.stopped = stop
 
-    def _work(
+    async def _work(
         self, records: list[RawRecord], skipped: list[Parked]
     ) -> tuple[list[Work], Parked | None]:
         """Return what the records lead to, up to one that has to stop the projection."""
-        work = []
+        work, turn = [], Turn()
         for raw in records:
+            await turn.pass_on()
             try:
                 if (each := self._work_of(raw)) is not None:
                     work.append(each)
@@ -208,7 +212,7 @@ class SqlProjector:
                 if not await parking.forget(connection, self._schema, parked):
                     raise self._unknown(key)
                 events = [raw async for raw in parked_places.events(self._store, [parked])]
-                work, stop = self._work(events, skipped)
+                work, stop = await self._work(events, skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)

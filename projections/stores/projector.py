@@ -25,6 +25,7 @@ from projections.poison import Parked, in_status
 from projections.stores.port import ReadStore, Transaction, Writer
 from projections.stores.runner import ProjectionRunner
 from rayfold import Registry, VersionedRow, ViewDefinition
+from rayfold.runtime.turns import Turn
 
 CACHED = 50_000
 """Rows kept in memory for each view, so that a live projector seldom reads."""
@@ -224,7 +225,7 @@ class Projector:
                     steps = await self._load_each(transaction, steps)
                 else:
                     await self._load_missing(transaction, steps)
-                changed, new = self._fold(steps, positions)
+                changed, new = await self._fold(steps, positions)
                 if row_by_row:
                     await self._store_each(transaction, steps, changed)
                 else:
@@ -255,13 +256,12 @@ class Projector:
         return (hash_of(key) if key else 0) % self._partitions == self._partition
 
     async def _steps(self, records: Sequence[RawRecord]) -> list[Step]:
-        steps = []
-        for at, raw in enumerate(records, 1):
+        steps, turn = [], Turn()
+        for raw in records:
             for step in self._folding.steps(raw):
                 if self._partitions == 1 or self._is_mine(step.key):
                     steps.append(step)
-            if at % 200 == 0:
-                await asyncio.sleep(0)
+            await turn.pass_on()
         return steps
 
     async def _load_missing(self, transaction: Transaction, steps: Sequence[Step]) -> None:
@@ -306,13 +306,15 @@ class Projector:
                     del rows[key]
                     self._folding.broke(last[name, key], error, by_store=True)
 
-    def _fold(
+    async def _fold(
         self, steps: Sequence[Step], positions: Mapping[str, int]
     ) -> tuple[dict[str, _Changed], dict[str, set[str]]]:
         """Return rows that changed, and the keys of those that the store does not have yet."""
         changed: dict[str, _Changed] = {}
         new: dict[str, set[str]] = {}
+        turn = Turn()
         for step in steps:
+            await turn.pass_on()
             name, key = step.view.name, step.key
             if step.event.position <= positions[name]:
                 continue
@@ -359,7 +361,9 @@ class Projector:
                     held = await transaction.release(parked)
                     before = await transaction.load(view, [key])
                     row = before.get(key)
+                    turn = Turn()
                     async for raw in parked_places.events(self._log, [parked, *held]):
+                        await turn.pass_on()
                         for step in folding.steps(raw):
                             if step.key == key:
                                 row = folding.fold(step, row)

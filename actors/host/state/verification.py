@@ -15,12 +15,10 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
+from rayfold.runtime.turns import Turn
 
 PAGE = 32
 """Rows that are compared at a time."""
-
-SLICE = 200
-"""Events folded before the loop may turn to others."""
 
 LOOKS = 3
 """At a row that differs, before that is told: it may have gone with its stream meanwhile."""
@@ -85,7 +83,7 @@ async def _texts(
     if not kept.current and not kept.misfit:
         return None  # of a layout before: whoever meets it folds it from the log
     entity = Entity(aggregate, stream)
-    folded = 0
+    folded, turn = 0, Turn()
     try:
         async for raw in eventstore.read_stream(stream):
             if folded == 0 and raw.revision != kept.began:
@@ -94,8 +92,7 @@ async def _texts(
                 break
             entity.fold(registry, raw)
             folded += 1
-            if folded % SLICE == 0:
-                await asyncio.sleep(0)
+            await turn.pass_on()
     except StreamTombstoned:
         pass
     if entity.revision < kept.version and kept.outbox:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import ClassVar
 from uuid import uuid4
@@ -72,6 +72,8 @@ class Shelf(View, name="shelf", key="id", stores=("memory",), indexes=("name", "
     """What is there. Colours that are `broken` break it."""
 
     broken: ClassVar[set[str]] = set()
+    painting: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+    """Called whenever one is painted."""
     id: str
     name: str
     colour: str | None
@@ -86,6 +88,7 @@ class Shelf(View, name="shelf", key="id", stores=("memory",), indexes=("name", "
     @staticmethod
     @on(Painted)
     def paint(row: Shelf, event: Painted) -> Shelf:
+        Shelf.painting()
         if event.colour in Shelf.broken:
             raise ValueError(f"no paint of {event.colour}")
         return row.replace(colour=event.colour, painted=row.painted + 1)

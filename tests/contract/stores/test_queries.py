@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from eventstore.memory import MemoryLog
 from projections.errors import BadCursor, Behind
 from projections.row_query import RowQuery
 from rayfold import Event, key_text
-from tests.contract.stores.shelf import Painted, Put, Taken, write
+from rayfold.runtime.turns import TURN
+from tests.contract.stores.shelf import Painted, Put, Shelf, Taken, write
 from tests.contract.stores.subjects import Subject, pace, running
 
 HOSTILE = [
@@ -215,3 +217,33 @@ async def test_answers_do_not_go_back(subject: Under) -> None:
             await asyncio.sleep(0)
         stop.set()
         await painting
+
+
+async def test_others_have_their_turn_while_a_fold_computes_for_long(
+    subject: Under, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a part is taken for one that hangs: it is ended, and begins the same batch again."""
+    log, store = subject
+    turns = 0
+    seen: list[int] = []
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def painting() -> None:
+        seen.append(turns)
+        time.sleep(1.5 * TURN)
+
+    meanwhile = asyncio.create_task(others())
+    async with running(store):
+        await store.reached(await write(log, Put(id="a", name="tea")))
+        monkeypatch.setattr(Shelf, "painting", staticmethod(painting))
+        end = await write(log, *(Painted(id="a", colour="red") for _ in range(20)))
+        await store.reached(end)
+        await store.rebuild("shelf")
+    meanwhile.cancel()
+    assert len(seen) >= 2 * 20
+    assert all(before < after for before, after in pairwise(seen))

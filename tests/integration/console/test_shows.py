@@ -37,6 +37,7 @@ async def test_which_view_lags_and_why_is_found_from_the_first_page(
         market.switch("slow", on=False)
         done.set()
         shopping.join()
+    await operator.sees("It is up to date")  # the page is live
 
 
 async def test_a_parked_event_is_inspected_and_replayed(operator: Operator, market: Market) -> None:

@@ -111,6 +111,17 @@ async def test_a_page_is_there_when_it_is_needed_while_parts_are_silent(
             assert reply.status_code == 200, (left_out, reply.text)
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/live/view?view=no-such", 404), ("/live/view", 422), ("/live/no-such", 404)],
+)
+async def test_a_page_that_is_not_there_is_not_live(
+    gateway: Gateway, path: str, status: int
+) -> None:
+    reply = await gateway.http.get(f"/console{path}")
+    assert reply.status_code == status, reply.text
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_without_a_token_a_page_is_the_way_to_sign_in(guarded: Gateway, path: str) -> None:
     reply = await guarded.http.get(f"/console{path}")
