@@ -32,6 +32,20 @@ async def main():
 asyncio.run(main())
 """
 
+LISTENING = """
+import psutil
+
+def is_a_worker(pid):
+    try:
+        said = " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        return True
+    return said.startswith("ray::") or "default_worker" in said
+
+found = [each.pid for each in psutil.net_connections("tcp") if each.status == "LISTEN"]
+print(sum(pid is None or not is_a_worker(pid) for pid in found))
+"""
+
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -132,11 +146,8 @@ def left(hosts: Cluster) -> dict[str, int]:
 
 
 def listening(host: Host) -> int:
-    """Return how many sockets listen on a host."""
-    said = host.run(
-        "listening", sys.executable, "-c", "print(open('/proc/net/tcp').read())"
-    ).splitlines()
-    return sum(line.split()[3] == "0A" for line in said[1:] if line.strip())
+    """Return how many sockets listen on a host; those of Ray's workers come and go by themselves."""
+    return int(host.run("listening", sys.executable, "-c", LISTENING))
 
 
 def deposited(hosts: Cluster) -> dict[str, int]:
