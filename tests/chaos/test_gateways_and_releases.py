@@ -146,7 +146,7 @@ def left(hosts: Cluster) -> dict[str, int]:
 
 
 def listening(host: Host) -> int:
-    """Return how many sockets listen on a host; those of Ray's workers come and go by themselves."""
+    """Return how many sockets listen on a host, but for Ray's workers: these come and go."""
     return int(host.run("listening", sys.executable, "-c", LISTENING))
 
 
