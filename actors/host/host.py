@@ -119,8 +119,8 @@ class Host:
         self._queued = 0
         self._commits = 0
         self._open_commits = 0
-        self._goes_on = False
-        """Whether more is decided once others had their turn."""
+        self._turn: Turn | None = None
+        """In which decisions are made; none where there are none."""
         self._loads = asyncio.Semaphore(self._limits.concurrent_loads)
         self._tasks: set[asyncio.Task[None]] = set()
         traced = tracing()
@@ -140,8 +140,8 @@ class Host:
 
     async def drain(self) -> None:
         """Wait until no command is queued or on its way, and snapshots are written."""
-        while self._tasks:
-            await asyncio.gather(*list(self._tasks), return_exceptions=True)
+        while self._tasks or self._turn is not None:
+            await asyncio.gather(*self._tasks, asyncio.sleep(0), return_exceptions=True)
         await self._cache.evict_all()
 
     @property
@@ -346,22 +346,20 @@ class Host:
     # Group commits
 
     def _start_commits(self) -> None:
-        if self._goes_on:
-            return
-        turn = Turn(DECIDING)
+        """Decide as long as this turn allows: it is one with all calls in one pass of the loop."""
         while self._ready and self._open_commits < self._limits.concurrent_commits:
-            if turn.over:
-                self._goes_on = True
-                self._spawn(self._go_on())
+            if self._turn is None:
+                self._turn = Turn(DECIDING)
+                asyncio.get_running_loop().call_soon(self._end_turn)
+            elif self._turn.over:
                 return
-            plans = self._next_commit(turn)
+            plans = self._next_commit(self._turn)
             if plans:
                 self._open_commits += 1
                 self._spawn(self._commit(plans))
 
-    async def _go_on(self) -> None:
-        await asyncio.sleep(0)
-        self._goes_on = False
+    def _end_turn(self) -> None:
+        self._turn = None
         self._start_commits()
 
     def _next_commit(self, turn: Turn) -> list[Plan | JointPlan]:
@@ -558,11 +556,11 @@ class Host:
             self._put_back(stream, left)
         if not taken:
             return None
-        for each in entities:
-            self._busy.add(each)
-            self._ready.pop(each, None)
         planned = plan_jointly(entities, taken, writer, turn)
         self._put_back(stream, taken[len(planned.commands) :])
+        for each in planned.plans:
+            self._busy.add(each)
+            self._ready.pop(each, None)
         return planned
 
     def _are_at_hand(self, pending: PendingCommand, lead: str) -> bool:

@@ -90,6 +90,15 @@ class JointPlan:
             isinstance(verdict, JointlySeen | Seen | KeyReused) for verdict in self.verdicts
         )
 
+    def leave(self, decided: int) -> None:
+        """Do without the commands behind the first so many, and what they alone would read."""
+        self.commands = self.commands[:decided]
+        read = {self.entity.stream}
+        for each in self.commands:
+            if each.joint:
+                read.update(instance.stream for instance in each.joint.instances)
+        self.plans = {stream: plan for stream, plan in self.plans.items() if stream in read}
+
     def append(self) -> JointAppend:
         """Return all records, with a check of every stream that was read."""
         expected = {stream: each.entity.expected for stream, each in self.plans.items()}
@@ -147,7 +156,7 @@ def plan_jointly(
             planned.records += lead.records[before:]
             planned.streams += [lead.entity.stream] * (len(lead.records) - before)
         if turn.over:
-            planned.commands = commands[:at]
+            planned.leave(at)
             break
     return planned
 

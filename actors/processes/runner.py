@@ -33,6 +33,7 @@ from rayfold import Registry
 from rayfold.process import ProcessDefinition
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.tracing import traced_in, tracing
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,16 @@ class ProcessRunner:
         )
         async with aclosing(subscription) as batches:
             async for batch in batches:
-                told = [each for raw in batch.records for each in self._told(raw)]
+                keys, turn = [], Turn()
+                for raw in batch.records:
+                    await turn.pass_on()
+                    keys.append(self._keys_of(raw))
+                # Without a pause: what is open changes in one.
+                told = [
+                    each
+                    for raw, begins in zip(batch.records, keys, strict=True)
+                    for each in self._told(raw, begins)
+                ]
                 traces = self._traces(batch.records)
                 if told:
                     self._read, self._read_until = batch.records[0], batch.position
@@ -271,12 +281,16 @@ class ProcessRunner:
             self._resume = None
         return self.position if self._resume is None else min(self._resume, self.position)
 
-    def _told(self, raw: RawRecord) -> list[tuple[str, Told]]:
+    def _keys_of(self, raw: RawRecord) -> dict[str, bool]:
+        """Return the processes that a record concerns, and whether it begins them."""
         begins: dict[str, bool] = {}
         for each in recorded(self._registry, raw):
             key = self.definition.key_of(each.event)
             if key is not None and self._owns(key):
                 begins[key] = begins.get(key, False) or self.definition.begins_with(each.event)
+        return begins
+
+    def _told(self, raw: RawRecord, begins: dict[str, bool]) -> list[tuple[str, Told]]:
         # What comes next in the same batch may concern a process that this begins.
         self._commits.open |= {key for key, begin in begins.items() if begin}
         concerned = [key for key in begins if key in self._commits.open]

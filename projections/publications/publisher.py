@@ -295,7 +295,7 @@ class Publisher:
         live = False
         async with aclosing(batches):
             async for batch in batches:
-                found = parked_in(self._derivation, batch.records, left)
+                found = await parked_in(self._derivation, batch.records, left)
                 results = await asyncio.gather(
                     *(again(self._deliveries, each, left[name]) for name, each in found.items())
                 )

@@ -11,6 +11,7 @@ from projections.publications.deliveries import Deliveries
 from projections.publications.errors import Unpublishable
 from projections.publications.outgoing import Derivation, Outgoing
 from projections.publications.records import Parked, lane_of
+from rayfold.runtime.turns import Turn
 
 Found = list[tuple[RawRecord, list[Outgoing] | Unpublishable]]
 """Of one lane, in order: records, with what each leads to."""
@@ -37,9 +38,11 @@ async def send_again(
     async with aclosing(batches):
         async for batch in batches:
             lanes: dict[str, list[Outgoing]] = {}
+            turn = Turn()
             for raw in batch.records:
                 if raw.position > until:
                     break
+                await turn.pass_on()
                 with suppress(Unpublishable):  # it was not published before either
                     for each in derivation.outgoing(raw):
                         if key in (None, each.key) and each.key not in failed:
@@ -54,12 +57,14 @@ async def send_again(
     return {"published": published, "failed_keys": len(failed)}
 
 
-def parked_in(
+async def parked_in(
     derivation: Derivation, records: list[RawRecord], left: dict[str, Parked]
 ) -> dict[str, Found]:
     """Return what of these records is parked, by lane, in order."""
     found: dict[str, Found] = {}
+    turn = Turn()
     for raw in records:
+        await turn.pass_on()
         whole = lane_of("", raw.stream)
         told: list[Outgoing] | Unpublishable
         try:

@@ -37,6 +37,7 @@ from eventstore.records import RawRecord
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,10 @@ class StateStorage:
         after = kept.version - 1 if kept.version > 0 else None
         behind = False
         last: RawRecord | None = None
+        turn = Turn()
         try:
             async for raw in self._log.read_stream(stream, after=after):
+                await turn.pass_on()
                 if last is None and raw.revision != kept.version:
                     return await self._of_another_life(aggregate, stream, stored, raw.revision)
                 if last is None and not kept.current:

@@ -1,20 +1,27 @@
-"""A runner of processes that does not start leaves nothing behind."""
+"""A runner of processes: one that cannot start leaves nothing behind; none keeps others out."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from actors.envelope import enclose
 from actors.local import LocalRuntime
+from actors.processes import runner as runner_module
 from actors.processes.checkpoints import Layout
 from actors.processes.runner import ProcessRunner
+from domain.orders.commands import CreateOrder
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
 from rayfold import Registry
+from rayfold.runtime.turns import TURN
 
 
 class FailingLog(MemoryLog):
@@ -46,3 +53,37 @@ async def test_a_start_that_fails_writes_no_checkpoint_of_where_it_never_was() -
     await runner.stop()
     assert log.appended == []
     assert asyncio.all_tasks() == before
+
+
+async def test_others_have_their_turn_while_events_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An upcaster of the author's may take its time."""
+    registry = Registry.load("domain")
+    runtime = LocalRuntime(registry)
+    creating = [CreateOrder(order_id=uuid4(), customer_id="ada") for _ in range(30)]
+    await runtime.host.handle([enclose(registry, each) for each in creating])
+    turns = 0
+    seen: list[int] = []
+    read = runner_module.recorded
+
+    def slowly(*of: Any) -> Any:
+        seen.append(turns)
+        time.sleep(1.5 * TURN)
+        return read(*of)
+
+    async def others() -> None:
+        nonlocal turns
+        while len(seen) < len(creating):
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(runner_module, "recorded", slowly)
+    definition, layout = registry.processes["fulfilment"], Layout(0, 1, 0)
+    runner = ProcessRunner(registry, definition, runtime.log, runtime.bus, layout=layout)
+    runner._event_types = ()  # all of them: what it is told is not the point
+    await runner.start()
+    async with asyncio.timeout(60):
+        await others()
+    await runner.stop()
+    assert all(before < after for before, after in pairwise(seen))
