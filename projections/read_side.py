@@ -29,6 +29,7 @@ from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.spawning import leftovers
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -95,20 +96,13 @@ class ReadSide:
             UnknownTarget: there is nothing of the kind to scale by itself.
         """
         side = cls(registry, settings)
-        starting = [
-            asyncio.create_task(each)
-            for each in (side._memory.start(), side._start_postgres(), *side._start_others())
-        ]
         try:
-            await asyncio.gather(*starting)
+            await together(side._memory.start(), side._start_postgres(), *side._start_others())
             await side.monitor.look()
             await budget.warn(
                 side._access.postgres.primary, side.placements, settings.host_connections
             )
         except BaseException:
-            for each in starting:
-                each.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
             await side.stop()
             raise
         side._begin()

@@ -23,11 +23,12 @@ from deploy.stack.parts_left import end_parts, named_parts
 from deploy.stack.routing import RoutingPublisher
 from deploy.stack.settings import Settings
 from deploy.stack.sides import process_settings, read_settings, write_settings
-from deploy.stack.starting import keep_going, together
+from deploy.stack.starting import keep_going
 from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerServer, Methods
 from rayfold.runtime.placing import Placing
 from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.together import together
 
 if TYPE_CHECKING:
     from actors.process_side import ProcessSide

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pwd
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,12 @@ class PostgresProcess(ChildProcess):
 
     def _prepared(self) -> Any:
         """Return the wheel's idea of the server, whose data folder is there. Blocks."""
+        if not self._data.exists():
+            # What a kill leaves half made is a folder of Postgres too, but one that never starts.
+            beside = self._data.with_name(f"{self._data.name}.new")
+            shutil.rmtree(beside, ignore_errors=True)
+            get_server(beside, start=False).ensure_pgdata_inited()
+            beside.rename(self._data)
         self._server = server = get_server(self._data, start=False)
         server.ensure_pgdata_inited()
         self._sockets = find_suitable_socket_dir(server.pgdata, server.runtime_path)

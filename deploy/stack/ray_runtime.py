@@ -82,8 +82,14 @@ def start(
             "address": "local",
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE,
-            # Writers are as urgent as the gateway; readers step back by themselves.
-            "_system_config": {"enable_metrics_collection": False, "worker_niceness": 0},
+            "_system_config": {
+                "enable_metrics_collection": False,
+                # Writers are as urgent as the gateway; readers step back by themselves.
+                "worker_niceness": 0,
+                # The raylet would answer us only once as many workers as there are cores have
+                # come up, and never where one of them dies first: with the GIL held meanwhile.
+                "prestart_worker_first_driver": False,
+            },
         }
     global _joined, _forks
     if not address and _forks is None:

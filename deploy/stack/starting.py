@@ -24,24 +24,18 @@ def why_no_answer(error: BaseException) -> str:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run what blocks; when cancelled, still wait for it, so that it can be undone."""
+    """Run what blocks; however often we are cancelled, wait for it first, so it can be undone."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
-
-
-async def together(*starting: Awaitable[Any]) -> list[Any]:
-    """Run all at once; when one fails or we are cancelled, end the others first."""
-    tasks = [asyncio.ensure_future(each) for each in starting]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # nobody else asks
+        raise cancelled
+    return task.result()
 
 
 def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitStack) -> None:

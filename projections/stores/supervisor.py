@@ -85,10 +85,11 @@ class StoreSupervisor:
         self._placements.keep(self.store.name, projectors)
 
     async def stop(self) -> None:
-        """Begin no more builds."""
+        """Begin no more builds, and close connections."""
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
+        await self.store.close()
 
     async def _prepare(self) -> dict[str, str]:
         """Prepare the store; return the views whose rows are no use, and why."""

@@ -7,6 +7,7 @@ answers is found out with the first connection.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
@@ -58,6 +59,18 @@ class Connection(_Connection):
     """
 
     pooled = False
+    _loop: asyncio.AbstractEventLoop
+
+    def terminate(self) -> None:
+        """End it at once, in its loop's thread.
+
+        One that nobody closed is ended by the collector, in whatever thread that runs; and a
+        transport that another thread ends while the loop reads from it takes the process along.
+        """
+        if self._loop.is_running() and asyncio._get_running_loop() is not self._loop:
+            self._loop.call_soon_threadsafe(super().terminate)
+        else:
+            super().terminate()
 
     def get_reset_query(self) -> str:
         """Return nothing for a pooler: the next session is another one anyway."""
@@ -87,11 +100,15 @@ async def connect(dsn: str, **options: Any) -> Connection:
             raise
         connection = await _pooled_connection(dsn, options)
     else:
-        # No statement with a name before it is known that there is a session to keep it in.
-        async with connection.transaction():
-            mark = await connection.prepare(f"SELECT current_setting('{_MARK}', true)", name="")
-            if await mark.fetchval() == "1":
-                return connection
+        try:
+            # No statement with a name before it is known that there is a session to keep it in.
+            async with connection.transaction():
+                mark = await connection.prepare(f"SELECT current_setting('{_MARK}', true)", name="")
+                if await mark.fetchval() == "1":
+                    return connection
+        except BaseException:
+            connection.terminate()
+            raise
         connection.terminate()
         connection = await _pooled_connection(dsn, options)
     _pooled.add(dsn)

@@ -118,5 +118,6 @@ RAY = {
     "RAY_AUTH_TOKEN": "of-the-tests-" + "0" * 32,
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_prestart_worker_first_driver": "0",
 }
 """What every process says that joins."""

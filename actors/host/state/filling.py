@@ -72,6 +72,7 @@ async def fill(
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await storage.close()
     return written
 

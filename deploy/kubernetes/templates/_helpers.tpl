@@ -86,9 +86,12 @@ not fit, and so it would by its own reckoning, which goes by the pod's memory. *
 {{- div (mul (. | trimSuffix "Gi" | trimSuffix "Mi" | int64) $unit 9) 10 | quote -}}
 {{- end -}}
 
-{{/* Of whatever waits for a head that is away: Ray's own 60 s would end every actor. */}}
-{{- define "rayfold.patience" -}}
+{{/* Of all that is a node or a driver. Whatever waits for a head that is away does so for longer than
+Ray's own 60 s, which would end every actor. A raylet would make its first driver wait for a worker
+per core; for ever, if one of them dies first. */}}
+{{- define "rayfold.everyNode" -}}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
+- {name: RAY_prestart_worker_first_driver, value: "0"}
 {{- end -}}
 
 {{/* What each part claims: a node of the group that runs the release, and what the settings say. */}}
@@ -139,7 +142,7 @@ topologySpreadConstraints:
 {{- end }}
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.secret" . }}, key: otlp-headers, optional: true}}
-{{ include "rayfold.patience" . }}
+{{ include "rayfold.everyNode" . }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN
   valueFrom: {secretKeyRef: {name: {{ include "rayfold.raySecret" . }}, key: auth_token}}

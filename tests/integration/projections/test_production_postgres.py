@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import asyncpg
 import pytest
@@ -26,7 +28,7 @@ from projections.postgres.schema import prepare
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
-from rayfold.runtime.postgres import SILENCE, connect
+from rayfold.runtime.postgres import SILENCE, Connection, connect
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
@@ -101,6 +103,51 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(context)
         return context
+
+
+class Noted(Connection):
+    """Says when it is asked what answers there, and in which thread it is ended."""
+
+    made: ClassVar[list[Noted]] = []
+    asked: ClassVar[asyncio.Event]
+    __slots__ = ("ended_in",)
+
+    async def prepare(self, *arguments: Any, **options: Any) -> Any:
+        self.made.append(self)
+        self.asked.set()
+        return await super().prepare(*arguments, **options)
+
+    def _abort(self) -> None:
+        self.ended_in = threading.get_ident()
+        super()._abort()  # type: ignore[misc]
+
+
+@pytest.fixture
+def noted() -> type[Noted]:
+    Noted.made, Noted.asked = [], asyncio.Event()
+    return Noted
+
+
+async def test_who_is_cancelled_while_it_connects_leaves_no_connection(
+    dsn: str, noted: type[Noted]
+) -> None:
+    connecting = asyncio.create_task(connect(dsn, connection_class=noted))
+    async with asyncio.timeout(PATIENCE):
+        await noted.asked.wait()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+    [connection] = noted.made
+    assert connection.is_closed()
+
+
+async def test_a_connection_is_ended_in_its_loops_thread_whoever_ends_it(
+    dsn: str, noted: type[Noted]
+) -> None:
+    connection = await connect(dsn, connection_class=noted)
+    await asyncio.to_thread(connection.terminate)
+    await until(connection.is_closed)
+    assert noted.made[0].ended_in == threading.get_ident()
 
 
 @pytest.fixture(scope="module")

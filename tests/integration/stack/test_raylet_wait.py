@@ -1,4 +1,4 @@
-"""A local start of Ray whose raylet dies, or hangs before its first word, is tried again."""
+"""A local start of Ray whose raylet dies or hangs is tried again; one waits for no worker."""
 
 from __future__ import annotations
 
@@ -58,3 +58,32 @@ def test_a_start_without_a_raylet_is_broken_off(
     print(f"started in {found['seconds']:.1f} s")
     assert found["attempts"] == 2
     assert not found["left"], "a raylet of the attempt before lives on"
+
+
+WORKERS = """
+import json
+
+import psutil
+
+from deploy.stack import ray_runtime
+
+def is_worker(process):
+    words = process.cmdline()
+    return any(each.startswith("ray::") or each.endswith("default_worker.py") for each in words)
+
+ray_runtime.start(None, "test")
+found = [each.cmdline() for each in psutil.Process().children(recursive=True) if is_worker(each)]
+import ray
+numbered = ray.get(ray.remote(lambda: 7).remote(), timeout=120)
+ray_runtime.stop()
+print(json.dumps({"workers": found, "numbered": numbered}))
+"""
+
+
+def test_a_start_waits_for_no_worker_as_that_may_die_first() -> None:
+    """Ray's own would never end then, with the GIL held: no signal ended it either."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKERS], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == {"workers": [], "numbered": 7}

@@ -50,8 +50,11 @@ HEALTH_CHECK = {
 }
 """Of a head: a silent node is taken for dead after 9 s."""
 
-PATIENCE = {"RAY_gcs_rpc_server_reconnect_timeout_s": 600}
-"""Of whatever waits for a head that is away."""
+EVERY_NODE = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": 600,
+    "RAY_prestart_worker_first_driver": 0,
+}
+"""Of all nodes and drivers: they wait for a head that is away, and for no idle workers."""
 
 
 def check_ray_settings(env: Mapping[str, str], expected: Mapping[str, int]) -> None:

@@ -21,8 +21,8 @@ from deploy.stack.nodes import CLAIMS
 from tests.documents import ROOT, blocks_of
 from tests.unit.deploy.helm import helm
 from tests.unit.deploy.manifests import (
+    EVERY_NODE,
     HEALTH_CHECK,
-    PATIENCE,
     check_command,
     check_ray_settings,
     check_ray_start,
@@ -280,7 +280,7 @@ def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
     templates = pods(least)
     check_ray_settings(environment(templates.pop("ray-head")), HEALTH_CHECK)
     for pod in templates.values():
-        check_ray_settings(environment(pod), PATIENCE)
+        check_ray_settings(environment(pod), EVERY_NODE)
 
 
 @pytest.mark.parametrize(("size", "memory"), [("1Gi", 2**30), ("1536Mi", 1536 * 2**20)])

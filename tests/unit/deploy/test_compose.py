@@ -15,8 +15,8 @@ import yaml
 from deploy.container.compose_without_an_engine import MissingVariable, loaded, secret_names
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
+    EVERY_NODE,
     HEALTH_CHECK,
-    PATIENCE,
     check_command,
     check_ray_settings,
     check_ray_start,
@@ -136,7 +136,7 @@ def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for(
     services = compose["services"]
     check_ray_settings(services["ray-head"]["environment"], HEALTH_CHECK)
     for name in ("ray-worker", "controller", "gateway"):
-        check_ray_settings(services[name]["environment"], PATIENCE)
+        check_ray_settings(services[name]["environment"], EVERY_NODE)
 
 
 def test_the_script_that_joins_ray_is_shell(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from tests.documents import ROOT
 from tests.unit.deploy.manifests import (
+    EVERY_NODE,
     HEALTH_CHECK,
-    PATIENCE,
     check_command,
     check_ray_settings,
     check_ray_start,
@@ -118,4 +118,4 @@ def test_a_silent_node_is_found_and_a_head_that_is_away_is_waited_for() -> None:
     head = parsed(FOLDER / "rayfold-ray-head.service")["Service"]["Environment"]
     words = [word.split("=", 1) for line in head for word in line.split()]
     check_ray_settings(dict(words), HEALTH_CHECK)
-    check_ray_settings(environment(), PATIENCE)
+    check_ray_settings(environment(), EVERY_NODE)

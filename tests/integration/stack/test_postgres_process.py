@@ -1,0 +1,68 @@
+"""A Postgres of our own: one that was killed while it was made is made again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from deploy.stack.postgres_process import PostgresProcess
+
+DEADLINE = 60.0
+"""Seconds for whatever is waited for."""
+
+SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from deploy.stack.postgres_process import PostgresProcess
+
+asyncio.run(PostgresProcess(Path(sys.argv[1])).start())
+"""
+
+
+def is_killed_half_made(folder: Path) -> bool:
+    """Kill one that is made in there; whether it claims to be one, and would not start."""
+    making = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder / "postgres")], start_new_session=True
+    )
+    until = time.monotonic() + DEADLINE
+    while not (versions := list(folder.glob("*/PG_VERSION"))):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    for each in psutil.Process(making.pid).children(recursive=True):
+        each.kill()
+    making.kill()
+    making.wait()
+    return not (versions[0].parent / "global" / "pg_control").exists()
+
+
+@pytest.fixture
+def half_made(tmp_path: Path) -> Path:
+    """The folder of one that was killed while it was made."""
+    tmp_path.chmod(0o755)  # the wheel's Postgres has a user of its own
+    for attempt in range(20):  # it takes 0.1 s to get further
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        if is_killed_half_made(folder):
+            return folder / "postgres"
+    pytest.fail("it was never killed in time")
+
+
+async def test_one_that_was_killed_while_it_was_made_is_made_again(half_made: Path) -> None:
+    for _ in range(2):  # what is there is kept
+        server = PostgresProcess(half_made)
+        dsn = await server.start()
+        try:
+            connection = await asyncpg.connect(dsn)
+            await connection.execute("CREATE TABLE IF NOT EXISTS kept (n int)")
+            await connection.execute("INSERT INTO kept VALUES (1)")
+            counted = await connection.fetchval("SELECT count(*) FROM kept")
+            await connection.close()
+        finally:
+            await server.stop()
+    assert counted == 2

@@ -1,0 +1,64 @@
+"""What is begun at once ends at once: each undoes in peace what it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rayfold.runtime.together import together
+
+PATIENCE = 30.0
+
+
+class Beginning:
+    """Goes on until it is cancelled, and takes some turns of the loop to undo what it has begun."""
+
+    def __init__(self, turns: int) -> None:
+        self._turns = turns
+        self.begun = asyncio.Event()
+        self.undone = False
+
+    async def __call__(self) -> None:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(self._turns):
+                await asyncio.sleep(0)
+            self.undone = True
+
+
+async def given(value: int) -> int:
+    return value
+
+
+async def failing() -> None:
+    raise LookupError("this one")
+
+
+async def test_each_gives_what_it_gives() -> None:
+    assert await together(given(1), given(2)) == [1, 2]
+    assert await together() == []
+
+
+async def test_a_failure_is_raised_once_the_others_have_undone_theirs() -> None:
+    quick, slow = Beginning(0), Beginning(20)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(LookupError, match="this one"):
+            await together(quick(), slow(), failing())
+    assert quick.undone
+    assert slow.undone
+
+
+async def test_a_cancellation_interrupts_nobody_who_undoes() -> None:
+    quick, slow = Beginning(0), Beginning(20)
+    running = asyncio.create_task(together(quick(), slow()))
+    async with asyncio.timeout(PATIENCE):
+        await quick.begun.wait()
+        await slow.begun.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert quick.undone
+    assert slow.undone
