@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ProcessSide:
         Raises:
             EventStoreUnavailable, Unavailable: the store does not answer, or an actor does not.
         """
-        await asyncio.gather(*(self._go_on(name) for name in self._registry.processes))
+        await together(*(self._go_on(name) for name in self._registry.processes))
         self._looking = asyncio.create_task(self._look_always())
         try:
             await self._commands.start()
@@ -101,11 +102,12 @@ class ProcessSide:
         """Stop where they are; the next start goes on from there. Detached actors go on."""
         if self._looking is not None:
             self._looking.cancel()
-        await self._commands.stop()
-        if not self._settings.detached:
-            await self.end()
-        await self._switchboard.close()
-        await self._store.close()
+        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+            closing.push_async_callback(self._store.close)
+            closing.push_async_callback(self._switchboard.close)
+            await self._commands.stop()
+            if not self._settings.detached:
+                await self.end()
 
     async def end(self) -> None:
         """End the actors."""
@@ -250,7 +252,7 @@ class ProcessSide:
         error: object = "no answer"
         try:
             async with asyncio.timeout(START):
-                await asyncio.gather(*(each.start() for each in handles))
+                await together(*(each.start() for each in handles))
                 address = await self._address()
                 while waiting := [each for each in handles if not each.seen.get("pid")]:
                     await asyncio.gather(*(each.look(address) for each in waiting))

@@ -11,6 +11,7 @@ from projections.publications.settings import Configured
 from projections.reactors.reactor_side import ReactorSide
 from projections.settings import ReadSettings
 from rayfold import Registry
+from rayfold.runtime.together import together
 
 
 class OutboundSide:
@@ -30,7 +31,7 @@ class OutboundSide:
             PostgresUnavailable, StoreUnavailable: it does not answer.
             ActorUnavailable: one does not come up.
         """
-        await asyncio.gather(self.publications.start(), self.reactors.start())
+        await together(self.publications.start(), self.reactors.start())
 
     async def lose(self) -> None:
         """Call no actor any more: the Ray that ran them is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import ray
@@ -161,16 +161,17 @@ class ReadSide:
 
     async def _stop(self, *, end: bool) -> None:
         await self._end_tasks()
-        await self.rebuilds.stop()
-        if end:
-            await asyncio.gather(*(handle.end() for handle in self.placements.all))
-        else:
-            for handle in self.placements.all:
-                handle.close()
-        await self._competing.stop()
-        for store in self._stores.values():
-            await store.stop()
-        await self._access.close()
+        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+            closing.push_async_callback(self._access.close)
+            for store in self._stores.values():
+                closing.push_async_callback(store.stop)
+            closing.push_async_callback(self._competing.stop)
+            await self.rebuilds.stop()
+            if end:
+                await asyncio.gather(*(handle.end() for handle in self.placements.all))
+            else:
+                for handle in self.placements.all:
+                    handle.close()
 
     def _begin(self) -> None:
         self._tasks = [

@@ -20,6 +20,7 @@ from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import RpcDisconnected
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class HostActors:
             async with few:
                 await up([client])
 
-        await asyncio.gather(*map(one, clients.values()))
+        await together(*map(one, clients.values()))
         return clients
 
     def _client(self, name: str, kind: str) -> HostClient:
@@ -182,7 +183,7 @@ async def up(clients: Iterable[HostClient]) -> None:
     """
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            await asyncio.gather(*(_answer(client) for client in clients))
+            await together(*(_answer(client) for client in clients))
     except (TimeoutError, RayError, RpcDisconnected) as error:
         raise WriteSideError(f"a write host does not come up: {why_not_made(error)}") from error
 

@@ -98,6 +98,8 @@ class PartitionHandle:
         if self._respawning is not None:
             self._respawning.cancel()
         self._place.ended()
+        if self._actor is None:
+            return  # it was never made
         try:
             async with asyncio.timeout(STOP):
                 await self._call("stop")

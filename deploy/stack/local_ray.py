@@ -14,6 +14,7 @@ from deploy.stack import ray_runtime
 from deploy.stack.descendants import end, ray_processes
 from deploy.stack.starting import in_thread
 from rayfold import RayfoldError
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class LocalRay:
         try:
             await in_thread(self._restart)
             started()
-            await asyncio.gather(*(side.heal() for side in sides))
+            await together(*(side.heal() for side in sides))
         except (StartError, RayfoldError) as error:
             log.error("Ray does not start", extra={"error": error})
             return False

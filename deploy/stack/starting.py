@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +27,7 @@ def why_no_answer(error: BaseException) -> str:
 async def in_thread(work: Callable[[], Any]) -> Any:
     """Run what blocks; however often we are cancelled, wait for it first, so it can be undone."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        task.exception()  # nobody else asks
-        raise cancelled
+    await ended([task])
     return task.result()
 
 
@@ -42,8 +35,8 @@ def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitS
     """Run work until it is done, or `parts` end; see `lasting`."""
     task = asyncio.create_task(lasting(work, name))
 
-    async def ended() -> None:
+    async def end() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    parts.push_async_callback(ended)
+    parts.push_async_callback(end)

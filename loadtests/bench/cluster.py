@@ -96,7 +96,8 @@ def cluster(folder: Path, shape: Shape) -> Iterator[list[int]]:
             head = [ray, "start", "--head", "--block", f"--port={gcs}", "--num-cpus=8"]
             head += ["--node-ip-address=127.0.0.1", "--include-dashboard=false"]
             head += ["--object-store-memory=100000000", "--disable-usage-stats"]
-            running.enter_context(started(folder, "ray", head, "Ray runtime started", **token))
+            alone = token | {"RAY_prestart_worker_first_driver": "0"}
+            running.enter_context(started(folder, "ray", head, "Ray runtime started", **alone))
             joining = ["--ray-address", f"127.0.0.1:{gcs}", "--postgres", database.get_uri()]
             joining += ["--eventstore", f"kdb://127.0.0.1:{store}?Tls=false"]
             own = token | numbers

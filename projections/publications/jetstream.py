@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.errors import NoStreamResponseError
@@ -51,25 +50,35 @@ class JetStream:
         """See `Receiver.close`."""
         client, self._client = self._client, None
         if client is not None:
-            with suppress(NatsError, OSError, TimeoutError):
-                await client.close()
+            await _closed(client)
 
     async def _connected(self) -> Client:
         async with self._connecting:
             if self._client is not None and self._client.is_closed:
                 self._client = None
             if self._client is None:
-                self._client = await nats.connect(
-                    [each.get_secret_value() for each in self._target.servers],
-                    name="rayfold",
-                    connect_timeout=int(CONNECT),
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=1,
-                    user_credentials=self._target.credentials,
-                    error_cb=_said_by_others,
-                )
+                client = Client()
+                try:
+                    await client.connect(
+                        [each.get_secret_value() for each in self._target.servers],
+                        name="rayfold",
+                        connect_timeout=int(CONNECT),
+                        allow_reconnect=True,
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=1,
+                        user_credentials=self._target.credentials,
+                        error_cb=_said_by_others,
+                    )
+                except BaseException:
+                    await _closed(client)
+                    raise
+                self._client = client
             return self._client
+
+
+async def _closed(client: Client) -> None:
+    with suppress(NatsError, OSError, TimeoutError):
+        await client.close()
 
 
 async def _said_by_others(error: Exception) -> None:

@@ -96,8 +96,10 @@ class PublicationSide:
 
     async def stop(self) -> None:
         """See `WatchedActors.stop`."""
-        await self._actors.stop()
-        await self._store.close()
+        try:
+            await self._actors.stop()
+        finally:
+            await self._store.close()
 
     async def end(self) -> None:
         """See `WatchedActors.end`."""

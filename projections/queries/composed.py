@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import msgspec
 from projections.errors import QueryFailed
 from rayfold import ComposedQuery, Message, PageQuery, Query, SqlQuery, view_query_of
 from rayfold.composed import MAX_ASKED
-from rayfold.runtime.together import together
 
 Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
 """Gives a query's document and position; raises as `QueryBus.ask`."""
@@ -74,7 +74,12 @@ def _row(row_type: Any, body: bytes) -> Any:
 async def _all(queries: Sequence[Query], ask: Ask) -> list[tuple[bytes | None, int]]:
     if len(queries) == 1:
         return [await ask(queries[0])]
-    return await together(*(ask(query) for query in queries))
+    tasks = [asyncio.ensure_future(ask(query)) for query in queries]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _body(query: ComposedQuery, result: Any) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any
 
@@ -154,9 +155,10 @@ class ReactorSide:
 
     async def stop(self) -> None:
         """See `WatchedActors.stop`."""
-        await self._actors.stop()
-        await self._groups.close()
-        await self._store.close()
+        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+            closing.push_async_callback(self._store.close)
+            closing.push_async_callback(self._groups.close)
+            await self._actors.stop()
 
     async def end(self) -> None:
         """See `WatchedActors.end`."""

@@ -24,6 +24,7 @@ from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -353,11 +354,13 @@ async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) ->
     """
     try:
         async with asyncio.timeout(START):
-            await asyncio.gather(*(_answers(handle) for handle in handles))
-    except (TimeoutError, ActorUnavailable) as error:
-        why = f"an actor does not come up: {why_not_made(error)}"
+            await together(*(_answers(handle) for handle in handles))
+    except BaseException as error:
         if not adopted:
             await asyncio.gather(*(handle.end() for handle in handles))
+        if not isinstance(error, TimeoutError | ActorUnavailable):
+            raise
+        why = f"an actor does not come up: {why_not_made(error)}"
         if not adopted or not isinstance(error, TimeoutError):
             raise ActorUnavailable(why) from error
         log.warning(why)

@@ -30,6 +30,9 @@ FAILURES = (
 SILENCE = 15
 """Seconds after which a server that confirms nothing counts as gone; else it takes minutes."""
 
+CANCELLING = 5.0
+"""Seconds for a server to take the request to give a statement up."""
+
 _THE_SAME_OF_US = {
     "tcp_keepalives_idle": str(SILENCE // 3),
     "tcp_keepalives_interval": str(SILENCE // 3),
@@ -71,6 +74,16 @@ class Connection(_Connection):
             self._loop.call_soon_threadsafe(super().terminate)
         else:
             super().terminate()
+
+    async def _cancel(self, *waiters: Any) -> None:
+        """Ask the server to give up a statement whose caller was cancelled; not for ever.
+
+        The driver waits for the server to take the request, and whoever was cancelled with it.
+        """
+        async with asyncio.timeout(CANCELLING) as limit:
+            await super()._cancel(*waiters)  # type: ignore[misc]  # it swallows a cancellation
+        if limit.expired():
+            self.terminate()
 
     def get_reset_query(self) -> str:
         """Return nothing for a pooler: the next session is another one anyway."""

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 
 async def together(*begun: Awaitable[Any]) -> list[Any]:
     """Return what each gives; when one fails or we are cancelled, the others have ended before.
 
-    Each is cancelled once, so that it can undo in peace what it has begun: `asyncio.gather` passes
-    a cancellation on and returns with the first that has ended, and who cancels the rest then
-    interrupts that.
+    Each is cancelled once, so that it can undo in peace what it has begun. With `asyncio.gather`
+    the others go on where one has failed; and a cancellation comes to each as often as to us.
     """
     tasks = [asyncio.ensure_future(each) for each in begun]
     try:
-        if tasks:
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:
-                if task in ended:
-                    task.result()  # raises, of one that failed
+        waiting = set(tasks)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         return [task.result() for task in tasks]
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(tasks)
+
+
+async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Wait until all have, however often we are cancelled meanwhile; that is raised in the end.
+
+    What they raise is for who asks for their results.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while waiting := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(waiting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # else it would be told as one that nobody asked for
+    if cancelled is not None:
+        raise cancelled

@@ -33,6 +33,8 @@ from rayfold.state_layout import Table
 CONNECTIONS = 4
 """Of one host to Postgres: two commits, a load of many, and one to spare."""
 
+CLOSED = "the way to Postgres was closed"
+
 TIMEOUT = 10.0
 """Seconds for a statement, or a connection."""
 
@@ -263,7 +265,7 @@ class PostgresStates:
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
             if self._closed:
-                raise StatesUnavailable("the way to Postgres was closed")
+                raise StatesUnavailable(CLOSED)
             if self._pool is None:
                 pool = await create_pool(
                     self._dsn,
@@ -277,6 +279,8 @@ class PostgresStates:
                 try:
                     async with pool.acquire() as connection:
                         numbers = await prepare(connection, self._wanted)
+                    if self._closed:  # meanwhile
+                        raise StatesUnavailable(CLOSED)
                 except BaseException:
                     pool.terminate()
                     raise

@@ -15,6 +15,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 from rayfold.registry import AggregateType
+from rayfold.runtime.together import together
 from rayfold.runtime.turns import Turn
 
 PAGE = 32
@@ -40,7 +41,7 @@ async def verify_states(
         after = ""
         while ids := await states.ids(aggregate, after, PAGE):
             after = ids[-1]
-            found = await asyncio.gather(
+            found = await together(
                 *(_difference(registry, eventstore, states, aggregate, each) for each in ids)
             )
             differences += [each for each in found if each is not None]

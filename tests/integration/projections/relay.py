@@ -25,6 +25,10 @@ class Relay:
         self._passing: set[asyncio.Task[None]] = set()
         self.tls = tls
         self.is_open = True
+        self.withheld = asyncio.Event()
+        """Set when something waits to be passed on, after `freeze`."""
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.encrypted = 0
         self.dsn = ""
 
@@ -40,6 +44,10 @@ class Relay:
         for task in self._passing:
             task.cancel()
 
+    def freeze(self) -> None:
+        """Pass nothing on any more, as a server that is stopped: connections stay, and are made."""
+        self._flowing.clear()
+
     async def stop(self) -> None:
         """End all."""
         assert self._listener is not None
@@ -53,6 +61,7 @@ class Relay:
         self._passing.add(task)
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await self._flowing.wait()
                 if self.is_open:
                     await self._pass(reader, writer)
         finally:
@@ -70,19 +79,21 @@ class Relay:
         server.write(first)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(reader, server))
-                group.create_task(_copy(there, writer))
+                group.create_task(self._copy(reader, server))
+                group.create_task(self._copy(there, writer))
         except* OSError:
             pass
         finally:
             server.transport.abort()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    raise ConnectionResetError
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if not self._flowing.is_set():
+                self.withheld.set()
+                await self._flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +28,8 @@ from projections.postgres.schema import prepare
 from projections.sql.projector import SqlProjector
 from projections.sql.schema import prepare as prepare_sql
 from projections.supervision.placements import Placements
-from rayfold.runtime.postgres import SILENCE, Connection, connect
+from rayfold.runtime import postgres as postgres_connections
+from rayfold.runtime.postgres import FAILURES, SILENCE, Connection, connect
 from tests.integration.projections.relay import Relay, relayed
 from tests.integration.projections.small import TOTALS, Added, Totals, add
 from tests.integration.projections.test_poison import REGISTRY, broken, dsn, there, totals
@@ -148,6 +149,36 @@ async def test_a_connection_is_ended_in_its_loops_thread_whoever_ends_it(
     await asyncio.to_thread(connection.terminate)
     await until(connection.is_closed)
     assert noted.made[0].ended_in == threading.get_ident()
+
+
+async def _asked(dsn: str, relay: Relay) -> None:
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            relay.freeze()
+            await connection.execute("SELECT 1")
+    finally:
+        connection.terminate()
+
+
+async def _asked_shortly(dsn: str, relay: Relay) -> None:
+    async with connected(dsn) as connection:
+        relay.freeze()
+        await connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("ask", [_asked, _asked_shortly])
+async def test_who_is_cancelled_waits_for_no_server_that_is_silent(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, ask: Callable[[str, Relay], Awaitable[None]]
+) -> None:
+    """The driver would: for the server to take the request that the statement be given up."""
+    monkeypatch.setattr(postgres_connections, "CANCELLING", 0.1)
+    asking = asyncio.ensure_future(ask(relay.dsn, relay))
+    async with asyncio.timeout(PATIENCE):
+        await relay.withheld.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+    assert asking.cancelled() or isinstance(asking.exception(), (*FAILURES, PostgresUnavailable))
 
 
 @pytest.fixture(scope="module")

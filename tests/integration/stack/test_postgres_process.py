@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
 
-from deploy.stack.postgres_process import PostgresProcess
+from deploy.errors import StartError
+from deploy.stack.postgres_process import CONTROL, PostgresProcess
 
 DEADLINE = 60.0
 """Seconds for whatever is waited for."""
@@ -35,10 +37,12 @@ def is_killed_half_made(folder: Path) -> bool:
         assert time.monotonic() < until
         time.sleep(0.001)
     for each in psutil.Process(making.pid).children(recursive=True):
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     making.kill()
     making.wait()
-    return not (versions[0].parent / "global" / "pg_control").exists()
+    [version] = versions
+    return version.exists() and not (version.parent / CONTROL).exists()
 
 
 @pytest.fixture
@@ -66,3 +70,9 @@ async def test_one_that_was_killed_while_it_was_made_is_made_again(half_made: Pa
         finally:
             await server.stop()
     assert counted == 2
+
+
+async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
+    half_made.with_name("postgres.new").rename(half_made)
+    with pytest.raises(StartError, match=f"left half made, without {CONTROL}: remove it"):
+        await PostgresProcess(half_made).start()

@@ -68,7 +68,10 @@ import psutil
 from deploy.stack import ray_runtime
 
 def is_worker(process):
-    words = process.cmdline()
+    try:
+        words = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
     return any(each.startswith("ray::") or each.endswith("default_worker.py") for each in words)
 
 ray_runtime.start(None, "test")

@@ -153,3 +153,12 @@ async def test_no_call_reaches_a_runtime_that_is_gone(
     await handle.look(HERE)
     assert handle.ready
     assert len(spawned) == 2
+
+
+async def test_one_that_was_never_made_has_nothing_to_end(spawned: list[Actor]) -> None:
+    def spawn() -> Actor:
+        spawned.append(Actor(1))
+        return spawned[-1]
+
+    await PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "p")).end()
+    assert spawned == []

@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from projections.errors import ActorUnavailable, UnknownTarget
 from projections.supervision import actor_handle
-from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.actor_handle import ActorHandle, answering
 
 
 class _Actor:
@@ -214,3 +214,74 @@ def test_one_that_is_given_some_events_alone_says_itself_how_far_it_is_behind() 
     handle.seen = {"position": 7}  # it is not at the log's end yet
     status = handle.status(100, 31.0)
     assert (status["lag"], status["lag_seconds"]) == (93, 31.0)
+
+
+class Starting:
+    """Answers nothing until it is ended, and then that it has died."""
+
+    def __init__(self) -> None:
+        self.asked, self.ended = asyncio.Event(), asyncio.Event()
+        self.status = self.stop = self
+
+    async def remote(self, *_: object) -> None:
+        self.asked.set()
+        await self.ended.wait()
+        raise ActorDiedError
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> tuple[ActorHandle, list[Starting]]:
+    """A handle of one that starts, and those that were made for it."""
+    made: list[Starting] = []
+
+    def spawn() -> Starting:
+        made.append(Starting())
+        return made[-1]
+
+    def kill(actor: Any) -> None:
+        if isinstance(actor, Starting):
+            actor.ended.set()
+
+    monkeypatch.setattr(actor_handle.ray, "kill", kill)
+    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
+    monkeypatch.setattr(actor_handle, "STOP", 0.01)
+    return ActorHandle("v", "postgres", ["v"], spawn), made
+
+
+async def test_where_one_does_not_come_up_none_of_the_others_is_made_again(
+    starting: tuple[ActorHandle, list[Starting]],
+) -> None:
+    handle, made = starting
+
+    class Broken:
+        """Breaks once the other one is asked."""
+
+        def __init__(self) -> None:
+            self.status = self.stop = self
+
+        async def remote(self, *_: object) -> None:
+            await made[0].asked.wait()
+            raise RayTaskError("status", "", ValueError("broke"))
+
+    before = asyncio.all_tasks()
+    with pytest.raises(ActorUnavailable, match="broke"):
+        await answering([handle, ActorHandle("w", "postgres", ["w"], Broken)])
+    assert asyncio.all_tasks() == before
+    assert len(made) == 1
+    assert made[0].ended.is_set()
+    assert handle._respawning is None
+
+
+async def test_who_is_cancelled_while_actors_come_up_leaves_none(
+    starting: tuple[ActorHandle, list[Starting]],
+) -> None:
+    handle, made = starting
+    waiting = asyncio.create_task(answering([handle]))
+    async with asyncio.timeout(30):
+        while not made:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await made[0].asked.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert made[0].ended.is_set()

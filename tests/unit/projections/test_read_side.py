@@ -10,6 +10,7 @@ import pytest
 from projections.errors import ActorUnavailable
 from projections.memory.supervisor import MemorySupervisor
 from projections.postgres.supervisor import PostgresSupervisor
+from projections.read_access import ReadAccess
 from projections.read_side import ReadSide
 from projections.settings import ReadSettings
 from rayfold import Registry
@@ -44,3 +45,22 @@ async def test_a_start_that_fails_ends_what_it_has_begun(monkeypatch: pytest.Mon
     with pytest.raises(ActorUnavailable, match="no replica"):
         await ReadSide.start(Registry.load("domain"), settings)
     assert done == ["Postgres was given up", "replicas were ended"]
+
+
+async def test_what_cannot_be_closed_keeps_nothing_else_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+
+    async def broken(supervisor: PostgresSupervisor) -> None:
+        raise OSError("it cannot be closed")
+
+    async def close(access: ReadAccess) -> None:
+        closed.append("the log and the stores that are asked")
+
+    monkeypatch.setattr(PostgresSupervisor, "stop", broken)
+    monkeypatch.setattr(ReadAccess, "close", close)
+    settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
+    with pytest.raises(OSError, match="cannot be closed"):
+        await ReadSide(Registry.load("domain"), settings).stop()
+    assert closed

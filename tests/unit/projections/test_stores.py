@@ -97,6 +97,7 @@ class Oracle:
         self.prepared = asyncio.Event()
         self.away = True
         self.checkpoint = 0
+        self.closed = False
         self.generations: Any = self
 
     async def prepare(
@@ -109,6 +110,9 @@ class Oracle:
 
     async def furthest(self, view: ViewDefinition) -> int:
         return self.checkpoint
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 def test_nobody_brings_that_store() -> None:
@@ -132,6 +136,7 @@ async def test_a_store_that_is_away_keeps_no_start_waiting_and_is_prepared_later
     store.away = False
     await asyncio.wait_for(store.prepared.wait(), 60)
     await subject.stop()
+    assert store.closed
 
 
 async def test_a_store_that_is_required_and_away_lets_nothing_start() -> None:

@@ -16,7 +16,7 @@ class Beginning:
 
     def __init__(self, turns: int) -> None:
         self._turns = turns
-        self.begun = asyncio.Event()
+        self.begun, self.undoing = asyncio.Event(), asyncio.Event()
         self.undone = False
 
     async def __call__(self) -> None:
@@ -24,6 +24,7 @@ class Beginning:
         try:
             await asyncio.Event().wait()
         finally:
+            self.undoing.set()
             for _ in range(self._turns):
                 await asyncio.sleep(0)
             self.undone = True
@@ -49,6 +50,37 @@ async def test_a_failure_is_raised_once_the_others_have_undone_theirs() -> None:
             await together(quick(), slow(), failing())
     assert quick.undone
     assert slow.undone
+
+
+async def test_a_cancellation_after_a_failure_interrupts_nobody_who_undoes() -> None:
+    slow, fail = Beginning(20), asyncio.Event()
+
+    async def failing_then() -> None:
+        await fail.wait()
+        raise LookupError("this one")
+
+    running = asyncio.create_task(together(slow(), failing_then()))
+    async with asyncio.timeout(PATIENCE):
+        await slow.begun.wait()
+        fail.set()
+        await slow.undoing.wait()
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert slow.undone
+
+
+async def test_one_that_ends_by_a_cancellation_of_its_own_ends_all() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    other = Beginning(0)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(asyncio.CancelledError):
+            await together(other(), cancelled())
+    assert other.undone
 
 
 async def test_a_cancellation_interrupts_nobody_who_undoes() -> None:
