@@ -105,7 +105,9 @@ class Succession:
                 log.warning("a successor is wanted no more", extra={"pid": child.process.pid})
                 self._dismissed = True
                 child.signal(signal.SIGTERM)
-        return code
+        if self._stopping and code == -signal.SIGTERM:
+            return 0  # it had not come so far as to answer that
+        return code if code >= 0 else 128 - code  # of a signal, as shells have it
 
     def _stop(self) -> None:
         self._stopping = True
@@ -176,6 +178,8 @@ class Succession:
         child = _Child(name, process, ours)
         child.listening = asyncio.create_task(child.listen(self._heard))
         self._children.add(child)
+        if self._stopping:  # told so when there was nobody yet to tell
+            child.signal(signal.SIGTERM)
         return child
 
 

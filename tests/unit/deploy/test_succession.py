@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from deploy.stack.succession import PAUSES, bound
+from deploy.stack import succession
+from deploy.stack.succession import PAUSES, Succession, bound
 
 TIMEOUT = 60.0
 
@@ -198,3 +200,30 @@ async def test_a_killed_parent_takes_its_children_along(
 def test_several_gateways_share_a_port(port: int) -> None:
     with bound("127.0.0.1", port), bound("127.0.0.1", port):
         pass
+
+
+@pytest.mark.parametrize("ends", ["before it is there", "before it answers signals"])
+async def test_a_stop_while_the_first_process_starts_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def started(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        if ends == "before it is there":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.01)  # the loop takes the signal
+        process = await start(*words, **options)
+        if ends == "before it answers signals":
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(succession.asyncio, "create_subprocess_exec", started)
+    running = Succession(["-c", "import time; time.sleep(600)"], None, None).run()
+    async with asyncio.timeout(TIMEOUT):
+        assert await running == 0
+
+
+async def test_a_process_that_is_killed_is_told_as_shells_tell_it() -> None:
+    words = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    async with asyncio.timeout(TIMEOUT):
+        assert await Succession(words, None, None).run() == 137
