@@ -23,7 +23,7 @@ from deploy.stack.starting import in_thread
 USER = "postgres"
 
 CONTROL = "global/pg_control"
-"""The file without which no server starts; `initdb` writes it late."""
+"""A file without which no server starts; `initdb` says before that the folder is Postgres'."""
 
 
 class PostgresProcess(ChildProcess):

@@ -50,7 +50,8 @@ class JetStream:
         """See `Receiver.close`."""
         client, self._client = self._client, None
         if client is not None:
-            await _closed(client)
+            with suppress(NatsError, OSError, TimeoutError):
+                await client.close()
 
     async def _connected(self) -> Client:
         async with self._connecting:
@@ -70,15 +71,11 @@ class JetStream:
                         error_cb=_said_by_others,
                     )
                 except BaseException:
-                    await _closed(client)
+                    with suppress(Exception):  # one that never began refuses even that
+                        await client.close()
                     raise
                 self._client = client
             return self._client
-
-
-async def _closed(client: Client) -> None:
-    with suppress(NatsError, OSError, TimeoutError):
-        await client.close()
 
 
 async def _said_by_others(error: Exception) -> None:

@@ -31,7 +31,7 @@ SILENCE = 15
 """Seconds after which a server that confirms nothing counts as gone; else it takes minutes."""
 
 CANCELLING = 5.0
-"""Seconds for a server to take the request to give a statement up."""
+"""Seconds for a server to take the request to give a statement up, and to do so."""
 
 _THE_SAME_OF_US = {
     "tcp_keepalives_idle": str(SILENCE // 3),
@@ -78,7 +78,8 @@ class Connection(_Connection):
     async def _cancel(self, *waiters: Any) -> None:
         """Ask the server to give up a statement whose caller was cancelled; not for ever.
 
-        The driver waits for the server to take the request, and whoever was cancelled with it.
+        The driver waits until the server has, and whoever was cancelled with it; one that takes
+        longer loses the session.
         """
         async with asyncio.timeout(CANCELLING) as limit:
             await super()._cancel(*waiters)  # type: ignore[misc]  # it swallows a cancellation

@@ -133,3 +133,11 @@ async def test_a_server_that_accepts_and_says_nothing_gets_no_connection_more_fo
         await publishing.close()
         server.close()
     assert made >= 2
+
+
+async def test_servers_that_cannot_be_used_together_are_told() -> None:
+    servers = [SecretStr("nats://127.0.0.1:1"), SecretStr("ws://127.0.0.1:1")]
+    publishing = JetStream(NatsTarget(servers, "shop", timeout=1.0))
+    with pytest.raises(NotDelivered, match="mix"):
+        await publishing.deliver(event(1))
+    await publishing.close()
