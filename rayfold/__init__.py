@@ -1,124 +1,23 @@
-"""The vocabulary that a domain is written in: pure, without infrastructure."""
+"""The vocabulary that a domain is written in: pure, without infrastructure.
 
-from rayfold.aggregate import Aggregate, Placement, Storage
-from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
-from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
-from rayfold.decision import Decision, DecisionDefinition, Read
-from rayfold.errors import (
-    DomainError,
-    EndlessProcess,
-    NotFound,
-    RayfoldError,
-    Refused,
-    Rejected,
-    UnknownEventType,
-    UnreadableEvent,
-)
-from rayfold.failure import OnPoison
-from rayfold.folds import on, starts
-from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
-from rayfold.keys import key_text
-from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
-from rayfold.process import (
-    Aborted,
-    CommandRejected,
-    ProcessDefinition,
-    ProcessManager,
-    TimedOut,
-    on_abort,
-    on_rejected,
-    on_timeout,
-)
-from rayfold.publication import Publication, PublicationDefinition
-from rayfold.query import PageQuery, Query, QueryDefinition, ViewQueryDefinition, view_query_of
-from rayfold.reactor import Attempt, Reactor, ReactorDefinition
-from rayfold.receipt import Receipt
-from rayfold.recorded import RecordedEvent
-from rayfold.registry import Registry
-from rayfold.routes import Route
-from rayfold.sql import SqlProjection, Statement, sql
-from rayfold.sql_query import SqlQuery, SqlQueryDefinition
-from rayfold.state_stored import StateStored
-from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
-from rayfold.upcasting import Upcaster, upcaster
-from rayfold.values import NOW, Cents, Now, UtcDatetime
-from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document
+It is imported when one of its names is first asked for (PEP 562). Each import of `rayfold.runtime`
+passes here, and the event store's process and most commands of the CLI need no vocabulary.
+"""
 
-__all__ = [
-    "NOW",
-    "Aborted",
-    "Aggregate",
-    "AsJson",
-    "Attempt",
-    "Cents",
-    "Command",
-    "CommandDefinition",
-    "CommandRejected",
-    "Complete",
-    "ComposedQuery",
-    "ComposedQueryDefinition",
-    "Composing",
-    "Decision",
-    "DecisionDefinition",
-    "DomainError",
-    "EndlessProcess",
-    "Event",
-    "EventDefinition",
-    "IntegrationEvent",
-    "IntegrationEventDefinition",
-    "Message",
-    "NotFound",
-    "Now",
-    "OnPoison",
-    "PageQuery",
-    "Placement",
-    "ProcessDefinition",
-    "ProcessManager",
-    "Publication",
-    "PublicationDefinition",
-    "Publish",
-    "Query",
-    "QueryDefinition",
-    "RayfoldError",
-    "Reactor",
-    "ReactorDefinition",
-    "Read",
-    "Receipt",
-    "RecordedEvent",
-    "Refused",
-    "Registry",
-    "Rejected",
-    "RenamedFrom",
-    "Route",
-    "RowChange",
-    "RowsOf",
-    "Schedule",
-    "Send",
-    "SqlProjection",
-    "SqlQuery",
-    "SqlQueryDefinition",
-    "StateStored",
-    "Statement",
-    "Step",
-    "Storage",
-    "TimedOut",
-    "UnknownEventType",
-    "UnreadableEvent",
-    "Unschedule",
-    "Upcaster",
-    "UtcDatetime",
-    "VersionedRow",
-    "View",
-    "ViewDefinition",
-    "ViewQueryDefinition",
-    "document",
-    "key_text",
-    "on",
-    "on_abort",
-    "on_rejected",
-    "on_timeout",
-    "sql",
-    "starts",
-    "upcaster",
-    "view_query_of",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rayfold.vocabulary import *  # noqa: F403  # one list, there
+    from rayfold.vocabulary import __all__ as __all__
+else:  # a checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        vocabulary = import_module(f"{__name__}.vocabulary")
+        if name != "__all__" and name not in vocabulary.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(vocabulary, name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -24,7 +24,7 @@ from rayfold.publication import Publication, PublicationDefinition
 from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
-from rayfold.sql import SqlProjection
+from rayfold.sql_projection import SqlProjection
 from rayfold.upcasting import Data, Upcaster
 from rayfold.view import View, ViewDefinition
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rayfold.messages import Message
 from rayfold.query import MAX_PAGE, Query, QueryDefinition
-from rayfold.sql import SqlProjection, Statement
+from rayfold.sql_projection import SqlProjection, Statement
 
 
 @dataclass(frozen=True, eq=False)
