@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from actors.envelope import Done, Envelope, Outcome, instances_of
+from actors.envelope import Envelope, Outcome, instances_of
 from actors.errors import (
     AggregateDeleted,
     DecisionFailed,
@@ -30,14 +30,13 @@ from actors.errors import (
     Unavailable,
     WriteSideError,
 )
-from actors.host import command_traces
 from actors.host.aggregate_cache import AggregateCache
+from actors.host.answers import Answers
 from actors.host.command_traces import CommandTraces
 from actors.host.entity import Entity
-from actors.host.joint_plan import JointlySeen, JointlyWritten, JointPlan, plan_jointly
-from actors.host.loading import joint_receipt, moved_streams, receipt_position
-from actors.host.plan import JointDecision, PendingCommand, Plan, Written, plan
-from actors.host.recent_commands import Seen
+from actors.host.joint_plan import JointPlan, plan_jointly
+from actors.host.loading import moved_streams
+from actors.host.plan import JointDecision, PendingCommand, Plan, plan
 from actors.host.snapshots import snapshot_stream
 from actors.host.storage import EventStorage, Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
@@ -116,7 +115,6 @@ class Host:
         self._busy: set[str] = set()  # streams being loaded, or in a commit
         self._stale: set[str] = set()  # of the busy ones, those that were deleted meanwhile
         self._deletions: dict[str, deque[asyncio.Event]] = {}  # each waits for its turn
-        self._queued = 0
         self._commits = 0
         self._open_commits = 0
         self._turn: Turn | None = None
@@ -125,7 +123,7 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         traced = tracing()
         self._traces = CommandTraces(traced) if traced is not None else None
-        self.commands = 0
+        self._answers = Answers(store, registry.prefixes, self._spawn)
         self.conflicts = 0
 
     async def handle(self, envelopes: Sequence[Envelope]) -> list[Outcome]:
@@ -147,14 +145,14 @@ class Host:
     @property
     def busy(self) -> bool:
         """Whether a command is queued or on its way."""
-        return bool(self._queued or self._tasks)
+        return bool(self._answers.owed or self._tasks)
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         return {
             "aggregates": len(self._cache),
-            "waiting": self._queued,
-            "commands": self.commands,
+            "waiting": self._answers.owed,
+            "commands": self._answers.given,
             "rounds": self._commits,
             "conflicts": self.conflicts,
         }
@@ -243,7 +241,7 @@ class Host:
             # Whoever has sent it knows it: code of another release, which is being rolled out.
             answer.set_result(Unavailable(f"this writer knows no {envelope.command!r} yet"))
             return answer
-        if self._queued >= self._limits.max_queued:
+        if self._answers.owed >= self._limits.max_queued:
             answer.set_result(Overloaded())
             return answer
         try:
@@ -270,7 +268,7 @@ class Host:
         if self._traces is not None and envelope.traceparent:
             pending.envelope, pending.span = self._traces.begin(envelope)
         mailbox.append(pending)
-        self._queued += 1
+        self._answers.owed += 1
         if stream not in self._busy:
             self._make_ready(stream, optimistic=definition.creates and joint is None)
         return answer
@@ -318,7 +316,7 @@ class Host:
     def _fail(self, stream: str, error: Exception) -> None:
         """Answer all that waits at the stream with the error; the next command tries again."""
         for pending in self._mailboxes.pop(stream, ()):
-            self._answer(pending, error)
+            self._answers.give(pending, error)
         for lead in self._awaited.pop(stream, ()):
             self._fail_readers(lead, stream, error)
         self._cache.drop(stream)
@@ -402,7 +400,7 @@ class Host:
             elif self._may_be_stale(planned):
                 self._spawn(self._prove(planned))
             else:
-                self._answer_all(planned, planned.entity.position)
+                self._answers.give_all(planned, planned.entity.position)
                 self._return_all(planned)
         return plans
 
@@ -412,7 +410,9 @@ class Host:
         taken = [mailbox.popleft() for _ in range(1 if mailbox[0].alone else count)]
         expired = [each for each in taken if each.envelope.deadline < now]
         for each in expired:
-            self._answer(each, Unavailable("its deadline passed while it waited for its turn"))
+            self._answers.give(
+                each, Unavailable("its deadline passed while it waited for its turn")
+            )
         return [each for each in taken if each.envelope.deadline >= now] if expired else taken
 
     async def _commit(self, plans: list[Plan | JointPlan]) -> None:
@@ -439,14 +439,14 @@ class Host:
             if isinstance(answer, Appended):
                 assert isinstance(each, Plan)
                 each.commit(answer.position, answer.last_revision)
-                self._answer_all(each, answer.position)
+                self._answers.give_all(each, answer.position)
                 self._cache.changed(each.entity)
                 self._return(each.entity.stream)
                 continue
             if isinstance(answer, JointlyAppended):
                 assert isinstance(each, JointPlan)
                 each.commit(answer)
-                self._answer_all(each, answer.position)
+                self._answers.give_all(each, answer.position)
                 for entity in each.entities:
                     self._cache.changed(entity)
             elif isinstance(answer, InvalidAppend):
@@ -490,7 +490,7 @@ class Host:
             waiting = self._mailboxes[stream]
             self._mailboxes[stream] = deque(each for each in waiting if id(each) not in gone)
             for pending in tired:
-                self._answer(pending, Unavailable(detail))
+                self._answers.give(pending, Unavailable(detail))
 
     def _refuse_invalid(self, planned: Plan | JointPlan, answer: InvalidAppend) -> None:
         """Refuse the command whose events the store never takes; of several, find out which."""
@@ -502,7 +502,7 @@ class Host:
         [pending] = planned.commands
         command = pending.envelope.command
         detail = f"{command}: the event store never takes what was decided: {answer.reason}"
-        self._answer(pending, DecisionFailed(detail))
+        self._answers.give(pending, DecisionFailed(detail))
 
     def _put_back(self, stream: str, commands: Sequence[PendingCommand]) -> None:
         self._mailboxes[stream].extendleft(reversed(commands))
@@ -586,7 +586,7 @@ class Host:
         left: deque[PendingCommand] = deque()
         for each in waiting:
             if each.joint and any(other.stream == stream for other in each.joint.others):
-                self._answer(each, error)
+                self._answers.give(each, error)
             else:
                 left.append(each)
         if left:
@@ -623,61 +623,6 @@ class Host:
                 reason = "it was written to meanwhile"
                 self._retry_after_conflict(planned, Conflict(reason, moved))
             else:
-                self._answer_all(planned, planned.entity.position)
+                self._answers.give_all(planned, planned.entity.position)
             self._return_all(planned)
         self._start_commits()
-
-    # Answers
-
-    def _answer_all(self, planned: Plan | JointPlan, position: int) -> None:
-        for pending, verdict in zip(planned.commands, planned.verdicts, strict=True):
-            if isinstance(verdict, Written):
-                self._answer(pending, Done(verdict.revision, position))
-            elif isinstance(verdict, Seen):
-                self._answer_repeat(pending, planned.entity.stream, verdict)
-            elif isinstance(verdict, JointlyWritten):
-                revision = verdict.revisions[planned.entity.stream]
-                self._answer(pending, Done(revision, position, verdict.revisions))
-            elif isinstance(verdict, JointlySeen):
-                self._spawn(self._answer_joint_repeat(pending, verdict))
-            else:
-                self._answer(pending, verdict)
-
-    def _answer_repeat(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
-        """Answer with the first receipt again."""
-        if seen.exact or (seen.position and not self._store.receipts_share_position):
-            self._answer(pending, Done(seen.revision, seen.position))
-        else:
-            self._spawn(self._answer_repeat_from_log(pending, stream, seen))
-
-    async def _answer_repeat_from_log(
-        self, pending: PendingCommand, stream: str, seen: Seen
-    ) -> None:
-        try:
-            position = await receipt_position(
-                self._store, self._registry.prefixes, stream, seen.revision
-            )
-        except StoreUnavailable as error:
-            self._answer(
-                pending, EventStoreUnavailable(f"the event store does not answer: {error}")
-            )
-        else:
-            self._answer(pending, Done(seen.revision, position))
-
-    async def _answer_joint_repeat(self, pending: PendingCommand, found: JointlySeen) -> None:
-        lead = pending.envelope.stream
-        try:
-            done = await joint_receipt(self._store, self._registry.prefixes, lead, found.seen)
-        except StoreUnavailable as error:
-            why = f"the event store does not answer: {error}"
-            self._answer(pending, EventStoreUnavailable(why))
-        else:
-            self._answer(pending, done)
-
-    def _answer(self, pending: PendingCommand, outcome: Outcome) -> None:
-        self._queued -= 1
-        self.commands += 1
-        if pending.span is not None:
-            command_traces.end(pending.span, outcome)
-        if not pending.answer.done():
-            pending.answer.set_result(outcome)

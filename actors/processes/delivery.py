@@ -19,7 +19,7 @@ from actors.errors import (
     Overloaded,
     RevisionMismatch,
 )
-from actors.host.loading import revisions_in
+from actors.host.receipts import revisions_in
 from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log

@@ -1,0 +1,82 @@
+"""What came of a command, told to who waits for it; a repeat is told what came of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from actors.envelope import Done, Outcome
+from actors.errors import EventStoreUnavailable
+from actors.host import command_traces
+from actors.host.joint_plan import JointlySeen, JointlyWritten, JointPlan
+from actors.host.plan import PendingCommand, Plan, Written
+from actors.host.receipts import joint_receipt, receipt_position
+from actors.host.recent_commands import Seen
+from eventstore.errors import StoreUnavailable
+from eventstore.port import Log
+
+
+class Answers:
+    """Of one host. A repeat whose receipt only the log has is answered in a task of its own."""
+
+    def __init__(
+        self, store: Log, prefixes: list[str], spawn: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        """Take what begins such a task; `prefixes` are those of all streams of the domain."""
+        self._store = store
+        self._prefixes = prefixes
+        self._spawn = spawn
+        self.owed = 0
+        """Commands that were taken in and have no answer yet."""
+        self.given = 0
+
+    def give(self, pending: PendingCommand, outcome: Outcome) -> None:
+        """Answer a command."""
+        self.owed -= 1
+        self.given += 1
+        if pending.span is not None:
+            command_traces.end(pending.span, outcome)
+        if not pending.answer.done():
+            pending.answer.set_result(outcome)
+
+    def give_all(self, planned: Plan | JointPlan, position: int) -> None:
+        """Answer all commands of a plan by their verdicts; what was written ends at `position`."""
+        for pending, verdict in zip(planned.commands, planned.verdicts, strict=True):
+            if isinstance(verdict, Written):
+                self.give(pending, Done(verdict.revision, position))
+            elif isinstance(verdict, Seen):
+                self._repeat(pending, planned.entity.stream, verdict)
+            elif isinstance(verdict, JointlyWritten):
+                revision = verdict.revisions[planned.entity.stream]
+                self.give(pending, Done(revision, position, verdict.revisions))
+            elif isinstance(verdict, JointlySeen):
+                self._spawn(self._repeat_jointly(pending, verdict))
+            else:
+                self.give(pending, verdict)
+
+    def _repeat(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
+        if seen.exact or (seen.position and not self._store.receipts_share_position):
+            self.give(pending, Done(seen.revision, seen.position))
+        else:
+            self._spawn(self._repeat_from_log(pending, stream, seen))
+
+    async def _repeat_from_log(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
+        try:
+            position = await receipt_position(self._store, self._prefixes, stream, seen.revision)
+        except StoreUnavailable as error:
+            self.give(pending, _no_answer(error))
+        else:
+            self.give(pending, Done(seen.revision, position))
+
+    async def _repeat_jointly(self, pending: PendingCommand, found: JointlySeen) -> None:
+        lead = pending.envelope.stream
+        try:
+            done = await joint_receipt(self._store, self._prefixes, lead, found.seen)
+        except StoreUnavailable as error:
+            self.give(pending, _no_answer(error))
+        else:
+            self.give(pending, done)
+
+
+def _no_answer(error: StoreUnavailable) -> EventStoreUnavailable:
+    return EventStoreUnavailable(f"the event store does not answer: {error}")
