@@ -80,6 +80,11 @@ class Unavailable(WriteSideError):
 class EventStoreUnavailable(Unavailable):
     """The event store does not answer, or does not write; the rest is as for `Unavailable`."""
 
+    @classmethod
+    def because(cls, error: Exception) -> EventStoreUnavailable:
+        """Return one that says how it does not answer."""
+        return cls(f"the event store does not answer: {error}")
+
 
 class StaleTable(WriteSideError):
     """The caller's table of hosts is older than one that the host has seen; nothing was done.

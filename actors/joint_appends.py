@@ -21,7 +21,7 @@ async def check_joint_appends(registry: Registry, log: Log) -> None:
         if await log.is_atomic():
             return
     except StoreUnavailable as error:
-        raise EventStoreUnavailable(f"the event store does not answer: {error}") from error
+        raise EventStoreUnavailable.because(error) from error
     names = dict.fromkeys(each.model.__qualname__ for each in registry.decisions.values())
     raise WriteSideError(
         f"the domain decides over several aggregates ({', '.join(names)}), for which the event "

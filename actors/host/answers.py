@@ -64,7 +64,7 @@ class Answers:
         try:
             position = await receipt_position(self._store, self._prefixes, stream, seen.revision)
         except StoreUnavailable as error:
-            self.give(pending, _no_answer(error))
+            self.give(pending, EventStoreUnavailable.because(error))
         else:
             self.give(pending, Done(seen.revision, position))
 
@@ -73,10 +73,6 @@ class Answers:
         try:
             done = await joint_receipt(self._store, self._prefixes, lead, found.seen)
         except StoreUnavailable as error:
-            self.give(pending, _no_answer(error))
+            self.give(pending, EventStoreUnavailable.because(error))
         else:
             self.give(pending, done)
-
-
-def _no_answer(error: StoreUnavailable) -> EventStoreUnavailable:
-    return EventStoreUnavailable(f"the event store does not answer: {error}")

@@ -297,7 +297,7 @@ class Host:
             async with self._loads:
                 entity = await self._storage.load(self._owners[stream], stream)
         except StoreUnavailable as error:
-            self._fail(stream, EventStoreUnavailable(f"the event store does not answer: {error}"))
+            self._fail(stream, EventStoreUnavailable.because(error))
         except (Unavailable, StreamUnreadable) as error:
             self._fail(stream, error)
         except StreamTombstoned:
@@ -422,7 +422,7 @@ class Host:
         try:
             answers = await self._storage.commit(plans)
         except StoreUnavailable as error:
-            failure = EventStoreUnavailable(f"the event store does not answer: {error}")
+            failure = EventStoreUnavailable.because(error)
         except Unavailable as error:
             failure = error
         except Exception as error:
@@ -616,8 +616,7 @@ class Host:
         try:
             moved = await moved_streams(self._store, planned.entities)
         except StoreUnavailable as error:
-            why = f"the event store does not answer: {error}"
-            self._give_up(planned, EventStoreUnavailable(why))
+            self._give_up(planned, EventStoreUnavailable.because(error))
         else:
             if moved:
                 reason = "it was written to meanwhile"
