@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 
 from actors.errors import EventStoreUnavailable, NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout, lay_out
-from actors.processes.partition_handle import PartitionHandle
+from actors.processes.partition_handle import STOP, PartitionHandle
 from actors.processes.process_actor import ProcessActor
 from actors.processes.reaching import Switchboard
 from actors.processes.runner import partition_of
@@ -32,7 +32,7 @@ from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
-from rayfold.runtime.together import together
+from rayfold.runtime.together import all_done, together
 
 log = logging.getLogger(__name__)
 
@@ -95,23 +95,22 @@ class ProcessSide:
             if number == len(self._partitions.get(name, ())):
                 return
             layout = await self._lay_out(name, number)
-            await asyncio.gather(*(each.end() for each in self._partitions.pop(name, ())))
+            await all_done(*(each.end() for each in self._partitions.pop(name, ())))
             await self._begin(name, layout)
 
     async def stop(self) -> None:
         """Stop where they are; the next start goes on from there. Detached actors go on."""
-        if self._looking is not None:
-            self._looking.cancel()
         async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
             closing.push_async_callback(self._store.close)
             closing.push_async_callback(self._switchboard.close)
-            await self._commands.stop()
             if not self._settings.detached:
-                await self.end()
+                closing.push_async_callback(self.end)
+            closing.push_async_callback(self._commands.stop)
+            closing.push_async_callback(self._look_no_more)  # it may be making an actor
 
     async def end(self) -> None:
         """End the actors."""
-        await asyncio.gather(*(each.end() for each in self._all))
+        await all_done(*(each.end() for each in self._all))
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""
@@ -324,6 +323,11 @@ class ProcessSide:
 
     async def _address(self) -> Any:
         return await self._switchboard.address(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+    async def _look_no_more(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking], timeout=STOP)
 
     async def _look_always(self) -> None:
         while True:

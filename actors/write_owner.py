@@ -17,6 +17,7 @@ from actors.placement.host_actors import (
     ASK_INTERVAL,
     HostActors,
     drain_idle,
+    give_up,
     hot,
     retire,
     up,
@@ -159,7 +160,11 @@ class WriteOwner:
             return
         async with self._scaling:
             new = await self._actors.new_hosts(range(len(self._hosts)), release)
-            dedicated = await self._actors.new_dedicated(self._dedicated.streams, release)
+            try:
+                dedicated = await self._actors.new_dedicated(self._dedicated.streams, release)
+            except BaseException:
+                await give_up(new, end=not self.settings.detached)
+                raise
             streams = await asyncio.gather(*(hot(client) for client in self._hosts))
             leaving, self._hosts, self._release = self._hosts, new, release
             self._table.touch()

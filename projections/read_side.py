@@ -29,7 +29,7 @@ from projections.stores.supervisor import StoreSupervisor
 from projections.supervision.spawning import leftovers
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.together import together
+from rayfold.runtime.together import all_done, ended, together
 
 log = logging.getLogger(__name__)
 
@@ -160,18 +160,21 @@ class ReadSide:
         await self._stop(end=True)
 
     async def _stop(self, *, end: bool) -> None:
-        await self._end_tasks()
         async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
             closing.push_async_callback(self._access.close)
             for store in self._stores.values():
                 closing.push_async_callback(store.stop)
             closing.push_async_callback(self._competing.stop)
-            await self.rebuilds.stop()
-            if end:
-                await asyncio.gather(*(handle.end() for handle in self.placements.all))
-            else:
-                for handle in self.placements.all:
-                    handle.close()
+            closing.push_async_callback(self._end_actors if end else self._leave_actors)
+            closing.push_async_callback(self.rebuilds.stop)
+            closing.push_async_callback(self._end_tasks)
+
+    async def _end_actors(self) -> None:
+        await all_done(*(handle.end() for handle in self.placements.all))
+
+    async def _leave_actors(self) -> None:
+        for handle in self.placements.all:
+            handle.close()
 
     def _begin(self) -> None:
         self._tasks = [
@@ -183,7 +186,7 @@ class ReadSide:
     async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     async def _start_postgres(self) -> None:
         # One after the other: each removes what is left of builds, and may build itself.

@@ -10,18 +10,25 @@ from pathlib import Path
 import nats
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 
+from projections.publications.nats_credentials import signing
 from tests.stack import free_port
 
 START = 60.0
 
 
 class NatsServer:
-    """A process; what it has stored outlives it."""
+    """A process; what it has stored outlives it.
 
-    def __init__(self, folder: Path) -> None:
+    With a `config` that asks for `credentials`, the tests' own questions are asked with them too.
+    """
+
+    def __init__(self, folder: Path, config: str = "", credentials: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._folder = folder
+        self._config = folder / "nats.conf"
+        self._config.write_text(config)
+        self._auth = signing(str(credentials) if credentials else None)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -31,6 +38,7 @@ class NatsServer:
             self._process = subprocess.Popen(
                 [
                     *(str(binary), "--addr", "127.0.0.1", "--port", str(self.port)),
+                    *("--config", str(self._config)),
                     *("--jetstream", "--store_dir", str(self._folder / "jetstream")),
                 ],
                 stdout=log,
@@ -50,7 +58,7 @@ class NatsServer:
 
     async def make_stream(self, name: str, subject: str) -> None:
         """Make a stream that takes all below a subject."""
-        client = await nats.connect(self.url)
+        client = await nats.connect(self.url, **self._auth)
         await client.jetstream().add_stream(
             StreamConfig(
                 name=name,
@@ -63,7 +71,7 @@ class NatsServer:
 
     async def messages(self, name: str) -> list[tuple[str, dict[str, str], bytes]]:
         """Return what a stream has: subject, headers, data."""
-        client = await nats.connect(self.url)
+        client = await nats.connect(self.url, **self._auth)
         stream = client.jetstream()
         info = await stream.stream_info(name)
         found = []

@@ -20,7 +20,7 @@ from rayfold.runtime.named_actor import found_or_made
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import RpcDisconnected
-from rayfold.runtime.together import together
+from rayfold.runtime.together import all_done, together
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +106,8 @@ class HostActors:
         try:
             await up(clients)
         except BaseException:
-            for client in clients:
-                # Whoever tries again makes others; what an owner before has left may serve on.
-                if numbers.start or not self._settings.detached:
-                    await client.end()
-                client.place.ended()
-                await client.close()
+            # Whoever tries again makes others; what an owner before has left may serve on.
+            await give_up(clients, end=bool(numbers.start) or not self._settings.detached)
             raise
         return clients
 
@@ -128,7 +124,11 @@ class HostActors:
             async with few:
                 await up([client])
 
-        await together(*map(one, clients.values()))
+        try:
+            await together(*map(one, clients.values()))
+        except BaseException:
+            await give_up(clients.values(), end=not self._settings.detached)
+            raise
         return clients
 
     def _client(self, name: str, kind: str) -> HostClient:
@@ -201,6 +201,20 @@ async def _answer(client: HostClient) -> None:
             await asyncio.sleep(ASK_INTERVAL)
         else:
             return
+
+
+async def give_up(clients: Iterable[HostClient], *, end: bool) -> None:
+    """Close the ways to actors that are not needed after all; `end` them too, or let them be."""
+
+    async def one(client: HostClient) -> None:
+        try:
+            if end:
+                await client.end()
+        finally:
+            client.place.ended()
+            await client.close()
+
+    await all_done(*map(one, clients))
 
 
 async def retire(client: HostClient) -> None:

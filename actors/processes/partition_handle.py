@@ -19,6 +19,7 @@ from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import Address
+from rayfold.runtime.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class PartitionHandle:
         self._respawning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Make the actor, or find the one that lives."""
-        self._became(await asyncio.to_thread(self._spawn))
+        """Make the actor, or find the one that lives; where it is broken off, `end` has it too."""
+        await in_thread(lambda: self._became(self._spawn()))
 
     async def look(self, address: Address) -> None:
         """Ask for its status, and tell it where it asks the way of commands."""
@@ -97,6 +98,8 @@ class PartitionHandle:
         """Let it stop where it is, and end it for good."""
         if self._respawning is not None:
             self._respawning.cancel()
+            # It may be making the one that is to end; without Ray's head it cannot.
+            await asyncio.wait([self._respawning], timeout=STOP)
         self._place.ended()
         if self._actor is None:
             return  # it was never made
@@ -149,10 +152,13 @@ class PartitionHandle:
         await self._respawn(silent)
 
     async def _respawn(self, gone: Any) -> None:
-        if self._actor is gone:
-            actor = await asyncio.to_thread(self._spawn)
+        def make() -> None:
+            actor = self._spawn()
             if self._actor is gone:
                 self._became(actor)
+
+        if self._actor is gone:
+            await in_thread(make)
 
     async def _respawn_later(self, dead: Any) -> None:
         await asyncio.sleep(NODE_LOSS)

@@ -16,10 +16,11 @@ from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
 from deploy.stack.release import wanted_release
 from deploy.stack.settings import Settings
-from deploy.stack.starting import ANSWER_TIMEOUT, in_thread
+from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
 from rayfold.runtime.postgres import FAILURES, Connection, connect
 from rayfold.runtime.rpc import Address
+from rayfold.runtime.threads import in_thread
 
 ENDING = 120.0
 """Seconds in which an owner ends all parts."""

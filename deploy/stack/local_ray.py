@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from deploy.errors import StartError
 from deploy.stack import ray_runtime
 from deploy.stack.descendants import end, ray_processes
-from deploy.stack.starting import in_thread
 from rayfold import RayfoldError
+from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)

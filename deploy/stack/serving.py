@@ -21,8 +21,9 @@ from deploy.stack.reaching import check_cluster
 from deploy.stack.redis_server import start_redis
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
-from deploy.stack.starting import in_thread, keep_going
+from deploy.stack.starting import keep_going
 from rayfold import RayfoldError, Registry
+from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
 
 

@@ -1,4 +1,4 @@
-"""How things are started: at once, in threads where they block, and undone when one fails."""
+"""How things are started, and go on until all ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import ended
@@ -24,19 +23,12 @@ def why_no_answer(error: BaseException) -> str:
     return str(error)
 
 
-async def in_thread(work: Callable[[], Any]) -> Any:
-    """Run what blocks; however often we are cancelled, wait for it first, so it can be undone."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    await ended([task])
-    return task.result()
-
-
 def keep_going(work: Callable[[], Awaitable[None]], name: str, parts: AsyncExitStack) -> None:
     """Run work until it is done, or `parts` end; see `lasting`."""
     task = asyncio.create_task(lasting(work, name))
 
     async def end() -> None:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await ended([task])
 
     parts.push_async_callback(end)

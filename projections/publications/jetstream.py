@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NoStreamResponseError
 
 from projections.publications.errors import NotDelivered
+from projections.publications.nats_credentials import credentials_of, signing
 from projections.publications.outgoing import Outgoing
 from projections.publications.settings import NatsTarget
 
@@ -58,6 +59,9 @@ class JetStream:
             if self._client is not None and self._client.is_closed:
                 self._client = None
             if self._client is None:
+                if self._target.credentials is not None:
+                    # A broken file is told here: the client would try again until time is up.
+                    credentials_of(self._target.credentials)
                 client = Client()
                 try:
                     await client.connect(
@@ -67,8 +71,8 @@ class JetStream:
                         allow_reconnect=True,
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=1,
-                        user_credentials=self._target.credentials,
                         error_cb=_said_by_others,
+                        **signing(self._target.credentials),
                     )
                 except BaseException:
                     with suppress(Exception):  # one that never began refuses even that

@@ -24,7 +24,7 @@ from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
-from rayfold.runtime.together import together
+from rayfold.runtime.together import ended, together
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,13 @@ class ActorHandle:
                 await self._call("stop", respawn=False)
         except (TimeoutError, ActorUnavailable) as error:
             log.info("an actor did not stop by itself", extra={"actor": self.name, "error": error})
-        if not isinstance(self._actor, LostActor):
-            ray.kill(self._actor)
+        finally:  # also where we are cancelled while it stops
+            if not isinstance(self._actor, LostActor):
+                try:
+                    ray.kill(self._actor)
+                except (RayError, ValueError) as error:  # it is gone
+                    extra = {"actor": self.name, "error": error}
+                    log.info("an actor could not be ended", extra=extra)
 
     async def leave(self) -> None:
         """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
@@ -357,7 +362,7 @@ async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) ->
             await together(*(_answers(handle) for handle in handles))
     except BaseException as error:
         if not adopted:
-            await asyncio.gather(*(handle.end() for handle in handles))
+            await ended([asyncio.ensure_future(handle.end()) for handle in handles])
         if not isinstance(error, TimeoutError | ActorUnavailable):
             raise
         why = f"an actor does not come up: {why_not_made(error)}"

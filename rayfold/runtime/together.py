@@ -1,4 +1,4 @@
-"""Several things at once, of which all are done or none goes on."""
+"""Several things at once: all are done or none goes on; or each is done, whatever others meet."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ async def together(*begun: Awaitable[Any]) -> list[Any]:
         for task in tasks:
             task.cancel()
         await ended(tasks)
+
+
+async def all_done(*begun: Awaitable[Any]) -> None:
+    """Let each come to its end, however often we are cancelled; raise what the first of them does.
+
+    For what ends things: with `asyncio.gather` nobody waits for the others where one has failed,
+    and they are cancelled where we are.
+    """
+    tasks = [asyncio.ensure_future(each) for each in begun]
+    await ended(tasks)
+    for task in tasks:
+        task.result()
 
 
 async def ended(tasks: Sequence[asyncio.Future[Any]]) -> None:

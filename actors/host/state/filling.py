@@ -16,6 +16,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from rayfold import Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.together import ended
 
 AT_A_TIME = 32
 
@@ -72,8 +73,10 @@ async def fill(
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await storage.close()
+        try:
+            await ended([*tasks])
+        finally:
+            await storage.close()
     return written
 
 

@@ -7,6 +7,7 @@ import gc
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from projections.publications.errors import NotDelivered
 from projections.publications.jetstream import JetStream
 from projections.publications.outgoing import Outgoing
 from projections.publications.settings import NatsTarget
+from tests.nats_accounts import Accounts
 from tests.nats_server import NatsServer
 
 
@@ -139,5 +141,74 @@ async def test_servers_that_cannot_be_used_together_are_told() -> None:
     servers = [SecretStr("nats://127.0.0.1:1"), SecretStr("ws://127.0.0.1:1")]
     publishing = JetStream(NatsTarget(servers, "shop", timeout=1.0))
     with pytest.raises(NotDelivered, match="mix"):
+        await publishing.deliver(event(1))
+    await publishing.close()
+
+
+async def test_a_server_that_asks_for_credentials_gets_what_it_asks_for(tmp_path: Path) -> None:
+    accounts, file = Accounts(), tmp_path / "user.creds"
+    accounts.write_credentials(file)
+    server = NatsServer(tmp_path, accounts.config, file)
+    server.start()
+    target = NatsTarget([SecretStr(server.url)], "shop", str(file), timeout=1.0)
+    publishing, stranger = JetStream(target), JetStream(replace(target, credentials=None))
+    try:
+        await server.make_stream("SHOP", "shop")
+        with pytest.raises(NotDelivered):
+            await stranger.deliver(event(1))
+        await publishing.deliver(event(1))
+        assert len(await server.messages("SHOP")) == 1
+    finally:
+        await publishing.close()
+        await stranger.close()
+        server.kill()
+
+
+async def test_credentials_that_are_replaced_are_taken_for_the_next_connection(
+    tmp_path: Path,
+) -> None:
+    accounts, file = Accounts(), tmp_path / "user.creds"
+    accounts.write_credentials(file)
+    server = NatsServer(tmp_path, accounts.config, file)
+    server.start()
+    publishing = JetStream(NatsTarget([SecretStr(server.url)], "shop", str(file), timeout=1.0))
+    try:
+        await server.make_stream("SHOP", "shop")
+        await publishing.deliver(event(1))
+        server.kill()
+        others = Accounts()  # the first user's are worth nothing there
+        others.write_credentials(file)
+        (tmp_path / "after").mkdir()
+        after = NatsServer(tmp_path / "after", others.config, file)
+        after.port, after.url = server.port, server.url
+        server = after
+        server.start()
+        await server.make_stream("SHOP", "shop")
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(NotDelivered):
+                    await publishing.deliver(event(2))
+                    break
+        assert [each["nats-msg-id"] for _, each, _ in await server.messages("SHOP")] == ["id-2"]
+    finally:
+        await publishing.close()
+        server.kill()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("", "no user's JWT"),
+        ("-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n", "no user's key"),
+    ],
+)
+async def test_a_credentials_file_that_is_none_is_told_at_once(
+    tmp_path: Path, written: str, said: str
+) -> None:
+    file = tmp_path / "user.creds"
+    file.write_text(written)
+    servers = [SecretStr("nats://127.0.0.1:1")]  # nobody is there, nor is asked
+    publishing = JetStream(NatsTarget(servers, "shop", str(file), timeout=1.0))
+    with pytest.raises(NotDelivered, match=said):
         await publishing.deliver(event(1))
     await publishing.close()

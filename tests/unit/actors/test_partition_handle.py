@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -162,3 +163,54 @@ async def test_one_that_was_never_made_has_nothing_to_end(spawned: list[Actor]) 
 
     await PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "p")).end()
     assert spawned == []
+
+
+async def test_one_whose_start_is_broken_off_is_ended_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+
+    def spawn() -> Actor:
+        begun.set()
+        assert let_go.wait(60)
+        return made
+
+    made = Actor(1)
+    made.stop = Method(lambda: None)  # type: ignore[attr-defined]
+    handle = PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "process"))
+    starting = asyncio.create_task(handle.start())
+    assert await asyncio.to_thread(begun.wait, 60)
+    starting.cancel()
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await handle.end()
+    assert killed == [made]
+
+
+async def test_one_that_is_being_made_again_is_ended_too(
+    handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+
+    def spawn() -> Actor:
+        begun.set()
+        assert let_go.wait(60)
+        return again
+
+    again = Actor(2)
+    again.stop = Method(lambda: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(handle, "_spawn", spawn)
+    spawned[0].says = ActorDiedError()
+    await handle.look(HERE)
+    assert await asyncio.to_thread(begun.wait, 60)
+    ending = asyncio.create_task(handle.end())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    let_go.set()
+    await ending
+    assert killed == [again]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import ray
 from ray.exceptions import RayError
@@ -9,8 +12,11 @@ from ray.exceptions import RayError
 from actors.errors import WriteSideError
 from actors.placement import host_actors
 from actors.placement.host_actors import HostActors
+from actors.placement.shards import ShardTable
+from actors.write_owner import WriteOwner
 from actors.write_side import WriteSettings, WriteSide
 from rayfold import Registry
+from rayfold.runtime.identity import Identity
 
 
 class Actor:
@@ -43,3 +49,56 @@ async def test_hosts_of_a_start_that_fails_are_ended(monkeypatch: pytest.MonkeyP
         await WriteSide.start(Registry.load("domain"), settings)
     assert sorted(map(id, killed)) == sorted(map(id, actors.values()))
     assert len(killed) == 2
+
+
+async def test_actors_of_aggregates_are_ended_where_one_of_them_does_not_come_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actors: dict[str, Actor] = {}
+    killed: list[Actor] = []
+
+    def make(actors_of_ray: HostActors, name: str, kind: str, place: object) -> Actor:
+        return actors.setdefault(name, Actor(breaks=name.endswith("second")))
+
+    monkeypatch.setattr(HostActors, "_actor", make)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
+    made = HostActors(settings, lambda *_: None, lambda *_: None)
+    with pytest.raises(WriteSideError, match="no room"):
+        await made.new_dedicated(["shelf-first", "shelf-second"], "")
+    assert sorted(map(id, killed)) == sorted(map(id, actors.values()))
+    assert len(killed) == 2
+
+
+async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not_come_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+
+    class New:
+        """A host of the new release."""
+
+        place = SimpleNamespace(ended=lambda: closed.append("its place"))
+
+        async def close(self) -> None:
+            closed.append("the way to it")
+
+    async def hosts(actors: HostActors, numbers: range, release: str) -> list[Any]:
+        return [New()]
+
+    async def dedicated(actors: HostActors, streams: object, release: str) -> None:
+        raise WriteSideError("no room")
+
+    monkeypatch.setattr(HostActors, "new_hosts", hosts)
+    monkeypatch.setattr(HostActors, "new_dedicated", dedicated)
+    settings = WriteSettings(
+        "domain",
+        "kdb://127.0.0.1:1?Tls=false",
+        identity=Identity(domain="two"),
+        detached=True,
+    )
+    before = {"release": "@one", "hosts": [{}], **ShardTable(1).plain()}
+    owner = WriteOwner(Registry.load("domain"), settings, before=before)
+    with pytest.raises(WriteSideError, match="no room"):
+        await owner.renew()
+    assert closed == ["its place", "the way to it"]

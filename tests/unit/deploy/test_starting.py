@@ -1,42 +1,37 @@
-"""What blocks is waited for, as nobody can undo it while it goes on."""
+"""What goes on as long as its parts do has ended when they have."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+from contextlib import AsyncExitStack
 
 import pytest
 
-from deploy.stack.starting import in_thread
-
-PATIENCE = 30.0
+from deploy.stack.starting import keep_going
 
 
-async def test_work_in_a_thread_is_waited_for_however_often_it_is_cancelled() -> None:
-    begun, let_go, done = threading.Event(), threading.Event(), threading.Event()
+async def test_an_end_that_is_broken_off_waits_for_work_that_undoes_something() -> None:
+    begun, undoing, let_go, undone = (asyncio.Event() for _ in range(4))
 
-    def work() -> None:
+    async def work() -> None:
         begun.set()
-        if let_go.wait(PATIENCE):
-            done.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            undoing.set()
+            await let_go.wait()
+            undone.set()
 
-    waiting = asyncio.create_task(in_thread(work))
-    assert await asyncio.to_thread(begun.wait, PATIENCE)
-    for _ in range(3):
-        waiting.cancel()
-        for _ in range(5):
-            await asyncio.sleep(0)
-    assert not waiting.done()
+    parts = AsyncExitStack()
+    keep_going(work, "some work", parts)
+    await begun.wait()
+    ending = asyncio.create_task(parts.aclose())
+    await undoing.wait()
+    ending.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not ending.done()
     let_go.set()
     with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert done.is_set()
-
-
-async def test_what_it_gives_and_raises_is_passed_on() -> None:
-    def broken() -> None:
-        raise LookupError("in there")
-
-    assert await in_thread(lambda: 7) == 7
-    with pytest.raises(LookupError, match="in there"):
-        await in_thread(broken)
+        await ending
+    assert undone.is_set()

@@ -285,3 +285,69 @@ async def test_who_is_cancelled_while_actors_come_up_leaves_none(
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert made[0].ended.is_set()
+
+
+class _Unwilling(ActorHandle):
+    """Its end breaks, or takes some turns of the loop."""
+
+    def __init__(self, name: str, ended: list[str], *, breaks: bool) -> None:
+        super().__init__(name, "postgres", [name], lambda: None)
+        self._ended_ones, self._breaks = ended, breaks
+
+    async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
+        raise ActorUnavailable("it breaks while it is made")
+
+    async def end(self) -> None:
+        if self._breaks:
+            raise OSError("it cannot be ended")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self._ended_ones.append(self.name)
+
+
+async def test_of_some_that_do_not_come_up_each_is_ended_whatever_another_meets() -> None:
+    ended: list[str] = []
+    handles = [_Unwilling("v", ended, breaks=True), _Unwilling("w", ended, breaks=False)]
+    with pytest.raises(ActorUnavailable, match="does not come up"):
+        await answering(handles)
+    assert ended == ["w"]
+
+
+async def test_an_actor_that_cannot_be_ended_counts_as_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(actor: object) -> None:
+        raise ValueError("there is no such actor")
+
+    monkeypatch.setattr(actor_handle.ray, "kill", refuse)
+    stopping = _Stopping()
+    stopping.let_go.set()
+    handle = ActorHandle("v", "postgres", ["v"], lambda: stopping)
+    await handle.end()
+
+
+async def test_an_end_that_is_broken_off_ends_the_actor_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(actor_handle.ray, "kill", killed.append)
+    actor = _Stopping()
+    handle = ActorHandle("v", "postgres", ["v"], lambda: actor)
+    ending = asyncio.create_task(handle.end())
+    await actor.asked.wait()
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert killed == [actor]
+
+
+class _Stopping:
+    """Stops once it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go, self.asked = asyncio.Event(), asyncio.Event()
+        self.stop = self
+
+    async def remote(self) -> None:
+        self.asked.set()
+        await self.let_go.wait()

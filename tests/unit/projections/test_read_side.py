@@ -9,6 +9,7 @@ import pytest
 
 from projections.errors import ActorUnavailable
 from projections.memory.supervisor import MemorySupervisor
+from projections.operations.rebuilds import Rebuilds
 from projections.postgres.supervisor import PostgresSupervisor
 from projections.read_access import ReadAccess
 from projections.read_side import ReadSide
@@ -64,3 +65,38 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(
     with pytest.raises(OSError, match="cannot be closed"):
         await ReadSide(Registry.load("domain"), settings).stop()
     assert closed
+
+
+async def test_what_cannot_be_ended_keeps_no_other_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    class Replica:
+        """One that ends, or breaks."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def end(self) -> None:
+            if self.name == "broken":
+                raise OSError("an actor breaks")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            done.append(self.name)
+
+    async def broken(rebuilds: Rebuilds) -> None:
+        raise OSError("a rebuild breaks")
+
+    async def close(access: ReadAccess) -> None:
+        done.append("the log and the stores that are asked")
+
+    monkeypatch.setattr(Rebuilds, "stop", broken)
+    monkeypatch.setattr(ReadAccess, "close", close)
+    settings = ReadSettings("domain", "kdb://127.0.0.1:1?Tls=false", "postgresql://127.0.0.1:1/x")
+    side = ReadSide(Registry.load("domain"), settings)
+    replicas: list[Any] = [Replica("broken"), Replica("whole")]
+    side.placements.replicas = replicas
+    with pytest.raises(OSError, match="an actor breaks"):
+        await side.end()
+    assert done == ["whole", "the log and the stores that are asked"]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rayfold.runtime.together import together
+from rayfold.runtime.together import all_done, together
 
 PATIENCE = 30.0
 
@@ -94,3 +94,28 @@ async def test_a_cancellation_interrupts_nobody_who_undoes() -> None:
             await running
     assert quick.undone
     assert slow.undone
+
+
+async def test_what_ends_ends_whatever_another_meets_and_however_often_we_are_cancelled() -> None:
+    let_go, ended = asyncio.Event(), []
+
+    async def end() -> None:
+        await let_go.wait()
+        ended.append(1)
+
+    async def all_of_them() -> None:
+        await all_done(failing(), end(), end())
+
+    waiting = asyncio.create_task(all_of_them())
+    for _ in range(3):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(ended) == 2
+    with pytest.raises(LookupError, match="this one"):
+        await all_of_them()
+    assert len(ended) == 4
