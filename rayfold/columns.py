@@ -31,6 +31,16 @@ _SQL_TYPES: dict[type, str] = {
 }
 
 
+_WHOLE, _BEHIND = 131_072, 16_383
+"""Digits of a `numeric`, before and behind its point (Postgres' manual, 8.1.2)."""
+
+
+def fits_numeric(value: Decimal) -> bool:
+    """Tell whether Postgres keeps the decimal; nothing else may write out all of its digits."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and -exponent <= _BEHIND and value.adjusted() < _WHOLE
+
+
 class JsonAdapter:
     """A field's value as JSON, written and read by the rules that hold inside a model."""
 
