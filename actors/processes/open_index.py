@@ -135,10 +135,15 @@ class OpenIndex(Generic[T]):
                 position = 0
             self.error = ""
             saved_at = time.monotonic()
+            at_end = False
             subscription = self._store.subscribe([self._prefix], position or None, gather=INTERVAL)
             async with aclosing(subscription) as batches:
                 async for batch in batches:
-                    idle = not batch.records and time.monotonic() - saved_at < IDLE_INTERVAL
+                    # How far it came at first is kept at once: a log without anything of ours may
+                    # be a long one, and would be read whole at every start.
+                    arrives, at_end = batch.caught_up and not at_end, at_end or batch.caught_up
+                    soon = time.monotonic() - saved_at < IDLE_INTERVAL
+                    idle = soon and not (batch.records or arrives)
                     if idle or batch.position <= position:
                         continue
                     if not await self._take_in(connection, position, batch):

@@ -1,29 +1,40 @@
 """A row's document straight from its columns, without the view's model in between.
 
-It takes a fifth of the time where rows are large. It only works where a field is written as its
-type is: a serializer of its own, an alias, a computed field are known to the model alone.
+Postgres puts it together, in a tenth of the CPU that the model takes. It only works where a field
+is written as its type is: a serializer of its own, an alias, a computed field are known to the
+model alone. Values that Postgres writes in another form than the model are written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from pydantic import PlainSerializer, WrapSerializer
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json
 
-from projections.postgres.row_codec import Column, RowCodec, aware
+from projections.postgres.row_codec import Column, RowCodec
 from rayfold import View
 
 Write: TypeAlias = Callable[[Any], bytes]
 
+_MOMENT = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+"""As `to_char` calls it. The model writes no fraction where there is none."""
 
-def writer_of(codec: RowCodec) -> Write | None:
-    """Return what makes a record of `select_list` the document that `decode` would lead to.
+
+class Part(NamedTuple):
+    """Of a document: what to SELECT, of a table named t, and what writes it if it is not bytes."""
+
+    sql: str
+    write: Write | None = None
+
+
+def parts_of(codec: RowCodec) -> list[Part] | None:
+    """Return what of each row, one after the other, is the document that `decode` would lead to.
 
     None where that takes the view's model.
     """
@@ -37,21 +48,34 @@ def writer_of(codec: RowCodec) -> Write | None:
         or not all(_is_plain(info) for info in view.model_fields.values())
     ):
         return None
-    fields = []
+    parts: list[Part] = []
+    text: list[str] = []
+    before = "{"
     for column in codec.columns:
-        write = _writer_of_column(column)
-        if write is None:
-            return None
-        fields.append((b'"%b":' % column.field.encode(), write))
+        text.append(f"""'{before}"{column.field}":'""")
+        if (value := _text_of(column)) is not None:
+            text.append(f"coalesce({value}, 'null')")
+        else:
+            parts += [_in_bytes(text), Part(f"t.{column.quoted}", _writer_of(column))]
+            text = []
+        before = ","
+    text += ["""',"revision":'""", "t._revision::text", "'}'"]
+    return [*parts, _in_bytes(text)]
 
-    def write_row(record: Any) -> bytes:
-        parts = [
-            name + (b"null" if value is None else write(value))
-            for (name, write), value in zip(fields, record, strict=False)  # others come after
-        ]
-        return b'{%b,"revision":%d}' % (b",".join(parts), record["_revision"])
 
-    return write_row
+def documents(parts: Iterable[Part], columns: Iterable[Sequence[Any]]) -> list[bytes]:
+    """Return the documents of rows of which these are the parts, column by column."""
+    written: list[Sequence[bytes]] = [
+        values if part.write is None else list(map(part.write, values))
+        for part, values in zip(parts, columns, strict=True)
+    ]
+    if len(written) == 1:
+        return list(written[0])
+    return list(map(b"".join, zip(*written, strict=True)))
+
+
+def _in_bytes(text: Sequence[str]) -> Part:
+    return Part(f"convert_to({' || '.join(text)}, 'UTF8')")
 
 
 def _is_plain(info: FieldInfo) -> bool:
@@ -60,14 +84,41 @@ def _is_plain(info: FieldInfo) -> bool:
     return not (named or written or info.exclude or info.exclude_if)
 
 
-def _writer_of_column(column: Column) -> Write | None:
+def _text_of(column: Column) -> str | None:
+    """Return SQL for the JSON that the model writes; None where Postgres has another form."""
+    name = f"t.{column.quoted}"
     if column.scalar is None:
-        return str.encode  # it is kept as the JSON that the field's type makes of it
+        return f"{name}::text"  # it is kept as the JSON that the field's type makes of it
     kind = column.scalar.kind
-    if kind is UUID or kind is Decimal:
-        return lambda value: b'"%b"' % str(value).encode()
-    if kind is int:
-        return lambda value: b"%d" % value
+    if kind is str:
+        return f"to_json({name})::text"
+    if kind is UUID:
+        return f"""'"' || {name}::text || '"'"""
+    if kind is bool or kind is int:
+        return f"{name}::text"
     if kind is datetime:
-        return lambda value: to_json(aware(value))
-    return to_json
+        moment = f"({name} AT TIME ZONE 'UTC')"
+        text = f"replace(to_char({moment}, '{_MOMENT}'), '.000000', '')"
+        return _dated(moment, text, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
+    if kind is date:
+        text = f"to_char({name}::timestamp, 'YYYY-MM-DD')"
+        return _dated(name, text, "0001-01-01", "9999-12-31")
+    return None
+
+
+def _dated(value: str, text: str, first: str, last: str) -> str:
+    # asyncpg writes the first day or moment there is, and the last, as infinity.
+    ends = f"WHEN '-infinity' THEN '{first}' WHEN 'infinity' THEN '{last}'"
+    return f"""'"' || CASE {value} {ends} ELSE {text} END || '"'"""
+
+
+def _writer_of(column: Column) -> Write:
+    assert column.scalar is not None, "JSON is written by Postgres"
+    kind = column.scalar.kind
+    assert kind in (float, Decimal, timedelta), "others are written by Postgres"
+    write: Write = _write_decimal if kind is Decimal else to_json
+    return lambda value: b"null" if value is None else write(value)
+
+
+def _write_decimal(value: Decimal) -> bytes:
+    return b'"%b"' % str(value).encode()

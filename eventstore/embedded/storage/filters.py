@@ -1,7 +1,8 @@
 """Server-side filters on ``$all``: a prefix list or a regular expression, on stream or type.
 
 Matches are remembered per name, and filters per expression, so that a thousand subscribers with
-the same filter ask the regular expression once a name. The default filter is SQL.
+the same filter ask the regular expression once a name. The default filter is SQL, and so are
+prefixes: where the log is read from disk the database decides, without a look at Python's names.
 """
 
 import re
@@ -21,6 +22,7 @@ FilterOptions = (
 INDEX_PREFIX = "$idx-"
 _REMEMBERED = 100_000
 _MAX_REGEX = 32_768
+_MAX_SQL = 16_384
 
 
 class EventFilter:
@@ -98,7 +100,8 @@ def make_filter(on_stream: bool, regex: str, prefixes: tuple[str, ...]) -> Event
     if found is None:
         if len(_filters) >= 256:
             _filters.clear()
-        found = _filters[key] = EventFilter(on_stream, _acceptor(regex, prefixes), None)
+        sql = None if regex else _sql_of(on_stream, prefixes)
+        found = _filters[key] = EventFilter(on_stream, _acceptor(regex, prefixes), sql)
     return found
 
 
@@ -130,6 +133,29 @@ def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
         raise invalid_argument(shown(f"Invalid pattern '{regex[:200]}': {error}")) from error
     # Searched, not matched whole: "^a|b|c$" is anchored at its two ends only.
     return lambda name: pattern.search(name) is not None
+
+
+def _sql_of(on_stream: bool, prefixes: tuple[str, ...]) -> str | None:
+    """Return a condition on ``events``; None where SQL does not hold all of it."""
+    begins = " OR ".join(_begins(prefix) for prefix in prefixes)
+    if "\0" in begins or len(begins) > _MAX_SQL:
+        return None
+    table, number = ("streams", "stream") if on_stream else ("types", "type")
+    named = f"SELECT 1 FROM {table} n WHERE n.id = events.{number} AND ({begins})"
+    return f"flags & {FLAG_HIDDEN} = 0 AND EXISTS ({named})"
+
+
+def _begins(prefix: str) -> str:
+    """Names are compared by their UTF-8 bytes, which have the order of their characters."""
+    quoted = prefix.replace("'", "''")
+    least = f"n.name >= '{quoted}'"
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return least
+    last = ord(stem[-1]) + 1
+    behind = stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # half a pair is no character
+    beyond = behind.replace("'", "''")
+    return f"({least} AND n.name < '{beyond}')"
 
 
 _NESTED = re.compile(r"\((?:[^()\\]|\\.)*[+*](?:[^()\\]|\\.)*\)(?:[+*]|\{\d+,)")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventstore.embedded.protocol.constants import ANY
 from eventstore.embedded.storage.event import Event, Proposed
-from eventstore.embedded.storage.filters import EventFilter, index_filter
+from eventstore.embedded.storage.filters import EventFilter, index_filter, make_filter
 from eventstore.embedded.storage.operations import Append
 from eventstore.embedded.storage.store import Store
 
@@ -45,6 +49,44 @@ class Asked:
         self.filter.matches = counted  # type: ignore[method-assign]
 
 
+NAMED = st.text(st.sampled_from("a-'%_\0\x7f\u0080\ud7ff\ue000\U0010ffff"), max_size=4)
+
+
+@pytest.mark.parametrize("on_stream", [True, False])
+@given(
+    names=st.lists(NAMED, unique=True),
+    prefixes=st.lists(NAMED.filter(bool), min_size=1, max_size=3),
+)
+def test_the_database_finds_the_names_that_begin_so(
+    on_stream: bool, names: list[str], prefixes: list[str]
+) -> None:
+    """It shows from disk what is shown live."""
+    match = make_filter(on_stream, "", tuple(prefixes))
+    if match.sql is None:
+        assert any("\0" in prefix for prefix in prefixes)
+        return
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(
+            "CREATE TABLE events (position INTEGER PRIMARY KEY, stream, type, flags);"
+            "CREATE TABLE streams (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE types (id INTEGER PRIMARY KEY, name TEXT)"
+        )
+        rows = list(enumerate(names))
+        table = "streams" if on_stream else "types"
+        db.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        db.executemany("INSERT INTO events VALUES (?1, ?1, ?1, 0)", [(at,) for at, _ in rows])
+        db.execute("INSERT INTO events VALUES (-1, 0, 0, 1)")  # hidden
+        found = db.execute(f"SELECT position FROM events WHERE {match.sql} ORDER BY position")
+        events = [Event(at, at, name, 0, b"", name, 0, 0, b"") for at, name in rows]
+        assert [at for (at,) in found] == [each.position for each in events if match.shows(each)]
+
+
+def test_a_filter_of_any_length_is_taken() -> None:
+    many = make_filter(True, "", tuple(f"category-{at}-" for at in range(10_000)))
+    assert many.sql is None
+    assert many.matches("category-9999-1", "Placed")
+
+
 def test_an_index_has_no_system_events_of_its_streams() -> None:
     """Neither of a page nor live, whatever was asked about the stream before."""
     index = index_filter("$idx-ce-order")
@@ -63,23 +105,29 @@ def test_the_last_event_is_found_without_a_look_at_thousands(store: Store) -> No
     assert asked.count <= 7
 
 
+BY_PREFIX = make_filter(True, "", ("order-",))
+"""The database decides."""
+
+
+@pytest.mark.parametrize("match", [Asked("order-").filter, BY_PREFIX])
 @pytest.mark.parametrize("limit", [1, 2, 5, 86, 256, EVENTS])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_all_matches_are_found_step_by_step(store: Store, limit: int, backwards: bool) -> None:
-    asked = Asked("order-")
+def test_all_matches_are_found_step_by_step(
+    store: Store, limit: int, backwards: bool, match: EventFilter
+) -> None:
     last = store.log.recent.last_position
     found: list[int] = []
     if backwards:
         at = last + 1
         while at > 0:
-            rows, at = store.log.scan_backwards(at, asked.filter, limit)
+            rows, at = store.log.scan_backwards(at, match, limit)
             assert len(rows) <= limit
             found += [position for position, _ in rows]
         found.reverse()
     else:
         at = 0
         while at < last:
-            rows, at = store.log.scan_forwards(at, asked.filter, limit)
+            rows, at = store.log.scan_forwards(at, match, limit)
             assert len(rows) <= limit
             found += [position for position, _ in rows]
     first = last - EVENTS + 1

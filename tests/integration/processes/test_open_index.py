@@ -152,6 +152,23 @@ async def test_what_is_open_may_have_any_name(postgres: str) -> None:
     assert {name: each.events for name, each in found.items()} == dict.fromkeys(names, 1)
 
 
+async def test_a_log_that_has_nothing_of_it_is_read_once(postgres: str) -> None:
+    log, kind = await begin(MemoryLog(), "a", "b"), f"kind-{uuid4().hex}"
+
+    def index() -> OpenIndex[Begun]:
+        return OpenIndex(log, postgres, kind, "other-", Begun, Begun)
+
+    end = await log.end_position(None)
+    assert await index().load() == ({}, 0)
+    keeping = asyncio.create_task(index().keep())
+    try:
+        await until(lambda: _is_until(postgres, kind, end))
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    assert await index().load() == ({}, end)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that lacks something is not waited for."""
@@ -217,6 +234,14 @@ async def _many(dsn: str, kind: str, wanted: int) -> bool:
     except asyncpg.UndefinedTableError:
         return False
     return len(rows) == wanted
+
+
+async def _is_until(dsn: str, kind: str, position: int) -> bool:
+    try:
+        rows = await _fetch(dsn, "SELECT position FROM rayfold_open_until WHERE kind = $1", kind)
+    except asyncpg.UndefinedTableError:
+        return False
+    return [row["position"] for row in rows] == [position]
 
 
 async def _keys(dsn: str, kind: str, wanted: set[str]) -> bool:

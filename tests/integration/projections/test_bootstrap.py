@@ -138,7 +138,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
 
     with pytest.MonkeyPatch.context() as patch:
         if through_the_model:
-            patch.setattr(from_postgres, "writer_of", lambda codec: None)
+            patch.setattr(from_postgres, "parts_of", lambda codec: None)
         replica = asyncio.run(begin())
     for view in views:
         expected = plainly(registry, view, history)
@@ -374,7 +374,7 @@ async def test_what_is_not_the_views_table_is_left_alone(dsn: str) -> None:
 async def test_a_row_that_the_view_does_not_accept_leaves_the_others(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(from_postgres, "writer_of", lambda codec: None)
+    monkeypatch.setattr(from_postgres, "parts_of", lambda codec: None)
     log = MemoryLog()
     await add(log, A, 1)
     await tables(dsn, VIEWS, 1)
