@@ -35,10 +35,16 @@ _WHOLE, _BEHIND = 131_072, 16_383
 """Digits of a `numeric`, before and behind its point (Postgres' manual, 8.1.2)."""
 
 
-def fits_numeric(value: Decimal) -> bool:
-    """Tell whether Postgres keeps the decimal; nothing else may write out all of its digits."""
+def plain(value: Decimal) -> Decimal:
+    """Return a decimal as every store gives it back: `1E+4` is `10000`, and no zero is negative.
+
+    asyncpg reads a `numeric` 10000 as `1E+4`. What Postgres does not keep stays as it is: eleven
+    characters of a command may be a billion digits.
+    """
     exponent = value.as_tuple().exponent
-    return isinstance(exponent, int) and -exponent <= _BEHIND and value.adjusted() < _WHOLE
+    if not isinstance(exponent, int) or -exponent > _BEHIND or value.adjusted() >= _WHOLE:
+        return value
+    return Decimal(format(value if value else value.copy_abs(), "f"))
 
 
 class JsonAdapter:
@@ -121,7 +127,7 @@ def column_of(field: str, info: FieldInfo) -> Column:
         return Column(field, "json", None, JsonAdapter(info))
     to_sql = _value_of if scalar.enum is not None else None
     if scalar.kind is not int:
-        from_sql = aware if scalar.kind is datetime else None
+        from_sql = _FROM_SQL.get(scalar.kind)
         return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql, from_sql)
     small = scalar.least is not None and scalar.most is not None
     if small and -_MOST <= (scalar.least or 0) <= (scalar.most or 0) <= _MOST:
@@ -132,6 +138,9 @@ def column_of(field: str, info: FieldInfo) -> Column:
 def aware(moment: datetime) -> datetime:
     """Return a moment as views have it: asyncpg gives the first and the last without a zone."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_FROM_SQL: dict[type, Callable[[Any], Any]] = {datetime: aware, Decimal: plain}
 
 
 def _value_of(member: Any) -> Any:

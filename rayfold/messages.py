@@ -64,7 +64,8 @@ class Message(BaseModel):
 
         What has the field's exact class costs next to nothing, as folds run millions of times:
         see `rayfold.field_checks`. Fields that stay, and the model as a whole, are not validated
-        again. In a class with a field called `replace` say `Message.replace(value, …)`.
+        again. Private attributes and cached properties begin anew, as with the constructor.
+        In a class with a field called `replace` say `Message.replace(value, …)`.
 
         Raises:
             ValueError: a field does not take its value, or there is none of that name.
@@ -75,11 +76,16 @@ class Message(BaseModel):
         for field, value in changes.items():
             if value.__class__ not in exact.get(field, _NOTHING):
                 changes[field] = checks.validated({**self.__dict__, **changes}, field, value)
+        values = {**self.__dict__, **changes}
+        if len(values) != len(exact):  # a `cached_property` is in there, of how it was before
+            values = {field: value for field, value in values.items() if field in exact}
         fresh = _new(cls)
-        _set(fresh, "__dict__", {**self.__dict__, **changes})
+        _set(fresh, "__dict__", values)
         _set(fresh, "__pydantic_fields_set__", self.__pydantic_fields_set__ | changes.keys())
         _set(fresh, "__pydantic_extra__", None)
         _set(fresh, "__pydantic_private__", None)
+        if cls.__pydantic_post_init__:  # private attributes: as the constructor makes them
+            fresh.model_post_init(None)
         return fresh
 
 

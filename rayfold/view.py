@@ -22,7 +22,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
-from rayfold.columns import fits_numeric
+from rayfold.columns import plain
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.field_types import holds, mistakes_of_fields
@@ -215,14 +215,11 @@ class ViewDefinition:
         return after
 
     def _plainly_written(self, row: View) -> View:
-        """Return the row with decimals as every store writes them: `1E+3` is `1000`.
-
-        But what Postgres does not keep: eleven characters of a command may be a billion digits.
-        """
+        """Return the row with decimals as every store gives them back."""
         changes = {
-            field: Decimal(format(value, "f"))
+            field: plain(value)
             for field in self._decimals
-            if isinstance(value := getattr(row, field), Decimal) and fits_numeric(value)
+            if isinstance(value := getattr(row, field), Decimal)
         }
         return row.replace(**changes) if changes else row
 

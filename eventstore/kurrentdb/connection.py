@@ -6,10 +6,12 @@ asks the leader, and what any node; nodes that gossip calls dead; connections th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from uuid import UUID
 
 import grpc
 from kurrentdbclient import AsyncKurrentDBClient
@@ -119,6 +121,27 @@ class AsyncClient(AsyncKurrentDBClient, Reaching):
     ) -> AsyncKurrentDBConnection:
         return without_the_dead(super()._construct_esdb_connection(grpc_target, grpc_options))
 
+    async def reconnect(
+        self, grpc_target: str | None = None, connection_id: UUID | None = None
+    ) -> None:
+        """Connect anew after a failure, unless nobody waits for the call any more."""
+        if was_cancelled():
+            raise asyncio.CancelledError
+        await super().reconnect(grpc_target, connection_id)
+
+
+def was_cancelled() -> bool:
+    """Tell whether the task that asks is cancelled, after a call that failed.
+
+    `grpc.aio` tells of a call that had failed already when its task was cancelled by that failure
+    alone (`UnaryUnaryCall._invoke`): whoever tries again then would do so for ever.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # in a thread
+    return task is not None and task.cancelling() > 0
+
 
 def is_cluster(uri: str) -> bool:
     """Tell whether there may be another leader than the node that was asked."""
@@ -196,7 +219,12 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
     """Return what kept the client from its answer, in a line; `StoreRefused` if that stays so.
 
     `NoSuchPosition` where the server says that its log does not have what was asked for.
+
+    Raises:
+        CancelledError: the task that asked was cancelled; see `was_cancelled`.
     """
+    if was_cancelled():
+        raise asyncio.CancelledError from error
     text = without_password(" ".join(f"{error}".split()))
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")

@@ -225,8 +225,7 @@ class PersistentSubscriptions:
             with suppress(*_FAILURES, TimeoutError):
                 await subscription.stop(timeout=2)
             pump.cancel()
-            with suppress(asyncio.CancelledError):
-                await pump
+            await asyncio.gather(pump, return_exceptions=True)
 
     async def position(self, group: str) -> int:
         """Return the position up to which every event of the group is acknowledged; 0: not known.

@@ -28,6 +28,7 @@ from projections.competing.deduplication import Deduplication
 from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Consumer:
             tasks += self._sending
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
 
     async def _consume(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         while True:

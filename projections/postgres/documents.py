@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from projections.postgres.row_codec import Column, RowCodec
 from rayfold import View
+from rayfold.columns import plain
 
 Write: TypeAlias = Callable[[Any], bytes]
 
@@ -121,4 +122,4 @@ def _writer_of(column: Column) -> Write:
 
 
 def _write_decimal(value: Decimal) -> bytes:
-    return b'"%b"' % str(value).encode()
+    return b'"%b"' % str(plain(value)).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -16,6 +17,7 @@ from projections.row_query import RowResult
 from projections.sql.schema import live
 from projections.supervision.placements import Placements
 from rayfold import Registry, SqlQuery, Statement
+from rayfold.columns import plain
 
 _WHERE = (
     "SELECT n.oid::bigint AS schema, c.position FROM pg_namespace n, rayfold_checkpoint c"
@@ -108,7 +110,7 @@ class SqlReader:
 def _body(query: SqlQuery, records: list[Any]) -> bytes:
     try:
         rows = [
-            type(query).__rayfold__.row.model_validate(dict(each))
+            type(query).__rayfold__.row.model_validate(_fields(each))
             for each in records[: query.limit]
         ]
     except ValueError as error:
@@ -116,6 +118,13 @@ def _body(query: SqlQuery, records: list[Any]) -> bytes:
     items = b",".join(row.__pydantic_serializer__.to_json(row) for row in rows)
     more = b"true" if len(records) > query.limit else b"false"
     return b'{"items":[%b],"more":%b}' % (items, more)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {
+        name: plain(value) if isinstance(value, Decimal) else value
+        for name, value in record.items()
+    }
 
 
 def _told(query: SqlQuery, error: Exception) -> BadQuery | QueryFailed:

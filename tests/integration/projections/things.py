@@ -135,7 +135,15 @@ def events(number: int) -> Iterator[Noted]:
             shape=pick(list(Shape)),
             size=pick(["s", "m"]),
             ratio=pick([0.0, -0.0, 0.1, 1e300, 5e-324, -2.5]),
-            price=pick([Decimal("1.0"), Decimal("1.00"), Decimal("1E+3"), Decimal("-0.10")]),
+            price=pick(
+                [
+                    Decimal("1.0"),
+                    Decimal("1.00"),
+                    Decimal("1E+3"),
+                    Decimal("10000"),
+                    Decimal("-0.00"),
+                ]
+            ),
             many=pick([0, -1, 2**63 - 1, 2**70, -(2**70)]),
             other=pick([_SOME, uuid4()]),
             lasting=pick([timedelta(0), timedelta(days=-1, microseconds=1), timedelta(days=400)]),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
+from functools import cached_property
 from types import ModuleType
 from typing import Annotated, Any
 
 import pytest
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from actors.errors import DecisionFailed
 from actors.local import LocalRuntime
@@ -158,3 +159,29 @@ def _registry() -> Registry:
     module = ModuleType(__name__)
     vars(module).update({each.__name__: each for each in (Thing, Wrong, Moved)})
     return Registry([module])
+
+
+class Sums(Message):
+    lines: tuple[int, ...] = ()
+    _doubled: int = PrivateAttr(default=0)
+    _seen: dict[str, int] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def total(self) -> int:
+        return sum(self.lines)
+
+    def model_post_init(self, context: Any) -> None:
+        self._doubled = 2 * sum(self.lines)
+
+
+def test_what_is_derived_is_derived_anew() -> None:
+    """A decision on what was true before is a wrong one."""
+    before = Sums(lines=(1,))
+    assert before.total == 1
+    before._seen["a"] = 1
+
+    after = before.replace(lines=(1, 2))
+
+    assert (after.total, after._doubled, after._seen) == (3, 6, {})
+    assert (before.total, before._doubled, before._seen) == (1, 2, {"a": 1})
+    assert after == Sums(lines=(1, 2))

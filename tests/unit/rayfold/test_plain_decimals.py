@@ -1,0 +1,66 @@
+"""Decimals as every store gives them back, and no more digits than one of them keeps."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from eventstore.records import RawRecord
+from projections.folding import Folding
+from rayfold import Event, Registry, View, on
+from rayfold.columns import plain
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("10000", "10000"),
+        ("1E+4", "10000"),
+        ("1.50E+3", "1500"),
+        ("1.00", "1.00"),
+        ("-0", "0"),
+        ("-0.00", "0.00"),
+        ("0E+400000000", "0E+400000000"),
+        ("1E-9", "1E-9"),
+        ("NaN", "NaN"),
+        ("Infinity", "Infinity"),
+        ("1E+131072", "1E+131072"),
+        ("1E-16384", "1E-16384"),
+    ],
+)
+def test_it_is_written_one_way(given: str, text: str) -> None:
+    assert str(plain(Decimal(given))) == text
+
+
+def test_what_postgres_keeps_is_written_out() -> None:
+    assert len(str(plain(Decimal("1E+131071")))) == 131_072
+
+
+class Priced(Event, name="ItemPriced"):
+    item: str
+    price: Decimal
+
+
+class Prices(View, name="prices", key="item"):
+    item: str
+    price: Decimal = Decimal(0)
+
+    @staticmethod
+    @on(Priced)
+    def priced(row: Prices, event: Priced) -> Prices:
+        return row.replace(price=event.price)
+
+
+def test_a_row_has_no_billion_digits_for_eleven_characters() -> None:
+    registry = Registry.load("domain")
+    registry.events["ItemPriced"] = Priced.__rayfold__
+    folding = Folding(registry, [Prices.__rayfold__])
+    data = b'{"item":"a","price":"1E+300000000"}'
+
+    [step] = folding.steps(RawRecord("ItemPriced", data, b"{}", "item-a", 0, 1, 0))
+    row = folding.fold(step, None)
+
+    assert row is not None
+    assert str(row.row.price) == "1E+300000000"  # type: ignore[attr-defined]
+    assert folding.parked == []
