@@ -156,11 +156,13 @@ def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[d
 
 
 def _fields_of(schema: Any) -> list[tuple[str, Any]]:
+    definitions = _definitions_of(schema)
     while schema.get("type") != "model-fields":
-        if "schema" not in schema:
-            return []
-        schema = schema["schema"]
-        if schema.get("type") == "definition-ref":
+        if schema.get("type") == "definition-ref":  # a model that holds some of its own
+            schema = definitions[schema["schema_ref"]]
+        elif "schema" in schema:
+            schema = schema["schema"]
+        else:
             return []
     return list(schema["fields"].items())
 

@@ -22,6 +22,8 @@ LacksId has no field 'thing_id', the id
 ListId.thing_id cannot be an id: no scalar
 lower needs name="…" in PascalCase, like 'LineAdded'; got 'lower'
 NoZone.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+OfItsOwn.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+OfItsOwn.within is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 Uncallable.call is a callable: that cannot be written as JSON
 LookAlike.when is a union whose members look alike in JSON: keep one, or wrap them in models
 LeftOut.secret is excluded from JSON, so it would be lost

@@ -40,6 +40,12 @@ class NoZone(Event, name="NoZone"):
     at: datetime
 
 
+class OfItsOwn(Event, name="OfItsOwn"):
+    thing_id: str
+    at: datetime
+    within: tuple[OfItsOwn, ...] = ()
+
+
 class Uncallable(Event, name="Uncallable"):
     thing_id: str
     call: Callable[[], None]
@@ -75,7 +81,15 @@ class Thing(
     Aggregate[
         State,
         NotKebab | LacksId | ListId | Twice | TwiceAgain,
-        lower | NoZone | Uncallable | LookAlike | LeftOut | Versioned | VersionZero | Told,
+        lower
+        | NoZone
+        | OfItsOwn
+        | Uncallable
+        | LookAlike
+        | LeftOut
+        | Versioned
+        | VersionZero
+        | Told,
     ],
     category="two-words",
     id_field="thing_id",
