@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
 from rayfold.runtime.part_process import begin_part, end_part
 from rayfold.runtime.rpc import Address, RpcServer
+from rayfold.runtime.together import together
 
 log = logging.getLogger(__name__)
 
@@ -233,10 +235,11 @@ class ReplicaActor:
     async def _fill(self) -> None:
         views = [self._registry.views[name] for name in self._views]
         try:
-            filled = await from_postgres.fill(self._postgres, views) if self._postgres else []
+            # Files are read while Postgres puts rows together.
+            sources = [from_postgres.fill(self._postgres, views)] if self._postgres else []
             if self._snapshots is not None:
-                filled += await self._snapshots.load(self._store)
-            await self._replica.begin(filled)
+                sources.append(self._snapshots.load(self._store))
+            await self._replica.begin(list(chain(*await together(*sources))))
         except StoreUnavailable as error:  # whoever follows it waits for it
             why = {"error": str(error)}
             log.warning("the log is folded instead of rows that were kept", extra=why)
