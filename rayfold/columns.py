@@ -107,6 +107,13 @@ class Column(NamedTuple):
                     f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
                     f" THEN {parameter}::text::bigint END"
                 )
+            case "numeric":
+                # The same: `key_text` has an exponent where there are many digits.
+                text = f"{parameter}::text"
+                digits = f"length(ltrim(split_part({text}, 'E', 1), '-'))"
+                exponent = f"coalesce(nullif(split_part({text}, 'E', 2), ''), '0')::bigint"
+                fits = f"{exponent} BETWEEN -{_BEHIND} AND {_WHOLE} - {digits}"
+                value = f"CASE WHEN {fits} THEN {text}::numeric END"
             case "date" | "timestamptz":
                 # asyncpg writes the first day or moment there is, and the last, as infinity.
                 first, last = _ENDS[self.sql_type]

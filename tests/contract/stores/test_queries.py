@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -126,6 +127,15 @@ async def test_values_of_any_kind_are_found_by_filters_and_nothing_else_is(subje
             assert (row["name"], row["size"]) == (name, LARGE[at % len(LARGE)])
         assert await ids(store, page(end, name="pla")) == []
         assert await ids(store, page(end, name="plain\x00")) == []
+
+
+@pytest.mark.parametrize("size", ["1E+20000000", "1E+131072", "-1E-16384"])
+async def test_a_number_that_no_row_can_have_is_found_nowhere(subject: Under, size: str) -> None:
+    log, store = subject
+    async with running(store):
+        end = await write(log, Put(id="a", name="tea", size=10**70), Put(id="b", name="tea"))
+        assert await ids(store, page(end, size=Decimal(size))) == []
+        assert await ids(store, page(end, size=10**70)) == ["a"]
 
 
 async def test_a_row_without_a_value_is_found_by_no_value_of_that_field(subject: Under) -> None:
