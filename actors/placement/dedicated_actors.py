@@ -21,8 +21,11 @@ SILENCE = 10.0
 """Seconds in which actors may say that they are idle when another needs the room: those that have
 crashed come up again meanwhile, which a machine that is busy leaves little time for."""
 
+BUSY = 3.0
+"""Seconds in which one of them may come to its end of work: most commands take milliseconds."""
+
 PAUSE = 0.2
-"""Seconds between two questions to actors that are not there."""
+"""Seconds between two questions to actors that are not there, or busy."""
 
 
 class DedicatedActors:
@@ -73,13 +76,18 @@ class DedicatedActors:
         Raises:
             Overloaded: there are too many, and none is idle, as far as they say in time.
         """
-        deadline = time.monotonic() + SILENCE
-        while (client := await self._found_or_made(stream)) is None:
-            if time.monotonic() > deadline:
+        began = time.monotonic()
+        while True:
+            try:
+                client, patience = await self._found_or_made(stream), SILENCE
+            except Overloaded:
+                client, patience = None, BUSY
+            if client is not None:
+                await client.actor()
+                return client
+            if time.monotonic() > began + patience:
                 raise Overloaded
             await asyncio.sleep(PAUSE)
-        await client.actor()
-        return client
 
     async def forget(self, stream: str) -> None:
         """Let a stream's actor fold it again, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -52,7 +53,10 @@ def dedicated(idle: dict[str, float], capacity: int) -> DedicatedActors:
     )
 
 
-async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one() -> None:
+async def test_the_one_that_was_idle_for_longest_goes_first_and_no_busy_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedicated_actors, "BUSY", 0.3)
     actors = dedicated({"a": 5.0, "b": 9.0, "c": -1.0, "d": -1.0, "e": 0.0}, capacity=3)
     made = {stream: await actors.client_of(stream) for stream in "abc"}
     assert await actors.client_of("a") is made["a"]
@@ -72,6 +76,14 @@ async def test_a_new_one_waits_for_the_answers_of_those_that_crashed() -> None:
         client.silent = 5  # type: ignore[attr-defined]
     made["c"] = await actors.client_of("c")
     assert actors.clients == [made["b"], made["c"]]
+
+
+async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
+    actors = dedicated({"a": -1.0, "b": 0.0}, capacity=1)
+    client = await actors.client_of("a")
+    asyncio.get_running_loop().call_later(0.1, setattr, client.it, "idle", 1.0)  # type: ignore[attr-defined]
+    new = await actors.client_of("b")
+    assert actors.clients == [new] != [client]
 
 
 async def test_a_new_one_is_refused_where_they_never_answer(

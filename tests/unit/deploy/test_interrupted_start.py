@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ def run(moment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_ctrl_c_while_modules_are_imported_ends_it_in_silence(moment: str, tmp_path: Path) -> None:
     ended = run(moment, "status", "--data", str(tmp_path))
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Children start with SIGINT as at a terminal, though these tests may run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_that_is_ignored_by_who_started_it_stays_so() -> None:
