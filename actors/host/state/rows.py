@@ -193,8 +193,10 @@ def check(layout: Layout, state: Any) -> None:
     Raises:
         Unstorable: it would not.
     """
+    fields = layout.model.model_fields
+    given = {name: value for name, value in state.__dict__.items() if name in fields}
     try:
-        back = layout.model.__pydantic_validator__.validate_python(dict(state.__dict__))
+        back = layout.model.__pydantic_validator__.validate_python(given)
     except ValueError as error:
         raise Unstorable(f"the state does not fit its model: {error}") from error
     if back != state:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import UTC, date, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -149,3 +150,17 @@ def test_what_would_not_come_back_is_refused() -> None:
         difference(LAYOUT, None, Tree(kinds=frozenset({"a\0"})))
     with pytest.raises(Unstorable, match="does not fit"):
         check(LAYOUT, Tree.model_construct(rings="three"))
+
+
+class Grove(Message):
+    heights: tuple[int, ...] = ()
+
+    @cached_property
+    def highest(self) -> int:
+        return max(self.heights)
+
+
+def test_what_a_decision_has_derived_of_a_state_is_not_kept() -> None:
+    state = Grove(heights=(1, 3))
+    assert state.highest == 3
+    check(layout_of("grove", Grove), state)
