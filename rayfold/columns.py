@@ -41,10 +41,28 @@ def plain(value: Decimal) -> Decimal:
     asyncpg reads a `numeric` 10000 as `1E+4`. What Postgres does not keep stays as it is: eleven
     characters of a command may be a billion digits.
     """
+    if not value:
+        # Zeros before the point say nothing: Postgres drops them.
+        return value.copy_abs() if value.adjusted() <= 0 and _fits(value) else Decimal(0)
+    return Decimal(format(value, "f")) if _fits(value) else value
+
+
+def numeric(value: Decimal) -> Decimal:
+    """Return a decimal that a `numeric` keeps.
+
+    asyncpg makes 0 of some that none does, without a word.
+
+    Raises:
+        ValueError: none keeps it.
+    """
+    if value.is_finite() and not _fits(value):
+        raise ValueError(f"Postgres keeps {_WHOLE} digits before the point and {_BEHIND} behind it")
+    return value
+
+
+def _fits(value: Decimal) -> bool:
     exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or -exponent > _BEHIND or value.adjusted() >= _WHOLE:
-        return value
-    return Decimal(format(value if value else value.copy_abs(), "f"))
+    return isinstance(exponent, int) and -exponent <= _BEHIND and value.adjusted() < _WHOLE
 
 
 class JsonAdapter:
@@ -132,7 +150,9 @@ def column_of(field: str, info: FieldInfo) -> Column:
     scalar = scalar_of(info)
     if scalar is None:
         return Column(field, "json", None, JsonAdapter(info))
-    to_sql = _value_of if scalar.enum is not None else None
+    to_sql: Callable[[Any], Any] | None = _value_of if scalar.enum is not None else None
+    if scalar.kind is Decimal:
+        to_sql = numeric
     if scalar.kind is not int:
         from_sql = _FROM_SQL.get(scalar.kind)
         return Column(field, _SQL_TYPES[scalar.kind], scalar, None, to_sql, from_sql)

@@ -31,6 +31,7 @@ from projections.publications.settings import Patience
 from projections.publications.window import Pending, Window
 from rayfold import PublicationDefinition, Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import ended
 from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -115,11 +116,15 @@ class Publisher:
     async def _stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        with suppress(StoreUnavailable):
-            await self._records.save(self._window.done)
-        await self._deliveries.close()
+        try:
+            await ended([*self._tasks])
+            # In a task of its own: in one that is cancelled every call is taken for a lost one.
+            saving = asyncio.ensure_future(self._records.save(self._window.done))
+            await ended([saving])
+            with suppress(StoreUnavailable):
+                saving.result()
+        finally:
+            await self._deliveries.close()
 
     async def _load(self) -> None:
         while True:

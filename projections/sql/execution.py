@@ -10,6 +10,7 @@ import asyncpg
 
 from eventstore.records import RawRecord
 from projections.poison import is_poison
+from projections.sql.parameters import parameters_of
 from rayfold import Statement
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> 
         await connection.execute(f'SET LOCAL search_path = "{schema}"')
         # The same statement again and again, with other parameters, is one round trip.
         for text, same in groupby(statements, key=lambda statement: statement.text):
-            await connection.executemany(text, [each.parameters for each in same])
+            await connection.executemany(text, [parameters_of(each) for each in same])
         await connection.execute("SET LOCAL search_path = DEFAULT")
 
 

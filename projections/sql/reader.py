@@ -14,6 +14,7 @@ from projections.poison import is_poison
 from projections.postgres.database import Database
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowResult
+from projections.sql.parameters import parameters_of
 from projections.sql.schema import live
 from projections.supervision.placements import Placements
 from rayfold import Registry, SqlQuery, Statement
@@ -91,7 +92,7 @@ class SqlReader:
             await connection.execute(f'SET LOCAL search_path = "{schema}"')
             try:
                 prepared = await connection.prepare(statement.text, name="")
-                cursor = await prepared.cursor(*statement.parameters)
+                cursor = await prepared.cursor(*parameters_of(statement))
                 records = await cursor.fetch(query.limit + 1)
                 failure = None
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -32,7 +32,7 @@ def difference(layout: Layout, before: Any, after: Any) -> Difference:
     Items that are the same object cost next to nothing.
 
     Raises:
-        Unstorable: a text has what Postgres cannot keep.
+        Unstorable: a text or a number is none that Postgres can keep.
     """
     found = Difference([], {}, {})
     _values(layout.parts, after, found.root)
@@ -59,7 +59,10 @@ def _to_sql(place: Place, value: Any) -> Any:
         if "\\u0000" in value:
             raise Unstorable(f"{place.name} has a character that Postgres cannot keep: U+0000")
     elif column.to_sql is not None and value is not None:
-        value = column.to_sql(value)
+        try:
+            value = column.to_sql(value)
+        except ValueError as error:
+            raise Unstorable(f"{place.name}: {error}") from error
     if isinstance(value, str):
         if "\0" in value:
             raise Unstorable(f"{place.name} has a character that Postgres cannot keep: U+0000")

@@ -23,6 +23,8 @@ INDEX_PREFIX = "$idx-"
 _REMEMBERED = 100_000
 _MAX_REGEX = 32_768
 _MAX_SQL = 16_384
+_MAX_PREFIXES = 400
+"""In SQL, which nests no deeper than 1,000 of them."""
 
 
 class EventFilter:
@@ -137,7 +139,10 @@ def _acceptor(regex: str, prefixes: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _sql_of(on_stream: bool, prefixes: tuple[str, ...]) -> str | None:
     """Return a condition on ``events``; None where SQL does not hold all of it."""
-    begins = " OR ".join(_begins(prefix) for prefix in prefixes)
+    distinct = dict.fromkeys(prefixes)
+    if not 0 < len(distinct) <= _MAX_PREFIXES:
+        return None
+    begins = " OR ".join(map(_begins, distinct))
     if "\0" in begins or len(begins) > _MAX_SQL:
         return None
     table, number = ("streams", "stream") if on_stream else ("types", "type")

@@ -87,6 +87,21 @@ def test_a_filter_of_any_length_is_taken() -> None:
     assert many.matches("category-9999-1", "Placed")
 
 
+@pytest.mark.parametrize("count", [0, 1, 400, 401, 2_000])
+def test_any_number_of_prefixes_is_taken(count: int) -> None:
+    """SQLite nests no deeper than 1,000."""
+    match = make_filter(True, "", tuple(str(at) for at in range(count)))
+    assert match.matches(f"{count - 1}-1", "Placed") is (count > 0)
+    assert (match.sql is not None) is (0 < count <= 400)
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript("CREATE TABLE events (stream, flags); CREATE TABLE streams (id, name)")
+        db.execute(f"SELECT 1 FROM events WHERE {match.sql or 'true'}")
+
+
+def test_a_prefix_that_is_given_often_is_looked_for_once() -> None:
+    assert make_filter(True, "", ("a-",) * 2_000).sql == make_filter(True, "", ("a-",)).sql
+
+
 def test_an_index_has_no_system_events_of_its_streams() -> None:
     """Neither of a page nor live, whatever was asked about the stream before."""
     index = index_filter("$idx-ce-order")

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, PlainSerializer, computed_field, field_serializer
 
+from projections.poison import is_poison, is_refused
 from projections.postgres import schema
 from projections.postgres.documents import documents, parts_of
 from projections.postgres.row_codec import RowCodec
 from projections.postgres.rows import Rows
-from rayfold import Registry, UtcDatetime, VersionedRow, View, document
+from projections.sql.parameters import parameters_of
+from rayfold import Registry, Statement, UtcDatetime, VersionedRow, View, document
 from tests.integration.projections.test_poison import dsn
 
 __all__ = ["dsn"]
@@ -101,6 +103,36 @@ async def test_of_every_kind_of_column(dsn: str, some: list[Wide]) -> None:
     await connection.close()
     expected = [document(kept.codec.decode(record)) for record in records]
     assert documents(parts, zip(*found, strict=True)) == expected
+
+
+WHOLE = Decimal("1E+131071")
+"""The greatest power of ten that a `numeric` keeps."""
+
+
+async def test_a_decimal_of_which_the_driver_would_make_0_is_no_row(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    kept = Rows(Priced.__rayfold__)
+    await connection.execute(f'DROP TABLE IF EXISTS "{kept.table}"')
+    await schema.create(connection, Priced.__rayfold__, kept.table)
+    most = Priced(id="a", price=WHOLE)
+    await kept.store(connection, {"a": VersionedRow(most, 1, 1, 1)})
+    beyond = Priced(id="b", price=WHOLE * 10)
+    with pytest.raises(ValueError, match="131072 digits") as refused:
+        await kept.store(connection, {"b": VersionedRow(beyond, 2, 2, 2)})
+    assert is_refused(refused.value)
+    statement = Statement("SELECT $1::numeric, $2::numeric[]", (WHOLE, [WHOLE]))
+    [record] = await connection.fetch(statement.text, *parameters_of(statement))
+    assert tuple(record) == (WHOLE, [WHOLE])
+    for parameters in [(WHOLE * 10, []), (WHOLE, [WHOLE * 10])]:
+        with pytest.raises(asyncpg.DataError, match="131072 digits") as poison:
+            parameters_of(Statement(statement.text, parameters))
+        assert is_poison(poison.value)
+    await connection.close()
+
+
+class Priced(View, name="priced", key="id"):
+    id: str
+    price: Decimal
 
 
 class Serialized(View, name="serialized", key="id"):

@@ -152,6 +152,16 @@ def test_what_would_not_come_back_is_refused() -> None:
         check(LAYOUT, Tree.model_construct(rings="three"))
 
 
+class Priced(Message):
+    price: Decimal = Decimal(0)
+
+
+def test_a_number_that_postgres_would_make_0_is_refused() -> None:
+    layout = layout_of("priced", Priced)
+    with pytest.raises(Unstorable, match="price: Postgres keeps 131072 digits"):
+        difference(layout, None, Priced(price=Decimal("1E+131072")))
+
+
 class Grove(Message):
     heights: tuple[int, ...] = ()
 

@@ -9,7 +9,7 @@ import pytest
 from eventstore.records import RawRecord
 from projections.folding import Folding
 from rayfold import Event, Registry, View, on
-from rayfold.columns import plain
+from rayfold.columns import numeric, plain
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,9 @@ from rayfold.columns import plain
         ("1.00", "1.00"),
         ("-0", "0"),
         ("-0.00", "0.00"),
-        ("0E+400000000", "0E+400000000"),
+        ("0E+3", "0"),
+        ("0E+400000000", "0"),
+        ("-0E-400000000", "0"),
         ("1E-9", "1E-9"),
         ("NaN", "NaN"),
         ("Infinity", "Infinity"),
@@ -35,6 +37,17 @@ def test_it_is_written_one_way(given: str, text: str) -> None:
 
 def test_what_postgres_keeps_is_written_out() -> None:
     assert len(str(plain(Decimal("1E+131071")))) == 131_072
+
+
+@pytest.mark.parametrize("given", ["1E+131071", "1E-16383", "0E+131071", "NaN", "-Infinity"])
+def test_what_postgres_keeps_is_sent(given: str) -> None:
+    assert str(numeric(Decimal(given))) == given
+
+
+@pytest.mark.parametrize("given", ["1E+131072", "-1E+262143", "1E-16384"])
+def test_what_postgres_does_not_keep_is_not_sent(given: str) -> None:
+    with pytest.raises(ValueError, match="131072 digits before the point"):
+        numeric(Decimal(given))
 
 
 class Priced(Event, name="ItemPriced"):

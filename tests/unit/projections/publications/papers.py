@@ -115,6 +115,7 @@ class Recording:
         self.attempts: Counter[str] = Counter()
         self.refuse: Callable[[dict[str, Any]], str] = lambda told: ""
         self.moved = asyncio.Event()
+        self.closed = False
 
     async def deliver(self, outgoing: Outgoing) -> None:
         told = json.loads(outgoing.body)
@@ -126,7 +127,7 @@ class Recording:
         self.moved.set()
 
     async def close(self) -> None:
-        pass
+        self.closed = True
 
     def texts(self, key: str) -> list[str]:
         """Return what was taken of a key, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ from actors.local import LocalRuntime
 from actors.processes.checkpoints import lay_out
 from actors.processes.runner import ProcessRunner
 from eventstore.memory import MemoryLog
-from eventstore.port import ANY, StreamAppend
+from eventstore.port import ANY, AppendResult, JointAppend, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import NoSuchPublication
 from projections.publications.lanes import MOST_IN_LANE
@@ -341,3 +341,22 @@ async def test_what_is_parked_is_told_with_since_when() -> None:
         await until(lambda: publisher.parked)
         [parked] = publisher.parked.values()
         assert publisher.status()["parked_since"] == parked.at
+
+
+class GoneAway(MemoryLog):
+    """A store that died, for one that is cancelled: see `eventstore.kurrentdb.connection`."""
+
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
+        task = asyncio.current_task()
+        if self.down and task is not None and task.cancelling():
+            raise asyncio.CancelledError
+        return await super().append(appends)
+
+
+async def test_a_store_that_went_away_keeps_no_receiver_open() -> None:
+    log, receiver = GoneAway(), Recording()
+    async with publishing(log, receiver):
+        await sign(log, "a", "1")
+        await until(lambda: receiver.taken)
+        log.down = True
+    assert receiver.closed
