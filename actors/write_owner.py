@@ -360,7 +360,10 @@ class WriteOwner:
         self._announce()
 
     async def _drain_idle(self, client: HostClient, idle: float) -> bool:
-        return client not in self._returning and await drain_idle(client, idle)
+        if client in self._returning or not await drain_idle(client, idle):
+            return False
+        # Meanwhile it may have been replaced: the actor that was asked is gone, not the next one.
+        return client not in self._returning
 
     async def _sweep(self) -> None:
         while True:

@@ -88,10 +88,12 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def on_ray() -> Iterator[None]:
-    """Ray on this machine."""
+    """Ray on this machine. Nobody starts it again here: one that has died explains what failed."""
     ray_runtime.start(None, "write-tests")
     yield
+    ended = ray_runtime.ended()
     ray_runtime.stop()
+    assert ended is None, f"Ray's {ended} ended before its tests did; its logs are in /tmp/ray"
 
 
 @pytest.fixture(scope="session")

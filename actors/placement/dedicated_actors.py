@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from actors.errors import Overloaded
@@ -49,6 +50,8 @@ class DedicatedActors:
         self._clients: dict[str, HostClient] = {}
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._making = asyncio.Lock()
+        self._kept: list[str] = []
+        """What kept each of them from making room for another when they were last asked."""
 
     @property
     def clients(self) -> list[HostClient]:
@@ -86,6 +89,10 @@ class DedicatedActors:
                 await client.actor()
                 return client
             if time.monotonic() > began + patience:
+                log.warning(
+                    "no aggregate's own actor makes room for another",
+                    extra={"stream": stream, "actors": dict(Counter(self._kept))},
+                )
                 raise Overloaded
             await asyncio.sleep(PAUSE)
 
@@ -148,6 +155,7 @@ class DedicatedActors:
         """
         clients = dict(self._clients)
         said = await asyncio.gather(*(client.status() for client in clients.values()))
+        self._kept = ["busy" if status["ready"] else status["error"] for status in said]
         idle = {
             stream: status.get("idle", 0.0)
             for stream, status in zip(clients, said, strict=True)

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 OBJECT_STORE = 512 * 1024 * 1024
 """Bytes for copies of replicas on their way; commands and answers travel inline."""
 
+MAY_HANG = 8
+"""Actors' processes that may hang as they start without holding up others: a raylet starts no more
+at a time than there are cores, and waits a minute for each to register."""
+
 TOKEN_FILE = "ray.token"
 
 _joined: JoinedRaylet | None = None
@@ -89,6 +93,7 @@ def start(
                 # The raylet would answer us only once as many workers as there are cores have
                 # come up, and never where one of them dies first: with the GIL held meanwhile.
                 "prestart_worker_first_driver": False,
+                "worker_maximum_startup_concurrency": (os.cpu_count() or 1) + MAY_HANG,
             },
         }
     global _joined, _forks

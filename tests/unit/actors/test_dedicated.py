@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from actors import write_owner
 from actors.errors import Overloaded
 from actors.placement import dedicated_actors
 from actors.placement.dedicated_actors import DedicatedActors
 from actors.placement.dedicated_clients import DedicatedClients
+from actors.placement.host_actors import HostActors
 from actors.placement.host_client import HostClient
+from actors.write_owner import WriteOwner
+from actors.write_settings import WriteSettings
+from rayfold import Registry
 
 
 class Actor:
@@ -86,16 +91,18 @@ async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
     assert actors.clients == [new] != [client]
 
 
-async def test_a_new_one_is_refused_where_they_never_answer(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(dedicated_actors, "SILENCE", 0.3)
-    actors = dedicated({"a": 5.0, "b": 0.0}, capacity=1)
-    client = await actors.client_of("a")
-    client.silent = 1000  # type: ignore[attr-defined]
+    actors = dedicated({"a": 5.0, "b": -1.0, "c": 0.0}, capacity=2)
+    made = [await actors.client_of(stream) for stream in "ab"]
+    made[0].silent = 1000  # type: ignore[attr-defined]
     with pytest.raises(Overloaded):
-        await actors.client_of("b")
-    assert actors.clients == [client]
+        await actors.client_of("c")
+    assert actors.clients == made
+    [record] = caplog.records
+    assert record.__dict__["actors"] == {"ActorUnavailableError": 1, "busy": 1}
 
 
 async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:
@@ -129,3 +136,43 @@ async def test_all_are_replaced_by_others_that_are_there_already() -> None:
     await actors.replace(fresh, retire)
     assert retired == before
     assert [await actors.client_of(stream) for stream in "ab"] == list(fresh.values())
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_an_actor_that_was_replaced_while_it_was_asked_to_end_lives_on(
+    monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """A sweep asks one that has crashed; the watch kills it for its silence and makes another."""
+    ended: list[str] = []
+
+    class Crashed(HostClient):
+        async def actor(self) -> Any:
+            return self
+
+        async def replace(self) -> None:
+            self.error = ""  # the next one answers
+
+        async def ping(self) -> None: ...
+
+        async def end(self) -> None:
+            ended.append("the next one")
+
+    async def find() -> Any:
+        raise AssertionError
+
+    async def drain_idle(client: HostClient, idle: float) -> bool:
+        if replaced:
+            client.error = "TimeoutError"
+            owner._replace(client)
+        return True  # as the one that was asked has died
+
+    monkeypatch.setattr(write_owner, "drain_idle", drain_idle)
+    monkeypatch.setattr(HostActors, "dedicated", lambda *_: Crashed(find))
+    owner = WriteOwner(
+        Registry.load("domain"), WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
+    )
+    client = await owner._dedicated.client_of("stock-tea")
+    await owner._dedicated.sweep()
+    assert owner._dedicated.clients == ([client] if replaced else [])
+    assert ended == ([] if replaced else ["the next one"])
+    await owner.stop()
