@@ -230,9 +230,16 @@ class WriteOwner:
             self._table.rejoin(number)
         self._announce()
 
-    def dedicated_counts(self) -> dict[str, int]:
-        """Return how many dedicated actors there are, and may be."""
-        return {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return by part what a gateway does not know: how often each host was restarted, and how
+        many dedicated actors there are, and may be.
+        """
+        hosts = {
+            f"write#{number}": {"restarts": client.restarts}
+            for number, client in enumerate(self._hosts)
+        }
+        dedicated = {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+        return {**hosts, "write:dedicated": dedicated}
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return a command's stream and what became of it, if a writer remembers it."""

@@ -83,11 +83,8 @@ class WriteSide:
 
     async def status(self) -> list[dict[str, Any]]:
         """See `WriteGateway.status`."""
-        counts = self.owner.dedicated_counts()
-        return [
-            {**part, **counts} if part["part"] == "write:dedicated" else part
-            for part in await self.gateway.status()
-        ]
+        parts, counts = await self.gateway.status(), self.owner.counts()
+        return [{**part, **counts.get(part["part"], {})} for part in parts]
 
     async def verify(self) -> list[dict[str, Any]]:
         """Return where rows of stored states differ from the log; see `verify_states`."""

@@ -89,6 +89,8 @@ class HostClient:
         self._find = find
         self.actor_id = ""
         """Which actor it was when it was last found; a restarted one is the same."""
+        self._process_key = b""
+        self._restarts = -1
         self._actor: Any = None
         self._lost = False
         self._died_at: float | None = None
@@ -235,6 +237,11 @@ class HostClient:
         return self._was_connected and not self._rpc.connected
 
     @property
+    def restarts(self) -> int:
+        """How often another process was in the host's place when it was connected with again."""
+        return max(self._restarts, 0)
+
+    @property
     def connected(self) -> bool:
         """Whether commands go to the host at once: its heartbeat is that of its connection."""
         return self._rpc.connected
@@ -328,6 +335,9 @@ class HostClient:
     async def _address(self) -> Address:
         actor = await self.actor()
         address: Address = await actor.address.remote()
+        if address.key != self._process_key:  # each process makes one for itself
+            self._process_key = address.key
+            self._restarts += 1
         return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome | asyncio.Future[Outcome]]:
