@@ -30,6 +30,7 @@ from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import all_done
 
 log = logging.getLogger(__name__)
 
@@ -257,18 +258,20 @@ class WriteOwner:
         self._give_up_returning()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await self._deletions.stop()
         for task in self._showing:
             task.cancel()
-        await asyncio.gather(*(each.close() for each in (*self._hosts, *self._dedicated.clients)))
+        clients = [*self._hosts, *self._dedicated.clients]
+        await all_done(self._deletions.stop(), *(each.close() for each in clients))
 
     async def end(self) -> None:
         """Let all of them finish what they accepted, then end them; stop."""
         self._watch.stop()
         self._give_up_returning()
-        await asyncio.gather(self._dedicated.close(), *(retire(client) for client in self._hosts))
-        self._hosts.clear()
-        await self.stop()
+        try:
+            await all_done(self._dedicated.close(), *(retire(client) for client in self._hosts))
+        finally:
+            self._hosts.clear()
+            await self.stop()
 
     @property
     def _term(self) -> tuple[int, int]:

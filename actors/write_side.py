@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from actors.host.state.postgres import PostgresStates
@@ -108,11 +108,12 @@ class WriteSide:
         await self._stop(end=True)
 
     async def _stop(self, *, end: bool) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                await self.gateway.idle()
-        await (self.owner.end() if end else self.owner.stop())
-        await self.gateway.stop()
+        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+            closing.push_async_callback(self.gateway.stop)
+            closing.push_async_callback(self.owner.end if end else self.owner.stop)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_TIMEOUT):
+                    await self.gateway.idle()
 
     def _follow(self) -> None:
         self.gateway.follow(self.settings.epoch, self.owner.routes())
