@@ -37,7 +37,10 @@ class KeyReused(WriteSideError):
 
 
 class InvalidCommand(WriteSideError):
-    """No command of the domain has that name, or its payload does not fit; `field` names where."""
+    """No command of the domain has that name, or its payload does not fit; `field` names where.
+
+    Or what it led to has a value that the tables of a state-stored aggregate cannot hold.
+    """
 
     def __init__(self, detail: str, field: str = "") -> None:
         super().__init__(detail, field)

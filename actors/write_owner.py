@@ -30,6 +30,7 @@ from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import all_done
 
 log = logging.getLogger(__name__)
 
@@ -230,9 +231,16 @@ class WriteOwner:
             self._table.rejoin(number)
         self._announce()
 
-    def dedicated_counts(self) -> dict[str, int]:
-        """Return how many dedicated actors there are, and may be."""
-        return {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return by part what a gateway does not know: how often each host was restarted, and how
+        many dedicated actors there are, and may be.
+        """
+        hosts = {
+            f"write#{number}": {"restarts": client.restarts}
+            for number, client in enumerate(self._hosts)
+        }
+        dedicated = {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+        return {**hosts, "write:dedicated": dedicated}
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return a command's stream and what became of it, if a writer remembers it."""
@@ -250,18 +258,20 @@ class WriteOwner:
         self._give_up_returning()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await self._deletions.stop()
         for task in self._showing:
             task.cancel()
-        await asyncio.gather(*(each.close() for each in (*self._hosts, *self._dedicated.clients)))
+        clients = [*self._hosts, *self._dedicated.clients]
+        await all_done(self._deletions.stop(), *(each.close() for each in clients))
 
     async def end(self) -> None:
         """Let all of them finish what they accepted, then end them; stop."""
         self._watch.stop()
         self._give_up_returning()
-        await asyncio.gather(self._dedicated.close(), *(retire(client) for client in self._hosts))
-        self._hosts.clear()
-        await self.stop()
+        try:
+            await all_done(self._dedicated.close(), *(retire(client) for client in self._hosts))
+        finally:
+            self._hosts.clear()
+            await self.stop()
 
     @property
     def _term(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from actors.host.state.postgres import PostgresStates
@@ -83,11 +83,8 @@ class WriteSide:
 
     async def status(self) -> list[dict[str, Any]]:
         """See `WriteGateway.status`."""
-        counts = self.owner.dedicated_counts()
-        return [
-            {**part, **counts} if part["part"] == "write:dedicated" else part
-            for part in await self.gateway.status()
-        ]
+        parts, counts = await self.gateway.status(), self.owner.counts()
+        return [{**part, **counts.get(part["part"], {})} for part in parts]
 
     async def verify(self) -> list[dict[str, Any]]:
         """Return where rows of stored states differ from the log; see `verify_states`."""
@@ -111,11 +108,12 @@ class WriteSide:
         await self._stop(end=True)
 
     async def _stop(self, *, end: bool) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_TIMEOUT):
-                await self.gateway.idle()
-        await (self.owner.end() if end else self.owner.stop())
-        await self.gateway.stop()
+        async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
+            closing.push_async_callback(self.gateway.stop)
+            closing.push_async_callback(self.owner.end if end else self.owner.stop)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_TIMEOUT):
+                    await self.gateway.idle()
 
     def _follow(self) -> None:
         self.gateway.follow(self.settings.epoch, self.owner.routes())

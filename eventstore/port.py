@@ -53,9 +53,13 @@ class JointlyAppended(NamedTuple):
 
 
 class InvalidAppend(NamedTuple):
-    """Never to be appended: too large, or with a name that the store does not allow."""
+    """Never to be appended: too large, or with a name that the store does not allow.
+
+    `by_value`: a value is beyond what keeps the state; as like as not it came with the command.
+    """
 
     reason: str
+    by_value: bool = False
 
 
 class Conflict(NamedTuple):

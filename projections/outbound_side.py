@@ -11,7 +11,7 @@ from projections.publications.settings import Configured
 from projections.reactors.reactor_side import ReactorSide
 from projections.settings import ReadSettings
 from rayfold import Registry
-from rayfold.runtime.together import together
+from rayfold.runtime.together import all_done, together
 
 
 class OutboundSide:
@@ -43,11 +43,11 @@ class OutboundSide:
 
     async def stop(self) -> None:
         """End the actors, unless they outlive whoever owns them; close connections."""
-        await asyncio.gather(self.publications.stop(), self.reactors.stop())
+        await all_done(self.publications.stop(), self.reactors.stop())
 
     async def end(self) -> None:
         """End the actors for good."""
-        await asyncio.gather(self.publications.end(), self.reactors.end())
+        await all_done(self.publications.end(), self.reactors.end())
 
     def status(self) -> list[dict[str, Any]]:
         """Return every actor, as parts of the stack."""

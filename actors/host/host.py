@@ -501,6 +501,9 @@ class Host:
             return
         [pending] = planned.commands
         command = pending.envelope.command
+        if answer.by_value:
+            self._answers.give(pending, InvalidCommand(f"{command}: {answer.reason}"))
+            return
         detail = f"{command}: the event store never takes what was decided: {answer.reason}"
         self._answers.give(pending, DecisionFailed(detail))
 

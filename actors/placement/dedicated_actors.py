@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from actors.errors import Overloaded
 from actors.placement.host_client import HostClient
+from rayfold.runtime.together import all_done
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class DedicatedActors:
 
     async def close(self) -> None:
         """End all."""
-        await asyncio.gather(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
+        await all_done(*(self._evict(s, 0.0, always=True) for s in list(self._clients)))
 
     async def replace(
         self, fresh: Mapping[str, HostClient], retire: Callable[[HostClient], Awaitable[None]]

@@ -39,6 +39,9 @@ ATTEMPT_TIMEOUT = 15.0
 STATUS_TIMEOUT = 1.0
 """Seconds in which an actor says how it is."""
 
+MAKING = 5.0
+"""Seconds to wait for an actor that is being made, to end it: without Ray's head it never is."""
+
 LONG_AGO = 5.0
 """Seconds without a command after which a host's silence does not count."""
 
@@ -89,10 +92,12 @@ class HostClient:
         self._find = find
         self.actor_id = ""
         """Which actor it was when it was last found; a restarted one is the same."""
+        self._process_key = b""
+        self._restarts = -1
         self._actor: Any = None
         self._lost = False
         self._died_at: float | None = None
-        self._making = asyncio.Lock()
+        self._finding: asyncio.Task[Any] | None = None
         self.used_at = self.heard_at = time.monotonic()
         self.hangs = False
         """Whether it has come up, but did not answer when it was last asked."""
@@ -205,16 +210,16 @@ class HostClient:
         if self._actor is None:
             if self._died_at is not None and time.monotonic() - self._died_at < NODE_LOSS:
                 raise RpcDisconnected("the write host died with its node")
-            async with self._making:
-                if self._actor is None:
-                    self._actor = await self._find()
-                    self.actor_id = str(self._actor._actor_id.hex())
-                    self.heard_at = time.monotonic()
+            if self._finding is None or self._finding.done():
+                self._finding = asyncio.create_task(self._found())
+            # It goes on where we are cancelled: nobody would know of the actor, and end it.
+            return await asyncio.shield(self._finding)
         return self._actor
 
     def lose(self) -> None:
         """Call the actor no more, as Ray is gone; what has no answer yet waits for `renew`."""
         self.renew()
+        self._finding = None
         self._lost = True
 
     def renew(self) -> None:
@@ -233,6 +238,11 @@ class HostClient:
     def has_been_cut_off(self) -> bool:
         """Whether commands went to the host, and their connection has ended since."""
         return self._was_connected and not self._rpc.connected
+
+    @property
+    def restarts(self) -> int:
+        """How often another process was in the host's place when it was connected with again."""
+        return max(self._restarts, 0)
 
     @property
     def connected(self) -> bool:
@@ -271,7 +281,9 @@ class HostClient:
         self.renew()
 
     async def end(self) -> None:
-        """End the actor, whatever it is at."""
+        """End the actor, whatever it is at; one that is still being made too."""
+        if self._finding is not None:
+            await asyncio.wait([self._finding], timeout=MAKING)
         if self._actor is not None:
             with suppress(RayError, ValueError):  # it is gone
                 await asyncio.to_thread(ray.kill, self._actor)
@@ -325,9 +337,20 @@ class HostClient:
         self.hangs = False
         self.error = ""
 
+    async def _found(self) -> Any:
+        actor = await self._find()
+        if self._finding is asyncio.current_task():  # else it was of a Ray that is gone
+            self._actor = actor
+            self.actor_id = str(actor._actor_id.hex())
+            self.heard_at = time.monotonic()
+        return actor
+
     async def _address(self) -> Address:
         actor = await self.actor()
         address: Address = await actor.address.remote()
+        if address.key != self._process_key:  # each process makes one for itself
+            self._process_key = address.key
+            self._restarts += 1
         return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome | asyncio.Future[Outcome]]:

@@ -38,6 +38,7 @@ from rayfold import Registry
 from rayfold.process_instance import stamped
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,13 @@ class ScheduleRunner:
 
     async def stop(self) -> None:
         """Stop where it is; the next start goes on from there."""
-        for task in list(self._tasks):
+        tasks = [*self._tasks]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._appending.close()
+        try:
+            await ended(tasks)
+        finally:
+            await self._appending.close()
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators; `error` where something is wrong."""

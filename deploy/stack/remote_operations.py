@@ -66,6 +66,12 @@ class RemoteOperations:
             theirs = await self._controller.call("operations.parts", SOON)
         except RayfoldError as error:
             return [*own, {**part, "ready": False, "error": str(error)}]
+        # Who makes parts again counts that, unless the gateway has seen it itself.
+        counts = {each["part"]: each["restarts"] for each in theirs if "restarts" in each}
+        own = [
+            {"restarts": counts[each["part"]], **each} if each["part"] in counts else each
+            for each in own
+        ]
         known = {each["part"] for each in own}
         beside = [each for each in theirs if each["part"] not in known]
         # What it alone has serves no request that comes here.

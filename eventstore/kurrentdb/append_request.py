@@ -18,7 +18,7 @@ from kurrentdbclient.common import handle_rpc_error
 from kurrentdbclient.exceptions import KurrentDBClientError
 from kurrentdbclient.protos.v2.streams import streams_pb2 as v2
 
-from eventstore.kurrentdb.connection import AsyncClient
+from eventstore.kurrentdb.record_client import RecordClient
 from eventstore.port import ANY, JointAppend, StreamAppend
 from eventstore.records import NewRecord
 
@@ -26,7 +26,7 @@ _NO_STREAM = -1
 """As an expected state on the wire."""
 
 
-class AppendClient(AsyncClient):
+class AppendClient(RecordClient):
     """The client, which also takes an append that is a message already."""
 
     @retrygrpc

@@ -21,7 +21,6 @@ from uuid import UUID
 
 import grpc
 from kurrentdbclient import NewEvent, StreamState
-from kurrentdbclient.events import RecordedEvent
 from kurrentdbclient.exceptions import (
     BadRequestError,
     ConsistencyChecksFailedError,
@@ -54,8 +53,8 @@ from eventstore.kurrentdb.connection import (
     refused,
 )
 from eventstore.kurrentdb.handshake import complaint
+from eventstore.kurrentdb.record_client import Records
 from eventstore.kurrentdb.stream_reader import LONGEST, LOOK_AGAIN, StreamReader
-from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.kurrentdb.threaded_reader import read_batches
 from eventstore.port import (
     ANY,
@@ -249,12 +248,12 @@ class EventLog:
         if after is not None:
             options["stream_position"] = after - 1 if backwards else after + 1
 
-        def read(client: AppendClient) -> Awaitable[Any]:
-            return client.read_stream(stream, backwards=backwards, **options)
+        def read(client: AppendClient) -> Awaitable[Records]:
+            return client.read_records(stream_name=stream, backwards=backwards, **options)
 
         try:
-            async for event in self._events(read):
-                yield raw_of(event)
+            async for record in self._records(read):
+                yield record
         except StreamIsDeletedError as error:
             raise StreamTombstoned(stream) from error
 
@@ -281,29 +280,30 @@ class EventLog:
             return
         given = 0
 
-        def read(client: AppendClient) -> Awaitable[Any]:
-            return client.read_all(commit_position=after, limit=limit + 1, **_filtered(prefixes))
+        def read(client: AppendClient) -> Awaitable[Records]:
+            which = _filtered(prefixes)
+            return client.read_records(commit_position=after, limit=limit + 1, **which)
 
-        async for event in self._events(read):
-            if after is not None and event.commit_position <= after:
+        async for record in self._records(read):
+            if after is not None and record.position <= after:
                 continue
             if given == limit:
                 return
             given += 1
-            yield raw_of(event)
+            yield record
 
     async def _read_back(
         self, prefixes: Sequence[str], before: int | None, limit: int | None
     ) -> AsyncIterator[RawRecord]:
         options: dict[str, Any] = {} if limit is None else {"limit": limit}
 
-        def read(client: AppendClient) -> Awaitable[Any]:
-            return client.read_all(
+        def read(client: AppendClient) -> Awaitable[Records]:
+            return client.read_records(
                 commit_position=before, backwards=True, **options, **_filtered(prefixes)
             )
 
-        async for event in self._events(read):
-            yield raw_of(event)
+        async for record in self._records(read):
+            yield record
 
     async def subscribe(
         self,
@@ -337,15 +337,15 @@ class EventLog:
 
     async def end_position(self, prefixes: Sequence[str] | None) -> int:
         """See `Log.end_position`."""
-        which = {"filter_exclude": ()} if prefixes is None else _filtered(prefixes)
+        which = {} if prefixes is None else _filtered(prefixes)
 
-        def read(client: AppendClient) -> Awaitable[Any]:
-            return client.read_all(backwards=True, limit=1, **which)
+        def read(client: AppendClient) -> Awaitable[Records]:
+            return client.read_records(backwards=True, limit=1, **which)
 
         try:
             async with asyncio.timeout(END_TIMEOUT):
-                async for event in self._events(read):
-                    return event.commit_position
+                async for record in self._records(read):
+                    return record.position
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer within {END_TIMEOUT} s") from error
         return 0
@@ -395,14 +395,14 @@ class EventLog:
         except (KurrentDBClientError, grpc.RpcError, OSError, ValueError) as error:
             raise refused(self._uri, error) from error
 
-    async def _events(
+    async def _records(
         self, read: Callable[[AppendClient], Awaitable[Any]]
-    ) -> AsyncIterator[RecordedEvent]:
+    ) -> AsyncIterator[RawRecord]:
         client = await self._connected()
         try:
-            async with await read(client) as events:
-                async for event in events:
-                    yield event
+            async with await read(client) as records:
+                async for record in records:
+                    yield record
         except NotFoundError:
             return
         except StreamIsDeletedError:

@@ -96,7 +96,7 @@ def decoded(response: streams_pb2.ReadResp) -> RawRecord | Progress | None:
 
 
 def raw_of(event: RecordedEvent) -> RawRecord:
-    """Return the record in an event of the client's, where its own iterators are good enough."""
+    """Return the record in an event of the client's, which made its time of a float."""
     return RawRecord(
         event.type,
         event.data,

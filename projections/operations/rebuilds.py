@@ -12,6 +12,7 @@ from eventstore.port import Log
 from projections.errors import ProjectionError, UnknownTarget
 from projections.operations.rebuild import Rebuild
 from rayfold import RayfoldError, Registry, ViewDefinition
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Rebuilds:
         """Break off those that are going on."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended([*self._tasks])
 
     async def _run(self, rebuild: Rebuild) -> None:
         try:

@@ -88,6 +88,9 @@ class ActorHandle:
         self._watching: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Future[Any]] = set()
         self._respawning: asyncio.Task[None] | None = None
+        self._making: asyncio.Task[None] | None = None
+        """Makes another one in the place of one that is gone."""
+        self._ended = False
 
     @property
     def ray_name(self) -> str:
@@ -170,6 +173,7 @@ class ActorHandle:
 
     async def end(self) -> None:
         """End it for good; whoever waits for it is told that it did not come so far."""
+        self._ended = True
         self.close()
         self._place.ended()
         try:
@@ -178,12 +182,9 @@ class ActorHandle:
         except (TimeoutError, ActorUnavailable) as error:
             log.info("an actor did not stop by itself", extra={"actor": self.name, "error": error})
         finally:  # also where we are cancelled while it stops
-            if not isinstance(self._actor, LostActor):
-                try:
-                    ray.kill(self._actor)
-                except (RayError, ValueError) as error:  # it is gone
-                    extra = {"actor": self.name, "error": error}
-                    log.info("an actor could not be ended", extra=extra)
+            self._kill(self._actor)
+            if self._making is not None:  # which ends what it makes; without Ray's head it cannot
+                await asyncio.wait([self._making], timeout=STOP)
 
     async def leave(self) -> None:
         """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
@@ -256,11 +257,29 @@ class ActorHandle:
                 await self._respawn_instead(dead)
 
     async def _respawn_instead(self, gone: Any) -> None:
-        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away."""
-        if self._actor is gone:
-            actor = await asyncio.to_thread(self._spawn)
-            if self._actor is gone:
-                self._became(actor)
+        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away.
+
+        That goes on where we are cancelled: nobody would know of that actor, and end it.
+        """
+        if self._actor is gone and not self._ended:
+            if self._making is None or self._making.done():
+                self._making = asyncio.create_task(self._make_instead(gone))
+            await asyncio.shield(self._making)
+
+    async def _make_instead(self, gone: Any) -> None:
+        actor = await asyncio.to_thread(self._spawn)
+        if self._ended:
+            self._kill(actor)
+        elif self._actor is gone:
+            self._became(actor)
+
+    def _kill(self, actor: Any) -> None:
+        if isinstance(actor, LostActor):
+            return
+        try:
+            ray.kill(actor)
+        except (RayError, ValueError) as error:  # it is gone
+            log.info("an actor could not be ended", extra={"actor": self.name, "error": error})
 
     def _became(self, actor: Any) -> None:
         self._heard, self._silent_since = False, None

@@ -21,6 +21,7 @@ from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.spawning import leftovers
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.together import all_done, ended
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class WatchedActors:
     async def remove(self, handles: Sequence[ActorHandle]) -> None:
         """End some of them."""
         self.handles = [each for each in self.handles if each not in handles]
-        await asyncio.gather(*(each.end() for each in handles))
+        await all_done(*(each.end() for each in handles))
 
     async def lose(self) -> None:
         """Call no actor any more: the Ray that ran them is gone."""
@@ -80,14 +81,18 @@ class WatchedActors:
 
     async def stop(self) -> None:
         """End them, unless they outlive whoever owns them."""
-        await self._end_watch()
         detached = self._settings.detached
-        await asyncio.gather(*(each.leave() if detached else each.end() for each in self.handles))
+        try:
+            await self._end_watch()
+        finally:
+            await all_done(*(each.leave() if detached else each.end() for each in self.handles))
 
     async def end(self) -> None:
         """End them for good."""
-        await self._end_watch()
-        await asyncio.gather(*(handle.end() for handle in self.handles))
+        try:
+            await self._end_watch()
+        finally:
+            await all_done(*(handle.end() for handle in self.handles))
 
     def status(self) -> list[dict[str, Any]]:
         """Return them as parts of the stack."""
@@ -108,7 +113,7 @@ class WatchedActors:
     async def _end_watch(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+            await ended([self._watching])
 
     async def _watch(self) -> None:
         while True:

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from rayfold.runtime.together import ended
+
 ENOUGH = 64
 """Items in a batch from which on it is not worth while to wait for more of them: what a call
 costs beside its items is little then, and two halves that take turns fill both ends."""
@@ -99,9 +101,11 @@ class Batcher(Generic[Item, Answer]):
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while self._queue:
-            self._queue.popleft()[1].cancel()
+        try:
+            await ended(tasks)
+        finally:
+            while self._queue:
+                self._queue.popleft()[1].cancel()
 
     async def _drain(self) -> None:
         try:

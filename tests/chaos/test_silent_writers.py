@@ -107,7 +107,9 @@ async def test_shards_of_a_silent_host_are_at_another_until_it_is_replaced(
         assert set(await asyncio.gather(*(send(PlaceOrder(order_id=each)) for each in orders))) == {
             2
         }
-        assert hosts_of(await side.status())["write#1"]["pid"] != stopped["pid"]
+        hosts = hosts_of(await side.status())
+        assert hosts["write#1"]["pid"] != stopped["pid"]
+        assert hosts["write#1"]["restarts"] == stopped["restarts"] + 1
     finally:
         with suppress(ProcessLookupError, UnboundLocalError):
             os.kill(stopped["pid"], signal.SIGKILL)

@@ -199,7 +199,7 @@ class StateStorage:
             written = await self._write(list(changes.values()))
         except StatesRefused as error:
             if len(plans) == 1:
-                return [InvalidAppend(str(error))]
+                return [InvalidAppend(str(error), by_value=True)]
             # Which of them, nobody says.
             return [(await self._commit([each]))[0] for each in plans]
         kept: dict[int, Change] = {}

@@ -85,6 +85,27 @@ async def test_records_are_appended_where_they_are_expected(log: Log, stream: st
     assert await read(log, stream, backwards=True, after=2) == [1, 0]
 
 
+async def test_a_record_is_the_same_whichever_way_it_is_read(log: Log, stream: str) -> None:
+    """Its time, too, which is in ticks of a tenth of a microsecond."""
+    await append(log, stream, None)
+    for revision in range(19):
+        await append(log, stream, revision)
+    ways = {
+        "a stream": log.read_stream(stream),
+        "a stream, briefly": log.read_stream(stream, limit=20),
+        "a stream, from its end": log.read_stream(stream, backwards=True),
+        "all": log.read_all([stream]),
+        "all, briefly": log.read_all([stream], limit=20),
+        "all, from its end": log.read_all([stream], backwards=True),
+    }
+    found = {way: sorted([raw async for raw in reading]) for way, reading in ways.items()}
+    async with aclosing(log.subscribe([stream], None)) as batches:
+        found["a subscription"] = [raw async for raw in some(batches, 20)]
+    one, *others = found.values()
+    assert [raw.revision for raw in one] == list(range(20))
+    assert [way for way, other in zip([*found][1:], others, strict=True) if other != one] == []
+
+
 async def test_a_subscription_from_beyond_the_end_is_refused_as_such(log: Log, stream: str) -> None:
     await append(log, stream, None)
     end = await log.end_position([stream])

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from actors.errors import KeyReused, StreamUnreadable, Unavailable
+from actors.errors import InvalidCommand, KeyReused, StreamUnreadable, Unavailable
 from actors.host.state.memory import MemoryStates
 from actors.host.state.port import Change, States
 from actors.host.state.postgres import CONNECTIONS, PostgresStates, connections_of
@@ -290,8 +290,6 @@ async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
 ) -> None:
     if isinstance(states[0], MemoryStates):
         return
-    from actors.errors import DecisionFailed
-
     log, good, bad = MemoryLog(), uuid4(), uuid4()
     runtime = LocalRuntime(registry, log, states=states[0])
     answers = await asyncio.gather(
@@ -299,7 +297,8 @@ async def test_what_postgres_cannot_keep_is_refused_and_harms_nobody(
         runtime.send(register(bad, "a\0b")),
         return_exceptions=True,
     )
-    assert isinstance(answers[1], DecisionFailed)
+    assert isinstance(answers[1], InvalidCommand)
+    assert "profile_name has a character" in answers[1].detail
     assert answers[0].revision == 0  # type: ignore[union-attr]
     assert await types(log, bad) == []
 

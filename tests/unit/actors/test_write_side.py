@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.errors import WriteSideError
-from actors.placement import host_actors
+from actors.placement import host_actors, host_client
 from actors.placement.host_actors import HostActors
 from actors.placement.shards import ShardTable
 from actors.write_owner import WriteOwner
@@ -68,6 +70,39 @@ async def test_actors_of_aggregates_are_ended_where_one_of_them_does_not_come_up
         await made.new_dedicated(["shelf-first", "shelf-second"], "")
     assert sorted(map(id, killed)) == sorted(map(id, actors.values()))
     assert len(killed) == 2
+
+
+@pytest.mark.parametrize("what", ["hosts", "actors of aggregates"])
+@pytest.mark.parametrize("how", ["cancelled", "late"])
+async def test_an_actor_that_is_still_being_made_is_ended_with_the_others(
+    monkeypatch: pytest.MonkeyPatch, what: str, how: str
+) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+    killed: list[Actor] = []
+    actor = Actor(breaks=False)
+
+    def make(actors_of_ray: HostActors, name: str, kind: str, place: object) -> Actor:
+        begun.set()
+        assert let_go.wait(60)
+        return actor
+
+    monkeypatch.setattr(HostActors, "_actor", make)
+    monkeypatch.setattr(host_client, "MAKING", 60.0)
+    monkeypatch.setattr(host_actors, "START_TIMEOUT", 60.0 if how == "cancelled" else 0.01)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
+    made = HostActors(settings, lambda *_: None, lambda *_: None)
+    begin = made.new_hosts(range(1, 2), "") if what == "hosts" else made.new_dedicated(["a-b"], "")
+    making = asyncio.ensure_future(begin)
+    assert await asyncio.to_thread(begun.wait, 60)
+    if how == "cancelled":
+        making.cancel()
+    while not making.done() and not killed:
+        await asyncio.sleep(0.02)
+        let_go.set()
+    with pytest.raises(asyncio.CancelledError if how == "cancelled" else WriteSideError):
+        await making
+    assert killed == [actor]
 
 
 async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not_come_up(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,6 +40,37 @@ MIB = 1024 * 1024
 async def test_what_is_no_json_object_is_malformed(gateway: Gateway, body: bytes) -> None:
     problem(await gateway.http.post("/orders", content=body), 400, "malformed")
     assert not gateway.commands.sent
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"customer_id":"ada","customer_id":"bob"}', "customer_id"),
+        (b'{"customer_id":"ada","customer_id":"ada"}', "customer_id"),
+        (b'{"customer_id" \t\r\n:"ada","customer\\u005fid" : "bob"}', "customer_id"),
+        (b'{"customer_id":"a:b","x":{"a":[{"b":1,"b":2}]}}', "b"),
+        (b'{"customer_id":1,"customer_id":":","a":{}}', "customer_id"),
+        (b'{"' + b"n" * 5000 + b'":1,"' + b"n" * 5000 + b'":1}', "n" * 80),
+    ],
+)
+async def test_a_name_that_is_twice_in_an_object_is_malformed(
+    gateway: Gateway, body: bytes, name: str
+) -> None:
+    """Who reads it elsewhere may take another of the two."""
+    said = problem(await gateway.http.post("/orders", content=body), 400, "malformed")
+    assert said["detail"] == f"the body has {name!r} twice in one object"
+    assert not gateway.commands.sent
+
+
+@pytest.mark.parametrize("customer", ["a:b", '"customer_id":', '\\":', ": : :", '{"a":1,"a":2}'])
+@pytest.mark.parametrize("separator", [":", " :", ": "])
+async def test_a_text_that_looks_like_names_is_none(
+    gateway: Gateway, customer: str, separator: str
+) -> None:
+    fields = {"customer_id": customer, "order_id": ORDER_ID}
+    body = json.dumps(fields, separators=(",", separator))
+    assert (await gateway.http.post("/orders", content=body)).status_code == 202
+    assert json.loads(gateway.commands.sent[-1].payload)["customer_id"] == customer
 
 
 @pytest.mark.parametrize(

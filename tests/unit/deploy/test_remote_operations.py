@@ -100,6 +100,17 @@ async def test_a_status_has_what_the_gateway_sees_and_what_only_the_controller_h
     ]
 
 
+async def test_a_part_was_restarted_as_often_as_the_gateway_has_seen_or_the_controller_says(
+    stack: Stack,
+) -> None:
+    stack.address = await stack.server.address("127.0.0.1")
+    memory = {"part": "memory#0", "restarts": 1}
+    stack.operations._monitor._parts = [memory]  # type: ignore[attr-defined]
+    stack.controllers.known = [{"part": "write#0", "restarts": 2}, {**memory, "restarts": 3}]
+    parts = {each["part"]: each.get("restarts") for each in await stack.operations.parts()}
+    assert parts == {"write#0": 2, "memory#0": 1, "controller": None}
+
+
 async def test_without_a_controller_the_status_is_what_the_gateway_sees(stack: Stack) -> None:
     *seen, controller = await stack.operations.parts()
     assert [each["part"] for each in seen] == ["write#0", "memory#0"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -339,6 +341,54 @@ async def test_an_end_that_is_broken_off_ends_the_actor_all_the_same(
     with pytest.raises(asyncio.CancelledError):
         await ending
     assert killed == [actor]
+
+
+class _Making:
+    """Makes one that is gone already, then another, once it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.made: list[_Actor] = []
+
+    def __call__(self) -> _Actor:
+        if self.made:
+            self.begun.set()
+            assert self.let_go.wait(60)
+        self.made.append(_Actor(ActorDiedError()))
+        return self.made[-1]
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_actor_that_is_being_made_again_is_ended_too(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Though whoever asked for it is cancelled by the stop; also one that comes after the end."""
+    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
+    monkeypatch.setattr(actor_handle, "STOP", 0.01 if late else 60.0)
+    killed: list[Any] = []
+    monkeypatch.setattr(actor_handle.ray, "kill", killed.append)
+    making = _Making()
+    handle = ActorHandle("v", "postgres", ["v"], making)
+    with pytest.raises(ActorUnavailable):
+        await handle.replay("v", "k")
+    assert await asyncio.to_thread(making.begun.wait, 60)
+    monkeypatch.setattr(_Actor, "stop", SimpleNamespace(remote=_died), raising=False)
+    ending = asyncio.create_task(handle.end())
+    if late:
+        await ending
+    await asyncio.sleep(0)
+    making.let_go.set()
+    await ending
+    assert handle._making is not None
+    await handle._making
+    assert killed == making.made
+    assert len(killed) == 2
+    await handle._respawn_instead(handle._actor)  # whoever meets it later makes none
+    assert len(making.made) == 2
+
+
+async def _died() -> None:
+    raise ActorDiedError
 
 
 class _Stopping:

@@ -172,3 +172,32 @@ async def test_a_late_answer_holds_up_nobody_else() -> None:
         assert not calls[1].done()
         late.set_result(11)
         assert await calls[1] == 11
+
+
+async def test_a_batcher_whose_end_is_cancelled_leaves_nobody_waiting() -> None:
+    done: list[int] = []
+
+    async def send(items: list[int]) -> list[int]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            done.append(len(items))
+        return items
+
+    batcher: Batcher[int, int] = Batcher(send, max_batch=1)
+    calls = [asyncio.create_task(batcher.call(number)) for number in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(batcher.close())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert done == [1]
+    async with asyncio.timeout(60):
+        await asyncio.wait(calls)
+    assert all(call.cancelled() for call in calls)

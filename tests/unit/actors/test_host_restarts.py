@@ -1,0 +1,92 @@
+"""How often a host was started again, as who looks after it has seen; without Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.placement.host_client import HostClient
+from actors.write_owner import WriteOwner
+from actors.write_settings import WriteSettings
+from rayfold import Registry
+from rayfold.runtime.rpc import Address, RpcDisconnected, RpcServer
+
+
+class Host:
+    """A host's actor, whose process may die."""
+
+    def __init__(self) -> None:
+        self._actor_id = b"1"
+        self.address = self
+        self.process: RpcServer | None = None
+
+    async def remote(self) -> Address:
+        """Return where it listens."""
+        if self.process is None:
+            raise RpcDisconnected("it is started again")
+        return await self.process.address("127.0.0.1")
+
+    def start(self) -> None:
+        """Begin a process."""
+        self.process = RpcServer(self._commands)
+
+    async def die(self) -> None:
+        """End the process."""
+        assert self.process is not None
+        await self.process.close()
+        self.process = None
+
+    async def find(self) -> Host:
+        """As Ray does."""
+        return self
+
+    async def _commands(self, _: Any) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def host() -> Host:
+    made = Host()
+    made.start()
+    return made
+
+
+async def test_each_process_after_the_first_is_a_restart(host: Host) -> None:
+    client = HostClient(host.find)
+    assert client.restarts == 0
+    for restarts in range(3):
+        await client.ping()
+        assert (client.error, client.restarts) == ("", restarts)
+        await host.die()
+        await client.ping()
+        assert (client.error, client.restarts) == ("RpcDisconnected", restarts)
+        host.start()
+    await client.close()
+
+
+async def test_another_connection_to_the_same_process_is_none(host: Host) -> None:
+    client = HostClient(host.find)
+    await client.ping()
+    client.renew()
+    await client.ping()
+    assert (client.error, client.restarts) == ("", 0)
+    await client.close()
+    await host.die()
+
+
+async def test_the_owner_says_it_of_each_host(host: Host) -> None:
+    owner = WriteOwner(Registry.load("domain"), WriteSettings("domain", "kdb://127.0.0.1:1"))
+    owner._hosts = [HostClient(host.find), HostClient(host.find)]
+    await owner._hosts[1].ping()
+    await host.die()
+    await owner._hosts[1].ping()
+    host.start()
+    await owner._hosts[1].ping()
+    assert owner.counts() == {
+        "write#0": {"restarts": 0},
+        "write#1": {"restarts": 1},
+        "write:dedicated": {"actors": 0, "most": owner.settings.dedicated},
+    }
+    await owner.stop()
+    await host.die()

@@ -1,0 +1,123 @@
+"""What the write side has ends with it: whatever one part meets, however often it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from actors import write_owner
+from actors.schedules.schedule_runner import ScheduleRunner
+from actors.write_owner import WriteOwner
+from actors.write_side import WriteSettings, WriteSide
+from eventstore.memory import MemoryLog
+from rayfold import Registry
+
+SETTINGS = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false", hosts=2)
+TURNS = 10
+"""Of the loop, which each part takes to end."""
+
+
+async def turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+class Ends:
+    """A part that ends, or breaks."""
+
+    def __init__(self, name: str, done: list[str]) -> None:
+        self.name, self.done = name, done
+
+    async def close(self) -> None:
+        if self.name == "broken":
+            raise OSError("a part breaks")
+        await turns()
+        self.done.append(self.name)
+
+
+async def cancelled_twice(stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop, and be cancelled meanwhile."""
+    stopping = asyncio.ensure_future(stop())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+
+
+@pytest.fixture
+def done() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def owner(done: list[str]) -> WriteOwner:
+    owner = WriteOwner(Registry.load("domain"), SETTINGS)
+    owner._hosts = [Ends("broken", done), Ends("host", done)]  # type: ignore[list-item]
+    owner._deletions = SimpleNamespace(stop=Ends("deletions", done).close)  # type: ignore[assignment]
+    return owner
+
+
+async def test_an_owner_that_stops_closes_all_ways_whatever_one_of_them_raises(
+    owner: WriteOwner, done: list[str]
+) -> None:
+    with pytest.raises(OSError, match="a part breaks"):
+        await owner.stop()
+    assert sorted(done) == ["deletions", "host"]
+
+
+async def test_an_owner_whose_stop_is_cancelled_closes_all_ways(
+    owner: WriteOwner, done: list[str]
+) -> None:
+    await cancelled_twice(owner.stop)
+    assert sorted(done) == ["deletions", "host"]
+
+
+async def test_an_owner_that_ends_its_hosts_ends_each_and_stops(
+    owner: WriteOwner, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_owner, "retire", Ends.close)
+    with pytest.raises(OSError, match="a part breaks"):
+        await owner.end()
+    assert done == ["host", "deletions"]
+
+
+async def test_a_side_whose_stop_is_cancelled_while_commands_have_no_answer_ends_its_parts(
+    done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = WriteSide(Registry.load("domain"), SETTINGS)
+    monkeypatch.setattr(side.gateway, "idle", asyncio.Event().wait)
+    monkeypatch.setattr(side.gateway, "stop", Ends("gateway", done).close)
+    monkeypatch.setattr(side.owner, "end", Ends("owner", done).close)
+    stopping = asyncio.ensure_future(side.stop())
+    await turns()
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert done == ["owner", "gateway"]
+
+
+async def test_a_runner_of_schedules_whose_stop_is_cancelled_ends_what_it_has_begun(
+    done: list[str],
+) -> None:
+    log: Any = MemoryLog()
+    runner = ScheduleRunner(Registry.load("domain"), log, SimpleNamespace(send=None))  # type: ignore[arg-type]
+
+    async def sending(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await Ends(name, done).close()
+
+    runner._begin(sending("one"))
+    runner._begin(sending("another"))
+    runner._appending = Ends("appending", done)  # type: ignore[assignment]
+    await asyncio.sleep(0)
+    await cancelled_twice(runner.stop)
+    assert sorted(done[:2]) == ["another", "one"]
+    assert done[2:] == ["appending"]

@@ -1,0 +1,103 @@
+"""What the read side has ends with it: whatever one part meets, however often it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from projections.operations.rebuilds import Rebuilds
+from projections.outbound_side import OutboundSide
+from projections.supervision.watched_actors import WatchedActors
+
+TURNS = 10
+"""Of the loop, which each part takes to end."""
+
+
+class Ends:
+    """An actor's handle that ends, or breaks."""
+
+    def __init__(self, name: str, done: list[str]) -> None:
+        self.name, self.done = name, done
+
+    async def end(self) -> None:
+        if self.name == "broken":
+            raise OSError("an actor breaks")
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        self.done.append(self.name)
+
+    stop = end
+
+
+async def cancelled_twice(stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop, and be cancelled meanwhile."""
+    stopping = asyncio.ensure_future(stop())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+
+
+async def goes_on(name: str, done: list[str]) -> None:
+    """Go on until that is broken off, which takes a while."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await Ends(name, done).end()
+
+
+@pytest.fixture
+def watched() -> tuple[WatchedActors, list[str]]:
+    done: list[str] = []
+    settings: Any = SimpleNamespace(detached=False)
+    actors = WatchedActors("reactor", settings, SimpleNamespace(), [])  # type: ignore[arg-type]
+    actors.handles = [Ends("broken", done), Ends("whole", done)]  # type: ignore[list-item]
+    return actors, done
+
+
+async def test_rebuilds_are_broken_off_in_peace() -> None:
+    done: list[str] = []
+    rebuilds = Rebuilds(*[SimpleNamespace()] * 4)  # type: ignore[arg-type]
+    rebuilds._tasks = {asyncio.create_task(goes_on(each, done)) for each in ("one", "another")}
+    await asyncio.sleep(0)
+    await cancelled_twice(rebuilds.stop)
+    assert sorted(done) == ["another", "one"]
+
+
+@pytest.mark.parametrize("how", ["stop", "end"])
+async def test_actors_end_whatever_one_of_them_raises(
+    watched: tuple[WatchedActors, list[str]], how: str
+) -> None:
+    actors, done = watched
+    with pytest.raises(OSError, match="an actor breaks"):
+        await getattr(actors, how)()
+    assert done == ["whole"]
+
+
+@pytest.mark.parametrize("how", ["stop", "end"])
+async def test_actors_end_where_whoever_ends_them_is_cancelled(
+    watched: tuple[WatchedActors, list[str]], how: str
+) -> None:
+    actors, done = watched
+    actors.handles = actors.handles[1:]
+    actors._watching = asyncio.create_task(goes_on("looking", done))
+    await asyncio.sleep(0)
+    await cancelled_twice(getattr(actors, how))
+    assert done == ["looking", "whole"]
+
+
+@pytest.mark.parametrize("how", ["stop", "end"])
+async def test_reactors_end_where_publications_break(how: str) -> None:
+    done: list[str] = []
+    side = OutboundSide.__new__(OutboundSide)
+    side.publications = Ends("broken", done)  # type: ignore[assignment]
+    side.reactors = Ends("reactors", done)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="an actor breaks"):
+        await getattr(side, how)()
+    assert done == ["reactors"]
