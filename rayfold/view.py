@@ -262,10 +262,20 @@ class ViewDefinition:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
         elif self.key and not self._begins():
             found.append(f"{name}: no row ever begins; mark a fold with @starts, or give defaults")
-        return found
+        return found + self._mistakes_of_keys()
 
     def _begins(self) -> bool:
         return self.begins_anywhere or any(fold.starts for fold in self.folds.values())
+
+    def _mistakes_of_keys(self) -> list[str]:
+        if self.key not in self.model.model_fields:
+            return []
+        return [
+            f"{event.__qualname__} has no field {self.key!r}, the key of "
+            f"{self.model.__qualname__}: give its fold key=…"
+            for event, fold in self.folds.items()
+            if fold.key_of is None and not _has(event, self.key)
+        ]
 
     def _mistakes_of_settings(self) -> list[str]:
         name, found = self.model.__qualname__, []
@@ -319,6 +329,11 @@ class View(Message):
         cls.__rayfold__ = ViewDefinition(
             cls, name, key, tuple(stores), tuple(indexes), version, policy(on_poison), delivery
         )
+
+
+def _has(event: Any, attribute: str) -> bool:
+    """Whether what is marked as an event has it, as a field or as what its class computes."""
+    return attribute in getattr(event, "model_fields", ()) or hasattr(event, attribute)
 
 
 def policy(given: OnPoison | str) -> OnPoison:

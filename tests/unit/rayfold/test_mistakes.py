@@ -37,6 +37,7 @@ two upcasters read version 1 of 'Gone'
 Keyless needs key="…", the field that identifies a row
 TwoForOne.two and one are both for Versioned: one has to go
 ReturnsNothing.versioned returns nothing: write `return None` where it deletes the row
+Versioned has no field 'colour', the key of Unkeyed: give its fold key=…
 Unordered.tags cannot be its index: the type has no order
 Unordered has no field 'colour' for its index
 SystemColumn.xmin needs another name: Postgres has a system column of that name
