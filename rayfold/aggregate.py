@@ -14,6 +14,7 @@ from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.state_layout import Layout, layout_of
+from rayfold.unchanged import fresh
 
 S = TypeVar("S", bound=Message)
 C = TypeVar("C", bound=Command)
@@ -124,9 +125,15 @@ class Aggregate(ABC, Generic[S, C, E]):
         return f"{cls.category}-{key_text(aggregate_id)}"
 
     @classmethod
+    def begun(cls) -> S:
+        """Return the state before the first event, which nobody else holds."""
+        state: S = fresh(cls.initial)
+        return state
+
+    @classmethod
     def fold(cls, events: Iterable[E], state: S | None = None) -> S:
         """Return the state after all of `events`, from `state` (the initial one by default)."""
-        folded: S = cls.initial if state is None else state
+        folded: S = cls.begun() if state is None else state
         for event in events:
             folded = cls.evolve(folded, event)
         return folded
