@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
-from rayfold.field_types import mistakes_of_fields
+from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
@@ -170,7 +170,7 @@ class Aggregate(ABC, Generic[S, C, E]):
         ]
         if not cls.id_field:
             found.append(f'{name} needs id_field="…", the field of every message that holds the id')
-        state_mistakes = mistakes_of_fields(cls.state_type)
+        state_mistakes = mistakes_of_fields(cls.state_type) or mistakes_of_defaults(cls.state_type)
         found += state_mistakes
         if cls.storage not in list(Storage):
             found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")

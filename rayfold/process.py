@@ -37,7 +37,7 @@ from uuid import UUID, uuid5
 
 from rayfold.aggregate import union_members
 from rayfold.declarations import misnamed, too_long
-from rayfold.field_types import mistakes_of_fields
+from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, returns_nothing
 from rayfold.keys import key_text, scalar_of
@@ -256,7 +256,7 @@ class ProcessDefinition:
             found.append(f"{name} must derive from ProcessManager[State, Events]")
         elif not isinstance(self.initial, self.state_type):
             found.append(f"{name} needs initial=…, a {self.state_type.__qualname__}")
-        found += mistakes_of_fields(self.state_type)
+        found += mistakes_of_fields(self.state_type) or mistakes_of_defaults(self.state_type)
         if cls.evolve is ProcessManager.evolve:
             found.append(f"{name} needs a static method `evolve`")
         if self.max_chain < 1:

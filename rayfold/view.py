@@ -22,10 +22,10 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
-from rayfold.columns import plain
+from rayfold.columns import SYSTEM_COLUMNS, plain
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
-from rayfold.field_types import holds, mistakes_of_fields
+from rayfold.field_types import holds, mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, mistakes_of_folds
 from rayfold.keys import key_text, scalar_of
@@ -47,10 +47,7 @@ OURS = ("rayfold-", "pg-")
 
 _RESERVED = {
     "revision": "every row's document has a `revision` of its own",
-    **dict.fromkeys(
-        ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
-        "Postgres has a system column of that name",
-    ),
+    **dict.fromkeys(SYSTEM_COLUMNS, "Postgres has a system column of that name"),
 }
 
 
@@ -243,7 +240,7 @@ class ViewDefinition:
         found += too_long(cls, "name", self.name, MAX_NAME)
         if self.name.startswith(OURS) or self.name.endswith("-pkey"):
             found.append(f"{name}: {self.name!r} is taken in Postgres: choose another name")
-        found += mistakes_of_fields(cls, utc_only=True)
+        found += mistakes_of_fields(cls, utc_only=True) or mistakes_of_defaults(cls)
         fields = cls.model_fields
         for field in fields:
             found += too_long(cls, "field", field, MAX_FIELD)

@@ -27,6 +27,15 @@ OfItsOwn.within is a datetime that is not one instant everywhere: use rayfold.Ut
 Uncallable.call is a callable: that cannot be written as JSON
 LookAlike.when is a union whose members look alike in JSON: keep one, or wrap them in models
 LeftOut.secret is excluded from JSON, so it would be lost
+Lossy is not frozen: what others hold too could be changed
+Lossy allows fields that it does not declare: they would be lost
+Lossy.password is a secret, of which JSON has asterisks: use str, and show it in no view
+Lossy.parsed is a Json, which is no text any more once it was read: that cannot be written as JSON
+Lossy.inner holds a field that is excluded from JSON, so it would be lost
+Random.key has a default that is another each time: take it from what happened, as it is folded \
+in many places
+Random.at has a default that is another each time: take it from what happened, as it is folded \
+in many places
 VersionZero: a schema version starts at 1, not 0
 Snapshots: Rayfold keeps streams of its own in 'snapshot'
 Snapshots needs a static method `decide`
