@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 SENTENCES = """
 cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken
+cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configured
+cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required
 Thing: a category is lower case without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
