@@ -43,6 +43,8 @@ _TEXTS = (
 
 _SCALARS = (str, bytes, int, float, Decimal, UUID)
 
+_NO_KEYS = ("nullable", "none", "tuple", "list", "set", "frozenset", "model", "dataclass")
+
 _EXCLUDED = "is excluded from JSON, so it would be lost"
 
 _OPAQUE = "lax-or-strict"
@@ -99,7 +101,12 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield f"holds a field that {_EXCLUDED}"
         elif _is_masked(each) and "serialization" not in node.get("schema", ()):
             yield "is a secret, of which JSON has asterisks: use str, and show it in no view"
-        elif kind == "dict" and _form_of(each.get("keys_schema"), definitions) == "mixed":
+        elif kind == "model" and (field := _field_by_alias(each["cls"])):
+            yield (
+                f"holds {each['cls'].__qualname__}, whose {field!r} is read by an alias and"
+                " written by its name: say validate_by_name=True in its model_config"
+            )
+        elif kind == "dict" and not _are_keys(each.get("keys_schema"), definitions):
             yield "has keys that are not text: JSON would make text of them for good"
         elif kind == "union" and _look_alike(each["choices"], definitions):
             yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
@@ -125,13 +132,45 @@ def _is_random(node: dict[str, Any]) -> bool:
     return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
 
 
-def writes_what_it_reads(model: type[BaseModel]) -> bool:
-    """Return whether JSON of the model is surely read as what it was: no function is in between."""
-    schema = model.__pydantic_core_schema__
-    return not any(
-        each["type"].startswith("function") or "serialization" in each or "post_init" in each
-        for each in _nodes(schema, _definitions_of(schema), set())
+def has_functions(model: type[BaseModel]) -> bool:
+    """Return whether functions of an author's make values of what is read: validators, say."""
+    return any(
+        "post_init" in each or (each["type"].startswith("function") and _is_called(each))
+        for each in _all_nodes(model)
     )
+
+
+def has_serializers(model: type[BaseModel]) -> bool:
+    """Return whether functions of an author's write values."""
+    return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
+
+
+def _all_nodes(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    schema = model.__pydantic_core_schema__
+    return _nodes(schema, _definitions_of(schema), set())
+
+
+def _is_called(node: dict[str, Any]) -> bool:
+    """Whether a function is called, and not a class that values are made of."""
+    function = node.get("function")
+    if isinstance(function, dict):
+        function = function.get("function")
+    return function is not None and not isinstance(function, type)
+
+
+def _field_by_alias(model: type[BaseModel]) -> str | None:
+    config = model.model_config
+    if any(map(config.get, ("validate_by_name", "populate_by_name", "serialize_by_alias"))):
+        return None
+    return next((name for name, info in model.model_fields.items() if info.validation_alias), None)
+
+
+def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
+    """Whether the texts that JSON makes of such keys are read as what they were."""
+    if isinstance(node, dict) and node.get("type") == "definition-ref":
+        node = definitions.get(node["schema_ref"])
+    kind = node.get("type") if isinstance(node, dict) else None
+    return kind not in _NO_KEYS and _form_of(node, definitions) != "mixed"
 
 
 def _is_masked(node: dict[str, Any]) -> bool:

@@ -20,7 +20,12 @@ from pydantic_core import PydanticUndefined
 
 from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
-from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields, writes_what_it_reads
+from rayfold.field_types import (
+    has_functions,
+    has_serializers,
+    mistakes_of_defaults,
+    mistakes_of_fields,
+)
 from rayfold.values import ServerSupplied
 
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -109,7 +114,7 @@ class CommandDefinition:
 
     @cached_property
     def _is_plain(self) -> bool:
-        return writes_what_it_reads(self.model)
+        return not (has_functions(self.model) or has_serializers(self.model))
 
     def encode(self, command: Command) -> bytes:
         """Return the command as JSON that its writer reads as the same command.

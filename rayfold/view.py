@@ -25,7 +25,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_
 from rayfold.columns import SYSTEM_COLUMNS, plain
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
-from rayfold.field_types import holds, mistakes_of_defaults, mistakes_of_fields
+from rayfold.field_types import (
+    has_functions,
+    has_serializers,
+    holds,
+    mistakes_of_defaults,
+    mistakes_of_fields,
+)
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, mistakes_of_folds
 from rayfold.keys import key_text, scalar_of
@@ -195,6 +201,8 @@ class ViewDefinition:
         if self._is_inexact:
             _refuse_not_finite(row)
             row = self._plainly_written(row)
+        if self._is_made_by_functions:
+            _refuse_what_is_read_otherwise(row)
         return VersionedRow(row, revision, position, started)
 
     def _after(self, row: View | None, event: Event, key: Any) -> View | None:
@@ -232,6 +240,11 @@ class ViewDefinition:
     @cached_property
     def _is_inexact(self) -> bool:
         return holds(self.model, "float", "decimal", "any")
+
+    @cached_property
+    def _is_made_by_functions(self) -> bool:
+        # What a serializer masks is not read again: stores keep the fields themselves.
+        return has_functions(self.model) and not has_serializers(self.model)
 
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
@@ -350,6 +363,14 @@ def _refuse_not_finite(row: View) -> None:
     data = row.__pydantic_serializer__.to_json(row)
     if b"NaN" in data or b"Infinity" in data:
         json.loads(data, parse_constant=_refuse_constant)
+
+
+def _refuse_what_is_read_otherwise(row: View) -> None:
+    data = row.__pydantic_serializer__.to_json(row)
+    back = row.__pydantic_validator__.validate_json(data, extra="ignore")
+    for field in type(row).model_fields:  # private attributes are nowhere but in memory
+        if getattr(back, field) != getattr(row, field):
+            raise ValueError(f"{field!r} does not come back as it was: a validator may run twice")
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -27,9 +27,11 @@ from rayfold import (
     Send,
     Step,
     UtcDatetime,
+    View,
+    on,
     starts,
 )
-from rayfold.testing import Story, given
+from rayfold.testing import Story, given, rows_of
 from rayfold.unchanged import ChangedInPlace, Unchanged, fresh
 
 
@@ -133,7 +135,20 @@ async def test_what_the_log_has_already_is_nobody_elses_beginning(registry: Regi
             await runtime.send(Pack(bag=bag, item="look"))
 
 
+class Bags(View, name="bags", key="bag"):
+    bag: str
+    items: list[str] = Field(default_factory=list)
+
+    @staticmethod
+    @on(Packed)
+    def packed(row: Bags, event: Packed) -> Bags:
+        row.items.append(event.item)
+        return row
+
+
 def test_the_test_kit_tells_it() -> None:
+    with pytest.raises(ChangedInPlace, match="Bags changes the Bags"):
+        rows_of(Bags, Packed(bag="a", item="tea"), Packed(bag="a", item="cake"))
     with pytest.raises(ChangedInPlace):
         given(Bag).when(Pack(bag="a", item="refused"))
     with pytest.raises(ChangedInPlace):

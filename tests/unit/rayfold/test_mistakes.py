@@ -34,6 +34,10 @@ Lossy allows fields that it does not declare: they would be lost
 Lossy.password is a secret, of which JSON has asterisks: use str, and show it in no view
 Lossy.parsed is a Json, which is no text any more once it was read: that cannot be written as JSON
 Lossy.inner holds a field that is excluded from JSON, so it would be lost
+Lossy.aliased holds Aliased, whose 'number' is read by an alias and written by its name: say \
+validate_by_name=True in its model_config
+Lossy.by_pair has keys that are not text: JSON would make text of them for good
+Lossy.by_none has keys that are not text: JSON would make text of them for good
 Random.key has a default that is another each time: take it from what happened, as it is folded \
 in many places
 Random.at has a default that is another each time: take it from what happened, as it is folded \

@@ -75,11 +75,18 @@ class Inner(BaseModel):
     hidden: int = Field(default=1, exclude=True)
 
 
+class Aliased(BaseModel):
+    number: int = Field(default=1, alias="n")
+
+
 class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     thing_id: str
     password: SecretStr = SecretStr("")
     parsed: Json[int] = 0
     inner: Inner = Inner()
+    aliased: Aliased = Aliased()
+    by_pair: dict[tuple[int, int], int]
+    by_none: dict[int | None, int]
 
 
 class Random(Event, name="Random"):
