@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from rayfold.aggregate import Aggregate, Storage
 from rayfold.agreement import disagreements, tables_of_two
 from rayfold.decision import Decision, DecisionDefinition
+from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
+from rayfold.folds import returns_nothing
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
@@ -223,6 +225,10 @@ class Registry:
 
     def _add(self, member: Any, module: str) -> None:
         if isinstance(member, Upcaster):
+            where = f"the upcaster of version {member.from_version} of {member.name!r}"
+            self._mistakes += miscalled(where, member.upcast, "data")
+            if returns_nothing(member.upcast):
+                self._mistakes.append(f"{where} returns nothing: return the data, or None")
             other = self._upcasters.setdefault((member.name, member.from_version), member)
             if other is not member:
                 self._mistakes.append(

@@ -179,7 +179,7 @@ class Story:
             for event in events:
                 at = decision.instance_of(event, instances)
                 state = after.get(at.stream, states[at.name])
-                after[at.stream] = at.aggregate.evolve(state, event)
+                after[at.stream] = at.aggregate.fold([event], state)
         self._states |= after
         return events
 

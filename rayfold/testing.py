@@ -107,7 +107,7 @@ class GivenDecision:
             stream = aggregate.stream(getattr(event, aggregate.id_field))
             state = self._states[stream] if stream in self._states else aggregate.begun()
             with Unchanged(aggregate, state):
-                self._states[stream] = aggregate.evolve(state, event)
+                self._states[stream] = aggregate.fold([event], state)
 
     def when(self, command: Command) -> Decided:
         """Decide on the command; fold what it led to, each event into its own aggregate.
@@ -125,7 +125,7 @@ class GivenDecision:
                 events = list(self._definition.model.decide(states, command))
                 for event in events:
                     at = self._definition.instance_of(event, instances)
-                    after[at.name] = at.aggregate.evolve(after[at.name], event)
+                    after[at.name] = at.aggregate.fold([event], after[at.name])
         except Refused as refusal:
             return Decided([], refusal, states)
         return Decided(events, None, after)

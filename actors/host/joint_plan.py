@@ -234,6 +234,6 @@ def _fold(
     states = {stream: each.state for stream, each in plans.items()}
     revisions = {stream: each.revision for stream, each in plans.items()}
     for at, event in told:
-        states[at.stream] = at.aggregate.evolve(states[at.stream], event)
+        states[at.stream] = at.aggregate.fold([event], states[at.stream])
         revisions[at.stream] += 1
     return states, revisions

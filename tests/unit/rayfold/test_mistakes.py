@@ -129,6 +129,14 @@ Idle handles no event: mark its methods with @on
 Waits.versioned must be `async def`
 Waits.versioned takes (self, event, attempt)
 Waits is for NobodyYields, which no aggregate yields
+Bell.decide is async: nothing waits for it, so take `async` away
+Bell.evolve returns nothing: return the state
+Gong.decide has to be a static method of (state, command)
+Gong.decide returns nothing: return the events, or raise Rejected
+Ring is a command of both Bell and Gong
+Bells.rang has to be a static method of (row, event)
+Rings.rang has to be a static method of (event)
+the upcaster of version 1 of 'Clang' returns nothing: return the data, or None
 both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
