@@ -87,13 +87,26 @@ def enclose(
     return Envelope(
         definition.name,
         leading_stream_of(registry, command),
-        command.model_dump_json().encode(),
+        payload_of(command),
         str(command_id or uuid4()),
         hashlib.blake2b(f"{definition.name} {given}".encode(), digest_size=16).hexdigest(),
         expected_revision,
         principal,
         deadline=time.monotonic() + timeout,
     )
+
+
+def payload_of(command: Command) -> bytes:
+    """Return the command as JSON, as its writer reads it.
+
+    Raises:
+        DecisionFailed: it would read another one: the author's code changes what it reads.
+    """
+    definition = type(command).__rayfold__
+    try:
+        return definition.encode(command)
+    except ValueError as error:
+        raise DecisionFailed(f"{definition.name} failed: {error}") from error
 
 
 def leading_stream_of(registry: Registry, command: Command) -> str:

@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
-from rayfold.field_types import mistakes_of_fields
+from rayfold.declarations import miscalled
+from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+from rayfold.folds import returns_nothing
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.state_layout import Layout, layout_of
+from rayfold.unchanged import fresh
 
 S = TypeVar("S", bound=Message)
 C = TypeVar("C", bound=Command)
@@ -124,11 +127,23 @@ class Aggregate(ABC, Generic[S, C, E]):
         return f"{cls.category}-{key_text(aggregate_id)}"
 
     @classmethod
+    def begun(cls) -> S:
+        """Return the state before the first event, which nobody else holds."""
+        state: S = fresh(cls.initial)
+        return state
+
+    @classmethod
     def fold(cls, events: Iterable[E], state: S | None = None) -> S:
-        """Return the state after all of `events`, from `state` (the initial one by default)."""
-        folded: S = cls.initial if state is None else state
+        """Return the state after all of `events`, from `state` (the initial one by default).
+
+        Raises:
+            TypeError: `evolve` gave something else than a state.
+        """
+        folded: S = cls.begun() if state is None else state
         for event in events:
             folded = cls.evolve(folded, event)
+        if not isinstance(folded, cls.state_type):
+            raise TypeError(f"evolve gave {folded!r}, no {cls.state_type.__qualname__}")
         return folded
 
     @classmethod
@@ -156,14 +171,19 @@ class Aggregate(ABC, Generic[S, C, E]):
             found.append(f"{name} needs initial=…, a {cls.state_type.__qualname__}")
         if cls.snapshot_every < 1:
             found.append(f"{name}: snapshot_every is 1 or more, not {cls.snapshot_every}")
-        found += [
-            f"{name} needs a static method `{method}`"
-            for method in (("decide", "evolve") if cls.commands else ("evolve",))
-            if getattr(cls, method) is getattr(Aggregate, method)
-        ]
+        takes = {"decide": "command", "evolve": "event"} if cls.commands else {"evolve": "event"}
+        for method, what in takes.items():
+            function = getattr(cls, method)
+            if function is getattr(Aggregate, method):
+                found.append(f"{name} needs a static method `{method}`")
+                continue
+            found += miscalled(f"{name}.{method}", function, "state", what)
+            if returns_nothing(function):
+                gives = "the events, or raise Rejected" if method == "decide" else "the state"
+                found.append(f"{name}.{method} returns nothing: return {gives}")
         if not cls.id_field:
             found.append(f'{name} needs id_field="…", the field of every message that holds the id')
-        state_mistakes = mistakes_of_fields(cls.state_type)
+        state_mistakes = mistakes_of_fields(cls.state_type) or mistakes_of_defaults(cls.state_type)
         found += state_mistakes
         if cls.storage not in list(Storage):
             found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")

@@ -14,6 +14,9 @@ from pydantic.fields import FieldInfo
 from rayfold.keys import Scalar, key_text, scalar_of
 from rayfold.messages import Message
 
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
+"""Every table of Postgres' has them, and no other of these names."""
+
 _MOST = 2**63 - 1
 
 _DAY = 24 * 60 * 60 * 10**6

@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from rayfold.aggregate import Aggregate, union_members
+from rayfold.declarations import miscalled
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, Event
 
@@ -146,6 +147,8 @@ class DecisionDefinition:
             found.append(f"{name} must derive from Decision[Commands]")
         if cls.decide is Decision.decide:
             found.append(f"{name} needs a static method `decide`")
+        else:
+            found += miscalled(f"{name}.decide", cls.decide, "states", "command")
         for command in self.commands:
             found += command.__rayfold__.mistakes()
         if not isinstance(self.declared, Mapping) or not self.declared:

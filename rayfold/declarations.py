@@ -6,7 +6,10 @@ wrong with it, and the registry tells an author everything together.
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
+from typing import Any
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:
@@ -33,3 +36,16 @@ def mistaken_permission(cls: type, needs: object) -> list[str]:
     if needs == "" or (isinstance(needs, str) and PERMISSION.match(needs)):
         return []
     return [f"{cls.__qualname__}: needs=… is a permission like 'orders:refund'; got {needs!r}"]
+
+
+def miscalled(where: str, function: Callable[..., Any], *parameters: str) -> list[str]:
+    """Return a sentence if a function cannot be called with these parameters, else none."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return [f"{where} is async: nothing waits for it, so take `async` away"]
+    try:
+        inspect.signature(function).bind(*parameters)
+    except TypeError:
+        return [f"{where} has to be a static method of ({', '.join(parameters)})"]
+    except ValueError:  # nobody knows the signature of what is written in C
+        pass
+    return []

@@ -7,10 +7,13 @@ how deep in a union, a list or another model they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date, time
+from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from pydantic import PydanticUserError
+from pydantic import PydanticUserError, SecretStr
 
 from rayfold.values import to_utc
 
@@ -21,6 +24,7 @@ _UNWRITABLE = {
     "callable": "a callable",
     "is-subclass": "a class",
     "generator": "a generator, which is gone once it was read",
+    "json": "a Json, which is no text any more once it was read",
 }
 
 _TEXTS = (
@@ -36,6 +40,12 @@ _TEXTS = (
     "opaque",
 )
 """Schemas whose values are text in JSON; "opaque" are addresses and paths."""
+
+_SCALARS = (str, bytes, int, float, Decimal, UUID)
+
+_NO_KEYS = ("nullable", "none", "tuple", "list", "set", "frozenset", "model", "dataclass")
+
+_EXCLUDED = "is excluded from JSON, so it would be lost"
 
 _OPAQUE = "lax-or-strict"
 """The schema that pydantic makes for addresses and paths, with a text for each value."""
@@ -56,9 +66,13 @@ def mistakes_of_fields(model: type[BaseModel], *, utc_only: bool = False) -> lis
     except (PydanticUserError, NameError) as error:
         return [f"{name}: {str(error).splitlines()[0]}"]
     found = []
+    if not model.model_config.get("frozen"):
+        found.append(f"{name} is not frozen: what others hold too could be changed")
+    if model.model_config.get("extra") == "allow":
+        found.append(f"{name} allows fields that it does not declare: they would be lost")
     for field, info in model.model_fields.items():
         if info.exclude:
-            found.append(f"{name}.{field} is excluded from JSON, so it would be lost")
+            found.append(f"{name}.{field} {_EXCLUDED}")
     for field, node in _fields_of(schema):
         reasons = dict.fromkeys(_reasons(node, _definitions_of(schema), utc_only))
         found += [f"{name}.{field} {reason}" for reason in reasons]
@@ -83,10 +97,87 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield "is a datetime that is not one instant everywhere: use rayfold.UtcDatetime"
         elif kind in _UNWRITABLE and "serialization" not in each:
             yield f"is {_UNWRITABLE[kind]}: that cannot be written as JSON"
-        elif kind == "dict" and _form_of(each.get("keys_schema"), definitions) == "mixed":
+        elif each.get("serialization_exclude") and each is not node:
+            yield f"holds a field that {_EXCLUDED}"
+        elif _is_masked(each) and "serialization" not in node.get("schema", ()):
+            yield "is a secret, of which JSON has asterisks: use str, and show it in no view"
+        elif kind == "model" and (field := _field_by_alias(each["cls"])):
+            yield (
+                f"holds {each['cls'].__qualname__}, whose {field!r} is read by an alias and"
+                " written by its name: say validate_by_name=True in its model_config"
+            )
+        elif kind == "dict" and not _are_keys(each.get("keys_schema"), definitions):
             yield "has keys that are not text: JSON would make text of them for good"
         elif kind == "union" and _look_alike(each["choices"], definitions):
             yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
+
+
+def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
+    """Return a sentence for each field whose default is another wherever the log is folded."""
+    schema = model.__pydantic_core_schema__
+    return [
+        f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
+        " happened, as it is folded in many places"
+        for field, node in _fields_of(schema)
+        if any(_is_random(each) for each in _nodes(node, _definitions_of(schema), set()))
+    ]
+
+
+def _is_random(node: dict[str, Any]) -> bool:
+    make = node.get("default_factory")
+    if make is None or node.get("default_factory_takes_data"):
+        return False
+    value = make()
+    # A clock may say the same twice.
+    return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
+
+
+def has_functions(model: type[BaseModel]) -> bool:
+    """Return whether functions of an author's make values of what is read: validators, say."""
+    return any(
+        "post_init" in each or (each["type"].startswith("function") and _is_called(each))
+        for each in _all_nodes(model)
+    )
+
+
+def has_serializers(model: type[BaseModel]) -> bool:
+    """Return whether functions of an author's write values."""
+    return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
+
+
+def _all_nodes(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    schema = model.__pydantic_core_schema__
+    return _nodes(schema, _definitions_of(schema), set())
+
+
+def _is_called(node: dict[str, Any]) -> bool:
+    """Whether a function is called, and not a class that values are made of."""
+    function = node.get("function")
+    if isinstance(function, dict):
+        function = function.get("function")
+    return function is not None and not isinstance(function, type)
+
+
+def _field_by_alias(model: type[BaseModel]) -> str | None:
+    config = model.model_config
+    if any(map(config.get, ("validate_by_name", "populate_by_name", "serialize_by_alias"))):
+        return None
+    return next((name for name, info in model.model_fields.items() if info.validation_alias), None)
+
+
+def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
+    """Whether the texts that JSON makes of such keys are read as what they were."""
+    if isinstance(node, dict) and node.get("type") == "definition-ref":
+        node = definitions.get(node["schema_ref"])
+    kind = node.get("type") if isinstance(node, dict) else None
+    return kind not in _NO_KEYS and _form_of(node, definitions) != "mixed"
+
+
+def _is_masked(node: dict[str, Any]) -> bool:
+    """Whether it is one of pydantic's secrets, without a serializer of the author's."""
+    inner = node.get("lax_schema", node)
+    write = inner.get("serialization", {}).get("function")
+    return getattr(write, "__module__", "") == SecretStr.__module__
 
 
 def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
@@ -140,6 +231,7 @@ def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[d
         return
     kind = node.get("type")
     if kind == _OPAQUE:
+        yield node
         return
     if kind == "definition-ref":
         ref = node["schema_ref"]

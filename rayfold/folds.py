@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rayfold.declarations import miscalled
 from rayfold.messages import Event
 
 KeyOf = Callable[[Any], Any]
@@ -76,11 +77,14 @@ def folds_of(cls: type) -> list[tuple[str, Fold]]:
 
 
 def mistakes_of_folds(
-    cls: type, nothing: str | None = "write `return None` where it deletes the row"
+    cls: type,
+    nothing: str | None = "write `return None` where it deletes the row",
+    takes: Sequence[str] | None = ("row", "event"),
 ) -> list[str]:
     """Return what is wrong with the members that `on` and `starts` have marked.
 
-    `nothing` is what to do where a function returns nothing; None: that is no mistake.
+    `nothing` is what to do where a function returns nothing; None: that is no mistake. `takes` are
+    the parameters of a function that starts no row; None: it is for the caller to say.
     """
     found = []
     first: dict[type[Event], str] = {}
@@ -92,6 +96,9 @@ def mistakes_of_folds(
         other = first.setdefault(event, member)
         if other != member:
             found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
+        if takes is not None:
+            starting = ("event", "key") if fold.wants_key else ("event",)
+            found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rayfold.declarations import misnamed
-from rayfold.field_types import mistakes_of_fields
 from rayfold.messages import Event, EventDefinition
 
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -22,7 +21,7 @@ class IntegrationEventDefinition(EventDefinition):
         """Return what is wrong with the declaration, a sentence each."""
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
         found = misnamed(self.model, self.name, _NAME, form)
-        return found + self.mistakes_of_version() + mistakes_of_fields(self.model)
+        return found + self.mistakes_of_schema()
 
 
 class IntegrationEvent(Event):

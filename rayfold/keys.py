@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
@@ -16,6 +16,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, FutureDate, FutureDatetime, PastDate, PastDatetime
 from pydantic.fields import FieldInfo
+
+from rayfold.values import to_utc
 
 _PYDANTIC: dict[Any, type] = {
     AwareDatetime: datetime,
@@ -91,7 +93,8 @@ def key_text(value: Any) -> str:
     """Return the value's one text: `1.0` and `1.00` are one decimal, a `StrEnum` is its value.
 
     Raises:
-        ValueError: no store takes it: half of a pair of surrogates is no character.
+        ValueError: no store takes it: half of a pair of surrogates is no character, and an instant
+            beyond the years 1 to 9999 is none in UTC.
     """
     kind = type(value)
     if kind is str:
@@ -110,7 +113,7 @@ def _text(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case datetime():
-            in_utc = value.astimezone(UTC) if value.tzinfo else value
+            in_utc = to_utc(value) if value.tzinfo else value
             return in_utc.isoformat().replace("+00:00", "Z")
         case Decimal():
             return _decimal_text(value)

@@ -20,7 +20,12 @@ from pydantic_core import PydanticUndefined
 
 from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
-from rayfold.field_types import mistakes_of_fields
+from rayfold.field_types import (
+    has_functions,
+    has_serializers,
+    mistakes_of_defaults,
+    mistakes_of_fields,
+)
 from rayfold.values import ServerSupplied
 
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -107,6 +112,23 @@ class CommandDefinition:
             if any(isinstance(extra, ServerSupplied) for extra in info.metadata)
         )
 
+    @cached_property
+    def _is_plain(self) -> bool:
+        return not (has_functions(self.model) or has_serializers(self.model))
+
+    def encode(self, command: Command) -> bytes:
+        """Return the command as JSON that its writer reads as the same command.
+
+        Raises:
+            ValueError: it would not: a validator changes again what it has changed, say.
+        """
+        data: bytes = command.__pydantic_serializer__.to_json(command)
+        if not self._is_plain and self.decode(data) != command:
+            raise ValueError(
+                "it does not come back from JSON as it was read: its validators may run twice"
+            )
+        return data
+
     def decode(self, data: bytes) -> Command:
         """Return the command that was valid JSON before: computed fields in it are passed over.
 
@@ -181,13 +203,14 @@ class EventDefinition:
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, PASCAL, "PascalCase, like 'LineAdded'")
-        return found + self.mistakes_of_version() + mistakes_of_fields(self.model)
+        return found + self.mistakes_of_schema()
 
-    def mistakes_of_version(self) -> list[str]:
-        """Return what is wrong with the version."""
-        if self.version >= 1:
-            return []
-        return [f"{self.model.__qualname__}: a schema version starts at 1, not {self.version}"]
+    def mistakes_of_schema(self) -> list[str]:
+        """Return what is wrong with the version and the fields."""
+        name, found = self.model.__qualname__, []
+        if self.version < 1:
+            found.append(f"{name}: a schema version starts at 1, not {self.version}")
+        return found + (mistakes_of_fields(self.model) or mistakes_of_defaults(self.model))
 
 
 class Event(Message):

@@ -36,8 +36,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from uuid import UUID, uuid5
 
 from rayfold.aggregate import union_members
-from rayfold.declarations import misnamed, too_long
-from rayfold.field_types import mistakes_of_fields
+from rayfold.declarations import miscalled, misnamed, too_long
+from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, returns_nothing
 from rayfold.keys import key_text, scalar_of
@@ -256,9 +256,11 @@ class ProcessDefinition:
             found.append(f"{name} must derive from ProcessManager[State, Events]")
         elif not isinstance(self.initial, self.state_type):
             found.append(f"{name} needs initial=…, a {self.state_type.__qualname__}")
-        found += mistakes_of_fields(self.state_type)
+        found += mistakes_of_fields(self.state_type) or mistakes_of_defaults(self.state_type)
         if cls.evolve is ProcessManager.evolve:
             found.append(f"{name} needs a static method `evolve`")
+        else:
+            found += miscalled(f"{name}.evolve", cls.evolve, "state", "happened")
         if self.max_chain < 1:
             found.append(f"{name}: max_chain is 1 or more, not {self.max_chain}")
         if not self.key:
@@ -279,6 +281,7 @@ class ProcessDefinition:
             if other := first.get(what):
                 found.append(f"{where} and {other} are both for {_said(what)}: one has to go")
             first.setdefault(what, member)
+            found += miscalled(where, handler, "state", "happened")
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):

@@ -24,6 +24,7 @@ from rayfold.process import (
     TimedOut,
 )
 from rayfold.steps import Complete, Publish, Schedule, Send, Unschedule
+from rayfold.unchanged import Unchanged, fresh
 
 AT_ONCE = timedelta(seconds=1)
 """A timeout that is due sooner does not end a chain of commands: nothing else has happened."""
@@ -105,7 +106,7 @@ class ProcessInstance:
 
     def __post_init__(self) -> None:
         if self.state is None:
-            self.state = self.definition.initial
+            self.state = fresh(self.definition.initial)
 
     def on_events(
         self,
@@ -196,8 +197,9 @@ class ProcessInstance:
             *(CommandRejected(each.command, WITHDRAWN) for each in withdrawn),
         ]
         state = self.state
-        for each in folded:
-            state = self.definition.evolve(state, each)
+        with Unchanged(self.definition.model, state):
+            for each in folded:
+                state = self.definition.evolve(state, each)
         steps = self._step((Aborted(),), ABORTED, now, _NOBODY, position, state)
         answered = (*refused, *(each.command_id for each in withdrawn))
         return ProcessStep(ABORTED, (*folded, Aborted()), steps.decided, position, answered)
@@ -256,6 +258,18 @@ class ProcessInstance:
         state: Any = None,
     ) -> ProcessStep:
         state = self.state if state is None else state
+        with Unchanged(self.definition.model, state):
+            return self._decided(happened, trigger, now, cause, position, state)
+
+    def _decided(
+        self,
+        happened: tuple[Happened, ...],
+        trigger: str,
+        now: datetime,
+        cause: _Cause,
+        position: int | None,
+        state: Any,
+    ) -> ProcessStep:
         decided, timers = list[Decided](), self.scheduled
         for index, each in enumerate(happened):
             if not isinstance(each, Aborted) or self.definition.on_abort is not None:

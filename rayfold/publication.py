@@ -98,7 +98,7 @@ class PublicationDefinition:
             found.append(f'{name} needs key="…", the field of what it carries that orders it')
         if any(fold.starts or fold.key_of for _, fold in folds_of(self.model)):
             found.append(f"{name} begins no rows, and has one key: use plain @on")
-        found += mistakes_of_folds(self.model, "give the integration events, or None")
+        found += mistakes_of_folds(self.model, "give the integration events, or None", ("event",))
         for each in self.carries if self.key else ():
             info = each.model_fields.get(self.key)
             if info is None:

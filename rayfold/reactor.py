@@ -90,7 +90,7 @@ class ReactorDefinition:
             found.append(f"{name}: attempts is 1 or more, not {self.attempts}")
         if not 0 < self.timeout <= MAX_TIMEOUT:
             found.append(f"{name}: timeout is more than 0 and at most {MAX_TIMEOUT:.0f} seconds")
-        found += mistakes_of_folds(self.model, None)
+        found += mistakes_of_folds(self.model, None, None)
         if not self.handlers:
             found.append(f"{name} handles no event: mark its methods with @on")
         for member, fold in folds_of(self.model):

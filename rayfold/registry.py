@@ -15,7 +15,9 @@ from pydantic import ValidationError
 from rayfold.aggregate import Aggregate, Storage
 from rayfold.agreement import disagreements, tables_of_two
 from rayfold.decision import Decision, DecisionDefinition
+from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
+from rayfold.folds import returns_nothing
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
@@ -223,6 +225,10 @@ class Registry:
 
     def _add(self, member: Any, module: str) -> None:
         if isinstance(member, Upcaster):
+            where = f"the upcaster of version {member.from_version} of {member.name!r}"
+            self._mistakes += miscalled(where, member.upcast, "data")
+            if returns_nothing(member.upcast):
+                self._mistakes.append(f"{where} returns nothing: return the data, or None")
             other = self._upcasters.setdefault((member.name, member.from_version), member)
             if other is not member:
                 self._mistakes.append(
@@ -339,7 +345,7 @@ def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:
     """Return the package's modules, and a sentence for each that cannot be imported."""
     try:
         root = importlib.import_module(package)
-    except Exception as error:  # a user's code
+    except (Exception, SystemExit) as error:  # a user's code
         return [], [f"cannot import the domain {package!r}: {_told(error)}"]
     modules, mistakes = [root], []
     broken: list[str] = []
@@ -347,11 +353,15 @@ def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:
     for info in found:
         try:
             modules.append(importlib.import_module(info.name))
-        except Exception as error:  # a user's code
+        except (Exception, SystemExit) as error:  # a user's code
             mistakes.append(f"cannot import {info.name}: {_told(error)}")
     return modules, mistakes
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        each = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in (error.title, *each["loc"]))
+        return f"{where}: {each['msg']}"
     first = str(error).splitlines()[:1]
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -87,7 +87,7 @@ class SqlProjection:
             found.append(
                 f'{cls.__qualname__}: on_poison is "stop" or "skip", not {str(cls.on_poison)!r}'
             )
-        found += mistakes_of_folds(cls)
+        found += mistakes_of_folds(cls, takes=("event",))
         if not cls.handlers:
             found.append(f"{cls.__qualname__} handles no event")
         return found

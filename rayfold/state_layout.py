@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
-from rayfold.columns import Column, JsonAdapter, column_of
+from rayfold.columns import SYSTEM_COLUMNS, Column, JsonAdapter, column_of
 from rayfold.keys import key_text, scalar_of
 
 LONGEST_NAME = 63
@@ -185,6 +185,11 @@ class _Making:
             if place.name in names:
                 self.mistakes.append(
                     f"the table {table.name!r} has two columns {place.name!r}: rename a field"
+                )
+            if place.name in SYSTEM_COLUMNS:
+                self.mistakes.append(
+                    f"the table {table.name!r} cannot have a column {place.name!r}, as Postgres has"
+                    " a system column of that name: rename a field"
                 )
             names.add(place.name)
         for name in (table.name, *names):

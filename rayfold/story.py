@@ -25,6 +25,7 @@ from rayfold.messages import Command, Event
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, stamped
 from rayfold.steps import Publish
+from rayfold.unchanged import Unchanged
 
 Part = type[Aggregate[Any, Any, Any]] | type[Decision[Any]] | type[ProcessManager[Any, Any]]
 
@@ -96,7 +97,7 @@ class Story:
 
     def state_of(self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: object) -> Any:
         """Return an aggregate's state; the initial one if nothing has happened to it."""
-        return self._states.get(aggregate.stream(aggregate_id), aggregate.initial)
+        return self._state(aggregate, aggregate.stream(aggregate_id))
 
     def process(self, process: type[ProcessManager[Any, Any]], key: object) -> ProcessInstance:
         """Return a process as it is now: `state`, `ended`, `timers`, whether it has `begun`."""
@@ -171,14 +172,15 @@ class Story:
 
     def _decide_together(self, decision: DecisionDefinition, command: Command) -> list[Event]:
         instances = decision.instances(command)
-        states = {
-            each.name: self._states.get(each.stream, each.aggregate.initial) for each in instances
-        }
-        events = list(decision.model.decide(states, command))
-        for event in events:
-            at = decision.instance_of(event, instances)
-            state = self._states.get(at.stream, at.aggregate.initial)
-            self._states[at.stream] = at.aggregate.evolve(state, event)
+        states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
+        with Unchanged(decision.model, *states.values()):
+            events = list(decision.model.decide(states, command))
+            after: dict[str, Any] = {}
+            for event in events:
+                at = decision.instance_of(event, instances)
+                state = after.get(at.stream, states[at.name])
+                after[at.stream] = at.aggregate.fold([event], state)
+        self._states |= after
         return events
 
     def _decide_alone(self, command: Command) -> list[Event]:
@@ -186,10 +188,14 @@ class Story:
         if aggregate is None:
             raise LookupError(f"no aggregate of the story takes {type(command).__qualname__}")
         stream = aggregate.stream(getattr(command, aggregate.id_field))
-        state = self._states.get(stream, aggregate.initial)
-        events: list[Event] = list(aggregate.decide(state, stamped(command, self.now)))
-        self._states[stream] = aggregate.fold(events, state)
+        state = self._state(aggregate, stream)
+        with Unchanged(aggregate, state):
+            events: list[Event] = list(aggregate.decide(state, stamped(command, self.now)))
+            self._states[stream] = aggregate.fold(events, state)
         return events
+
+    def _state(self, aggregate: type[Aggregate[Any, Any, Any]], stream: str) -> Any:
+        return self._states[stream] if stream in self._states else aggregate.begun()
 
     def _next_timer(self) -> tuple[ProcessInstance, Timer] | None:
         timers = [

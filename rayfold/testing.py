@@ -21,6 +21,7 @@ from rayfold.publication import Publication
 from rayfold.recorded import RecordedEvent
 from rayfold.steps import Complete, Send, Step
 from rayfold.story import Story
+from rayfold.unchanged import Unchanged, fresh
 from rayfold.view import VersionedRow, View
 
 __all__ = [
@@ -75,15 +76,19 @@ class Given:
         if mistakes := aggregate.mistakes():
             raise DomainError(*mistakes)
         self._aggregate = aggregate
-        self._state = aggregate.fold(events)
+        self._state = aggregate.begun()
+        with Unchanged(aggregate, self._state):
+            self._state = aggregate.fold(events, self._state)
 
     def when(self, command: Command) -> Decided:
         """Decide on the command; fold what it led to."""
         try:
-            events = list(self._aggregate.decide(self._state, command))
+            with Unchanged(self._aggregate, self._state):
+                events = list(self._aggregate.decide(self._state, command))
+                after = self._aggregate.fold(events, self._state)
         except Refused as refusal:
             return Decided([], refusal, self._state)
-        return Decided(events, None, self._aggregate.fold(events, self._state))
+        return Decided(events, None, after)
 
 
 class GivenDecision:
@@ -100,8 +105,9 @@ class GivenDecision:
                 name = type(event).__qualname__
                 raise LookupError(f"no aggregate that {decision.__qualname__} reads has {name}")
             stream = aggregate.stream(getattr(event, aggregate.id_field))
-            state = self._states.get(stream, aggregate.initial)
-            self._states[stream] = aggregate.evolve(state, event)
+            state = self._states[stream] if stream in self._states else aggregate.begun()
+            with Unchanged(aggregate, state):
+                self._states[stream] = aggregate.fold([event], state)
 
     def when(self, command: Command) -> Decided:
         """Decide on the command; fold what it led to, each event into its own aggregate.
@@ -111,16 +117,17 @@ class GivenDecision:
         """
         instances = self._definition.instances(command)
         states = {
-            each.name: self._states.get(each.stream, each.aggregate.initial) for each in instances
+            each.name: self._states.get(each.stream) or each.aggregate.begun() for each in instances
         }
+        after = dict(states)
         try:
-            events = list(self._definition.model.decide(states, command))
+            with Unchanged(self._definition.model, *states.values()):
+                events = list(self._definition.model.decide(states, command))
+                for event in events:
+                    at = self._definition.instance_of(event, instances)
+                    after[at.name] = at.aggregate.fold([event], after[at.name])
         except Refused as refusal:
             return Decided([], refusal, states)
-        after = dict(states)
-        for event in events:
-            at = self._definition.instance_of(event, instances)
-            after[at.name] = at.aggregate.evolve(after[at.name], event)
         return Decided(events, None, after)
 
 
@@ -152,7 +159,7 @@ class GivenProcess:
         if mistakes := definition.mistakes():
             raise DomainError(*mistakes)
         self._definition = definition
-        self._state: Any = definition.initial
+        self._state: Any = fresh(definition.initial)
         self._begun = self._ended = False
         for happened in past:
             self._tell(happened)
@@ -173,9 +180,10 @@ class GivenProcess:
         if isinstance(happened, Event) and self._definition.key_of(happened) is None:
             return []
         self._begun = True
-        if not isinstance(happened, Aborted) or self._definition.on_abort is not None:
-            self._state = self._definition.evolve(self._state, happened)
-        steps = self._definition.react(self._state, happened)
+        with Unchanged(self._definition.model, self._state):
+            if not isinstance(happened, Aborted) or self._definition.on_abort is not None:
+                self._state = self._definition.evolve(self._state, happened)
+            steps = self._definition.react(self._state, happened)
         self._ended = any(isinstance(step, Complete) for step in steps)
         return steps
 
@@ -211,7 +219,9 @@ def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
         recorded = RecordedEvent(event, "", position, position, {})
         for change in definition.changes_of([recorded]):
             keys.setdefault(change.key, change.value)
-            row = definition.fold(rows.get(change.key), recorded, change.value)
+            before = rows.get(change.key)
+            with Unchanged(view, *(() if before is None else (before.row,)), event):
+                row = definition.fold(before, recorded, change.value)
             if row is None:
                 rows.pop(change.key, None)
             else:

@@ -13,8 +13,15 @@ class ServerSupplied:
 
 
 def to_utc(value: datetime) -> datetime:
-    """Return the same instant in UTC."""
-    return value.astimezone(UTC)
+    """Return the same instant in UTC.
+
+    Raises:
+        ValueError: there it is before the year 1, or after 9999.
+    """
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("in UTC it is beyond the years 1 to 9999") from error
 
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(to_utc)]

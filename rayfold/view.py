@@ -22,10 +22,16 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
-from rayfold.columns import plain
+from rayfold.columns import SYSTEM_COLUMNS, plain
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
-from rayfold.field_types import holds, mistakes_of_fields
+from rayfold.field_types import (
+    has_functions,
+    has_serializers,
+    holds,
+    mistakes_of_defaults,
+    mistakes_of_fields,
+)
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, mistakes_of_folds
 from rayfold.keys import key_text, scalar_of
@@ -47,10 +53,7 @@ OURS = ("rayfold-", "pg-")
 
 _RESERVED = {
     "revision": "every row's document has a `revision` of its own",
-    **dict.fromkeys(
-        ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"),
-        "Postgres has a system column of that name",
-    ),
+    **dict.fromkeys(SYSTEM_COLUMNS, "Postgres has a system column of that name"),
 }
 
 
@@ -198,6 +201,8 @@ class ViewDefinition:
         if self._is_inexact:
             _refuse_not_finite(row)
             row = self._plainly_written(row)
+        if self._is_made_by_functions:
+            _refuse_what_is_read_otherwise(row)
         return VersionedRow(row, revision, position, started)
 
     def _after(self, row: View | None, event: Event, key: Any) -> View | None:
@@ -236,6 +241,11 @@ class ViewDefinition:
     def _is_inexact(self) -> bool:
         return holds(self.model, "float", "decimal", "any")
 
+    @cached_property
+    def _is_made_by_functions(self) -> bool:
+        # What a serializer masks is not read again: stores keep the fields themselves.
+        return has_functions(self.model) and not has_serializers(self.model)
+
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         cls, name = self.model, self.model.__qualname__
@@ -243,7 +253,7 @@ class ViewDefinition:
         found += too_long(cls, "name", self.name, MAX_NAME)
         if self.name.startswith(OURS) or self.name.endswith("-pkey"):
             found.append(f"{name}: {self.name!r} is taken in Postgres: choose another name")
-        found += mistakes_of_fields(cls, utc_only=True)
+        found += mistakes_of_fields(cls, utc_only=True) or mistakes_of_defaults(cls)
         fields = cls.model_fields
         for field in fields:
             found += too_long(cls, "field", field, MAX_FIELD)
@@ -262,10 +272,20 @@ class ViewDefinition:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
         elif self.key and not self._begins():
             found.append(f"{name}: no row ever begins; mark a fold with @starts, or give defaults")
-        return found
+        return found + self._mistakes_of_keys()
 
     def _begins(self) -> bool:
         return self.begins_anywhere or any(fold.starts for fold in self.folds.values())
+
+    def _mistakes_of_keys(self) -> list[str]:
+        if self.key not in self.model.model_fields:
+            return []
+        return [
+            f"{event.__qualname__} has no field {self.key!r}, the key of "
+            f"{self.model.__qualname__}: give its fold key=…"
+            for event, fold in self.folds.items()
+            if fold.key_of is None and not _has(event, self.key)
+        ]
 
     def _mistakes_of_settings(self) -> list[str]:
         name, found = self.model.__qualname__, []
@@ -321,6 +341,11 @@ class View(Message):
         )
 
 
+def _has(event: Any, attribute: str) -> bool:
+    """Whether what is marked as an event has it, as a field or as what its class computes."""
+    return attribute in getattr(event, "model_fields", ()) or hasattr(event, attribute)
+
+
 def policy(given: OnPoison | str) -> OnPoison:
     """Return the policy of that name; one that there is not stays text, for the registry."""
     return OnPoison(given) if given in list(OnPoison) else given  # type: ignore[return-value]
@@ -338,6 +363,14 @@ def _refuse_not_finite(row: View) -> None:
     data = row.__pydantic_serializer__.to_json(row)
     if b"NaN" in data or b"Infinity" in data:
         json.loads(data, parse_constant=_refuse_constant)
+
+
+def _refuse_what_is_read_otherwise(row: View) -> None:
+    data = row.__pydantic_serializer__.to_json(row)
+    back = row.__pydantic_validator__.validate_json(data, extra="ignore")
+    for field in type(row).model_fields:  # private attributes are nowhere but in memory
+        if getattr(back, field) != getattr(row, field):
+            raise ValueError(f"{field!r} does not come back as it was: a validator may run twice")
 
 
 def _refuse_constant(constant: str) -> NoReturn:

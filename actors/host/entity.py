@@ -36,7 +36,7 @@ class Entity:
     def __init__(self, aggregate: AggregateType, stream: str, *, optimistic: bool = False) -> None:
         self.aggregate = aggregate
         self.stream = stream
-        self.state: Any = aggregate.initial
+        self.state: Any = aggregate.begun()
         self.revision = -1
         self.position = 0
         self.recent = RecentCommands()

@@ -33,6 +33,7 @@ from eventstore.records import NewRecord
 from rayfold import Event, Refused
 from rayfold.decision import Instance
 from rayfold.runtime.turns import Turn
+from rayfold.unchanged import Unchanged
 
 
 @dataclass(slots=True)
@@ -174,12 +175,13 @@ def _decide_jointly(
         return RevisionMismatch(wanted, None if lead.revision < 0 else lead.revision)
     states = {each.name: plans[each.stream].state for each in joint.instances}
     try:
-        decided = joint.definition.model.decide(states, pending.command)
-        events = list(islice(decided, MAX_EVENTS + 1))
-        if len(events) > MAX_EVENTS:
-            raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
-        told = [(joint.definition.instance_of(event, joint.instances), event) for event in events]
-        after, revisions = _fold(plans, told)
+        with Unchanged(joint.definition.model, *states.values()):
+            decided = joint.definition.model.decide(states, pending.command)
+            events = list(islice(decided, MAX_EVENTS + 1))
+            if len(events) > MAX_EVENTS:
+                raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
+            told = [(joint.definition.instance_of(each, joint.instances), each) for each in events]
+            after, revisions = _fold(plans, told)
         streams = encode(revisions).decode()
         records = [
             record(event, envelope, writer, index, streams) for index, (_, event) in enumerate(told)
@@ -232,6 +234,6 @@ def _fold(
     states = {stream: each.state for stream, each in plans.items()}
     revisions = {stream: each.revision for stream, each in plans.items()}
     for at, event in told:
-        states[at.stream] = at.aggregate.evolve(states[at.stream], event)
+        states[at.stream] = at.aggregate.fold([event], states[at.stream])
         revisions[at.stream] += 1
     return states, revisions

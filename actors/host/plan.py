@@ -20,6 +20,7 @@ from rayfold import Command, DecisionDefinition, Event, Refused
 from rayfold.decision import Instance
 from rayfold.runtime.tracing import Span
 from rayfold.runtime.turns import Turn
+from rayfold.unchanged import Unchanged
 
 log = logging.getLogger(__name__)
 
@@ -159,9 +160,10 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
         return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
     aggregate = planned.entity.aggregate
     try:
-        events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
-        check_events(events, aggregate, pending.command)
-        state = aggregate.fold(events, planned.state)
+        with Unchanged(aggregate, planned.state):
+            events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
+            check_events(events, aggregate, pending.command)
+            state = aggregate.fold(events, planned.state)
         records = [record(event, envelope, writer, index) for index, event in enumerate(events)]
     except Refused as refusal:
         return refusal

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from actors.envelope import Envelope, check_keys, instances_of, stream_of
+from actors.envelope import Envelope, check_keys, instances_of, payload_of, stream_of
 from api.http import headers as read
 from api.http.dates import date_fields, refuse_numbers
 from api.http.headers import Headers
@@ -45,7 +45,6 @@ class CommandDecoder:
         self._salt = f"{command.name} ".encode()
         model = command.model
         self._validate = model.__pydantic_validator__.validate_json
-        self._serialize = model.__pydantic_serializer__.to_json
         self.aggregate = registry.owner[model]
         self._decision = registry.decisions.get(model)
         self._keys = registry.keyed_by.get(model, ())
@@ -85,7 +84,7 @@ class CommandDecoder:
         return Envelope(
             self.command.name,
             self._stream_of(command),
-            self._serialize(command),
+            payload_of(command),
             command_id,
             hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
             read.expected_revision(headers),

@@ -84,6 +84,7 @@ async def own(
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
             if not stand_by:
                 await release.forget(connection)
+            await _check_categories(connection, eventstore, registry)
             await survival.note_event_types(connection, registry)
             known = await routing.read(connection)
         if settings.ray_address is not None:
@@ -113,6 +114,16 @@ async def _connection(postgres: str) -> AsyncIterator[Connection]:
         yield connection
     finally:
         connection.terminate()
+
+
+async def _check_categories(connection: Connection, uri: str, registry: Registry) -> None:
+    log = EventLog(uri)
+    try:
+        await survival.check_categories(connection, log, registry)
+    except StoreError as error:
+        raise StartError(f"the event store does not answer: {error}") from error
+    finally:
+        await log.close()
 
 
 async def own_store_id(uri: str) -> str:

@@ -33,6 +33,13 @@ CREATE TABLE IF NOT EXISTS rayfold_event_type (
 """
 _NOTE = "INSERT INTO rayfold_event_type VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 
+_CATEGORIES = """
+CREATE TABLE IF NOT EXISTS rayfold_event_category (
+    event text, category text, PRIMARY KEY (event, category)
+)
+"""
+_NOTE_CATEGORY = "INSERT INTO rayfold_event_category VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
 
 async def note_event_types(connection: Connection, registry: Registry) -> None:
     """Note which event types may be on the log from now on."""
@@ -40,6 +47,38 @@ async def note_event_types(connection: Connection, registry: Registry) -> None:
     for name, each in sorted(registry.events.items()):
         fields = _fields(each.model)
         await connection.execute(_NOTE, name, each.version, json.dumps(fields))
+    await connection.execute(_CATEGORIES)
+    for category, aggregate in registry.aggregates.items():
+        for event in aggregate.events:
+            await connection.execute(_NOTE_CATEGORY, event.__rayfold__.name, category)
+
+
+async def check_categories(connection: Connection, log: Log, registry: Registry) -> None:
+    """Compare the categories of events with what was noted.
+
+    Raises:
+        StartError: streams of a category are on the log whose events are another's today: nobody
+            would see them, and a view in memory other ones than in Postgres.
+    """
+    if await connection.fetchval("SELECT to_regclass('rayfold_event_category')") is None:
+        return
+    today: dict[str, set[str]] = {}
+    for category, aggregate in registry.aggregates.items():
+        for event in aggregate.events:
+            today.setdefault(event.__rayfold__.name, set()).add(category)
+    lost: dict[str, str] = {}
+    for row in await connection.fetch("SELECT * FROM rayfold_event_category ORDER BY event"):
+        event, before = row["event"], row["category"]
+        if before in lost or before in today.get(event, {before}):
+            continue
+        async for raw in log.read_all([f"{before}-"]):
+            lost[before] = (
+                f"the log has {raw.stream!r}, and events {event!r} are of the category"
+                f" {min(today[event])!r} now: give their aggregate the category {before!r} back"
+            )
+            break
+    if lost:
+        raise StartError(*lost.values())
 
 
 async def check_event_types(connection: Connection, registry: Registry) -> None:

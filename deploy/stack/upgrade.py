@@ -121,6 +121,7 @@ async def _check(
         if store != stack["store"]:
             raise StartError(f"the stack {settings.stack!r} is of another event store: {store}")
         await survival.check_event_types(connection, registry)
+        await survival.check_categories(connection, log, registry)
         read = await survival.check_log(log, registry)
     except (StoreError, TimeoutError) as error:
         raise StartError(f"the event store does not answer: {error}") from error

@@ -113,8 +113,9 @@ class PostgresRows:
     async def _one(self, database: Database, query: RowQuery) -> RowResult:
         rows = self._rows[query.view]
         key = str(query.key)
+        # What is ours has a name that no field can have: none begins with an underscore.
         records = await database.fetch(
-            f"SELECT c.position AS at, {rows.codec.select_list} FROM rayfold_checkpoint c"
+            f"SELECT c.position AS _covered, {rows.codec.select_list} FROM rayfold_checkpoint c"
             f' LEFT JOIN "{rows.table}" t ON t._key = $1'
             ' WHERE c."table" = $2 AND c.partition = $3::bigint % c.partitions',
             _sendable(key),
@@ -124,9 +125,9 @@ class PostgresRows:
         if not records:
             return RowResult(None, None, 0)
         if records[0]["_key"] is None:
-            return RowResult(None, None, records[0]["at"])
+            return RowResult(None, None, records[0]["_covered"])
         entry = rows.codec.decode(records[0])
-        return RowResult(document(entry), entry.revision, records[0]["at"])
+        return RowResult(document(entry), entry.revision, records[0]["_covered"])
 
     async def _page(self, database: Fetches, query: RowQuery) -> Found:
         rows = self._rows[query.view]
@@ -140,8 +141,8 @@ class PostgresRows:
             parameters.append(_sendable(value))
             wheres.append(columns[field].equals(f"${len(parameters)}"))
         records = await database.fetch(
-            f"SELECT c.least, c.most, {rows.codec.select_list}"
-            " FROM (SELECT min(position) AS least, max(position) AS most"
+            f"SELECT c._least, c._most, {rows.codec.select_list}"
+            " FROM (SELECT min(position) AS _least, max(position) AS _most"
             ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
             f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
             f" WHERE {' AND '.join(wheres)} ORDER BY t._started, t._key"
@@ -155,7 +156,7 @@ class PostgresRows:
         body = page_json([document(rows.codec.decode(record)) for record in page], last)
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
-        return Found(RowResult(body, None, records[0]["most"] or 0), records[0]["least"] or 0)
+        return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
 
 
 def _sendable(text: str) -> str | None:

@@ -90,7 +90,7 @@ class ThroughTime:
         first, last = oldest[0].revision, newest[0].revision
         until = max(last if revision is None else min(revision, last), first)
         known = self._remembered(stream, first)
-        after, state = known.before(until) or (None, aggregate.initial)
+        after, state = known.before(until) or (None, aggregate.begun())
         before = state
         shown, error, turn = oldest[0], "", Turn()
         async for raw in self._log.read_stream(stream, after=after):

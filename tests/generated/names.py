@@ -8,6 +8,7 @@ _TEXT = """
     key_of keys_of limit mistakes model name on_poison owner placement position projection replace
     result row row_type schema server_supplied snapshot_every started starts state state_type
     statement statements stores stream type version view views
+    at least most covered
     copy dict json order select user table desc index primary from_ αβγ CamelCase
 """
 

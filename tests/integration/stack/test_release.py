@@ -17,7 +17,7 @@ from deploy.stack.identity import identify
 from deploy.stack.lease import Lease
 from deploy.stack.presence import Presence, gateways_of
 from deploy.stack.release import Release, ReleaseWatch, read_part, wanted_release
-from deploy.stack.survival import check_event_types, check_log, note_event_types
+from deploy.stack.survival import check_categories, check_event_types, check_log, note_event_types
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
@@ -32,7 +32,8 @@ async def postgres(server: str) -> AsyncIterator[Connection]:
     """Return a connection to a database without a stack."""
     connection = await connect(server)
     await connection.execute(
-        "DROP TABLE IF EXISTS rayfold_release, rayfold_gateway, rayfold_event_type"
+        "DROP TABLE IF EXISTS rayfold_release, rayfold_gateway, rayfold_event_type,"
+        " rayfold_event_category"
     )
     yield connection
     await connection.close()
@@ -123,7 +124,7 @@ class Nothing(Message):
 
 class Account(
     Aggregate[Nothing, Deposit, Deposited],
-    category="account", id_field="account_id", initial=Nothing(),
+    category={category!r}, id_field="account_id", initial=Nothing(),
 ):
     @staticmethod
     def decide(state: Nothing, command: Deposit) -> list[Deposited]:
@@ -152,9 +153,15 @@ def domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Domain:
     """Return what makes a domain whose only event has a field of that kind."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def domain(field: str, name: str = "Deposited", version: int = 1, more: str = "") -> Registry:
+    def domain(
+        field: str,
+        name: str = "Deposited",
+        version: int = 1,
+        more: str = "",
+        category: str = "account",
+    ) -> Registry:
         package = f"made_up_release_{next(_numbers)}"
-        text = SOURCE.format(field=field, name=name, version=version, more=more)
+        text = SOURCE.format(field=field, name=name, version=version, more=more, category=category)
         (tmp_path / f"{package}.py").write_text(text)
         return Registry.load(package)
 
@@ -206,6 +213,20 @@ async def test_the_log_itself_is_read_with_a_new_domain(domain: Domain) -> None:
         await check_log(log, domain("cents: list[int]"))
     with pytest.raises(StartError, match=r"cannot read the log: .*Deposited"):
         await check_log(log, domain("cents: int", name="PaidIn"))
+
+
+async def test_events_on_the_log_keep_their_category(postgres: Connection, domain: Domain) -> None:
+    log, renamed = MemoryLog(), domain("cents: int", category="ledger")
+    await check_categories(postgres, log, renamed)  # nothing was noted yet
+    await note_event_types(postgres, domain("cents: int"))
+    await check_categories(postgres, log, renamed)  # nor is there any on the log
+    data = b'{"account_id": "a", "cents": 1}'
+    records = [NewRecord("Deposited", data, {"schemaVersion": "1"}, str(uuid4()))]
+    await log.append([StreamAppend("account-a", None, records)])
+    await check_categories(postgres, log, domain("cents: int"))
+    await check_categories(postgres, log, domain("cents: int", name="PaidIn"))  # of another event
+    with pytest.raises(StartError, match=r"'account-a'.* give their aggregate the category"):
+        await check_categories(postgres, log, renamed)
 
 
 async def test_the_second_release_of_the_tests_survives_the_first(postgres: Connection) -> None:

@@ -68,6 +68,8 @@ class CupAggregate(
             case "bad fold":
                 yield Poured(cup=cup)
                 yield Spilt(cup=cup)
+            case "no state":
+                yield Poured(cup=cup, litres=0)
             case "exit":
                 sys.exit(7)
             case "no event":
@@ -77,6 +79,8 @@ class CupAggregate(
     def evolve(state: Cup, event: Poured | Spilt) -> Cup:
         if isinstance(event, Spilt):
             raise LookupError("spilt")
+        if event.litres == 0:
+            return None  # type: ignore[return-value]
         return state.replace(poured=state.poured + 1)
 
 
@@ -104,6 +108,7 @@ async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int
         ("midway", "ZeroDivisionError"),
         ("bad fold", "LookupError"),
         ("exit", "SystemExit: 7"),
+        ("no state", "evolve gave None, no Cup"),
         ("no event", "str, which is not among the events"),
     ],
 )

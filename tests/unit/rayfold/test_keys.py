@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NewType, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from rayfold import Cents, UtcDatetime, key_text
@@ -24,6 +24,14 @@ def test_a_text_that_is_no_unicode_is_no_key() -> None:
     # No log has such a text, and no store takes it: only code makes one.
     with pytest.raises(ValueError, match="surrogates not allowed"):
         key_text("a\ud800")
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_an_instant_beyond_the_calendar_is_no_value_and_no_key(text: str) -> None:
+    with pytest.raises(ValidationError, match="beyond the years 1 to 9999"):
+        TypeAdapter(UtcDatetime).validate_python(text)
+    with pytest.raises(ValueError, match="beyond the years 1 to 9999"):
+        key_text(datetime.fromisoformat(text))
 
 
 @pytest.mark.parametrize(

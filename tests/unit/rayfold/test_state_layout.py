@@ -79,6 +79,7 @@ class Wrong(Message):
     free: Annotated[dict[str, Any], AsJson(" ")] = {}
     mixed: list[int | Size] = []
     size_width: int = 0
+    xmin: int = 0
     size: Size = Size()
     part: Part = Part(name="")
     a_name_that_goes_on_for_longer_than_any_table_of_postgres_can_be_called: int = 0
@@ -93,6 +94,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         "Wrong.free: AsJson needs a reason",
         "Wrong.mixed holds items that are neither scalars nor models",
         "two columns 'size_width'",
+        "cannot have a column 'xmin'",
         "holds itself",
         "too long for Postgres",
     ):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
+from uuid import UUID, uuid4
 
-from pydantic import Field
+from pydantic import BaseModel, Field, Json, SecretStr
 
-from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Route, upcaster
+from rayfold import (
+    Aggregate,
+    Command,
+    Event,
+    IntegrationEvent,
+    Message,
+    Route,
+    UtcDatetime,
+    upcaster,
+)
 
 
 class NotKebab(Command, name="NotKebab"):
@@ -61,6 +71,31 @@ class LeftOut(Event, name="LeftOut"):
     secret: str = Field(exclude=True)
 
 
+class Inner(BaseModel):
+    hidden: int = Field(default=1, exclude=True)
+
+
+class Aliased(BaseModel):
+    number: int = Field(default=1, alias="n")
+
+
+class Lossy(Event, name="Lossy", extra="allow", frozen=False):
+    thing_id: str
+    password: SecretStr = SecretStr("")
+    parsed: Json[int] = 0
+    inner: Inner = Inner()
+    aliased: Aliased = Aliased()
+    by_pair: dict[tuple[int, int], int]
+    by_none: dict[int | None, int]
+
+
+class Random(Event, name="Random"):
+    thing_id: str
+    key: UUID = Field(default_factory=uuid4)
+    at: UtcDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    tags: list[str] = Field(default_factory=list)
+
+
 class Versioned(Event, name="Versioned", version=3):
     thing_id: str
 
@@ -87,6 +122,8 @@ class Thing(
         | Uncallable
         | LookAlike
         | LeftOut
+        | Lossy
+        | Random
         | Versioned
         | VersionZero
         | Told,

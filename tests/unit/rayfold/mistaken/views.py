@@ -65,6 +65,15 @@ class OfNobody(View, name="of-nobody", key="thing_id"):
         return row
 
 
+class Unkeyed(View, name="unkeyed", key="colour"):
+    colour: str
+
+    @staticmethod
+    @on(Versioned)
+    def versioned(row: Any, event: Any) -> Any:
+        return row
+
+
 class Unordered(View, name="unordered", key="thing_id", indexes=("tags", "colour")):
     thing_id: str
     tags: tuple[str, ...] = ()

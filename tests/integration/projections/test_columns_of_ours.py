@@ -1,0 +1,74 @@
+"""Columns that a question to Postgres has of its own are in the way of no field."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from types import ModuleType
+
+import asyncpg
+import msgspec
+import pytest
+from pydantic import create_model
+
+from eventstore.memory import MemoryLog
+from projections.postgres.projector import Projector
+from projections.postgres.reader import PostgresReader
+from projections.postgres.schema import prepare
+from projections.row_query import RowQuery
+from projections.supervision.placements import Placements
+from rayfold import Message, Registry, View, on
+from tests.generated.names import NAMES
+from tests.integration.projections import small
+from tests.integration.projections.small import Added
+from tests.integration.projections.test_poison import DEADLINE, dsn
+
+__all__ = ["dsn"]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Field name .* shadows")
+
+
+def view_of(names: list[str]) -> type[View]:
+    """A view with a text in each of these fields: its name."""
+    fields: dict[str, tuple[type, str]] = dict.fromkeys(names, (str, ""))
+    base = create_model("Base", __base__=View, counter=(str, ...), **fields)  # type: ignore[call-overload]
+
+    @on(Added)
+    def added(row: View, event: Added) -> View:
+        return Message.replace(row, **{name: name for name in names})
+
+    members = {"added": staticmethod(added), "__module__": "made_up"}
+    made: type[View] = type("Made", (base,), members, name="made", key="counter")
+    return made
+
+
+async def test_a_field_may_have_any_name(dsn: str) -> None:
+    module = ModuleType("made_up")
+    module.Made = view_of(NAMES)  # type: ignore[attr-defined]
+    registry = Registry([small, module])
+    log = MemoryLog()
+    await small.add(log, "a", 1)
+    end = await log.end_position(registry.prefixes)
+    view = registry.views["made"]
+    connection = await asyncpg.connect(dsn)
+    await prepare(connection, [view], {"made": 1})
+    await connection.close()
+    projector = Projector(registry, log, dsn, [view])
+    task = asyncio.create_task(projector.run())
+    assert await projector.progress.reached(end, DEADLINE)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    reader = PostgresReader(registry, Placements(), dsn)
+    try:
+        for key in ("a", "b", None):
+            query = RowQuery("made", key, end, {}, 10, None)
+            found = await reader.ask(query, time.monotonic())
+            assert found.position == end
+            if key != "b":
+                answer = msgspec.json.decode(found.body or b"")
+                [row] = answer["items"] if key is None else [answer]
+                assert row == {"counter": "a", **{name: name for name in NAMES}, "revision": 0}
+    finally:
+        reader.close()

@@ -1,0 +1,202 @@
+"""A state is frozen, the list in it is not: whoever appends to it is told, and harms nobody."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple, Never
+
+import pytest
+from pydantic import AfterValidator, Field
+
+from actors.errors import DecisionFailed
+from actors.local import LocalRuntime
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
+from rayfold import (
+    Aggregate,
+    Command,
+    Decision,
+    Event,
+    Message,
+    ProcessManager,
+    Registry,
+    Rejected,
+    Send,
+    Step,
+    UtcDatetime,
+    View,
+    on,
+    starts,
+)
+from rayfold.testing import Story, given, rows_of
+from rayfold.unchanged import ChangedInPlace, Unchanged, fresh
+
+
+class Pack(Command, name="pack", creates=True):
+    bag: str
+    item: str
+
+
+class Packed(Event, name="Packed"):
+    bag: str
+    item: str
+
+
+class BagState(Message):
+    items: list[str] = Field(default_factory=list)
+
+
+class Bag(Aggregate[BagState, Pack, Packed], category="bag", id_field="bag", initial=BagState()):
+    @staticmethod
+    def decide(state: BagState, command: Pack) -> Iterable[Packed]:
+        if command.item == "refused":
+            state.items.append(command.item)
+            raise Rejected("full", "nothing more fits")
+        if command.item == "look":
+            raise Rejected("look", ", ".join(state.items))
+        return [Packed(bag=command.bag, item=command.item)]
+
+    @staticmethod
+    def evolve(state: BagState, event: Packed) -> BagState:
+        if event.item == "in place":
+            state.items.append(event.item)
+            return state
+        return state.replace(items=[*state.items, event.item])
+
+
+class Move(Command, name="move"):
+    bag: str
+
+
+class Moved(Event, name="Moved"):
+    bag: str
+
+
+class Kept(Aggregate[BagState, Never, Moved], category="kept", id_field="bag", initial=BagState()):
+    @staticmethod
+    def evolve(state: BagState, event: Moved) -> BagState:
+        return state
+
+
+class MoveIt(Decision[Move], reads={"kept": Kept}):
+    @staticmethod
+    def decide(states: Any, command: Move) -> list[Moved]:
+        states["kept"].items.append("moved")
+        return [Moved(bag=command.bag)]
+
+
+class Packing(ProcessManager[BagState, Packed], name="packing", key="bag", initial=BagState()):
+    @staticmethod
+    def evolve(state: BagState, happened: Any) -> BagState:
+        state.items.append("told")
+        return state
+
+    @staticmethod
+    @starts(Packed)
+    def packed(state: BagState, event: Packed) -> Iterable[Step]:
+        yield Send(Move(bag=event.bag))
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry([sys.modules[__name__]])
+
+
+@pytest.mark.parametrize("item", ["refused", "in place"])
+async def test_a_command_fails_whose_functions_change_the_state(
+    registry: Registry, item: str
+) -> None:
+    runtime = LocalRuntime(registry)
+    await runtime.send(Pack(bag="a", item="tea"))
+    with pytest.raises(DecisionFailed, match="Bag changes the BagState that it is given"):
+        await runtime.send(Pack(bag="a", item=item))
+    await runtime.send(Pack(bag="a", item="cake"))
+    with pytest.raises(Rejected, match=r"^tea, cake$"):
+        await runtime.send(Pack(bag="a", item="look"))
+
+
+async def test_so_does_one_that_is_decided_over_several(registry: Registry) -> None:
+    with pytest.raises(DecisionFailed, match="MoveIt changes the BagState"):
+        await LocalRuntime(registry).send(Move(bag="a"))
+    assert Kept.initial == BagState()
+
+
+async def test_what_the_log_has_already_is_nobody_elses_beginning(registry: Registry) -> None:
+    log = MemoryLog()
+    event = Packed(bag="a", item="in place")
+    record = NewRecord("Packed", Packed.__rayfold__.encode(event), {}, "an id")
+    await log.append([StreamAppend("bag-a", ANY, [record])])
+    runtime = LocalRuntime(registry, log)
+    for bag, items in (("a", "in place"), ("b", "")):
+        with pytest.raises(Rejected, match=f"^{items}$"):
+            await runtime.send(Pack(bag=bag, item="look"))
+
+
+class Bags(View, name="bags", key="bag"):
+    bag: str
+    items: list[str] = Field(default_factory=list)
+
+    @staticmethod
+    @on(Packed)
+    def packed(row: Bags, event: Packed) -> Bags:
+        row.items.append(event.item)
+        return row
+
+
+def test_the_test_kit_tells_it() -> None:
+    with pytest.raises(ChangedInPlace, match="Bags changes the Bags"):
+        rows_of(Bags, Packed(bag="a", item="tea"), Packed(bag="a", item="cake"))
+    with pytest.raises(ChangedInPlace):
+        given(Bag).when(Pack(bag="a", item="refused"))
+    with pytest.raises(ChangedInPlace):
+        given(Bag, Packed(bag="a", item="in place"))
+    with pytest.raises(ChangedInPlace):
+        given(MoveIt).when(Move(bag="a"))
+    with pytest.raises(ChangedInPlace):
+        given(Packing).when(Packed(bag="a", item="tea"))
+    with pytest.raises(ChangedInPlace):
+        Story(Bag, Packing).send(Pack(bag="a", item="tea"))
+    assert Bag.initial == Packing.__rayfold__.initial == BagState()
+
+
+class Persistent:
+    """A class of the author's own, who knows what may be changed."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What an annotation says beside the type."""
+
+
+class Pair(NamedTuple):
+    first: int
+
+
+class Deep(Message):
+    inner: tuple[BagState, ...] = ()
+    again: Deep | None = None
+
+
+FROZEN: list[Any] = [
+    int,
+    UtcDatetime,
+    Annotated[str, Hint(), AfterValidator(str.strip)],
+    tuple[frozenset[int], ...],
+    Persistent,
+    Pair,
+]
+CHANGEABLE: list[Any] = [list[int], dict[str, int], tuple[set[int], ...] | None, Deep, Any]
+
+
+@pytest.mark.parametrize("kind", [*FROZEN, *CHANGEABLE], ids=str)
+def test_only_what_can_be_changed_is_looked_at(kind: Any) -> None:
+    class State(Message, arbitrary_types_allowed=True):
+        held: kind = None
+
+    state = State()
+    assert (fresh(state) is not state) is (kind in CHANGEABLE)
+    with Unchanged(Bag, state):
+        pass
