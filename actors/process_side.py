@@ -28,7 +28,7 @@ from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Registry
-from rayfold.runtime.named_actor import found_or_made
+from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import why_not_made
 from rayfold.runtime.placing import Placed
@@ -295,7 +295,7 @@ class ProcessSide:
         settings = self._settings
         return found_or_made(
             lambda: (
-                ray.remote(ProcessActor)
+                actor_class(ProcessActor)
                 .options(
                     name=self._actor_name(name, f"{partition}{self._ending(layout)}"),
                     namespace=settings.namespace,

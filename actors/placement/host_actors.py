@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 from ray.util import list_named_actors
 
@@ -16,7 +15,7 @@ from actors.errors import WriteSideError
 from actors.host.host_actor import HostActor
 from actors.placement.host_client import HostClient
 from actors.write_settings import WriteSettings
-from rayfold.runtime.named_actor import found_or_made
+from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import RpcDisconnected
@@ -151,7 +150,7 @@ class HostActors:
         settings = self._settings
         return found_or_made(
             lambda: (
-                ray.remote(HostActor)
+                actor_class(HostActor)
                 .options(
                     name=name,
                     namespace=settings.namespace,

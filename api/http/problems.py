@@ -102,8 +102,15 @@ def malformed(detail: str) -> Problem:
     return Problem(400, "malformed", detail)
 
 
+MOST_ERRORS = 100
+"""That an answer tells: a body of a megabyte may have so many that telling all takes eight."""
+
+
 def invalid(error: ValidationError, detail: str) -> Problem:
-    """Return 422, with the offending fields."""
+    """Return 422, with the offending fields: with so many of them as somebody may read."""
+    if error.error_count() > MOST_ERRORS:
+        detail += f", the first {MOST_ERRORS} of {error.error_count()}"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
     return Problem(
         422,
         "invalid-fields",
@@ -114,7 +121,7 @@ def invalid(error: ValidationError, detail: str) -> Problem:
                 "message": each["msg"],
                 "type": each["type"],
             }
-            for each in error.errors(include_url=False, include_context=False, include_input=False)
+            for each in found[:MOST_ERRORS]
         ],
     )
 

@@ -34,6 +34,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._reading = _NOTHING
         self._head_bytes = 0
         self._chunk_bytes = 0
+        self._framing_bytes = 0
         self._used = False
         self._since = self.loop.time()
         self._blocked_since: float | None = None
@@ -109,10 +110,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self._chunk_bytes = len(data)
         if self._reading != _BODY:
             self._head_bytes += len(data)
+        else:
+            self._framing_bytes += len(data)
         super().data_received(data)
-        if self._refused or self._reading != _HEAD:
+        if self._refused or self._reading == _NOTHING:
             return
-        if self._head_bytes > self._limits.head_bytes:
+        # Beside a head the parser keeps what stands between chunks, and trailers after the last.
+        kept = self._head_bytes if self._reading == _HEAD else self._framing_bytes
+        if kept > self._limits.head_bytes:
             self._refuse(_too_large(self._limits.head_bytes))
 
     def pause_writing(self) -> None:
@@ -149,10 +154,16 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._refused:
             raise ValueError("refused")  # ends the parser's turn; see `send_400_response`
         self._reading = _BODY
-        self._head_bytes = 0
+        self._head_bytes = self._framing_bytes = 0
         super().on_headers_complete()
+        self.headers = []  # for trailers, which nobody reads: they are no headers
         if self._others.draining:
             self.cycle.keep_alive = False  # which its client is told
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, as uvicorn does."""
+        self._framing_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the client has sent all of its request."""

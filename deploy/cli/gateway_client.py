@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -31,14 +32,24 @@ def ask(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     content = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, content, headers, method=method)
     try:
+        request = urllib.request.Request(url, content, headers, method=method)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            return json.load(answer)
+            return _Answer(json.load(answer))
     except urllib.error.HTTPError as error:
         raise StartError(_detail(error)) from error
     except OSError as error:
         raise StartError(f"the gateway at {url} does not answer: {error}") from error
+    except (ValueError, TypeError, http.client.HTTPException) as error:
+        # No URL, a token that no header can hold, another protocol, another kind of answer.
+        raise StartError(f"no gateway can be asked at {url}: {error}") from error
+
+
+class _Answer(dict[str, Any]):
+    """What a gateway says; something else that answers there, or a later one, lacks parts of it."""
+
+    def __missing__(self, key: str) -> Any:
+        raise StartError(f"what answers is no gateway of this version: it does not say {key!r}")
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -175,7 +175,7 @@ def migrate(
 
 @app.command()
 def eventstore(
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 2113,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 2113,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     data: Data = None,
     system_projections: Annotated[

@@ -7,6 +7,7 @@ import socket
 from ipaddress import ip_address
 
 from deploy.errors import StartError
+from rayfold.runtime.ports import rpc_ports
 
 
 def check(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> None:
@@ -33,6 +34,18 @@ def check(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> N
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"port {port} is taken: give another --port") from error
         raise StartError(f"{host}:{port} cannot be bound: {error.strerror or error}") from error
+
+
+def check_rpc_ports() -> None:
+    """Check the ports for the calls of this node's parts, before any of them listens.
+
+    Raises:
+        StartError: the variable that has them is no range.
+    """
+    try:
+        rpc_ports()
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def url(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from actors.host.state.tables import SCHEMA, layout_found, moved
 from deploy.errors import StartError
 from deploy.stack import folder
 from deploy.stack.display import Display
+from deploy.stack.postgres_process import address
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
@@ -229,7 +230,7 @@ def _running_postgres(data: Path) -> str:
         sockets = (data / "postmaster.pid").read_text().splitlines()[4]
     except (OSError, IndexError) as error:
         raise StartError("give the --postgres that the stack uses") from error
-    return f"postgresql://postgres:@/postgres?host={sockets}"
+    return address(sockets)
 
 
 def _say(category: str, lines: list[str], refused: list[str]) -> None:

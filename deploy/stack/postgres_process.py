@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from stat import S_IMODE, S_IXGRP, S_IXOTH
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import asyncpg
@@ -28,6 +29,11 @@ USER = "postgres"
 
 CONTROL = "global/pg_control"
 """A file without which no server starts; `initdb` says before that the folder is Postgres'."""
+
+
+def address(sockets: str) -> str:
+    """Return the DSN of one that listens in a folder."""
+    return f"postgresql://{USER}:@/{USER}?host={quote(sockets)}"
 
 
 class PostgresProcess(ChildProcess):
@@ -52,7 +58,7 @@ class PostgresProcess(ChildProcess):
         return (str(server.bin_path / "postgres"), "-D", str(self._data), *sockets)
 
     async def _address(self, process: asyncio.subprocess.Process) -> str:
-        dsn = f"postgresql://{USER}:@/{USER}?host={self._sockets}"
+        dsn = address(str(self._sockets))
         while True:
             try:
                 connection = await asyncpg.connect(dsn, timeout=5)

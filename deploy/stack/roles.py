@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from deploy.errors import StartError
 from deploy.stack import ray_runtime
 from deploy.stack.display import Display
+from deploy.stack.listening import check_rpc_ports
 from deploy.stack.local_ray import LocalRay
 from deploy.stack.nodes import cluster_nodes
 from deploy.stack.operations import Server
@@ -47,7 +48,7 @@ def check(settings: Settings, command: str) -> None:
     """Check that everything is given: such a process starts no server of its own.
 
     Raises:
-        StartError: something is missing, or Ray does not answer.
+        StartError: something is missing or wrong, or Ray does not answer.
     """
     for name in ("ray_address", "eventstore", "postgres"):
         if getattr(settings, name) is None:
@@ -55,6 +56,7 @@ def check(settings: Settings, command: str) -> None:
             raise StartError(f"rayfold {command} needs {option}: it starts no server of its own")
     if settings.redis == EMBEDDED:
         raise StartError(f"rayfold {command} starts no server of its own: give --redis a URL")
+    check_rpc_ports()
     assert settings.ray_address is not None
     check_ray(settings.ray_address)
 

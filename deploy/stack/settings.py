@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import limits
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -43,6 +51,28 @@ def _redis(text: str | None) -> str | None:
     if text and text != EMBEDDED and not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("embedded, or a URL: redis://, rediss:// or unix://")
     return text or None
+
+
+def _folder(given: Any) -> Any:
+    if given == "":  # of an empty variable; as a path it would be the working folder
+        raise ValueError("names no folder")
+    return given
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+
+
+def _bounds(bounds: tuple[int, int]) -> tuple[int, int]:
+    least, most = bounds
+    if least > most:
+        raise ValueError("the least comes before the most")
+    return bounds
+
+
+Bounds = Annotated[tuple[int, int], AfterValidator(_bounds)]
+
+Claim = Annotated[float, Field(ge=0, le=1e14)]
+"""Of a resource of Ray's, which counts it in ten-thousandths, in 64 bits."""
 
 
 def _rate(text: str) -> str:
@@ -93,7 +123,7 @@ class Settings(BaseSettings):
     """Of the gateway that the command line asks; that of the data folder without it."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    data: Path = Path(".rayfold")
+    data: Folder = Path(".rayfold")
     domain: str = Field(default_factory=lambda: _default_domain())
     """The package that declares commands, events, aggregates, views and queries."""
     eventstore: str | None = None
@@ -105,7 +135,7 @@ class Settings(BaseSettings):
     stores: dict[str, str] = {}
     """URLs of the stores of views that other packages bring, by the name that views use."""
     ray_address: str | None = None
-    snapshots: Path | None = None
+    snapshots: Folder | None = None
     """A folder of every node, where memory replicas leave snapshots of views that no other store
     has: a restart does not fold the whole log for them. It holds what those views hold, erased rows
     for a minute more. On Ray of our own it is in the data folder; on a cluster there is none
@@ -115,10 +145,10 @@ class Settings(BaseSettings):
     postgres_partitions: int = Field(default=1, ge=1, le=64)
     postgres_reads: list[str] = []
     """DSNs of streaming replicas that answer queries."""
-    autoscale: dict[str, tuple[int, int]] = {}
+    autoscale: dict[str, Bounds] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""
     dedicated_actors: int = Field(default=24, ge=1)
-    claims: dict[Kind, dict[str, Annotated[float, Field(ge=0)]]] = {}
+    claims: dict[Kind, dict[str, Claim]] = {}
     """What a part claims of its node, by its kind: `{"write": {"CPU": 0.5, "writers": 0.1}}`, CPUs
     and custom resources of Ray's. Without it 0.1 of a CPU (dedicated actors 0.01) on a cluster, and
     nothing on Ray of our own."""

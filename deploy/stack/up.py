@@ -30,6 +30,7 @@ async def up(settings: Settings) -> int:
     os.umask(0o077)  # events, rows and tokens are for their owner alone
     registry = load_registry(settings.domain)
     publishing.check(settings, registry)
+    listening.check_rpc_ports()
     with folder.locked(settings.data) as data:
         listening.check(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:

@@ -88,6 +88,11 @@ async def fingerprint_of_live(connection: Connection | Pooled, name: str) -> str
     return found
 
 
+async def is_stale(connection: Connection, live: Live, known: str) -> bool:
+    """Tell whether the live one is of another definition than `live`, or somebody dropped it."""
+    return known != live.fingerprint or not await _is_there(connection, live)
+
+
 async def partition(connection: Connection, table: str, partitions: int) -> None:
     """Cut the key space of a table into so many partitions.
 
@@ -146,7 +151,8 @@ async def switch(
         )
         if at is None or at < enough:
             raise ProjectionError(f"the new generation of {live.name!r} is gone")
-        await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
+        if await _is_there(connection, live):
+            await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
         await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
         await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
         await connection.execute(
@@ -203,6 +209,13 @@ async def remove_unfinished(connection: Connection, kind: Kind) -> None:
     )
     for record in records:
         await discard(connection, record["name"], kind)
+
+
+async def _is_there(connection: Connection, live: Live) -> bool:
+    known_as = "to_regclass" if live.kind == "TABLE" else "to_regnamespace"
+    statement = f"SELECT {known_as}($1) IS NOT NULL"
+    found: bool = await connection.fetchval(statement, f'"{live.relation}"')
+    return found
 
 
 async def _drop(connection: Connection, kind: Kind, name: str) -> None:

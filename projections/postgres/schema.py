@@ -42,7 +42,7 @@ def live(view: ViewDefinition) -> Live:
 async def prepare(
     connection: _Connection, views: Sequence[ViewDefinition], partitions: Mapping[str, int]
 ) -> list[ViewDefinition]:
-    """Make what is missing; return the views whose live table is of another definition.
+    """Make what is missing; return the views whose live table is of another definition, or gone.
 
     Those keep their table until a new generation takes its place. What is left of builds
     that nobody finished is removed.
@@ -59,7 +59,7 @@ async def prepare(
                 await create(connection, view, table)
                 await create_indexes(connection, view, table)
                 await generations.become(connection, live(view))
-            elif known != fingerprint_of(view):
+            elif await generations.is_stale(connection, live(view), known):
                 stale.append(view)
             await partition(connection, table, partitions[view.name])
     return stale

@@ -26,7 +26,8 @@ def fingerprint_of(projection: Projection) -> str:
 
 
 async def prepare(connection: Connection, projections: Sequence[Projection]) -> list[Projection]:
-    """Make what is missing; return the projections whose live tables are of another definition.
+    """Make what is missing; return the projections whose live tables are of another definition, or
+    whose schema is gone.
 
     Raises:
         asyncpg.PostgresError: a `schema` is wrong, or we may not create schemas.
@@ -42,7 +43,7 @@ async def prepare(connection: Connection, projections: Sequence[Projection]) -> 
             if known is None:
                 await _create(connection, projection, own.relation)
                 await generations.become(connection, own)
-            elif known != own.fingerprint:
+            elif await generations.is_stale(connection, own, known):
                 stale.append(projection)
     return stale
 

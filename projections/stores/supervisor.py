@@ -25,7 +25,7 @@ from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
 
 log = logging.getLogger(__name__)
 
-CHANGED = "its definition has changed"
+CHANGED = "its definition has changed, or its rows are gone"
 RESTORED = "the log was restored to an earlier moment"
 """Why the rows of a view are no use."""
 

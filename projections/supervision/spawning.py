@@ -10,7 +10,7 @@ import ray
 
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
-from rayfold.runtime.named_actor import found_or_made
+from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.placing import Placed
 from rayfold.stores import known_stores
 
@@ -60,7 +60,7 @@ class Spawner:
             self.ray_name = f"{self._name}.{next(_numbers)}"
         return found_or_made(
             lambda: (
-                ray.remote(self._actor)
+                actor_class(self._actor)
                 .options(
                     name=self.ray_name,
                     namespace=self._namespace,

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 
 ATTEMPTS = 10
 PAUSE = 0.05
 """Seconds between two attempts, which are made where Ray is called: it blocks as well."""
+
+
+@cache
+def actor_class(of: type) -> Any:
+    """Return Ray's form of a class, the same one each time: Ray keeps every one that made an actor.
+
+    It keeps them in its head, and in each process that looks an actor up, for as long as they live.
+    """
+    return ray.remote(of)
 
 
 def found_or_made(remote: Callable[[], Any]) -> Any:

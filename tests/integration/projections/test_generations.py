@@ -111,6 +111,23 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
     await connection.close()
 
 
+async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    connection = await asyncpg.connect(dsn)
+    async with running(log, dsn, TOTALS) as [projector]:
+        await connection.execute("DROP TABLE totals")
+        assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == [TOTALS]
+        await switch(dsn, log)  # as an operator's `rebuild` does
+        assert await totals(dsn) == {"a": 3}
+        await projector.runner.renew("totals")
+        await add(log, "a", 4)
+        await there(log, [projector])
+        assert await totals(dsn) == {"a": 7}
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    await connection.close()
+
+
 async def test_a_projector_of_the_release_before_writes_nothing_into_a_table_of_the_next(
     dsn: str,
 ) -> None:

@@ -244,6 +244,19 @@ async def test_a_changed_definition_is_found(postgres: str, monkeypatch: Any) ->
     await connection.close()
 
 
+async def test_a_schema_that_somebody_dropped_is_found_and_built_again(postgres: str) -> None:
+    await empty(postgres, Lenient)
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f'DROP SCHEMA "{live(Lenient).relation}" CASCADE')
+    assert await prepare(connection, [Lenient]) == [Lenient]
+    await _switch(postgres, log)
+    assert await numbers(postgres, live(Lenient).relation) == [1, 2]
+    assert await prepare(connection, [Lenient]) == []
+    await connection.close()
+
+
 class Count(Message):
     """A number of rows."""
 

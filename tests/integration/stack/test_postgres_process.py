@@ -124,6 +124,22 @@ def closed(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A folder whose name has what means something in a URL."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "a?b=1&host=c#%2F"
+    folder.mkdir()
+    return folder
+
+
+async def test_its_folder_may_have_what_means_something_in_a_url(odd: Path) -> None:
+    server = PostgresProcess(odd / "postgres")
+    connection = await asyncpg.connect(await server.start())
+    await connection.close()
+    await server.stop()
+
+
 async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
     [left] = half_made.parent.glob("postgres.new-*")
     left.rename(half_made)

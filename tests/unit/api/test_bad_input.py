@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api.http.problems import MOST_ERRORS
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -129,6 +130,17 @@ async def test_a_number_in_quotes_is_no_date(gateway: Gateway, day: str) -> None
 async def test_every_field_that_does_not_fit_is_named(gateway: Gateway) -> None:
     reply = await gateway.http.post(LINES, json={"sku": 1, "quantity": "x", "more": 1})
     assert fields_of(reply) == {"sku", "quantity", "unit_price_cents", "more"}
+
+
+async def test_of_many_fields_that_do_not_fit_as_many_are_told_as_somebody_reads(
+    gateway: Gateway,
+) -> None:
+    body = {f"k{n}": 1 for n in range(90_000)}
+    reply = await gateway.http.post("/orders", json=body)
+    document = problem(reply, 422, "invalid-fields")
+    assert len(document["errors"]) == MOST_ERRORS
+    assert "of 90001" in document["detail"]
+    assert len(reply.content) < 32 * 1024
 
 
 async def test_a_field_that_the_server_supplies_is_refused(gateway: Gateway) -> None:

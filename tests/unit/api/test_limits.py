@@ -20,6 +20,8 @@ from tests.unit.api.serving import free_port, serving, soon
 MIB = 1024 * 1024
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n"
+CHUNKED = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b'13\r\n{"customer_id":"c"}\r\n0\r\n'
 
 
 @pytest.fixture
@@ -69,6 +71,35 @@ async def test_a_head_that_is_too_large_is_refused(
         assert (await answer(reader))[0] == 200
         writer.write(head)
         await refused(reader, 431, "head-too-large")
+
+
+@pytest.mark.parametrize(
+    ("begun", "endless"),
+    [
+        (LAST, b"x: 1\r\n" * 200),
+        (LAST + b"x: ", b"a" * 1000),
+        (b"", b"0" * 1000),
+        (b"2;", b"a" * 1000),
+    ],
+    ids=["trailers", "trailer", "size", "extension"],
+)
+async def test_what_comes_beside_a_body_is_no_larger_than_a_head(
+    gateway: Gateway, port: int, begun: bytes, endless: bytes
+) -> None:
+    async with serving(gateway, port):
+        reader, writer = await connected(port, CHUNKED + begun)
+        for _ in range(100):
+            writer.write(endless)
+            await asyncio.sleep(0.001)  # not all of it at once
+        await refused(reader, 431, "head-too-large")
+    assert not gateway.commands.sent
+
+
+async def test_trailers_are_no_headers(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port):
+        trailers = b"Host: elsewhere\r\nIdempotency-Key: a\r\nOrigin: http://elsewhere\r\n\r\n"
+        reader, _ = await connected(port, CHUNKED + LAST + trailers)
+        assert (await answer(reader))[0] == 202
 
 
 async def test_a_request_before_one_that_is_too_large_is_answered(

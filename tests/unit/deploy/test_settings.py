@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack.roles import check
 from deploy.stack.settings import load
+from deploy.stack.up import up
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +72,32 @@ def test_a_token_that_does_not_fit_is_named_and_not_shown(
         load()
     assert named in str(error.value)
     assert "0123456789" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        ("data", ""),
+        ("snapshots", ""),
+        ("autoscale", '{"memory": [4, 1]}'),
+        ("claims", '{"write": {"CPU": 1e400}}'),
+        ("claims", '{"write": {"CPU": 1e300}}'),
+    ],
+)
+def test_what_no_stack_could_run_with_is_named_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str
+) -> None:
+    monkeypatch.setenv(f"RAYFOLD_{variable.upper()}", given)
+    with pytest.raises(StartError, match=f"setting {variable}"):
+        load()
+
+
+async def test_a_range_of_ports_that_is_none_keeps_it_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAYFOLD_RPC_PORTS", "5-1")
+    with pytest.raises(StartError, match="RAYFOLD_RPC_PORTS"):
+        await up(load())
+    given = load(ray_address="auto", eventstore="kdb://a", postgres="postgresql://a")
+    with pytest.raises(StartError, match="RAYFOLD_RPC_PORTS"):
+        check(given, "controller")

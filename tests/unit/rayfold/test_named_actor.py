@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError
 
 from rayfold.runtime import named_actor
-from rayfold.runtime.named_actor import ATTEMPTS, found_or_made
+from rayfold.runtime.named_actor import ATTEMPTS, actor_class, found_or_made
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,15 @@ def test_what_ray_says_itself_is_not_tried_again() -> None:
     with pytest.raises(ActorDiedError):
         found_or_made(remote)
     assert remote.calls == 1
+
+
+def test_ray_has_a_class_once_however_many_actors_are_made_of_it() -> None:
+    assert actor_class(Remote) is actor_class(Remote)
+    sources = Path(named_actor.__file__).parents[2]
+    makes = [
+        str(file.relative_to(sources))
+        for folder in ("actors", "deploy", "projections", "rayfold")
+        for file in (sources / folder).rglob("*.py")
+        if "ray.remote(" in file.read_text()
+    ]
+    assert makes == ["rayfold/runtime/named_actor.py"]  # whoever calls it each time leaks each time

@@ -1,0 +1,63 @@
+"""What the command line says of something at a URL that is no gateway: a line each."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deploy.cli.gateway_client import ask
+from deploy.errors import StartError
+
+
+@pytest.fixture
+def says(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the URL of what answers once, with the bytes it is parametrized by."""
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(request.param)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:
+        answered = pool.submit(answer)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        answered.result()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [b"SSH-2.0-OpenSSH\r\n", HEAD % (6, b"<html>"), HEAD % (60, b"{"), HEAD % (3, b"[1]")],
+    ids=["protocol", "page", "cut off", "list"],
+    indirect=True,
+)
+def test_what_is_no_gateway_is_said_to_be_none(says: str) -> None:
+    with pytest.raises(StartError, match="no gateway can be asked at http"):
+        ask(says, "/operators/status")
+
+
+@pytest.mark.parametrize("says", [HEAD % (2, b"{}")], indirect=True)
+def test_what_an_answer_lacks_is_named(says: str) -> None:
+    answer = ask(says, "/operators/status")
+    with pytest.raises(StartError, match="'parts'"):
+        answer["parts"]
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("http://[::1", None),
+        ("http://127.0.0.1:a", None),
+        ("http://127.0.0.1:1", "a\nb"),
+        ("http://127.0.0.1:1", "☃"),
+    ],
+)
+def test_what_cannot_be_sent_is_a_line(url: str, token: str | None) -> None:
+    with pytest.raises(StartError):
+        ask(url, "/operators/status", token=token)
