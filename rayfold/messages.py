@@ -23,7 +23,6 @@ from rayfold.field_checks import checks_of, known
 from rayfold.field_types import (
     has_functions,
     has_serializers,
-    mistakes_of_defaults,
     mistakes_of_fields,
 )
 from rayfold.values import ServerSupplied
@@ -210,7 +209,7 @@ class EventDefinition:
         name, found = self.model.__qualname__, []
         if self.version < 1:
             found.append(f"{name}: a schema version starts at 1, not {self.version}")
-        return found + (mistakes_of_fields(self.model) or mistakes_of_defaults(self.model))
+        return found + mistakes_of_fields(self.model)
 
 
 class Event(Message):

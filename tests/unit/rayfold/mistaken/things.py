@@ -17,6 +17,8 @@ from rayfold import (
     Message,
     Route,
     UtcDatetime,
+    View,
+    on,
     upcaster,
 )
 
@@ -89,11 +91,16 @@ class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     by_none: dict[int | None, int]
 
 
-class Random(Event, name="Random"):
+class Random(View, name="random", key="thing_id"):
     thing_id: str
     key: UUID = Field(default_factory=uuid4)
     at: UtcDatetime = Field(default_factory=lambda: datetime.now(UTC))
     tags: list[str] = Field(default_factory=list)
+
+    @staticmethod
+    @on(NoZone)
+    def folded(row: Random, event: NoZone) -> Random:
+        return row
 
 
 class Versioned(Event, name="Versioned", version=3):
