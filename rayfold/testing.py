@@ -219,9 +219,8 @@ def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
         recorded = RecordedEvent(event, "", position, position, {})
         for change in definition.changes_of([recorded]):
             keys.setdefault(change.key, change.value)
-            before = rows.get(change.key)
-            with Unchanged(view, *(() if before is None else (before.row,)), event):
-                row = definition.fold(before, recorded, change.value)
+            with Unchanged(view, event):  # a row is the fold's own, an event is not
+                row = definition.fold(rows.get(change.key), recorded, change.value)
             if row is None:
                 rows.pop(change.key, None)
             else:

@@ -38,6 +38,7 @@ from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
 from rayfold.stores import known_stores
+from rayfold.unchanged import fresh
 
 Store: TypeAlias = str
 """The name of a store: see `rayfold.stores`."""
@@ -185,7 +186,8 @@ class ViewDefinition:
         elif before.position >= position:
             return before
         else:
-            row, started = self._after(before.row, event, key), before.started
+            # A fold that changes a list of its row, and then breaks, shall have changed nothing.
+            row, started = self._after(fresh(before.row), event, key), before.started
         for each in also:
             row = self._after(row, each, key)
         if row is None:
