@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,39 +14,9 @@ from actors.write_owner import WriteOwner
 from actors.write_side import WriteSettings, WriteSide
 from eventstore.memory import MemoryLog
 from rayfold import Registry
+from tests.unit.stops import Ends, a_while, cancelled_twice
 
 SETTINGS = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false", hosts=2)
-TURNS = 10
-"""Of the loop, which each part takes to end."""
-
-
-async def turns() -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
-
-
-class Ends:
-    """A part that ends, or breaks."""
-
-    def __init__(self, name: str, done: list[str]) -> None:
-        self.name, self.done = name, done
-
-    async def close(self) -> None:
-        if self.name == "broken":
-            raise OSError("a part breaks")
-        await turns()
-        self.done.append(self.name)
-
-
-async def cancelled_twice(stop: Callable[[], Awaitable[None]]) -> None:
-    """Stop, and be cancelled meanwhile."""
-    stopping = asyncio.ensure_future(stop())
-    for _ in range(2):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        stopping.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await stopping
 
 
 @pytest.fixture
@@ -95,7 +64,7 @@ async def test_a_side_whose_stop_is_cancelled_while_commands_have_no_answer_ends
     monkeypatch.setattr(side.gateway, "stop", Ends("gateway", done).close)
     monkeypatch.setattr(side.owner, "end", Ends("owner", done).close)
     stopping = asyncio.ensure_future(side.stop())
-    await turns()
+    await a_while()
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,36 +11,7 @@ import pytest
 from projections.operations.rebuilds import Rebuilds
 from projections.outbound_side import OutboundSide
 from projections.supervision.watched_actors import WatchedActors
-
-TURNS = 10
-"""Of the loop, which each part takes to end."""
-
-
-class Ends:
-    """An actor's handle that ends, or breaks."""
-
-    def __init__(self, name: str, done: list[str]) -> None:
-        self.name, self.done = name, done
-
-    async def end(self) -> None:
-        if self.name == "broken":
-            raise OSError("an actor breaks")
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        self.done.append(self.name)
-
-    stop = end
-
-
-async def cancelled_twice(stop: Callable[[], Awaitable[None]]) -> None:
-    """Stop, and be cancelled meanwhile."""
-    stopping = asyncio.ensure_future(stop())
-    for _ in range(2):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        stopping.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await stopping
+from tests.unit.stops import Ends, cancelled_twice
 
 
 async def goes_on(name: str, done: list[str]) -> None:
@@ -75,7 +45,7 @@ async def test_actors_end_whatever_one_of_them_raises(
     watched: tuple[WatchedActors, list[str]], how: str
 ) -> None:
     actors, done = watched
-    with pytest.raises(OSError, match="an actor breaks"):
+    with pytest.raises(OSError, match="a part breaks"):
         await getattr(actors, how)()
     assert done == ["whole"]
 
@@ -98,6 +68,6 @@ async def test_reactors_end_where_publications_break(how: str) -> None:
     side = OutboundSide.__new__(OutboundSide)
     side.publications = Ends("broken", done)  # type: ignore[assignment]
     side.reactors = Ends("reactors", done)  # type: ignore[assignment]
-    with pytest.raises(OSError, match="an actor breaks"):
+    with pytest.raises(OSError, match="a part breaks"):
         await getattr(side, how)()
     assert done == ["reactors"]

@@ -8,6 +8,7 @@ import pytest
 
 from rayfold.runtime import batching
 from rayfold.runtime.batching import Batcher, BatchFull
+from tests.unit.stops import a_while, cancelled_twice
 
 FOR_EVER = 1e9
 """Patience: times the duration of a call."""
@@ -181,8 +182,7 @@ async def test_a_batcher_whose_end_is_cancelled_leaves_nobody_waiting() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            for _ in range(10):
-                await asyncio.sleep(0)
+            await a_while()
             done.append(len(items))
         return items
 
@@ -190,13 +190,7 @@ async def test_a_batcher_whose_end_is_cancelled_leaves_nobody_waiting() -> None:
     calls = [asyncio.create_task(batcher.call(number)) for number in range(2)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    closing = asyncio.create_task(batcher.close())
-    for _ in range(2):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        closing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await closing
+    await cancelled_twice(batcher.close)
     assert done == [1]
     async with asyncio.timeout(60):
         await asyncio.wait(calls)
