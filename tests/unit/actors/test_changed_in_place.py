@@ -179,7 +179,7 @@ FROZEN: list[Any] = [
 CHANGEABLE: list[Any] = [list[int], dict[str, int], tuple[set[int], ...] | None, Deep, Any]
 
 
-@pytest.mark.parametrize("kind", [*FROZEN, *CHANGEABLE], ids=str)
+@pytest.mark.parametrize("kind", [*FROZEN, *CHANGEABLE])
 def test_only_what_can_be_changed_is_looked_at(kind: Any) -> None:
     class State(Message, arbitrary_types_allowed=True):
         held: kind = None
