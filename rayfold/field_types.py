@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pydantic import PydanticUserError, SecretStr
 
+from rayfold.ordered_sets import ordered
 from rayfold.values import to_utc
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _is_called(node: dict[str, Any]) -> bool:
     function = node.get("function")
     if isinstance(function, dict):
         function = function.get("function")
-    return function is not None and not isinstance(function, type)
+    return function not in (None, ordered) and not isinstance(function, type)
 
 
 def _field_by_alias(model: type[BaseModel]) -> str | None:

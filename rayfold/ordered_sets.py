@@ -1,0 +1,63 @@
+"""Sets in one order, wherever they are written.
+
+A set of texts has another order in each process. Then one command is written as two, so that its
+repeat looks like another one, and one row is written as two under the same ETag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import core_schema, to_json
+
+_SETS = ("set", "frozenset")
+
+_COMPARABLE = (str, bytes, int, float, Decimal, date, timedelta, UUID)
+
+
+def ordered(value: Any) -> Any:
+    """Return a set as a list in order: by value where values have an order, else by their JSON."""
+    if not isinstance(value, set | frozenset):
+        return value  # got around validation
+    kinds = {type(each) for each in value}
+    if len(kinds) == 1 and issubclass(kinds.pop(), _COMPARABLE):
+        with suppress(TypeError):  # of two moments one may have a zone alone
+            return sorted(value)
+    return sorted(value, key=lambda each: to_json(ordered(each), fallback=repr))
+
+
+def write_sets_in_order(schema: Any, resolve: Callable[[Any], Any]) -> None:
+    """Let JSON of a model have its sets in order; `schema` is what pydantic has made of it.
+
+    `resolve` gives what a reference refers to. A serializer of the author's own stays; so does how
+    a model in it writes itself which is no `Message`.
+    """
+    for node in _nodes(schema, resolve, set()):
+        if node["type"] in _SETS and "serialization" not in node:
+            items = core_schema.list_schema(node.get("items_schema"))
+            node["serialization"] = core_schema.plain_serializer_function_ser_schema(
+                ordered, return_schema=items, when_used="json"
+            )
+            # Else its JSON schema would be any list's.
+            node.setdefault("metadata", {})["pydantic_js_updates"] = {"uniqueItems": True}
+
+
+def _nodes(node: Any, resolve: Callable[[Any], Any], seen: set[int]) -> Iterator[dict[str, Any]]:
+    if isinstance(node, list | tuple):
+        for each in node:
+            yield from _nodes(each, resolve, seen)
+    if not isinstance(node, dict) or id(node) in seen:
+        return
+    seen.add(id(node))
+    if node.get("type") == "definition-ref":
+        yield from _nodes(resolve(node), resolve, seen)
+        return
+    inner = [each for name, each in node.items() if name not in ("serialization", "metadata")]
+    yield from _nodes(inner, resolve, seen)
+    if isinstance(node.get("type"), str):
+        yield node
