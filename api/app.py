@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from litestar import Litestar
 from litestar.exceptions import MethodNotAllowedException
@@ -20,8 +21,9 @@ from api.http.endpoint import Audits, Endpoint
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import held
-from api.http.problems import HANDLERS
+from api.http.problems import HANDLERS, Problem
 from api.http.rates import Rates
+from api.http.reply import Reply
 from api.http.traces import RequestTraces
 from api.openapi.routes import openapi_handlers
 from api.operators.explaining import ExplainRoutes
@@ -50,8 +52,25 @@ class Gateway:
         app = self._direct.find(scope)
         if app is not None:
             await app(scope, receive, send)
+            return
+        scope = held(scope)
+        if "//" in scope.get("path", ""):
+            # Litestar takes two slashes for one: `/orders//lines`, of an empty id, would be
+            # another route, and `//operators` none that a proxy's rules know.
+            await _answer(NO_EMPTY_PART.reply(), send)
         else:
-            await self._app(held(scope), receive, send)
+            await self._app(scope, receive, send)
+
+
+NO_EMPTY_PART = Problem(404, "not-found", "no path has an empty part")
+
+
+async def _answer(reply: Reply, send: Send) -> None:
+    status, headers, body = reply
+    start: Any = {"type": "http.response.start", "status": status, "headers": headers}
+    whole: Any = {"type": "http.response.body", "body": body}
+    await send(start)
+    await send(whole)
 
 
 def create_app(

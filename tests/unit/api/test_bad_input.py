@@ -344,3 +344,20 @@ async def test_an_encoded_slash_is_part_of_an_id(registry: Registry) -> None:
 async def test_unknown_names_are_not_found(gateway: Gateway) -> None:
     problem(await gateway.http.post("/commands/explode", json={}), 404, "unknown-command")
     problem(await gateway.http.get("/queries/explode"), 404, "unknown-query")
+
+
+@pytest.mark.parametrize(
+    "path", ["//operators/status", "/operators//status", "/orders//lines", "//"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_two_slashes_are_not_one(gateway: Gateway, method: str, path: str) -> None:
+    """Rules of a proxy are about paths as they are written; and an empty id is none."""
+    url = f"http://gateway{path}"
+    problem(await gateway.http.request(method, url, content=b"{}"), 404, "not-found")
+    assert not gateway.commands.sent
+
+
+async def test_slashes_of_an_id_are_its_own(gateway: Gateway) -> None:
+    """They come to the route; this id may not have any."""
+    reply = await gateway.http.post("/stock/a%2F%2Fb/receive", content=b'{"quantity":1}')
+    assert fields_of(reply) == {"sku"}
