@@ -79,7 +79,7 @@ class PostgresProcess(ChildProcess):
         """Return the wheel's idea of the server, whose data folder is there. Blocks."""
         # What a kill leaves half made is a folder of Postgres too, but one that never starts; and
         # `initdb` may be at work in there a moment longer. So it has a name that no other had.
-        for left in self._data.parent.glob(f"{self._data.name}.new*"):
+        for left in self._data.parent.glob(f"{self._data.name}.new-*"):
             shutil.rmtree(left, ignore_errors=True)
         if not self._data.exists():
             beside = self._data.with_name(f"{self._data.name}.new-{uuid4().hex[:8]}")
