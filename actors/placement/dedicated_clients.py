@@ -54,10 +54,11 @@ class DedicatedClients:
             client.renew()
 
     def sweep(self) -> None:
-        """Close the ways that were not used for long."""
+        """Close the ways that were not used for long, or lead to an actor that has ended."""
         oldest = time.monotonic() - IDLE
         for stream, client in list(self._clients.items()):
-            if client.used_at < oldest and not client.outstanding:
+            done_with = client.used_at < oldest or client.has_been_cut_off
+            if done_with and not client.outstanding:
                 self._close(stream)
 
     async def close(self) -> None:

@@ -212,8 +212,11 @@ class HostClient:
                 raise RpcDisconnected("the write host died with its node")
             if self._finding is None or self._finding.done():
                 self._finding = asyncio.create_task(self._found())
-            # It goes on where we are cancelled: nobody would know of the actor, and end it.
-            return await asyncio.shield(self._finding)
+            finding = self._finding
+            # It goes on where we are cancelled: nobody would know of the actor, and end it. A
+            # shield would be part of a cycle, and hold the handle until that is collected.
+            await asyncio.wait([finding])
+            return finding.result()
         return self._actor
 
     def lose(self) -> None:
@@ -293,11 +296,13 @@ class HostClient:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Give up what waits."""
+        """Give up what waits, and the actor: it is called no more."""
         await self._batcher.close()
         for asking in self._asking:
             asking.cancel()
-        self._rpc.close()
+        # A client is part of cycles, which are collected rarely: Ray would keep what it has of an
+        # ended actor until then, as its handle is there.
+        self.lose()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -124,6 +124,17 @@ async def test_a_silent_actor_counts_while_somebody_waits_for_it() -> None:
     assert clients.errors == []
 
 
+async def test_a_way_to_an_actor_that_has_ended_is_closed_unless_somebody_waits() -> None:
+    class CutOff(Client):
+        has_been_cut_off = True
+
+    clients = DedicatedClients(lambda _: CutOff(Actor(0.0)))
+    waited_for, ended = clients.client_of("item-tea"), clients.client_of("item-milk")
+    waited_for.outstanding = 1
+    clients.sweep()
+    assert clients.clients == [waited_for] != [ended]
+
+
 async def test_all_are_replaced_by_others_that_are_there_already() -> None:
     actors = dedicated({"a": -1.0, "b": 5.0, "c": 0.0}, capacity=3)
     before = [await actors.client_of(stream) for stream in "ab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -96,6 +97,18 @@ async def test_what_was_looked_for_in_a_ray_that_is_gone_is_not_kept() -> None:
     finding.let_go.set()
     await turns()
     assert await client.actor() is after
+
+
+async def test_an_actor_that_is_given_up_is_held_no_longer_and_not_made_again() -> None:
+    """Ray keeps what it has of an ended actor while its handle is there."""
+    finding = Finding(Actor(), Actor())
+    finding.let_go.set()
+    client = HostClient(finding)
+    held = weakref.ref(await client.actor())
+    await client.close()
+    assert held() is None
+    with pytest.raises(RpcDisconnected):
+        await client.actor()
 
 
 @pytest.mark.parametrize("late", [False, True])
