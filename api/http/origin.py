@@ -19,6 +19,7 @@ from api.http.problems import Problem
 _OWN_SITE = (b"same-origin", b"none")
 _JSON = (b"application/json", b"+json")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 
 
 class Origins:
@@ -66,7 +67,9 @@ class Origins:
     def check_operator(self, headers: Headers, scope: Any) -> None:
         """Check a request to an operators' route.
 
-        Without tokens it must come from this machine, under a name that only it can have.
+        Without tokens it must come from this machine, under a name that only it can have. What a
+        proxy says of where it comes from is believed only in that it passed the request on: a
+        proxy on this machine makes every request come from here.
 
         Raises:
             Problem: 403 if it does not, or if a page of another site has sent it.
@@ -76,6 +79,8 @@ class Origins:
         client = scope.get("client")
         if client is not None and not _is_loopback(client[0]):
             raise Problem(403, "not-local", "without tokens this answers to this machine alone")
+        if any(name in headers for name in _OF_PROXIES):
+            raise Problem(403, "not-local", "without tokens this answers to no proxy")
         host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
         if not _is_loopback(host) and host not in self._hosts:
             raise Problem(403, "foreign-host", f"{host or 'no host'} is no name of this gateway")

@@ -175,6 +175,21 @@ async def test_without_tokens_operators_are_on_this_machine(gateway: Gateway) ->
             assert (await http.get(ORDER)).status_code == 200
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+async def test_without_tokens_operators_are_behind_no_proxy(gateway: Gateway, header: str) -> None:
+    """One on this machine may pass on what anybody sends, under the name that it knows."""
+    headers = {"host": "127.0.0.1:8000", header: "127.0.0.1"}
+    for path in ("/operators/status", "/metrics"):
+        problem(await gateway.http.get(path, headers=headers), 403, "not-local")
+    assert (await gateway.http.get("/console", headers=headers)).status_code == 403
+    assert (await gateway.http.get(ORDER, headers=headers)).status_code == 200
+
+
+async def test_behind_a_proxy_operators_show_a_token(guarded: Gateway) -> None:
+    headers = {"X-Forwarded-For": "192.0.2.1", **bearer("all-of-it")}
+    assert (await guarded.http.get("/operators/status", headers=headers)).status_code == 200
+
+
 async def test_another_site_s_page_may_not_even_look_at_operators_routes(gateway: Gateway) -> None:
     headers = {"sec-fetch-site": "cross-site"}
     problem(await gateway.http.get("/operators/status", headers=headers), 403, "foreign-origin")
