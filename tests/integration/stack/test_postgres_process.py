@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -138,6 +140,45 @@ async def test_its_folder_may_have_what_means_something_in_a_url(odd: Path) -> N
     connection = await asyncpg.connect(await server.start())
     await connection.close()
     await server.stop()
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    """A folder whose path is too long for a socket's."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The folder for what is temporary."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield folder
+
+
+async def test_its_path_may_be_too_long_for_a_socket_s(long: Path, temporary: str) -> None:
+    """The socket's folder has a name that nobody could know before; it goes with the server."""
+    server = PostgresProcess(long / "postgres")
+    try:
+        dsn = await server.start()
+        [sockets] = os.listdir(temporary)
+        assert S_IMODE(os.stat(f"{temporary}/{sockets}").st_mode) == 0o700
+        psutil.Process(server.status()["pid"]).kill()
+        await started_again(server)
+        await (await asyncpg.connect(dsn)).close()
+    finally:
+        await server.stop()
+    assert os.listdir(temporary) == []
+
+
+async def started_again(server: PostgresProcess) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not server.status()["restarts"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_one_that_an_earlier_release_left_half_made_says_what_to_do(half_made: Path) -> None:
