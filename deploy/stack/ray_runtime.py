@@ -18,6 +18,7 @@ from deploy.raylet.command import Change, changed
 from deploy.raylet.fork_server import ForkServer
 from deploy.raylet.joined import JoinedRaylet
 from deploy.raylet.wait import PAUSE, TIMEOUTS, raylet_within
+from deploy.stack import ray_folder
 from deploy.stack.whole_file import once_written
 from rayfold.runtime.part_process import environment
 
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 OBJECT_STORE = 512 * 1024 * 1024
 """Bytes for copies of replicas on their way; commands and answers travel inline."""
+
+LOG_BYTES = 16 * 1024 * 1024
+"""Of a log file of Ray's, and of the one before it, which is kept."""
 
 MAY_HANG = 8
 """Actors' processes that may hang as they start without holding up others: a raylet starts no more
@@ -50,11 +54,11 @@ def start(
 ) -> None:
     """Start Ray on this machine, or join the cluster at `address`. Blocks.
 
-    Ray of our own is for this machine and its owner alone: it listens on loopback, and asks for
-    the token that is kept in `data`, if that is given. A cluster is shown the token that stands
-    in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. It reads its environment when it is
-    imported: nothing may have done that before, or it would know of no token. Actors of our own
-    Ray share what is imported of the package `domain`, if that is given.
+    Ray of our own is for this machine and its owner alone: it listens on loopback, asks for the
+    token that is kept in `data`, if that is given, and has its sockets and logs there. A cluster
+    is shown the token that stands in `RAY_AUTH_TOKEN` or `RAY_AUTH_TOKEN_PATH`. It reads its
+    environment when it is imported: nothing may have done that before, or it would know of no
+    token. Actors of our own Ray share what is imported of the package `domain`, if that is given.
 
     Raises:
         StartError: it does not come up.
@@ -82,8 +86,10 @@ def start(
         if data is not None:
             _ask_for_token(data)
         _stay_on_loopback()
+        _log_little()
         options = common | {
             "address": "local",
+            **({} if data is None else {"_temp_dir": str(ray_folder.prepared(data))}),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE,
             "_system_config": {
@@ -227,6 +233,12 @@ def _ask_for_token(data: Path) -> None:
     file.chmod(0o600)
     os.environ.pop("RAY_AUTH_TOKEN", None)
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(file)
+
+
+def _log_little() -> None:
+    """Bound the logs of Ray's processes: by default each may have six files of 512 MB."""
+    os.environ.setdefault("RAY_ROTATION_MAX_BYTES", str(LOG_BYTES))
+    os.environ.setdefault("RAY_ROTATION_BACKUP_COUNT", "1")
 
 
 def _stay_on_loopback() -> None:

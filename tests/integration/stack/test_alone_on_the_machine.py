@@ -13,6 +13,7 @@ import grpc
 import psutil
 import pytest
 
+from deploy.stack import ray_folder
 from deploy.stack.descendants import descendants
 from deploy.stack.ray_runtime import TOKEN_FILE
 from tests.stack import Stack
@@ -82,8 +83,19 @@ def test_the_data_folder_is_its_owners_alone(stack: Stack) -> None:
     # Root's Postgres runs as another user, who may pass through and look at nothing.
     assert stat.S_IMODE(stack.data.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
     for path in stack.data.rglob("*"):
+        if ray_folder.INSIDE in path.relative_to(stack.data).parts:
+            continue  # Ray opens its folders to all, in one that lets nobody in
         with suppress(FileNotFoundError):  # Postgres' files come and go
             assert open_to_others(path) == 0, path
+
+
+def test_ray_s_sockets_are_where_nobody_else_gets(stack: Stack) -> None:
+    [raylet] = [p for p in own_processes(stack) if p.name() == "raylet"]
+    listening = {Path(each.laddr) for each in raylet.net_connections("unix") if each.laddr}
+    folder = (stack.data / ray_folder.NAME).resolve()
+    assert {each.name for each in listening} >= {"raylet", "plasma_store"}
+    assert all(each.is_relative_to(folder) for each in listening)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def open_to_others(path: Path) -> int:
