@@ -25,7 +25,8 @@ class StoreProcess(ChildProcess):
 
     async def _command(self) -> Sequence[str]:
         where = ("--port", str(self._port), "--data", str(self._data))
-        return (sys.executable, "-m", embedded.__name__, *where)
+        private = ("--private",) if sys.platform == "linux" else ()
+        return (sys.executable, "-m", embedded.__name__, *where, *private)
 
     async def _address(self, process: asyncio.subprocess.Process) -> str:
         assert process.stdout is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+from eventstore.embedded.http2 import peer_user
 from eventstore.embedded.http2.tls import TlsError, tls_context
 from eventstore.embedded.server import EmbeddedServer
 from eventstore.embedded.storage.data_folder import FolderInUseError
@@ -32,11 +33,15 @@ def run(
     system_projections: bool = False,
     tls_certificate: Path | None = None,
     tls_private_key: Path | None = None,
+    *,
+    private: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT; return the process's exit code.
 
     1: the disk failed so that only a new process can go on; 2: it cannot start.
     """
+    if private and not peer_user.is_known():
+        return _refuse(ValueError("this system does not tell whose a connection is"))
     try:
         tls = tls_context(tls_certificate, tls_private_key)
     except TlsError as error:
@@ -45,7 +50,16 @@ def run(
     gc.set_threshold(*_GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            _serve(EmbeddedServer(data, host, port, system_projections=system_projections, tls=tls))
+            _serve(
+                EmbeddedServer(
+                    data,
+                    host,
+                    port,
+                    system_projections=system_projections,
+                    tls=tls,
+                    private=private,
+                )
+            )
         )
 
 
@@ -84,6 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--system-projections", action="store_true")
     parser.add_argument("--tls-certificate", type=Path, metavar="FILE")
     parser.add_argument("--tls-private-key", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--private", action="store_true", help="serve no other user of this machine, but root"
+    )
     given = parser.parse_args(arguments)
     log_to_stderr()
     return run(
@@ -93,4 +110,5 @@ def main(arguments: list[str] | None = None) -> int:
         given.system_projections,
         given.tls_certificate,
         given.tls_private_key,
+        private=given.private,
     )

@@ -21,8 +21,8 @@ class _Part(Protocol):
 class EmbeddedServer:
     """A single node that speaks the EventStoreDB gRPC protocol, over TLS if told how.
 
-    ``port`` 0 takes a free one. Raises ``FolderInUseError`` if another server has the folder, and
-    ``OSError`` if the port is taken.
+    ``port`` 0 takes a free one; ``private`` serves no other user of this machine, but root. Raises
+    ``FolderInUseError`` if another server has the folder, and ``OSError`` if the port is taken.
     """
 
     def __init__(
@@ -33,12 +33,14 @@ class EmbeddedServer:
         *,
         system_projections: bool = False,
         tls: ssl.SSLContext | None = None,
+        private: bool = False,
     ) -> None:
         self._data = data
         self._host = host
         self._asked_port = port
         self._system_projections = system_projections
         self._tls = tls
+        self._private = private
         self._parts: tuple[_Part, ...] = ()
         self._stopped = asyncio.Event()
         self._failure: asyncio.Future[str] | None = None
@@ -64,7 +66,7 @@ class EmbeddedServer:
                 projections.start()
             node = NodeHandlers(self._host)
             methods = build_methods(store, groups, node)
-            transport = GrpcServer(methods, self._tls)
+            transport = GrpcServer(methods, self._tls, private=self._private)
             self.port = await transport.start(self._host, self._asked_port)
             node.announce(self.port, [*methods.unary, *methods.streaming])
         except BaseException:

@@ -26,12 +26,16 @@ _KEEPALIVE = 10.0
 
 Dispatch = Callable[["Connection", int, dict[bytes, bytes], bool], None]
 
+Admits = Callable[[asyncio.Transport], bool]
+"""Tells whether whoever has connected is served at all."""
+
 
 class Connection(asyncio.Protocol):
     """Parses what arrives and counts the windows; ``dispatch`` starts the calls."""
 
-    def __init__(self, dispatch: Dispatch, registry: Connections) -> None:
+    def __init__(self, dispatch: Dispatch, registry: Connections, admits: Admits) -> None:
         self._dispatch = dispatch
+        self._admits = admits
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -65,6 +69,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_TURN)
         self.peer = str(transport.get_extra_info("peername"))
+        if not self._admits(self._transport):
+            self._transport.abort()
+            return
         self._registry.add(self)
         if self._transport.is_closing():
             return

@@ -8,7 +8,7 @@ from functools import partial
 
 from grpc import StatusCode
 
-from eventstore.embedded.http2 import frames, hpack
+from eventstore.embedded.http2 import frames, hpack, peer_user
 from eventstore.embedded.http2.call import Http2Call
 from eventstore.embedded.http2.connection import Connection
 from eventstore.embedded.http2.connections import Connections
@@ -31,11 +31,18 @@ def _stopping() -> RpcError:
 
 
 class GrpcServer:
-    """Serves handlers by path; with ``tls`` over TLS, and to no caller with a wrong password."""
+    """Serves handlers by path; with ``tls`` over TLS, and to no caller with a wrong password.
 
-    def __init__(self, methods: Methods, tls: ssl.SSLContext | None = None) -> None:
+    With ``private`` to no other user of this machine but root.
+    """
+
+    def __init__(
+        self, methods: Methods, tls: ssl.SSLContext | None = None, *, private: bool = False
+    ) -> None:
         self._methods = methods
         self._tls = tls
+        self._private = private
+        self._refused = False
         self._connections = Connections()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,7 +54,7 @@ class GrpcServer:
         """Listen; returns the port bound. Raises ``OSError`` if the port is taken."""
         # SO_REUSEPORT stays off: else a second server could bind the port and share the traffic.
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._dispatch, self._connections),
+            lambda: Connection(self._dispatch, self._connections, self._admits),
             host,
             port,
             backlog=_BACKLOG,
@@ -77,6 +84,17 @@ class GrpcServer:
             await asyncio.wait(self._tasks)
         for connection in self._connections:
             connection.close()
+
+    def _admits(self, transport: asyncio.Transport) -> bool:
+        if not self._private:
+            return True
+        ports = (transport.get_extra_info(end)[1] for end in ("sockname", "peername"))
+        if peer_user.is_ours(*ports):
+            return True
+        if not self._refused:  # else they could fill the disk
+            self._refused = True
+            log.warning("connections of another user of this machine are refused")
+        return False
 
     def _dispatch(
         self, connection: Connection, stream: int, headers: dict[bytes, bytes], ended: bool

@@ -240,7 +240,7 @@ async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
         connection.calls[stream] = call
         calls.append(call)
 
-    connection = Connection(dispatch, set())
+    connection = Connection(dispatch, set(), lambda _: True)
     full = FullSocket(connection)
     connection.connection_made(full)
     connection.data_received(
