@@ -34,6 +34,7 @@ class Switchboard:
         self._routes = routes
         self._make_dedicated = make_dedicated
         self._rpc = RpcServer(self._answer)
+        self._closing = False
 
     async def address(self, host: str) -> Address:
         """Return where it is asked."""
@@ -41,6 +42,7 @@ class Switchboard:
 
     async def close(self) -> None:
         """Answer no more."""
+        self._closing = True  # who waits for another table would be waited for
         self._rpc.cut()
         await self._rpc.close()
 
@@ -52,7 +54,8 @@ class Switchboard:
         until = time.monotonic() + POLL
         while True:
             epoch, routes = self._routes()
-            if _mark(epoch, routes) != argument or time.monotonic() > until:
+            over = self._closing or time.monotonic() > until
+            if over or _mark(epoch, routes) != argument:
                 return epoch, routes
             await asyncio.sleep(LOOK)
 

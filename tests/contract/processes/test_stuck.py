@@ -362,3 +362,21 @@ async def test_the_streams_of_checkpoints_do_not_grow(
         assert records[-1].revision > 4
         assert len(records) <= 2
     await log.close()
+
+
+async def test_two_that_are_retried_at_once_are_followed_by_one(registry: Registry) -> None:
+    log = Refusing()
+    async with Stage(log, registry) as stage:
+        orders = [await stage.order(await stage.stock()) for _ in range(2)]
+        for order in orders:
+            await until(lambda order=order: waits_for(stage, order) == 1)
+        log.refused = {"ProcessSawEvent", PARKED}
+        for order in orders:
+            await stage.send(PayOrder(order_id=order))
+        await until(lambda: len(stage.runner.parked) == 2)
+        log.refused = set()
+        await asyncio.gather(*(stage.runner.retry(str(order)) for order in orders))
+        following = [each for each in stage.runner._tasks if "_follow_always" in repr(each)]
+        assert len(following) == 1
+        for order in orders:
+            await until(lambda order=order: is_so(stage.status(order), "shipped"))
