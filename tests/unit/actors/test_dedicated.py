@@ -91,6 +91,28 @@ async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
     assert actors.clients == [new] != [client]
 
 
+async def test_those_that_are_there_are_found_while_one_makes_room() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def retire(client: HostClient, seconds: float) -> bool:
+        asked.set()
+        await go_on.wait()
+        return True
+
+    idle = {"a": 0.0, "b": 5.0, "c": 0.0}
+    actors = DedicatedActors(
+        lambda stream: Client(Actor(idle[stream])), retire, capacity=2, idle_timeout=60
+    )
+    there, _ = [await actors.client_of(stream) for stream in "ab"]
+    making = asyncio.create_task(actors.client_of("c"))
+    await asked.wait()
+    async with asyncio.timeout(5):
+        assert await actors.client_of("a") is there
+    go_on.set()
+    made = await making
+    assert actors.clients == [there, made]
+
+
 async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
