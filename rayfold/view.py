@@ -370,7 +370,7 @@ def _refuse_not_finite(row: View) -> None:
 def _refuse_what_is_read_otherwise(row: View) -> None:
     data = row.__pydantic_serializer__.to_json(row)
     back = row.__pydantic_validator__.validate_json(data, extra="ignore")
-    for field in type(row).model_fields:  # private attributes are nowhere but in memory
+    for field in type(row).model_fields:
         if getattr(back, field) != getattr(row, field):
             raise ValueError(f"{field!r} does not come back as it was: a validator may run twice")
 
