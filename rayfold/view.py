@@ -307,7 +307,9 @@ class ViewDefinition:
 
 
 class View(Message):
-    """A read model. Class keywords:
+    """A read model. A fold gives the row after an event, `row.replace(…)` or a new one, or None
+    where the row goes. The row that it is given is its own: a list in it may be appended to in
+    place, and what breaks half-way has changed nothing. Class keywords:
 
     - `key`: the field that identifies a row.
     - `stores`: where it is kept: `memory`, `postgres`, `redis`, or what a package brings (see
