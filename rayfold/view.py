@@ -100,6 +100,13 @@ class ViewDefinition:
     version: int
     on_poison: OnPoison
     delivery: Delivery
+    upcasters: str = ""
+    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
+
+    def read_by(self, upcasters: str) -> None:
+        """Note what reads its events, once the whole domain is known."""
+        object.__setattr__(self, "upcasters", upcasters)
+        self.__dict__.pop("fingerprint", None)
 
     @cached_property
     def folds(self) -> dict[type[Event], Fold]:
@@ -114,7 +121,7 @@ class ViewDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with whatever changes what the rows are: fields, folds, keys, defaults."""
+        """Changes with whatever changes what the rows are: fields, folds, keys, upcasters."""
         folds = sorted(self.folds.values(), key=lambda fold: fold.event_type.__rayfold__.name)
         declared = (
             self.version,
@@ -127,7 +134,7 @@ class ViewDefinition:
         code = fingerprint_of(
             *(each for fold in folds for each in (fold.apply, fold.key_of, fold.event_type))
         )
-        return f"{declared} {code}"
+        return f"{declared} {code}{self.upcasters}"
 
     def keys_of(self, event: Event) -> Sequence[Any]:
         """Return the keys of the rows that `event` concerns; none when it concerns none."""
