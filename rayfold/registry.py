@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate, Storage
-from rayfold.agreement import disagreements, tables_of_two
+from rayfold.agreement import derived_routes_of_two, disagreements, tables_of_two
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
@@ -77,7 +77,7 @@ class Registry:
             self._add_carried(publication)
         self._mistakes += disagreements(self, self._decisions, self._upcasters)
         if not self._mistakes:
-            self._mistakes += tables_of_two(self)
+            self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
         self._upcast_names = {name for name, _ in self._upcasters}
         self._tell_what_is_upcast()
         if self._mistakes:
