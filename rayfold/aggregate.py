@@ -80,6 +80,8 @@ class Aggregate(ABC, Generic[S, C, E]):
     snapshot_every: ClassVar[int]
     storage: ClassVar[Storage]
     default_storage: ClassVar[Storage] = Storage.EVENTS
+    upcasters: ClassVar[str] = ""
+    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
 
     def __init_subclass__(
         cls,
@@ -150,7 +152,8 @@ class Aggregate(ABC, Generic[S, C, E]):
     def fold_fingerprint(cls) -> str:
         """Return a text that changes when folding the same events may give another state."""
         code = fingerprint_of(cls.evolve, cls.initial)
-        return f"{cls.fold_version} {code} {fingerprint_of_model(cls.state_type)}"
+        model = fingerprint_of_model(cls.state_type)
+        return f"{cls.fold_version} {code} {model}{cls.upcasters}"
 
     @classmethod
     def layout(cls) -> Layout:
