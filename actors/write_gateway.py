@@ -127,6 +127,8 @@ class WriteGateway:
         dedicated = {
             "part": "write:dedicated",
             "kind": "write",
+            # Without an actor that it reaches nobody knows whether one could be made.
+            "serves": any(client.connected for client in self._dedicated.clients),
             "ready": not errors and not self._lost,
             **({"error": ", ".join(errors)} if errors else {}),
             "actors": len(self._dedicated.clients),

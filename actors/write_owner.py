@@ -232,14 +232,18 @@ class WriteOwner:
         self._announce()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return by part what a gateway does not know: how often each host was restarted, and how
-        many dedicated actors there are, and may be.
+        """Return by part what a gateway does not know: how often each host was restarted, and all
+        dedicated actors together; how many of these there are, and may be.
         """
         hosts = {
             f"write#{number}": {"restarts": client.restarts}
             for number, client in enumerate(self._hosts)
         }
-        dedicated = {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+        dedicated = {
+            "restarts": self._dedicated.restarts,
+            "actors": len(self._dedicated.clients),
+            "most": self._dedicated.capacity,
+        }
         return {**hosts, "write:dedicated": dedicated}
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:

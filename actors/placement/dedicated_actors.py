@@ -52,6 +52,7 @@ class DedicatedActors:
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._making = asyncio.Lock()
         self._replacing = False
+        self._restarts_of_gone = 0
         self._kept: list[str] = []
         """What kept each of them from making room for another when they were last asked."""
 
@@ -69,6 +70,11 @@ class DedicatedActors:
     def capacity(self) -> int:
         """Return how many there may be."""
         return self._capacity
+
+    @property
+    def restarts(self) -> int:
+        """Return how often one of them was started again, those that have gone since too."""
+        return self._restarts_of_gone + sum(each.restarts for each in self._clients.values())
 
     def adopt(self, streams: Iterable[str]) -> None:
         """Take over actors that are there already."""
@@ -112,6 +118,7 @@ class DedicatedActors:
     async def clear(self) -> None:
         """Forget all of them: those for which commands wait are asked for again."""
         clients = self.clients
+        self._restarts_of_gone = self.restarts
         self._clients.clear()
         for client in clients:
             client.place.ended()
@@ -130,6 +137,7 @@ class DedicatedActors:
     ) -> None:
         """Put others in the place of all; let these finish, and end them."""
         async with self._making:
+            self._restarts_of_gone = self.restarts
             leaving, self._clients = self._clients, dict(fresh)
             self._replacing = True
             try:
@@ -195,6 +203,7 @@ class DedicatedActors:
         if not await self._retire(client, idle) and not always:
             return False
         if self._clients.get(stream) is client:
+            self._restarts_of_gone += client.restarts
             del self._clients[stream]
         await client.end()
         client.place.ended()

@@ -161,6 +161,12 @@ async def test_a_gateway_of_an_older_owner_is_refused_until_it_knows_the_new_one
     assert cluster.hosts["a"].taken == [envelope.stream]
 
 
+async def test_dedicated_actors_that_nobody_has_serve_nobody(cluster: Cluster) -> None:
+    parts = {each["part"]: each for each in await cluster.gateway.status()}
+    assert parts["write:dedicated"]["ready"]
+    assert not parts["write:dedicated"]["serves"]
+
+
 async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
     cluster: Cluster, registry: Registry
 ) -> None:
