@@ -1,4 +1,4 @@
-"""Controllers that die or hang: who owns the stack then, and how `rayfold down` ends it all the same.
+"""Controllers that die or hang: who owns the stack then, and how `rayfold down` ends it.
 
 One host for all tests. Each controller has a name of its own there, as its log has.
 """
