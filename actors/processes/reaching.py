@@ -41,8 +41,8 @@ class Switchboard:
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Answer no more."""
-        self._closing = True  # who waits for another table would be waited for
+        """Answer no more; nobody's question stays."""
+        self._closing = True
         self._rpc.cut()
         await self._rpc.close()
 
@@ -54,8 +54,8 @@ class Switchboard:
         until = time.monotonic() + POLL
         while True:
             epoch, routes = self._routes()
-            over = self._closing or time.monotonic() > until
-            if over or _mark(epoch, routes) != argument:
+            newer = _mark(epoch, routes) != argument
+            if newer or self._closing or time.monotonic() > until:
                 return epoch, routes
             await asyncio.sleep(LOOK)
 
