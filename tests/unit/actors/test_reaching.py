@@ -95,18 +95,3 @@ async def test_an_actor_that_is_not_there_is_asked_for() -> None:
         await client.call(("dedicated", "full"))
     client.close()
     await board.close()
-
-
-async def test_nobody_who_waits_for_another_table_is_waited_for_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(reaching, "POLL", 3600.0)
-    owner = Owner()
-    board, client = await asking(owner)
-    waiting = asyncio.create_task(client.call(("routes", reaching._mark(*owner.routes()))))
-    while not board._rpc._tasks:  # noqa: ASYNC110 (it says nothing when it is asked)
-        await asyncio.sleep(0.01)
-    async with asyncio.timeout(60):
-        await board.close()
-    await asyncio.wait([waiting])
-    client.close()
