@@ -12,7 +12,7 @@ from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.registry import AggregateType
 
-MOST = 20_000
+MOST = 100_000
 """States in memory at a time: the others are folded again when they are needed."""
 
 
