@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,6 +38,7 @@ from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.decision import Instance
 from rayfold.foreign_json import readable
+from rayfold.process_instance import stamped
 
 COMMAND_GONE = "command_gone"
 PAYLOAD_INVALID = "payload_invalid"
@@ -268,9 +270,14 @@ class Counterfactual:
         if any(each.last == finding.command_id for each in found):
             return False
         states = [each.state for each in found]
+        again = command
+        if finding.command.untimed and (at := finding.raw.recorded_at):
+            # Close to when it was sent; what is made of it differs the second time, and so is
+            # not compared.
+            command, again = stamped(command, at), stamped(command, at + timedelta.resolution)
         now = decide(self._registry, command, instances, states)
         if not _is_same(then, now):
-            now = _without_drawn(now, decide(self._registry, command, instances, states))
+            now = _without_drawn(now, decide(self._registry, again, instances, states))
             if not _is_same(then, now):
                 finding.now = now
         return True

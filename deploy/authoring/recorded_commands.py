@@ -22,10 +22,15 @@ OUR_PREFIXES = [PROCESSES, SCHEDULES]
 
 
 class RecordedCommand(NamedTuple):
-    """A command's name and itself, as JSON."""
+    """A command's name and itself, as JSON.
+
+    `untimed`: it was scheduled. The fields that the runtime fills were filled when it was sent,
+    and nobody wrote down with which instant.
+    """
 
     name: str
     payload: bytes
+    untimed: bool = False
 
 
 class _Sent(msgspec.Struct):
@@ -69,7 +74,7 @@ class RecordedCommands:
         if raw.stream.startswith(SCHEDULES):
             command_id = raw.stream[len(SCHEDULES) :]
             if raw.event_type == SCHEDULED:
-                self._waiting[command_id] = RecordedCommand(body.command, bytes(body.payload))
+                self._waiting[command_id] = RecordedCommand(body.command, bytes(body.payload), True)
             elif raw.event_type in _ENDS:
                 self._waiting.pop(command_id, None)
             return

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from rayfold import (
-    Aggregate, Command, Decision, Event, Message, NotFound, Read, Rejected, upcaster
+    NOW, Aggregate, Command, Decision, Event, Message, Now, Read, Rejected, UtcDatetime, upcaster
 )
 
 

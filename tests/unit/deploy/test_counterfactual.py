@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from actors.envelope import enclose
+from actors.envelope import Envelope, enclose
 from actors.local import LocalRuntime
 from actors.processes.records import StepRecord, _Send, new_record
 from actors.processes.records import Told as ProcessTold
@@ -46,6 +46,17 @@ async def tried(
     walk = Counterfactual(now, log, **asked)
     found = [finding.as_json() async for finding in walk.findings()]
     return found, walk.summary
+
+
+def scheduled(envelope: Envelope) -> NewRecord:
+    body = {
+        "command": envelope.command,
+        "stream": envelope.stream,
+        "payload": msgspec.Raw(envelope.payload),
+        "fingerprint": envelope.fingerprint,
+        "not_before": "2026-01-01T00:00:00Z",
+    }
+    return NewRecord("CommandScheduled", msgspec.json.encode(body), {}, str(uuid4()))
 
 
 def put(amount: int, account: str = "a") -> tuple[str, dict[str, Any]]:
@@ -254,21 +265,56 @@ async def test_what_was_scheduled_is_decided_also_when_it_was_before_the_place()
     by = domain(KEPT)
     command = made(by, *take(6))
     envelope = enclose(by, command, command_id=command_id)
-    body = msgspec.json.encode(
-        {
-            "command": "withdraw",
-            "stream": envelope.stream,
-            "payload": msgspec.Raw(envelope.payload),
-            "fingerprint": envelope.fingerprint,
-            "not_before": "2026-01-01T00:00:00Z",
-        }
-    )
-    record = NewRecord("CommandScheduled", body, {}, str(uuid4()))
-    await log.append([StreamAppend(f"schedule-{command_id}", None, [record])])
+    await log.append([StreamAppend(f"schedule-{command_id}", None, [scheduled(envelope)])])
     since = await sent(log, put(20), by=by)
     await LocalRuntime(by, log).send(command, command_id=command_id)
     [found], summary = await tried(log, domain(FEE), since=since)
     assert (found["command_id"], summary.not_kept) == (str(command_id), 0)
+
+
+async def test_the_time_of_a_command_is_the_recorded_one() -> None:
+    fields = "    account_id: str\n    amount: int\n"
+    event, command = (
+        f'class {name}", name="{stored}"):\n{fields}'.replace('", name', ", name")
+        for name, stored in (("Deposited(Event", "Deposited"), ("Deposit(Command", "deposit"))
+    )
+    deposited = "[Deposited(account_id=command.account_id, amount=command.amount"
+    timed = (
+        (event, event + "    at: UtcDatetime\n"),
+        (command, command + "    at: Now = NOW\n"),
+        (deposited, f"{deposited}, at=command.at"),
+    )
+    log = MemoryLog()
+    await sent(log, put(1), by=domain(*timed))
+    found, summary = await tried(log, domain(*timed))
+    assert not found
+    assert summary.same == 1
+    # It was kept, so nothing that is made of it is drawn.
+    later = (deposited, f"{deposited}, at=command.at.replace(year=2001)")
+    assert len((await tried(log, domain(*timed[:2], later)))[0]) == 1
+
+    # A scheduled one is given its time when it is sent: nobody knows exactly which that was.
+    by, log, command_id = domain(*timed, KEPT), MemoryLog(), uuid4()
+    envelope = enclose(by, made(by, *put(1)), command_id=command_id)
+    await log.append([StreamAppend(f"schedule-{command_id}", None, [scheduled(envelope)])])
+    await LocalRuntime(by, log).send(made(by, *put(1)), command_id=command_id)
+    found, summary = await tried(log, domain(*timed, KEPT))
+    assert not found
+    assert summary.same == 1
+    [one] = (
+        await tried(
+            log,
+            domain(
+                *timed[:2],
+                KEPT,
+                (
+                    "return [Deposited(account_id=command.account_id, amount=command.amount",
+                    "return [Deposited(account_id=command.account_id, at=command.at, amount=7",
+                ),
+            ),
+        )
+    )[0]
+    assert [each["data"]["at"] for each in one["now"]["events"]] == ["(drawn)"]
 
 
 async def test_what_is_before_the_place_is_folded_and_not_decided() -> None:
