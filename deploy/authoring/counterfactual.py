@@ -119,6 +119,11 @@ class Summary:
         """How many were decided again."""
         return self.same + self.different
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there were commands, and none could be decided: that is no good news."""
+        return not self.decided and bool(self.not_kept or self.not_decidable)
+
     def as_json(self) -> dict[str, Any]:
         """Return it for a line of JSON."""
         return {

@@ -81,10 +81,10 @@ async def _run(
     else:
         for line in _summary(summary.as_json()):
             typer.echo(line)
-    if summary.not_kept and not summary.decided and not summary.not_decidable:
+    if summary.says_nothing:
         raise StartError(
-            "nothing was decided: the log has none of the commands, as no aggregate kept them;"
-            " give it keep_commands=True"
+            "none of the commands could be decided, so nothing is known of the code"
+            + ("" if summary.not_decidable else ": no aggregate kept them (keep_commands=True)")
         )
     return summary
 

@@ -227,10 +227,10 @@ async def test_commands_that_were_not_kept_are_counted_and_not_decided() -> None
     await sent(log, put(9), take(1), move(1), by=domain(KEPT))
     found, summary = await tried(log, domain())
     assert not found
-    assert (summary.decided, summary.not_kept) == (0, 3)
+    assert (summary.decided, summary.not_kept, summary.says_nothing) == (0, 3, True)
     await sent(log, put(1))
     _, summary = await tried(log, domain())
-    assert (summary.decided, summary.not_kept) == (1, 3)
+    assert (summary.decided, summary.not_kept, summary.says_nothing) == (1, 3, False)
 
 
 async def test_the_command_is_on_its_first_event_alone_and_only_where_it_is_kept() -> None:
