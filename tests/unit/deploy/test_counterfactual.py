@@ -142,6 +142,21 @@ async def test_a_decision_over_several_sees_each_as_it_was() -> None:
     assert [each["stream"] for each in one["recorded"]] == ["account-b", "account-c"]
 
 
+async def test_what_a_decision_only_read_is_as_it_was_though_nobody_wrote_down_where() -> None:
+    rule = 'if states["payer"].balance < command.amount:'
+    deposit = "            Deposited(account_id=command.to, amount=command.amount),\n"
+    log, silent = MemoryLog(), MemoryLog()
+    await sent(log, put(9), put(4, "b"), move(1), put(90, "b"), by=domain((deposit, "")))
+    async for raw in log.read_all(["account-"]):
+        about = {key: value for key, value in metadata_of(raw).items() if key != "streams"}
+        record = NewRecord(raw.event_type, raw.data, about, str(uuid4()))
+        await silent.append([StreamAppend(raw.stream, ANY, [record])])
+    four = domain((deposit, ""), (rule, 'if states["payee"].balance != 4:'))
+    for each in (log, silent):
+        for most in (1, 100):
+            assert await tried(each, four, most=most) == ([], Summary(same=4))
+
+
 async def test_few_states_in_memory_give_the_same_answer() -> None:
     log = MemoryLog()
     accounts = [f"x{number}" for number in range(9)]
@@ -324,6 +339,17 @@ async def test_what_is_before_the_place_is_folded_and_not_decided() -> None:
     found, summary = await tried(log, domain(COVERED), since=since)
     assert [each["payload"]["amount"] for each in found] == [16, 1]
     assert (summary.same, summary.different) == (1, 2)
+
+
+async def test_a_command_with_an_event_before_the_place_is_not_decided() -> None:
+    deposited = "[Deposited(account_id=command.account_id, amount=command.amount)]"
+    by, log, command_id = domain(KEPT, (deposited, f"{deposited} * 2")), MemoryLog(), uuid4()
+    envelope = enclose(by, made(by, *put(1)), command_id=command_id)
+    await log.append([StreamAppend(f"schedule-{command_id}", None, [scheduled(envelope)])])
+    await LocalRuntime(by, log).send(made(by, *put(1)), command_id=command_id)
+    first, _ = [raw.position async for raw in log.read_all(["account-"])]
+    assert (await tried(log, by))[1] == Summary(same=1)
+    assert await tried(log, by, since=first) == ([], Summary())
 
 
 async def test_one_category_is_decided_alone() -> None:
