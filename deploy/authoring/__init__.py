@@ -1,0 +1,1 @@
+"""What authors run before a release: new code against what is on the log."""
