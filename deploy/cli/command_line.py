@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli import operating, parked, processes, publications, running, upgrading
+from deploy.cli import checking, operating, parked, processes, publications, running, upgrading
 from deploy.errors import StartError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
+app.add_typer(checking.app)
 app.add_typer(parked.app, name="parked", no_args_is_help=True)
 app.add_typer(processes.app, name="processes", no_args_is_help=True)
 app.add_typer(publications.app, name="publications", no_args_is_help=True)
