@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, create_model
 
 from deploy.authoring.catalogue import Catalogue, catalogue_of, read, text_of
 from deploy.authoring.checking import Report, check, taken_up
+from deploy.authoring.samples import samples
 from deploy.errors import StartError
 from rayfold import Aggregate, Command, Event, Message, Registry, upcaster
 from rayfold.errors import UnknownEventType, UnreadableEvent
@@ -234,3 +235,37 @@ def test_what_is_on_the_logs_of_the_reference_domain_is_read() -> None:
     lock, registry = read(ROOT / "events.lock.json"), Registry.load("domain")
     assert lock is not None
     assert check(registry, lock, catalogue_of(registry)) == Report(), "see `rayfold check`"
+
+
+UPCASTERS: dict[str, tuple[Upcast, str]] = {
+    "that forgets a field": (lambda data: {"id": data["id"]}, "total: its upcaster does not give"),
+    "that takes what never was": (lambda data: data | {"total": data["sum"]}, "takes 'sum'"),
+    "that gives another kind": (lambda data: data | {"total": [1]}, "total: its upcaster gives"),
+    "that makes what nobody knows": (lambda data: ("Other", data), "makes Other of it"),
+    "that is right": (lambda data: data | {"total": data["amount"]}, ""),
+    "that gives what only a sample has": (lambda data: data | {"total": "text"}, ""),
+    "that breaks at what only a sample has": (lambda data: data | {"total": 1 / 0}, ""),
+    "that looks values up": (lambda data: data | {"total": {7: 1}[data["amount"]]}, ""),
+    "that wants no event": (lambda data: None, ""),
+}
+
+
+@pytest.mark.parametrize("upcast", UPCASTERS)
+def test_an_upcaster_is_tried(upcast: str) -> None:
+    function, expected = UPCASTERS[upcast]
+    before = domain(happened(amount=int))
+    lines = told(
+        compared(before, domain(happened(2, total=int), upcasters={("Happened", 1): function}))
+    )
+    assert len(lines) == bool(expected)
+    assert expected in "".join(lines)
+
+
+def test_samples_are_events_of_the_reference_domain() -> None:
+    registry = Registry.load("domain")
+    for name, locked in catalogue_of(registry).events.items():
+        [version] = locked.versions
+        found = list(samples(locked.versions[version]))
+        assert len(found) == 2, name
+        for sample in found:
+            registry.decode(name, json.dumps(sample).encode(), version, "a", 0)

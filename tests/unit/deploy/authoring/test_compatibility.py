@@ -14,6 +14,7 @@ from pydantic import Field, HttpUrl, create_model
 
 from deploy.authoring.catalogue import schema_of
 from deploy.authoring.compatibility import faults
+from deploy.authoring.samples import samples
 from rayfold import Event, Message, UtcDatetime
 
 
@@ -210,3 +211,9 @@ def test_a_type_is_changed_into_any_other(old: Any) -> None:
         found = faults(SCHEMAS[old], SCHEMAS[new])
         lost = [each for each in written if not survives(MODELS[new], each)]
         assert bool(found) == bool(lost), (old, new, found, lost)
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_a_sample_of_a_type_is_read(kind: Any) -> None:
+    for sample in samples(SCHEMAS[kind]):
+        MODELS[kind].model_validate_json(json.dumps(sample))
