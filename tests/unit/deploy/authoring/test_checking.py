@@ -11,11 +11,18 @@ from typing import Any, Literal
 import pytest
 from pydantic import AliasChoices, Field, create_model
 
-from deploy.authoring.catalogue import Catalogue, catalogue_of, read, text_of
+from deploy.authoring.catalogue import (
+    Catalogue,
+    Locked,
+    catalogue_of,
+    read,
+    schema_of,
+    text_of,
+)
 from deploy.authoring.checking import Report, check, taken_up
 from deploy.authoring.samples import samples
 from deploy.errors import StartError
-from rayfold import Aggregate, Command, Event, Message, Registry, upcaster
+from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Registry, upcaster
 from rayfold.errors import UnknownEventType, UnreadableEvent
 from tests.documents import ROOT
 
@@ -269,3 +276,39 @@ def test_samples_are_events_of_the_reference_domain() -> None:
         assert len(found) == 2, name
         for sample in found:
             registry.decode(name, json.dumps(sample).encode(), version, "a", 0)
+
+
+def told_to_others(version: int, **fields: Any) -> type[IntegrationEvent]:
+    """Return an integration event class with an id and these fields."""
+    return create_model(
+        "Told",
+        __base__=IntegrationEvent,
+        __cls_kwargs__={"name": "told", "version": version},
+        id=(str, ...),
+        **{each: (kind, ...) for each, kind in fields.items()},
+    )
+
+
+def of_others(version: int, **fields: Any) -> Catalogue:
+    """Return a catalogue with that integration event."""
+    model = told_to_others(version, **fields)
+    return Catalogue({}, {"told": Locked(version, {version: schema_of(model)})})
+
+
+@pytest.mark.parametrize(
+    ("present", "by_processes", "by_handlers"),
+    [
+        (of_others(1, amount=int | None), 0, 0),
+        (of_others(1, total=int), 2, 2),
+        (of_others(2, total=int), 1, 0),  # a process's are read from the log, without an upcaster
+        (of_others(2), 0, 0),
+        (Catalogue(), 0, 0),  # nothing is published any more
+    ],
+)
+def test_integration_events_of_processes_are_on_the_log(
+    present: Catalogue, by_processes: int, by_handlers: int
+) -> None:
+    lock, with_processes, without = of_others(1, amount=int), Registry.load("domain"), domain()
+    assert with_processes.processes
+    assert len(told(check(with_processes, lock, present))) == by_processes
+    assert len(told(check(without, lock, present))) == by_handlers

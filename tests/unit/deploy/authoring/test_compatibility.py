@@ -201,19 +201,20 @@ def survives(model: type[Event], data: str) -> bool:
     return same(json.loads(data), json.loads(event.model_dump_json()))
 
 
-@pytest.mark.parametrize("old", TYPES, ids=str)
-def test_a_type_is_changed_into_any_other(old: Any) -> None:
-    written = [MODELS[old](v=value).model_dump_json() for value in TYPES[old]]
-    written += WRITTEN_BEFORE.get(old, [])
+@pytest.mark.parametrize("old", range(len(TYPES)))
+def test_a_type_is_changed_into_any_other(old: int) -> None:
+    kind = list(TYPES)[old]
+    written = [MODELS[kind](v=value).model_dump_json() for value in TYPES[kind]]
+    written += WRITTEN_BEFORE.get(kind, [])
     for new in TYPES:
-        if (old, new) in NOT_KNOWN:
+        if (kind, new) in NOT_KNOWN:
             continue
-        found = faults(SCHEMAS[old], SCHEMAS[new])
+        found = faults(SCHEMAS[kind], SCHEMAS[new])
         lost = [each for each in written if not survives(MODELS[new], each)]
-        assert bool(found) == bool(lost), (old, new, found, lost)
+        assert bool(found) == bool(lost), (kind, new, found, lost)
 
 
-@pytest.mark.parametrize("kind", TYPES, ids=str)
-def test_a_sample_of_a_type_is_read(kind: Any) -> None:
-    for sample in samples(SCHEMAS[kind]):
-        MODELS[kind].model_validate_json(json.dumps(sample))
+def test_a_sample_of_a_type_is_read() -> None:
+    for kind, schema in SCHEMAS.items():
+        for sample in samples(schema):
+            MODELS[kind].model_validate_json(json.dumps(sample))
