@@ -79,6 +79,22 @@ class _AsRead(GenerateJsonSchema):
         number = super().decimal_schema(schema)["anyOf"][0] | digits
         return {"anyOf": [number, {"type": "string", "format": "decimal", **digits}]}
 
+    def date_schema(self, schema: Any) -> Schema:
+        """See pydantic, whose schema does not have the limits of these texts; so below."""
+        return super().date_schema(schema) | _limits(schema)
+
+    def time_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().time_schema(schema) | _limits(schema)
+
+    def datetime_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().datetime_schema(schema) | _limits(schema)
+
+    def timedelta_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().timedelta_schema(schema) | _limits(schema)
+
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         """See pydantic; what has no schema is not compared."""
         return {}
@@ -168,6 +184,12 @@ def _lines(value: Schema, indent: str = "", *, is_fields: bool = False) -> str:
 
 def _in_order(name: str) -> tuple[int, str]:
     return (int(name), "") if name.isdigit() else (0, name)  # versions are numbers
+
+
+def _limits(core: Any) -> Schema:
+    words = ("ge", "gt", "le", "lt", "now_op", "tz_constraint")
+    # All instants have an offset, so that it is no limit of one of them.
+    return {f"x-{word}": str(core[word]) for word in words if core.get(word, "aware") != "aware"}
 
 
 def _aliases(core: Any) -> Schema:
