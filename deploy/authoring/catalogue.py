@@ -95,6 +95,16 @@ class _AsRead(GenerateJsonSchema):
         """See `date_schema`."""
         return super().timedelta_schema(schema) | _limits(schema)
 
+    def url_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().url_schema(schema) | _limits(schema)
+
+    def bytes_schema(self, schema: Any) -> Schema:
+        """See pydantic, which gives the lengths of the bytes as those of their text."""
+        found = super().bytes_schema(schema)
+        lengths = {word: found.pop(word) for word in ("minLength", "maxLength") if word in found}
+        return found | {f"x-{word}": length for word, length in lengths.items()}
+
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         """See pydantic; what has no schema is not compared."""
         return {}
@@ -187,7 +197,7 @@ def _in_order(name: str) -> tuple[int, str]:
 
 
 def _limits(core: Any) -> Schema:
-    words = ("ge", "gt", "le", "lt", "now_op", "tz_constraint")
+    words = ("ge", "gt", "le", "lt", "now_op", "tz_constraint", "allowed_schemes")
     # All instants have an offset, so that it is no limit of one of them.
     return {f"x-{word}": str(core[word]) for word in words if core.get(word, "aware") != "aware"}
 

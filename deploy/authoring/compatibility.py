@@ -108,6 +108,8 @@ class _Comparison:
         if "const" in old:
             return self._constant(old["const"], new, path)
         if "const" in new or "enum" in new:
+            if old.get("type") in _ALL_OF:
+                return self._compared({"enum": _ALL_OF[old["type"]]}, new, path)
             allowed = new.get("enum", [new.get("const")])
             return [Fault(path, told(old, self._old), f"only {_listed(allowed)} is read")]
         if not _fits(old.get("type"), new.get("type")):
@@ -181,8 +183,11 @@ class _Comparison:
         for name, field in old.get("properties", {}).items():
             yield from self.compare(field, values, (*path, name))
         if "properties" not in old:
-            before = old.get("additionalProperties", True)
-            yield from self.compare({} if before is True else before, values, (*path, "[value]"))
+            by_pattern = [*old.get("patternProperties", {}).values()]
+            for before in by_pattern or [old.get("additionalProperties", True)]:
+                yield from self.compare(
+                    {} if before is True else before, values, (*path, "[value]")
+                )
 
     def keys(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
         """Yield what is wrong with the keys of a map."""
@@ -217,6 +222,17 @@ def _named(words: str, is_within: Callable[[Any, Any], bool]) -> tuple[tuple[str
     return (
         words,
     ), lambda old, new: words not in new or (words in old and is_within(old[words], new[words]))
+
+
+def _has_no_more_digits(old: Schema, new: Schema) -> bool:
+    """Compare the digits of Decimals: all of them, after the point, and before it."""
+    (most, places, whole), (most_now, places_now, whole_now) = map(_digits, (old, new))
+    return most <= most_now and places <= places_now and whole <= whole_now
+
+
+def _digits(schema: Schema) -> tuple[float, float, float]:
+    most, places = (schema.get(word, float("inf")) for word in ("x-digits", "x-places"))
+    return most, places, most - places if places < float("inf") else most
 
 
 def _shortest(schema: Schema) -> int:
@@ -260,6 +276,12 @@ LIMITS: dict[tuple[str, ...], Callable[[Schema, Schema], bool]] = dict(
             lambda old, new: old.get("minProperties", 0) >= new.get("minProperties", 0),
         ),
         _named("maxProperties", lambda old, new: old <= new),
+        (
+            ("x-minLength",),
+            lambda old, new: old.get("x-minLength", 0) >= new.get("x-minLength", 0),
+        ),
+        _named("x-maxLength", lambda old, new: old <= new),
+        (("x-digits", "x-places"), lambda old, new: _has_no_more_digits(old, new)),
         _named("pattern", lambda old, new: old == new),
         _named("format", lambda old, new: old == new or _is_uuid(old, new)),
         _named("uniqueItems", lambda old, new: old == new),
@@ -375,6 +397,9 @@ def _rest(schema: Schema) -> Schema | None:
 def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
+
+_ALL_OF: dict[str, list[Any]] = {"null": [None], "boolean": [False, True]}
+"""By type, if it has few values: all of them."""
 
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.authoring.compatibility import LIMITS, Schema
+from deploy.authoring.compatibility import ALIASES, LIMITS, Schema
 
 _TEXTS = {
     "uuid": "00000000-0000-4000-8000-000000000005",
@@ -99,7 +99,7 @@ def _list(schema: Schema, definitions: dict[str, Schema], whole: bool, depth: in
 
 
 def _text(schema: Schema) -> str:
-    if "pattern" in schema:
+    if "pattern" in schema or _is_limited(schema):
         raise Unknown
     if "format" in schema:
         if schema["format"] not in _TEXTS:
@@ -110,7 +110,7 @@ def _text(schema: Schema) -> str:
 
 
 def _number(schema: Schema) -> int:
-    if schema.keys() & {"multipleOf", "x-digits", "x-places"}:
+    if "multipleOf" in schema or _is_limited(schema):
         raise Unknown
     for value in (
         5,
@@ -122,6 +122,11 @@ def _number(schema: Schema) -> int:
         if value is not None and value == int(value) and _is_within(value, schema):
             return int(value)
     raise Unknown
+
+
+def _is_limited(schema: Schema) -> bool:
+    """Whether by words of our own, which are for comparison."""
+    return any(word.startswith("x-") for word in schema.keys() - {ALIASES})
 
 
 def _is_within(value: float, schema: Schema) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import Field, HttpUrl, create_model
+from pydantic import AnyUrl, Field, FileUrl, HttpUrl, create_model
 
 from deploy.authoring.catalogue import schema_of
 from deploy.authoring.compatibility import faults
@@ -84,6 +84,11 @@ DIGITS = Annotated[Decimal, Field(max_digits=4, decimal_places=2)]
 PATTERN = Annotated[str, Field(pattern="^[a-z]+$")]
 NOT_EMPTY = Annotated[str, Field(min_length=1)]
 BOUNDED = Annotated[int, Field(ge=0, le=10)]
+MORE_DIGITS = Annotated[Decimal, Field(max_digits=6, decimal_places=2)]
+MORE_PLACES = Annotated[Decimal, Field(max_digits=6, decimal_places=4)]
+THREE_BYTES = Annotated[bytes, Field(max_length=3)]
+FIVE = Annotated[str, Field(max_length=5)]
+LATE = Annotated[timedelta, Field(ge=timedelta(0))]
 NATURAL = Annotated[Decimal, Field(ge=0)]
 
 TYPES: dict[Any, list[Any]] = {
@@ -103,7 +108,16 @@ TYPES: dict[Any, list[Any]] = {
     UtcDatetime: [datetime(2020, 1, 31, 12, 30, 1, tzinfo=UTC)],
     timedelta: [timedelta(days=1, seconds=5), timedelta(-1)],
     Annotated[date, Field(ge=date(2020, 1, 1))]: [date(2020, 1, 1)],
-    Annotated[timedelta, Field(ge=timedelta(0))]: [timedelta(0)],
+    LATE: [timedelta(seconds=5), timedelta(days=1, seconds=5)],
+    MORE_DIGITS: [Decimal("-4500.50")],
+    MORE_PLACES: [Decimal("-45.5055")],
+    THREE_BYTES: [b"", b"\xff\x00a"],
+    Annotated[bytes, Field(max_length=4)]: [b"", b"\xff\x00ab"],
+    AnyUrl: ["ftp://example.org/a"],
+    FileUrl: ["file:///a"],
+    Literal["red", None]: ["red", None],
+    Literal[True, False]: [True, False],
+    dict[PATTERN, int]: [{}, {"abc": 3}],
     bytes: [b"", b"\xff\x00abc"],
     HttpUrl: ["https://example.org/a"],
     Color: [Color.RED, Color.BLUE],
@@ -118,7 +132,7 @@ TYPES: dict[Any, list[Any]] = {
     Annotated[int, Field(multiple_of=5)]: [-5, 0, 10**12],
     Annotated[float, Field(gt=0)]: [0.25, 1e300],
     Annotated[str, Field(max_length=3)]: ["", "abc"],
-    Annotated[str, Field(max_length=5)]: ["", "abcde"],
+    FIVE: ["", "abcde"],
     NOT_EMPTY: ["a", "ein längerer Text"],
     PATTERN: ["a", "abcdef"],
     list[int]: [[], [3, 1, 3, -9]],
@@ -161,13 +175,22 @@ WRITTEN_BEFORE: dict[Any, list[str]] = {
     Decimal: ['{"v":4.5}'],
     NATURAL: ['{"v":4.5}'],
     DIGITS: ['{"v":4.5}'],
+    MORE_DIGITS: ['{"v":4.5}'],
+    MORE_PLACES: ['{"v":4.5}'],
 }
 """Events of a version when it had fewer fields, or a narrower type: the lock file allows them."""
 
 NOT_KNOWN = {
     (UUID, bytes): "the text of an UUID is base64 by chance",
     (PATTERN, NOT_EMPTY): "what a pattern lets through is not looked into",
+    (dict[Color, int], dict[PATTERN, int]): "nor which values one lets through",
     (BOUNDED, DIGITS): "nor how many digits a bounded number has",
+    (BOUNDED, MORE_DIGITS): "as above",
+    (BOUNDED, MORE_PLACES): "as above",
+    (Literal[7], DIGITS): "as above",
+    (Literal[7], MORE_DIGITS): "as above",
+    (Literal[7], MORE_PLACES): "as above",
+    (THREE_BYTES, FIVE): "nor how long the base64 of some bytes is",
 }
 """What is refused although it would be read."""
 
