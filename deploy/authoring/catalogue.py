@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from deploy.authoring.compatibility import ALIASES, Schema, bare
+from deploy.authoring.compatibility import ALIASES, Schema, bare, faults
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, Registry
 
@@ -148,12 +148,24 @@ def read(file: Path) -> Catalogue | None:
         found = _File.model_validate(data)
         if found.format != FORMAT:
             raise ValueError(f"there is no format {found.format}")
-    except (ValueError, KeyError, RecursionError) as error:
+        for entries in (found.events, found.integration_events):
+            for name, entry in entries.items():
+                _check(name, entry)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise StartError(
             f"{file} is no lock file ({reason}): take the committed one back"
         ) from error
     return Catalogue(_entries(found.events), _entries(found.integration_events))
+
+
+def _check(name: str, entry: _File.Entry) -> None:
+    """Raise an exception if an entry was changed by hand into what cannot be compared."""
+    if entry.version not in entry.versions:
+        raise ValueError(f"{name} lacks version {entry.version}")
+    for schema in entry.versions.values():
+        if schema.get("type") != "object" or faults(schema, schema):
+            raise ValueError(f"{name} has a schema that is none of an event")
 
 
 def _entries(entries: dict[str, _File.Entry]) -> dict[str, Locked]:

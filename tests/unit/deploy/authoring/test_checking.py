@@ -230,12 +230,33 @@ def test_a_lock_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert text_of(read(file) or Catalogue()) == file.read_text()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format":2}', '{"format":1}', '"a"'])
+EMPTY = '{"format": 1, "events": {}, "integration_events": {}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", '"a"', "<<<<<<< ours\n" + EMPTY, EMPTY.replace("1", "2")),
+        EMPTY.replace("1", "0"),
+        '{"format": 1}',
+        *(
+            EMPTY.replace("{}", f'{{"A": {{"version": 1, "versions": {each}}}}}', 1)
+            for each in (
+                *("[]", "{}", '{"2": {}}', '{"1": {}}', '{"1": 5}'),
+                '{"1": {"type": "object", "properties": 5}}',
+                '{"1": {"type": "object", "properties": {"a": 5}}}',
+                '{"1": {"type": "object", "properties": {"a": {"$ref": "#/$defs/B"}}}}',
+            )
+        ),
+    ],
+)
 def test_a_damaged_lock_is_said_to_be_one(tmp_path: Path, text: str) -> None:
     file = tmp_path / "lock"
     file.write_text(text)
     with pytest.raises(StartError):
         read(file)
+    file.write_text(EMPTY)
+    assert read(file) == Catalogue()
 
 
 def test_what_is_on_the_logs_of_the_reference_domain_is_read() -> None:
