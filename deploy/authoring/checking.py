@@ -44,9 +44,7 @@ def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
     """Compare the code with the lock."""
     report = Report()
     for name, locked in sorted(lock.events.items()):
-        for version, schema in sorted(locked.versions.items()):
-            broken = _of_event(registry, name, version, schema, locked, code.events.get(name))
-            report.broken += [broken] if broken else []
+        report.broken += _of_versions(registry, name, locked, code.events.get(name))
     for name, locked in sorted(lock.integration_events.items()):
         present = code.integration_events.get(name)
         for version, schema in sorted(locked.versions.items()):
@@ -98,13 +96,22 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
     return found
 
 
+def _of_versions(
+    registry: Registry, name: str, locked: Locked, present: Locked | None
+) -> list[Broken]:
+    found = [
+        broken
+        for version, schema in sorted(locked.versions.items())
+        if (broken := _of_event(registry, name, version, schema, present))
+    ]
+    if present and any(each.version == present.version for each in found):
+        # It is to get another version, of which the upcasters that there are know nothing.
+        return [each for each in found if not registry.has_upcaster(name, each.version)]
+    return found
+
+
 def _of_event(
-    registry: Registry,
-    name: str,
-    version: int,
-    schema: Schema,
-    locked: Locked,
-    present: Locked | None,
+    registry: Registry, name: str, version: int, schema: Schema, present: Locked | None
 ) -> Broken | None:
     if registry.has_upcaster(name, version):
         reasons = complaints(registry, name, version, schema)

@@ -25,23 +25,24 @@ _KINDS = frozenset(
 
 def complaints(registry: Registry, name: str, version: int, schema: Schema) -> list[str]:
     """Return in a sentence each what upcasters make of events of that version, and is not read."""
-    found = [told for sample in samples(schema) for told in _tried(registry, name, version, sample)]
-    return list(dict.fromkeys(found))
+    found: dict[str, str] = {}
+    for sample in samples(schema):
+        for told in _tried(registry, name, version, sample):
+            found.setdefault(told, json.dumps(sample))
+    return [f"{told} (of {sample})" for told, sample in found.items()]
 
 
 def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator[str]:
-    data = json.dumps(sample)
     try:
-        registry.decode(name, data.encode(), version, "check", 0)
+        registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
     except UnknownEventType as error:
-        yield f"its upcaster makes {error.event_type} of it, which nobody declares: of {data}"
+        yield f"its upcaster makes {error.event_type} of it, which nobody declares"
     except UnreadableEvent as error:
         match error.__cause__:
             case ValidationError() as refused:
-                for told in _certain(refused):
-                    yield f"{told}: of {data}"
+                yield from _certain(refused)
             case KeyError() as missed if missed.args and missed.args[0] not in _values(sample):
-                yield f"its upcaster takes {missed.args[0]!r}, which is not in {data}"
+                yield f"its upcaster takes {missed.args[0]!r}, which old events lack"
 
 
 def _certain(refused: ValidationError) -> Iterator[str]:

@@ -59,6 +59,7 @@ def check(
             file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise StartError(f"{file} cannot be written: {error}") from error
+        typer.echo(f"{file} is written: commit it")
     elif report.behind:
         typer.echo(f"{file} is behind: `rayfold check --update` takes it up")
         for each in report.behind:

@@ -206,6 +206,16 @@ def test_a_version_that_goes_back_is_refused() -> None:
     assert "the code is back at version 1" in told(compared(before, after))[0]
 
 
+def test_a_version_that_is_to_be_raised_is_all_that_is_told() -> None:
+    upcasters: dict[tuple[str, int], Upcast] = {("Happened", 1): lambda data: data | {"total": 1}}
+    before = catalogue_of(domain(happened()))
+    second = domain(happened(2, total=int), upcasters=upcasters)
+    lock = taken_up(before, catalogue_of(second), check(second, before, catalogue_of(second)))
+    third = domain(happened(2, total=int, tax=int), upcasters=upcasters)
+    [line] = told(check(third, lock, catalogue_of(third)))
+    assert line.startswith("Happened 2: tax: old events have none")
+
+
 def test_versions_stay_in_the_lock() -> None:
     one = domain(happened(amount=int))
     two = domain(
