@@ -90,10 +90,11 @@ class _Comparison:
         pair = (json.dumps(old, sort_keys=True), json.dumps(new, sort_keys=True))
         if pair in self._assumed:
             return []
+        before = set(self._assumed)
         self._assumed.add(pair)
         found = self._compared(_resolved(old, self._old), _resolved(new, self._new), path)
         if found:
-            self._assumed.discard(pair)
+            self._assumed = before  # with what was found good because this was assumed
         return found
 
     def _compared(self, old: Schema, new: Schema, path: tuple[str, ...]) -> list[Fault]:
@@ -217,11 +218,13 @@ class _Comparison:
                 yield Fault(path, _words(old, (word,)), f"the code wants {_words(new, (word,))}")
 
 
-def _named(words: str, is_within: Callable[[Any, Any], bool]) -> tuple[tuple[str, ...], Any]:
-    """Return a row of the table for one keyword, which is free where it is missing."""
-    return (
-        words,
-    ), lambda old, new: words not in new or (words in old and is_within(old[words], new[words]))
+def _named(word: str, is_within: Callable[[Any, Any], bool]) -> tuple[tuple[str, ...], Any]:
+    """Return a row of the table for one keyword, which limits nothing where it is missing."""
+
+    def rule(old: Schema, new: Schema) -> bool:
+        return word not in new or (word in old and is_within(old[word], new[word]))
+
+    return (word,), rule
 
 
 def _has_no_more_digits(old: Schema, new: Schema) -> bool:
@@ -414,9 +417,9 @@ def _takes(value: Any, new: Schema) -> bool:
         exact |= {"minimum": value, "maximum": value}
         if "multipleOf" in new and value % new["multipleOf"] == 0:
             exact["multipleOf"] = new["multipleOf"]
-    return _fits(exact["type"], new.get("type")) and all(
-        rule(exact, new) for rule in LIMITS.values()
-    )
+    if new.keys() - _KNOWN or not _fits(exact["type"], new.get("type")):
+        return False
+    return all(rule(exact, new) for rule in LIMITS.values())
 
 
 def _words(schema: Schema, words: tuple[str, ...]) -> str:

@@ -42,7 +42,7 @@ def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator
             case ValidationError() as refused:
                 yield from _certain(refused)
             case KeyError() as missed if missed.args and missed.args[0] not in _values(sample):
-                yield f"its upcaster takes {missed.args[0]!r}, which old events lack"
+                yield f"its upcaster takes {missed.args[0]!r}, which old events may lack"
 
 
 def _certain(refused: ValidationError) -> Iterator[str]:
