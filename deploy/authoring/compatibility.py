@@ -411,8 +411,8 @@ def _takes(value: Any, new: Schema) -> bool:
     exact: Schema = {"type": _JSON_TYPES.get(type(value))}
     if isinstance(value, str):
         exact |= {"minLength": len(value), "maxLength": len(value)}
-        if re.search(str(new.get("pattern", "")), value):
-            exact["pattern"] = new.get("pattern")
+        if "pattern" in new and _matches(new["pattern"], value):
+            exact["pattern"] = new["pattern"]
     elif isinstance(value, int | float):
         exact |= {"minimum": value, "maximum": value}
         if "multipleOf" in new and value % new["multipleOf"] == 0:
@@ -420,6 +420,13 @@ def _takes(value: Any, new: Schema) -> bool:
     if new.keys() - _KNOWN or not _fits(exact["type"], new.get("type")):
         return False
     return all(rule(exact, new) for rule in LIMITS.values())
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:  # pydantic's patterns are Rust's, which have more
+        return False
 
 
 def _words(schema: Schema, words: tuple[str, ...]) -> str:
