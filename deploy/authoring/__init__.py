@@ -1,1 +1,1 @@
-"""What authors run before a release: new code against what is on the log."""
+"""What helps the authors of a domain, before a release and without a stack."""

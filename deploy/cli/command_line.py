@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import (
+    checking,
     counterfactual,
     operating,
     parked,
@@ -35,6 +36,7 @@ app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
 app.add_typer(counterfactual.app)
+app.add_typer(checking.app)
 app.add_typer(parked.app, name="parked", no_args_is_help=True)
 app.add_typer(processes.app, name="processes", no_args_is_help=True)
 app.add_typer(publications.app, name="publications", no_args_is_help=True)

@@ -1,0 +1,223 @@
+"""The event catalogue: what each event may look like on the log, of the code and of the lock file.
+
+`events.lock.json` is committed with the domain. It has the schema of every version that was ever
+locked, sorted, a field on a line, so that a review sees what a change means for the log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+
+from deploy.authoring.compatibility import ALIASES, Schema, bare, faults
+from deploy.errors import StartError
+from rayfold import Event, EventDefinition, Registry
+
+FORMAT = 1
+"""Of the lock file; a later Rayfold may write another."""
+
+FILE = "events.lock.json"
+
+
+@dataclass
+class Locked:
+    """One event: its version, and the schemas of all versions that may be on a log."""
+
+    version: int
+    versions: dict[int, Schema]
+
+
+@dataclass
+class Catalogue:
+    """By name: the facts that aggregates yield, and what publications carry."""
+
+    events: dict[str, Locked] = field(default_factory=dict)
+    integration_events: dict[str, Locked] = field(default_factory=dict)
+
+
+class _File(BaseModel, extra="forbid"):
+    """The lock file, as it is read."""
+
+    class Entry(BaseModel, extra="forbid"):
+        version: int
+        versions: dict[int, Schema]
+
+    format: int
+    events: dict[str, Entry]
+    integration_events: dict[str, Entry]
+
+
+class _AsRead(GenerateJsonSchema):
+    """What the reader of the log takes, under the names in which fields stand there."""
+
+    ignored_warning_kinds = {  # noqa: RUF012 (as pydantic has it)
+        "skipped-choice",
+        "non-serializable-default",
+        "skipped-discriminator",
+    }
+
+    def model_field_schema(self, schema: Any) -> Schema:
+        """See pydantic; says under what other names the field is read."""
+        return super().model_field_schema(schema) | _aliases(schema)
+
+    def dataclass_field_schema(self, schema: Any) -> Schema:
+        """See `model_field_schema`."""
+        return super().dataclass_field_schema(schema) | _aliases(schema)
+
+    def decimal_schema(self, schema: Any) -> Schema:
+        """See pydantic, which says of the text only that it is one."""
+        digits = {
+            word: schema[each]
+            for word, each in (("x-digits", "max_digits"), ("x-places", "decimal_places"))
+            if each in schema
+        }
+        number = super().decimal_schema(schema)["anyOf"][0] | digits
+        return {"anyOf": [number, {"type": "string", "format": "decimal", **digits}]}
+
+    def date_schema(self, schema: Any) -> Schema:
+        """See pydantic, whose schema does not have the limits of these texts; so below."""
+        return super().date_schema(schema) | _limits(schema)
+
+    def time_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().time_schema(schema) | _limits(schema)
+
+    def datetime_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().datetime_schema(schema) | _limits(schema)
+
+    def timedelta_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().timedelta_schema(schema) | _limits(schema)
+
+    def url_schema(self, schema: Any) -> Schema:
+        """See `date_schema`."""
+        return super().url_schema(schema) | _limits(schema)
+
+    def bytes_schema(self, schema: Any) -> Schema:
+        """See pydantic, which gives the lengths of the bytes as those of their text."""
+        found = super().bytes_schema(schema)
+        lengths = {word: found.pop(word) for word in ("minLength", "maxLength") if word in found}
+        return found | {f"x-{word}": length for word, length in lengths.items()}
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
+        """See pydantic; what has no schema is not compared."""
+        return {}
+
+
+def catalogue_of(registry: Registry) -> Catalogue:
+    """Return the catalogue of the code: of each event the present version alone."""
+    return Catalogue(
+        {name: _locked(each) for name, each in registry.events.items()},
+        {name: _locked(each) for name, each in registry.integration_events.items()},
+    )
+
+
+def _locked(definition: EventDefinition) -> Locked:
+    return Locked(definition.version, {definition.version: schema_of(definition.model)})
+
+
+def schema_of(model: type[Event]) -> Schema:
+    """Return what the reader of the log takes for that event."""
+    schema: Schema = bare(model.model_json_schema(by_alias=False, schema_generator=_AsRead))
+    return schema
+
+
+def read(file: Path) -> Catalogue | None:
+    """Return what a lock file has; None if there is none.
+
+    Raises:
+        StartError: it is damaged, or of a later Rayfold.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StartError(f"{file} cannot be read: {error}") from error
+    try:
+        data = json.loads(text)
+        number = data["format"] if isinstance(data, dict) else None
+        if isinstance(number, int) and number > FORMAT:
+            raise StartError(f"{file} has format {number}, this Rayfold reads {FORMAT}: upgrade it")
+        found = _File.model_validate(data)
+        if found.format != FORMAT:
+            raise ValueError(f"there is no format {found.format}")
+        for entries in (found.events, found.integration_events):
+            for name, entry in entries.items():
+                _check(name, entry)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise StartError(
+            f"{file} is no lock file ({reason}): take the committed one back"
+        ) from error
+    return Catalogue(_entries(found.events), _entries(found.integration_events))
+
+
+def _check(name: str, entry: _File.Entry) -> None:
+    """Raise an exception if an entry was changed by hand into what cannot be compared."""
+    if entry.version not in entry.versions:
+        raise ValueError(f"{name} lacks version {entry.version}")
+    for schema in entry.versions.values():
+        if schema.get("type") != "object" or faults(schema, schema):
+            raise ValueError(f"{name} has a schema that is none of an event")
+
+
+def _entries(entries: dict[str, _File.Entry]) -> dict[str, Locked]:
+    return {name: Locked(each.version, each.versions) for name, each in entries.items()}
+
+
+def text_of(catalogue: Catalogue) -> str:
+    """Return the lock file's text: of the same catalogue always the same."""
+    kinds = {"events": catalogue.events, "integration_events": catalogue.integration_events}
+    data = {
+        "format": FORMAT,
+        **{
+            kind: {
+                name: {
+                    "version": each.version,
+                    "versions": {str(number): each.versions[number] for number in each.versions},
+                }
+                for name, each in entries.items()
+            }
+            for kind, entries in kinds.items()
+        },
+    }
+    return _lines(data) + "\n"
+
+
+def _lines(value: Schema, indent: str = "", *, is_fields: bool = False) -> str:
+    """Return JSON, sorted, in which each field of a model has one line."""
+    deeper = indent + "  "
+    lines = []
+    for name, each in sorted(value.items(), key=lambda item: _in_order(item[0])):
+        if is_fields or not isinstance(each, dict) or not each:
+            child = json.dumps(each, sort_keys=True, ensure_ascii=False)
+        else:
+            child = _lines(each, deeper, is_fields=name == "properties")
+        lines.append(f"{deeper}{json.dumps(name, ensure_ascii=False)}: {child}")
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    return (int(name), "") if name.isdigit() else (0, name)  # versions are numbers
+
+
+def _limits(core: Any) -> Schema:
+    words = ("ge", "gt", "le", "lt", "now_op", "tz_constraint", "allowed_schemes")
+    # All instants have an offset, so that it is no limit of one of them.
+    return {f"x-{word}": str(core[word]) for word in words if core.get(word, "aware") != "aware"}
+
+
+def _aliases(core: Any) -> Schema:
+    given = core.get("validation_alias", [])
+    paths = [[given]] if isinstance(given, str) else given
+    if paths and not isinstance(paths[0], list):
+        paths = [paths]
+    names = sorted(path[0] for path in paths if len(path) == 1)
+    return {ALIASES: names} if names else {}

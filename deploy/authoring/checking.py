@@ -1,0 +1,155 @@
+"""What `rayfold check` says: whether the code reads what the lock file says is on the log.
+
+An event of the log is read by the class of its name, after the upcasters from its version on. So
+each locked version needs one of three: to be the present one and fit, to have an upcaster, or to
+be the author's to mend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deploy.authoring.catalogue import Catalogue, Locked
+from deploy.authoring.compatibility import Fault, Schema, faults
+from deploy.authoring.skeleton import skeleton
+from deploy.authoring.trial import complaints
+from rayfold import Registry
+
+
+@dataclass
+class Broken:
+    """A version of an event that the code does not read as it was: a line for each reason."""
+
+    name: str
+    version: int
+    reasons: list[str]
+    remedy: str
+    code: str = ""
+    """An upcaster to paste; empty where none helps."""
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason."""
+        return [f"{self.name} {self.version}: {each}; {self.remedy}" for each in self.reasons]
+
+
+@dataclass
+class Report:
+    """Faults, and how far the lock is behind the code."""
+
+    broken: list[Broken] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+
+
+def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
+    """Compare the code with the lock."""
+    report = Report()
+    for name, locked in sorted(lock.events.items()):
+        report.broken += _of_versions(registry, name, locked, code.events.get(name))
+    for name, locked in sorted(lock.integration_events.items()):
+        present = code.integration_events.get(name)
+        for version, schema in sorted(locked.versions.items()):
+            broken = _of_integration_event(registry, name, version, schema, present)
+            report.broken += [broken] if broken else []
+    if not report.broken:
+        report.behind = _behind(lock.events, code.events)
+        report.behind += _behind(lock.integration_events, code.integration_events)
+    return report
+
+
+def taken_up(lock: Catalogue, code: Catalogue, report: Report) -> Catalogue:
+    """Return the lock with what the code has; without what is broken."""
+    dropped = {(each.name, each.version) for each in report.broken}
+    return Catalogue(
+        _taken_up(lock.events, code.events, dropped),
+        _taken_up(lock.integration_events, code.integration_events, dropped),
+    )
+
+
+def _taken_up(
+    lock: dict[str, Locked], code: dict[str, Locked], dropped: set[tuple[str, int]]
+) -> dict[str, Locked]:
+    found = {}
+    for name in {*lock, *code}:
+        before, present = lock.get(name), code.get(name)
+        versions = {
+            version: schema
+            for version, schema in (before.versions if before else {}).items()
+            if (name, version) not in dropped
+        } | (present.versions if present else {})
+        if versions:
+            found[name] = Locked(present.version if present else max(versions), versions)
+    return found
+
+
+def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
+    found = []
+    for name, present in sorted(code.items()):
+        locked = lock.get(name)
+        if locked is None:
+            found.append(f"{name} is new")
+        elif present.version not in locked.versions:
+            found.append(f"{name} has version {present.version}")
+        elif locked.versions[present.version] != present.versions[present.version]:
+            found.append(f"{name} {present.version} reads more")
+        elif locked.version != present.version:
+            found.append(f"{name} is at version {present.version}")
+    return found
+
+
+def _of_versions(
+    registry: Registry, name: str, locked: Locked, present: Locked | None
+) -> list[Broken]:
+    found = [
+        broken
+        for version, schema in sorted(locked.versions.items())
+        if (broken := _of_event(registry, name, version, schema, present))
+    ]
+    if present and any(each.version == present.version for each in found):
+        # It is to get another version, of which the upcasters that there are know nothing.
+        return [each for each in found if not registry.has_upcaster(name, each.version)]
+    return found
+
+
+def _of_event(
+    registry: Registry, name: str, version: int, schema: Schema, present: Locked | None
+) -> Broken | None:
+    if registry.has_upcaster(name, version):
+        reasons = complaints(registry, name, version, schema)
+        return Broken(name, version, reasons, "mend the upcaster") if reasons else None
+    if present is None:
+        told = "nobody declares it, and old events are on the log"
+        remedy = "bring its class back, or write an upcaster that says what it is today"
+        return Broken(name, version, [told], remedy, skeleton(name, version, []))
+    wanted = present.versions[present.version]
+    found = faults(schema, wanted)
+    if version == present.version:
+        if not found:
+            return None
+        remedy = f"raise its version to {version + 1} and write an upcaster"
+        return Broken(
+            name, version, _told(found), remedy, skeleton(name, version, found, schema, wanted)
+        )
+    if version > present.version:
+        told = f"the code is back at version {present.version}, and no upcaster reads a later one"
+        return Broken(name, version, [told], f"make it version {version} again")
+    told = f"the code has version {present.version}, and no upcaster reads this one"
+    code = skeleton(name, version, found, schema, wanted)
+    return Broken(name, version, [told, *_told(found)], "write the upcaster", code)
+
+
+def _of_integration_event(
+    registry: Registry, name: str, version: int, schema: Schema, present: Locked | None
+) -> Broken | None:
+    """Return what is wrong with one that a process may have published: no upcaster reads it."""
+    if present is None:  # nothing is published any more
+        return None
+    is_present = version == present.version
+    if not is_present and not registry.processes:  # handlers derive them, from facts, each time
+        return None
+    found = faults(schema, present.versions[present.version], lost=is_present)
+    remedy = "keep it readable, with a default; or declare an integration event of another name"
+    return Broken(name, version, _told(found), remedy) if found else None
+
+
+def _told(found: list[Fault]) -> list[str]:
+    return [str(each) for each in found]

@@ -1,0 +1,47 @@
+"""The upcaster that an author has to write, as far as it can be told."""
+
+from __future__ import annotations
+
+import re
+
+from deploy.authoring.compatibility import UNREAD, Fault, Schema, told
+
+
+def skeleton(
+    name: str,
+    version: int,
+    faults: list[Fault],
+    old: Schema | None = None,
+    new: Schema | None = None,
+) -> str:
+    """Return the text of an upcaster from that version, to be completed where it has dots."""
+    function = f"{re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', name).lower()}_{version}"
+    head = f'@upcaster("{name}", from_version={version})\ndef {function}(data: dict[str, Any])'
+    if old is None or new is None:
+        return (
+            f"{head} -> None:\n"
+            '    return None  # counts for nothing; or: return "AnotherName", {...}'
+        )
+    had, wanted = old.get("properties", {}), new.get("properties", {})
+    gone = [each.field for each in faults if each.new == UNREAD and len(each.path) == 1]
+    lines = []
+    for field in dict.fromkeys(each.field for each in faults):
+        if field not in wanted:
+            continue
+        today = told(wanted[field], new.get("$defs", {}))
+        if field in had:
+            before = told(had[field], old.get("$defs", {}))
+            lines.append(f'        "{field}": ...,  # {today}, of data["{field}"], {before}')
+        else:
+            likely = [each for each in gone if had.get(each) == wanted[field]]
+            value = f'data["{likely[0]}"]' if len(likely) == 1 else "..."
+            lines.append(f'        "{field}": {value},  # {today}')
+    kept = "data"
+    if gone:
+        kept = "{name: each for name, each in data.items() if name not in " + _set_of(gone) + "}"
+    change = " | {\n" + "\n".join(lines) + "\n    }" if lines else ""
+    return f"{head} -> dict[str, Any]:\n    return {kept}{change}"
+
+
+def _set_of(names: list[str]) -> str:
+    return "{" + ", ".join(f'"{each}"' for each in names) + "}"

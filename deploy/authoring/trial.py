@@ -1,0 +1,75 @@
+"""Upcasters tried on events that the lock file allows.
+
+What they make of a sample is a fault only where no other value would have fared better: a field
+that is missing, or a value of another kind. What depends on the value (a text that is no member of
+an enumeration, say) may be right for all that was ever written, and is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from deploy.authoring.compatibility import Schema
+from deploy.authoring.samples import samples
+from rayfold import Registry, UnknownEventType, UnreadableEvent
+
+_KINDS = frozenset(
+    ("string_type", "dict_type", "list_type", "tuple_type", "set_type", "frozen_set_type")
+) | {"model_type", "bool_type", "int_type", "float_type", "decimal_type"}
+"""Errors of pydantic's that tell of a value's kind, whatever the value."""
+
+
+def complaints(registry: Registry, name: str, version: int, schema: Schema) -> list[str]:
+    """Return in a sentence each what upcasters make of events of that version, and is not read."""
+    found: dict[str, str] = {}
+    for sample in samples(schema):
+        for told in _tried(registry, name, version, sample):
+            found.setdefault(told, json.dumps(sample))
+    return [f"{told} (of {sample})" for told, sample in found.items()]
+
+
+def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator[str]:
+    try:
+        registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
+    except UnknownEventType as error:
+        yield f"its upcaster makes {error.event_type} of it, which nobody declares"
+    except UnreadableEvent as error:
+        match error.__cause__:
+            case ValidationError() as refused:
+                yield from _certain(refused)
+            case KeyError() as missed if missed.args and missed.args[0] not in _values(sample):
+                yield f"its upcaster takes {missed.args[0]!r}, which old events may lack"
+
+
+def _certain(refused: ValidationError) -> Iterator[str]:
+    """Yield what is wrong with a field, unless something that depends on its value is, too."""
+    errors = refused.errors(include_url=False)
+    unsure = {
+        each["loc"][:1]
+        for each in errors
+        if each["type"] != "missing" and each["type"] not in _KINDS
+    }
+    for each in errors:
+        where = ".".join(str(part) for part in each["loc"])
+        if each["loc"][:1] in unsure:
+            continue
+        if each["type"] == "missing":
+            yield f"{where}: its upcaster does not give it"
+        else:
+            yield f"{where}: its upcaster gives {type(each['input']).__name__}, {each['msg']}"
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yield all that a value is made of: an upcaster may look it up in a table of its own."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _values(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each)
+    else:
+        yield value

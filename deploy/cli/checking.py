@@ -1,0 +1,68 @@
+"""The command that compares the events of the code with those that may be on a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.errors import StartError
+
+app = typer.Typer()
+
+
+@app.command()
+def check(
+    domain: Annotated[str | None, typer.Option(help="The package.")] = None,
+    lock: Annotated[
+        Path | None, typer.Option(help="The file; events.lock.json in the working folder.")
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Take up what the code has.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --update: drop what the code does not read.")
+    ] = False,
+) -> None:
+    """Say whether the code reads the events that were written before."""
+    from deploy.authoring.catalogue import FILE, Catalogue, catalogue_of, read, text_of
+    from deploy.authoring.checking import check as compare
+    from deploy.authoring.checking import taken_up
+    from deploy.stack.settings import load
+    from rayfold import DomainError, Registry
+
+    if force and not update:
+        raise StartError("--force goes with --update")
+    package, file = load(domain=domain).domain, lock or Path(FILE)
+    locked = read(file)
+    try:
+        registry = Registry.load(package)
+    except DomainError as error:
+        raise StartError(*error.mistakes) from error
+    if locked is None and not update:
+        typer.echo(f"{file} is not there: write it with `rayfold check --update`, and commit it")
+        raise typer.Exit(1)
+    code = catalogue_of(registry)
+    report = compare(registry, locked or Catalogue(), code)
+    for broken in report.broken:
+        for line in broken.lines():
+            typer.echo(line)
+    if report.broken and not force:
+        for broken in report.broken:
+            if broken.code:
+                typer.echo(f"\n{broken.code}")
+        raise typer.Exit(1)
+    if update:
+        for broken in report.broken:
+            typer.echo(f"dropped: {broken.name} {broken.version}")
+        text = text_of(taken_up(locked or Catalogue(), code, report))
+        try:
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StartError(f"{file} cannot be written: {error}") from error
+        typer.echo(f"{file} is written: commit it")
+    elif report.behind:
+        typer.echo(f"{file} is behind: `rayfold check --update` takes it up")
+        for each in report.behind:
+            typer.echo(f"  {each}")
+    told = f"{len(code.events)} events and {len(code.integration_events)} integration events"
+    typer.echo(f"{package}: {told}, which read what {file} has")

@@ -1,0 +1,345 @@
+"""What `rayfold check` finds, of changes as authors make them; each is asked of the real reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pytest
+from pydantic import AliasChoices, Field, create_model
+
+from deploy.authoring.catalogue import (
+    Catalogue,
+    Locked,
+    catalogue_of,
+    read,
+    schema_of,
+    text_of,
+)
+from deploy.authoring.checking import Report, check, taken_up
+from deploy.authoring.samples import samples
+from deploy.errors import StartError
+from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Registry, upcaster
+from rayfold.errors import UnknownEventType, UnreadableEvent
+from tests.documents import ROOT
+
+Upcast = Callable[[dict[str, Any]], Any]
+
+
+class Line(Message):
+    sku: str
+    quantity: int
+
+
+class LineOfMore(Message):
+    sku: str
+    quantity: int
+    price: int
+
+
+class Priced(Message):
+    amount: int
+    currency: str
+
+
+class Nothing(Message):
+    """No state."""
+
+
+def domain(
+    *events: type[Event], upcasters: dict[tuple[str, int], Upcast] | None = None
+) -> Registry:
+    """Return a domain of one aggregate with these events."""
+    module = ModuleType("made_up")
+    namespace = {"__module__": "made_up"}
+    command: Any = type("Do", (Command,), {**namespace, "__annotations__": {"id": str}}, name="do")
+
+    class Kept(Event, name="Kept"):
+        id: str
+
+    union: Any = Kept
+    for each in events:
+        union = union | each
+    base: Any = Aggregate[Nothing, command, union]
+
+    class Thing(base, category="thing", id_field="id", initial=Nothing()):  # type: ignore[misc]
+        __module__ = "made_up"
+
+        @staticmethod
+        def decide(state: Any, command: Any) -> list[Event]:
+            return []
+
+        @staticmethod
+        def evolve(state: Any, event: Any) -> Any:
+            return state
+
+    vars(module)["Thing"] = Thing
+    for number, ((name, version), function) in enumerate((upcasters or {}).items()):
+        vars(module)[f"upcaster_{number}"] = upcaster(name, from_version=version)(function)
+    return Registry([module])
+
+
+def happened(version: int = 1, name: str = "Happened", **fields: Any) -> type[Event]:
+    """Return an event class with an id and these fields."""
+    return create_model(
+        name,
+        __base__=Event,
+        __cls_kwargs__={"name": name, "version": version},
+        id=(str, ...),
+        **{each: kind if isinstance(kind, tuple) else (kind, ...) for each, kind in fields.items()},
+    )
+
+
+def compared(before: Registry, after: Registry) -> Report:
+    """Return what is found when the domain of a lock becomes another."""
+    return check(after, catalogue_of(before), catalogue_of(after))
+
+
+def told(report: Report) -> list[str]:
+    return [line for each in report.broken for line in each.lines()]
+
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], str]] = {
+    "a field with a default is new": ({}, {"note": (str, "")}, [{}], ""),
+    "a field without one is new": ({}, {"note": str}, [{}], "note: old events have none,"),
+    "a field is gone": (
+        {"note": str},
+        {},
+        [{"note": "said"}],
+        "note: old events have text, which no",
+    ),
+    "a field has another name": (
+        {"note": str},
+        {"remark": (str, "")},
+        [{"note": "said"}],
+        "note: old events have text, which nobody reads any more",
+    ),
+    "a field has another name, and an alias": (
+        {"note": str},
+        {"remark": (str, Field(validation_alias=AliasChoices("remark", "note")))},
+        [{"note": "said"}],
+        "",
+    ),
+    "a default went": ({"note": (str, "")}, {"note": str}, [{}], "note: old events have none, at"),
+    "a type became wider": ({"n": int}, {"n": (int | None, None)}, [{"n": 1}], ""),
+    "a member of a union went": (
+        {"n": int | str},
+        {"n": int},
+        [{"n": "a"}],
+        "n: old events have text, the code wants integer",
+    ),
+    "a value went": (
+        {"by": Literal["mail", "telegraph"]},
+        {"by": Literal["mail"]},
+        [{"by": "telegraph"}],
+        "by: old events have telegraph, which is refused",
+    ),
+    "a field of a field is new": (
+        {"lines": tuple[Line, ...]},
+        {"lines": tuple[LineOfMore, ...]},
+        [{"lines": [{"sku": "a", "quantity": 1}]}],
+        "lines[].price: old events have none, and the code no default",
+    ),
+    "a model became another": (
+        {"price": int},
+        {"price": Priced},
+        [{"price": 1}],
+        "price: old events have integer, the code wants model",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_at_the_same_version(change: str) -> None:
+    old, new, written, expected = CHANGES[change]
+    before, after = domain(happened(**old)), domain(happened(**new))
+    lines = told(compared(before, after))
+    reads = []
+    for fields in written:
+        data = {"id": "a", **fields}
+        assert before.decode("Happened", json.dumps(data).encode(), 1, "thing-a", 0)
+        try:
+            [event] = after.decode("Happened", json.dumps(data).encode(), 1, "thing-a", 0)
+        except UnreadableEvent:
+            reads.append(False)
+        else:
+            kept = list(event.model_dump(mode="json").values())
+            reads.append(all(value in kept for value in data.values()))
+    assert all(reads) == (not expected)
+    assert [line.startswith(f"Happened 1: {expected}") for line in lines] == [True] * bool(expected)
+
+
+def test_an_event_that_is_gone_is_still_on_the_log() -> None:
+    before, after = domain(happened(note=str)), domain()
+    [line] = told(compared(before, after))
+    assert line.startswith("Happened 1: nobody declares it")
+    with pytest.raises(UnknownEventType):
+        after.decode("Happened", b'{"id":"a","note":"b"}', 1, "thing-a", 0)
+    unwanted = domain(upcasters={("Happened", 1): lambda data: None})
+    report = compared(before, unwanted)
+    assert not report.broken
+    assert not report.behind
+
+
+def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
+    before, after = domain(happened(amount=int)), domain(happened(2, total=int))
+    report = compared(before, after)
+    assert [line.partition(";")[0] for line in told(report)] == [
+        "Happened 1: the code has version 2, and no upcaster reads this one",
+        "Happened 1: total: old events have none, and the code no default",
+        "Happened 1: amount: old events have integer, which nobody reads any more",
+    ]
+    [broken] = report.broken
+    code = {"upcaster": upcaster, "Any": Any}
+    exec(broken.code, code)
+    pasted = domain(happened(2, total=int), upcasters={("Happened", 1): code["happened_1"].upcast})
+    [event] = pasted.decode("Happened", b'{"id":"a","amount":4}', 1, "thing-a", 0)
+    assert event.model_dump() == {"id": "a", "total": 4}
+    assert not compared(before, pasted).broken
+
+
+def test_a_version_that_goes_back_is_refused() -> None:
+    before, after = domain(happened(2, amount=int)), domain(happened(1, amount=int))
+    assert "the code is back at version 1" in told(compared(before, after))[0]
+
+
+def test_a_version_that_is_to_be_raised_is_all_that_is_told() -> None:
+    upcasters: dict[tuple[str, int], Upcast] = {("Happened", 1): lambda data: data | {"total": 1}}
+    before = catalogue_of(domain(happened()))
+    second = domain(happened(2, total=int), upcasters=upcasters)
+    lock = taken_up(before, catalogue_of(second), check(second, before, catalogue_of(second)))
+    third = domain(happened(2, total=int, tax=int), upcasters=upcasters)
+    [line] = told(check(third, lock, catalogue_of(third)))
+    assert line.startswith("Happened 2: tax: old events have none")
+
+
+def test_versions_stay_in_the_lock() -> None:
+    one = domain(happened(amount=int))
+    two = domain(
+        happened(2, total=int),
+        upcasters={("Happened", 1): lambda data: {"id": data["id"], "total": data["amount"]}},
+    )
+    lock = catalogue_of(one)
+    report = check(two, lock, catalogue_of(two))
+    assert report.behind == ["Happened has version 2"]
+    lock = taken_up(lock, catalogue_of(two), report)
+    assert sorted(lock.events["Happened"].versions) == [1, 2]
+    assert lock.events["Happened"].version == 2
+    assert check(two, lock, catalogue_of(two)) == Report()
+    assert len(check(one, lock, catalogue_of(one)).broken) == 1
+
+
+def test_a_lock_is_read_as_it_was_written(tmp_path: Path) -> None:
+    lock = catalogue_of(Registry.load("domain"))
+    file = tmp_path / "lock"
+    file.write_text(text_of(lock))
+    assert read(file) == lock
+    assert text_of(read(file) or Catalogue()) == file.read_text()
+
+
+EMPTY = '{"format": 1, "events": {}, "integration_events": {}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "{}", '"a"', "<<<<<<< ours\n" + EMPTY, EMPTY.replace("1", "2")),
+        EMPTY.replace("1", "0"),
+        '{"format": 1}',
+        *(
+            EMPTY.replace("{}", f'{{"A": {{"version": 1, "versions": {each}}}}}', 1)
+            for each in (
+                *("[]", "{}", '{"2": {}}', '{"1": {}}', '{"1": 5}'),
+                '{"1": {"type": "object", "properties": 5}}',
+                '{"1": {"type": "object", "properties": {"a": 5}}}',
+                '{"1": {"type": "object", "properties": {"a": {"$ref": "#/$defs/B"}}}}',
+            )
+        ),
+    ],
+)
+def test_a_damaged_lock_is_said_to_be_one(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "lock"
+    file.write_text(text)
+    with pytest.raises(StartError):
+        read(file)
+    file.write_text(EMPTY)
+    assert read(file) == Catalogue()
+
+
+def test_what_is_on_the_logs_of_the_reference_domain_is_read() -> None:
+    lock, registry = read(ROOT / "events.lock.json"), Registry.load("domain")
+    assert lock is not None
+    assert check(registry, lock, catalogue_of(registry)) == Report(), "see `rayfold check`"
+
+
+UPCASTERS: dict[str, tuple[Upcast, str]] = {
+    "that forgets a field": (lambda data: {"id": data["id"]}, "total: its upcaster does not give"),
+    "that takes what never was": (lambda data: data | {"total": data["sum"]}, "takes 'sum'"),
+    "that gives another kind": (lambda data: data | {"total": [1]}, "total: its upcaster gives"),
+    "that makes what nobody knows": (lambda data: ("Other", data), "makes Other of it"),
+    "that is right": (lambda data: data | {"total": data["amount"]}, ""),
+    "that gives what only a sample has": (lambda data: data | {"total": "text"}, ""),
+    "that breaks at what only a sample has": (lambda data: data | {"total": 1 / 0}, ""),
+    "that looks values up": (lambda data: data | {"total": {7: 1}[data["amount"]]}, ""),
+    "that wants no event": (lambda data: None, ""),
+}
+
+
+@pytest.mark.parametrize("upcast", UPCASTERS)
+def test_an_upcaster_is_tried(upcast: str) -> None:
+    function, expected = UPCASTERS[upcast]
+    before = domain(happened(amount=int))
+    lines = told(
+        compared(before, domain(happened(2, total=int), upcasters={("Happened", 1): function}))
+    )
+    assert len(lines) == bool(expected)
+    assert expected in "".join(lines)
+
+
+def test_samples_are_events_of_the_reference_domain() -> None:
+    registry = Registry.load("domain")
+    for name, locked in catalogue_of(registry).events.items():
+        [version] = locked.versions
+        found = list(samples(locked.versions[version]))
+        assert len(found) == 2, name
+        for sample in found:
+            registry.decode(name, json.dumps(sample).encode(), version, "a", 0)
+
+
+def told_to_others(version: int, **fields: Any) -> type[IntegrationEvent]:
+    """Return an integration event class with an id and these fields."""
+    return create_model(
+        "Told",
+        __base__=IntegrationEvent,
+        __cls_kwargs__={"name": "told", "version": version},
+        id=(str, ...),
+        **{each: (kind, ...) for each, kind in fields.items()},
+    )
+
+
+def of_others(version: int, **fields: Any) -> Catalogue:
+    """Return a catalogue with that integration event."""
+    model = told_to_others(version, **fields)
+    return Catalogue({}, {"told": Locked(version, {version: schema_of(model)})})
+
+
+@pytest.mark.parametrize(
+    ("present", "by_processes", "by_handlers"),
+    [
+        (of_others(1, amount=int | None), 0, 0),
+        (of_others(1, total=int), 2, 2),
+        (of_others(2, total=int), 1, 0),  # a process's are read from the log, without an upcaster
+        (of_others(2), 0, 0),
+        (Catalogue(), 0, 0),  # nothing is published any more
+    ],
+)
+def test_integration_events_of_processes_are_on_the_log(
+    present: Catalogue, by_processes: int, by_handlers: int
+) -> None:
+    lock, with_processes, without = of_others(1, amount=int), Registry.load("domain"), domain()
+    assert with_processes.processes
+    assert len(told(check(with_processes, lock, present))) == by_processes
+    assert len(told(check(without, lock, present))) == by_handlers

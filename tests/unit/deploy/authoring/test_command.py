@@ -1,0 +1,78 @@
+"""`rayfold check`, as an author and CI call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from deploy.cli.command_line import app
+from deploy.errors import StartError
+from tests.documents import ROOT
+
+LOCK = ROOT / "events.lock.json"
+
+
+def check(lock: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["check", "--lock", str(lock), *options])
+
+
+def test_a_lock_is_written_when_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    first = check(file)
+    assert first.exit_code == 1
+    assert "rayfold check --update" in first.output
+    assert not file.exists()
+    assert check(file, "--update").exit_code == 0
+    assert file.read_text() == LOCK.read_text()
+    assert check(file).exit_code == 0
+
+
+def test_a_lock_that_is_behind_says_so_and_passes(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    file.write_text('{"format": 1, "events": {}, "integration_events": {}}')
+    told = check(file)
+    assert told.exit_code == 0
+    assert "OrderPaid is new" in told.output
+
+
+def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    damaged = LOCK.read_text().replace('"unit_price_cents": {', '"price": {')
+    file.write_text(damaged.replace('"sku", "unit_price_cents"]', '"sku", "price"]'))
+    before = file.read_text()
+    told = check(file, "--update")
+    assert told.exit_code == 1
+    assert "LineAdded 1: unit_price_cents: old events have none" in told.output
+    assert "raise its version to 2 and write an upcaster" in told.output
+    assert '@upcaster("LineAdded", from_version=1)' in told.output
+    assert '"unit_price_cents": data["price"],  # integer' in told.output
+    assert file.read_text() == before
+    forced = check(file, "--update", "--force")
+    assert forced.exit_code == 0
+    assert "dropped: LineAdded 1" in forced.output
+    assert file.read_text() == LOCK.read_text()
+
+
+def test_force_alone_is_refused(tmp_path: Path) -> None:
+    assert isinstance(check(tmp_path / "lock.json", "--force").exception, StartError)
+
+
+def test_ray_is_not_asked() -> None:
+    code = (
+        "import sys; sys.argv = ['rayfold', 'check']\n"
+        "from deploy.cli.command_line import app\n"
+        "app(standalone_mode=False)\n"
+        "assert not {'ray', 'asyncpg', 'litestar'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 2, "events": {}, "integration_events": {}}'])
+def test_a_lock_that_cannot_be_read_is_no_fault_of_the_code(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "lock.json"
+    file.write_text(text)
+    assert isinstance(check(file).exception, StartError)
