@@ -193,7 +193,7 @@ def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
         "Happened 1: amount: old events have integer, which nobody reads any more",
     ]
     [broken] = report.broken
-    code = {"upcaster": upcaster, "Any": Any}
+    code = {"__name__": __name__, "upcaster": upcaster, "Any": Any}
     exec(broken.code, code)
     pasted = domain(happened(2, total=int), upcasters={("Happened", 1): code["happened_1"].upcast})
     [event] = pasted.decode("Happened", b'{"id":"a","amount":4}', 1, "thing-a", 0)
