@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli import operating, parked, processes, publications, running, upgrading
-from deploy.errors import StartError
+from deploy.cli import authoring, operating, parked, processes, publications, running, upgrading
+from deploy.errors import StartError, tell
 
 app = typer.Typer(
     help="CQRS and event sourcing on Ray: aggregates as actors, views that scale on their own.",
@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(authoring.app)
 app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
@@ -54,6 +55,5 @@ def main() -> None:
     try:
         app()
     except StartError as error:
-        for reason in error.reasons:
-            sys.stderr.write(f"rayfold: {' '.join(reason.split())}\n")
+        tell(error)
         sys.exit(2)
