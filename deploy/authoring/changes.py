@@ -19,7 +19,7 @@ QUIET = 150
 
 
 def place_of(domain: str) -> Path:
-    """Return the file of the domain's module, or the folder of its package.
+    """Return the file of the domain's module, or the folder of its package; no link to it.
 
     Of `shop.core` it is that of `shop`: its code may be anywhere below, and finding out by
     importing would run it.
@@ -34,9 +34,9 @@ def place_of(domain: str) -> Path:
     except ValueError:  # of a module that says nothing of itself
         spec = None
     if spec is not None and spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations))).absolute()
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
     if spec is not None and spec.origin is not None:
-        return Path(spec.origin).absolute()
+        return Path(spec.origin).resolve()
     raise StartError(f"there is no package {top!r} here: `rayfold new {top}` writes one")
 
 

@@ -23,7 +23,7 @@ def check(name: str) -> None:
         StartError: it says why, and of a name that is nearly one, how to write it.
     """
     if not _NAME.fullmatch(name):
-        better = re.sub(r"\W", "_", name, flags=re.ASCII)
+        better = re.sub(r"[-. ]", "_", name)
         hint = f"write {better}" if _NAME.fullmatch(better) else _FORM
         raise StartError(f"{name!r} is no name of a package: {hint}")
     if keyword.iskeyword(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,8 @@ def test_dev_has_the_options_of_up() -> None:
 def test_a_domain_is_found_without_being_imported(package: Path) -> None:
     (package / "__init__.py").write_text("raise SystemExit\n")
     assert place_of("watched_shop") == place_of("watched_shop.routes") == package
+    (package.parent / "linked_shop").symlink_to(package)
+    assert place_of("linked_shop") == package  # what changes is told of there
     (package.parent / "one_file.py").write_text("raise SystemExit\n")
     assert place_of("one_file") == package.parent / "one_file.py"
 
@@ -107,5 +110,10 @@ async def test_a_package_that_was_made_again_is_watched(changes: Changes, packag
     save(package / "__init__.py")
     async with asyncio.timeout(SOON):
         await changes.wait()
+    with suppress(TimeoutError):  # until all is told of that was before
+        while True:
+            changes.forget()
+            async with asyncio.timeout(1):
+                await changes.wait()
     changes.follow(package)
     await seen(changes, package / "again.py")
