@@ -49,9 +49,11 @@ else
 endif
 endif
 
-# In two processes, as much of it waits for something to happen; a file's tests stay together.
+# In two processes, as much of it waits for something to happen; a file's tests stay together. What
+# they need comes while the sources are checked.
 WORKERS ?= 2
-test: check servers $(CLIENT_TOOLS)
+test: install
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target check servers $(CLIENT_TOOLS)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Clients generated from the OpenAPI document, type-checked: Python, and TypeScript with npm.

@@ -50,6 +50,10 @@ class AppendWatch:
             await asyncio.wait([self._task])
 
     async def _until_it_works(self) -> None:
+        while self._error:  # another may fail while the way to the store is closed
+            await self._until_one_is_taken()
+
+    async def _until_one_is_taken(self) -> None:
         began = time.monotonic()
         store = self._connect()
         try:

@@ -121,12 +121,14 @@ class WriteGateway:
     async def status(self) -> list[dict[str, Any]]:
         """Return the state of every host, of the dedicated actors, and of appends."""
         hosts = await asyncio.gather(
-            *(self._status(number, name) for number, name in enumerate(self._names))
+            *(self._status(number, self._hosts[name]) for number, name in enumerate(self._names))
         )
         errors = self._dedicated.errors
         dedicated = {
             "part": "write:dedicated",
             "kind": "write",
+            # Without an actor that it reaches nobody knows whether one could be made.
+            "serves": any(client.connected for client in self._dedicated.clients),
             "ready": not errors and not self._lost,
             **({"error": ", ".join(errors)} if errors else {}),
             "actors": len(self._dedicated.clients),
@@ -235,8 +237,7 @@ class WriteGateway:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _status(self, number: int, name: str) -> dict[str, Any]:
-        client = self._hosts[name]
+    async def _status(self, number: int, client: HostClient) -> dict[str, Any]:
         part = {
             "part": f"write#{number}",
             "kind": "write",

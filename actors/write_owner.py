@@ -232,14 +232,18 @@ class WriteOwner:
         self._announce()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return by part what a gateway does not know: how often each host was restarted, and how
-        many dedicated actors there are, and may be.
+        """Return by part what a gateway does not know: how often each host was restarted, and all
+        dedicated actors together; how many of these there are, and may be.
         """
         hosts = {
             f"write#{number}": {"restarts": client.restarts}
             for number, client in enumerate(self._hosts)
         }
-        dedicated = {"actors": len(self._dedicated.clients), "most": self._dedicated.capacity}
+        dedicated = {
+            "restarts": self._dedicated.restarts,
+            "actors": len(self._dedicated.clients),
+            "most": self._dedicated.capacity,
+        }
         return {**hosts, "write:dedicated": dedicated}
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
@@ -383,13 +387,16 @@ class WriteOwner:
 
     async def _spread(self) -> None:
         """Take hosts apart that came together on a node while another one was away."""
-        statuses = await asyncio.gather(*(client.status() for client in self._hosts))
+        hosts = list(self._hosts)
+        statuses = await asyncio.gather(*(client.status() for client in hosts))
         if self._actors.lost or self._returning or not all(each["ready"] for each in statuses):
             return
-        for client, status in zip(self._hosts, statuses, strict=True):
+        for client, status in zip(hosts, statuses, strict=True):
             client.place.found(status["node"])
-        for client in self._hosts if len(self._hosts) > 1 else ():
+        for client in hosts if len(hosts) > 1 else ():
             if await asyncio.to_thread(client.place.misplaced):
-                log.warning("a write host goes to another node")
-                self._leave(client, replace=True)
+                # Meanwhile it may have left, or have fallen silent and be replaced anyway.
+                if client in self._hosts and client not in self._returning:
+                    log.warning("a write host goes to another node")
+                    self._leave(client, replace=True)
                 return

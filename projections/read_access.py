@@ -20,6 +20,7 @@ from projections.stores.configured import readers_beside
 from projections.stores.reader import StoreReader
 from projections.supervision.placements import Placements
 from rayfold import Registry
+from rayfold.runtime.waking import asleep
 
 
 class ReadAccess:
@@ -51,12 +52,7 @@ class ReadAccess:
     async def watch(self) -> None:
         """Look at every actor, for ever, and let those begin that came up empty."""
         while True:
-            try:
-                async with asyncio.timeout(LOOK):
-                    await self._look_now.wait()
-            except TimeoutError:
-                pass
-            self._look_now.clear()
+            await asleep(LOOK, self._look_now)
             await self.look()
 
     async def connect(self) -> None:

@@ -67,6 +67,9 @@ class Aggregate(ABC, Generic[S, C, E]):
       meaning are ignored and taken again.
     - `snapshot_every`: events between two snapshots.
     - `storage`: see `Storage`; changed at any time, as the log has all events in either case.
+    - `keep_commands`: whether each command stands on the log beside its first event, so that
+      `rayfold counterfactual` can decide it again. Not by default: what is on the log is there
+      for good, and a command may hold what no event does.
     """
 
     category: ClassVar[str]
@@ -80,6 +83,9 @@ class Aggregate(ABC, Generic[S, C, E]):
     snapshot_every: ClassVar[int]
     storage: ClassVar[Storage]
     default_storage: ClassVar[Storage] = Storage.EVENTS
+    keep_commands: ClassVar[bool]
+    upcasters: ClassVar[str] = ""
+    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
 
     def __init_subclass__(
         cls,
@@ -91,6 +97,7 @@ class Aggregate(ABC, Generic[S, C, E]):
         fold_version: int = 1,
         snapshot_every: int = 500,
         storage: Storage | None = None,
+        keep_commands: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,6 +108,7 @@ class Aggregate(ABC, Generic[S, C, E]):
         cls.placement = placement
         cls.fold_version = fold_version
         cls.snapshot_every = snapshot_every
+        cls.keep_commands = keep_commands
         cls.state_type, cls.commands, cls.events = _type_arguments(cls)
 
     @staticmethod
@@ -150,7 +158,8 @@ class Aggregate(ABC, Generic[S, C, E]):
     def fold_fingerprint(cls) -> str:
         """Return a text that changes when folding the same events may give another state."""
         code = fingerprint_of(cls.evolve, cls.initial)
-        return f"{cls.fold_version} {code} {fingerprint_of_model(cls.state_type)}"
+        model = fingerprint_of_model(cls.state_type)
+        return f"{cls.fold_version} {code} {model}{cls.upcasters}"
 
     @classmethod
     def layout(cls) -> Layout:

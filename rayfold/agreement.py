@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayfold.decision import DecisionDefinition
+from rayfold.derived_routes import derived
 from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command
 from rayfold.routes import Route
@@ -34,6 +35,18 @@ def disagreements(
         *_of_routes(registry),
         *_of_upcasters(registry, upcasters),
     ]
+
+
+def derived_routes_of_two(registry: Registry) -> Iterator[str]:
+    """Yield what is wrong with routes that the gateway adds, where all else is sound."""
+    taken = {route.shape: route for route in registry.routes if route.method == "GET"}
+    for route in registry.routes:
+        for shape in derived(registry, route):
+            if shape in taken:
+                yield (
+                    f"the route GET {taken[shape].path} is the gateway's own, which it adds to"
+                    f" GET {route.path}: choose another last segment"
+                )
 
 
 def tables_of_two(registry: Registry) -> Iterator[str]:

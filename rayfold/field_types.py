@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic import PydanticUserError, SecretStr
 
-from rayfold.ordered_sets import ordered
+from rayfold.ordered_sets import ordered, writes_in_any_order
 from rayfold.values import to_utc
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ _TEXTS = (
 )
 """Schemas whose values are text in JSON; "opaque" are addresses and paths."""
 
+_ARRAYS = ("list", "tuple", "set", "frozenset")
+
 _SCALARS = (str, bytes, int, float, Decimal, UUID)
 
-_NO_KEYS = ("nullable", "none", "tuple", "list", "set", "frozenset", "model", "dataclass")
+_NO_KEYS = ("nullable", "none", *_ARRAYS, "model", "dataclass")
 
 _EXCLUDED = "is excluded from JSON, so it would be lost"
 
@@ -107,6 +109,11 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
                 f"holds {each['cls'].__qualname__}, whose {field!r} is read by an alias and"
                 " written by its name: say validate_by_name=True in its model_config"
             )
+        elif kind in ("model", "dataclass") and writes_in_any_order(each):
+            yield (
+                f"holds {each['cls'].__qualname__}, whose sets would be written in any order, as it"
+                " is no rayfold.Message: derive it from that"
+            )
         elif kind == "dict" and not _are_keys(each.get("keys_schema"), definitions):
             yield "has keys that are not text: JSON would make text of them for good"
         elif kind == "union" and _look_alike(each["choices"], definitions):
@@ -114,9 +121,15 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
 
 
 def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
-    """Return a sentence for each field whose default is another wherever the log is folded."""
+    """Return a sentence for all that is another wherever the log is folded: defaults, and more."""
     schema = model.__pydantic_core_schema__
+    models = dict.fromkeys([model, *(each["cls"] for each in _all_nodes(model, "model"))])
     return [
+        f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
+        f" {model.__qualname__} is written: make it a field, or a cached_property of its fields"
+        for each in models
+        for attribute in each.__private_attributes__
+    ] + [
         f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
         " happened, as it is folded in many places"
         for field, node in _fields_of(schema)
@@ -146,9 +159,10 @@ def has_serializers(model: type[BaseModel]) -> bool:
     return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
 
 
-def _all_nodes(model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+def _all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any]]:
     schema = model.__pydantic_core_schema__
-    return _nodes(schema, _definitions_of(schema), set())
+    found = _nodes(schema, _definitions_of(schema), set())
+    return (each for each in found if kind in ("", each["type"]))
 
 
 def _is_called(node: dict[str, Any]) -> bool:
@@ -191,13 +205,15 @@ def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
         return True
     if "int-enum" in forms and texts - {"str"}:
         return True
+    if len({form for form in forms if form in _ARRAYS}) > 1:
+        return True
     return len([form for form in forms if form in _TEXTS]) > 1 and not any(
         texts <= apart for apart in _TOLD_APART
     )
 
 
 def _form_of(node: Any, definitions: dict[str, Any]) -> str:
-    """Return what a value of the schema is in JSON: one of `_TEXTS`, "number", "mixed"."""
+    """Return what a value is in JSON: one of `_TEXTS` or `_ARRAYS`, "number", "mixed"."""
     while isinstance(node, dict):
         kind = str(node.get("type"))
         if kind == "definition-ref":
@@ -208,7 +224,7 @@ def _form_of(node: Any, definitions: dict[str, Any]) -> str:
             return {"str": "str", "int": "int-enum"}.get(str(node.get("sub_type")), "mixed")
         elif kind in ("int", "float"):
             return "number"
-        elif kind in _TEXTS:
+        elif kind in _TEXTS or kind in _ARRAYS:
             return kind
         elif kind == _OPAQUE:
             return "opaque"

@@ -25,7 +25,7 @@ from rayfold.field_types import (
     has_serializers,
     mistakes_of_fields,
 )
-from rayfold.ordered_sets import write_sets_in_order
+from rayfold.ordered_sets import SetsInOrder
 from rayfold.values import ServerSupplied
 
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -42,7 +42,7 @@ def _annotates(cls: type, field: str) -> bool:
     return any(field in vars(base).get("__annotations__", ()) for base in below)
 
 
-class Message(BaseModel):
+class Message(SetsInOrder, BaseModel):
     """What commands, events, queries, states and rows have in common: values, not objects.
 
     NaN and infinity are refused, since JSON has neither. Bytes are base64 in JSON, sets in order.
@@ -63,13 +63,6 @@ class Message(BaseModel):
         if _annotates(cls, "replace") and "replace" not in vars(cls):
             # pydantic takes what a class inherits under a field's name for the field's default.
             cls.replace = PydanticUndefined  # type: ignore[method-assign, assignment]
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """See pydantic. JSON has sets in one order."""
-        schema = handler(source)
-        write_sets_in_order(schema, handler.resolve_ref_schema)
-        return schema
 
     def replace(self, /, **changes: Any) -> Self:
         """Return this value with some fields changed; each change is checked as by the constructor.

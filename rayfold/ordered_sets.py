@@ -31,12 +31,42 @@ def ordered(value: Any) -> Any:
     return sorted(value, key=lambda each: to_json(ordered(each), fallback=repr))
 
 
-def write_sets_in_order(schema: Any, resolve: Callable[[Any], Any]) -> None:
-    """Let JSON of a model have its sets in order; `schema` is what pydantic has made of it.
+class SetsInOrder:
+    """A base of pydantic's models whose JSON has sets in one order.
 
-    `resolve` gives what a reference refers to. A serializer of the author's own stays; so does how
-    a model in it writes itself which is no `Message`.
+    A serializer of the author's own stays. A model in it that has not this base writes itself.
     """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """See pydantic."""
+        schema = handler(source)
+        _write_sets_in_order(schema, handler.resolve_ref_schema)
+        return schema
+
+
+def writes_in_any_order(node: dict[str, Any]) -> bool:
+    """Return whether a model of this schema writes a set of its own as it happens to lie there.
+
+    pydantic takes the serializer that a model's class has already, whatever is said around it.
+    """
+    cls = node["cls"]
+    is_written_by_itself = hasattr(cls, "__pydantic_serializer__")
+    return is_written_by_itself and not issubclass(cls, SetsInOrder) and _has_set(node["schema"])
+
+
+def _has_set(node: Any) -> bool:
+    if isinstance(node, list | tuple):
+        return any(map(_has_set, node))
+    if not isinstance(node, dict) or node.get("type") in ("model", "dataclass"):
+        return False
+    if "serialization" in node and node["serialization"].get("function") is not ordered:
+        return False
+    inner = (each for name, each in node.items() if name not in ("serialization", "metadata"))
+    return node.get("type") in _SETS or any(map(_has_set, inner))
+
+
+def _write_sets_in_order(schema: Any, resolve: Callable[[Any], Any]) -> None:
     for node in _nodes(schema, resolve, set()):
         if node["type"] in _SETS and "serialization" not in node:
             items = core_schema.list_schema(node.get("items_schema"))

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate, Storage
-from rayfold.agreement import disagreements, tables_of_two
+from rayfold.agreement import derived_routes_of_two, disagreements, tables_of_two
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
@@ -27,7 +27,7 @@ from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
 from rayfold.sql_projection import SqlProjection
-from rayfold.upcasting import Data, Upcaster
+from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters
 from rayfold.view import View, ViewDefinition
 
 AggregateType = type[Aggregate[Any, Any, Any]]
@@ -77,8 +77,9 @@ class Registry:
             self._add_carried(publication)
         self._mistakes += disagreements(self, self._decisions, self._upcasters)
         if not self._mistakes:
-            self._mistakes += tables_of_two(self)
+            self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
         self._upcast_names = {name for name, _ in self._upcasters}
+        self._tell_what_is_upcast()
         if self._mistakes:
             raise DomainError(*dict.fromkeys(self._mistakes))
 
@@ -221,7 +222,22 @@ class Registry:
             result = [(name, result)]
         elif isinstance(result, tuple):
             result = [result]
-        return [one for each in result for one in self._upcast(*each, version + 1)]
+        return [
+            one
+            for became, fields, *said in result
+            for one in self._upcast(became, fields, *(said or [version + 1]))
+        ]
+
+    def _tell_what_is_upcast(self) -> None:
+        """Let what is folded mean something else where the log is read otherwise."""
+        for view in self.views.values():
+            view.read_by(self._upcasters_of(view.folds))
+        for aggregate in self.aggregates.values():
+            aggregate.upcasters = self._upcasters_of(aggregate.events)
+
+    def _upcasters_of(self, events: Iterable[type[Event]]) -> str:
+        names = {each.__rayfold__.name for each in events}
+        return fingerprint_of_upcasters(self.upcasters, names, self.events)
 
     def _add(self, member: Any, module: str) -> None:
         if isinstance(member, Upcaster):

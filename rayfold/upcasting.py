@@ -9,16 +9,23 @@ An upcaster goes from one schema version to the next; they are chained. It may g
 - `(name, data)`: the event now has another name,
 - `None`: nobody wants the event any more; it counts for nothing,
 - a list of `(name, data)`: one event became several, or none.
+
+`(name, data, version)` says which version of that event the data is, so that later upcasters of
+that event read it on. Without it that is one more than the version which the upcaster reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
+from rayfold.fingerprint import fingerprint_of
+
 Data = dict[str, Any]
-Upcast = Callable[[Data], "Data | tuple[str, Data] | list[tuple[str, Data]] | None"]
+Became = tuple[str, Data] | tuple[str, Data, int]
+Upcast = Callable[[Data], "Data | Became | list[Became] | None"]
 
 
 @dataclass(frozen=True)
@@ -37,3 +44,29 @@ def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
         return Upcaster(name, from_version, function)
 
     return register
+
+
+def fingerprint_of_upcasters(
+    upcasters: Iterable[Upcaster], events: Collection[str], today: Collection[str]
+) -> str:
+    """Return a text that is another one when old records may be others of these `events`.
+
+    Of the upcasters of these events, of those of events that there are no more `today`, and of what
+    else names one of them. Empty without any.
+    """
+    found = [
+        f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"
+        for each in upcasters
+        if each.name in events
+        or each.name not in today
+        or not {*_texts(getattr(each.upcast, "__code__", None))}.isdisjoint(events)
+    ]
+    return f" {found}" if found else ""
+
+
+def _texts(code: CodeType | None) -> Iterator[str]:
+    for each in code.co_consts if code else ():
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, CodeType):
+            yield from _texts(each)

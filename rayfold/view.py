@@ -100,6 +100,13 @@ class ViewDefinition:
     version: int
     on_poison: OnPoison
     delivery: Delivery
+    upcasters: str = ""
+    """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
+
+    def read_by(self, upcasters: str) -> None:
+        """Note what reads its events, once the whole domain is known."""
+        object.__setattr__(self, "upcasters", upcasters)
+        self.__dict__.pop("fingerprint", None)
 
     @cached_property
     def folds(self) -> dict[type[Event], Fold]:
@@ -114,7 +121,7 @@ class ViewDefinition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with whatever changes what the rows are: fields, folds, keys, defaults."""
+        """Changes with whatever changes what the rows are: fields, folds, keys, upcasters."""
         folds = sorted(self.folds.values(), key=lambda fold: fold.event_type.__rayfold__.name)
         declared = (
             self.version,
@@ -127,7 +134,7 @@ class ViewDefinition:
         code = fingerprint_of(
             *(each for fold in folds for each in (fold.apply, fold.key_of, fold.event_type))
         )
-        return f"{declared} {code}"
+        return f"{declared} {code}{self.upcasters}"
 
     def keys_of(self, event: Event) -> Sequence[Any]:
         """Return the keys of the rows that `event` concerns; none when it concerns none."""
@@ -307,7 +314,9 @@ class ViewDefinition:
 
 
 class View(Message):
-    """A read model. Class keywords:
+    """A read model. A fold gives the row after an event, `row.replace(…)` or a new one, or None
+    where the row goes. The row that it is given is its own: a list in it may be appended to in
+    place, and what breaks half-way has changed nothing. Class keywords:
 
     - `key`: the field that identifies a row.
     - `stores`: where it is kept: `memory`, `postgres`, `redis`, or what a package brings (see
@@ -370,7 +379,7 @@ def _refuse_not_finite(row: View) -> None:
 def _refuse_what_is_read_otherwise(row: View) -> None:
     data = row.__pydantic_serializer__.to_json(row)
     back = row.__pydantic_validator__.validate_json(data, extra="ignore")
-    for field in type(row).model_fields:  # private attributes are nowhere but in memory
+    for field in type(row).model_fields:
         if getattr(back, field) != getattr(row, field):
             raise ValueError(f"{field!r} does not come back as it was: a validator may run twice")
 

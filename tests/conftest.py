@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         seen[item.nodeid] += 1
         if seen[item.nodeid] > 1:
             item._id = coerce_node_id(f"{item.nodeid}[{seen[item.nodeid]}]")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look no more at what stays to the end, and seldom at the rest.
+
+    Each of its full runs would look at all modules and all tests, and an application that a test
+    makes and drops is some of them: a third of the time of the gateway's unit tests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # Python's default is 700, 10, 10
 
 
 @pytest.fixture(scope="session")

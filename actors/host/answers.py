@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from actors.envelope import Done, Outcome
-from actors.errors import EventStoreUnavailable
+from actors.errors import AggregateDeleted, EventStoreUnavailable, Unavailable
 from actors.host import command_traces
 from actors.host.joint_plan import JointlySeen, JointlyWritten, JointPlan
 from actors.host.plan import PendingCommand, Plan, Written
 from actors.host.receipts import joint_receipt, receipt_position
 from actors.host.recent_commands import Seen
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import Log
+
+log = logging.getLogger(__name__)
 
 
 class Answers:
@@ -50,7 +53,9 @@ class Answers:
                 revision = verdict.revisions[planned.entity.stream]
                 self.give(pending, Done(revision, position, verdict.revisions))
             elif isinstance(verdict, JointlySeen):
-                self._spawn(self._repeat_jointly(pending, verdict))
+                lead = pending.envelope.stream
+                found = joint_receipt(self._store, self._prefixes, lead, verdict.seen)
+                self._spawn(self._give_when_found(pending, found))
             else:
                 self.give(pending, verdict)
 
@@ -58,21 +63,22 @@ class Answers:
         if seen.exact or (seen.position and not self._store.receipts_share_position):
             self.give(pending, Done(seen.revision, seen.position))
         else:
-            self._spawn(self._repeat_from_log(pending, stream, seen))
+            self._spawn(self._give_when_found(pending, self._receipt(stream, seen.revision)))
 
-    async def _repeat_from_log(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
-        try:
-            position = await receipt_position(self._store, self._prefixes, stream, seen.revision)
-        except StoreUnavailable as error:
-            self.give(pending, EventStoreUnavailable.because(error))
-        else:
-            self.give(pending, Done(seen.revision, position))
+    async def _receipt(self, stream: str, revision: int) -> Done:
+        position = await receipt_position(self._store, self._prefixes, stream, revision)
+        return Done(revision, position)
 
-    async def _repeat_jointly(self, pending: PendingCommand, found: JointlySeen) -> None:
-        lead = pending.envelope.stream
+    async def _give_when_found(self, pending: PendingCommand, found: Awaitable[Done]) -> None:
+        outcome: Outcome
         try:
-            done = await joint_receipt(self._store, self._prefixes, lead, found.seen)
+            outcome = await found
         except StoreUnavailable as error:
-            self.give(pending, EventStoreUnavailable.because(error))
-        else:
-            self.give(pending, done)
+            outcome = EventStoreUnavailable.because(error)
+        except StreamTombstoned as error:  # by somebody else, just now
+            outcome = AggregateDeleted(error.stream)
+        except Exception as error:
+            # Whatever it was, nobody may be left waiting without an answer.
+            log.exception("a receipt could not be found")
+            outcome = Unavailable(f"the receipt could not be found: {error!r}")
+        self.give(pending, outcome)

@@ -187,9 +187,7 @@ class Host:
         """
         aggregate = self._registry.aggregates[stream.partition("-")[0]]
         if stream in self._busy:
-            turn = asyncio.Event()
-            self._deletions.setdefault(stream, deque()).append(turn)
-            await turn.wait()
+            await self._turn_of_deletion(stream)
         self._busy.add(stream)
         self._ready.pop(stream, None)
         try:
@@ -200,10 +198,23 @@ class Host:
             await self._storage.deleted(aggregate, stream)
         finally:
             self._cache.drop(stream)
-            if not self._deletions.get(stream):
-                self._deletions.pop(stream, None)
             self._return(stream)
             self._start_commits()
+
+    async def _turn_of_deletion(self, stream: str) -> None:
+        """Wait until a busy stream is held for a deletion, and for nothing else."""
+        turn = asyncio.Event()
+        waiting = self._deletions.setdefault(stream, deque())
+        waiting.append(turn)
+        try:
+            await turn.wait()
+        except asyncio.CancelledError:
+            if turn.is_set():  # just now: whoever is next must not wait for what nobody does
+                self._return(stream)
+                self._start_commits()
+            else:
+                waiting.remove(turn)
+            raise
 
     def forget(self, stream: str) -> None:
         """Take no more for granted what is known of a stream, as somebody has deleted it."""
@@ -327,10 +338,11 @@ class Host:
         if stream in self._stale:
             self._stale.discard(stream)
             self._cache.drop(stream)
-        deletions = self._deletions.get(stream)
-        if deletions:
-            deletions.popleft().set()  # the stream stays busy
-            return
+        if self._deletions:
+            if deletions := self._deletions.get(stream):
+                deletions.popleft().set()  # the stream stays busy
+                return
+            self._deletions.pop(stream, None)
         self._busy.discard(stream)
         if self._awaited:
             self._wake(self._awaited.pop(stream, ()))
@@ -620,6 +632,9 @@ class Host:
             moved = await moved_streams(self._store, planned.entities)
         except StoreUnavailable as error:
             self._give_up(planned, EventStoreUnavailable.because(error))
+        except Exception as error:
+            log.exception("a refusal could not be proven")
+            self._give_up(planned, Unavailable(f"the refusal could not be proven: {error!r}"))
         else:
             if moved:
                 reason = "it was written to meanwhile"

@@ -43,6 +43,9 @@ SWEEP_INTERVAL = 5.0
 PROMPT = 0.005
 """Seconds after which outcomes that are there do not wait for those that are not."""
 
+LATE = 0.1
+"""Seconds after which the next batch does not wait for one that has no outcome at all yet."""
+
 HOT = 2000
 """Aggregates that a host of a new release folds before they are asked for."""
 
@@ -222,18 +225,23 @@ class HostActor:
 async def _told_as_they_come(coming: Sequence[asyncio.Future[Outcome]], part: Part) -> None:
     """Wait for all outcomes; where some take longer, send the others ahead.
 
-    One command waits for an aggregate to be folded, or for a conflict: the rest of its batch does
-    not, nor does the next batch.
+    One command waits for an aggregate to be folded, for a conflict, or for Postgres: the rest of
+    its batch does not, nor does the next batch. That goes with the first part, be it empty.
     """
     left = {outcome: at for at, outcome in enumerate(coming)}
+    told = False
     while True:
         done, late = await asyncio.wait(left, timeout=PROMPT)
         if not late:
             return
         if not done:
-            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        else:
+            patience = None if told else LATE
+            first, _ = await asyncio.wait(
+                left, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+        if done or not first:
             part([(left.pop(each), portable(each.result())) for each in done])
+            told = True
 
 
 def portable(outcome: Outcome | None) -> Any:

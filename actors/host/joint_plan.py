@@ -183,8 +183,10 @@ def _decide_jointly(
             told = [(joint.definition.instance_of(each, joint.instances), each) for each in events]
             after, revisions = _fold(plans, told)
         streams = encode(revisions).decode()
+        keeps = lead.entity.aggregate.keep_commands
         records = [
-            record(event, envelope, writer, index, streams) for index, (_, event) in enumerate(told)
+            record(event, envelope, writer, index, streams, keeps=keeps)
+            for index, (_, event) in enumerate(told)
         ]
     except Refused as refusal:
         return refusal

@@ -164,7 +164,11 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
             events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
             check_events(events, aggregate, pending.command)
             state = aggregate.fold(events, planned.state)
-        records = [record(event, envelope, writer, index) for index, event in enumerate(events)]
+        keeps = aggregate.keep_commands
+        records = [
+            record(event, envelope, writer, index, keeps=keeps)
+            for index, event in enumerate(events)
+        ]
     except Refused as refusal:
         return refusal
     except (Exception, SystemExit) as error:
@@ -200,11 +204,18 @@ def decision_failed(error: BaseException, envelope: Envelope, revision: int) -> 
 
 
 def record(
-    event: Event, envelope: Envelope, writer: str, index: int, streams: str = ""
+    event: Event,
+    envelope: Envelope,
+    writer: str,
+    index: int,
+    streams: str = "",
+    *,
+    keeps: bool = False,
 ) -> NewRecord:
     """Return a command's event, `index`th, as it is appended.
 
     `streams` is JSON: the streams that a decision over several read, and where they are after it.
+    `keeps`: the command itself goes with its first event; see `Aggregate.keep_commands`.
 
     Raises:
         ValueError: it would not come back from the log as it is.
@@ -223,6 +234,9 @@ def record(
         metadata["traceparent"] = envelope.traceparent
     if streams:
         metadata["streams"] = streams
+    if keeps and index == 0:
+        metadata["command"] = envelope.command
+        metadata["payload"] = envelope.payload.decode()
     return NewRecord(
         definition.name,
         definition.encode(event),

@@ -65,7 +65,7 @@ def revisions_in(metadata: Metadata) -> dict[str, int]:
         return {}
 
 
-async def _last_of_commit(log: Log, prefixes: list[str], writer: str | None, after: int) -> int:
+async def _last_of_commit(log: Log, prefixes: list[str], writer: bytes | None, after: int) -> int:
     last = after
     async for other in log.read_all(prefixes, after=after, limit=_PAGE):
         if _writer(other.metadata) != writer:
@@ -74,6 +74,6 @@ async def _last_of_commit(log: Log, prefixes: list[str], writer: str | None, aft
     return last
 
 
-def _writer(metadata: bytes) -> str | None:
-    at = metadata.find(b'"writer":"')
-    return None if at < 0 else metadata[at + 10 : metadata.index(b'"', at + 10)].decode()
+def _writer(metadata: bytes) -> bytes | None:
+    _, ours, rest = metadata.partition(b'"writer":"')
+    return rest.partition(b'"')[0] if ours else None

@@ -51,6 +51,8 @@ class DedicatedActors:
         self._clients: dict[str, HostClient] = {}
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._making = asyncio.Lock()
+        self._replacing = False
+        self._restarts_of_gone = 0
         self._kept: list[str] = []
         """What kept each of them from making room for another when they were last asked."""
 
@@ -68,6 +70,11 @@ class DedicatedActors:
     def capacity(self) -> int:
         """Return how many there may be."""
         return self._capacity
+
+    @property
+    def restarts(self) -> int:
+        """Return how often one of them was started again, those that have gone since too."""
+        return self._restarts_of_gone + sum(each.restarts for each in self._clients.values())
 
     def adopt(self, streams: Iterable[str]) -> None:
         """Take over actors that are there already."""
@@ -111,6 +118,7 @@ class DedicatedActors:
     async def clear(self) -> None:
         """Forget all of them: those for which commands wait are asked for again."""
         clients = self.clients
+        self._restarts_of_gone = self.restarts
         self._clients.clear()
         for client in clients:
             client.place.ended()
@@ -129,8 +137,13 @@ class DedicatedActors:
     ) -> None:
         """Put others in the place of all; let these finish, and end them."""
         async with self._making:
+            self._restarts_of_gone = self.restarts
             leaving, self._clients = self._clients, dict(fresh)
-            await asyncio.gather(*(retire(client) for client in leaving.values()))
+            self._replacing = True
+            try:
+                await asyncio.gather(*(retire(client) for client in leaving.values()))
+            finally:
+                self._replacing = False
 
     async def _found_or_made(self, stream: str) -> HostClient | None:
         """Return the stream's client; None if there may be room for it as soon as others answer.
@@ -138,6 +151,8 @@ class DedicatedActors:
         Raises:
             Overloaded: all have answered, and none is idle.
         """
+        if (there := self._there(stream)) is not None:
+            return there  # however long others take to make room for another
         async with self._making:
             while (leaving := self._leaving.get(stream)) is not None:
                 await asyncio.wait([leaving])
@@ -147,6 +162,12 @@ class DedicatedActors:
                 return None
             client = self._clients[stream] = self._client(stream)
             return client
+
+    def _there(self, stream: str) -> HostClient | None:
+        # One that takes the place of another gets no command until that one has finished.
+        if self._replacing or stream in self._leaving:
+            return None
+        return self._clients.get(stream)
 
     async def _evict_one(self) -> bool:
         """End the one that was idle for longest; return False if none is that has answered.
@@ -182,6 +203,7 @@ class DedicatedActors:
         if not await self._retire(client, idle) and not always:
             return False
         if self._clients.get(stream) is client:
+            self._restarts_of_gone += client.restarts
             del self._clients[stream]
         await client.end()
         client.place.ended()

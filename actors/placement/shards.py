@@ -61,10 +61,6 @@ class ShardTable:
         """Return how many shards the host has."""
         return self._host.count(host)
 
-    def without_shards(self, host: int) -> bool:
-        """Return whether others have all that the host would have, as it is away."""
-        return host in self._away and not self.count(host)
-
     def lose(self, host: int) -> Moves:
         """Give the shards of a host to others, evenly; it keeps them where no other is there."""
         self._away.add(host)

@@ -89,7 +89,7 @@ class Delivery:
         decision. Then the log is asked first. An aggregate remembers its latest commands, and
         that may be too few for one that was sent long ago.
         """
-        pause = 0.05
+        pause, reused = 0.05, ""
         while True:
             try:
                 async with self._sending:
@@ -97,6 +97,8 @@ class Delivery:
                         done = await self._found(envelope, decided_at)
                         if done is not None:
                             return done
+                        if reused:
+                            return Refusal("key-reused", reused)
                         decided_at = None
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     receipt = await self._bus.send(attempt)
@@ -105,8 +107,8 @@ class Delivery:
                 return Refusal(refused.rule, refused.detail)
             except KeyReused as error:
                 # The id is ours alone: it was written by an older version of the domain.
-                found = await self._found(envelope, -1)
-                return found or Refusal("key-reused", str(error))
+                reused, decided_at = str(error), -1
+                continue
             except RevisionMismatch as error:
                 return Refusal("revision-mismatch", str(error))
             except AggregateDeleted as error:

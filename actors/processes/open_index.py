@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -259,8 +259,3 @@ class OpenIndex(Generic[T]):
 
     def _key(self, raw: RawRecord) -> str:
         return raw.stream[len(self._prefix) :]
-
-
-def first_due(instants: Iterable[datetime]) -> datetime | None:
-    """Return the first; None without any."""
-    return min(instants, default=None)

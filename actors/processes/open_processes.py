@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from actors.processes.open_index import first_due
 from actors.processes.records import (
     ABORTED,
     COMMAND_ACCEPTED,
@@ -45,7 +44,7 @@ class OpenProcess:
     @property
     def due(self) -> datetime | None:
         """When its next timeout is due, if there is one."""
-        return first_due(due for _, due in self.timers.values())
+        return min((due for _, due in self.timers.values()), default=None)
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""

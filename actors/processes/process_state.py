@@ -16,6 +16,7 @@ from actors.processes.records import (
     STEPS,
     WAITS,
     AbortRecord,
+    Lost,
     Parked,
     StepRecord,
     Told,
@@ -48,7 +49,8 @@ class ProcessState:
     """As of `revision`, its stream's last. `parked` begins with what it broke on, by `error`.
 
     `unsure` are commands that may have been sent by somebody before us, with the position at which
-    they were decided.
+    they were decided. `lost` are those that wait for an answer and that the domain cannot read any
+    more: a command that has gone since, or has another shape. Once accepted, nobody asks for it.
     """
 
     instance: ProcessInstance
@@ -58,6 +60,7 @@ class ProcessState:
     parked: list[Told] = field(default_factory=list)
     error: str = ""
     unsure: dict[UUID, int] = field(default_factory=dict)
+    lost: Lost = field(default_factory=dict)
 
     @property
     def expected(self) -> int | None:
@@ -149,8 +152,7 @@ class ProcessState:
         return found, happened
 
     def _happened(self, told: Told) -> Sequence[Happened]:
-        refused = self.instance.waiting.get(UUID(told.command_id)) if told.command_id else None
-        command = refused.command if refused else None
+        command = self._sent(UUID(told.command_id)) if told.command_id else None
         return happened_of(
             self.instance.definition, self.registry, self.instance.key, told, command
         )
@@ -201,10 +203,20 @@ class ProcessState:
         elif raw.event_type == ABORTED:
             self.abort(self._abort_step(read_abort(raw.data), raw.position))
 
+    def check(self) -> None:
+        """See that all that waits can be sent.
+
+        Raises:
+            Exception: the domain has changed so that a command cannot be read.
+        """
+        for error in self.lost.values():
+            raise error
+
     def answered(self, command_id: UUID) -> None:
         """Note that a command was accepted."""
         self.instance.answered(command_id)
         self.unsure.pop(command_id, None)
+        self.lost.pop(command_id, None)
 
     def park(self, told: Told, error: str) -> None:
         """Leave it as it is, with what it broke on."""
@@ -223,6 +235,7 @@ class ProcessState:
         if step is None:
             self.instance.end()
             self.instance.waiting.clear()
+            self.lost.clear()
         else:
             self.instance.apply(step)
         self.parked.clear()
@@ -235,10 +248,15 @@ class ProcessState:
     def _step(self, record: StepRecord) -> ProcessStep:
         refused: Command | None = None
         if record.told.command_id:
-            sending = self.instance.waiting.get(UUID(record.told.command_id))
-            refused = sending.command if sending else None
+            refused = self._sent(UUID(record.told.command_id))
         definition = self.instance.definition
-        return step_of(definition, self.registry, self.instance.key, record, refused)
+        return step_of(definition, self.registry, self.instance.key, record, refused, self.lost)
+
+    def _sent(self, command_id: UUID) -> Command | None:
+        if command_id in self.lost:  # it was refused, and `evolve` is told which one
+            raise self.lost[command_id]
+        sending = self.instance.waiting.get(command_id)
+        return sending.command if sending else None
 
     def _abort_step(self, record: AbortRecord, position: int) -> ProcessStep | None:
         if not record.compensates:
@@ -246,10 +264,10 @@ class ProcessState:
         happened = [each for told in record.missed for each in self._happened(told)]
         refused = {told.command_id for told in record.missed}
         for command_id in record.answered:
-            sending = self.instance.waiting.get(command_id)
-            if sending is not None and str(command_id) not in refused:
-                happened.append(CommandRejected(sending.command, WITHDRAWN))
-        step = abort_step_of(self.registry, record, happened)
+            command = self._sent(command_id)
+            if command is not None and str(command_id) not in refused:
+                happened.append(CommandRejected(command, WITHDRAWN))
+        step = abort_step_of(self.registry, record, happened, self.lost)
         self._unsure(step, position)
         return step
 
@@ -276,4 +294,5 @@ async def load(
     async for raw in log.read_stream(f"{definition.prefix}{key}"):
         await turn.pass_on()
         state.fold(raw)
+    state.check()
     return state

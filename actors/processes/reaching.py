@@ -34,13 +34,15 @@ class Switchboard:
         self._routes = routes
         self._make_dedicated = make_dedicated
         self._rpc = RpcServer(self._answer)
+        self._closing = False
 
     async def address(self, host: str) -> Address:
         """Return where it is asked."""
         return await self._rpc.address(host)
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Answer no more; nobody's question stays."""
+        self._closing = True
         self._rpc.cut()
         await self._rpc.close()
 
@@ -52,7 +54,8 @@ class Switchboard:
         until = time.monotonic() + POLL
         while True:
             epoch, routes = self._routes()
-            if _mark(epoch, routes) != argument or time.monotonic() > until:
+            newer = _mark(epoch, routes) != argument
+            if newer or self._closing or time.monotonic() > until:
                 return epoch, routes
             await asyncio.sleep(LOOK)
 

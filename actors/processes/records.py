@@ -6,11 +6,12 @@ decided on that. Then one for each command that was accepted; a refusal is told,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
 import msgspec
+from pydantic import ValidationError
 
 from eventstore.records import NewRecord
 from rayfold import Command, Complete, Publish, Registry, TimedOut, Unschedule
@@ -140,6 +141,9 @@ class AbortRecord(msgspec.Struct, omit_defaults=True):
     position: int | None = None
 
 
+Lost = dict[UUID, Exception]
+"""Commands of a process that the domain cannot read any more, and why: by their ids."""
+
 read_abort = msgspec.json.Decoder(AbortRecord).decode
 read_step = msgspec.json.Decoder(StepRecord).decode
 read_accepted = msgspec.json.Decoder(Accepted).decode
@@ -178,17 +182,13 @@ def abort_record(missed: list[Told], step: ProcessStep) -> AbortRecord:
 
 
 def abort_step_of(
-    registry: Registry, record: AbortRecord, happened: Sequence[Happened]
+    registry: Registry, record: AbortRecord, happened: Sequence[Happened], lost: Lost
 ) -> ProcessStep:
-    """Return the step that compensates, as it was recorded; `happened` is what is folded.
-
-    Raises:
-        LookupError, ValidationError: the domain has changed so that it cannot be read.
-    """
+    """Return the step that compensates, as it was recorded; `happened` is what is folded."""
     return ProcessStep(
         ABORT_TRIGGER,
         (*happened, Aborted()),
-        tuple(_read(registry, each) for each in record.decided),
+        tuple(_read(registry, record.decided, lost)),
         record.position,
         tuple(record.answered),
     )
@@ -206,15 +206,15 @@ def step_of(
     key: str,
     record: StepRecord,
     command: Command | None,
+    lost: Lost,
 ) -> ProcessStep:
     """Return a step as it was recorded. `command` is the one that was refused, if it was one.
 
     Raises:
-        UnknownEventType, UnreadableEvent, LookupError, ValidationError: the domain has changed so
-            that it cannot be read.
+        UnknownEventType, UnreadableEvent: the domain has changed so that it cannot be read.
     """
     happened = happened_of(definition, registry, key, record.told, command)
-    decided = tuple(_read(registry, each) for each in record.decided)
+    decided = tuple(_read(registry, record.decided, lost))
     return ProcessStep(record.told.trigger, tuple(happened), decided, record.told.position)
 
 
@@ -255,17 +255,23 @@ def _written(decided: Decided) -> _Decided:
             return _Complete()
 
 
-def _read(registry: Registry, decided: _Decided) -> Decided:
-    match decided:
-        case _Send(command_id, name, payload, depth, cause):
-            command = registry.commands[name].decode(bytes(payload))
-            return Sending(command_id, command, depth, cause)
-        case _Schedule(name, due, number, depth, cause):
-            return Timer(name, due, number, depth, cause)
-        case _Unschedule(name):
-            return Unschedule(name)
-        case _Publish():
-            # What was published matters to its publication alone: the process never looks back.
-            return Unschedule("")
-        case _Complete():
-            return Complete()
+def _read(registry: Registry, decided: Sequence[_Decided], lost: Lost) -> Iterator[Decided]:
+    for each in decided:
+        match each:
+            case _Send(command_id, name, payload, depth, cause):
+                try:
+                    command = registry.commands[name].decode(bytes(payload))
+                except KeyError:
+                    lost[command_id] = LookupError(f"no command is named {name!r}")
+                except ValidationError as error:
+                    lost[command_id] = error
+                else:
+                    yield Sending(command_id, command, depth, cause)
+            case _Schedule(name, due, number, depth, cause):
+                yield Timer(name, due, number, depth, cause)
+            case _Unschedule(name):
+                yield Unschedule(name)
+            case _Publish():
+                pass  # that matters to its publication alone: the process never looks back
+            case _Complete():
+                yield Complete()

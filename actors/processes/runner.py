@@ -83,6 +83,7 @@ class ProcessRunner:
             store, postgres, f"process:{name}", prefix, OpenProcess, OpenProcess
         )
         self._following: asyncio.Task[None] | None = None
+        self._beginning_again = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -155,13 +156,14 @@ class ProcessRunner:
         if key not in self._commits.parked:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is parked")
         await self._commits.retry(key)
-        if self._following is not None and self._commits.holds(key):
-            # What it was not told of is read again; the others know what they were told.
-            self._following.cancel()
-            await asyncio.wait([self._following])
-            self.position = self._safe_position()
-            self._commits.read_again(key)
-            self._following = self._begin(self._follow_always())
+        async with self._beginning_again:  # two that follow would each have a place of its own
+            if self._following is not None and self._commits.holds(key):
+                # What it was not told of is read again; the others know what they were told.
+                self._following.cancel()
+                await asyncio.wait([self._following])
+                self.position = self._safe_position()
+                self._commits.read_again(key)
+                self._following = self._begin(self._follow_always())
 
     async def abort(self, key: str, *, as_it_is: bool = False) -> None:
         """End a process: with its compensation, or as it is, where its manager has none.

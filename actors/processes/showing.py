@@ -40,6 +40,7 @@ async def show(
             unreadable = _fold(state, raw)
     if not steps:
         raise NoSuchProcess(definition.name, key)
+    unreadable = unreadable or _lost(state)
     instance = state.instance
     return {
         "process": definition.name,
@@ -61,6 +62,14 @@ def _status(instance: ProcessInstance, error: str) -> str:
     if error:
         return "parked"
     return "ended" if instance.ended and not instance.waiting else "open"
+
+
+def _lost(state: ProcessState) -> str:
+    try:
+        state.check()
+    except Exception as error:
+        return f"a command that waits cannot be sent: {error}"
+    return ""
 
 
 def _fold(state: ProcessState, raw: RawRecord) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
+
+from rayfold.runtime.waking import asleep
 
 LONGEST_SLEEP = 3600.0
 """Seconds. Whatever the clock does meanwhile, it is looked at again."""
@@ -78,10 +79,7 @@ class Timers:
     async def sleep(self, now: datetime) -> None:
         """Wait until the next one is due, or another one may be the next."""
         wait = (self._heap[0].due - now).total_seconds() if self._heap else LONGEST_SLEEP
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(wait, LONGEST_SLEEP)):
-                await self._moved.wait()
-        self._moved.clear()
+        await asleep(min(wait, LONGEST_SLEEP), self._moved)
 
     def _rebuild_if_stale(self) -> None:
         """Drop what was moved or forgotten, once that is most of the heap."""

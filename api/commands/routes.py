@@ -23,9 +23,10 @@ from api.http.headers import at_least, token, wait_seconds
 from api.http.problems import Problem, on_http
 from api.http.reply import Fields, Reply, json_bytes
 from api.operators.metrics import Metrics
-from api.queries.resources import aggregate_of, needs_of
+from api.queries.resources import needs_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
+from rayfold.derived_routes import aggregate_of
 from rayfold.registry import AggregateType
 
 Location = Callable[[str], bytes]

@@ -23,8 +23,8 @@ from api.openapi.operations import (
 )
 from api.openapi.schemas import Given, Schemas
 from api.queries.minimal import MEDIA_TYPE
-from api.queries.resources import aggregate_of, is_live
 from rayfold import Command, Query, Registry, Route
+from rayfold.derived_routes import HISTORY, LIVE, aggregate_of, is_live
 
 _AS_OF = query_parameter(
     "as_of",
@@ -136,7 +136,7 @@ class DomainPaths:
         events = Given(
             given={"type": "array", "items": {"$ref": "#/components/schemas/RecordedEvent"}}
         )
-        paths[f"{route.path}/history"] = PathItem(
+        paths[f"{route.path}{HISTORY}"] = PathItem(
             get=Operation(
                 tags=tags,
                 summary="The audit trail: its events in order",
@@ -169,7 +169,7 @@ class DomainPaths:
                 },
             }
         )
-        paths[f"{route.path}/live"] = PathItem(
+        paths[f"{route.path}{LIVE}"] = PathItem(
             get=Operation(
                 tags=tags,
                 summary="Server-Sent Events: the row now, then each change of it",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
@@ -13,6 +12,7 @@ from api.http.endpoint import Call, Endpoint
 from api.http.problems import Problem, invalid_field
 from api.http.reply import Reply, json_reply
 from api.operators.bodies import read_body
+from api.queries.routes import known_parameters
 
 MAX_LIMIT = 1000
 LIMIT = 100
@@ -97,7 +97,7 @@ class ProcessRoutes:
         ]
 
     async def _list(self, call: Call) -> Reply:
-        given = _given(call, "process", "parked", "limit")
+        given = known_parameters(call.query_string, "process", "parked", "limit")
         parked = given.get("parked", "false")
         if parked not in ("true", "false"):
             raise invalid_field("parked", "is true or false")
@@ -110,7 +110,8 @@ class ProcessRoutes:
         return json_reply(await self._processes.show(call.path["name"], call.path["key"]))
 
     async def _schedules(self, call: Call) -> Reply:
-        return json_reply(await self._processes.schedules(_limit(_given(call, "limit"))))
+        given = known_parameters(call.query_string, "limit")
+        return json_reply(await self._processes.schedules(_limit(given)))
 
     async def _retry(self, call: Call) -> Reply:
         wanted = await read_body(call, ProcessOrder)
@@ -121,16 +122,6 @@ class ProcessRoutes:
         wanted = await read_body(call, ProcessAbort)
         await self._processes.abort(wanted.process, wanted.key, as_it_is=wanted.as_it_is)
         return json_reply({"process": wanted.process, "key": wanted.key})
-
-
-def _given(call: Call, *known: str) -> dict[str, str]:
-    pairs = parse_qsl(call.query_string.decode("latin-1"), keep_blank_values=True)
-    for name, _ in pairs:
-        if name not in known:
-            raise invalid_field(name, "is no parameter of this path")
-    if len(given := dict(pairs)) < len(pairs):
-        raise invalid_field(pairs[-1][0], "is given more than once")
-    return given
 
 
 def _limit(given: dict[str, str]) -> int:

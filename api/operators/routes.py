@@ -20,7 +20,7 @@ from api.operators.metrics import OPEN_METRICS, TEXT, Metrics
 from api.operators.processes import ProcessAbort, ProcessOrder
 from api.operators.publications import Republish
 from api.operators.recent_errors import RecentErrors
-from api.queries.routes import parameters
+from api.queries.routes import known_parameters, parameters
 from rayfold import RayfoldError
 
 
@@ -234,10 +234,7 @@ class OperatorRoutes:
         return json_reply(event)
 
     async def _causality(self, call: Call) -> Reply:
-        given = parameters(call.query_string)
-        for name in given:
-            if name not in ("id", "scan"):
-                raise invalid_field(name, "is no parameter of this path")
+        given = known_parameters(call.query_string, "id", "scan")
         asked = given.get("id", "").strip()
         if not 0 < len(asked) <= MAX_ASKED:
             raise invalid_field("id", f"is a text of 1 to {MAX_ASKED} characters")

@@ -15,8 +15,9 @@ from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, store, token
 from api.http.problems import Problem, invalid, invalid_field
 from api.http.reply import Reply, json_bytes, json_reply
-from api.queries.resources import aggregate_of, needs_of
+from api.queries.resources import needs_of
 from rayfold import Registry, Route, ViewDefinition, ViewQueryDefinition, key_text
+from rayfold.derived_routes import HISTORY, aggregate_of
 from rayfold.registry import AggregateType
 
 _RFC3339 = re.compile(
@@ -103,7 +104,7 @@ class HistoryRoutes:
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return `…/history` for each."""
         return [
-            endpoint.handler("GET", f"{path}/history", past.history, Role.READER, past.needs)
+            endpoint.handler("GET", f"{path}{HISTORY}", past.history, Role.READER, past.needs)
             for path, past in self._found.items()
         ]
 

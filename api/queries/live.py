@@ -18,10 +18,11 @@ from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import malformed
 from api.http.reply import GUARDS, Reply
-from api.queries.resources import is_live, needs_of
+from api.queries.resources import needs_of
 from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
 from projections.errors import Behind
 from rayfold import Registry
+from rayfold.derived_routes import LIVE, is_live
 
 HEARTBEAT = 15.0
 """Seconds between two signs of life on a stream where nothing happens."""
@@ -42,7 +43,7 @@ def live_handlers(
     return [
         endpoint.handler(
             "GET",
-            f"{declared.path}/live",
+            f"{declared.path}{LIVE}",
             _live(declared.message, queries),
             Role.READER,
             needs_of(declared.message),

@@ -149,6 +149,19 @@ def parameters(query_string: bytes) -> dict[str, str]:
     return given
 
 
+def known_parameters(query_string: bytes, *known: str) -> dict[str, str]:
+    """Return the query string's parameters.
+
+    Raises:
+        Problem: 422 if one of them is not `known`, came twice or holds a NUL.
+    """
+    given = parameters(query_string)
+    for name in given:
+        if name not in known:
+            raise invalid_field(name, "is no parameter of this path")
+    return given
+
+
 def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     """Return a query's fields from both places.
 

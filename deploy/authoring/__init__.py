@@ -1,1 +1,1 @@
-"""What helps an author of a domain: a first package to begin with, and a stack that follows it."""
+"""What helps who writes a domain: to begin one, to try changes, and to judge a release."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
-from deploy.authoring import trial
+from deploy.authoring import loading
 from deploy.authoring.changes import Changes, place_of
 from deploy.authoring.served import Served, child
 from deploy.errors import StartError, tell
@@ -66,13 +66,13 @@ async def _serve(flags: dict[str, Any], up: list[str]) -> None:
 
 def _follow(changes: Changes, flags: dict[str, Any]) -> None:
     """Watch the domain that the settings name now; where they name none, go on as before."""
-    with suppress(StartError, OSError):  # whose mistake it is, the trial says
+    with suppress(StartError, OSError):  # what is wrong is told when it is loaded
         changes.follow(place_of(load(**flags).domain))
 
 
 async def _is_sound(flags: dict[str, Any]) -> bool:
     """Load settings and domain elsewhere; the mistakes are told there. Ended when cancelled."""
-    process = await child("-m", trial.__name__, json.dumps(flags))
+    process = await child("-m", loading.__name__, json.dumps(flags))
     try:
         code = await process.wait()
     except asyncio.CancelledError:

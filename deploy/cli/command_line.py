@@ -5,6 +5,8 @@ Imports happen inside the commands: `--help` is to be quick.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,16 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli import authoring, operating, parked, processes, publications, running, upgrading
+from deploy.cli import (
+    authoring,
+    counterfactual,
+    operating,
+    parked,
+    processes,
+    publications,
+    running,
+    upgrading,
+)
 from deploy.errors import StartError, tell
 
 app = typer.Typer(
@@ -25,10 +36,14 @@ app.add_typer(authoring.app)
 app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
+app.add_typer(counterfactual.app)
 app.add_typer(parked.app, name="parked", no_args_is_help=True)
 app.add_typer(processes.app, name="processes", no_args_is_help=True)
 app.add_typer(publications.app, name="publications", no_args_is_help=True)
 app.add_typer(processes.schedules, name="schedules", no_args_is_help=True)
+
+_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""A full disk, a limit, a terminal that is gone: where the output went, or a folder of ours."""
 
 
 def _tell_version(wanted: bool) -> None:
@@ -53,7 +68,19 @@ def main() -> None:
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except StartError as error:
         tell(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        where = "" if error.filename is None else f" {error.filename}"
+        sys.stderr.write(f"rayfold: cannot write{where}: {error.strerror}\n")
+        # Python writes what is left as it ends, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)

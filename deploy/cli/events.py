@@ -23,7 +23,7 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
     Raises:
         StartError: the store is not known or does not answer.
     """
-    uri = settings.eventstore or _store_of(settings)
+    uri = settings.eventstore or store_of(settings)
     try:
         registry = Registry.load(settings.domain)
     except DomainError as error:
@@ -43,7 +43,12 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
         await log.close()
 
 
-def _store_of(settings: Settings) -> str:
+def store_of(settings: Settings) -> str:
+    """Return the URI of the store of the stack that runs in the data folder.
+
+    Raises:
+        StartError: none does, or it does not tell.
+    """
     gateway_of(settings.data)  # says so when nothing runs
     try:
         return (settings.data / "eventstore.uri").read_text().strip()

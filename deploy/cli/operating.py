@@ -40,8 +40,9 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     for part in parts:
         memory = str(part["memory_bytes"] // 1_000_000) if "memory_bytes" in part else ""
         cells = [str(part.get(column, "")) for column in columns]
-        problem = part.get("error") or part.get("stopped") or ""
-        table.add_row(*cells, memory, str(problem))
+        stopped = [f"{view} has stopped: {why}" for view, why in part.get("stopped", {}).items()]
+        problem = part.get("error") or "; ".join(stopped)
+        table.add_row(*cells, memory, problem)
     # Names are what people go on with: a narrow terminal, or a pipe, cuts none of them.
     for column in table.columns:
         column.no_wrap = column.header != "error"

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from deploy.errors import StartError
 from deploy.stack import ray_folder, ray_runtime
 from deploy.stack.descendants import end, ray_processes
+from deploy.stack.own_disk import OwnDisk
 from rayfold import RayfoldError
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
@@ -58,11 +59,19 @@ class LocalRay:
         self._restarts = 0
 
     def status(self) -> dict[str, Any]:
-        """Return Ray as a part of the status, which serves no request by itself."""
+        """Return Ray as a part of the status, which serves no request by itself.
+
+        Where the disk of its session is full, actors go on, and none is started.
+        """
         part = {"part": "ray", "kind": "server", "serves": False, "ready": self._ended is None}
         part["restarts"] = self._restarts
         if self._ended is not None:
             part["error"] = f"{self._ended} ended; Ray is started again"
+        elif (session := ray_runtime.session_folder()) is not None:
+            disk = OwnDisk(session)
+            if (wrong := disk.wrong()) is not None:
+                part |= {"ready": False, "error": wrong}
+            part |= disk.measured
         return part
 
     async def watch(self, sides: Sequence[OnRay], started: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from deploy.errors import StartError
 from deploy.stack import release, routing, survival, wanted
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
+from deploy.stack.left_behind import left_behind
 from deploy.stack.routing import Routing
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
@@ -86,6 +87,8 @@ async def own(
                 await release.forget(connection)
             await _check_categories(connection, eventstore, registry)
             await survival.note_event_types(connection, registry)
+            for sentence in await left_behind(connection, registry):
+                log.warning("left behind: %s", sentence)
             known = await routing.read(connection)
         if settings.ray_address is not None:
             await asyncio.to_thread(_check_namespace, settings.stack, stack_id)

@@ -183,6 +183,14 @@ def ended() -> str | None:
     return None
 
 
+def session_folder() -> Path | None:
+    """Return where Ray on this machine writes: its logs, and the sockets that it is reached by."""
+    from ray._private import worker
+
+    node = worker._global_node
+    return None if node is None else Path(node.get_session_dir_path())
+
+
 def _fork_server(domain: str) -> ForkServer | None:
     if sys.platform != "linux":
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
+from rayfold.runtime.waking import asleep
 
 log = logging.getLogger(__name__)
 
@@ -127,12 +128,7 @@ class RoutingPublisher:
                 except FAILURES as error:
                     # Gateways go on with what they have; this is said by who needs Postgres too.
                     log.info("the routing table is not published", extra={"error": repr(error)})
-                try:
-                    async with asyncio.timeout(LOOK):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                self._wake.clear()
+                await asleep(LOOK, self._wake)
         finally:
             self._postgres.close()
 
@@ -166,12 +162,7 @@ class RoutingFollower:
                 except FAILURES as error:
                     self.error = repr(error)
                     self._postgres.close()
-                try:
-                    async with asyncio.timeout(POLL):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-                self._wake.clear()
+                await asleep(POLL, self._wake)
         finally:
             self._postgres.close()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from deploy.errors import StartError
 from deploy.stack.child_process import ChildProcess
 from deploy.stack.display import Display
+from deploy.stack.own_disk import OwnDisk
 from deploy.stack.postgres_process import PostgresProcess
 from deploy.stack.probe import SILENCE, Probe
 from deploy.stack.settings import Settings
@@ -22,9 +22,6 @@ from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
 from rayfold.runtime.postgres import FAILURES, LastingConnection
-
-NEARLY_FULL = 8 * 1024 * 1024
-"""Bytes on the disk below which the embedded store is not ready: it will refuse writes soon."""
 
 
 async def start_eventstore(
@@ -40,12 +37,14 @@ async def start_eventstore(
         StartError: it does not answer.
     """
     process: StoreProcess | None = None
+    disk: OwnDisk | None = None
     with display.part("event store"):
         uri = settings.eventstore
         if uri is None:
             process = StoreProcess(data / "eventstore")
             parts.push_async_callback(process.stop)
             uri = await process.start()
+            disk = OwnDisk(data / "eventstore")
             write_whole(data / "eventstore.uri", uri)
         log = EventLog(uri)
         parts.push_async_callback(log.close)
@@ -58,17 +57,10 @@ async def start_eventstore(
                 f" {why_no_answer(error)}: check --eventstore"
             ) from error
 
-    measured: dict[str, int] = {}
-
-    async def ask() -> str | None:
-        if process is not None:
-            measured["disk_free_bytes"] = shutil.disk_usage(data).free
+    async def ask() -> None:
         await log.end_position(prefixes)
-        if process is not None and (free := measured["disk_free_bytes"]) < NEARLY_FULL:
-            return f"its disk is full: {free} bytes are free"
-        return None
 
-    return uri, watched("eventstore", ask, process, parts, measured)
+    return uri, watched("eventstore", ask, process, parts, disk)
 
 
 async def start_postgres(
@@ -82,12 +74,14 @@ async def start_postgres(
     # Its traceback at every attempt to connect again: the probe says it once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     process: PostgresProcess | None = None
+    disk: OwnDisk | None = None
     with display.part("postgres"):
         dsn = settings.postgres
         if dsn is None:
             process = PostgresProcess(data / "postgres")
             parts.push_async_callback(process.stop)
             dsn = await process.start()
+            disk = OwnDisk(data / "postgres")
         asking = _Asking(dsn)
         parts.callback(asking.close)
         try:
@@ -95,7 +89,7 @@ async def start_postgres(
         except (*FAILURES, ValueError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
             raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
-    return dsn, watched("postgres", asking.ask, process, parts)
+    return dsn, watched("postgres", asking.ask, process, parts, disk)
 
 
 def watched(
@@ -103,10 +97,15 @@ def watched(
     ask: Callable[[], Awaitable[str | None]],
     process: ChildProcess | None,
     parts: AsyncExitStack,
-    measured: Mapping[str, int] | None = None,
+    disk: OwnDisk | None = None,
 ) -> Probe:
     """Ask a server each second whether it answers, until `parts` end; return who asks."""
-    probe = Probe(name, ask, process, measured)
+
+    async def ask_both() -> str | None:
+        wrong = disk.wrong() if disk is not None else None
+        return await ask() or wrong
+
+    probe = Probe(name, ask_both, process, disk.measured if disk is not None else None)
     keep_going(probe.watch, f"asking {name}", parts)
     return probe
 

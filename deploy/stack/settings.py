@@ -75,6 +75,10 @@ Claim = Annotated[float, Field(ge=0, le=1e14)]
 """Of a resource of Ray's, which counts it in ten-thousandths, in 64 bits."""
 
 
+_TokenName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+"""It is in the metadata of events, in logs and on pages: one line."""
+
+
 def _rate(text: str) -> str:
     limits.parse(text)
     return text
@@ -89,6 +93,15 @@ class TokenSettings(BaseModel):
     role: RoleName
     permissions: list[Permission] = []
     """What commands and queries of the domain ask for with `needs`; operators have all."""
+
+
+def _told_apart(tokens: dict[str, TokenSettings]) -> dict[str, TokenSettings]:
+    first: dict[str, str] = {}
+    for name, each in tokens.items():
+        other = first.setdefault(each.token.get_secret_value(), name)
+        if other != name:
+            raise ValueError(f"{other!r} and {name!r} have one token: nobody could tell them apart")
+    return tokens
 
 
 class JwtSettings(BaseModel):
@@ -159,7 +172,7 @@ class Settings(BaseSettings):
     """By the name of a publication of the domain: where it goes. Without that it does not run."""
     source: str = Field(default="", pattern=r"^[!-~]*$")
     """The `source` of CloudEvents, a URI; `/STACK` without it."""
-    tokens: dict[str, TokenSettings] = {}
+    tokens: Annotated[dict[_TokenName, TokenSettings], AfterValidator(_told_apart)] = {}
     """By the name of their bearer, which is the principal on events. Without any, everybody may
     call who reaches the gateway, which then listens on loopback alone."""
     hosts: list[str] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.errors import StartError
 from deploy.stack import release, routing, survival
+from deploy.stack.left_behind import left_behind
 from deploy.stack.presence import gateways_of
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
@@ -128,6 +129,8 @@ async def _check(
     finally:
         await log.close()
     say(f"the new domain reads the log: {read:,} events were tried")
+    for sentence in await left_behind(connection, registry):
+        say(f"left behind: {sentence}")
 
 
 async def _follow(

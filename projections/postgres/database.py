@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ class Database:
         self.name = name
         self.dsn = dsn
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._connecting = asyncio.Lock()
         self.positions: dict[str, int] = {}
         self.ready = False
         self.open = 0
@@ -54,17 +56,23 @@ class Database:
 
     async def connect(self) -> None:
         """Raise `PostgresUnavailable` if it does not answer."""
-        try:
-            self._pool = await create_pool(
-                self.dsn,
-                min_size=1,
-                max_size=CONNECTIONS,
-                timeout=TIMEOUT,
-                command_timeout=TIMEOUT,
-                server_settings={"application_name": _NAME},
-            )
-        except (*FAILURES, ValueError) as error:
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        await self._connected()
+
+    async def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
+        async with self._connecting:  # of two pools nobody would close the first
+            if self._pool is None:
+                try:
+                    self._pool = await create_pool(
+                        self.dsn,
+                        min_size=1,
+                        max_size=CONNECTIONS,
+                        timeout=TIMEOUT,
+                        command_timeout=TIMEOUT,
+                        server_settings={"application_name": _NAME},
+                    )
+                except (*FAILURES, ValueError) as error:
+                    raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+            return self._pool
 
     async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
         """Return the records of a statement.
@@ -72,12 +80,10 @@ class Database:
         Raises:
             PostgresUnavailable: it does not answer.
         """
-        if self._pool is None:
-            await self.connect()
-        assert self._pool is not None
+        pool = self._pool or await self._connected()
         self.open += 1
         try:
-            return await self._pool.fetch(statement, *parameters)
+            return await pool.fetch(statement, *parameters)
         except FAILURES as error:
             self.ready = False
             raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
@@ -91,13 +97,11 @@ class Database:
         Raises:
             PostgresUnavailable: it does not answer.
         """
-        if self._pool is None:
-            await self.connect()
-        assert self._pool is not None
+        pool = self._pool or await self._connected()
         self.open += 1
         try:
             async with (
-                self._pool.acquire() as connection,
+                pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 yield connection

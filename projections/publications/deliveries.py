@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 
+from projections.errors import named
 from projections.publications.errors import NotDelivered
 from projections.publications.outgoing import Outgoing
 from projections.publications.receiver import Receiver
 from projections.publications.settings import Patience
 from rayfold.runtime.tracing import Tracing, is_sampled, tracing
+
+log = logging.getLogger(__name__)
 
 REPLAY_TRIES = 3
 """Attempts at an event that is sent again, before its key is left where it is."""
@@ -36,10 +40,17 @@ class Deliveries:
             NotDelivered: it has not.
         """
         async with self._delivering:
-            if self._tracing is not None and is_sampled(outgoing.traceparent):
-                await self._deliver_traced(self._tracing, outgoing)
-            else:
-                await self._receiver.deliver(outgoing)
+            try:
+                if self._tracing is not None and is_sampled(outgoing.traceparent):
+                    await self._deliver_traced(self._tracing, outgoing)
+                else:
+                    await self._receiver.deliver(outgoing)
+            except NotDelivered:
+                raise
+            except Exception as error:  # a mistake of ours, or of a client's: of this key alone
+                about = {"publication": self._publication, "key": outgoing.key}
+                log.exception("a delivery broke", extra=about)
+                raise NotDelivered(named(error)) from error
         self.taken += 1
 
     async def _deliver_traced(self, traces: Tracing, outgoing: Outgoing) -> None:

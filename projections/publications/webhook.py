@@ -112,6 +112,6 @@ def _seconds(text: str, now: datetime) -> float:
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now.timestamp()

@@ -30,6 +30,12 @@ class Window:
 
     def read(self, position: int, created: int = 0) -> Pending:
         """Note that the log was read up to there."""
+        last = self._pending[-1] if self._pending else None
+        if last is not None and not last.left:
+            # Of the one before nothing is on its way: while an event holds all others up, what
+            # nobody is told of would be remembered one by one.
+            last.position, last.created = max(position, last.position), created
+            return last
         pending = Pending(position, created)
         self._pending.append(pending)
         return pending
@@ -53,6 +59,10 @@ class Window:
         """Move `done` past what has nothing on its way."""
         while self._pending and not self._pending[0].left:
             self.done = max(self.done, self._pending.popleft().position)
+
+    def __len__(self) -> int:
+        """Return the number of records that are remembered."""
+        return len(self._pending)
 
     @property
     def oldest(self) -> Pending | None:

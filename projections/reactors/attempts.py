@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.records import RawRecord
-from projections.poison import Parked
+from projections.poison import NAMED, Parked
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,6 +25,15 @@ CREATE TABLE IF NOT EXISTS rayfold_reaction (
     error text NOT NULL DEFAULT '', PRIMARY KEY (reactor, stream, revision));
 CREATE INDEX IF NOT EXISTS rayfold_reaction_place ON rayfold_reaction (reactor, state, position);
 """
+
+_ALL = (
+    "SELECT stream, revision, position, error FROM rayfold_reaction"
+    " WHERE reactor = $1 AND state = $2 ORDER BY position"
+)
+_FIRST = (
+    "SELECT stream, revision, position, error, count(*) OVER () AS total FROM rayfold_reaction"
+    " WHERE reactor = $1 AND state = $2 ORDER BY position LIMIT $3"
+)
 
 BEGUN, FAILED, DONE, PARKED = "begun", "failed", "done", "parked"
 
@@ -95,32 +104,20 @@ class Attempts:
 
     async def parked(self, pool: Pool) -> list[Parked]:
         """Return what is parked, in the log's order."""
-        records = await pool.fetch(
-            "SELECT stream, revision, position, error FROM rayfold_reaction"
-            " WHERE reactor = $1 AND state = $2 ORDER BY position",
-            self._reactor,
-            PARKED,
-        )
-        return [
-            Parked(
-                self._reactor,
-                key_of(each["stream"], each["revision"]),
-                each["stream"],
-                each["revision"],
-                each["position"],
-                each["error"],
-            )
-            for each in records
-        ]
+        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor, PARKED)]
 
-    async def count_parked(self, pool: Pool) -> int:
-        """Return how much is parked."""
-        count: int = await pool.fetchval(
-            "SELECT count(*) FROM rayfold_reaction WHERE reactor = $1 AND state = $2",
-            self._reactor,
-            PARKED,
-        )
-        return count
+    async def first_parked(self, pool: Pool) -> tuple[int, list[Parked]]:
+        """Return how much is parked, and what of it comes first in the log: for a status.
+
+        After a receiver was down for long it may be more than anybody wants to load for that.
+        """
+        records = await pool.fetch(_FIRST, self._reactor, PARKED, NAMED)
+        return (records[0]["total"] if records else 0), [self._parked(each) for each in records]
+
+    def _parked(self, record: asyncpg.Record) -> Parked:
+        stream, revision = record["stream"], record["revision"]
+        key = key_of(stream, revision)
+        return Parked(self._reactor, key, stream, revision, record["position"], record["error"])
 
     def _place(self, raw: RawRecord) -> tuple[str, str, int]:
         return self._reactor, raw.stream, raw.revision

@@ -27,12 +27,12 @@ from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
+from rayfold.runtime.tracing import tracing
 
 if TYPE_CHECKING:
     import asyncpg
 
     Pool = asyncpg.Pool[asyncpg.Record]
-from rayfold.runtime.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ class ReactorRunner:
         self._pool: Pool | None = None
         self._prefixes = tuple(registry.prefixes)
         self._in_hand: dict[tuple[str, int], RawRecord] = {}
-        self._parked: list[Parked] = []
+        self._parked = 0
+        self._first_parked: list[Parked] = []
         self._open_error = ""
         self._tracing = tracing()
         # What is acknowledged never comes again, so what is noted has to be on disk.
@@ -222,7 +223,7 @@ class ReactorRunner:
             self._runner.progress.advance(position)
             if position:
                 await self._attempts.forget(pool, position)
-            self._parked = await self._attempts.parked(pool)
+            self._parked, self._first_parked = await self._attempts.first_parked(pool)
             await asyncio.sleep(TIDY)
 
     # For operators.
@@ -282,8 +283,8 @@ class ReactorRunner:
         status = self._runner.status(
             [self._definition.name],
             **self._behind(),
-            parked=len(self._parked),
-            **in_status(self._parked),
+            parked=self._parked,
+            **in_status(self._first_parked),
         )
         if self._open_error:
             status |= {"error": self._open_error, "ready": False}

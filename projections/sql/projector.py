@@ -86,6 +86,7 @@ class SqlProjector:
             async for batch in batches:
                 await self._project(pool, batch)
                 if self.stopped:
+                    self.runner.error = None  # what it did up to there is written
                     break
         if self.stopped:
             await self._wait_until_mended(pool)

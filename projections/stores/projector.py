@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from eventstore.deletions import with_deletions
@@ -26,6 +26,7 @@ from projections.stores.port import ReadStore, Transaction, Writer
 from projections.stores.runner import ProjectionRunner
 from rayfold import Registry, VersionedRow, ViewDefinition
 from rayfold.runtime.turns import Turn
+from rayfold.runtime.waking import asleep
 
 CACHED = 50_000
 """Rows kept in memory for each view, so that a live projector seldom reads."""
@@ -170,11 +171,8 @@ class Projector:
         """
         while True:
             await self._passing.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(APART):
-                    await self._awaited.wait()
+            await asleep(APART, self._awaited)
             self._passing.clear()
-            self._awaited.clear()
             async with self._writing:
                 if self._passed is not None:
                     batch = Batch([], self._passed, False)

@@ -74,7 +74,9 @@ async def build(
             if "error" in builder.seen and time.monotonic() - moved > STUCK:
                 raise ProjectionError(f"the build does not go on: {builder.seen['error']}")
         if "stopped" in builder.seen:
-            raise ProjectionError(f"the build stopped: {builder.seen['stopped']}")
+            stopped = builder.seen["stopped"].items()
+            reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
+            raise ProjectionError(f"the build stopped: {reasons}")
         furthest = await building.finish()
         # What came while it was finished: before the live one has to wait for it.
         is_lost = not await reaches(builder, furthest, folded)

@@ -184,9 +184,9 @@ class ProjectionRunner(Generic[Resource]):
     ) -> AsyncGenerator[Batch, None]:
         """Yield what it delivers, in batches of at most `most` events; close it in the end.
 
-        Whoever asks for the next one is done with the one before.
+        Whoever asks for the next one is done with the one before. Until then what broke before is
+        told: the batch that could not be written is only delivered again.
         """
-        self.error = None
         self._renewed.set()
         async with aclosing(subscription):
             async for records, position, caught_up in subscription:
@@ -196,6 +196,7 @@ class ProjectionRunner(Generic[Resource]):
                     self._working = AtWork.begins(piece) if piece else None
                     yield Batch(piece, position if last else piece[-1].position, caught_up)
                     self._working = None
+                    self.error = None
                 if caught_up:
                     self.ready.set()
 

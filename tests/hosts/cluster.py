@@ -44,11 +44,13 @@ class Cluster:
             }
         self.head = self.hosts[0]
         self.gateways: list[Host] = []
-        self.eventstore, _ = start_eventstore(self.head)
-        self.postgres, _ = start_postgres(self.head)
-        self.ray = start_ray(self.head, self.head, start_redis(self.head))
         with ThreadPoolExecutor() as pool:
+            eventstore = pool.submit(start_eventstore, self.head)
+            postgres = pool.submit(start_postgres, self.head)
+            self.ray = start_ray(self.head, self.head, start_redis(self.head))
             list(pool.map(lambda host: start_ray(host, self.head), self.hosts[1:]))
+            self.eventstore, _ = eventstore.result()
+            self.postgres, _ = postgres.result()
 
     def rayfold(self, host: Host, name: str, *command: str) -> HostProcess:
         """Start a command of Rayfold on a host, in a folder of its own there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -59,10 +60,10 @@ class Network:
             netlink.link("set", index=port, state="up" if up else "down")
 
     def close(self) -> None:
-        """End all hosts and the switch."""
-        for host in self._hosts:
-            host.kill()
-        self._switch.end()
+        """End all hosts and the switch: together, as the kernel takes seconds for each."""
+        ends = [*(host.kill for host in self._hosts), self._switch.end]
+        with ThreadPoolExecutor(len(ends)) as pool:
+            list(pool.map(lambda end: end(), ends))
 
     def __enter__(self) -> Network:
         return self

@@ -90,14 +90,16 @@ async def cut_streams(
     """
     storage = StateStorage(registry, eventstore, states)
     found = []
-    async for stream in streams_of(eventstore, aggregate):
-        try:
-            kept = await storage.relay(aggregate, stream)
-            if kept is not None and await storage.first_of(stream) != kept.began:
+    try:
+        async for stream in streams_of(eventstore, aggregate):
+            try:
+                kept = await storage.relay(aggregate, stream)
+                if kept is not None and await storage.first_of(stream) != kept.began:
+                    found.append(stream)
+            except StreamTombstoned:
+                continue
+            except StreamUnreadable:
                 found.append(stream)
-        except StreamTombstoned:
-            continue
-        except StreamUnreadable:
-            found.append(stream)
-    await storage.close()
+    finally:
+        await storage.close()
     return found

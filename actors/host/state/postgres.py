@@ -171,8 +171,8 @@ class PostgresStates:
         for aggregate in dict.fromkeys(each.aggregate for each in changes):
             mine = [each for each in changes if each.aggregate is aggregate]
             async with self._connection() as connection:
-                for streams in await self._commit(connection, aggregate, mine, relayed):
-                    done[streams] = True
+                for stream in await self._commit(connection, aggregate, mine, relayed):
+                    done[stream] = True
             relayed = {}
         return [done.get(each.stream, False) for each in changes]
 

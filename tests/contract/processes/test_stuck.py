@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from actors.errors import ProcessStuck, Unavailable
-from actors.processes import delivery, runner
+from actors.processes import delivery, runner, showing
 from actors.processes.records import PARKED
 from domain.fulfilment.process import Fulfilment, FulfilmentState
 from domain.inventory.stock import ReserveStock, StockReserved
@@ -362,3 +362,63 @@ async def test_the_streams_of_checkpoints_do_not_grow(
         assert records[-1].revision > 4
         assert len(records) <= 2
     await log.close()
+
+
+async def test_two_that_are_retried_at_once_are_followed_by_one(registry: Registry) -> None:
+    log = Refusing()
+    async with Stage(log, registry) as stage:
+        orders = [await stage.order(await stage.stock()) for _ in range(2)]
+        for order in orders:
+            await until(lambda order=order: waits_for(stage, order) == 1)
+        log.refused = {"ProcessSawEvent", PARKED}
+        for order in orders:
+            await stage.send(PayOrder(order_id=order))
+        await until(lambda: len(stage.runner.parked) == 2)
+        log.refused = set()
+        await asyncio.gather(*(stage.runner.retry(str(order)) for order in orders))
+        following = [each for each in stage.runner._tasks if "_follow_always" in repr(each)]
+        assert len(following) == 1
+        for order in orders:
+            await until(lambda order=order: is_so(stage.status(order), "shipped"))
+
+
+async def test_a_command_that_was_taken_may_go_from_the_domain_while_its_process_is_open(
+    log: Log, registry: Registry
+) -> None:
+    definition = named("gone")
+    after = Registry.load("domain")
+    del after.commands["reserve-stock"]
+    async with Stage(log, registry, definition) as before:
+        order = await before.order(await before.stock())
+        await until(lambda: waits_for(before, order))
+    async with Stage(log, after, definition) as stage:
+        await stage.send(PayOrder(order_id=order))
+        await until(lambda: ended(stage, order))
+        assert await stage.status(order) == "shipped"
+        assert not stage.runner.parked
+
+
+async def test_one_that_waits_for_a_command_that_went_is_parked_and_says_which(
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = named("waits")
+    after = Registry.load("domain")
+    del after.commands["reserve-stock"]
+    async with Stage(log, registry, definition) as before:
+        send = before.writes.bus.send
+
+        async def down(envelope: Any) -> Any:
+            if envelope.command == "reserve-stock":
+                raise Unavailable("its aggregate is away")
+            return await send(envelope)
+
+        monkeypatch.setattr(before.writes.bus, "send", down)
+        order = await before.order("tea")
+        await until(lambda: amount(before, order, "ProcessSawEvent"))
+        await before.drop()
+    async with Stage(log, after, definition) as stage:
+        await until(lambda: str(order) in stage.runner.parked)
+        assert "no command is named 'reserve-stock'" in stage.runner.parked[str(order)]
+        shown = await showing.show(log, after, definition, str(order))
+        assert shown["status"] == "parked"
+        assert "no command is named 'reserve-stock'" in shown["error"]

@@ -18,6 +18,7 @@ from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscription
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import UnknownTarget
+from projections.poison import NAMED
 from projections.reactors import reactor_runner
 from projections.reactors.attempts import TABLES
 from projections.reactors.reactor_runner import ReactorRunner, message_timeout
@@ -240,15 +241,21 @@ async def test_one_that_fails_is_tried_again_and_then_parked_while_others_go_on(
             await runner.replay(found.key)
 
 
-async def test_a_parked_event_can_be_done_without(bells: Bells) -> None:
+async def test_a_parked_event_can_be_done_without(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_runner, "TIDY", 0.05)
     Listening.broken.add("bad")
     async with bells.consuming() as runner:
-        await bells.ring("bad")
-        [found] = await parked(runner, 1)
-        await runner.discard(found.key)
-        assert await runner.parked() == []
+        await bells.ring(*["bad"] * (NAMED + 2))
+        found = await parked(runner, NAMED + 2)
+        await until(lambda: runner.status()["parked"] == NAMED + 2)
+        named = [each["event"] for each in runner.status()["poison"]]
+        assert named == [each.key for each in found[:NAMED]]
+        await runner.discard(found[0].key)
+        assert await runner.parked() == found[1:]
         with pytest.raises(UnknownTarget):
-            await runner.discard(found.key)
+            await runner.discard(found[0].key)
 
 
 async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) -> None:

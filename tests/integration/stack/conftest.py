@@ -1,4 +1,4 @@
-"""The real stack, started once for all integration tests."""
+"""The real stack, started once for all tests of this folder; it ends with the last of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RAY = {
 """The environment of whoever joins the cluster of `ray`."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running `rayfold up`."""
     folder: Path = tmp_path_factory.mktemp("stack")
@@ -47,7 +47,7 @@ def server() -> Iterator[str]:
         server.cleanup()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http(stack: Stack) -> Iterator[httpx.Client]:
     """A client of its gateway."""
     with httpx.Client(base_url=stack.url, timeout=30) as client:

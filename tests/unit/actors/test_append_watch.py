@@ -42,3 +42,27 @@ async def test_a_store_that_took_no_append_is_not_ready_until_it_takes_one(
     said = [record.message for record in caplog.records]
     assert said[0] == "the event store takes no appends"
     assert len(said) <= 2
+
+
+async def test_one_that_fails_while_the_way_to_the_store_is_closed_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(append_watch, "INTERVAL", 0.001)
+
+    class Closing(MemoryLog):
+        """Somebody's append fails as this is closed first."""
+
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+            if self.closed == 1:
+                watch.failed("full again")
+                await asyncio.sleep(0)
+
+    log = Closing()
+    watch = AppendWatch(lambda: log)
+    watch.failed("full")
+    await until(lambda: log.closed == 2)
+    assert watch.status()["ready"]
+    await watch.stop()

@@ -32,11 +32,16 @@ class Client(HostClient):
     def __init__(self, actor: Actor) -> None:
         super().__init__(self._never)
         self.it = actor
+        self.restarted = 0
         self.silent = 0
         """How often it gives no answer from now on, as it has crashed and comes up."""
 
     async def actor(self) -> Any:
         return self.it
+
+    @property
+    def restarts(self) -> int:
+        return self.restarted
 
     async def status(self) -> dict[str, Any]:
         if self.silent:
@@ -91,6 +96,28 @@ async def test_a_new_one_waits_for_one_that_is_busy_for_a_moment() -> None:
     assert actors.clients == [new] != [client]
 
 
+async def test_those_that_are_there_are_found_while_one_makes_room() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def retire(client: HostClient, seconds: float) -> bool:
+        asked.set()
+        await go_on.wait()
+        return True
+
+    idle = {"a": 0.0, "b": 5.0, "c": 0.0}
+    actors = DedicatedActors(
+        lambda stream: Client(Actor(idle[stream])), retire, capacity=2, idle_timeout=60
+    )
+    there, _ = [await actors.client_of(stream) for stream in "ab"]
+    making = asyncio.create_task(actors.client_of("c"))
+    await asked.wait()
+    async with asyncio.timeout(5):
+        assert await actors.client_of("a") is there
+    go_on.set()
+    made = await making
+    assert actors.clients == [there, made]
+
+
 async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,6 +130,18 @@ async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     assert actors.clients == made
     [record] = caplog.records
     assert record.__dict__["actors"] == {"ActorUnavailableError": 1, "busy": 1}
+
+
+async def test_restarts_of_those_that_have_ended_count_on() -> None:
+    actors = dedicated({"a": 60.0, "b": 1.0, "c": 0.0}, capacity=3)
+    for stream, restarts in {"a": 2, "b": 1, "c": 0}.items():
+        client = await actors.client_of(stream)
+        assert isinstance(client, Client)
+        client.restarted = restarts
+    await actors.sweep()
+    assert (len(actors.clients), actors.restarts) == (2, 3)
+    await actors.clear()
+    assert (len(actors.clients), actors.restarts) == (0, 3)
 
 
 async def test_a_sweep_ends_those_that_were_idle_for_long() -> None:

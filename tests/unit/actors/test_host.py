@@ -353,6 +353,49 @@ async def test_a_deletion_waits_for_the_commands_before_it_and_holds_up_those_be
     assert [type(outcome) for outcome in await behind] == [AggregateDeleted]
 
 
+async def test_a_deletion_that_is_given_up_while_it_waits_holds_up_nothing(
+    registry: Registry, log: CountingLog
+) -> None:
+    host = DomainHost(registry, log)
+    order = await host.order()
+    log.open.clear()
+    log.arrived.clear()
+    before = asyncio.create_task(host.send(line(order)))
+    await log.arrived.wait()
+    deletions = [
+        asyncio.create_task(host.inner.delete(f"order-{order}", tombstone=False)) for _ in range(3)
+    ]
+    await asyncio.sleep(0)
+    deletions[0].cancel()  # before it is its turn
+    await asyncio.sleep(0)
+    log.open.set()
+    await before
+    deletions[1].cancel()  # at its turn
+    async with asyncio.timeout(60):
+        await deletions[2]
+        [unknown] = await host.send(line(order))
+    assert isinstance(unknown, NotFound)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_repeat_has_an_answer_whatever_keeps_its_receipt_from_being_read(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    order = uuid4()
+    first = enclose(registry, CreateOrder(order_id=order, customer_id="ada"))
+    await DomainHost(registry, log).inner.handle([first])
+    host = DomainHost(registry, log)
+    await host.send(line(order))  # what it knows of the first, it has from the log
+    if broken:
+        monkeypatch.setattr(log, "read_stream", None)
+    else:
+        await log.delete_stream(f"order-{order}", tombstone=True)  # by somebody else
+    async with asyncio.timeout(60):
+        [outcome] = await host.inner.handle([first])
+    assert isinstance(outcome, Unavailable if broken else AggregateDeleted)
+    assert host.inner.status()["waiting"] == 0
+
+
 async def test_what_the_store_never_takes_fails_its_own_command(
     registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ async def test_the_owner_says_it_of_each_host(host: Host) -> None:
     assert owner.counts() == {
         "write#0": {"restarts": 0},
         "write#1": {"restarts": 1},
-        "write:dedicated": {"actors": 0, "most": owner.settings.dedicated},
+        "write:dedicated": {"restarts": 0, "actors": 0, "most": owner.settings.dedicated},
     }
     await owner.stop()
     await host.die()

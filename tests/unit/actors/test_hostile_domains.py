@@ -8,11 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import field_serializer
 
 from actors.envelope import Done, enclose
 from actors.errors import DecisionFailed
+from actors.host import aggregate_cache
 from actors.host.event_checks import MAX_EVENTS
 from actors.host.host import Host
+from actors.host.snapshots import WORTH, save
 from eventstore.memory import MemoryLog
 from rayfold import Aggregate, Command, Event, Message, Registry
 
@@ -145,3 +148,55 @@ async def test_a_repeat_of_a_command_of_many_events_gets_the_first_receipt(
     assert [outcome.position for outcome in first] == [5_001, 5_001]
     again = await Host(registry, log, "another").handle(envelopes)
     assert again == first
+
+
+class Filled(Event, name="Filled"):
+    jug: str
+
+
+class Fill(Command, name="fill", creates=True):
+    jug: str
+
+
+class Jug(Message):
+    filled: int = 0
+
+    @field_serializer("filled")
+    def _told(self, value: int) -> int:
+        if BREAKS:
+            raise KeyError("a mistake")
+        return value
+
+
+class JugAggregate(Aggregate[Jug, Fill, Filled], category="jug", id_field="jug", initial=Jug()):
+    @staticmethod
+    def decide(state: Jug, command: Fill) -> Iterator[Filled]:
+        for _ in range(WORTH):
+            yield Filled(jug=command.jug)
+
+    @staticmethod
+    def evolve(state: Jug, event: Filled) -> Jug:
+        return state.replace(filled=state.filled + 1)
+
+
+BREAKS: list[bool] = []
+
+
+async def test_a_state_that_cannot_be_written_keeps_no_other_from_its_snapshot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, log = Registry([sys.modules[__name__]]), MemoryLog()
+    host = Host(registry, log, "test")
+    jugs = [enclose(registry, Fill(jug=name)) for name in ("one", "two")]
+    assert [type(each) for each in await host.handle(jugs)] == [Done, Done]
+    keep = save
+
+    async def first_breaks(store: Any, entity: Any) -> None:
+        BREAKS[:] = [True] if entity.stream == "jug-one" else []
+        await keep(store, entity)
+
+    monkeypatch.setattr(aggregate_cache, "save", first_breaks)
+    await host.drain()
+    BREAKS.clear()
+    kept = [raw.stream async for raw in log.read_all(["snapshot-"])]
+    assert kept == ["snapshot-jug-two"]

@@ -27,6 +27,8 @@ class Rpc:
         self.batches: list[list[str]] = []
         self.slow = "sku-slow"
         self.hold: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.tells_nothing = False
+        """Whether it says of a batch without an outcome that it has none."""
         self.connected = True
         self.closed = 0
 
@@ -36,7 +38,7 @@ class Rpc:
         self.batches.append(streams)
         known = [at for at, stream in enumerate(streams) if self.slow not in stream]
         if len(known) < len(streams):
-            if known:
+            if known or self.tells_nothing:
                 on_part([(at, (at, 7)) for at in known])
             await asyncio.shield(self.hold)
         return [(at, 9) for at in range(len(streams))]
@@ -174,6 +176,31 @@ async def test_outcomes_are_told_as_they_come() -> None:
             each.set_result(Done(1, 2))
         await telling
     assert parts.empty()  # what came last is the answer itself
+
+
+async def test_the_next_batch_does_not_wait_for_one_that_has_no_outcome_yet() -> None:
+    coming: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future()]
+    parts: asyncio.Queue[Any] = asyncio.Queue()
+    telling = asyncio.create_task(_told_as_they_come(coming, parts.put_nowait))
+    async with asyncio.timeout(DEADLINE):
+        assert await parts.get() == []
+        coming[0].set_result(Done(1, 2))
+        await telling
+    assert parts.empty()
+
+
+async def test_a_part_without_outcomes_lets_the_next_batch_go(
+    client: HostClient, rpc: Rpc, stock: Callable[..., Envelope]
+) -> None:
+    async with asyncio.timeout(DEADLINE):
+        rpc.tells_nothing = True
+        [slow] = await _together(client, stock("sku-slow"))
+        [fast] = await _together(client, stock("sku-fast"))
+        assert await fast == Done(0, 9)
+        assert not slow.done()
+        rpc.hold.set_result(None)
+        assert await slow == Done(0, 9)
+        await client.close()
 
 
 async def test_what_comes_at_once_is_told_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from actors.processes import reaching
 from actors.processes.reaching import Switchboard
-from rayfold.runtime.rpc import RpcClient, RpcServerFailed
+from rayfold.runtime.rpc import RpcClient, RpcDisconnected, RpcServerFailed
 
 
 class Owner:
@@ -64,6 +64,26 @@ async def test_who_waits_for_long_is_answered_and_asks_again(
     assert await client.call(("routes", mark)) == owner.routes()
     client.close()
     await board.close()
+
+
+async def test_a_question_that_stays_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reaching, "POLL", 600.0)
+    owner, stays = Owner(), asyncio.Event()
+
+    def routes() -> tuple[int, dict[str, Any]]:
+        stays.set()
+        return owner.routes()
+
+    board = Switchboard(routes, owner.make)
+    client = RpcClient(lambda: board.address("127.0.0.1"))
+    asked = asyncio.create_task(client.call(("routes", reaching._mark(*owner.routes()))))
+    async with asyncio.timeout(30):
+        await stays.wait()
+        await board.close()
+        with pytest.raises(RpcDisconnected):
+            await asked
 
 
 async def test_an_actor_that_is_not_there_is_asked_for() -> None:

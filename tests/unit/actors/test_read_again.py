@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import pytest
-from pydantic import AfterValidator, PrivateAttr, field_serializer
+from pydantic import AfterValidator, field_serializer
 
 from actors.errors import DecisionFailed
 from actors.local import LocalRuntime
@@ -58,14 +58,11 @@ class Till(
 class Doubled(View, name="doubled", key="till"):
     till: str
     note: Annotated[str, AfterValidator(lambda note: note + note)] = ""
-    _seen: int = PrivateAttr(0)
 
     @staticmethod
     @on(Paid)
     def paid(row: Doubled, event: Paid) -> Doubled:
-        after = Doubled(till=row.till, note=event.note)
-        after._seen = 1
-        return after
+        return Doubled(till=row.till, note=event.note)
 
 
 REGISTRY = Registry([sys.modules[__name__]])

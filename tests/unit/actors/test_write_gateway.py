@@ -14,6 +14,7 @@ from actors.envelope import Done, Envelope, enclose
 from actors.errors import StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
 from actors.host.shard import shard_of
+from actors.placement.host_client import HostClient
 from actors.placement.shards import ShardTable
 from actors.write_gateway import WriteGateway
 from actors.write_settings import WriteSettings
@@ -160,6 +161,12 @@ async def test_a_gateway_of_an_older_owner_is_refused_until_it_knows_the_new_one
     assert cluster.hosts["a"].taken == [envelope.stream]
 
 
+async def test_dedicated_actors_that_nobody_has_serve_nobody(cluster: Cluster) -> None:
+    parts = {each["part"]: each for each in await cluster.gateway.status()}
+    assert parts["write:dedicated"]["ready"]
+    assert not parts["write:dedicated"]["serves"]
+
+
 async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
     cluster: Cluster, registry: Registry
 ) -> None:
@@ -174,3 +181,22 @@ async def test_a_host_that_is_gone_is_no_longer_asked_once_the_table_says_so(
     cluster.follow()
     await sending
     assert cluster.hosts["a"].taken == [envelope.stream]
+
+
+async def test_a_host_that_leaves_while_the_status_is_asked_for_is_told_of_once_more(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def well(client: HostClient) -> dict[str, Any]:
+        return {"ready": True}
+
+    monkeypatch.setattr(HostClient, "status", well)
+    cluster.publish(1)
+    cluster.follow()
+    asking = asyncio.create_task(cluster.gateway.status())
+    await asyncio.sleep(0)  # it asks both
+    cluster.table.spread(1)
+    cluster.published.clear()
+    cluster.publish(1, ["a"])
+    cluster.follow()
+    parts = [part["part"] for part in await asking]
+    assert parts[:2] == ["write#0", "write#1"]

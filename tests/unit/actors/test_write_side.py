@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -137,3 +138,45 @@ async def test_hosts_of_a_release_are_given_up_where_actors_of_aggregates_do_not
     with pytest.raises(WriteSideError, match="no room"):
         await owner.renew()
     assert closed == ["its place", "the way to it"]
+
+
+class Host:
+    """One of a node, which had better be elsewhere; meanwhile something happens."""
+
+    def __init__(self, meanwhile: Callable[[], None], *, asked: bool) -> None:
+        self._meanwhile, self._asked = meanwhile, asked
+        self.place = SimpleNamespace(found=lambda node: None, misplaced=self._misplaced)
+
+    async def status(self) -> dict[str, Any]:
+        if self._asked:
+            self._meanwhile()
+        return {"ready": True, "node": "n"}
+
+    def _misplaced(self) -> bool:
+        if not self._asked:
+            self._meanwhile()
+        return True
+
+
+@pytest.mark.parametrize("what", ["another joins", "it leaves", "it is brought back"])
+async def test_a_host_that_is_better_elsewhere_goes_there_once_whatever_happens_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def meanwhile() -> None:
+        if what == "another joins":
+            owner._hosts.append(owner._hosts[0])
+        elif what == "it leaves":
+            owner._hosts.clear()
+        else:
+            returning[owner._hosts[0]] = "a task"
+
+    owner = WriteOwner(
+        Registry.load("domain"), WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
+    )
+    returning: Any = owner._returning
+    left: list[object] = []
+    monkeypatch.setattr(owner, "_leave", lambda client, *, replace: left.append(client))
+    hosts: Any = [Host(meanwhile, asked=what == "another joins") for _ in range(2)]
+    owner._hosts[:] = hosts
+    await owner._spread()
+    assert left == (hosts[:1] if what == "another joins" else [])

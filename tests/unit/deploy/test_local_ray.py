@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack import local_ray, ray_runtime
+from deploy.stack import local_ray, own_disk, ray_runtime
 from deploy.stack.local_ray import LocalRay
 
 DEADLINE = 10.0
@@ -66,3 +67,15 @@ async def test_no_error_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
+
+
+def test_a_full_disk_of_its_session_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_runtime, "session_folder", lambda: tmp_path)
+    local = LocalRay(None, Ray().start)
+    assert local.status()["ready"]
+    monkeypatch.setattr(own_disk, "NEARLY_FULL", 1 << 62)
+    status = local.status()
+    assert not status["ready"]
+    assert status["error"].startswith("its disk is full")

@@ -61,6 +61,13 @@ def test_tokens_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         ('{"a": {"token": "short", "role": "reader"}}', "tokens.a.token"),
         ('{"a": {"token": "0123456789abcdef", "role": "king"}}', "tokens.a.role"),
         ('{"a": "0123456789abcdef"}', "tokens.a"),
+        ('{"a\\nb": {"token": "0123456789abcdef", "role": "reader"}}', "tokens"),
+        ('{"": {"token": "0123456789abcdef", "role": "reader"}}', "tokens"),
+        (
+            '{"a": {"token": "0123456789abcdef", "role": "reader"},'
+            ' "b": {"token": "0123456789abcdef", "role": "operator"}}',
+            "'a' and 'b' have one token",
+        ),
         ("0123456789abcdef", "tokens"),
     ],
 )

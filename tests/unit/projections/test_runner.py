@@ -113,7 +113,7 @@ async def test_who_stops_in_the_middle_closes_the_subscription_and_is_not_ready(
     assert not subject.ready.is_set()
 
 
-async def test_what_breaks_is_shown_until_it_follows_again() -> None:
+async def test_what_breaks_is_shown_until_a_batch_is_done_with() -> None:
     subject = pooled("")
     assert await run(subject, ValueError("broke")) == [None, "ValueError: broke"]
     assert subject.status(["a"], parked=1) == {
@@ -124,9 +124,11 @@ async def test_what_breaks_is_shown_until_it_follows_again() -> None:
         "parked": 1,
         "error": "ValueError: broke",
     }
-    async for _ in subject.batches(subscription(Batch([], 7, True)), 1):
-        assert subject.error is None
-    assert "error" not in subject.status(["a"])
+    said = []
+    async for _ in subject.batches(subscription(Batch(records(1, 2), 7, True)), 1):
+        said.append(subject.error)
+    assert said == ["ValueError: broke", None]
+    assert subject.status(["a"])["ready"]
 
 
 async def test_to_be_fenced_after_some_work_is_no_error() -> None:

@@ -169,6 +169,67 @@ def test_an_evolve_that_means_another_thing_is_noticed(
     assert fingerprints(after)[1] != before[1]
 
 
+OF_ITS_OWN = """
+@upcaster("WasPut", from_version=1)
+def in_cents(data):
+    return data | {{"cents": 100}}
+"""
+OF_WHAT_IS_NO_MORE = """
+@upcaster("WasLaid", from_version=1)
+def laid(data):
+    return "Was" + "Put", data, 2
+"""
+OF_ANOTHER = """
+@upcaster("WasTaken", from_version=1)
+def taken(data):
+    return [("WasPut", data, 2) for each in (1, 2)]
+"""
+OF_NO_CONCERN = """
+@upcaster("WasTaken", from_version=1)
+def taken(data):
+    return {{"id": data["id"]}}
+"""
+OTHERS = """
+class Take(Command, name="take"):
+    id: str
+
+class WasTaken(Event, name="WasTaken", version=2):
+    id: str
+
+class Other(Aggregate[State, Take, WasTaken], category="other", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state, command):
+        return []
+
+    @staticmethod
+    def evolve(state, event):
+        return state
+"""
+LATER = DOMAIN.replace('name="WasPut"', 'name="WasPut", version=2') + OTHERS
+
+
+CONCERNED = {"its own": OF_ITS_OWN, "no more": OF_WHAT_IS_NO_MORE, "another": OF_ANOTHER}
+
+
+@pytest.mark.parametrize("whose", CONCERNED)
+def test_old_events_that_are_read_as_others_are_noticed(
+    whose: str, before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = CONCERNED[whose]
+    after = fingerprints(load(tmp_path, monkeypatch, LATER + added, PRICES))
+    mended = added.replace("data", "dict(data)").replace("(dict(data))", "(data)")
+    again = fingerprints(load(tmp_path, monkeypatch, LATER + mended, PRICES))
+    assert len({before[0], after[0], again[0]}) == 3
+    assert len({before[1], after[1], again[1]}) == 3
+
+
+def test_upcasters_of_what_a_view_does_not_fold_build_nothing_again(
+    before: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = fingerprints(load(tmp_path, monkeypatch, LATER + OF_NO_CONCERN, PRICES))
+    assert after == before
+
+
 def test_every_process_finds_the_same(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "__init__.py").write_text("")

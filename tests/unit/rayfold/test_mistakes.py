@@ -28,16 +28,21 @@ OfItsOwn.at is a datetime that is not one instant everywhere: use rayfold.UtcDat
 OfItsOwn.within is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 Uncallable.call is a callable: that cannot be written as JSON
 LookAlike.when is a union whose members look alike in JSON: keep one, or wrap them in models
+LookAlike.numbers is a union whose members look alike in JSON: keep one, or wrap them in models
 LeftOut.secret is excluded from JSON, so it would be lost
 Lossy is not frozen: what others hold too could be changed
 Lossy allows fields that it does not declare: they would be lost
 Lossy.password is a secret, of which JSON has asterisks: use str, and show it in no view
 Lossy.parsed is a Json, which is no text any more once it was read: that cannot be written as JSON
 Lossy.inner holds a field that is excluded from JSON, so it would be lost
+Lossy.bag holds Bag, whose sets would be written in any order, as it is no rayfold.Message: derive \
+it from that
 Lossy.aliased holds Aliased, whose 'number' is read by an alias and written by its name: say \
 validate_by_name=True in its model_config
 Lossy.by_pair has keys that are not text: JSON would make text of them for good
 Lossy.by_none has keys that are not text: JSON would make text of them for good
+Random._seen is private, so it is lost wherever the Random is written: make it a field, or a \
+cached_property of its fields
 Random.key has a default that is another each time: take it from what happened, as it is folded \
 in many places
 Random.at has a default that is another each time: take it from what happened, as it is folded \

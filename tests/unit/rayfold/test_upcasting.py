@@ -98,6 +98,12 @@ def without_green(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"colour": "blue" if data["colour"] == "green" else data["colour"]}
 
 
+@upcaster("Whitewashed", from_version=4)
+def was_green(data: dict[str, Any]) -> tuple[str, dict[str, Any], int]:
+    """Written when an event that was painted was at version 2."""
+    return "Painted", {"wall": data["wall"], "colour": "green"}, 2
+
+
 @upcaster("Smelled", from_version=1)
 def nobody_wants_it(data: dict[str, Any]) -> None:
     return None
@@ -122,6 +128,10 @@ def test_one_event_is_read_as_many_each_upcast_on() -> None:
         painted,
         painted,
     ]
+
+
+def test_what_became_another_event_is_read_on_from_the_version_that_it_says() -> None:
+    assert decoded("Whitewashed", 4, wall="a") == [Painted(wall="a", colour=Colour.BLUE)]
 
 
 def test_a_member_that_an_enum_has_no_more_is_mapped() -> None:

@@ -360,3 +360,24 @@ async def test_a_store_that_went_away_keeps_no_receiver_open() -> None:
         await until(lambda: receiver.taken)
         log.down = True
     assert receiver.closed
+
+
+async def test_a_receiver_that_breaks_in_a_way_nobody_foresaw_parks_its_key_alone() -> None:
+    log, receiver = MemoryLog(), Recording()
+
+    def breaks(told: dict[str, Any]) -> str:
+        if told["subject"] == "bad":
+            raise OverflowError("a number too large")
+        return ""
+
+    receiver.refuse = breaks
+    async with publishing(log, receiver) as publisher:
+        await sign(log, "bad", "1")
+        await sign(log, "good", "1")
+        await until(lambda: publisher.parked and receiver.texts("good"))
+        [parked] = publisher.parked.values()
+        assert (parked.key, parked.error) == ("bad", "OverflowError: a number too large")
+        await until(lambda: publisher.position >= 2)
+        receiver.refuse = lambda told: ""
+        await publisher.retry()
+        assert receiver.texts("bad") == ["1"]

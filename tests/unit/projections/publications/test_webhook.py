@@ -209,6 +209,7 @@ async def test_an_error_has_not_taken_it(status: str) -> None:
         ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
         ("soon", 0.0),
+        (f"Thu, 01 Jan {'9' * 20} 00:00:00 GMT", 0.0),
         ("²", 0.0),
     ],
 )

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, Field, Json, SecretStr
+from pydantic import BaseModel, Field, Json, PrivateAttr, SecretStr
 
 from rayfold import (
     Aggregate,
@@ -66,6 +66,7 @@ class Uncallable(Event, name="Uncallable"):
 class LookAlike(Event, name="LookAlike"):
     thing_id: str
     when: list[date | str]
+    numbers: list[int] | tuple[int, ...]
 
 
 class LeftOut(Event, name="LeftOut"):
@@ -81,11 +82,16 @@ class Aliased(BaseModel):
     number: int = Field(default=1, alias="n")
 
 
+class Bag(BaseModel):
+    tags: frozenset[str] = frozenset()
+
+
 class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     thing_id: str
     password: SecretStr = SecretStr("")
     parsed: Json[int] = 0
     inner: Inner = Inner()
+    bag: Bag = Bag()
     aliased: Aliased = Aliased()
     by_pair: dict[tuple[int, int], int]
     by_none: dict[int | None, int]
@@ -96,6 +102,7 @@ class Random(View, name="random", key="thing_id"):
     key: UUID = Field(default_factory=uuid4)
     at: UtcDatetime = Field(default_factory=lambda: datetime.now(UTC))
     tags: list[str] = Field(default_factory=list)
+    _seen: int = PrivateAttr(0)
 
     @staticmethod
     @on(NoZone)

@@ -1,0 +1,100 @@
+"""A command decided by the code at hand: the checks are those of the write side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from actors.host.event_checks import MAX_EVENTS, InvalidEvent, check_events
+from rayfold import Command, Event, Refused, Registry
+from rayfold.decision import Instance
+from rayfold.unchanged import Unchanged
+
+
+class Told(NamedTuple):
+    """An event for a stream, and its data as it would be written."""
+
+    stream: str
+    event: Event
+    data: Any
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Which stream it is for, and its type."""
+        return self.stream, type(self.event).__rayfold__.name
+
+
+class Rejection(NamedTuple):
+    """A rule says no."""
+
+    rule: str
+    detail: str
+
+
+class Broken(NamedTuple):
+    """The code raised something else, or the write side would refuse what it yields."""
+
+    error: str
+
+
+Decided = list[Told] | Rejection | Broken
+
+
+def told(stream: str, event: Event) -> Told:
+    """Return an event with its data as it would be written today.
+
+    Raises:
+        ValueError: it would not come back from the log.
+    """
+    return Told(stream, event, json.loads(type(event).__rayfold__.encode(event)))
+
+
+def instances_of(registry: Registry, command: Command) -> tuple[Instance, ...]:
+    """Return what a command reads today, the leading one first.
+
+    Raises:
+        Exception: the author's code, which makes an id of a command, broke.
+    """
+    decision = registry.decisions.get(type(command))
+    if decision is not None:
+        return decision.instances(command)
+    aggregate = registry.owner[type(command)]
+    stream = aggregate.stream(getattr(command, aggregate.id_field))
+    return (Instance("", aggregate, stream),)
+
+
+def decide(
+    registry: Registry, command: Command, instances: Sequence[Instance], states: Sequence[Any]
+) -> Decided:
+    """Return what the command leads to where the instances have these states."""
+    try:
+        return list(_events(registry, command, tuple(instances), states))
+    except Refused as refused:
+        return Rejection(refused.rule, refused.detail)
+    except (Exception, SystemExit) as error:
+        return Broken(f"{type(error).__name__}: {error}")
+
+
+def _events(
+    registry: Registry, command: Command, instances: tuple[Instance, ...], states: Sequence[Any]
+) -> list[Told]:
+    decision = registry.decisions.get(type(command))
+    if decision is None:
+        [(_, aggregate, stream)], [state] = instances, states
+        with Unchanged(aggregate, state):
+            events = list(islice(aggregate.decide(state, command), MAX_EVENTS + 1))
+            check_events(events, aggregate, command)
+            aggregate.fold(events, state)
+        return [told(stream, each) for each in events]
+    by_name = {each.name: state for each, state in zip(instances, states, strict=True)}
+    with Unchanged(decision.model, *states):
+        events = list(islice(decision.model.decide(by_name, command), MAX_EVENTS + 1))
+        if len(events) > MAX_EVENTS:
+            raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
+        placed = [(decision.instance_of(each, instances), each) for each in events]
+        after = {each.stream: state for each, state in zip(instances, states, strict=True)}
+        for at, event in placed:
+            after[at.stream] = at.aggregate.fold([event], after[at.stream])
+    return [told(at.stream, event) for at, event in placed]

@@ -1,0 +1,67 @@
+"""Whether two events say the same, but for what a decision draws: random ids, a factory's values.
+
+Nobody can decide these again as they were. A value is drawn if deciding twice gives two of them,
+or if a factory made it and the decision did not: the hour of the day is the same twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class _Drawn(str):
+    __slots__ = ()
+
+
+DRAWN = _Drawn("(drawn)")
+"""In the place of a value that may be any; text, as reports show it. Compare with `is`."""
+
+_FIXED = (list, dict, set, frozenset, tuple)
+"""Factories that make the same each time."""
+
+
+def without_drawn(event: BaseModel, once: Any, again: Any) -> Any:
+    """Return `once`, an event's JSON, with `DRAWN` for what was; `again` was decided after it."""
+    return _by_factory(event, _unlike(once, again))
+
+
+def says(now: Any, then: Any) -> bool:
+    """Tell whether what was recorded `then` is what is decided `now`, which may have `DRAWN`."""
+    if now is DRAWN:
+        return True
+    if isinstance(now, dict) and isinstance(then, dict):
+        return now.keys() == then.keys() and all(says(now[each], then[each]) for each in now)
+    if isinstance(now, list) and isinstance(then, list):
+        return len(now) == len(then) and all(map(says, now, then))
+    return type(now) is type(then) and bool(now == then)
+
+
+def _unlike(one: Any, two: Any) -> Any:
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return {key: _unlike(one[key], two[key]) for key in one}
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return [_unlike(*pair) for pair in zip(one, two, strict=True)]
+    return one if type(one) is type(two) and one == two else DRAWN
+
+
+def _by_factory(value: Any, data: Any) -> Any:
+    if isinstance(value, BaseModel) and isinstance(data, dict):
+        found = dict(data)
+        for name, info in type(value).model_fields.items():
+            written = info.serialization_alias or name
+            if written not in found:
+                continue
+            made = info.default_factory is not None and name not in value.model_fields_set
+            if made and info.default_factory not in _FIXED:
+                found[written] = DRAWN
+            else:
+                found[written] = _by_factory(getattr(value, name), found[written])
+        return found
+    if isinstance(value, list | tuple) and isinstance(data, list):
+        return [_by_factory(*pair) for pair in zip(value, data, strict=False)]
+    if isinstance(value, dict) and isinstance(data, dict) and len(value) == len(data):
+        pairs = zip(value.values(), data.items(), strict=True)
+        return {key: _by_factory(each, written) for each, (key, written) in pairs}
+    return data

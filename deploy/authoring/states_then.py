@@ -1,0 +1,122 @@
+"""States of aggregates as they were at a place of the log, while the log is walked in its order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from eventstore.records import Metadata, RawRecord, recorded
+from rayfold import Registry
+from rayfold.registry import AggregateType
+
+MOST = 100_000
+"""States in memory at a time: the others are folded again when they are needed."""
+
+
+class HistoryGone(Exception):
+    """What the state was cannot be known: its events, or some of them, are not there any more."""
+
+
+class HistoryUnreadable(Exception):
+    """The code at hand does not read, or does not fold, what was recorded."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """An aggregate as of `revision`; -1: its stream did not exist.
+
+    `last` is the command that led there; `error` says why it cannot be folded further.
+    """
+
+    aggregate: AggregateType
+    state: Any
+    revision: int = -1
+    last: str = ""
+    error: str = ""
+
+
+class StatesThen:
+    """At most `most` states, those used last. Only aggregates that were asked for are folded."""
+
+    def __init__(self, registry: Registry, log: Log, most: int = MOST) -> None:
+        self._registry = registry
+        self._log = log
+        self._most = most
+        self._known: OrderedDict[str, Folded] = OrderedDict()
+        self._deleted: dict[str, None] = {}
+
+    async def of(
+        self, aggregate: AggregateType, stream: str, before: int | None, position: int
+    ) -> Folded:
+        """Return the aggregate as it was before that revision, or else before that position.
+
+        `before` is None where nobody wrote down at which revision it was.
+
+        Raises:
+            HistoryGone, HistoryUnreadable: that cannot be known.
+            StoreUnavailable: the log cannot be read.
+        """
+        known = self._known.get(stream)
+        if (
+            known is None
+            or known.aggregate is not aggregate
+            or (before is not None and not known.error and known.revision != before - 1)
+        ):
+            known = await self._read(aggregate, stream, before, position)
+            self._known[stream] = known
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        self._known.move_to_end(stream)
+        if known.error:
+            raise HistoryUnreadable(known.error)
+        return known
+
+    def fold(self, raw: RawRecord) -> None:
+        """Go on to an event, which is the next one of its stream."""
+        known = self._known.get(raw.stream)
+        if known is not None and not known.error:
+            _fold(self._registry, known, raw)
+
+    def deleted(self, stream: str) -> None:
+        """Let a stream that was deleted begin again, if it does."""
+        self._known.pop(stream, None)
+        self._deleted[stream] = None
+
+    async def _read(
+        self, aggregate: AggregateType, stream: str, before: int | None, position: int
+    ) -> Folded:
+        found = Folded(aggregate, aggregate.begun())
+        if before == 0:
+            return found
+        expected = None if stream in self._deleted else 0
+        try:
+            async for raw in self._log.read_stream(stream):
+                over = raw.position >= position if before is None else raw.revision >= before
+                if over:
+                    break
+                if expected is not None and raw.revision != expected:
+                    raise HistoryGone(f"{stream} begins at revision {raw.revision} today")
+                _fold(self._registry, found, raw)
+                if found.error:
+                    return found
+                expected = raw.revision + 1
+        except StreamTombstoned as error:
+            raise HistoryGone(f"{stream} was deleted") from error
+        if before is not None and found.revision != before - 1 and expected is not None:
+            raise HistoryGone(f"{stream} has no events before revision {before} any more")
+        return found
+
+
+def _fold(registry: Registry, known: Folded, raw: RawRecord) -> None:
+    state = known.state
+    try:
+        for event, *_ in recorded(registry, raw):
+            state = known.aggregate.fold([event], state)
+    except Exception as error:  # an upcaster's or `evolve`'s
+        known.error = f"{raw.revision}@{raw.stream}: {error}"
+        return
+    known.state, known.revision = state, raw.revision
+    known.last = Metadata(raw.metadata).get("commandId", "")

@@ -1,0 +1,83 @@
+"""What a domain leaves behind where something of it has gone or has another name: told at a start.
+
+None of it keeps a stack from running, and all of it would be found when it is too late: a saga in
+the middle that nobody goes on with, a command that is refused once it is due, rows of a person that
+no view shows and that no deletion reaches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from projections.postgres.generations import relation_of
+
+if TYPE_CHECKING:
+    from rayfold import Registry
+    from rayfold.runtime.postgres import Connection
+
+_PROCESSES = """
+SELECT substr(kind, 9) AS name, count(*) AS number, min(key) AS one FROM rayfold_open
+WHERE starts_with(kind, 'process:') AND NOT substr(kind, 9) = ANY($1) GROUP BY 1 ORDER BY 1
+"""
+_TIMEOUTS = """
+SELECT timeout, count(*) AS number, min(key) AS one
+FROM rayfold_open, json_object_keys(body::json -> 'timers') AS timeout
+WHERE kind = $1 AND NOT timeout = ANY($2) GROUP BY 1 ORDER BY 1
+"""
+_SCHEDULED = """
+SELECT body::json ->> 'command' AS command, count(*) AS number, min(key) AS one FROM rayfold_open
+WHERE kind = 'schedule' AND NOT body::json ->> 'command' = ANY($1) GROUP BY 1 ORDER BY 1
+"""
+_VIEWS = "SELECT view FROM rayfold_view WHERE NOT view = ANY($1) ORDER BY 1"
+
+
+async def left_behind(connection: Connection, registry: Registry) -> list[str]:
+    """Return a sentence for each: what it is, what becomes of it, and what to do."""
+    return [
+        *await _open(connection, registry),
+        *await _views(connection, registry),
+    ]
+
+
+async def _open(connection: Connection, registry: Registry) -> list[str]:
+    if await connection.fetchval("SELECT to_regclass('rayfold_open')") is None:
+        return []
+    found = [
+        f"{row['number']} open processes of {row['name']!r}, {row['one']!r} for instance, which is"
+        " no process manager of the domain any more: nobody goes on with them. Bring it back, until"
+        " they have ended or are aborted"
+        for row in await connection.fetch(_PROCESSES, [*registry.processes])
+    ]
+    for name, process in registry.processes.items():
+        found += [
+            f"{row['number']} open processes of {name!r}, {row['one']!r} for instance, wait for the"
+            f" timeout {row['timeout']!r}, which has no handler any more: they will be parked."
+            " Bring it back"
+            for row in await connection.fetch(_TIMEOUTS, f"process:{name}", [*process.timeouts])
+        ]
+    return found + [
+        f"{row['number']} commands {row['command']!r} are scheduled, {row['one']!r} for instance,"
+        " which the domain has no more: they will be refused. Bring it back, or cancel them"
+        for row in await connection.fetch(_SCHEDULED, [*registry.commands])
+    ]
+
+
+async def _views(connection: Connection, registry: Registry) -> list[str]:
+    if await connection.fetchval("SELECT to_regclass('rayfold_view')") is None:
+        return []
+    kept = [name for name, view in registry.views.items() if "postgres" in view.stores]
+    found = []
+    for row in await connection.fetch(_VIEWS, [*kept, *registry.projections]):
+        relation = relation_of(view := row["view"])
+        if await connection.fetchval("SELECT to_regclass($1)", f'"{relation}"') is not None:
+            kind = "TABLE"
+        elif await connection.fetchval("SELECT to_regnamespace($1)", f'"{relation}"') is not None:
+            kind = "SCHEMA"
+        else:
+            continue
+        drop = f'DROP {kind} "{relation}"{" CASCADE" if kind == "SCHEMA" else ""}'
+        found.append(
+            f"the rows of {view!r}, which the domain keeps in Postgres no more: nobody folds them,"
+            f" and no deletion reaches them. Once nothing older runs: {drop}"
+        )
+    return found

@@ -1,0 +1,14 @@
+"""Sleeping until somebody says that there is something to do, or so many seconds have passed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+
+async def asleep(seconds: float, wake: asyncio.Event) -> None:
+    """Return when `wake` is set, after `seconds` at the latest; it is clear then."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    wake.clear()

@@ -1,0 +1,1 @@
+"""What authors run before a release, against a real log."""

@@ -1,0 +1,24 @@
+"""Up to where a publication is done."""
+
+from __future__ import annotations
+
+from projections.publications.window import Window
+
+
+def test_what_nobody_is_told_of_is_not_remembered_while_one_event_holds_all_up() -> None:
+    window = Window(0, 10)
+    first = window.read(1)
+    window.sent(first)
+    for position in range(2, 1_000):
+        window.read(position)
+    last = window.read(1_000, created=7)
+    window.sent(last)
+    window.advance()
+    assert window.done == 0
+    assert len(window) == 3 - 1  # the first, and what came since
+    window.finished(first)
+    assert window.done == 1
+    assert window.oldest is last
+    assert last.created == 7
+    window.finished(last)
+    assert window.done == 1_000

@@ -1,0 +1,84 @@
+"""Routes that the gateway adds to a domain's own: no other may have their paths."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+
+import pytest
+
+from rayfold import (
+    Aggregate,
+    Command,
+    DomainError,
+    Event,
+    Message,
+    Query,
+    Registry,
+    Route,
+    View,
+    on,
+)
+
+
+class Mark(Command, name="mark"):
+    place: str
+
+
+class Marked(Event, name="Marked"):
+    place: str
+
+
+class Place(
+    Aggregate[Message, Mark, Marked], category="place", id_field="place", initial=Message()
+):
+    @staticmethod
+    def decide(state: Message, command: Mark) -> Iterable[Marked]:
+        return [Marked(place=command.place)]
+
+    @staticmethod
+    def evolve(state: Message, event: Marked) -> Message:
+        return state
+
+
+class Places(View, name="places", key="place"):
+    place: str
+
+    @staticmethod
+    @on(Marked)
+    def marked(row: Places, event: Marked) -> Places:
+        return row
+
+
+class Stored(Places, name="stored", key="place", stores=("postgres",)):
+    """Nobody follows its rows live."""
+
+
+class GetPlace(Query, name="get-place", view=Places):
+    place: str
+
+
+class GetStored(Query, name="get-stored", view=Stored):
+    place: str
+
+
+def load(*routes: Route) -> Registry:
+    with_routes = ModuleType("routes")
+    with_routes.ROUTES = [*routes]  # type: ignore[attr-defined]
+    return Registry([sys.modules[__name__], with_routes])
+
+
+@pytest.mark.parametrize("path", ["/places/{place}/history", "/places/{place}/live"])
+def test_one_of_a_domains_own_there_is_told(path: str) -> None:
+    with pytest.raises(DomainError, match=f"the route GET {path} is the gateway's own"):
+        load(Route("GET", "/places/{place}", GetPlace), Route("GET", path, GetStored))
+
+
+def test_what_the_gateway_does_not_add_is_free() -> None:
+    routes = [
+        Route("GET", "/places/{place}", GetStored),
+        Route("GET", "/places/{place}/live", GetPlace),
+        Route("POST", "/places/{place}/history", Mark),
+    ]
+    assert load(*routes).routes == routes
