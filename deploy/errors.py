@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class StartError(Exception):
     """Nothing is left running; the message says what to do. `reasons` has it line by line."""
@@ -12,3 +14,10 @@ class StartError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.reasons)
+
+
+def tell(error: StartError) -> None:
+    """Write each reason to standard error, as a line."""
+    for reason in error.reasons:
+        sys.stderr.write(f"rayfold: {' '.join(reason.split())}\n")
+    sys.stderr.flush()

@@ -1,1 +1,1 @@
-"""What helps the authors of a domain, before a release and without a stack."""
+"""What helps who writes a domain: to begin one, to try changes, and to judge a release."""

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import (
+    authoring,
     checking,
     counterfactual,
     operating,
@@ -24,7 +25,7 @@ from deploy.cli import (
     running,
     upgrading,
 )
-from deploy.errors import StartError
+from deploy.errors import StartError, tell
 
 app = typer.Typer(
     help="CQRS and event sourcing on Ray: aggregates as actors, views that scale on their own.",
@@ -32,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(authoring.app)
 app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
@@ -74,8 +76,7 @@ def main() -> None:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except StartError as error:
-        for reason in error.reasons:
-            sys.stderr.write(f"rayfold: {' '.join(reason.split())}\n")
+        tell(error)
         sys.exit(2)
     except OSError as error:
         if error.errno not in _NOT_WRITTEN:

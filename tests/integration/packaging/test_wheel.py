@@ -124,6 +124,16 @@ def test_the_command_tells_its_version_and_its_help(installed: Path, tmp_path: P
         assert told in done.stdout.decode()
 
 
+def test_the_installed_command_writes_a_domain(installed: Path, tmp_path: Path) -> None:
+    new = [str(installed / "bin" / "rayfold"), "new", "shop"]
+    subprocess.run(new, cwd=tmp_path, check=True, capture_output=True, env=_clean())
+    tests = [str(installed / "bin" / "python"), "-m", "pytest", "-q", "tests"]
+    done = subprocess.run(tests, cwd=tmp_path, capture_output=True, env=_clean())
+    assert done.returncode == 0, done.stdout.decode()
+    for file in tmp_path.rglob("*.py"):
+        assert "deploy" not in file.read_text(), file
+
+
 def test_the_installed_command_serves(served: Stack) -> None:
     body = json.dumps({"customer_id": "ada"}).encode()
     order = Request(f"{served.url}/orders", body, {"Content-Type": "application/json"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,14 @@ from deploy.stack.up import up
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a working folder without settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYFOLD_TOKENS", raising=False)
     monkeypatch.delenv("RAYFOLD_TOKEN", raising=False)
-    return tmp_path
+    umask = os.umask(0o022)
+    yield tmp_path
+    os.umask(umask)  # `up` has changed it
 
 
 FILE = """

@@ -1,0 +1,103 @@
+"""What changes on disk while `rayfold dev` runs: the code of the domain, and rayfold.toml."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from watchfiles import awatch
+
+from deploy.authoring.new import SETTINGS
+from deploy.errors import StartError, tell
+
+QUIET = 150
+"""Milliseconds without a change, before those until then are one: many files are saved at once."""
+
+
+def place_of(domain: str) -> Path:
+    """Return the file of the domain's module, or the folder of its package; no link to it.
+
+    Of `shop.core` it is that of `shop`: its code may be anywhere below, and finding out by
+    importing would run it.
+
+    Raises:
+        StartError: there is none.
+    """
+    top = domain.partition(".")[0]
+    importlib.invalidate_caches()
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # of a module that says nothing of itself
+        spec = None
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).resolve()
+    raise StartError(f"there is no package {top!r} here: `rayfold new {top}` writes one")
+
+
+class Changes:
+    """What `follow` names is watched; `wait` returns once something of it has changed."""
+
+    def __init__(self) -> None:
+        self._happened = asyncio.Event()
+        self._watching: dict[asyncio.Task[None], None] = {}
+        self._place: tuple[Path, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Return once something changes, or has since `forget`."""
+        await self._happened.wait()
+
+    def forget(self) -> None:
+        """Wait for later changes alone."""
+        self._happened.clear()
+
+    def follow(self, place: Path) -> None:
+        """Watch this, if it is not watched already; a folder that was made again is another."""
+        known = (place, place.stat().st_ino)
+        if known == self._place:
+            return
+        self._leave()
+        self._place = known
+        settings = Path(SETTINGS).absolute()
+        # An editor replaces a file: who watches a file by itself sees its end, so its folder is.
+        beside = {settings.parent: {str(settings)}}
+        beside.setdefault(place.parent, set()).add(str(place))
+        for folder, files in beside.items():
+            self._watch(folder, files.__contains__, deep=False)
+        if place.is_dir():
+            self._watch(place, partial(_is_source, place), deep=True)
+
+    def _watch(self, folder: Path, wanted: Callable[[str], bool], *, deep: bool) -> None:
+        async def watch() -> None:
+            try:
+                async for changes in awatch(folder, watch_filter=None, step=QUIET, recursive=deep):
+                    if any(wanted(path) for _, path in changes):
+                        self._happened.set()
+            except (OSError, RuntimeError) as error:  # the kernel's limit, say
+                tell(StartError(f"changes in {folder} are not seen any more: {error}"))
+
+        task = asyncio.create_task(watch())
+        self._watching[task] = None
+        task.add_done_callback(self._watching.pop)
+
+    def _leave(self) -> None:
+        for task in self._watching:
+            task.cancel()
+
+
+def _is_source(package: Path, path: str) -> bool:
+    """Whether a file of the package is somebody's: Python and editors leave others beside them."""
+    parts = Path(path).relative_to(package).parts
+    return not any(part.startswith(".") or part == "__pycache__" for part in parts)

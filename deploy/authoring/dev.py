@@ -1,0 +1,102 @@
+"""`rayfold dev`: a stack that takes up what its author changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+from deploy.authoring import loading
+from deploy.authoring.changes import Changes, place_of
+from deploy.authoring.served import Served, child
+from deploy.errors import StartError, tell
+from deploy.stack.settings import load
+
+
+async def dev(flags: dict[str, Any], up: list[str]) -> int:
+    """Serve, and start again with each change, until SIGINT or SIGTERM; return the exit code.
+
+    `flags` are those of `rayfold up`, and `up` is that command with them, for this Python.
+
+    Raises:
+        StartError: nothing is known to be watched: the settings are wrong, or there is no domain.
+    """
+    place_of(load(**flags).domain)
+    serving = asyncio.ensure_future(_serve(flags, up))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _cancel_once, serving)
+    with suppress(asyncio.CancelledError):
+        await serving
+    return 0
+
+
+def _cancel_once(task: asyncio.Future[None]) -> None:
+    """Cancel it; a second time would cut short how it ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    task.cancel()
+
+
+async def _serve(flags: dict[str, Any], up: list[str]) -> None:
+    stack = Served(up)
+    try:
+        async with Changes() as changes:
+            while True:
+                changes.forget()
+                _follow(changes, flags)
+                sound = await _until(changes, _is_sound(flags))
+                if sound:
+                    _say("starting")
+                    await stack.stop()
+                    await stack.start()
+                elif sound is not None:
+                    before = "; the code before it is served on" if stack.runs else ""
+                    _say(f"the next change is waited for{before}")
+                while (code := await _until(changes, stack.ended())) is not None:
+                    _say(f"the stack ended with exit code {code}: the next change is waited for")
+                _say("a change")
+    finally:
+        await stack.stop()
+
+
+def _follow(changes: Changes, flags: dict[str, Any]) -> None:
+    """Watch the domain that the settings name now; where they name none, go on as before."""
+    with suppress(StartError, OSError):  # what is wrong is told when it is loaded
+        changes.follow(place_of(load(**flags).domain))
+
+
+async def _is_sound(flags: dict[str, Any]) -> bool:
+    """Load settings and domain elsewhere; the mistakes are told there. Ended when cancelled."""
+    process = await child("-m", loading.__name__, json.dumps(flags))
+    try:
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if code not in (0, 2):
+        tell(StartError(f"loading the domain ended with exit code {code}"))
+    return code == 0
+
+
+async def _until(changes: Changes, work: Awaitable[Any]) -> Any:
+    """Return what the work comes to; None, and the work is cancelled, if a change comes first."""
+    working = asyncio.ensure_future(work)
+    changing = asyncio.ensure_future(changes.wait())
+    try:
+        await asyncio.wait([working, changing], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, changing):
+            task.cancel()
+        await asyncio.gather(working, changing, return_exceptions=True)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"dev: {line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,42 @@
+"""What a domain's package may be called."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+
+from deploy.errors import StartError
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+_FORM = "a letter, then letters, digits and _, 40 at most"
+
+_OURS = ("rayfold", "tests")
+"""Ours, and the folder that the package's tests go to."""
+
+
+def check(name: str) -> None:
+    """Refuse what Python could not import.
+
+    Raises:
+        StartError: it says why, and of a name that is nearly one, how to write it.
+    """
+    if not _NAME.fullmatch(name):
+        better = re.sub(r"[-. ]", "_", name)
+        hint = f"write {better}" if _NAME.fullmatch(better) else _FORM
+        raise StartError(f"{name!r} is no name of a package: {hint}")
+    if keyword.iskeyword(name):
+        raise StartError(f"{name!r} is a word of Python's own: choose another name")
+
+
+def check_free(name: str) -> None:
+    """Refuse what is the name of something else, which would not be found any more.
+
+    Raises:
+        StartError: it says of what.
+    """
+    if name in sys.stdlib_module_names:
+        raise StartError(f"{name!r} is a module of Python's own: choose another name")
+    if name in _OURS or importlib.util.find_spec(name) is not None:
+        raise StartError(f"{name!r} is the name of something installed: choose another name")

@@ -1,0 +1,119 @@
+"""`rayfold dev`: what it watches, and that it takes what `up` takes. It serves in integration/."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from deploy.authoring.changes import Changes, place_of
+from deploy.authoring.dev import dev
+from deploy.authoring.new import write
+from deploy.cli.command_line import app
+from deploy.errors import StartError
+
+SOON = 30.0
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a package in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write("watched_shop", tmp_path)
+    return tmp_path / "watched_shop"
+
+
+@pytest.fixture
+async def changes(package: Path) -> AsyncIterator[Changes]:
+    """What changes of it."""
+    async with Changes() as watched:
+        watched.follow(package)
+        await seen(watched, package / "begun.py")
+        yield watched
+
+
+async def seen(changes: Changes, file: Path) -> None:
+    """Write the file until it is seen: watching begins a moment after `follow`."""
+    async with asyncio.timeout(SOON):
+        while True:
+            changes.forget()
+            save(file)
+            try:
+                async with asyncio.timeout(1):
+                    await changes.wait()
+            except TimeoutError:
+                continue
+            else:
+                return
+
+
+def save(file: Path) -> None:
+    """As an author does, into a folder that may be new."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("")
+
+
+def test_dev_has_the_options_of_up() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    ups, devs = ({each.opts[0] for each in commands[name].params} for name in ("up", "dev"))
+    assert devs == ups
+
+
+def test_a_domain_is_found_without_being_imported(package: Path) -> None:
+    (package / "__init__.py").write_text("raise SystemExit\n")
+    assert place_of("watched_shop") == place_of("watched_shop.routes") == package
+    (package.parent / "linked_shop").symlink_to(package)
+    assert place_of("linked_shop") == package  # what changes is told of there
+    (package.parent / "one_file.py").write_text("raise SystemExit\n")
+    assert place_of("one_file") == package.parent / "one_file.py"
+
+
+async def test_without_a_domain_there_is_nothing_to_wait_for() -> None:
+    with pytest.raises(StartError, match="`rayfold new no_shop` writes one"):
+        await dev({"domain": "no_shop"}, [])
+    with pytest.raises(StartError, match="setting port"):
+        await dev({"port": 0}, [])
+
+
+async def test_settings_that_an_editor_replaces_are_seen(changes: Changes, package: Path) -> None:
+    settings = package.parent / "rayfold.toml"
+    changes.forget()
+    (package.parent / "new.toml").write_text('domain = "watched_shop"\nport = 8001\n')
+    (package.parent / "new.toml").rename(settings)  # as editors do
+    async with asyncio.timeout(SOON):
+        await changes.wait()
+
+
+async def test_what_python_and_editors_leave_is_no_change(changes: Changes, package: Path) -> None:
+    changes.forget()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "account.pyc").write_text("")
+    (package / ".account.py.swp").write_text("")
+    (package.parent / "notes.py").write_text("")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await changes.wait()
+
+
+async def test_a_package_that_was_made_again_is_watched(changes: Changes, package: Path) -> None:
+    changes.forget()
+    shutil.rmtree(package)
+    async with asyncio.timeout(SOON):
+        await changes.wait()
+    changes.forget()
+    save(package / "__init__.py")
+    async with asyncio.timeout(SOON):
+        await changes.wait()
+    with suppress(TimeoutError):  # until all is told of that was before
+        while True:
+            changes.forget()
+            async with asyncio.timeout(1):
+                await changes.wait()
+    changes.follow(package)
+    await seen(changes, package / "again.py")
