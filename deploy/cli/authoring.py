@@ -48,7 +48,7 @@ def dev(
     """Do as `up`, and start again whenever the domain's code or rayfold.toml changes."""
     import asyncio
 
-    from deploy.authoring.dev import dev as run
+    from deploy.authoring.development.dev import dev as run
 
     given = {
         "host": host,

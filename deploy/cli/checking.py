@@ -24,9 +24,9 @@ def check(
     ] = False,
 ) -> None:
     """Say whether the code reads the events that were written before."""
-    from deploy.authoring.catalogue import FILE, Catalogue, catalogue_of, read, text_of
-    from deploy.authoring.checking import check as compare
-    from deploy.authoring.checking import taken_up
+    from deploy.authoring.catalogue.checking import check as compare
+    from deploy.authoring.catalogue.checking import taken_up
+    from deploy.authoring.catalogue.lock import FILE, Catalogue, catalogue_of, read, text_of
     from deploy.stack.settings import load
     from rayfold import DomainError, Registry
 

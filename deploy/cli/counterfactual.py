@@ -12,7 +12,7 @@ import typer
 from deploy.cli.asking import Data
 
 if TYPE_CHECKING:
-    from deploy.authoring.counterfactual import Summary
+    from deploy.authoring.counterfactual.walk import Summary
     from deploy.stack.settings import Settings
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ async def _run(
     Raises:
         StartError: the domain or the store cannot be read, or nothing could be decided.
     """
-    from deploy.authoring.counterfactual import Counterfactual
+    from deploy.authoring.counterfactual.walk import Counterfactual
     from deploy.cli.events import store_of
     from deploy.errors import StartError
     from eventstore.errors import StoreError

@@ -13,7 +13,7 @@ from typing import Any
 from actors.local import LocalRuntime
 from eventstore.kurrentdb.log import EventLog
 from eventstore.records import RawRecord
-from tests.unit.deploy.accounts import SOURCE, domain
+from tests.unit.deploy.authoring.accounts import SOURCE, domain
 
 _RAYFOLD = "from deploy.cli.command_line import main; main()"
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import AliasChoices, Field, create_model
 
-from deploy.authoring.catalogue import (
+from deploy.authoring.catalogue.checking import Report, check, taken_up
+from deploy.authoring.catalogue.lock import (
     Catalogue,
     Locked,
     catalogue_of,
@@ -19,8 +20,7 @@ from deploy.authoring.catalogue import (
     schema_of,
     text_of,
 )
-from deploy.authoring.checking import Report, check, taken_up
-from deploy.authoring.samples import samples
+from deploy.authoring.catalogue.samples import samples
 from deploy.errors import StartError
 from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Registry, upcaster
 from rayfold.errors import UnknownEventType, UnreadableEvent

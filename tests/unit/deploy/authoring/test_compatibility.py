@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from pydantic import AnyUrl, Field, FileUrl, HttpUrl, create_model
 
-from deploy.authoring.catalogue import schema_of
-from deploy.authoring.compatibility import faults
-from deploy.authoring.samples import samples
+from deploy.authoring.catalogue.compatibility import faults
+from deploy.authoring.catalogue.lock import schema_of
+from deploy.authoring.catalogue.samples import samples
 from rayfold import Event, Message, UtcDatetime
 
 

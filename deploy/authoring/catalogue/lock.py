@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from deploy.authoring.compatibility import ALIASES, Schema, bare, faults
+from deploy.authoring.catalogue.compatibility import ALIASES, Schema, bare, faults
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, Registry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.authoring.compatibility import ALIASES, LIMITS, Schema
+from deploy.authoring.catalogue.compatibility import ALIASES, LIMITS, Schema
 
 _TEXTS = {
     "uuid": "00000000-0000-4000-8000-000000000005",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deploy.authoring.catalogue import Catalogue, Locked
-from deploy.authoring.compatibility import Fault, Schema, faults
-from deploy.authoring.skeleton import skeleton
-from deploy.authoring.trial import complaints
+from deploy.authoring.catalogue.compatibility import Fault, Schema, faults
+from deploy.authoring.catalogue.lock import Catalogue, Locked
+from deploy.authoring.catalogue.skeleton import skeleton
+from deploy.authoring.catalogue.trial import complaints
 from rayfold import Registry
 
 

@@ -11,12 +11,12 @@ from actors.envelope import Envelope, enclose
 from actors.local import LocalRuntime
 from actors.processes.records import StepRecord, _Send, new_record
 from actors.processes.records import Told as ProcessTold
-from deploy.authoring.counterfactual import Counterfactual, Summary
+from deploy.authoring.counterfactual.walk import Counterfactual, Summary
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, metadata_of
 from rayfold import Command, Refused, Registry
-from tests.unit.deploy.accounts import domain
+from tests.unit.deploy.authoring.accounts import domain
 
 KEPT = ("keep_commands=True", "keep_commands=False")
 THEN = domain()

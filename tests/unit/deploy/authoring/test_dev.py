@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from deploy.authoring.changes import Changes, place_of
-from deploy.authoring.dev import dev
+from deploy.authoring.development.changes import Changes, place_of
+from deploy.authoring.development.dev import dev
 from deploy.authoring.new import write
 from deploy.cli.command_line import app
 from deploy.errors import StartError

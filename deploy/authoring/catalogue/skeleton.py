@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from deploy.authoring.compatibility import UNREAD, Fault, Schema, told
+from deploy.authoring.catalogue.compatibility import UNREAD, Fault, Schema, told
 
 
 def skeleton(

@@ -10,9 +10,9 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
-from deploy.authoring import loading
-from deploy.authoring.changes import Changes, place_of
-from deploy.authoring.served import Served, child
+from deploy.authoring.development import loading
+from deploy.authoring.development.changes import Changes, place_of
+from deploy.authoring.development.served import Served, child
 from deploy.errors import StartError, tell
 from deploy.stack.settings import load
 

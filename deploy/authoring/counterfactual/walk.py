@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deploy.authoring.deciding_again import (
+from deploy.authoring.counterfactual.deciding_again import (
     Broken,
     Decided,
     Rejection,
@@ -23,9 +23,13 @@ from deploy.authoring.deciding_again import (
     instances_of,
     told,
 )
-from deploy.authoring.drawn import says, without_drawn
-from deploy.authoring.recorded_commands import OUR_PREFIXES, RecordedCommand, RecordedCommands
-from deploy.authoring.states_then import (
+from deploy.authoring.counterfactual.drawn import says, without_drawn
+from deploy.authoring.counterfactual.recorded_commands import (
+    OUR_PREFIXES,
+    RecordedCommand,
+    RecordedCommands,
+)
+from deploy.authoring.counterfactual.states_then import (
     MOST,
     Folded,
     HistoryGone,

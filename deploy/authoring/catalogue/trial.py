@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deploy.authoring.compatibility import Schema
-from deploy.authoring.samples import samples
+from deploy.authoring.catalogue.compatibility import Schema
+from deploy.authoring.catalogue.samples import samples
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 
 _KINDS = frozenset(

@@ -1,0 +1,1 @@
+"""`rayfold check`: the events of the code, beside those that may be on a log."""

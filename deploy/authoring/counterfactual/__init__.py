@@ -1,0 +1,1 @@
+"""`rayfold counterfactual`: recorded commands, decided again by the code at hand."""
