@@ -11,7 +11,7 @@ import nats
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 
 from projections.publications.nats_credentials import signing
-from tests.stack import free_port
+from tests.ports import free_port
 
 START = 60.0
 

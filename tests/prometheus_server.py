@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import ROOT
-from tests.stack import free_port
+from tests.ports import free_port
 
 DEADLINE = 60.0
 """Seconds for whatever is waited for."""

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import redis
 
-from tests.stack import free_port
+from tests.ports import free_port
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from eventstore import embedded
-from tests.stack import free_port
+from tests.ports import free_port
 
 DEADLINE = 60.0
 """Seconds for whatever is waited for."""

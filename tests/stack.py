@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from tests.ports import free_port
 
 START = 120.0
 STOP = 60.0
@@ -105,13 +106,6 @@ def select_readable(descriptor: int, timeout: float) -> None:
     import select
 
     select.select([descriptor], [], [], timeout)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_rayfold(stack: Stack, *command: str, code: int = 0) -> str:

@@ -55,27 +55,23 @@ class _Server(uvicorn.Server):
 
 async def serve(
     app: Application,
-    host: str,
-    port: int,
+    listening: socket.socket,
     *,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     limits: Limits | None = None,
-    listening: socket.socket | None = None,
     drain: float = 0.0,
 ) -> None:
     """Serve until `stop` is set, or until it is cancelled; requests in flight are finished.
 
-    `port` 0 takes a free one; `on_ready` is called once connections are accepted. `limits` are
-    those of this process, unless others are given. `listening` is bound already, where others
-    listen on it too. For `drain` seconds after `stop` clients may still ask on the connections
-    that they have, and are told with each answer that it is the last one there.
+    `listening` is bound already; others may listen on it too. `on_ready` is called once
+    connections are accepted. `limits` are those of this process, unless others are given. For
+    `drain` seconds after `stop` clients may still ask on the connections that they have, and are
+    told with each answer that it is the last one there.
 
     Raises:
-        OSError: the address cannot be bound.
+        OSError: it cannot listen.
     """
-    # Bound here: uvicorn leaves the process when it cannot bind.
-    listening = listening or _bound(host, port)
     connections = Connections(limits or Limits.of_process())
     config = uvicorn.Config(
         app,
@@ -110,16 +106,3 @@ async def serve(
             await serving
         finally:
             watching.cancel()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.setblocking(False)
-    except BaseException:
-        listening.close()
-        raise
-    return listening

@@ -201,9 +201,9 @@ def _hold(listening: Settings | None) -> NoReturn:
 
     They get a socket of the host and the port of these settings.
     """
-    from deploy.stack import listening as addresses
+    from deploy.stack.listening import bound
     from deploy.stack.settings import load
-    from deploy.stack.succession import bound, hold
+    from deploy.stack.succession import hold
 
     _log(listening or load(), "parent")
     cli = __name__.rpartition(".")[0]
@@ -211,9 +211,9 @@ def _hold(listening: Settings | None) -> NoReturn:
     if listening is None:
         raise typer.Exit(hold(command))
     host, port = listening.host, listening.port
-    addresses.check(host, port, open_to_all=listening.is_open, shared=True)
+    taken = bound(host, port, open_to_all=listening.is_open, shared=True)
     data = listening.data if "data" in listening.model_fields_set else None
-    raise typer.Exit(hold(command, data, bound(host, port)))
+    raise typer.Exit(hold(command, data, taken))
 
 
 def _log(settings: Settings, part: str) -> None:

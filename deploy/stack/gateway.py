@@ -216,10 +216,11 @@ async def _serve(
         Schedules(store),
         RemotePublications(controller),
         writes,
+        seat.listening
+        or listening.bound(settings.host, settings.port, open_to_all=settings.is_open, shared=True),
         stop,
         serving,
         ready,
-        bound=seat.listening,
         drain=DRAIN,
     )
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deploy.errors import StartError
-from deploy.stack import listening
 from deploy.stack.access import access_of
+from deploy.stack.listening import url
 from deploy.stack.openness import what_is_open
 from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
@@ -71,20 +71,20 @@ async def serve_http(
     schedules: Schedules,
     publications: Publications,
     outcomes: Outcomes,
+    listening: socket.socket,
     stop: asyncio.Event,
     serving: Callable[[], None] = lambda: None,
     ready: Callable[[], None] = lambda: None,
     *,
-    bound: socket.socket | None = None,
     drain: float = 0.0,
 ) -> None:
     """Serve until `stop` is set; requests in flight are finished.
 
-    `serving` is called first, `ready` once the views are. `bound` is the socket, where there is
-    one; for `drain` see `api.http.server.serve`.
+    `serving` is called first, `ready` once the views are. For `listening` and `drain` see
+    `api.http.server.serve`.
 
     Raises:
-        StartError: the address cannot be bound.
+        StartError: somebody else listens there meanwhile.
     """
     from api.app import create_app
     from api.http.server import serve
@@ -105,31 +105,28 @@ async def serve_http(
         traces=RequestTraces(traced) if (traced := start_tracing("gateway")) else None,
         **access_of(settings),
     )
-    url = listening.url(settings.host, settings.port)
+    address = url(settings.host, settings.port)
     async with AsyncExitStack() as waiting:
         waiting.push_async_callback(end_part)
 
         def on_ready() -> None:
             serving()
-            say_ready = partial(_say_ready, reads.monitor, url, ready)
+            say_ready = partial(_say_ready, reads.monitor, address, ready)
             keep_going(say_ready, "saying that it is ready", waiting)
 
         try:
             await serve(
                 app,
-                settings.host,
-                settings.port,
+                listening,
                 stop=stop,
                 on_ready=on_ready,
-                listening=bound,
                 drain=drain,
             )
         except OSError as error:
-            where = f"{settings.host}:{settings.port}"
-            raise StartError(f"{where} cannot be bound: {error}") from error
+            raise StartError(f"{address} cannot be served: {error}") from error
 
 
-async def _say_ready(monitor: Monitor, url: str, ready: Callable[[], None]) -> None:
+async def _say_ready(monitor: Monitor, address: str, ready: Callable[[], None]) -> None:
     """Say that it is ready once the views are, or that it serves without some of them."""
     reminding = asyncio.create_task(_remind(monitor))
     try:
@@ -142,7 +139,7 @@ async def _say_ready(monitor: Monitor, url: str, ready: Callable[[], None]) -> N
         reminding.cancel()
     collect_rarely()
     ready()
-    say(f"ready {url}")
+    say(f"ready {address}")
 
 
 def say(line: str) -> None:

@@ -10,8 +10,11 @@ from deploy.errors import StartError
 from rayfold.runtime.ports import rpc_ports
 
 
-def check(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> None:
-    """Check an address before anything is started: a taken port is the most common mistake.
+def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> socket.socket:
+    """Return a socket of the address, for a gateway that serves there later.
+
+    It is taken before anything is started: a taken port is the most common mistake, and what the
+    system takes for a connection while the parts start would be another's at the end.
 
     `open_to_all` says that nobody needs a token. A `shared` port may be that of other gateways too.
 
@@ -19,21 +22,28 @@ def check(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> N
         StartError: others could reach a gateway that is open to all, or it cannot be bound.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise StartError(f"{host} is no address of this machine: {error}") from error
+    # A name of both, as `localhost` may be, is what more clients can reach.
+    family, *_, address = min(found, key=lambda each: each[0] == socket.AF_INET6)
     if open_to_all and not ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise StartError(
             f"others reach {host}, and nobody would need a token: set tokens (RAYFOLD_TOKENS, or "
             "[tokens.NAME] in rayfold.toml), or serve on 127.0.0.1"
         )
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        with socket.create_server((host, port), family=family, reuse_port=shared):
-            pass
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(address)
     except OSError as error:
+        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"port {port} is taken: give another --port") from error
         raise StartError(f"{host}:{port} cannot be bound: {error.strerror or error}") from error
+    return listening
 
 
 def check_rpc_ports() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -32,10 +33,11 @@ async def run(
     registry: Registry,
     data: Path,
     parts: AsyncExitStack,
+    bound: socket.socket,
     stop: asyncio.Event,
     take_signals: Callable[[], None],
 ) -> None:
-    """Start everything and serve until `stop`; `parts` undoes what was started.
+    """Start everything and serve on a socket until `stop`; `parts` undoes what was started.
 
     `take_signals` takes signals back that Ray has taken.
 
@@ -114,6 +116,7 @@ async def run(
         government.processes.schedules_of_gateway,
         government.outbound.publications,
         government.writes,
+        bound,
         stop,
         lambda: folder.announce(data, listening.local_url(settings.host, settings.port)),
     )

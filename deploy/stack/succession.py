@@ -183,24 +183,6 @@ class Succession:
         return child
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that clients may connect to, beside those of other gateways.
-
-    Raises:
-        OSError: it cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind((host, port))
-    except BaseException:
-        listening.close()
-        raise
-    return listening
-
-
 def hold(
     command: Sequence[str], data: Path | None = None, listening: socket.socket | None = None
 ) -> int:

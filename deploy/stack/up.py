@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -32,13 +33,13 @@ async def up(settings: Settings) -> int:
     publishing.check(settings, registry)
     listening.check_rpc_ports()
     with folder.locked(settings.data) as data:
-        listening.check(settings.host, settings.port, open_to_all=settings.is_open)
+        bound = listening.bound(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:
             check_ray(settings.ray_address)
         _end_leftovers(data, "a process of an earlier stack was left and is ended")
         descendants.mark_descendants(data)
         try:
-            return await _until_stopped(settings, registry, data, stop)
+            return await _until_stopped(settings, registry, data, bound, stop)
         except Exception:
             if not stop.is_set() or _serves(data):
                 raise
@@ -50,11 +51,11 @@ async def up(settings: Settings) -> int:
 
 
 async def _until_stopped(
-    settings: Settings, registry: Registry, data: Path, stop: asyncio.Event
+    settings: Settings, registry: Registry, data: Path, bound: socket.socket, stop: asyncio.Event
 ) -> int:
     async with AsyncExitStack() as parts:
         running = asyncio.create_task(
-            run(settings, registry, data, parts, stop, lambda: take_signals(stop))
+            run(settings, registry, data, parts, bound, stop, lambda: take_signals(stop))
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)

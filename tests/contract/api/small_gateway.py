@@ -19,12 +19,10 @@ from tests.unit.api.conftest import Gateway
 
 async def main() -> None:
     """Serve on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
     app = Gateway(Registry.load("domain")).app
-    await serve(
-        app, "127.0.0.1", port, stop=asyncio.Event(), on_ready=lambda: print(port, flush=True)
-    )
+    await serve(app, listening, stop=asyncio.Event(), on_ready=lambda: print(port, flush=True))
 
 
 if __name__ == "__main__":

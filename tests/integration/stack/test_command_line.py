@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.stack import Stack, free_port, rayfold
+from tests.ports import free_port
+from tests.stack import Stack, rayfold
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.stack import START, STOP, free_port, rayfold, select_readable
+from tests.ports import free_port
+from tests.stack import START, STOP, rayfold, select_readable
 
 
 class Dev:

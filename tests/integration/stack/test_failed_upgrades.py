@@ -15,8 +15,8 @@ import psutil
 from tests.integration.stack.conftest import RAY
 from tests.integration.stack.roles import Role
 from tests.integration.stack.test_command_line import run
+from tests.ports import free_port
 from tests.releases.two import accounts
-from tests.stack import free_port
 
 PATIENCE = 120.0
 

@@ -15,7 +15,7 @@ from tests.integration.stack.conftest import RAY
 from tests.integration.stack.orders import add, create, read
 from tests.integration.stack.roles import Role
 from tests.integration.stack.test_command_line import assert_one_line, run
-from tests.stack import free_port
+from tests.ports import free_port
 
 PATIENCE = 60.0
 

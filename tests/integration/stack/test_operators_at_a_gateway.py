@@ -13,7 +13,7 @@ from tests.integration.stack.conftest import RAY
 from tests.integration.stack.orders import add, create
 from tests.integration.stack.roles import Role
 from tests.integration.stack.test_command_line import run
-from tests.stack import free_port
+from tests.ports import free_port
 
 PATIENCE = 120.0
 

@@ -10,7 +10,7 @@ import trustme
 
 from tests.contract.eventstore.cluster_process import ClusterProcess
 from tests.integration.stack.test_command_line import assert_one_line, run
-from tests.stack import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

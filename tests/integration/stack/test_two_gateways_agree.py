@@ -18,7 +18,7 @@ from tests.integration.stack.orders import add, create, read
 from tests.integration.stack.roles import Role
 from tests.integration.stack.test_command_line import run
 from tests.integration.stack.test_live import states
-from tests.stack import free_port
+from tests.ports import free_port
 
 PATIENCE = 60.0
 

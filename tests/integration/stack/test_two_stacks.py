@@ -10,7 +10,8 @@ import httpx
 from tests.integration.stack.conftest import RAY
 from tests.integration.stack.orders import add, create, read
 from tests.integration.stack.test_command_line import assert_one_line, run
-from tests.stack import Stack, free_port
+from tests.ports import free_port
+from tests.stack import Stack
 
 
 def parts(stack: Stack, kind: str) -> int:

@@ -29,8 +29,9 @@ async def serving(
 ) -> AsyncIterator[asyncio.Event]:
     """Serve within the block; the event stops it earlier."""
     stop, ready = asyncio.Event(), asyncio.Event()
+    listening = socket.create_server(("127.0.0.1", port))
     task = asyncio.create_task(
-        serve(gateway.app, "127.0.0.1", port, stop=stop, on_ready=ready.set, limits=limits)
+        serve(gateway.app, listening, stop=stop, on_ready=ready.set, limits=limits)
     )
     await soon(ready.wait())
     try:
@@ -38,10 +39,3 @@ async def serving(
     finally:
         stop.set()
         await soon(task)
-
-
-def free_port() -> int:
-    """Return one that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port

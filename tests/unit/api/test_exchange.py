@@ -13,9 +13,10 @@ import pytest
 
 from api.http.exchange import Exchange
 from api.http.reply import Fields
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.serving import free_port, serving, soon
+from tests.unit.api.serving import serving, soon
 
 BODY = b'{"sku":"a","quantity":1,"unit_price_cents":5}'
 

@@ -13,9 +13,10 @@ import pytest
 import urllib3
 
 from api.http.limits import Limits
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
-from tests.unit.api.serving import free_port, serving, soon
+from tests.unit.api.serving import serving, soon
 
 MIB = 1024 * 1024
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -12,12 +12,14 @@ import pytest
 
 from actors.envelope import Envelope
 from api.http.server import serve
+from deploy.stack.listening import bound
 from projections.queries.bus import Answer
 from rayfold import Receipt, Registry
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW
 from tests.unit.api.problems import problem
-from tests.unit.api.serving import PATIENCE, free_port, serving, soon
+from tests.unit.api.serving import PATIENCE, serving, soon
 
 
 @pytest.fixture
@@ -26,9 +28,15 @@ def port() -> int:
     return free_port()
 
 
-async def test_a_taken_port_is_an_error_and_not_an_exit(gateway: Gateway, port: int) -> None:
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
-        await serve(gateway.app, "127.0.0.1", port, stop=asyncio.Event(), on_ready=lambda: None)
+async def test_a_taken_port_is_an_error_and_not_an_exit(gateway: Gateway) -> None:
+    with bound("127.0.0.1", 0, open_to_all=True) as late:
+        taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with taken:
+            taken.bind(late.getsockname())
+            taken.listen()
+            with pytest.raises(OSError, match="in use"):
+                await serve(gateway.app, late, stop=asyncio.Event(), on_ready=lambda: None)
 
 
 async def test_a_request_in_flight_is_finished_on_a_stop(registry: Registry, port: int) -> None:
@@ -64,9 +72,7 @@ async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway
         stop, ready = asyncio.Event(), asyncio.Event()
         own = listening.dup()
         own.setblocking(False)
-        server = serve(
-            gateway.app, "", 0, stop=stop, on_ready=ready.set, listening=own, drain=PATIENCE
-        )
+        server = serve(gateway.app, own, stop=stop, on_ready=ready.set, drain=PATIENCE)
         task = asyncio.create_task(server)
         await soon(ready.wait())
         return stop, task
@@ -97,8 +103,9 @@ async def test_a_socket_is_handed_over_without_a_failed_request(gateway: Gateway
 
 async def test_cancelling_stops_it_too(gateway: Gateway, port: int) -> None:
     ready = asyncio.Event()
+    listening = socket.create_server(("127.0.0.1", port))
     task = asyncio.create_task(
-        serve(gateway.app, "127.0.0.1", port, stop=asyncio.Event(), on_ready=ready.set)
+        serve(gateway.app, listening, stop=asyncio.Event(), on_ready=ready.set)
     )
     await soon(ready.wait())
     task.cancel()

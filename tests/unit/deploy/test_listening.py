@@ -7,39 +7,68 @@ import socket
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack.listening import check, local_url, url
+from deploy.stack.listening import bound, local_url, url
+from tests.ports import free_port
 
 
 @pytest.fixture
 def port() -> int:
-    """Return one that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number: int = taken.getsockname()[1]
-        return number
+    """Return one that is free."""
+    return free_port()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8"])
 def test_where_others_reach_it_somebody_must_need_a_token(host: str, port: int) -> None:
     with pytest.raises(StartError, match="RAYFOLD_TOKENS"):
-        check(host, port, open_to_all=True)
+        bound(host, port, open_to_all=True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
 def test_on_loopback_nobody_needs_one(host: str, port: int) -> None:
-    check(host, port, open_to_all=True)
+    bound(host, port, open_to_all=True).close()
 
 
 def test_with_tokens_it_may_listen_anywhere(port: int) -> None:
-    check("0.0.0.0", port, open_to_all=False)
+    bound("0.0.0.0", port, open_to_all=False).close()
 
 
 def test_an_address_that_cannot_be_bound_is_one_line(port: int) -> None:
     with socket.create_server(("127.0.0.1", port)), pytest.raises(StartError, match="taken"):
-        check("127.0.0.1", port, open_to_all=True)
+        bound("127.0.0.1", port, open_to_all=True)
     with pytest.raises(StartError, match="cannot be bound"):
-        check("8.8.8.8", port, open_to_all=False)
+        bound("8.8.8.8", port, open_to_all=False)
     with pytest.raises(StartError, match="no address"):
-        check("x" * 70, port, open_to_all=False)
+        bound("x" * 70, port, open_to_all=False)
+
+
+def test_nobody_else_gets_it_while_the_parts_start(port: int) -> None:
+    with (
+        bound("127.0.0.1", port, open_to_all=True),
+        socket.socket() as other,
+        pytest.raises(OSError, match="in use"),
+    ):
+        other.bind(("127.0.0.1", port))
+
+
+def test_several_gateways_share_a_port(port: int) -> None:
+    first = bound("127.0.0.1", port, open_to_all=True, shared=True)
+    with first, bound("127.0.0.1", port, open_to_all=True, shared=True) as second:
+        first.listen()
+        second.listen()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(StartError, match="taken"):
+        bound("127.0.0.1", port, open_to_all=True, shared=True)
+
+
+def test_a_name_of_both_kinds_of_address_is_of_the_older(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with bound("localhost", port, open_to_all=True) as listening:
+        assert listening.getsockname() == ("127.0.0.1", port)
 
 
 def test_this_machine_reaches_a_gateway_that_listens_everywhere() -> None:

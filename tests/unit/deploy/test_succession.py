@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ import psutil
 import pytest
 
 from deploy.stack import succession
-from deploy.stack.succession import PAUSES, Succession, bound
+from deploy.stack.succession import PAUSES, Succession
+from tests.ports import free_port
 
 TIMEOUT = 60.0
 
@@ -80,17 +80,17 @@ asyncio.run(main())
 PARENT = """
 import sys
 from pathlib import Path
-from deploy.stack.succession import bound, hold
-sys.exit(hold(["-c", sys.argv[3]], Path(sys.argv[1]), bound("127.0.0.1", int(sys.argv[2]))))
+from deploy.stack.listening import bound
+from deploy.stack.succession import hold
+port = bound("127.0.0.1", int(sys.argv[2]), open_to_all=True, shared=True)
+sys.exit(hold(["-c", sys.argv[3]], Path(sys.argv[1]), port))
 """
 
 
 @pytest.fixture
 def port() -> int:
-    """Return one that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        found: int = taken.getsockname()[1]
-        return found
+    """Return one that is free."""
+    return free_port()
 
 
 @pytest.fixture
@@ -195,11 +195,6 @@ async def test_a_killed_parent_takes_its_children_along(
     child = psutil.Process(pid)
     parent.kill()
     await asyncio.to_thread(child.wait, TIMEOUT)
-
-
-def test_several_gateways_share_a_port(port: int) -> None:
-    with bound("127.0.0.1", port), bound("127.0.0.1", port):
-        pass
 
 
 @pytest.mark.parametrize("ends", ["before it is there", "before it answers signals"])
