@@ -1,14 +1,14 @@
 # `make up` and `make test` do everything on a fresh machine.
 .PHONY: install up check docs servers test clients vendor bench bench-growth profile lock image image-cluster
-PYTHON ?= python3
 BIN := .venv/bin
 
 install: .venv/installed
 
 # Installed once for a given lock, from hashes alone. The lock is complete, so nothing is resolved:
 # pip would take the newest grpcio for `grpcio[protobuf]`, whatever the lock says of `grpcio`.
+# `make PYTHON=…` takes another interpreter than the fastest of `python3`'s version.
 .venv/installed: requirements-dev.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || "$(or $(PYTHON),$$(python3 deploy/interpreter.py))" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
@@ -85,8 +85,8 @@ IMAGE ?= /tmp/rayfold-image
 LEND ?=
 image:
 	rm -rf $(IMAGE)
-	$(PYTHON) deploy/container/without_an_engine.py build $(IMAGE) $(if $(LEND),--lend $(LEND))
-	$(PYTHON) deploy/container/without_an_engine.py try $(IMAGE)
+	$(or $(PYTHON),python3) deploy/container/without_an_engine.py build $(IMAGE) $(if $(LEND),--lend $(LEND))
+	$(or $(PYTHON),python3) deploy/container/without_an_engine.py try $(IMAGE)
 
 # The services of deploy/compose.yaml from that image, each on a host of its own; Ray's head is lost
 # meanwhile. Needs `iproute2`, `curl` and a `redis-server` as well; no network. A minute.
