@@ -27,7 +27,7 @@ from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
 from rayfold.sql_projection import SqlProjection
-from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters
+from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters, upcast
 from rayfold.view import View, ViewDefinition
 
 AggregateType = type[Aggregate[Any, Any, Any]]
@@ -196,7 +196,9 @@ class Registry:
                 return [known.model.__pydantic_validator__.validate_json(data, extra="ignore")]
             return [
                 self._read(name, fields, stream, revision)
-                for name, fields in self._upcast(event_type, json.loads(data), version)
+                for name, fields, _ in upcast(
+                    self._upcasters, event_type, json.loads(data), version
+                )
             ]
         except UnknownEventType:
             raise
@@ -210,23 +212,6 @@ class Registry:
         if known is None:
             raise UnknownEventType(name, stream, revision)
         return known.model.model_validate_json(json.dumps(fields), extra="ignore")
-
-    def _upcast(self, name: str, data: Data, version: int) -> list[tuple[str, Data]]:
-        step = self._upcasters.get((name, version))
-        if step is None:
-            return [(name, data)]
-        result = step.upcast(data)
-        if result is None:
-            return []
-        if isinstance(result, dict):
-            result = [(name, result)]
-        elif isinstance(result, tuple):
-            result = [result]
-        return [
-            one
-            for became, fields, *said in result
-            for one in self._upcast(became, fields, *(said or [version + 1]))
-        ]
 
     def _tell_what_is_upcast(self) -> None:
         """Let what is folded mean something else where the log is read otherwise."""

@@ -3,6 +3,8 @@
 given(Order, OrderCreated(...)).when(PlaceOrder(...)).then_rejected("empty-order")
 given(Fulfilment, FulfilmentRequested(...)).when(OrderPaid(...)).then(Send(ShipOrder(...)))
 given(Redeem, CouponIssued(...), CustomerJoined(...)).when(RedeemCoupon(...)).then(...)
+given(StockLevels, StockReceived(...)).when(StockReserved(...)).then(StockLevels(...))
+given(with_currency).when({"sku": "tea"}).then(LineAdded(sku="tea", currency="EUR"))
 """
 
 from __future__ import annotations
@@ -10,25 +12,30 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, overload
 
+from rayfold import given_rows
 from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
+from rayfold.given_rows import GivenView
+from rayfold.given_upcasters import GivenUpcasters
 from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command, Event
 from rayfold.process import Aborted, Happened, ProcessDefinition, ProcessManager
 from rayfold.process_instance import stamped
 from rayfold.publication import Publication
-from rayfold.recorded import RecordedEvent
 from rayfold.steps import Complete, Send, Step
 from rayfold.story import Story
 from rayfold.unchanged import Unchanged, fresh
-from rayfold.view import VersionedRow, View
+from rayfold.upcasting import Upcaster
+from rayfold.view import View
 
 __all__ = [
     "Decided",
     "Given",
     "GivenDecision",
     "GivenProcess",
+    "GivenUpcasters",
+    "GivenView",
     "Reaction",
     "Story",
     "given",
@@ -201,31 +208,41 @@ def given(what: type[Aggregate[Any, Any, Any]], *past: Event) -> Given: ...
 def given(what: type[Decision[Any]], *past: Event) -> GivenDecision: ...
 @overload
 def given(what: type[ProcessManager[Any, Any]], *past: Happened) -> GivenProcess: ...
-def given(what: Any, *past: Any) -> Given | GivenDecision | GivenProcess:
-    """Return an aggregate, or a process, or all that a decision reads, after this has happened."""
+@overload
+def given(what: type[View], *past: Event) -> GivenView: ...
+@overload
+def given(what: Upcaster, *past: Upcaster) -> GivenUpcasters: ...
+def given(
+    what: Any, *past: Any
+) -> Given | GivenDecision | GivenProcess | GivenView | GivenUpcasters:
+    """Return an aggregate, a process, a view, or what a decision reads, after this has happened.
+
+    Or what old records are read by: upcasters, each of which reads on what another one gives.
+
+    Raises:
+        DomainError: it is declared wrongly.
+        TypeError: nothing of it is tested so.
+    """
+    if isinstance(what, Upcaster):
+        return GivenUpcasters(what, *past)
+    if not isinstance(what, type) or what in (Aggregate, Decision, ProcessManager, View):
+        raise TypeError(f"given takes a class of the domain or an upcaster, not {what!r}")
+    if issubclass(what, View):
+        return GivenView(what, past)
     if issubclass(what, ProcessManager):
         return GivenProcess(what.__rayfold__, past)
     if issubclass(what, Decision):
         return GivenDecision(what, past)
-    return Given(what, past)
+    if issubclass(what, Aggregate):
+        return Given(what, past)
+    raise TypeError(
+        f"given takes no {what.__qualname__}: it is no aggregate, decision, process manager or view"
+    )
 
 
 def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
     """Return the view's rows by key after these events, as if they were the whole log."""
-    definition = view.__rayfold__
-    rows: dict[str, VersionedRow] = {}
-    keys: dict[str, Any] = {}
-    for position, event in enumerate(events):
-        recorded = RecordedEvent(event, "", position, position, {})
-        for change in definition.changes_of([recorded]):
-            keys.setdefault(change.key, change.value)
-            with Unchanged(view, event):  # a row is the fold's own, an event is not
-                row = definition.fold(rows.get(change.key), recorded, change.value)
-            if row is None:
-                rows.pop(change.key, None)
-            else:
-                rows[change.key] = row
-    return {keys[text]: versioned.row for text, versioned in rows.items()}
+    return given_rows.rows_of(view, events)
 
 
 def published(publication: type[Publication[Any]], *events: Event) -> list[IntegrationEvent]:

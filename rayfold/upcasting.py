@@ -16,7 +16,7 @@ that event read it on. Without it that is one more than the version which the up
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -44,6 +44,27 @@ def upcaster(name: str, *, from_version: int) -> Callable[[Upcast], Upcaster]:
         return Upcaster(name, from_version, function)
 
     return register
+
+
+def upcast(
+    steps: Mapping[tuple[str, int], Upcaster], name: str, data: Data, version: int
+) -> list[tuple[str, Data, int]]:
+    """Return what a record is after all steps: name, data and version of each event."""
+    step = steps.get((name, version))
+    if step is None:
+        return [(name, data, version)]
+    result = step.upcast(data)
+    if result is None:
+        return []
+    if isinstance(result, dict):
+        result = [(name, result)]
+    elif isinstance(result, tuple):
+        result = [result]
+    return [
+        one
+        for became, fields, *said in result
+        for one in upcast(steps, became, fields, *(said or [version + 1]))
+    ]
 
 
 def fingerprint_of_upcasters(

@@ -1,0 +1,61 @@
+"""A view's past, for tests: the rows that events lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rayfold.errors import DomainError
+from rayfold.messages import Event
+from rayfold.recorded import RecordedEvent
+from rayfold.unchanged import Unchanged
+from rayfold.view import VersionedRow, View
+
+
+class GivenView:
+    """What a view has seen. Each `then…` raises `AssertionError` if its rows are others."""
+
+    def __init__(self, view: type[View], events: tuple[Event, ...]) -> None:
+        """Raise `DomainError` where the view is declared wrongly."""
+        if mistakes := view.__rayfold__.mistakes():
+            raise DomainError(*mistakes)
+        self._view = view
+        self._events = events
+
+    @property
+    def rows(self) -> dict[Any, Any]:
+        """All of the view, by key."""
+        return rows_of(self._view, self._events)
+
+    def when(self, *events: Event) -> GivenView:
+        """Let more happen."""
+        return GivenView(self._view, (*self._events, *events))
+
+    def then(self, *expected: View) -> None:
+        """Exactly these rows are there, in any order."""
+        rows = list(self.rows.values())
+        assert len(rows) == len(expected), f"{rows} are not {list(expected)}"
+        for each in expected:
+            assert each in rows, f"{each} is none of {rows}"
+
+    def then_nothing(self) -> None:
+        """No row is there."""
+        self.then()
+
+
+def rows_of(view: type[View], events: Iterable[Event]) -> dict[Any, Any]:
+    """Return the view's rows by key after these events, as if they were the whole log."""
+    definition = view.__rayfold__
+    rows: dict[str, VersionedRow] = {}
+    keys: dict[str, Any] = {}
+    for position, event in enumerate(events):
+        recorded = RecordedEvent(event, "", position, position, {})
+        for change in definition.changes_of([recorded]):
+            keys.setdefault(change.key, change.value)
+            with Unchanged(view, event):  # a row is the fold's own, an event is not
+                row = definition.fold(rows.get(change.key), recorded, change.value)
+            if row is None:
+                rows.pop(change.key, None)
+            else:
+                rows[change.key] = row
+    return {keys[text]: versioned.row for text, versioned in rows.items()}

@@ -1,0 +1,57 @@
+"""Upcasters' part in tests: what an old record is read as."""
+
+from __future__ import annotations
+
+import json
+
+from rayfold.errors import DomainError
+from rayfold.messages import Event
+from rayfold.upcasting import Data, Upcaster, upcast
+
+
+class ReadAs:
+    """What became of a record. Each `then…` raises `AssertionError` if it was otherwise."""
+
+    def __init__(self, read: list[tuple[str, Data, int]]) -> None:
+        """`read` has the name, the data and the version of each event that it is now."""
+        self.read = read
+
+    def then(self, *expected: Event) -> None:
+        """Exactly these events, in this order, each of the version that its class has now."""
+        assert len(self.read) == len(expected), f"{self.read} are not {list(expected)}"
+        pairs = zip(self.read, expected, strict=True)
+        found = [self._event(*each, as_one) for each, as_one in pairs]
+        assert found == list(expected), f"{found} is not {list(expected)}"
+
+    def then_nothing(self) -> None:
+        """Nothing: the record counts for no event any more."""
+        self.then()
+
+    @staticmethod
+    def _event(name: str, data: Data, version: int, expected: Event) -> Event:
+        known = type(expected).__rayfold__
+        assert name == known.name, f"it is read as {name}, not {known.name}"
+        assert version == known.version, (
+            f"{name} is brought to version {version}, and is of version {known.version} today"
+        )
+        return known.model.model_validate_json(json.dumps(data), extra="ignore")
+
+
+class GivenUpcasters:
+    """Upcasters that follow each other, as the runtime chains them."""
+
+    def __init__(self, *upcasters: Upcaster) -> None:
+        """Take them all; the first one is of the records that are told.
+
+        Raises:
+            DomainError: two of them read the same version of one event.
+        """
+        self._first = upcasters[0]
+        self._steps = {(each.name, each.from_version): each for each in upcasters}
+        if len(self._steps) < len(upcasters):
+            raise DomainError("two upcasters read the same version of one event")
+
+    def when(self, data: Data) -> ReadAs:
+        """Read a record's data, of the version that the first one reads."""
+        copy = json.loads(json.dumps(data))  # as it comes from the log, and the test's own no more
+        return ReadAs(upcast(self._steps, self._first.name, copy, self._first.from_version))
