@@ -212,6 +212,7 @@ class HostClient:
                 raise RpcDisconnected("the write host died with its node")
             if self._finding is None or self._finding.done():
                 self._finding = asyncio.create_task(self._found())
+                self._finding.add_done_callback(_noted)
             finding = self._finding
             # It goes on where we are cancelled: nobody would know of the actor, and end it. A
             # shield would be part of a cycle, and hold the handle until that is collected.
@@ -486,3 +487,9 @@ async def outcome_of(
     # A shard that moved: another host may have refused it, or have it on its way still.
     known.sort(key=lambda each: (isinstance(each[1], Done), each[1] is not None))
     return known[-1] if known else None
+
+
+def _noted(finding: asyncio.Task[Any]) -> None:
+    """Take note of an error of which nobody may be left to hear."""
+    if not finding.cancelled() and (error := finding.exception()) is not None:
+        log.info("an actor was not found", extra={"error": repr(error)})

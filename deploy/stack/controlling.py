@@ -150,6 +150,7 @@ async def _govern(
         if started is not None:
             watch = partial(cluster.ray.watch, government.sides, retake_signals)
             keep_going(watch, "watching Ray", parts)
+            keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
     finally:

@@ -178,6 +178,7 @@ async def _serve(
     await reads.start()
     keep_going(follower.run, "following the routing table", parts)
     keep_going(partial(cluster.ray.watch, [writes, reads], retake_signals), "watching Ray", parts)
+    keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
 
     def another_is_wanted(release: Release) -> None:
         if follower.routing.document.get("domain") == release.hash:  # it could serve now

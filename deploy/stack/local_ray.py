@@ -14,6 +14,7 @@ from deploy.errors import StartError
 from deploy.stack import ray_folder, ray_runtime
 from deploy.stack.descendants import end, ray_processes
 from deploy.stack.own_disk import OwnDisk
+from deploy.stack.ray_answers import RayAnswers
 from rayfold import RayfoldError
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
@@ -55,6 +56,7 @@ class LocalRay:
         """`start` blocks. A Ray of our own has its processes marked with the folder `data`."""
         self._data = data
         self._start = start
+        self.answers = RayAnswers(ray_runtime.addresses)
         self._ended: str | None = None
         self._restarts = 0
 
@@ -66,7 +68,10 @@ class LocalRay:
         part = {"part": "ray", "kind": "server", "serves": False, "ready": self._ended is None}
         part["restarts"] = self._restarts
         if self._ended is not None:
-            part["error"] = f"{self._ended} ended; Ray is started again"
+            part["error"] = f"{self._ended}; Ray is started again"
+        elif (silent := self.answers.silent()) is not None:
+            # Actors that are there go on.
+            part |= {"ready": False, "error": f"{silent} does not answer"}
         elif (session := ray_runtime.session_folder()) is not None:
             disk = OwnDisk(session)
             if (wrong := disk.wrong()) is not None:
@@ -79,17 +84,18 @@ class LocalRay:
         while True:
             await asyncio.sleep(LOOK)
             ray_runtime.drop_ended_fork_server()
-            self._ended = ray_runtime.ended()
+            self._ended = self._why_over()
             if self._ended is None:
                 continue
             since = time.monotonic()
-            log.error("a process of Ray ended; Ray is started again", extra={"ended": self._ended})
+            log.error("Ray is started again", extra={"reason": self._ended})
             await asyncio.gather(*(side.lose() for side in sides))
             while not await self._replaced(sides, started):
                 await asyncio.sleep(PAUSE)
                 await asyncio.gather(*(side.lose() for side in sides))
             self._restarts += 1
             self._ended = None
+            self.answers.forget()
             seconds = round(time.monotonic() - since, 1)
             log.warning("Ray and all actors run again", extra={"seconds": seconds})
 
@@ -98,6 +104,15 @@ class LocalRay:
         while self._data is not None:
             await asyncio.sleep(CLEAN)
             await in_thread(partial(ray_folder.remove_old_logs, self._data))
+
+    def _why_over(self) -> str | None:
+        """Return what is the end of this Ray, if anything is."""
+        if (name := ray_runtime.ended()) is not None:
+            return f"{name} ended"
+        # One of a cluster is for whoever runs that.
+        if ray_runtime.is_ours() and (name := self.answers.hanging()) is not None:
+            return f"{name} hangs"
+        return None
 
     async def _replaced(self, sides: Sequence[OnRay], started: Callable[[], None]) -> bool:
         try:

@@ -183,6 +183,24 @@ def ended() -> str | None:
     return None
 
 
+def is_ours() -> bool:
+    """Return whether Ray on this machine is our own, and no cluster's."""
+    return _joined is None
+
+
+def addresses() -> dict[str, str]:
+    """Return where the GCS, and the raylet of this machine, answer: `HOST:PORT` by name."""
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None:
+        return {}
+    found = {"gcs_server": str(node.gcs_address)}
+    if node.node_manager_port:  # we have started it
+        found["raylet"] = f"{node.node_ip_address}:{node.node_manager_port}"
+    return found
+
+
 def session_folder() -> Path | None:
     """Return where Ray on this machine writes: its logs, and the sockets that it is reached by."""
     from ray._private import worker

@@ -105,6 +105,7 @@ async def run(
             raise StartError(str(error)) from error
     watch = partial(local.watch, government.sides, take_signals)
     keep_going(watch, "watching Ray", parts)
+    keep_going(local.answers.watch, "asking Ray's processes", parts)
     keep_going(local.tidy_up, "removing old logs", parts)
     await serve_http(
         settings,

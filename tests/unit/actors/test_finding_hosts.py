@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import weakref
 from typing import Any
 
@@ -72,6 +73,20 @@ async def test_what_could_not_be_found_is_looked_for_again() -> None:
     with pytest.raises(RpcDisconnected):
         await client.actor()
     assert await client.actor() is actor
+
+
+async def test_that_it_was_not_found_is_no_error_where_nobody_asks_any_more() -> None:
+    """The loop would print its trace: a GCS that hangs lets each search end so."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    finding = Finding(RpcDisconnected("no"))
+    client = HostClient(finding)
+    await asked(client)
+    finding.let_go.set()
+    await turns()
+    del client, finding
+    gc.collect()
+    assert not told
 
 
 async def test_what_is_made_when_the_one_before_is_found_dead_is_kept() -> None:

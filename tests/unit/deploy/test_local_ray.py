@@ -69,6 +69,48 @@ async def test_no_error_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
             await watching
 
 
+async def test_one_that_hangs_is_told_and_replaced_if_it_is_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray, side = Ray(), Side()
+    ray.ended = None
+    monkeypatch.setattr(ray_runtime, "ended", lambda: None)
+    looked = 0
+
+    def is_ours() -> bool:
+        nonlocal looked
+        looked += 1
+        return looked > 3  # a cluster's is for whoever runs it
+
+    monkeypatch.setattr(ray_runtime, "is_ours", is_ours)
+    monkeypatch.setattr(ray_runtime, "stop", lambda: None)
+    monkeypatch.setattr(local_ray, "LOOK", 0.001)
+    local = LocalRay(None, ray.start)
+    monkeypatch.setattr(local.answers, "silent", lambda: "raylet")
+    status = local.status()
+    assert not status["ready"]
+    assert status["error"] == "raylet does not answer"
+    hanging, forgotten = ["raylet"], asyncio.Event()
+
+    def forget() -> None:
+        hanging.clear()
+        forgotten.set()
+
+    monkeypatch.setattr(local.answers, "hanging", lambda: hanging[0] if hanging else None)
+    monkeypatch.setattr(local.answers, "forget", forget)
+    watching = asyncio.create_task(local.watch([side], lambda: None))
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await side.healed.wait()
+            await forgotten.wait()
+        assert ray.starts == 1
+        assert looked >= 4
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
 def test_a_full_disk_of_its_session_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
