@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """How a client begins (RFC 9113, 3.4). Every server of HTTP/2, so of gRPC, greets it back.
 
-Not gRPC's client: Ray is started from this process by a fork, and one that happens beside a call
-of gRPC's to somebody who hangs did not come as far as the program that it was made for.
+Whoever imports gRPC's client before `eventstore.kurrentdb` has its handlers of forks as well, with
+which Ray, that is started by one, did not come up beside a call to somebody who hangs.
 """
 
 PERIOD = 5.0
