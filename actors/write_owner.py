@@ -191,7 +191,7 @@ class WriteOwner:
             raise InvalidCommand(f"{stream!r} has no actor of its own")
         await self._dedicated.client_of(stream)
 
-    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> bool:
         """Delete an aggregate's stream, between two of its commands; see `Log.delete_stream`.
 
         Raises:
@@ -202,9 +202,10 @@ class WriteOwner:
             client = await self._dedicated.client_of(stream)
         else:
             client = self._hosts[self._table.host_of(stream)]
-        await client.delete_stream(stream, tombstone=tombstone)
+        found = await client.delete_stream(stream, tombstone=tombstone)
         if self._aggregate_of(stream) in self._decided_together:
             await self._forget(stream)  # by those who are not its writer as well
+        return found
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""

@@ -114,19 +114,21 @@ class MemoryLog:
             if len(self._all) <= position:
                 await grown.wait()
 
-    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> bool:
         """See `Log.delete_stream`."""
         self._check()
         await asyncio.sleep(0)
         self._check()
-        if stream in self._tombstoned:
-            return
+        there = stream not in self._tombstoned and (tombstone or self._exists(stream))
+        if not there:
+            return False
         if tombstone:
             self._tombstoned.add(stream)
             self._add("$streamDeleted", b"", {}, stream, _DELETED)
-        elif self._exists(stream):
+        else:
             self._truncate(stream, _DELETED)
         self._announce()
+        return True
 
     async def keep_latest(self, stream: str, count: int) -> None:
         """See `Log.keep_latest`."""

@@ -60,7 +60,7 @@ class BadCursor(ProjectionError):
 
 
 class UnknownTarget(ProjectionError):
-    """There is nothing of that name to scale, or not so many of it."""
+    """There is nothing of that name to scale, to rebuild or to delete, or not so many of it."""
 
 
 class NoSuchPublication(ProjectionError):

@@ -179,7 +179,7 @@ class Host:
         keep = 0.75 if resident_bytes > self._limits.memory_bytes else 1.0
         return await self._cache.sweep(self._mailboxes, keep=keep)
 
-    async def delete(self, stream: str, *, tombstone: bool) -> None:
+    async def delete(self, stream: str, *, tombstone: bool) -> bool:
         """Delete a stream and its snapshots, between two commands; see `Log.delete_stream`.
 
         Raises:
@@ -194,8 +194,9 @@ class Host:
             self._cache.drop(stream)
             await self._cache.saved()  # none may be written behind the deletion
             await self._store.delete_stream(snapshot_stream(stream), tombstone=tombstone)
-            await self._store.delete_stream(stream, tombstone=tombstone)
+            found = await self._store.delete_stream(stream, tombstone=tombstone)
             await self._storage.deleted(aggregate, stream)
+            return found
         finally:
             self._cache.drop(stream)
             self._return(stream)

@@ -158,9 +158,9 @@ class HostActor:
         found = self._outcomes.of(command_id)
         return found and (found[0], portable(found[1]))
 
-    async def delete_stream(self, stream: str, tombstone: bool) -> None:
+    async def delete_stream(self, stream: str, tombstone: bool) -> bool:
         """Delete a stream of which this host is the writer; see `Host.delete`."""
-        await self._running().delete(stream, tombstone=tombstone)
+        return await self._running().delete(stream, tombstone=tombstone)
 
     async def forget(self, stream: str) -> None:
         """Fold a stream again before the next command; see `Host.forget`."""

@@ -64,9 +64,9 @@ class Writers:
         folded = iter(self._events.begin([each for is_mine, each in pairs if not is_mine]))
         return [next(stored if is_mine else folded) for is_mine in mine]
 
-    async def delete(self, stream: str, *, tombstone: bool) -> None:
-        """Delete a stream, with all that is kept of its aggregate."""
-        await self._host_of(stream).delete(stream, tombstone=tombstone)
+    async def delete(self, stream: str, *, tombstone: bool) -> bool:
+        """Delete a stream, with all that is kept of its aggregate; see `Log.delete_stream`."""
+        return await self._host_of(stream).delete(stream, tombstone=tombstone)
 
     async def forget(self, stream: str) -> None:
         """Take no more for granted what is known of a stream, as somebody has deleted it."""

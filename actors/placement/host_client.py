@@ -131,7 +131,7 @@ class HostClient:
             except BatchFull:
                 return Overloaded()
 
-    async def delete_stream(self, stream: str, *, tombstone: bool) -> None:
+    async def delete_stream(self, stream: str, *, tombstone: bool) -> bool:
         """Delete a stream of which the host is the writer; see `Host.delete`.
 
         Raises:
@@ -141,7 +141,7 @@ class HostClient:
             try:
                 async with asyncio.timeout(ATTEMPT_TIMEOUT):
                     actor = await self.actor()
-                    await actor.delete_stream.remote(stream, tombstone)
+                    return bool(await actor.delete_stream.remote(stream, tombstone))
             except (RayError, RpcDisconnected, StoreUnavailable, TimeoutError) as error:
                 raise Unavailable(f"{stream} may or may not be deleted: {error}") from error
 

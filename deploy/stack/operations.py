@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from projections.errors import UnknownTarget
+
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
@@ -102,7 +104,8 @@ class StackOperations:
 
     async def delete(self, stream: str, *, tombstone: bool) -> list[str]:
         """See `Operations.delete`."""
-        await self._writes.delete_stream(stream, tombstone=tombstone)
+        if not await self._writes.delete_stream(stream, tombstone=tombstone):
+            raise UnknownTarget(f"there is no {stream} on the log, so nothing is deleted")
         return self._reads.views_that_keep(stream)
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:

@@ -210,15 +210,18 @@ class EventLog:
             raise refused(self._uri, error) from error
         return Appended(position, last_revision)
 
-    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> None:
+    async def delete_stream(self, stream: str, *, tombstone: bool = False) -> bool:
         """See `Log.delete_stream`."""
 
-        async def delete(client: AppendClient) -> None:
+        async def delete(client: AppendClient) -> bool:
             ask = client.tombstone_stream if tombstone else client.delete_stream
-            with suppress(NotFoundError, StreamIsDeletedError, WrongCurrentVersionError):
+            try:
                 await ask(stream, current_version=StreamState.ANY, timeout=APPEND_TIMEOUT)
+            except (NotFoundError, StreamIsDeletedError, WrongCurrentVersionError):
+                return False
+            return True
 
-        await self._asked(delete)
+        return await self._asked(delete)
 
     async def keep_latest(self, stream: str, count: int) -> None:
         """See `Log.keep_latest`."""

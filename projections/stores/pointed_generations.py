@@ -60,7 +60,7 @@ class PointedGenerations(ABC, Generic[Hold]):
             for left in await self._unfinished(view):
                 await self.discard(view, left)
             if not pointer.live:
-                await self.begin_again(view, "", partitions[view.name])
+                await self._begin_live(view, "", partitions[view.name])  # a first start: no news
                 continue
             if pointer.fingerprint != self.fingerprint_of(view):
                 stale.append(view)
@@ -72,16 +72,21 @@ class PointedGenerations(ABC, Generic[Hold]):
 
         It answers nothing until it has come to the log's end. Whoever is second changes nothing.
         """
+        if await self._begin_live(view, lost, partitions):
+            log.warning(
+                "a store has no rows of a view: they are folded",
+                extra={"store": self.store, "view": view.name},
+            )
+            if lost:
+                await self.discard(view, lost)
+
+    async def _begin_live(self, view: ViewDefinition, lost: str, partitions: int) -> bool:
+        """Return whether we were first."""
         new = await self._begin(view, partitions, filling=True)
         if not await self._point(view, lost, new, partitions):
             await self.discard(view, new)
-            return
-        log.warning(
-            "a store has no rows of a view: they are folded",
-            extra={"store": self.store, "view": view.name},
-        )
-        if lost:
-            await self.discard(view, lost)
+            return False
+        return True
 
     async def partition(self, views: Sequence[ViewDefinition], number: int) -> None:
         """See `Generations.partition`."""

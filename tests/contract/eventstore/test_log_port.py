@@ -123,7 +123,7 @@ async def test_a_subscription_from_beyond_the_end_is_refused_as_such(log: Log, s
 
 async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) -> None:
     await append(log, stream, None, 3)
-    await log.delete_stream(stream)
+    assert await log.delete_stream(stream)
     assert await read(log, stream) == []
     assert await read(log, stream, limit=10) == []
     assert await read(log, stream, backwards=True, limit=1) == []
@@ -145,20 +145,20 @@ async def test_a_deleted_stream_begins_again_behind_its_end(log: Log, stream: st
 
 async def test_a_tombstoned_stream_is_gone_for_good(log: Log, stream: str) -> None:
     await append(log, stream, None, 3)
-    await log.delete_stream(stream, tombstone=True)
+    assert await log.delete_stream(stream, tombstone=True)
     for options in ({}, {"limit": 10}, {"backwards": True, "limit": 1}):
         with pytest.raises(StreamTombstoned, match=stream):
             await read(log, stream, **options)
     for expected in (None, 2, ANY):
         assert isinstance(await append(log, stream, expected), Conflict)
-    await log.delete_stream(stream, tombstone=True)
-    await log.delete_stream(stream)
+    assert not await log.delete_stream(stream, tombstone=True)
+    assert not await log.delete_stream(stream)
 
 
 async def test_what_is_not_there_can_be_deleted(log: Log, stream: str) -> None:
-    await log.delete_stream(stream)
+    assert not await log.delete_stream(stream)
     assert isinstance(await append(log, stream, None), Appended)
-    await log.delete_stream(f"{stream}-2", tombstone=True)
+    assert await log.delete_stream(f"{stream}-2", tombstone=True)
     assert isinstance(await append(log, f"{stream}-2", None), Conflict)
 
 

@@ -113,3 +113,18 @@ async def items(store: Any, view: ViewDefinition, generation: str) -> int:
         return int(await server.ask(server.client.exists(*keys.whatever)))
     table = store.generations._table
     return sum([1 for pk in keys.partition_keys async for _ in table.all(pk)])
+
+
+@pytest.mark.parametrize("kind", POINTED)
+async def test_a_store_that_is_new_is_no_news_and_one_that_lost_rows_is(
+    durable: Durable, caplog: pytest.LogCaptureFixture
+) -> None:
+    view = durable.registry.views["shelf"]
+    generations: Any = durable.store.generations
+    await generations.prepare([view], {"shelf": 1})
+    assert not caplog.records
+    await generations.begin_again(view, (await generations.pointer(view)).live, 1)
+    assert [each.getMessage() for each in caplog.records] == [
+        "a store has no rows of a view: they are folded"
+    ]
+    await durable.close()

@@ -159,7 +159,8 @@ async def test_a_deleted_aggregate_begins_again(orders: Orders) -> None:
     order, key = uuid4(), uuid4()
     await orders.send(CreateOrder(order_id=order, customer_id="ada"))
     await orders.send(line(order), key=key)
-    await orders.delete(f"order-{order}", tombstone=False)
+    assert await orders.delete(f"order-{order}", tombstone=False)
+    assert not await orders.delete(f"order-{uuid4()}", tombstone=False)
     with pytest.raises(NotFound):
         await orders.send(line(order), key=key)
     await orders.send(CreateOrder(order_id=order, customer_id="grace"))

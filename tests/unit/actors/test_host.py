@@ -19,6 +19,7 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
+from actors.host import host as host_module
 from actors.host.host import Host, HostLimits
 from actors.host.host_actor import portable
 from actors.host.snapshots import snapshot_stream
@@ -58,6 +59,12 @@ class CountingLog(MemoryLog):
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     return Registry.load("domain")
+
+
+@pytest.fixture(autouse=True)
+def one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decide all that waits in one turn: on a busy machine, 50 decisions take longer than one."""
+    monkeypatch.setattr(host_module, "DECIDING", 60.0)
 
 
 @pytest.fixture
