@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import Any
@@ -31,7 +31,7 @@ from actors.schedules.records import (
     new_record,
     read_scheduled,
 )
-from eventstore.errors import StoreError, StoreUnavailable
+from eventstore.errors import StoreError, StoreUnavailable, StreamTombstoned
 from eventstore.port import Appended, AppendResult, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Registry
@@ -194,6 +194,12 @@ class ScheduleRunner:
     async def _send(self, command_id: str, due_at: int | None) -> None:
         async with self._firing:
             scheduled = await self._read(command_id)
+            if scheduled is None:
+                log.warning(
+                    "a scheduled command is not sent: its stream was deleted",
+                    extra={"command_id": command_id},
+                )
+                return
             correlation_id = scheduled.correlation_id or command_id
             if due_at is None:
                 due = new_record(DUE, Nothing(), correlation_id)
@@ -219,10 +225,12 @@ class ScheduleRunner:
             found.fold(raw)
         return None if found.done else found.due_at
 
-    async def _read(self, command_id: str) -> ScheduledCommand:
-        async for raw in self._store.read_stream(f"{PREFIX}{command_id}", limit=1):
-            return read_scheduled(raw.data)
-        raise LookupError(f"nothing is scheduled under {command_id}")
+    async def _read(self, command_id: str) -> ScheduledCommand | None:
+        """Return the command; None if somebody has deleted its stream: then nobody wants it."""
+        with suppress(StreamTombstoned):
+            async for raw in self._store.read_stream(f"{PREFIX}{command_id}", limit=1):
+                return read_scheduled(raw.data)
+        return None
 
     def _envelope(self, command_id: str, scheduled: ScheduledCommand) -> Envelope:
         payload = bytes(scheduled.payload)

@@ -142,6 +142,25 @@ async def test_one_that_is_cancelled_is_never_sent(later: Later) -> None:
         await later.schedules.cancel(str(uuid4()), "bob")
 
 
+@pytest.mark.parametrize("tombstone", [False, True])
+async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone: bool) -> None:
+    sku = f"tea-{uuid4()}"
+    command_id = (await later.schedule(ReceiveStock(sku=sku, quantity=10)))["command_id"]
+
+    async def known() -> bool:
+        return command_id in later.runner._open
+
+    async def given_up() -> bool:
+        return not await known()
+
+    await until(known)
+    await later.log.delete_stream(f"schedule-{command_id}", tombstone=tombstone)
+    later.pass_time(2 * HOUR)
+    await until(given_up)
+    assert "error" not in later.runner.status()
+    assert await later.types(f"stock-{sku}") == []
+
+
 async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:
