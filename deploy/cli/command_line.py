@@ -6,6 +6,7 @@ Imports happen inside the commands: `--help` is to be quick.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -69,6 +70,9 @@ def main() -> None:
     # As `python -m` does: a console script has its own folder on the path, not the user's.
     if (folder := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, folder)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a domain, or somebody else's event, says is shown in whatever letters there are.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             app()

@@ -64,12 +64,14 @@ async def _run(
     uri = settings.eventstore or store_of(settings)
     log = EventLog(uri)
     try:
+        if since is not None and since > (end := await log.end_position(None)):
+            raise StartError(f"--since {since} is of another log: this one ends at {end}")
         walk = Counterfactual(registry, log, since=since, category=category)
         async for finding in walk.findings():
             found = finding.as_json()
             for line in [json.dumps(found)] if as_json else _lines(found):
                 typer.echo(line)
-    except (StoreError, ValueError) as error:
+    except StoreError as error:
         raise StartError(
             f"the event store at {without_password(uri)} cannot be read: {error}"
         ) from error

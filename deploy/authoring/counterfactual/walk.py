@@ -41,7 +41,7 @@ from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord, recorded
 from rayfold import Registry
 from rayfold.decision import Instance
-from rayfold.foreign_json import readable
+from rayfold.foreign_json import UNREADABLE, readable
 from rayfold.process_instance import stamped
 
 COMMAND_GONE = "command_gone"
@@ -323,7 +323,7 @@ def _before(finding: Finding, stream: str) -> int | None:
     try:
         after = json.loads(Metadata(finding.raw.metadata)["streams"])[stream]
         return int(after) + 1
-    except (LookupError, ValueError, TypeError):
+    except (LookupError, TypeError, OverflowError, *UNREADABLE):  # somebody else's metadata
         return None
 
 

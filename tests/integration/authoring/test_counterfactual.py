@@ -86,6 +86,16 @@ async def test_changed_code_against_a_log(own_eventstore: str, tmp_path: Path) -
     assert code == 1
     assert lines[0].startswith("withdraw 2@account-bob")
 
+    code, lines, wrong = run(tmp_path, own_eventstore, "--since", str(2**70))
+    assert (code, lines) == (2, [])
+    assert wrong.startswith(f"rayfold: --since {2**70} is of another log: this one ends at ")
+
+    odd = COVERED.replace("the account has too little", "too little, \\ud800")
+    (tmp_path / "accounts.py").write_text(odd)
+    code, lines, wrong = run(tmp_path, own_eventstore)
+    assert (code, wrong) == (1, "")
+    assert "  now      rejected, not-covered: too little, \\ud800" in lines
+
     code, lines, wrong = run(tmp_path, own_eventstore, "--category", "acount")
     assert (code, lines) == (2, [])
     assert wrong == "rayfold: no aggregate has the category 'acount'; there are account\n"
