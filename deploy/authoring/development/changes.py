@@ -1,10 +1,14 @@
-"""What changes on disk while `rayfold dev` runs: the code of the domain, and rayfold.toml."""
+"""What changes on disk while `rayfold dev` runs: the code of the domain, and rayfold.toml.
+
+Of the domain's package that is whatever is below it, also what comes; of code elsewhere the files
+that it has run.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -41,10 +45,12 @@ def place_of(domain: str) -> Path:
 
 
 class Changes:
-    """What `follow` names is watched; `wait` returns once something of it has changed."""
+    """What is followed is watched; `wait` returns once something of it has changed."""
 
     def __init__(self) -> None:
         self._happened = asyncio.Event()
+        self._files: dict[tuple[Path, int], set[str]] = {}
+        """By their folder and its inode, as a folder that was made again is another."""
         self._watching: dict[asyncio.Task[None], None] = {}
         self._place: tuple[Path, int] | None = None
 
@@ -70,29 +76,52 @@ class Changes:
             return
         self._leave()
         self._place = known
-        settings = Path(SETTINGS).absolute()
-        # An editor replaces a file: who watches a file by itself sees its end, so its folder is.
-        beside = {settings.parent: {str(settings)}}
-        beside.setdefault(place.parent, set()).add(str(place))
-        for folder, files in beside.items():
-            self._watch(folder, files.__contains__, deep=False)
+        self.follow_files([Path(SETTINGS).absolute(), place])
         if place.is_dir():
-            self._watch(place, partial(_is_source, place), deep=True)
+            self._watch([place], partial(_is_source, place), deep=True)
 
-    def _watch(self, folder: Path, wanted: Callable[[str], bool], *, deep: bool) -> None:
-        async def watch() -> None:
+    def follow_files(self, files: Iterable[Path]) -> None:
+        """Watch these as well, until `follow` is given another place.
+
+        Whoever is watched goes on to be: a change of a moment ago is not lost.
+        """
+        new: dict[Path, set[str]] = {}
+        for file in files:
+            if self._place is not None and self._place[0] in file.parents:
+                continue  # as all of the package is
+            # An editor replaces a file: who watches it by itself sees its end, so its folder is.
+            folder = file.parent
             try:
-                async for changes in awatch(folder, watch_filter=None, step=QUIET, recursive=deep):
+                known = (folder, folder.stat().st_ino)
+            except OSError:  # it is gone again
+                continue
+            if known not in self._files:
+                self._files[known] = new[folder] = set()
+            self._files[known].add(str(file))
+        if new:
+
+            def wanted(path: str) -> bool:
+                return path in new.get(Path(path).parent, ())
+
+            self._watch([*new], wanted, deep=False)
+
+    def _watch(self, folders: list[Path], wanted: Callable[[str], bool], *, deep: bool) -> None:
+        async def watch() -> None:
+            found = awatch(*folders, watch_filter=None, step=QUIET, recursive=deep)
+            try:
+                async for changes in found:
                     if any(wanted(path) for _, path in changes):
                         self._happened.set()
             except (OSError, RuntimeError) as error:  # the kernel's limit, say
-                tell(StartError(f"changes in {folder} are not seen any more: {error}"))
+                names = ", ".join(map(str, folders))
+                tell(StartError(f"changes in {names} are not seen any more: {error}"))
 
         task = asyncio.create_task(watch())
         self._watching[task] = None
         task.add_done_callback(self._watching.pop)
 
     def _leave(self) -> None:
+        self._files = {}
         for task in self._watching:
             task.cancel()
 

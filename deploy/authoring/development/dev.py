@@ -6,8 +6,10 @@ import asyncio
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Awaitable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from deploy.authoring.development import loading
@@ -49,7 +51,7 @@ async def _serve(flags: dict[str, Any], up: list[str]) -> None:
             while True:
                 changes.forget()
                 _follow(changes, flags)
-                sound = await _until(changes, _is_sound(flags))
+                sound = await _until(changes, _is_sound(flags, changes))
                 if sound:
                     _say("starting")
                     await stack.stop()
@@ -70,15 +72,22 @@ def _follow(changes: Changes, flags: dict[str, Any]) -> None:
         changes.follow(place_of(load(**flags).domain))
 
 
-async def _is_sound(flags: dict[str, Any]) -> bool:
-    """Load settings and domain elsewhere; the mistakes are told there. Ended when cancelled."""
-    process = await child("-m", loading.__name__, json.dumps(flags))
-    try:
-        code = await process.wait()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
+async def _is_sound(flags: dict[str, Any], changes: Changes) -> bool:
+    """Load settings and domain elsewhere; the mistakes are told there. Ended when cancelled.
+
+    What code that runs, wherever it is, is watched from then on.
+    """
+    with tempfile.TemporaryDirectory(prefix="rayfold-dev-") as folder:
+        noted = Path(folder, "files")
+        process = await child("-m", loading.__name__, json.dumps(flags), str(noted))
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        with suppress(OSError, ValueError):  # it ended in the middle
+            changes.follow_files([Path(each) for each in json.loads(noted.read_text("utf-8"))])
     if code not in (0, 2):
         tell(StartError(f"loading the domain ended with exit code {code}"))
     return code == 0

@@ -1,12 +1,17 @@
 """Load the settings and the domain and say what is wrong with them; run as a module, by `dev`.
 
-In a process of its own: Python imports a module once, and a broken one may do anything.
+In a process of its own: Python imports a module once, and a broken one may do anything. It notes
+whose code was run, so that a change of it is seen too.
 """
 
 from __future__ import annotations
 
 import json
+import site
 import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from deploy.errors import StartError, tell
@@ -14,8 +19,38 @@ from deploy.stack.settings import load
 from rayfold import DomainError, Registry
 
 
-def main(flags: dict[str, Any]) -> int:
-    """Return 0, or 2 after a line for each mistake."""
+_INSTALLED = [
+    *(sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")),
+    site.getusersitepackages(),
+]
+"""Nobody changes what is there while they write a domain."""
+
+
+def main(flags: dict[str, Any], noted: Path) -> int:
+    """Return 0, or 2 after a line for each mistake; `noted` gets the files of the code, as JSON."""
+    ran: set[Any] = set()
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        # A module that breaks is none of `sys.modules` afterwards, nor is who imports it.
+        if event == "exec":
+            ran.add(getattr(arguments[0], "co_filename", ""))
+        elif event == "compile":
+            ran.add(arguments[1])
+
+    sys.addaudithook(note)
+    try:
+        return _load(flags)
+    finally:
+        noted.write_text(json.dumps(_files(ran)), encoding="utf-8")
+
+
+def _files(ran: Iterable[Any]) -> list[str]:
+    """Return those that are an author's; code may be of no file at all."""
+    files = {Path(each).resolve() for each in ran if isinstance(each, str) and Path(each).is_file()}
+    return [str(each) for each in files if not any(map(each.is_relative_to, _INSTALLED))]
+
+
+def _load(flags: dict[str, Any]) -> int:
     try:
         Registry.load(load(**flags).domain)
     except DomainError as error:
@@ -28,4 +63,4 @@ def main(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    sys.exit(main(json.loads(sys.argv[1]), Path(sys.argv[2])))

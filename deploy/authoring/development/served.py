@@ -53,14 +53,15 @@ class Served:
         return code
 
     async def stop(self) -> None:
-        """Let it finish what it acknowledged, and end it."""
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
+        """Let it finish what it acknowledged, and end it; again, if that was cancelled."""
+        if (process := self._process) is None:
             return
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT):
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()  # what it leaves, the next one ends
                 await process.wait()
-        except TimeoutError:
-            process.kill()  # what it leaves, the next one ends
-            await process.wait()
+        self._process = None

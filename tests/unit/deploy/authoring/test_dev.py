@@ -12,7 +12,8 @@ import pytest
 import typer.main
 
 from deploy.authoring.development.changes import Changes, place_of
-from deploy.authoring.development.dev import dev
+from deploy.authoring.development.dev import _is_sound, dev
+from deploy.authoring.development.served import Served
 from deploy.authoring.new import write
 from deploy.cli.command_line import app
 from deploy.errors import StartError
@@ -88,6 +89,56 @@ async def test_settings_that_an_editor_replaces_are_seen(changes: Changes, packa
     (package.parent / "new.toml").rename(settings)  # as editors do
     async with asyncio.timeout(SOON):
         await changes.wait()
+
+
+async def test_code_that_the_domain_imports_is_seen_wherever_it_is(
+    changes: Changes, package: Path
+) -> None:
+    for name in ("shared", "other"):
+        save(package.parent / name / "__init__.py")
+    money = package.parent / "shared" / "money.py"
+    money.write_text("UNIT = 'cent'\n")
+    (package.parent / "broken.py").write_text("UNIT =\n")
+    (package / "begun.py").write_text("import json\nimport shared.money\nimport broken\n")
+    flags = {"domain": "watched_shop"}
+    assert not await _is_sound(flags, changes)
+    await seen(changes, package.parent / "broken.py")
+    await seen(changes, money)
+    assert await _is_sound(flags, changes)
+    changes.forget()
+    save(package.parent / "other" / "__init__.py")
+    save(package.parent / "shared" / "notes.txt")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await changes.wait()
+
+
+async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Path) -> None:
+    ready, go = package / "ready", package / "go"
+    stack = Served(
+        [
+            "-c",
+            "import signal, sys, time\nfrom pathlib import Path\n"
+            "def end(*_):\n"
+            f"    while not Path({str(go)!r}).exists():\n        time.sleep(0.01)\n"
+            "    sys.exit()\n"
+            f"signal.signal(signal.SIGTERM, end)\nPath({str(ready)!r}).touch()\nsignal.pause()",
+        ]
+    )
+    await stack.start()
+    async with asyncio.timeout(SOON):
+        while not ready.exists():
+            await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(stack.stop())
+    await asyncio.sleep(0)  # it begins
+    stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await stopping
+    assert stack.runs
+    go.touch()
+    async with asyncio.timeout(SOON):
+        await stack.stop()
+    assert not stack.runs
 
 
 async def test_what_python_and_editors_leave_is_no_change(changes: Changes, package: Path) -> None:
