@@ -72,6 +72,7 @@ async def serve(
     Raises:
         OSError: it cannot listen.
     """
+    listening.listen(BACKLOG)  # uvloop would not say that somebody else listens there by now
     connections = Connections(limits or Limits.of_process())
     config = uvicorn.Config(
         app,

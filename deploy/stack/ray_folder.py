@@ -17,6 +17,7 @@ from stat import S_IMODE, S_ISDIR
 
 import psutil
 
+from deploy.errors import StartError
 from deploy.stack.socket_path import takes_a_socket
 
 NAME = "ray"
@@ -45,8 +46,22 @@ def prepared(data: Path) -> Path:
 
     It is below `data`, unless no socket can be there: its path may be too long. Then it is in a
     temporary one, to which a link in `data` leads.
+
+    Raises:
+        StartError: it cannot be made.
     """
     folder = data / NAME
+    try:
+        folder = _made(folder)
+    except OSError as error:
+        raise StartError(f"the folder for Ray cannot be set up: {error}") from error
+    inside = folder / INSIDE
+    for each in sorted(inside.glob("session_2*"))[:-1]:  # by the time of their begin
+        shutil.rmtree(each, ignore_errors=True)
+    return inside
+
+
+def _made(folder: Path) -> Path:
     if folder.is_symlink() or not _holds_sockets(folder):
         if not _is_ours(folder):
             # By a name that nobody knows before: another user's folder, or link, might be there.
@@ -54,10 +69,7 @@ def prepared(data: Path) -> Path:
             folder.unlink(missing_ok=True)
             folder.symlink_to(elsewhere)
         folder = folder.readlink()
-    inside = folder / INSIDE
-    for each in sorted(inside.glob("session_2*"))[:-1]:  # by the time of their begin
-        shutil.rmtree(each, ignore_errors=True)
-    return inside
+    return folder
 
 
 def remove_old_logs(data: Path) -> None:

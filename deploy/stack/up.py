@@ -54,6 +54,7 @@ async def _until_stopped(
     settings: Settings, registry: Registry, data: Path, bound: socket.socket, stop: asyncio.Event
 ) -> int:
     async with AsyncExitStack() as parts:
+        parts.enter_context(bound)  # also where nobody comes to listen on it
         running = asyncio.create_task(
             run(settings, registry, data, parts, bound, stop, lambda: take_signals(stop))
         )

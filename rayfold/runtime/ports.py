@@ -36,6 +36,21 @@ def rpc_ports() -> range | None:
     return range(first, last + 1)
 
 
+def that_listens(server: asyncio.Server) -> asyncio.Server:
+    """Return a server that was made just now, if it listens.
+
+    Two processes may both bind a port before one of them listens there. The other meets an error
+    then, which uvloop keeps to itself: it only has no socket any more.
+
+    Raises:
+        OSError: somebody else listens there.
+    """
+    if not all(server.sockets):
+        server.close()
+        raise OSError(errno.EADDRINUSE, "somebody else listens there since a moment ago")
+    return server
+
+
 async def listen(protocol: Callable[[], asyncio.Protocol], host: str) -> asyncio.Server:
     """Listen on a free port of this host, among those that may be taken.
 
@@ -46,11 +61,11 @@ async def listen(protocol: Callable[[], asyncio.Protocol], host: str) -> asyncio
     loop = asyncio.get_running_loop()
     ports = rpc_ports()
     if ports is None:
-        return await loop.create_server(protocol, host, 0)
+        return that_listens(await loop.create_server(protocol, host, 0))
     # In any order: what starts at the same time would try, and miss, the same ones.
     for port in random.sample(ports, len(ports)):
         try:
-            return await loop.create_server(protocol, host, port)
+            return that_listens(await loop.create_server(protocol, host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise

@@ -6,9 +6,11 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
+import uvloop
 
 from actors.envelope import Envelope
 from api.http.server import serve
@@ -28,15 +30,17 @@ def port() -> int:
     return free_port()
 
 
-async def test_a_taken_port_is_an_error_and_not_an_exit(gateway: Gateway) -> None:
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_taken_port_is_an_error_and_not_an_exit(gateway: Gateway, new_loop: Any) -> None:
     with bound("127.0.0.1", 0, open_to_all=True) as late:
         taken = socket.socket()
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with taken:
+        with taken, asyncio.Runner(loop_factory=new_loop) as runner:
             taken.bind(late.getsockname())
             taken.listen()
+            stop = asyncio.Event()
             with pytest.raises(OSError, match="in use"):
-                await serve(gateway.app, late, stop=asyncio.Event(), on_ready=lambda: None)
+                runner.run(serve(gateway.app, late, stop=stop, on_ready=stop.set))
 
 
 async def test_a_request_in_flight_is_finished_on_a_stop(registry: Registry, port: int) -> None:

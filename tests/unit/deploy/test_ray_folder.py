@@ -10,6 +10,7 @@ from stat import S_IMODE
 
 import pytest
 
+from deploy.errors import StartError
 from deploy.stack import ray_folder
 
 ENDED = 4_194_305
@@ -50,6 +51,12 @@ def test_it_is_in_the_data_folder_and_nobody_else_s(short: Path) -> None:
     (short / "ray").mkdir(mode=0o777)
     assert ray_folder.prepared(short) == short / "ray" / ray_folder.INSIDE
     assert S_IMODE((short / "ray").stat().st_mode) == 0o700
+
+
+def test_a_file_in_its_place_is_told_in_a_line(short: Path) -> None:
+    (short / "ray").touch()
+    with pytest.raises(StartError, match=r"cannot be set up: .*/ray"):
+        ray_folder.prepared(short)
 
 
 def test_what_the_last_session_left_is_kept_and_nothing_older(short: Path) -> None:

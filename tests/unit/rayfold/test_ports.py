@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
+import uvloop
 
-from rayfold.runtime.ports import VARIABLE, rpc_ports
+from rayfold.runtime.ports import VARIABLE, rpc_ports, that_listens
 from rayfold.runtime.rpc import RpcServer
 
 HOST = "127.0.0.1"
@@ -68,3 +70,23 @@ def test_what_is_no_range_of_ports_is_refused(text: str, monkeypatch: pytest.Mon
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(ValueError, match=VARIABLE):
         rpc_ports()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_port_on_which_another_listens_first_is_taken(new_loop: Any) -> None:
+    async def start(late: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return that_listens(await loop.create_server(asyncio.Protocol, sock=late))
+
+    with (
+        socket.socket() as first,
+        socket.socket() as late,
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        for each in (first, late):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind((HOST, 0))
+        late.bind(first.getsockname())
+        first.listen()
+        with pytest.raises(OSError, match="in use|else listens"):
+            runner.run(start(late))
