@@ -28,6 +28,7 @@ def check(
     from deploy.authoring.catalogue.checking import taken_up
     from deploy.authoring.catalogue.lock import FILE, Catalogue, catalogue_of, read, text_of
     from deploy.stack.settings import load
+    from deploy.stack.whole_file import write_whole
     from rayfold import DomainError, Registry
 
     if force and not update:
@@ -56,7 +57,7 @@ def check(
             typer.echo(f"dropped: {broken.name} {broken.version}")
         text = text_of(taken_up(locked or Catalogue(), code, report))
         try:
-            file.write_text(text, encoding="utf-8")
+            write_whole(file.resolve(), text, 0o666)  # it is committed; and may be a link
         except OSError as error:
             raise StartError(f"{file} cannot be written: {error}") from error
         typer.echo(f"{file} is written: commit it")

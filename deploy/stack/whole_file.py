@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that its owner alone can read; a crash leaves the one before, or this one."""
+def write_whole(file: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file; a crash leaves the one before, or this one.
+
+    `mode` is who may read it: by default its owner alone.
+    """
     beside = file.with_name(f"{file.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as content:
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as content:
         content.write(text)
         content.flush()
         os.fsync(descriptor)

@@ -151,7 +151,10 @@ def read(file: Path) -> Catalogue | None:
         for entries in (found.events, found.integration_events):
             for name, entry in entries.items():
                 _check(name, entry)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),
+        RecursionError,
+    ) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise StartError(
             f"{file} is no lock file ({reason}): take the committed one back"
@@ -205,7 +208,7 @@ def _lines(value: Schema, indent: str = "", *, is_fields: bool = False) -> str:
 
 
 def _in_order(name: str) -> tuple[int, str]:
-    return (int(name), "") if name.isdigit() else (0, name)  # versions are numbers
+    return (int(name), "") if name.isdecimal() else (0, name)  # versions are numbers
 
 
 def _limits(core: Any) -> Schema:

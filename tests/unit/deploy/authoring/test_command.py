@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from deploy.cli.command_line import app
 from deploy.errors import StartError
 from tests.documents import ROOT
 
+EMPTY = '{"format": 1, "events": {}, "integration_events": {}}'
 LOCK = ROOT / "events.lock.json"
 
 
@@ -33,7 +35,7 @@ def test_a_lock_is_written_when_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_lock_that_is_behind_says_so_and_passes(tmp_path: Path) -> None:
     file = tmp_path / "lock.json"
-    file.write_text('{"format": 1, "events": {}, "integration_events": {}}')
+    file.write_text(EMPTY)
     told = check(file)
     assert told.exit_code == 0
     assert "OrderPaid is new" in told.output
@@ -55,6 +57,26 @@ def test_what_is_refused_is_not_taken_up_unless_it_is_forced(tmp_path: Path) -> 
     assert forced.exit_code == 0
     assert "dropped: LineAdded 1" in forced.output
     assert file.read_text() == LOCK.read_text()
+
+
+def test_a_lock_that_cannot_be_written_whole_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of another branch.json").write_text(EMPTY)
+    file = tmp_path / "lock.json"
+    file.symlink_to(tmp_path / "of another branch.json")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("deploy.stack.whole_file.os.fsync", full)
+        assert isinstance(check(file, "--update").exception, StartError)
+    assert file.read_text() == EMPTY
+    assert check(file, "--update").exit_code == 0
+    assert file.is_symlink()
+    assert file.read_text() == LOCK.read_text()
+    assert file.stat().st_mode & 0o044
 
 
 def test_force_alone_is_refused(tmp_path: Path) -> None:
