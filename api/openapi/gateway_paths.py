@@ -67,7 +67,11 @@ class GatewayPaths:
             ),
         )
         self._add_health(paths)
-        self._add_operators(paths)
+        self._add_stack(paths)
+        self._add_log(paths)
+        self._add_processes(paths)
+        self._add_publications(paths)
+        self._add_metrics(paths)
 
     def _add_health(self, paths: dict[str, PathItem]) -> None:
         for path, name, summary in (
@@ -85,61 +89,32 @@ class GatewayPaths:
                 )
             )
 
-    def _add_operators(self, paths: dict[str, PathItem]) -> None:
-        def asks(
-            name: str, summary: str, schema: str, *parameters: Parameter, unknown: bool = False
-        ) -> PathItem:
-            return PathItem(
-                get=Operation(
-                    tags=["operators"],
-                    summary=summary,
-                    operation_id=self._ids.of("", name),
-                    parameters=list(parameters) or None,
-                    responses={"200": answer(summary, schema), **problems(*((404, 422) * unknown))},
-                )
-            )
-
-        def does(
-            name: str,
-            summary: str,
-            takes: str,
-            gives: str,
-            status: str = "200",
-            refusals: tuple[int, ...] = (),
-        ) -> PathItem:
-            return PathItem(
-                post=Operation(
-                    tags=["operators"],
-                    summary=summary,
-                    operation_id=self._ids.of("", name),
-                    request_body=body(takes),
-                    responses={
-                        status: answer("Done", gives),
-                        **problems(*refusals, 413, 422),
-                    },
-                )
-            )
-
-        paths["/operators/status"] = asks("get-status", "Every part", "StackStatus")
-        paths["/operators/verify"] = asks(
+    def _add_stack(self, paths: dict[str, PathItem]) -> None:
+        paths["/operators/status"] = self._asks("get-status", "Every part", "StackStatus")
+        paths["/operators/verify"] = self._asks(
             "verify", "How stores differ from a fresh fold of the log", "Verification"
         )
-        paths["/operators/audit"] = asks(
+        paths["/operators/audit"] = self._asks(
             "list-audit",
             "What operators did, the newest first",
             "AuditNotes",
             query_parameter("limit", _AUDIT_LIMIT, "At most so many, 50 by default"),
             unknown=True,
         )
-        paths["/operators/scale"] = does("scale", "Set the number of parts", "Scale", "Scale")
-        paths["/operators/rebuild"] = does(
+        paths["/operators/scale"] = self._does("scale", "Set the number of parts", "Scale", "Scale")
+        paths["/operators/rebuild"] = self._does(
             "rebuild", "Begin to fold a view again from the log", "Rebuild", "RebuildStatus", "202"
         )
-        paths["/operators/rebuilds"] = asks(
+        paths["/operators/rebuilds"] = self._asks(
             "list-rebuilds", "The last rebuild of each view", "RebuildList"
         )
-        paths["/operators/parked"] = asks("list-parked", "Every key that is parked", "ParkedEvents")
-        paths["/operators/events/{stream}/{revision}"] = asks(
+
+    def _add_log(self, paths: dict[str, PathItem]) -> None:
+        """Add what asks for single events and what became of them, and what changes that."""
+        paths["/operators/parked"] = self._asks(
+            "list-parked", "Every key that is parked", "ParkedEvents"
+        )
+        paths["/operators/events/{stream}/{revision}"] = self._asks(
             "get-event",
             "An event as the log has it",
             "LoggedEvent",
@@ -147,7 +122,7 @@ class GatewayPaths:
             path_parameter("revision", _REVISION),
             unknown=True,
         )
-        paths["/operators/causality"] = asks(
+        paths["/operators/causality"] = self._asks(
             "get-causality",
             "What happened to a command, everywhere",
             "Causality",
@@ -155,24 +130,26 @@ class GatewayPaths:
             query_parameter("scan", _SCAN, "Records to read each way, 50,000 by default"),
             unknown=True,
         )
-        paths["/operators/explain/{name}"] = asks(
+        paths["/operators/explain/{name}"] = self._asks(
             "explain",
             "Why a view lags, or a query waits",
             "Explanation",
             path_parameter("name"),
             unknown=True,
         )
-        paths["/operators/replay"] = does(
+        paths["/operators/replay"] = self._does(
             "replay", "Fold parked events again", "Replay", "ReplayAnswer"
         )
-        paths["/operators/discard"] = does(
+        paths["/operators/discard"] = self._does(
             "discard", "Go on without a parked event, for good", "Discard", "DiscardAnswer"
         )
-        paths["/operators/delete"] = does(
+        paths["/operators/delete"] = self._does(
             "delete-stream", "Delete an aggregate's stream", "Delete", "DeleteAnswer"
         )
+
+    def _add_processes(self, paths: dict[str, PathItem]) -> None:
         limit = query_parameter("limit", _LIMIT)
-        paths["/processes"] = asks(
+        paths["/processes"] = self._asks(
             "list-processes",
             "The processes that have not ended, the parked ones first",
             "ProcessList",
@@ -181,7 +158,7 @@ class GatewayPaths:
             limit,
             unknown=True,
         )
-        paths["/processes/{name}/{key}"] = asks(
+        paths["/processes/{name}/{key}"] = self._asks(
             "get-process",
             "A process: its state, its steps, what waits",
             "Process",
@@ -189,7 +166,7 @@ class GatewayPaths:
             path_parameter("key"),
             unknown=True,
         )
-        paths["/operators/schedules"] = asks(
+        paths["/operators/schedules"] = self._asks(
             "list-schedules",
             "What is due next: timeouts and commands",
             "ScheduleList",
@@ -200,19 +177,23 @@ class GatewayPaths:
             ("retry", "ProcessOrder", "Tell a parked process again what it broke on"),
             ("abort", "ProcessAbort", "End a process, with its compensation"),
         ):
-            paths[f"/operators/processes/{order}"] = does(
+            paths[f"/operators/processes/{order}"] = self._does(
                 f"{order}-process", summary, takes, "ProcessOrder", refusals=(404, 409)
             )
-        paths["/publications"] = asks(
+
+    def _add_publications(self, paths: dict[str, PathItem]) -> None:
+        paths["/publications"] = self._asks(
             "list-publications", "What others are told, and what is parked", "PublicationList"
         )
-        paths["/operators/publications/replay"] = does(
+        paths["/operators/publications/replay"] = self._does(
             "replay-publication",
             "Deliver what is parked, or what lies in a range, again",
             "Republish",
             "Republished",
             refusals=(404,),
         )
+
+    def _add_metrics(self, paths: dict[str, PathItem]) -> None:
         metrics = content("Prometheus' text format", {"text/plain": TEXT})
         paths["/metrics"] = PathItem(
             get=Operation(
@@ -220,5 +201,42 @@ class GatewayPaths:
                 summary="Counters and gauges",
                 operation_id=self._ids.of("get", "metrics"),
                 responses={"200": metrics, **problems()},
+            )
+        )
+
+    def _asks(
+        self, name: str, summary: str, schema: str, *parameters: Parameter, unknown: bool = False
+    ) -> PathItem:
+        """Return a question of operators; `unknown`: it may be of something that is not there."""
+        return PathItem(
+            get=Operation(
+                tags=["operators"],
+                summary=summary,
+                operation_id=self._ids.of("", name),
+                parameters=list(parameters) or None,
+                responses={"200": answer(summary, schema), **problems(*((404, 422) * unknown))},
+            )
+        )
+
+    def _does(
+        self,
+        name: str,
+        summary: str,
+        takes: str,
+        gives: str,
+        status: str = "200",
+        refusals: tuple[int, ...] = (),
+    ) -> PathItem:
+        """Return something that operators do."""
+        return PathItem(
+            post=Operation(
+                tags=["operators"],
+                summary=summary,
+                operation_id=self._ids.of("", name),
+                request_body=body(takes),
+                responses={
+                    status: answer("Done", gives),
+                    **problems(*refusals, 413, 422),
+                },
             )
         )
