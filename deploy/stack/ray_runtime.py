@@ -63,45 +63,18 @@ def start(
     Raises:
         StartError: it does not come up.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
-    # A call that meets no Ray is an error, not a reason to start another one.
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-    # Their last report would hold up leaving a Ray whose GCS has died for five seconds.
-    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-    os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
-    common: dict[str, Any] = {
-        "namespace": namespace,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        **({"runtime_env": told} if (told := _runtime_env(address, runtime_env or {})) else {}),
-    }
+    _set_environment()
     if address or data is None:
         # Explicit, as a local start turns token authentication on and joining one does not.
         token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
         os.environ.setdefault("RAY_AUTH_MODE", "token" if address and token else "disabled")
-    if address:
-        options = common | {"address": address}
-    else:
-        if data is not None:
-            _ask_for_token(data)
-        _stay_on_loopback()
-        _log_little()
-        options = common | {
-            "address": "local",
-            **({} if data is None else {"_temp_dir": str(ray_folder.prepared(data))}),
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE,
-            "_system_config": {
-                "enable_metrics_collection": False,
-                # Writers are as urgent as the gateway; readers step back by themselves.
-                "worker_niceness": 0,
-                # The raylet would answer us only once as many workers as there are cores have
-                # come up, and never where one of them dies first: with the GIL held meanwhile.
-                "prestart_worker_first_driver": False,
-                "worker_maximum_startup_concurrency": (os.cpu_count() or 1) + MAY_HANG,
-            },
-        }
+    options = {
+        "namespace": namespace,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        **({"runtime_env": told} if (told := _runtime_env(address, runtime_env or {})) else {}),
+        **({"address": address} if address else _of_our_own(data)),
+    }
     global _joined, _forks
     if not address and _forks is None:
         _forks = _fork_server(domain)
@@ -127,6 +100,39 @@ def start(
                 raise StartError("told to stop while Ray started") from error
         else:
             return
+
+
+def _set_environment() -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    # A call that meets no Ray is an error, not a reason to start another one.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    # Their last report would hold up leaving a Ray whose GCS has died for five seconds.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())
+
+
+def _of_our_own(data: Path | None) -> dict[str, Any]:
+    """Return the options of a Ray that is started here, for which all else is set."""
+    if data is not None:
+        _ask_for_token(data)
+    _stay_on_loopback()
+    _log_little()
+    return {
+        "address": "local",
+        **({} if data is None else {"_temp_dir": str(ray_folder.prepared(data))}),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+        "_system_config": {
+            "enable_metrics_collection": False,
+            # Writers are as urgent as the gateway; readers step back by themselves.
+            "worker_niceness": 0,
+            # The raylet would answer us only once as many workers as there are cores have
+            # come up, and never where one of them dies first: with the GIL held meanwhile.
+            "prestart_worker_first_driver": False,
+            "worker_maximum_startup_concurrency": (os.cpu_count() or 1) + MAY_HANG,
+        },
+    }
 
 
 def _runtime_env(address: str | None, given: dict[str, Any]) -> dict[str, Any]:

@@ -45,32 +45,21 @@ async def run(
         StartError: a part does not come up.
     """
     display = Display()
-
-    def start_ray() -> None:
-        ray_runtime.start(
-            settings.ray_address,
-            settings.stack,
-            lambda: not stop.is_set(),
-            data,
-            domain=settings.domain,
-            runtime_env=settings.runtime_env,
-        )
-
-    async def ray() -> None:
-        with display.part("ray"):
-            parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
-            await in_thread(start_ray)
-            take_signals()
-            if settings.ray_address:
-                here, nodes = await in_thread(cluster_nodes)
-                check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
-
+    start_ray = partial(
+        ray_runtime.start,
+        settings.ray_address,
+        settings.stack,
+        lambda: not stop.is_set(),
+        data,
+        domain=settings.domain,
+        runtime_env=settings.runtime_env,
+    )
     with display.shown():
         (eventstore, store), (postgres, database), redis, _ = await together(
             start_eventstore(settings, registry.prefixes, data, parts, display),
             start_postgres(settings, data, parts, display),
             start_redis(settings, registry, data, parts, display),
-            ray(),
+            _start_ray(settings, start_ray, parts, display, take_signals),
         )
         folder.keep_private(data)  # Postgres' wheel opens it for its own user
         try:
@@ -121,3 +110,19 @@ async def run(
         stop,
         lambda: folder.announce(data, listening.local_url(settings.host, settings.port)),
     )
+
+
+async def _start_ray(
+    settings: Settings,
+    start: Callable[[], None],
+    parts: AsyncExitStack,
+    display: Display,
+    take_signals: Callable[[], None],
+) -> None:
+    with display.part("ray"):
+        parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
+        await in_thread(start)
+        take_signals()
+        if settings.ray_address:
+            here, nodes = await in_thread(cluster_nodes)
+            check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)

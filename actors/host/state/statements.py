@@ -6,7 +6,7 @@ A statement is a transaction by itself: one way to Postgres and back. Everything
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,8 +30,17 @@ class Statements:
     @cached_property
     def commit(self) -> str:
         """What `arguments` are for; gives the ids of those that were written."""
-        root, lists = self.layout.root, self.layout.tables[1:]
         parameters = _Parameters()
+        parts = [  # in the order of `arguments`
+            *self._root(parameters),
+            *self._lists(parameters),
+            *self._outbox(parameters),
+        ]
+        return f"WITH {', '.join(parts)} SELECT _id FROM won"
+
+    def _root(self, parameters: _Parameters) -> Iterator[str]:
+        """Yield what writes the aggregates' own rows, and which of them have `won`."""
+        root = self.layout.root
         given = parameters.unnest(
             "_id text, _expected bigint, _version bigint, _began bigint",
             root.places,
@@ -41,26 +50,31 @@ class Statements:
         values = "".join(f", g.{name}" for name in names)
         sets = "".join(f", {name} = g.{name}" for name in names)
         target = name_of(root)
-        parts = [
-            f"given AS MATERIALIZED (SELECT * FROM {given})",
+        yield f"given AS MATERIALIZED (SELECT * FROM {given})"
+        yield (
             f"changed AS (UPDATE {target} t SET _version = g._version, _began = g._began,"
             f" _layout = {self.number}{sets} FROM given g WHERE g._expected >= 0"
             # By the index, however small the table was when the statement was planned.
             " AND t._id = ANY($1) AND t._id = g._id AND t._version = g._expected"
-            " RETURNING t._id)",
+            " RETURNING t._id)"
+        )
+        yield (
             f"begun AS (INSERT INTO {target} (_id, _version, _began, _layout{columns})"
             f" SELECT g._id, g._version, g._began, {self.number}{values} FROM given g"
-            " WHERE g._expected < 0 ON CONFLICT (_id) DO NOTHING RETURNING _id)",
-            "won AS MATERIALIZED (SELECT _id FROM changed UNION ALL SELECT _id FROM begun)",
-        ]
-        for number, table in enumerate(lists):
+            " WHERE g._expected < 0 ON CONFLICT (_id) DO NOTHING RETURNING _id)"
+        )
+        yield "won AS MATERIALIZED (SELECT _id FROM changed UNION ALL SELECT _id FROM begun)"
+
+    def _lists(self, parameters: _Parameters) -> Iterator[str]:
+        """Yield what writes and removes the rows of their lists."""
+        for number, table in enumerate(self.layout.tables[1:]):
             keys = ", ".join(f"{name} {'text' if name == '_id' else 'int'}" for name in table.key)
             written = parameters.unnest(keys, table.places)
             key = ", ".join(table.key)
             named = [place.column.quoted for place in table.places]
             sets = ", ".join(f"{name} = excluded.{name}" for name in named)
             every = ", ".join([*table.key, *named])
-            parts.append(
+            yield (
                 f"written_{number} AS (INSERT INTO {name_of(table)} ({every})"
                 f" SELECT {', '.join(f'g.{each}' for each in [*table.key, *named])}"
                 f" FROM {written} JOIN won USING (_id)"
@@ -68,15 +82,18 @@ class Statements:
             )
             removed, ids = parameters.unnest(keys, []), parameters.latest(len(table.key))
             same = " AND ".join(f"t.{name} = g.{name}" for name in table.key)
-            parts.append(
+            yield (
                 f"removed_{number} AS (DELETE FROM {name_of(table)} t USING {removed}"
                 f" JOIN won USING (_id) WHERE t._id = ANY({ids}) AND {same})"
             )
+
+    def _outbox(self, parameters: _Parameters) -> Iterator[str]:
+        """Yield what keeps their events until they are on the log, and which commands were seen."""
         category = f"'{self._aggregate.category}-'"
         events = parameters.unnest(
             "_id text, revision bigint, id uuid, type text, data bytea, metadata bytea", []
         )
-        parts.append(
+        yield (
             f"sent AS (INSERT INTO {SCHEMA}._outbox (stream, revision, id, type, data, metadata)"
             f" SELECT {category} || g._id, g.revision, g.id, g.type, g.data, g.metadata"
             f" FROM {events} JOIN won USING (_id))"
@@ -86,7 +103,7 @@ class Statements:
             " at double precision",
             [],
         )
-        parts.append(
+        yield (
             f"seen AS (INSERT INTO {SCHEMA}._command"
             f" (stream, number, id, fingerprint, revision, at)"
             f" SELECT {category} || g._id, g.number, g.id, g.fingerprint, g.revision, g.at"
@@ -94,18 +111,17 @@ class Statements:
         )
         forgotten = parameters.unnest("stream text, _id text, number bigint", [])
         streams = parameters.latest(3)
-        parts.append(
+        yield (
             f"forgotten AS (DELETE FROM {SCHEMA}._command c USING {forgotten} JOIN won USING (_id)"
             f" WHERE c.stream = ANY({streams}) AND c.stream = g.stream AND c.number <= g.number)"
         )
         settled = parameters.unnest("stream text, revision bigint", [])
         streams = parameters.latest(2)
-        parts.append(
+        yield (
             f"settled AS (DELETE FROM {SCHEMA}._outbox o USING {settled}"
             f" WHERE o.stream = ANY({streams}) AND o.stream = g.stream"
             " AND o.revision <= g.revision)"
         )
-        return f"WITH {', '.join(parts)} SELECT _id FROM won"
 
     def arguments(self, changes: Sequence[Change], relayed: dict[str, int]) -> list[Sequence[Any]]:
         """Return the arrays that `commit` takes.

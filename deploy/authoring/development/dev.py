@@ -86,11 +86,17 @@ async def _is_sound(flags: dict[str, Any], changes: Changes) -> bool:
             process.kill()
             await process.wait()
             raise
-        with suppress(OSError, ValueError):  # it ended in the middle
-            changes.follow_files([Path(each) for each in json.loads(noted.read_text("utf-8"))])
+        changes.follow_files(_noted(noted))
     if code not in (0, 2):
         tell(StartError(f"loading the domain ended with exit code {code}"))
     return code == 0
+
+
+def _noted(file: Path) -> list[Path]:
+    """Return the files that `loading` has noted; none if it ended in the middle."""
+    with suppress(OSError, ValueError):
+        return [Path(each) for each in json.loads(file.read_text(encoding="utf-8"))]
+    return []
 
 
 async def _until(changes: Changes, work: Awaitable[Any]) -> Any:

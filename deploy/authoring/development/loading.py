@@ -18,7 +18,6 @@ from deploy.errors import StartError, tell
 from deploy.stack.settings import load
 from rayfold import DomainError, Registry
 
-
 _INSTALLED = [
     *(sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")),
     site.getusersitepackages(),

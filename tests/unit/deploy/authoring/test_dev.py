@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -115,27 +116,25 @@ async def test_code_that_the_domain_imports_is_seen_wherever_it_is(
 
 async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Path) -> None:
     ready, go = package / "ready", package / "go"
+    for each in (ready, go):
+        os.mkfifo(each)
     stack = Served(
         [
             "-c",
-            "import signal, sys, time\nfrom pathlib import Path\n"
-            "def end(*_):\n"
-            f"    while not Path({str(go)!r}).exists():\n        time.sleep(0.01)\n"
-            "    sys.exit()\n"
-            f"signal.signal(signal.SIGTERM, end)\nPath({str(ready)!r}).touch()\nsignal.pause()",
+            "import signal, sys\nfrom pathlib import Path\n"
+            f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(Path({str(go)!r}).read_text()))\n"
+            f"Path({str(ready)!r}).write_text('')\nsignal.pause()",
         ]
     )
     await stack.start()
-    async with asyncio.timeout(SOON):
-        while not ready.exists():
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(ready.read_text)
     stopping = asyncio.create_task(stack.stop())
     await asyncio.sleep(0)  # it begins
     stopping.cancel()
     with suppress(asyncio.CancelledError):
         await stopping
     assert stack.runs
-    go.touch()
+    await asyncio.to_thread(go.write_text, "")
     async with asyncio.timeout(SOON):
         await stack.stop()
     assert not stack.runs
