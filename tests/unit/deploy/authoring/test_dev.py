@@ -133,8 +133,10 @@ async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Pat
     stopping.cancel()
     with suppress(asyncio.CancelledError):
         await stopping
-    assert stack.runs
-    await asyncio.to_thread(go.write_text, "")
+    try:
+        assert stack.runs
+    finally:
+        await asyncio.to_thread(go.write_text, "")
     async with asyncio.timeout(SOON):
         await stack.stop()
     assert not stack.runs
