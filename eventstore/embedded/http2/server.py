@@ -88,7 +88,10 @@ class GrpcServer:
     def _admits(self, transport: asyncio.Transport) -> bool:
         if not self._private:
             return True
-        ports = (transport.get_extra_info(end)[1] for end in ("sockname", "peername"))
+        ends = [transport.get_extra_info(end) for end in ("sockname", "peername")]
+        if None in ends:  # it is gone already, whoever it was
+            return False
+        ports = [each[1] for each in ends]
         if peer_user.is_ours(*ports):
             return True
         if not self._refused:  # else they could fill the disk

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from pathlib import Path
 
 import pytest
+import uvloop
 from kurrentdbclient import KurrentDBClient, StreamState
 
 from eventstore.embedded.http2 import peer_user
@@ -88,3 +90,23 @@ async def test_another_user_is_not(
     finally:
         await server.stop()
     assert caplog.messages == ["connections of another user of this machine are refused"]
+
+
+def test_whoever_is_gone_before_it_was_looked_at_leaves_no_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def come_and_go() -> None:
+        server = EmbeddedServer(tmp_path / "store", port=0, private=True)
+        await server.start()
+        try:
+            with socket.create_connection(("127.0.0.1", server.port)) as gone:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            assert await reader.read(1)  # the server greets
+            writer.close()
+        finally:
+            await server.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the process has it
+        runner.run(come_and_go())
+    assert caplog.messages == []
