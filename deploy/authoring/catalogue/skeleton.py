@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from deploy.authoring.catalogue.compatibility import UNREAD, Fault, Schema, told
@@ -15,8 +16,10 @@ def skeleton(
     new: Schema | None = None,
 ) -> str:
     """Return the text of an upcaster from that version, to be completed where it has dots."""
-    function = f"{re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', name).lower()}_{version}"
-    head = f'@upcaster("{name}", from_version={version})\ndef {function}(data: dict[str, Any])'
+    head = (
+        f"@upcaster({json.dumps(name, ensure_ascii=False)}, from_version={version})\n"
+        f"def {_function(name)}_{version}(data: dict[str, Any])"
+    )
     if old is None or new is None:
         return (
             f"{head} -> None:\n"
@@ -41,6 +44,13 @@ def skeleton(
         kept = "{name: each for name, each in data.items() if name not in " + _set_of(gone) + "}"
     change = " | {\n" + "\n".join(lines) + "\n    }" if lines else ""
     return f"{head} -> dict[str, Any]:\n    return {kept}{change}"
+
+
+def _function(name: str) -> str:
+    """Return the name as Python's functions are called: an event's may be any text."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    found = "".join(each if f"_{each}".isidentifier() else "_" for each in words)
+    return found if found.isidentifier() else f"_{found}"
 
 
 def _set_of(names: list[str]) -> str:

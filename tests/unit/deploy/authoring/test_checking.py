@@ -21,6 +21,7 @@ from deploy.authoring.catalogue.lock import (
     text_of,
 )
 from deploy.authoring.catalogue.samples import samples
+from deploy.authoring.catalogue.skeleton import skeleton
 from deploy.errors import StartError
 from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Registry, upcaster
 from rayfold.errors import UnknownEventType, UnreadableEvent
@@ -199,6 +200,23 @@ def test_a_version_needs_an_upcaster_from_the_one_before() -> None:
     [event] = pasted.decode("Happened", b'{"id":"a","amount":4}', 1, "thing-a", 0)
     assert event.model_dump() == {"id": "a", "total": 4}
     assert not compared(before, pasted).broken
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("LineAdded", "line_added_1"),
+        ("order.placed-v1", "order_placed_v1_1"),
+        ("2fa ²", "_2fa___1"),
+        ('"quoted"\\', "_quoted___1"),
+    ],
+)
+def test_an_upcaster_to_paste_is_code_whatever_the_event_is_called(
+    name: str, function: str
+) -> None:
+    code = {"__name__": __name__, "upcaster": upcaster, "Any": Any}
+    exec(skeleton(name, 1, []), code)
+    assert code[function].name == name
 
 
 def test_a_version_that_goes_back_is_refused() -> None:
