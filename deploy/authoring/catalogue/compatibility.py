@@ -192,10 +192,13 @@ class _Comparison:
 
     def keys(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
         """Yield what is wrong with the keys of a map."""
-        if "propertyNames" in new and "properties" not in old:
-            before = {"type": "string", **old.get("propertyNames", {})}
-            after = {"type": "string", **new["propertyNames"]}
-            yield from self.compare(before, after, (*path, "[key]"))
+        if "propertyNames" not in new:
+            return
+        if "properties" in old:
+            before: Schema = {"enum": [*old["properties"]]}
+        else:
+            before = _key(old.get("propertyNames", {}))
+        yield from self.compare(before, _key(new["propertyNames"]), (*path, "[key]"))
 
     def items(self, old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
         """Yield what is wrong with the items of a list, and of a tuple place by place."""
@@ -356,6 +359,11 @@ def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 def _members(schema: Schema) -> list[Schema]:
     return schema.get("anyOf") or schema.get("oneOf") or []
+
+
+def _key(schema: Schema) -> Schema:
+    """Return what a map's keys are, which is text unless it says otherwise."""
+    return schema if schema.keys() & {"type", "anyOf", "$ref"} else {"type": "string", **schema}
 
 
 def _tagged(union: Schema, member: Schema) -> Schema:

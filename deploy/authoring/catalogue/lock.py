@@ -79,6 +79,14 @@ class _AsRead(GenerateJsonSchema):
         number = super().decimal_schema(schema)["anyOf"][0] | digits
         return {"anyOf": [number, {"type": "string", "format": "decimal", **digits}]}
 
+    def dict_schema(self, schema: Any) -> Schema:
+        """See pydantic, which does not tell numbers as keys, written as text, from any text."""
+        found = super().dict_schema(schema)
+        keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
+        if keys.keys() & {"type", "anyOf"} and keys.get("type") != "string":
+            found["propertyNames"] = keys
+        return found
+
     def date_schema(self, schema: Any) -> Schema:
         """See pydantic, whose schema does not have the limits of these texts; so below."""
         return super().date_schema(schema) | _limits(schema)

@@ -145,6 +145,7 @@ TYPES: dict[Any, list[Any]] = {
     Annotated[list[int], Field(min_length=1)]: [[1], [1, -2, -2]],
     dict[str, int]: [{}, {"a": 1, "long key": -2}],
     dict[str, str]: [{}, {"a": "text"}],
+    dict[int, int]: [{}, {1: 3}],
     dict[str, int | str]: [{}, {"a": "text", "b": 5}],
     dict[Color, int]: [{}, {Color.BLUE: 3}],
     dict[UUID, int]: [{}, {UUID(int=1): 3}],

@@ -122,7 +122,10 @@ async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Pat
         [
             "-c",
             "import signal, sys\nfrom pathlib import Path\n"
-            f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(Path({str(go)!r}).read_text()))\n"
+            "def end(*_):\n"
+            "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            f"    sys.exit(Path({str(go)!r}).read_text())\n"
+            "signal.signal(signal.SIGTERM, end)\n"
             f"Path({str(ready)!r}).write_text('')\nsignal.pause()",
         ]
     )
