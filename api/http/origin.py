@@ -89,20 +89,24 @@ class Origins:
             raise _foreign()
 
     def _is_ours(self, origin: bytes, host: bytes | None) -> bool:
-        scheme, _, authority = origin.decode("latin-1").lower().partition("://")
-        default = _DEFAULT_PORTS.get(scheme)
+        scheme, _, authority = origin.decode("latin-1").partition("://")
+        default = _DEFAULT_PORTS.get(scheme.lower())
         if default is None:  # "null", or something else than a page on the web
             return False
         name, port = _split(authority)
         if host is not None:
-            own_name, own_port = _split(host.decode("latin-1").lower())
+            own_name, own_port = _split(host.decode("latin-1"))
             if (name, port or default) != (own_name, own_port or default):
                 return False
         return not self._open or name in self._hosts or _is_loopback(name) or _is_address(name)
 
 
 def _split(authority: str) -> tuple[str, str]:
-    """Return the name and the port of an authority; brackets around IPv6 are left out."""
+    """Return the name and the port of an authority; brackets around IPv6 are left out.
+
+    Names are the same in capitals, which programs send as they are given.
+    """
+    authority = authority.lower()
     if authority.startswith("["):
         name, _, port = authority[1:].partition("]")
         return name, port.removeprefix(":")

@@ -163,7 +163,7 @@ async def test_without_tokens_operators_are_asked_under_a_loopback_name(
     gateway: Gateway, path: str, host: str
 ) -> None:
     problem(await gateway.http.get(path, headers={"host": host}), 403, "foreign-host")
-    for own in ("localhost:8000", "127.0.0.1", "127.9.9.9:1", "[::1]:8000"):
+    for own in ("localhost:8000", "LocalHost", "127.0.0.1", "127.9.9.9:1", "[::1]:8000"):
         assert (await gateway.http.get(path, headers={"host": own})).status_code == 200
 
 
