@@ -23,7 +23,7 @@ from actors.schedules.records import (
     read_refusal,
     read_scheduled,
 )
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import RawRecord
 
@@ -44,6 +44,7 @@ class Schedules:
 
         Raises:
             KeyReused: the command id stands for another command, or another time.
+            NoSuchSchedule: it stood for one, and its stream was deleted for good.
             EventStoreUnavailable: it may not have been kept; safe to try again.
         """
         command_id = envelope.command_id
@@ -109,6 +110,8 @@ class Schedules:
         try:
             async for raw in self._store.read_stream(f"{PREFIX}{command_id}"):
                 records.append(raw)
+        except StreamTombstoned:  # by somebody else
+            records = []
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
         if not records:

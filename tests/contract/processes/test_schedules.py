@@ -159,6 +159,9 @@ async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone:
     await until(given_up)
     assert "error" not in later.runner.status()
     assert await later.types(f"stock-{sku}") == []
+    assert await later.schedules.about(command_id) is None
+    with pytest.raises(NoSuchSchedule):
+        await later.schedules.cancel(command_id, "ada")
 
 
 async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
