@@ -7,12 +7,10 @@ backwards for what came before and forwards for what came after, each no further
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
-from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from rayfold.foreign_json import UNREADABLE
@@ -79,19 +77,6 @@ class Correlated(NamedTuple):
     complete: bool
     read: int
     left_out: int
-
-
-async def record_at(log: Log, stream: str, revision: int) -> RawRecord | None:
-    """Return one record of a stream; None where there is none.
-
-    Raises:
-        StoreUnavailable: the log cannot be read.
-    """
-    after = revision - 1 if revision else None
-    with suppress(StreamTombstoned):
-        async for raw in log.read_stream(stream, after=after, limit=1):
-            return raw if raw.revision == revision else None
-    return None
 
 
 async def correlated(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
-from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import RawRecord
 from projections.poison import Held, Parked
 
@@ -18,7 +17,5 @@ async def events(log: Log, places: Sequence[Parked | Held]) -> AsyncIterator[Raw
         StoreUnavailable: the log cannot be read.
     """
     for place in places:
-        after = place.revision - 1 if place.revision else None
-        with suppress(StreamTombstoned):
-            async for raw in log.read_stream(place.stream, after=after, limit=1):
-                yield raw
+        if (raw := await record_at(log, place.stream, place.revision)) is not None:
+            yield raw

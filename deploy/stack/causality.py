@@ -15,8 +15,9 @@ from actors.origins import (
     schedule_read,
     step_read,
 )
-from eventstore.correlation import Correlated, Origin, correlated, record_at
+from eventstore.correlation import Correlated, Origin, correlated
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import Metadata, RawRecord
 from projections.publications.told import told_of
 from rayfold import Refused, Registry

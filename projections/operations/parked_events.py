@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
@@ -78,17 +79,17 @@ class ParkedEventOperations:
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        after = revision - 1 if revision else None
-        async for raw in self._log.read_stream(stream, after=after, limit=1):
-            return {
-                "type": raw.event_type,
-                "stream": raw.stream,
-                "revision": raw.revision,
-                "position": raw.position,
-                "data": raw.data.decode(errors="replace"),
-                "metadata": metadata_of(raw),
-            }
-        return None
+        raw = await record_at(self._log, stream, revision)
+        if raw is None:
+            return None
+        return {
+            "type": raw.event_type,
+            "stream": raw.stream,
+            "revision": raw.revision,
+            "position": raw.position,
+            "data": raw.data.decode(errors="replace"),
+            "metadata": metadata_of(raw),
+        }
 
     async def replay(self, view: str, key: str) -> list[dict[str, Any]]:
         """Fold what is parked in a view under `key` again; all of it where `key` is empty.

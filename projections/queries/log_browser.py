@@ -9,6 +9,7 @@ from typing import Any
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import RawRecord, metadata_of
 from projections.operations.audit import STREAM as OPERATORS
 from projections.queries.through_time import ThroughTime
@@ -74,11 +75,8 @@ class LogBrowser:
         Raises:
             StoreUnavailable: the log cannot be read.
         """
-        with suppress(StreamTombstoned):
-            after = revision - 1 if revision else None
-            async for raw in self._log.read_stream(stream, after=after, limit=1):
-                return plain(raw) if raw.revision == revision else None
-        return None
+        raw = await record_at(self._log, stream, revision)
+        return None if raw is None else plain(raw)
 
     async def through_time(self, stream: str, revision: int | None = None) -> dict[str, Any] | None:
         """Return an aggregate's state after a revision, the last by default, and what led there.

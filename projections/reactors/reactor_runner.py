@@ -21,6 +21,7 @@ from eventstore.kurrentdb.persistent_subscriptions import (
     PersistentSubscriptions,
 )
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import RawRecord, recorded
 from projections.errors import UnknownTarget, named
 from projections.poison import Parked, in_status
@@ -266,10 +267,9 @@ class ReactorRunner:
         raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
 
     async def _record(self, parked: Parked) -> RawRecord:
-        after = parked.revision - 1 if parked.revision else None
-        async for raw in self._store.read_stream(parked.stream, after=after, limit=1):
-            if raw.revision == parked.revision:
-                return raw
+        raw = await record_at(self._store, parked.stream, parked.revision)
+        if raw is not None:
+            return raw
         gone = key_of(parked.stream, parked.revision)
         raise UnknownTarget(f"the log has no event {gone} any more: discard it")
 
