@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from actors.errors import NoSuchProcess
 from actors.processes.process_state import ProcessState
+from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from rayfold import Registry
@@ -20,24 +22,25 @@ async def show(
     """Return a process: its state, its steps, what waits.
 
     Raises:
-        NoSuchProcess: there never was one.
+        NoSuchProcess: there never was one, or its stream was deleted.
         StoreUnavailable: its stream cannot be read.
     """
     state = ProcessState(ProcessInstance(definition, key), registry)
     steps: list[dict[str, Any]] = []
     unreadable = ""
-    async for raw in store.read_stream(f"{definition.prefix}{key}"):
-        steps.append(
-            {
-                "type": raw.event_type,
-                "revision": raw.revision,
-                "position": raw.position,
-                "recorded_at": raw.recorded_at,
-                "data": readable(raw.data),
-            }
-        )
-        if not unreadable:
-            unreadable = _fold(state, raw)
+    with suppress(StreamTombstoned):  # by somebody else
+        async for raw in store.read_stream(f"{definition.prefix}{key}"):
+            steps.append(
+                {
+                    "type": raw.event_type,
+                    "revision": raw.revision,
+                    "position": raw.position,
+                    "recorded_at": raw.recorded_at,
+                    "data": readable(raw.data),
+                }
+            )
+            if not unreadable:
+                unreadable = _fold(state, raw)
     if not steps:
         raise NoSuchProcess(definition.name, key)
     unreadable = unreadable or _lost(state)

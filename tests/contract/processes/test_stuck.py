@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from actors.errors import ProcessStuck, Unavailable
+from actors.errors import NoSuchProcess, ProcessStuck, Unavailable
 from actors.processes import delivery, runner, showing
 from actors.processes.records import PARKED
 from domain.fulfilment.process import Fulfilment, FulfilmentState
@@ -422,3 +422,13 @@ async def test_one_that_waits_for_a_command_that_went_is_parked_and_says_which(
         shown = await showing.show(log, after, definition, str(order))
         assert shown["status"] == "parked"
         assert "no command is named 'reserve-stock'" in shown["error"]
+
+
+@pytest.mark.parametrize("tombstone", [False, True])
+async def test_a_process_whose_stream_was_deleted_is_none(
+    log: Log, registry: Registry, tombstone: bool
+) -> None:
+    definition, key = Fulfilment.__rayfold__, str(uuid4())
+    await log.delete_stream(f"{definition.prefix}{key}", tombstone=tombstone)
+    with pytest.raises(NoSuchProcess):
+        await showing.show(log, registry, definition, key)
