@@ -67,8 +67,13 @@ def _options(
 
 def main() -> None:
     """Run the console script; whatever keeps a command from its work is a line each, and exit 2."""
+    try:
+        folder = str(Path.cwd())
+    except OSError as error:  # a deployment has replaced it, say
+        tell(StartError(f"the working folder is not there: {error.strerror}"))
+        sys.exit(2)
     # As `python -m` does: a console script has its own folder on the path, not the user's.
-    if (folder := str(Path.cwd())) not in sys.path:
+    if folder not in sys.path:
         sys.path.insert(0, folder)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a domain, or somebody else's event, says is shown in whatever letters there are.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from actors.errors import NoSuchProcess
+from deploy.stack.operations import StackOperations
 from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses
 from projections.errors import UnknownTarget
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerServer, ControllerUnavailable
@@ -124,3 +126,20 @@ async def test_without_a_controller_the_status_is_what_the_gateway_sees(stack: S
     ):
         with pytest.raises(ControllerUnavailable):
             await call
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_only_what_was_there_is_said_to_be_deleted(there: bool) -> None:
+    unused: Any = None
+
+    async def delete_stream(stream: str, *, tombstone: bool) -> bool:
+        return there
+
+    writes: Any = SimpleNamespace(delete_stream=delete_stream)
+    reads: Any = SimpleNamespace(views_that_keep=lambda stream: ["sales"])
+    operations = StackOperations(writes, reads, unused, unused, [], unused, unused)
+    if there:
+        assert await operations.delete("order-1", tombstone=False) == ["sales"]
+    else:
+        with pytest.raises(UnknownTarget, match="no order-1 on the log"):
+            await operations.delete("order-1", tombstone=False)
