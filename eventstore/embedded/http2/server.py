@@ -1,6 +1,7 @@
 """The listening socket, and gRPC's side of a call: paths, statuses, shutdown."""
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -61,6 +62,9 @@ class GrpcServer:
             ssl=self._tls,
             ssl_handshake_timeout=_HANDSHAKE_TIMEOUT if self._tls is not None else None,
         )
+        if not all(self._server.sockets):  # all that uvloop says of it
+            self._server.close()
+            raise OSError(errno.EADDRINUSE, f"somebody else listens on port {port} by now")
         listening = self._server.sockets[0]
         bound: int = listening.getsockname()[1]
         if listening.family == socket.AF_INET6:

@@ -1,12 +1,17 @@
 """Who says nothing keeps nobody out."""
 
+import asyncio
 import resource
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import pytest
+import uvloop
 from kurrentdbclient import KurrentDBClient, StreamState
 
+from eventstore.embedded.server import EmbeddedServer
 from tests.contract.eventstore.making import event
 from tests.contract.eventstore.process import ServerProcess
 
@@ -40,3 +45,22 @@ def test_a_connection_that_does_not_speak_http2_is_closed(server: ServerProcess)
     with socket.create_connection((host, int(port)), timeout=10) as silent:
         while silent.recv(4096):
             pass  # the server's own greeting
+
+
+def test_a_port_on_which_another_server_listens_first_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind = socket.socket.bind
+    with socket.socket() as first, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind(("127.0.0.1", 0))
+
+        def bind_as_the_other_does(late: socket.socket, address: Any) -> None:
+            bind(late, address)
+            first.listen()
+
+        server = EmbeddedServer(tmp_path / "store", port=first.getsockname()[1])
+        monkeypatch.setattr(socket.socket, "bind", bind_as_the_other_does)
+        with pytest.raises(OSError, match="else listens on port"):
+            runner.run(server.start())
+        runner.run(server.stop())
