@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pytest
 
 from actors.envelope import Envelope, enclose
 from actors.local import LocalRuntime
 from actors.processes.records import StepRecord, _Send, new_record
 from actors.processes.records import Told as ProcessTold
+from deploy.authoring.counterfactual import walk
+from deploy.authoring.counterfactual.recorded_commands import RecordedCommand
 from deploy.authoring.counterfactual.walk import Counterfactual, Summary
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
-from eventstore.records import NewRecord, metadata_of
+from eventstore.records import NewRecord, RawRecord, metadata_of
 from rayfold import Command, Refused, Registry
 from tests.unit.deploy.authoring.accounts import domain
 
@@ -382,3 +386,13 @@ async def test_events_of_other_writers_are_folded_and_counted() -> None:
     found, summary = await tried(log, domain())
     assert not found
     assert (summary.same, summary.foreign_events) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "streams", ['{"s-1": Infinity}', "[1]", "[" * 100_000, '{"s-1": "x"}', "{"]
+)
+def test_what_another_writer_says_of_streams_is_passed_over(streams: str) -> None:
+    metadata = json.dumps({"streams": streams}).encode()
+    raw = RawRecord("E", b"{}", metadata, "s-0", 0, 0, 0)
+    finding = walk.Finding(raw, "id", RecordedCommand("a", b"{}"), [raw])
+    assert walk._before(finding, "s-1") is None
