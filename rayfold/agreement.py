@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rayfold.aggregate import Storage
 from rayfold.decision import DecisionDefinition
 from rayfold.derived_routes import derived
 from rayfold.integration_event import IntegrationEvent
@@ -59,6 +60,38 @@ def tables_of_two(registry: Registry) -> Iterator[str]:
                 yield (
                     f"the states of {other.__qualname__} and {aggregate.__qualname__} both need"
                     f" a table {table.name!r}: rename a field"
+                )
+
+
+def of_personal_data(registry: Registry) -> Iterator[str]:
+    """Yield what is wrong with personal data, in a domain that is sound otherwise.
+
+    What a subject is found by, or rows are, cannot be forgotten: it would be the same for all.
+    """
+    for aggregate in registry.aggregates.values():
+        own = aggregate.id_field
+        for message in (*aggregate.commands, *aggregate.events):
+            definition = message.__rayfold__
+            if own in definition.personal:
+                yield f"{message.__qualname__}.{own} is an aggregate's id, and no personal data"
+        for event in aggregate.events:
+            for field, each in event.__rayfold__.personal.items():
+                if aggregate.storage == Storage.STATE and each.subject not in ("", own):
+                    yield (
+                        f"{event.__qualname__}.{field} is of {each.subject!r}, and"
+                        f" {aggregate.__qualname__} is state-stored: nobody would know which of its"
+                        f' rows to forget. Give it storage="events"'
+                    )
+    for command in registry.decisions:
+        for field, each in command.__rayfold__.personal.items():
+            if not each.subject:
+                yield f"{command.__qualname__}.{field}: say whose it is, with subject="
+    for view in registry.views.values():
+        for event, fold in view.folds.items():
+            if fold.key_of is None and view.key in event.__rayfold__.personal:
+                yield (
+                    f"{view.model.__qualname__} has its rows by {view.key!r}, which is personal"
+                    f" data in {event.__qualname__}: all who are forgotten would share one"
                 )
 
 

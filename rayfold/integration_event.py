@@ -21,6 +21,11 @@ class IntegrationEventDefinition(EventDefinition):
         """Return what is wrong with the declaration, a sentence each."""
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
         found = misnamed(self.model, self.name, _NAME, form)
+        found += [
+            f"{self.model.__qualname__}.{field} is personal data of nobody: say whose, with subject="
+            for field, each in self.personal.items()
+            if not each.subject
+        ]
         return found + self.mistakes_of_schema()
 
 
@@ -33,6 +38,8 @@ class IntegrationEvent(Event):
 
     __rayfold__: ClassVar[IntegrationEventDefinition]
 
-    def __init_subclass__(cls, *, name: str = "", version: int = 1, **kwargs: Any) -> None:
-        super().__init_subclass__(name=name, version=version, **kwargs)
-        cls.__rayfold__ = IntegrationEventDefinition(cls, name, version)
+    def __init_subclass__(
+        cls, *, name: str = "", version: int = 1, subject: str = "", **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(name=name, version=version, subject=subject, **kwargs)
+        cls.__rayfold__ = IntegrationEventDefinition(cls, name, version, subject)

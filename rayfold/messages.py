@@ -26,6 +26,15 @@ from rayfold.field_types import (
     mistakes_of_fields,
 )
 from rayfold.ordered_sets import SetsInOrder
+from rayfold.personal import (
+    PersonalFields,
+    is_marked,
+    mark,
+    mistakes_of_personal,
+    personal_fields,
+    plain,
+    refuse_marks,
+)
 from rayfold.values import ServerSupplied
 
 KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -102,6 +111,19 @@ class CommandDefinition:
     name: str
     creates: bool
     needs: str = ""
+    subject: str = ""
+
+    owner_id: str = ""
+    """The field that says whose its personal data is where it does not say so itself."""
+
+    @cached_property
+    def personal(self) -> PersonalFields:
+        """The fields that are personal data."""
+        return personal_fields(self.model, self.subject or self.owner_id)
+
+    def belongs_to(self, id_field: str) -> None:
+        """Say which field has the id of its aggregate."""
+        object.__setattr__(self, "owner_id", id_field)
 
     @cached_property
     def server_supplied(self) -> frozenset[str]:
@@ -127,7 +149,13 @@ class CommandDefinition:
             raise ValueError(
                 "it does not come back from JSON as it was read: its validators may run twice"
             )
+        if is_marked(data):
+            refuse_marks(data)
         return data
+
+    def at_rest(self, payload: bytes) -> bytes:
+        """Return the command's JSON as it is kept: with its personal data marked."""
+        return mark(payload, self.personal, self.decode(payload)) if self.personal else payload
 
     def decode(self, data: bytes) -> Command:
         """Return the command that was valid JSON before: computed fields in it are passed over.
@@ -135,6 +163,8 @@ class CommandDefinition:
         Raises:
             ValidationError: it does not fit.
         """
+        if self.personal:
+            data = plain(data)  # it may come from where commands are kept
         command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
         return command
 
@@ -142,6 +172,7 @@ class CommandDefinition:
         """Return what is wrong with the declaration, a sentence each."""
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
         found += mistaken_permission(self.model, self.needs)
+        found += mistakes_of_personal(self.model, self.subject)
         return found + mistakes_of_fields(self.model)
 
 
@@ -151,15 +182,24 @@ class Command(Message):
     `creates=True` says that the command usually begins an aggregate. It is a hint: the
     runtime then decides on the initial state first and lets the store's expected
     revision tell when the aggregate was there already, which saves a read.
+
+    `subject` is the field that says whose its personal data is: see `Personal`. By default that is
+    the aggregate's id.
     """
 
     __rayfold__: ClassVar[CommandDefinition]
 
     def __init_subclass__(
-        cls, *, name: str = "", creates: bool = False, needs: str = "", **kwargs: Any
+        cls,
+        *,
+        name: str = "",
+        creates: bool = False,
+        needs: str = "",
+        subject: str = "",
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = CommandDefinition(cls, name, creates, needs)
+        cls.__rayfold__ = CommandDefinition(cls, name, creates, needs, subject)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +209,15 @@ class EventDefinition:
     model: type[Event]
     name: str
     version: int
+    subject: str = ""
+
+    @cached_property
+    def personal(self) -> PersonalFields:
+        """The fields that are personal data."""
+        return personal_fields(self.model, self.subject)
 
     def encode(self, event: Event) -> bytes:
-        """Return the event as JSON that comes back as the same event.
+        """Return the event as JSON that comes back as the same event; personal data is marked.
 
         The log is for ever, so what could not be read again is not written: a value that got
         around validation (`model_construct`, `replace`), NaN, a type that JSON makes another
@@ -198,6 +244,10 @@ class EventDefinition:
             serialize(event, warnings="error")
             if event != back:
                 raise ValueError(f"{self.name} does not come back from JSON as it was written")
+        if self.personal:
+            return mark(data, self.personal, event)
+        if is_marked(data):
+            refuse_marks(data)
         return data
 
     def mistakes(self) -> list[str]:
@@ -210,6 +260,7 @@ class EventDefinition:
         name, found = self.model.__qualname__, []
         if self.version < 1:
             found.append(f"{name}: a schema version starts at 1, not {self.version}")
+        found += mistakes_of_personal(self.model, self.subject)
         return found + mistakes_of_fields(self.model)
 
 
@@ -219,16 +270,19 @@ class Event(Message):
     The name is the event type on the log. `version` is the schema's, written into each
     event's metadata; raise it together with an upcaster from the one before.
     Events ignore fields that they do not know, so that an older reader survives a newer
-    writer.
+    writer. `subject` is the field that says whose its personal data is: see `Personal`. By
+    default that is the id of the aggregate whose event it is.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     __rayfold__: ClassVar[EventDefinition]
 
-    def __init_subclass__(cls, *, name: str = "", version: int = 1, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, name: str = "", version: int = 1, subject: str = "", **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__rayfold__ = EventDefinition(cls, name, version)
+        cls.__rayfold__ = EventDefinition(cls, name, version, subject)
 
 
 def _refuse_constants(data: bytes) -> None:

@@ -13,7 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from rayfold.aggregate import Aggregate, Storage
-from rayfold.agreement import derived_routes_of_two, disagreements, tables_of_two
+from rayfold.agreement import (
+    derived_routes_of_two,
+    disagreements,
+    of_personal_data,
+    tables_of_two,
+)
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
@@ -21,6 +26,7 @@ from rayfold.folds import returns_nothing
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.personal import plain
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.publication import Publication, PublicationDefinition
 from rayfold.query import Query, QueryDefinition
@@ -78,6 +84,16 @@ class Registry:
         self._mistakes += disagreements(self, self._decisions, self._upcasters)
         if not self._mistakes:
             self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
+            self._mistakes += of_personal_data(self)
+        self.is_personal = not self._mistakes and any(
+            each.personal
+            for each in (
+                *self.events.values(),
+                *self.commands.values(),
+                *self.integration_events.values(),
+            )
+        )
+        """Whether there is personal data in the domain: its log is read and written with keys."""
         self._upcast_names = {name for name, _ in self._upcasters}
         self._tell_what_is_upcast()
         if self._mistakes:
@@ -192,6 +208,8 @@ class Registry:
         """
         known = self.events.get(event_type)
         try:
+            if self.is_personal:
+                data = plain(data)
             if known is not None and version == known.version:
                 return [known.model.__pydantic_validator__.validate_json(data, extra="ignore")]
             return [
@@ -284,6 +302,7 @@ class Registry:
                     f"{command.__qualname__} is a command of both {other.__qualname__} "
                     f"and {aggregate.__qualname__}"
                 )
+            definition.belongs_to(aggregate.id_field)
         for event in aggregate.events:
             self._register(self.events, event.__rayfold__.name, event.__rayfold__, "event")
 

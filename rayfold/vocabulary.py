@@ -19,6 +19,7 @@ from rayfold.folds import on, starts
 from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.personal import FORGOTTEN, Personal, PersonalData
 from rayfold.process import (
     Aborted,
     CommandRejected,
@@ -45,6 +46,7 @@ from rayfold.values import NOW, Cents, Now, UtcDatetime
 from rayfold.view import RowChange, VersionedRow, View, ViewDefinition, document
 
 __all__ = [
+    "FORGOTTEN",
     "NOW",
     "Aborted",
     "Aggregate",
@@ -71,6 +73,8 @@ __all__ = [
     "Now",
     "OnPoison",
     "PageQuery",
+    "Personal",
+    "PersonalData",
     "Placement",
     "ProcessDefinition",
     "ProcessManager",

@@ -1,0 +1,73 @@
+"""Keys of subjects: what personal data is encrypted under, and what forgetting destroys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
+from uuid import UUID, uuid4
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BITS = 256
+
+
+class SubjectKey(NamedTuple):
+    """A key that is there. `subject` is whose it is, as text."""
+
+    id: UUID
+    subject: str
+    key: bytes
+
+
+class SubjectKeys(Protocol):
+    """The keys of a stack's subjects."""
+
+    async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
+        """Return a key of each subject; one that has none, or was forgotten, gets a new one.
+
+        Raises:
+            StoreUnavailable: the keys cannot be had.
+        """
+        ...
+
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
+        """Return these keys, without those that are destroyed, as of now.
+
+        Raises:
+            StoreUnavailable: the keys cannot be had.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the connection, and know no key any more."""
+        ...
+
+
+def new_key(subject: str) -> SubjectKey:
+    """Return a key that nobody has yet."""
+    return SubjectKey(uuid4(), subject, AESGCM.generate_key(KEY_BITS))
+
+
+class MemoryKeys:
+    """Keys in this process, for tests."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, SubjectKey] = {}
+        self.asked = 0
+
+    async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
+        """See `SubjectKeys.to_write`."""
+        self.asked += 1
+        return {each: self._keys.setdefault(each, new_key(each)) for each in subjects}
+
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
+        """See `SubjectKeys.to_read`."""
+        self.asked += 1
+        return {each.id: each for each in self._keys.values() if each.id in ids}
+
+    def forget(self, subject: str) -> None:
+        """Destroy a key."""
+        del self._keys[subject]
+
+    def close(self) -> None:
+        """See `SubjectKeys.close`."""

@@ -1,0 +1,226 @@
+"""A log on which personal data is encrypted, for whoever uses it as any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from eventstore.personal.keys import SubjectKey, SubjectKeys
+from eventstore.personal.sealing import COMMAND, keys_in, seal, subjects_in, unseal
+from eventstore.port import AppendResult, JointAppend, Log, StreamAppend
+from eventstore.records import Batch, NewRecord, RawRecord
+from rayfold.personal import dump, is_marked
+
+AT_ONCE = 512
+"""Records whose keys are asked for together, at most."""
+
+_ESCAPED = b'\\"$personal\\"'
+"""A mark in the JSON of a command, which is a text in the JSON of metadata."""
+
+
+class PersonalLog:
+    """See `Log`: the same, over another one.
+
+    What is marked in a record is encrypted on its way there, and decrypted and marked on its way
+    back; a value whose key is gone is its stand-in. Keys are asked for once for all records of a
+    call. Records without personal data cost a look for the mark.
+    """
+
+    def __init__(self, log: Log, keys: SubjectKeys, *, commands: bool = False) -> None:
+        """`commands`: those that stand beside their first event are decrypted too."""
+        self.beneath = log
+        """The log as it is, for whoever compares or shows what stands there."""
+        self._keys = keys
+        self._commands = commands
+        self.delete_stream = log.delete_stream
+        self.keep_latest = log.keep_latest
+        self.end_position = log.end_position
+        self.is_atomic = log.is_atomic
+
+    @property
+    def receipts_share_position(self) -> bool:
+        """See `Log.receipts_share_position`."""
+        return self.beneath.receipts_share_position
+
+    async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
+        """See `Log.append`."""
+        found: set[str] = set()
+        for stream, record in _records(appends):
+            found |= _subjects(stream, record)
+        if found:
+            keys = await self._keys.to_write(found)
+            appends = [_sealed(each, keys) for each in appends]
+        return await self.beneath.append(appends)
+
+    async def sealed(self, records: Sequence[tuple[str, NewRecord]]) -> list[NewRecord]:
+        """Return records, each with its stream, as they are appended: to be kept elsewhere before.
+
+        Raises:
+            StoreUnavailable: the keys cannot be had.
+        """
+        found: set[str] = set()
+        for stream, record in records:
+            found |= _subjects(stream, record)
+        if not found:
+            return [record for _, record in records]
+        keys = await self._keys.to_write(found)
+        return [_encrypted(stream, record, keys) for stream, record in records]
+
+    async def opened(self, records: Sequence[RawRecord]) -> list[RawRecord]:
+        """Return records as they are read: those of somebody who has them from elsewhere.
+
+        Raises:
+            StoreUnavailable: the keys cannot be had.
+        """
+        wanted = set()
+        for raw in records:
+            if is_marked(raw.data):
+                wanted |= keys_in(raw.data)
+            if self._commands and _ESCAPED in raw.metadata:
+                wanted |= _keys_of_command(raw)
+        if not wanted and not any(is_marked(raw.data) for raw in records):
+            return list(records)
+        keys = await self._keys.to_read(wanted) if wanted else {}
+        return [self._decrypted(raw, keys) for raw in records]
+
+    def _decrypted(self, raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
+        if is_marked(raw.data):
+            raw = raw._replace(data=unseal(raw.data, raw.stream, raw.event_type, keys))
+        if self._commands and _ESCAPED in raw.metadata:
+            raw = _with_command(raw, keys)
+        return raw
+
+    async def read_stream(
+        self,
+        stream: str,
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_stream`."""
+        reading = self.beneath.read_stream(stream, after=after, backwards=backwards, limit=limit)
+        async for raw in self._together(reading, limit):
+            yield raw
+
+    async def read_all(
+        self,
+        prefixes: Sequence[str],
+        *,
+        after: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[RawRecord]:
+        """See `Log.read_all`."""
+        reading = self.beneath.read_all(prefixes, after=after, backwards=backwards, limit=limit)
+        async for raw in self._together(reading, limit):
+            yield raw
+
+    async def subscribe(
+        self,
+        prefixes: Sequence[str],
+        after: int | None,
+        *,
+        gather: float = 0.0,
+        event_types: Sequence[str] = (),
+    ) -> AsyncGenerator[Batch, None]:
+        """See `Log.subscribe`."""
+        batches = self.beneath.subscribe(prefixes, after, gather=gather, event_types=event_types)
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch._replace(records=await self.opened(batch.records))
+
+    async def close(self) -> None:
+        """See `Log.close`."""
+        self._keys.close()
+        await self.beneath.close()
+
+    async def _together(
+        self, reading: AsyncIterator[RawRecord], limit: int | None
+    ) -> AsyncIterator[RawRecord]:
+        """Yield what is read, with the keys of more and more at once.
+
+        Few at first: many a reader ends when it has found what it looks for.
+        """
+        size = min(limit or 1, AT_ONCE)
+        held: list[RawRecord] = []
+        try:
+            async for raw in reading:
+                held.append(raw)
+                if len(held) >= size:
+                    for each in await self.opened(held):
+                        yield each
+                    held, size = [], min(size * 2, AT_ONCE)
+            for each in await self.opened(held):
+                yield each
+        finally:
+            if isinstance(reading, AsyncGenerator):
+                await reading.aclose()
+
+
+def beneath(log: Log) -> Log:
+    """Return the log as it is, where `log` is one over it."""
+    return log.beneath if isinstance(log, PersonalLog) else log
+
+
+def _records(appends: Iterable[StreamAppend | JointAppend]) -> Iterable[tuple[str, NewRecord]]:
+    for each in appends:
+        if isinstance(each, JointAppend):
+            yield from each.records
+        else:
+            for record in each.records:
+                yield each.stream, record
+
+
+def _subjects(stream: str, record: NewRecord) -> set[str]:
+    found = subjects_in(record.data, stream) if is_marked(record.data) else set()
+    command = record.metadata.get(COMMAND, "").encode()
+    if is_marked(command):
+        found |= subjects_in(command, stream)
+    return found
+
+
+def _sealed(
+    append: StreamAppend | JointAppend, keys: Mapping[str, SubjectKey]
+) -> StreamAppend | JointAppend:
+    if isinstance(append, JointAppend):
+        records = [(stream, _encrypted(stream, each, keys)) for stream, each in append.records]
+        return append._replace(records=records)
+    return append._replace(
+        records=[_encrypted(append.stream, each, keys) for each in append.records]
+    )
+
+
+def _encrypted(stream: str, record: NewRecord, keys: Mapping[str, SubjectKey]) -> NewRecord:
+    if is_marked(record.data):
+        data = seal(record.data, stream, record.event_type, keys)
+        record = record._replace(data=data)
+    command = record.metadata.get(COMMAND, "").encode()
+    if is_marked(command):
+        sealed = seal(command, stream, record.event_type, keys, COMMAND).decode()
+        record = record._replace(metadata={**record.metadata, COMMAND: sealed})
+    return record
+
+
+def _command_of(raw: RawRecord) -> tuple[dict[str, Any], bytes] | None:
+    try:
+        found = json.loads(raw.metadata)
+        return found, found[COMMAND].encode()
+    except (ValueError, KeyError, TypeError, AttributeError):  # somebody else's
+        return None
+
+
+def _keys_of_command(raw: RawRecord) -> set[Any]:
+    found = _command_of(raw)
+    return set() if found is None else keys_in(found[1])
+
+
+def _with_command(raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
+    found = _command_of(raw)
+    if found is None:
+        return raw
+    metadata, command = found
+    opened = unseal(command, raw.stream, raw.event_type, keys, COMMAND).decode()
+    return raw._replace(metadata=dump({**metadata, COMMAND: opened}))

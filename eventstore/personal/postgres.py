@@ -1,0 +1,212 @@
+"""Keys of subjects in Postgres, and what a process knows of them.
+
+A destroyed key leaves its row, without the key: who was forgotten, and when, is an operator's to
+prove. A count of all that was ever forgotten is read with each use: whoever has keys in memory
+learns in time that one of them is no more, without anybody telling the processes of a stack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+from eventstore.errors import StoreUnavailable
+from eventstore.personal.keys import SubjectKey, new_key
+from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
+from rayfold.runtime.postgres_text import restored, storable
+
+T = TypeVar("T")
+
+TIMEOUT = 10.0
+"""Seconds for a connection, or a statement."""
+
+MOST = 100_000
+"""Keys in memory; some 30 MB."""
+
+KEPT = 60.0
+"""Seconds for which a process that uses no key has any."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS rayfold_personal_key (
+    id uuid PRIMARY KEY, subject text NOT NULL, key bytea,
+    created_at timestamptz NOT NULL DEFAULT now(), forgotten_at timestamptz, settled_at timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
+    ON rayfold_personal_key (subject) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
+    ON rayfold_personal_key (subject) WHERE key IS NULL;
+CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0
+);
+INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
+"""
+
+_COUNT = "SELECT count FROM rayfold_personal_forgotten"
+
+_OF = (
+    "SELECT id, subject, key FROM rayfold_personal_key"
+    " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
+)
+_MAKE = (
+    "INSERT INTO rayfold_personal_key (id, subject, key)"
+    " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[])"
+    " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING"
+)
+_BY_ID = (
+    "SELECT id, subject, key FROM rayfold_personal_key"
+    " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
+)
+_DESTROY = (
+    "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
+    " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
+)
+_ONE_MORE = "UPDATE rayfold_personal_forgotten SET count = count + 1"
+_WAS = (
+    "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
+    " WHERE subject = ANY($1::text[]) AND key IS NULL ORDER BY forgotten_at"
+)
+_UNSETTLED = (
+    "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
+    " WHERE key IS NULL AND settled_at IS NULL"
+)
+_SETTLE = "UPDATE rayfold_personal_key SET settled_at = now() WHERE id = ANY($1::uuid[])"
+
+
+class PostgresKeys:
+    """See `SubjectKeys` for what each method promises."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        self._asking = asyncio.Lock()
+        self._count = -1
+        self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
+        self._gone: set[UUID] = set()
+        self._of: dict[str, SubjectKey] = {}
+        self._dropping: asyncio.TimerHandle | None = None
+
+    async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
+        """See `SubjectKeys.to_write`."""
+
+        async def found(connection: Connection) -> dict[str, SubjectKey]:
+            await self._learn(connection)
+            while missing := [each for each in subjects if each not in self._of]:
+                await self._make(connection, missing)
+            return {each: self._of[each] for each in subjects}
+
+        return await self._ask(found)
+
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
+        """See `SubjectKeys.to_read`."""
+
+        async def found(connection: Connection) -> dict[UUID, SubjectKey]:
+            await self._learn(connection)
+            missing = [each for each in ids if each not in self._by_id and each not in self._gone]
+            if missing:
+                await self._fetch(connection, _BY_ID, missing)
+                self._gone.update(each for each in missing if each not in self._by_id)
+            held = {each: key for each in ids if (key := self._by_id.get(each)) is not None}
+            self._bound()
+            return held
+
+        return await self._ask(found)
+
+    async def _learn(self, connection: Connection) -> None:
+        """Know no key any more if one was destroyed since the last time."""
+        count = await connection.fetchval(_COUNT)
+        if count != self._count:
+            self._drop()
+            self._count = count
+
+    async def _make(self, connection: Connection, subjects: Sequence[str]) -> None:
+        named = [storable(each) for each in subjects]
+        await self._fetch(connection, _OF, named)
+        lacking = [new_key(each) for each in named if restored(each) not in self._of]
+        if lacking:
+            ids, of, keys = zip(*lacking, strict=True)
+            await connection.execute(_MAKE, ids, of, keys)
+            await self._fetch(connection, _OF, [*of])
+
+    async def _fetch(self, connection: Connection, statement: str, wanted: Sequence[object]) -> None:
+        for row in await connection.fetch(statement, wanted):
+            key = SubjectKey(row["id"], restored(row["subject"]), row["key"])
+            self._by_id[key.id] = key
+            if statement is _OF:
+                self._of[key.subject] = key
+
+    def _bound(self) -> None:
+        while len(self._by_id) > MOST:
+            _, key = self._by_id.popitem(last=False)
+            if self._of.get(key.subject) == key:
+                del self._of[key.subject]
+        if len(self._gone) > MOST:
+            self._gone.clear()
+
+    def _drop(self) -> None:
+        self._by_id.clear()
+        self._of.clear()
+        self._gone.clear()
+
+    async def _ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._asking:
+            try:
+                answer = await ask(await self._connection.get())
+            except (*FAILURES, ValueError) as error:
+                self._connection.close()
+                reason = str(error) or type(error).__name__
+                raise StoreUnavailable(
+                    f"the keys of personal data cannot be had from Postgres: {reason}"
+                ) from error
+        if self._dropping is not None:
+            self._dropping.cancel()
+        self._dropping = asyncio.get_running_loop().call_later(KEPT, self._drop)
+        return answer
+
+    def close(self) -> None:
+        """See `SubjectKeys.close`."""
+        if self._dropping is not None:
+            self._dropping.cancel()
+        self._drop()
+        self._connection.close()
+
+
+class Destroyed(NamedTuple):
+    """A key that is no more. `settled_at`: when what had been decrypted with it was gone too."""
+
+    id: UUID
+    subject: str
+    forgotten_at: datetime
+    settled_at: datetime | None
+
+
+async def prepare_keys(connection: Connection) -> None:
+    """Make the tables of keys where they are not there."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
+        await connection.execute(TABLES)
+
+
+async def destroy(connection: Connection, subjects: Sequence[str]) -> list[Destroyed]:
+    """Destroy the keys of subjects; return all that were ever destroyed of them."""
+    named = [storable(each) for each in subjects]
+    async with connection.transaction():
+        if not (await connection.execute(_DESTROY, named)).endswith(" 0"):
+            await connection.execute(_ONE_MORE)
+        return _destroyed(await connection.fetch(_WAS, named))
+
+
+async def unsettled(connection: Connection) -> list[Destroyed]:
+    """Return the keys of which decrypted values may be left."""
+    return _destroyed(await connection.fetch(_UNSETTLED))
+
+
+async def settle(connection: Connection, ids: Collection[UUID]) -> None:
+    """Note that nothing that was decrypted with these keys is left."""
+    await connection.execute(_SETTLE, [*ids])
+
+
+def _destroyed(rows: Sequence[object]) -> list[Destroyed]:
+    return [Destroyed(id_, restored(subject), *times) for id_, subject, *times in rows]  # type: ignore[misc]

@@ -1,0 +1,225 @@
+"""Personal data: fields that say something of a person, who may want to be forgotten.
+
+On the log such a field's value is encrypted under a key of its *subject*; `rayfold forget SUBJECT`
+destroys the key, and with it every value of that subject, wherever the log was copied to. Here is
+what a domain sees of it, which is nearly nothing: values are plain, until their key is gone.
+
+Between a message and the log a value is *marked*: `{"$personal": {"value": …, "of": "ada"}}` stands
+in its place in the JSON, so that whatever copies the JSON (a process that was told the event, a
+command that is sent later) copies the mark too, and who encrypts finds it wherever it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+
+from rayfold.keys import key_text
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, GetJsonSchemaHandler
+    from pydantic.fields import FieldInfo
+
+T = TypeVar("T")
+
+FORGOTTEN: Final = "[forgotten]"
+"""What a text of a forgotten subject reads as; a field that may be None reads as None."""
+
+MARK: Final = "$personal"
+"""The key of a value that is marked, or encrypted. No field may hold it otherwise."""
+
+_MARKED = b'"$personal"'
+
+
+@dataclass(frozen=True)
+class PersonalData:
+    """Says that a field is personal data: `Annotated[str, PersonalData(subject="recipient_id")]`.
+
+    `subject` is the field of the same message that says whose it is. Without one it is the
+    class's own: see `Event` and `Command`.
+    """
+
+    subject: str = ""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Let readers of a schema know: the event catalogue, who makes clients of OpenAPI."""
+        return {**handler(core_schema), "x-personal": True}
+
+
+Personal = Annotated[T, PersonalData()]
+"""A field of an event or a command that is personal data: `email: Personal[str]`.
+
+The value is of type `T`, everywhere and always: once its subject is forgotten it is None where `T`
+takes that, `FORGOTTEN` where it takes a text. A type that takes neither is refused.
+"""
+
+
+@dataclass(frozen=True)
+class PersonalField:
+    """Of a message. `subject` is the field that says whose it is; empty: the aggregate's id."""
+
+    subject: str
+    stand_in: str | None
+
+
+PersonalFields = dict[str, PersonalField]
+
+
+def personal_fields(model: type[BaseModel], subject: str) -> PersonalFields:
+    """Return the model's fields that are personal data; `subject` is the class's own."""
+    return {
+        name: PersonalField(said.subject or subject, stand_in_of(info, None))
+        for name, info in model.model_fields.items()
+        if (said := _said(info)) is not None
+    }
+
+
+def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
+    """Yield what is wrong with the declarations of personal data, a sentence each."""
+    name, fields = model.__qualname__, model.model_fields
+    try:
+        model.model_rebuild()
+    except (PydanticUserError, NameError):
+        return  # told elsewhere
+    found = {field: said for field, info in fields.items() if (said := _said(info)) is not None}
+    for field, said in found.items():
+        whose = said.subject or subject
+        if whose and (whose not in fields or whose in found):
+            yield f"{name}.{field} is of {whose!r}, which is no field that says who somebody is"
+        if stand_in_of(fields[field], _NONE) is _NONE:
+            yield (
+                f"{name}.{field} takes neither a text nor None, one of which it is once it is"
+                " forgotten: make it Personal[… | None]"
+            )
+    if subject and not found:
+        yield f"{name} says whose its personal data is, and has none"
+    for field, info in fields.items():
+        if _hides(info.annotation, set()):
+            yield (
+                f"{name}.{field} has personal data within: make the whole field Personal[…], as"
+                " only a message's own fields are encrypted"
+            )
+
+
+def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
+    """Return a message's JSON with its personal data marked.
+
+    Raises:
+        ValueError: something else in it looks like a mark.
+    """
+    refuse_marks(data)
+    found = json.loads(data)
+    for name, field in fields.items():
+        value = found.get(name)
+        if value is None or value == field.stand_in:
+            continue  # nothing is said of anybody
+        marked: dict[str, Any] = {"value": value}
+        if field.subject:
+            marked["of"] = key_text(getattr(message, field.subject))
+        if field.stand_in is None:
+            marked["forgotten"] = None
+        found[name] = {MARK: marked}
+    return dump(found)
+
+
+def refuse_marks(data: bytes) -> None:
+    """Refuse JSON that would be taken for personal data.
+
+    Raises:
+        ValueError: there is a mark in it.
+    """
+    if _MARKED in data and _any_mark(json.loads(data)):
+        raise ValueError(f"{MARK!r} as a key is kept for personal data")
+
+
+def plain(data: bytes) -> bytes:
+    """Return JSON with the values of marks in their places.
+
+    Raises:
+        ValueError: it is encrypted still; whoever has read it was given no keys.
+    """
+    return dump(unmarked(json.loads(data))) if _MARKED in data else data
+
+
+def unmarked(found: Any) -> Any:
+    """As `plain`, of JSON that is decoded."""
+    return replaced(found, _value_of)
+
+
+def replaced(found: Any, by: Callable[[Any, tuple[str, ...]], Any], *path: str) -> Any:
+    """Return decoded JSON with everything that is marked replaced; `by` is told where it is."""
+    if isinstance(found, dict):
+        if MARK in found:
+            return by(found[MARK], path)
+        return {name: replaced(each, by, *path, name) for name, each in found.items()}
+    if isinstance(found, list):
+        return [replaced(each, by, *path, str(at)) for at, each in enumerate(found)]
+    return found
+
+
+def is_marked(data: bytes) -> bool:
+    """Tell whether there may be a mark in JSON; never wrong where it says no."""
+    return _MARKED in data
+
+
+def dump(found: Any) -> bytes:
+    """Return JSON as messages are written, without spaces."""
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def stand_in_of(info: FieldInfo, otherwise: Any) -> Any:
+    """Return what the field reads as once it is forgotten; `otherwise` where it takes neither."""
+    declared: Any = info.annotation
+    takes = TypeAdapter(Annotated[declared, *info.metadata] if info.metadata else declared)
+    for each in (None, FORGOTTEN):
+        try:
+            takes.validate_json(json.dumps(each))
+        except ValidationError:
+            continue
+        return each
+    return otherwise
+
+
+_NONE: Final = object()
+
+
+def _said(info: FieldInfo) -> PersonalData | None:
+    return next((each for each in info.metadata if isinstance(each, PersonalData)), None)
+
+
+def _hides(annotation: Any, seen: set[Any]) -> bool:
+    """Tell whether personal data is declared somewhere within a type."""
+    if any(isinstance(each, PersonalData) for each in getattr(annotation, "__metadata__", ())):
+        return True
+    fields: dict[str, FieldInfo] = getattr(annotation, "model_fields", None) or {}
+    if isinstance(annotation, type) and get_origin(annotation) is None and fields:
+        if annotation in seen:
+            return False
+        seen.add(annotation)
+        return any(
+            _said(info) is not None or _hides(info.annotation, seen) for info in fields.values()
+        )
+    return _any_hides(get_args(annotation), seen)
+
+
+def _any_hides(annotations: Iterable[Any], seen: set[Any]) -> bool:
+    return any(_hides(each, seen) for each in annotations)
+
+
+def _any_mark(found: Any) -> bool:
+    if isinstance(found, dict):
+        return MARK in found or any(map(_any_mark, found.values()))
+    return isinstance(found, list) and any(map(_any_mark, found))
+
+
+def _value_of(marked: Any, path: tuple[str, ...]) -> Any:
+    if not isinstance(marked, dict):
+        raise ValueError(f"{'.'.join(path)} is encrypted, and whoever reads it was given no keys")
+    return marked["value"]
