@@ -26,7 +26,8 @@ class Envelope(NamedTuple):
 
     A tuple of strings and bytes is dumped in microseconds, a pydantic model in half a
     millisecond. `payload` is the command as JSON, which was validated already; `stream` is its
-    aggregate's. `fingerprint` tells whether a repeated `command_id` means the same command.
+    aggregate's. `fingerprint` tells whether a repeated `command_id` means the same command; it is
+    kept on the log, and so of nothing personal: that could be guessed, and proven by it.
     `correlation_id` is the command id when empty. After `deadline`, by this process's monotonic
     clock, nobody waits for the outcome any more.
     """
@@ -83,7 +84,7 @@ def enclose(
     """
     definition = type(command).__rayfold__
     check_keys(registry.keyed_by.get(type(command), ()), command)
-    given = command.model_dump_json(exclude=set(definition.server_supplied))
+    given = command.model_dump_json(exclude={*definition.server_supplied, *definition.personal})
     return Envelope(
         definition.name,
         leading_stream_of(registry, command),

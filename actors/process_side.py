@@ -26,7 +26,7 @@ from actors.schedules.schedules import Schedules
 from actors.write_settings import WriteSettings
 from actors.write_side import WriteSide
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from rayfold import Registry
 from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.node import node_name
@@ -54,7 +54,7 @@ class ProcessSide:
     def __init__(self, registry: Registry, settings: ProcessSettings, writes: WriteSide) -> None:
         self._registry = registry
         self._settings = settings
-        self._store = EventLog(settings.eventstore)
+        self._store = open_log(settings.eventstore, registry, settings.postgres)
         self._switchboard = Switchboard(
             lambda: (writes.settings.epoch, writes.routes()), writes.owner.make_dedicated
         )
@@ -111,6 +111,14 @@ class ProcessSide:
     async def end(self) -> None:
         """End the actors."""
         await all_done(*(each.end() for each in self._all))
+
+    async def forget_personal(self) -> None:
+        """Let every process be read again, as somebody in its state may be forgotten by now.
+
+        Raises:
+            Unavailable: an actor may not have.
+        """
+        await all_done(*(each.ask("forget_personal") for each in self._all))
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""

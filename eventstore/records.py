@@ -46,6 +46,17 @@ class RawRecord(NamedTuple):
         return _EPOCH + timedelta(microseconds=self.created // 10) if self.created else None
 
 
+class Decrypted(bytes):
+    """A record's data of which some was encrypted on the log; `as_written` is what stands there."""
+
+    as_written: bytes
+
+
+def as_written(raw: RawRecord) -> bytes:
+    """Return a record's data as it stands on the log: always the same, whoever is forgotten."""
+    return raw.data.as_written if isinstance(raw.data, Decrypted) else raw.data
+
+
 def ticks_of(moment: datetime) -> int:
     """Return the moment as `RawRecord.created`."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 10

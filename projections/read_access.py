@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from eventstore.deletions import with_deletions
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from projections.memory.reader import MemoryReader
 from projections.memory.restarted import start_restarted
 from projections.operations.audit import Audit
@@ -27,7 +27,7 @@ class ReadAccess:
     """Connections, and what is known of the actors' progress; makes and ends no actor."""
 
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
-        self.log = log = EventLog(settings.eventstore)
+        self.log = log = open_log(settings.eventstore, registry, settings.postgres)
         self.placements = placements = Placements()
         self.postgres = PostgresReader(
             registry, placements, settings.postgres, settings.postgres_reads

@@ -70,10 +70,9 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
     """
     for aggregate in registry.aggregates.values():
         own = aggregate.id_field
-        for message in (*aggregate.commands, *aggregate.events):
-            definition = message.__rayfold__
-            if own in definition.personal:
-                yield f"{message.__qualname__}.{own} is an aggregate's id, and no personal data"
+        having = [each for each in aggregate.commands if own in each.__rayfold__.personal]
+        for one in (*having, *(e for e in aggregate.events if own in e.__rayfold__.personal)):
+            yield f"{one.__qualname__}.{own} is an aggregate's id, and no personal data"
         for event in aggregate.events:
             for field, each in event.__rayfold__.personal.items():
                 if aggregate.storage == Storage.STATE and each.subject not in ("", own):

@@ -22,7 +22,7 @@ class IntegrationEventDefinition(EventDefinition):
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
         found = misnamed(self.model, self.name, _NAME, form)
         found += [
-            f"{self.model.__qualname__}.{field} is personal data of nobody: say whose, with subject="
+            f"{self.model.__qualname__}.{field} is personal data: say whose, with subject="
             for field, each in self.personal.items()
             if not each.subject
         ]

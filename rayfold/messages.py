@@ -139,7 +139,7 @@ class CommandDefinition:
         return not (has_functions(self.model) or has_serializers(self.model))
 
     def encode(self, command: Command) -> bytes:
-        """Return the command as JSON that its writer reads as the same command.
+        """Return the command as JSON that its writer reads as the same; personal data is marked.
 
         Raises:
             ValueError: it would not: a validator changes again what it has changed, say.
@@ -149,13 +149,11 @@ class CommandDefinition:
             raise ValueError(
                 "it does not come back from JSON as it was read: its validators may run twice"
             )
+        if self.personal:
+            return mark(data, self.personal, command)
         if is_marked(data):
             refuse_marks(data)
         return data
-
-    def at_rest(self, payload: bytes) -> bytes:
-        """Return the command's JSON as it is kept: with its personal data marked."""
-        return mark(payload, self.personal, self.decode(payload)) if self.personal else payload
 
     def decode(self, data: bytes) -> Command:
         """Return the command that was valid JSON before: computed fields in it are passed over.
@@ -164,7 +162,7 @@ class CommandDefinition:
             ValidationError: it does not fit.
         """
         if self.personal:
-            data = plain(data)  # it may come from where commands are kept
+            data = plain(data)
         command: Command = self.model.__pydantic_validator__.validate_json(data, extra="ignore")
         return command
 

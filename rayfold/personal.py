@@ -129,6 +129,11 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
     return dump(found)
 
 
+def marked(data: bytes, of: str) -> bytes:
+    """Return JSON that is marked as a whole, as of one subject."""
+    return dump({MARK: {"value": json.loads(data), "of": of}})
+
+
 def refuse_marks(data: bytes) -> None:
     """Refuse JSON that would be taken for personal data.
 

@@ -85,13 +85,10 @@ class Registry:
         if not self._mistakes:
             self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
             self._mistakes += of_personal_data(self)
-        self.is_personal = not self._mistakes and any(
-            each.personal
-            for each in (
-                *self.events.values(),
-                *self.commands.values(),
-                *self.integration_events.values(),
-            )
+        events = [*self.events.values(), *self.integration_events.values()]
+        self.is_personal = not self._mistakes and (
+            any(each.personal for each in events)
+            or any(each.personal for each in self.commands.values())
         )
         """Whether there is personal data in the domain: its log is read and written with keys."""
         self._upcast_names = {name for name, _ in self._upcasters}
@@ -164,6 +161,31 @@ class Registry:
     def state_stored(self) -> list[AggregateType]:
         """The aggregates whose state is kept in tables."""
         return [each for each in self.aggregates.values() if each.storage == Storage.STATE]
+
+    @cached_property
+    def with_personal_data(self) -> frozenset[str]:
+        """The categories of the aggregates whose events have some."""
+        return frozenset(
+            category
+            for category, aggregate in self.aggregates.items()
+            if any(event.__rayfold__.personal for event in aggregate.events)
+        )
+
+    @property
+    def views_of_personal_data(self) -> list[str]:
+        """The views, and the SQL projections, that fold events which have some.
+
+        With an upcaster those are all: it may make any event of what it reads.
+        """
+        every: list[tuple[str, Iterable[type[Event]]]] = [
+            *((name, view.folds) for name, view in self.views.items()),
+            *((name, each.handlers) for name, each in self.projections.items()),
+        ]
+        return [
+            name
+            for name, events in every
+            if self._upcasters or any(event.__rayfold__.personal for event in events)
+        ]
 
     @property
     def prefixes(self) -> list[str]:

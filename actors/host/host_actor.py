@@ -24,7 +24,7 @@ from actors.host.state.postgres import PostgresStates
 from actors.host.writers import Writers
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
@@ -69,12 +69,12 @@ class HostActor:
     ) -> None:
         """`sharded`: it has shards by a table; else it has one aggregate.
 
-        `postgres` is a DSN, needed where states are stored.
+        `postgres` is a DSN, needed where states are stored, or personal data is.
         """
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
-        self._store = EventLog(eventstore)
         self._registry = load_domain(domain)
+        self._store = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
         self._identity = identity
         self._assignment = Assignment(sharded=sharded)
@@ -165,6 +165,11 @@ class HostActor:
     async def forget(self, stream: str) -> None:
         """Fold a stream again before the next command; see `Host.forget`."""
         await self._running().forget(stream)
+
+    async def forget_personal(self) -> None:
+        """Fold again, before their next commands, what may have personal data in its state."""
+        gone = self._registry.with_personal_data
+        self._running().forget_streams(lambda stream: stream.partition("-")[0] in gone)
 
     async def hot(self) -> list[str]:
         """Return the streams in memory that were used last."""

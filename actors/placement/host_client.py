@@ -152,6 +152,19 @@ class HostClient:
                 actor = await self.actor()
                 await actor.forget.remote(stream)
 
+    async def forget_personal(self) -> None:
+        """Let the host fold again what may have personal data in its state.
+
+        Raises:
+            Unavailable: it may not have.
+        """
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                actor = await self.actor()
+                await actor.forget_personal.remote()
+        except (RayError, RpcDisconnected, TimeoutError) as error:
+            raise Unavailable(f"a host may know who was to be forgotten: {error!r}") from error
+
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return a command's stream and outcome if the host remembers it; None if it is away."""
         try:

@@ -79,6 +79,7 @@ class ProcessCommits:
         self._ready: dict[str, None] = {}
         self._work = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reading_again: list[asyncio.Future[None]] = []
 
     def start(self) -> None:
         """Begin to work on what is in the mailboxes."""
@@ -141,6 +142,24 @@ class ProcessCommits:
         """Go on with what a process has not done yet."""
         self._wake(self._process(key))
 
+    async def forget_personal(self) -> None:
+        """Read processes again from the log, where somebody may be forgotten by now."""
+        done = asyncio.get_running_loop().create_future()
+        self._reading_again.append(done)
+        self._work.set()
+        await done
+
+    def _read_all_again(self) -> None:
+        for process in self._processes.values():
+            process.stop_sending()
+            if process.state is not None:
+                process.state = None
+                self._wake(process)
+        for done in self._reading_again:
+            if not done.done():
+                done.set_result(None)
+        self._reading_again.clear()
+
     def in_memory(self, key: str) -> ProcessState | None:
         """Return a process as it is in memory, if it is."""
         process = self._processes.get(key)
@@ -162,6 +181,8 @@ class ProcessCommits:
     async def _commit_always(self) -> None:
         while True:
             await self._work.wait()
+            if self._reading_again:  # between two commits: none holds a state
+                self._read_all_again()
             keys = list(self._ready)[:COMMIT_PROCESSES]
             for key in keys:
                 del self._ready[key]

@@ -10,7 +10,14 @@ import time
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from actors.envelope import Done, Envelope, check_keys, leading_stream_of, streams_of
+from actors.envelope import (
+    Done,
+    Envelope,
+    check_keys,
+    leading_stream_of,
+    payload_of,
+    streams_of,
+)
 from actors.errors import (
     AggregateDeleted,
     DecisionFailed,
@@ -137,13 +144,13 @@ class Delivery:
         if type(command) not in self._registry.owner:
             raise InvalidCommand(f"no aggregate takes {definition.name!r}")
         check_keys(self._registry.keyed_by.get(type(command), ()), command)
-        payload = command.model_dump_json().encode()
+        given = command.model_dump_json(exclude=set(definition.personal)).encode()
         # Of what the process decided, the clock included: sent again, it is the same.
-        fingerprint = hashlib.blake2b(definition.name.encode() + payload, digest_size=16)
+        fingerprint = hashlib.blake2b(definition.name.encode() + given, digest_size=16)
         return Envelope(
             definition.name,
             leading_stream_of(self._registry, command),
-            payload,
+            payload_of(command),
             str(sending.command_id),
             fingerprint.hexdigest(),
             principal=principal,

@@ -17,7 +17,7 @@ from actors.processes.runner import ProcessRunner
 from actors.write_settings import WriteSettings
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
@@ -50,7 +50,7 @@ class ProcessActor:
         self._registry = load_domain(reached.domain)
         reached.identity.check_domain(self._registry)
         self._reached = reached
-        self._store = EventLog(reached.eventstore)
+        self._store = open_log(reached.eventstore, self._registry, postgres)
         self._postgres = postgres
         self._reach: Reach | None = None
         self._runner: ProcessRunner | None = None
@@ -98,6 +98,12 @@ class ProcessActor:
             await self._running().abort(key, as_it_is=as_it_is)
         except LookupError as error:
             raise NoSuchProcess(self._name, key) from error
+
+    async def forget_personal(self) -> None:
+        """See `ProcessCommits.forget_personal`; before it has begun it knows nobody."""
+        runner = self._running()
+        if self._has_begun:
+            await runner.forget_personal()
 
     async def stop(self) -> None:
         """Stop where it is, with a checkpoint."""

@@ -238,8 +238,8 @@ def happened_of(
 def _written(decided: Decided) -> _Decided:
     match decided:
         case Sending(command_id, command, depth, cause):
-            payload = command.model_dump_json().encode()
             definition = type(command).__rayfold__
+            payload = definition.encode(command)
             if definition.decode(payload) != command:
                 raise ValueError(f"{definition.name} does not come back from JSON as it was sent")
             return _Send(command_id, definition.name, msgspec.Raw(payload), depth, cause)

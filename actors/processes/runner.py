@@ -178,6 +178,10 @@ class ProcessRunner:
             raise LookupError(f"no process {self.definition.name!r} of key {key!r} is open")
         await self._commits.tell(key, Order.ABORT_AS_IT_IS if as_it_is else Order.ABORT)
 
+    async def forget_personal(self) -> None:
+        """See `ProcessCommits.forget_personal`."""
+        await self._commits.forget_personal()
+
     @property
     def timers(self) -> Timers:
         """What processes wait for."""

@@ -9,7 +9,7 @@ from actors.errors import NoSuchProcess
 from actors.processes.process_state import ProcessState
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import RawRecord
+from eventstore.records import RawRecord, as_written
 from rayfold import Registry
 from rayfold.foreign_json import readable
 from rayfold.process import ProcessDefinition
@@ -36,7 +36,7 @@ async def show(
                     "revision": raw.revision,
                     "position": raw.position,
                     "recorded_at": raw.recorded_at,
-                    "data": readable(raw.data),
+                    "data": readable(as_written(raw)),
                 }
             )
             if not unreadable:

@@ -238,7 +238,7 @@ class ScheduleRunner:
         if definition is not None and definition.server_supplied:
             # The fields that hold an instant hold that at which it is sent.
             command = definition.decode(payload)
-            payload = stamped(command, self._clock()).model_dump_json().encode()
+            payload = definition.encode(stamped(command, self._clock()))
         return Envelope(
             scheduled.command,
             scheduled.stream,

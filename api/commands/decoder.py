@@ -50,6 +50,7 @@ class CommandDecoder:
         self._keys = registry.keyed_by.get(model, ())
         self._derived_id = derived_id
         self._path_fields = path_fields
+        self._personal = frozenset(command.personal)
         self._dates = date_fields(model)
         # A path holds text; fields of other types are read as pydantic reads text.
         self._numbers: dict[str, TypeAdapter[Any]] = {}
@@ -86,7 +87,7 @@ class CommandDecoder:
             self._stream_of(command),
             payload_of(command),
             command_id,
-            hashlib.blake2b(self._salt + text, digest_size=16).hexdigest(),
+            self._fingerprint(fields, text),
             read.expected_revision(headers),
             principal,
             read.text(headers, b"x-correlation-id"),
@@ -94,6 +95,11 @@ class CommandDecoder:
             read.traceparent(headers),
             time.monotonic() + read.timeout(headers),
         )
+
+    def _fingerprint(self, fields: Mapping[str, Any], text: bytes) -> str:
+        if self._personal:  # see `Envelope`
+            text = _encode({name: fields[name] for name in fields if name not in self._personal})
+        return hashlib.blake2b(self._salt + text, digest_size=16).hexdigest()
 
     def _stream_of(self, command: Any) -> str:
         if self._decision is not None:

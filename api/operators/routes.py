@@ -81,6 +81,18 @@ class Operations(Protocol):
         """Fold on without a parked event; as `replay`."""
         ...
 
+    async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
+        """Destroy the keys of subjects; return whose were destroyed, now or before, and `unknown`.
+
+        What was decrypted goes after it, with `views`, that are rebuilt: see `forgetting`.
+        `RayfoldError` when the domain has no personal data.
+        """
+        ...
+
+    async def forgetting(self) -> dict[str, Any]:
+        """Return of whom something may be `left`, and the `error` that held it up last."""
+        ...
+
 
 AUDIT_PAGE = 50
 
@@ -126,6 +138,12 @@ class Delete(msgspec.Struct, forbid_unknown_fields=True):
     tombstone: bool = False
 
 
+class Forget(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose personal data is to be unreadable from now on, for good."""
+
+    subjects: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)]
+
+
 class Scale(msgspec.Struct, forbid_unknown_fields=True):
     """How many parts there are of `write`, `memory`, `postgres`, or of one.
 
@@ -142,6 +160,7 @@ REQUESTS: tuple[type[msgspec.Struct], ...] = (
     Discard,
     Scale,
     Delete,
+    Forget,
     ProcessOrder,
     ProcessAbort,
     Republish,
@@ -179,6 +198,8 @@ class OperatorRoutes:
             handler("POST", "/operators/replay", self._replay),
             handler("POST", "/operators/discard", self._discard),
             handler("POST", "/operators/delete", self._delete),
+            handler("GET", "/operators/forgetting", self._forgetting),
+            handler("POST", "/operators/forget", self._forget),
         ]
 
     async def _prometheus(self, call: Call) -> Reply:
@@ -256,6 +277,13 @@ class OperatorRoutes:
     async def _discard(self, call: Call) -> Reply:
         wanted = await read_body(call, Discard)
         return json_reply({"discarded": await self._operations.discard(wanted.view, wanted.key)})
+
+    async def _forgetting(self, call: Call) -> Reply:
+        return json_reply(await self._operations.forgetting())
+
+    async def _forget(self, call: Call) -> Reply:
+        wanted = await read_body(call, Forget)
+        return json_reply(await self._operations.forget(wanted.subjects), 202)
 
     async def _delete(self, call: Call) -> Reply:
         wanted = await read_body(call, Delete)

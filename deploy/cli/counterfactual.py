@@ -47,11 +47,11 @@ async def _run(
         StartError: the domain or the store cannot be read, or nothing could be decided.
     """
     from deploy.authoring.counterfactual.walk import Counterfactual
-    from deploy.cli.events import store_of
+    from deploy.cli.events import postgres_of, store_of
     from deploy.errors import StartError
     from eventstore.errors import StoreError
     from eventstore.kurrentdb.connection import without_password
-    from eventstore.kurrentdb.log import EventLog
+    from eventstore.personal.opening import open_log
     from rayfold import DomainError, Registry
 
     try:
@@ -62,7 +62,7 @@ async def _run(
         known = ", ".join(sorted(registry.aggregates))
         raise StartError(f"no aggregate has the category {category!r}; there are {known}")
     uri = settings.eventstore or store_of(settings)
-    log = EventLog(uri)
+    log = open_log(uri, registry, postgres_of(settings, registry), to_compare=True)
     try:
         if since is not None and since > (end := await log.end_position(None)):
             raise StartError(f"--since {since} is of another log: this one ends at {end}")

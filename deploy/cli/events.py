@@ -56,6 +56,19 @@ def store_of(settings: Settings) -> str:
         raise StartError("give the store's --eventstore") from error
 
 
+def postgres_of(settings: Settings, registry: Registry) -> str | None:
+    """Return the DSN of the stack's Postgres, where the domain has personal data: its keys.
+
+    Raises:
+        StartError: it is not known.
+    """
+    if settings.postgres is not None or not registry.is_personal:
+        return settings.postgres
+    from deploy.stack.migrating import running_postgres
+
+    return running_postgres(settings.data / "postgres")
+
+
 async def _records(
     log: EventLog, prefixes: list[str], stream: str | None, follow: bool
 ) -> AsyncIterator[RawRecord]:

@@ -99,6 +99,22 @@ def delete(
 
 
 @app.command()
+def forget(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT…", help="Ids of persons.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = None,
+    url: Url = None,
+) -> None:
+    """Destroy the keys of persons' data, and all that was decrypted; exits 1 if one is unknown."""
+    from deploy.cli.forgetting import follow_forgetting
+
+    if not yes:
+        typer.confirm(f"Forget {', '.join(subjects)}? Nobody can bring it back", abort=True)
+    if not follow_forgetting(partial(ask, data, url), subjects):
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """Fold the log afresh and compare every view in every store; exits 1 on a difference."""
     differences = ask(data, url, "/operators/verify")["differences"]

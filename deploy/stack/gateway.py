@@ -130,7 +130,7 @@ async def _serve(
 ) -> None:
     from actors.schedules.schedules import Schedules
     from actors.write_gateway import WriteGateway
-    from eventstore.kurrentdb.log import EventLog
+    from eventstore.personal.opening import open_log
     from projections.read_gateway import ReadGateway
 
     registry, eventstore, postgres = cluster.registry, cluster.eventstore, cluster.postgres
@@ -171,7 +171,7 @@ async def _serve(
         ),
     )
     parts.push_async_callback(reads.stop)
-    store = EventLog(eventstore)
+    store = open_log(eventstore, registry, postgres)
     parts.push_async_callback(store.close)
     follow(member.routing)
     writes.start()

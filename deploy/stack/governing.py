@@ -104,7 +104,13 @@ class Government:
         )
         self.outbound = await self._start_outbound(parts)
         from deploy.stack.causality import Causality
+        from deploy.stack.forgetting import Forgetting
 
+        forgetting = Forgetting(
+            self._registry, self._postgres, self.writes, self.processes, self.reads.rebuilds
+        )
+        if self._registry.is_personal:
+            keep_going(forgetting.run, "forgetting", parts)
         self.operations = StackOperations(
             self.writes,
             self.reads,
@@ -119,6 +125,7 @@ class Government:
                 self.reads.applications,
                 self.outbound,
             ),
+            forgetting,
         )
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
         self._methods["controller.down"] = self.down

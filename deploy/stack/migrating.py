@@ -20,7 +20,8 @@ from deploy.stack.postgres_process import address
 from deploy.stack.servers import start_eventstore, start_postgres
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
+from eventstore.port import Log
 from rayfold import DomainError, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect
@@ -47,7 +48,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
         try:
             connection = await connect(postgres, timeout=15)
             parts.callback(connection.terminate)
-            log = EventLog(eventstore)
+            log = open_log(eventstore, registry, postgres)
             parts.push_async_callback(log.close)
             work = _Work(registry, log, postgres, connection)
             return await (work.plan() if plan else work.run(drop=drop, refold=refold))
@@ -60,9 +61,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
 
 
 class _Work:
-    def __init__(
-        self, registry: Registry, log: EventLog, postgres: str, connection: Connection
-    ) -> None:
+    def __init__(self, registry: Registry, log: Log, postgres: str, connection: Connection) -> None:
         self._registry = registry
         self._log = log
         self._postgres = postgres
@@ -213,7 +212,7 @@ async def _servers(settings: Settings, registry: Registry) -> AsyncIterator[tupl
             yield str(uri), str(dsn)
         return
     if postgres is None:
-        postgres = await asyncio.to_thread(_running_postgres, settings.data / "postgres")
+        postgres = await asyncio.to_thread(running_postgres, settings.data / "postgres")
     yield eventstore or _noted(settings.data / "eventstore.uri"), postgres
 
 
@@ -224,7 +223,7 @@ def _noted(path: Path) -> str:
         raise StartError("give the store's --eventstore") from error
 
 
-def _running_postgres(data: Path) -> str:
+def running_postgres(data: Path) -> str:
     """Return the DSN of a Postgres of our own, which says in its folder where it listens."""
     try:
         sockets = (data / "postmaster.pid").read_text().splitlines()[4]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
     from actors.write_side import WriteSide
     from deploy.stack.causality import Causality
+    from deploy.stack.forgetting import Forgetting
     from projections.outbound_side import OutboundSide
     from projections.read_side import ReadSide
 
@@ -35,9 +36,11 @@ class StackOperations:
         servers: Sequence[Server],
         note: Callable[[str, int], Awaitable[None]],
         causality: Causality,
+        forgetting: Forgetting,
     ) -> None:
         """`note` keeps what was scaled over a restart."""
         self._causality = causality
+        self._forgetting = forgetting
         self._note = note
         self._writes = writes
         self._processes = processes
@@ -107,6 +110,14 @@ class StackOperations:
         if not await self._writes.delete_stream(stream, tombstone=tombstone):
             raise UnknownTarget(f"there is no {stream} on the log, so nothing is deleted")
         return self._reads.views_that_keep(stream)
+
+    async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
+        """See `Operations.forget`."""
+        return await self._forgetting.forget(subjects)
+
+    async def forgetting(self) -> dict[str, Any]:
+        """See `Operations.forgetting`."""
+        return await self._forgetting.status()
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""

@@ -87,6 +87,10 @@ async def own(
                 await release.forget(connection)
             await _check_categories(connection, eventstore, registry)
             await survival.note_event_types(connection, registry)
+            if registry.is_personal:
+                from eventstore.personal.postgres import prepare_keys
+
+                await prepare_keys(connection)
             for sentence in await left_behind(connection, registry):
                 log.warning("left behind: %s", sentence)
             known = await routing.read(connection)

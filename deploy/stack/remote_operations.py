@@ -126,6 +126,16 @@ class RemoteOperations:
         )
         return kept_in
 
+    async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
+        """See `Operations.forget`."""
+        return dict(
+            await self._controller.call("operations.forget", QUICK, subjects=list(subjects))
+        )
+
+    async def forgetting(self) -> dict[str, Any]:
+        """See `Operations.forgetting`."""
+        return dict(await self._controller.call("operations.forgetting", QUICK))
+
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """See `Operations.discard`."""
         return list(await self._controller.call("operations.discard", view=view, key=key))

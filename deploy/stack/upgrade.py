@@ -14,7 +14,7 @@ from deploy.stack.presence import gateways_of
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from rayfold import DomainError, Registry
 from rayfold.runtime.identity import domain_hash
 from rayfold.runtime.postgres import FAILURES, connect
@@ -115,7 +115,7 @@ async def _check(
             f"the stack is run by {stack['place']}, a `rayfold up`: stop that one, and start it"
             " with the new domain"
         )
-    log = EventLog(eventstore)
+    log = open_log(eventstore, registry, settings.postgres)
     try:
         async with asyncio.timeout(ANSWER):
             store = await store_id(log)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -26,6 +26,9 @@ from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.connection import AsyncClient, for_leader, refused
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.records import RawRecord
+
+Opener = Callable[[Sequence[RawRecord]], Awaitable[list[RawRecord]]]
+"""What records are read by that are encrypted in part: see `PersonalLog.opened`."""
 
 MESSAGE_TIMEOUT = 30.0
 """Seconds that a consumer has for an event before another gets it."""
@@ -53,8 +56,9 @@ class Delivery(NamedTuple):
 class Deliveries:
     """What one consumer of a group is given."""
 
-    def __init__(self, subscription: Any, in_hand: int) -> None:
+    def __init__(self, subscription: Any, in_hand: int, opened: Opener | None = None) -> None:
         self._subscription = subscription
+        self._opened = opened
         self._arrived: asyncio.Queue[Delivery | BaseException | None] = asyncio.Queue(in_hand)
 
     async def pump(self) -> None:
@@ -79,6 +83,9 @@ class Deliveries:
             if not isinstance(each, Delivery):
                 raise StoreUnavailable(f"the persistent subscription ended: {each}")
             taken.append(each)
+        if self._opened is not None:
+            raws = await self._opened([each.raw for each in taken])
+            taken = [each._replace(raw=raw) for each, raw in zip(taken, raws, strict=True)]
         return taken
 
     async def ack(self, deliveries: Iterable[Delivery]) -> None:
@@ -108,7 +115,9 @@ class Deliveries:
 class PersistentSubscriptions:
     """Persistent subscriptions to `$all`. Connects on first use."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, opened: Opener | None = None) -> None:
+        """Let `opened` decrypt what is delivered; None: nothing has to be."""
+        self._opened = opened
         self._uri = for_leader(uri)
         self._client: AsyncClient | None = None
 
@@ -217,7 +226,7 @@ class PersistentSubscriptions:
             )
         except _FAILURES as error:
             raise refused(self._uri, error) from error
-        deliveries = Deliveries(subscription, in_hand)
+        deliveries = Deliveries(subscription, in_hand, self._opened)
         pump = asyncio.create_task(deliveries.pump())
         try:
             yield deliveries

@@ -25,6 +25,8 @@ class SubjectKeys(Protocol):
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """Return a key of each subject; one that has none, or was forgotten, gets a new one.
 
+        None of those that are being forgotten at this moment: what is known of them may be old.
+
         Raises:
             StoreUnavailable: the keys cannot be had.
         """
@@ -54,11 +56,16 @@ class MemoryKeys:
     def __init__(self) -> None:
         self._keys: dict[str, SubjectKey] = {}
         self.asked = 0
+        self.being_forgotten: set[str] = set()
 
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """See `SubjectKeys.to_write`."""
         self.asked += 1
-        return {each: self._keys.setdefault(each, new_key(each)) for each in subjects}
+        return {
+            each: self._keys.setdefault(each, new_key(each))
+            for each in subjects
+            if each not in self.being_forgotten
+        }
 
     async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
         """See `SubjectKeys.to_read`."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from eventstore.errors import StoreUnavailable
 from eventstore.personal.keys import SubjectKey, SubjectKeys
 from eventstore.personal.sealing import COMMAND, keys_in, seal, subjects_in, unseal
-from eventstore.port import AppendResult, JointAppend, Log, StreamAppend
-from eventstore.records import Batch, NewRecord, RawRecord
-from rayfold.personal import dump, is_marked
+from eventstore.port import AppendResult, Conflict, JointAppend, Log, StreamAppend
+from eventstore.records import Batch, Decrypted, NewRecord, RawRecord
+from rayfold.personal import dump, is_marked, plain
 
 AT_ONCE = 512
 """Records whose keys are asked for together, at most."""
@@ -28,12 +29,12 @@ class PersonalLog:
     call. Records without personal data cost a look for the mark.
     """
 
-    def __init__(self, log: Log, keys: SubjectKeys, *, commands: bool = False) -> None:
-        """`commands`: those that stand beside their first event are decrypted too."""
+    def __init__(self, log: Log, keys: SubjectKeys, *, to_compare: bool = False) -> None:
+        """`to_compare`: values are plain then, not marked, those of kept commands too."""
         self.beneath = log
         """The log as it is, for whoever compares or shows what stands there."""
         self._keys = keys
-        self._commands = commands
+        self._to_compare = to_compare
         self.delete_stream = log.delete_stream
         self.keep_latest = log.keep_latest
         self.end_position = log.end_position
@@ -45,20 +46,29 @@ class PersonalLog:
         return self.beneath.receipts_share_position
 
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
-        """See `Log.append`."""
-        found: set[str] = set()
-        for stream, record in _records(appends):
-            found |= _subjects(stream, record)
-        if found:
-            keys = await self._keys.to_write(found)
-            appends = [_sealed(each, keys) for each in appends]
-        return await self.beneath.append(appends)
+        """See `Log.append`.
+
+        What is of somebody who is being forgotten has a conflict: it may have been decided on
+        what is known of them. Whoever folds again knows no more.
+        """
+        of = [_subjects_of(each) for each in appends]
+        found = set().union(*of)
+        if not found:
+            return await self.beneath.append(appends)
+        keys = await self._keys.to_write(found)
+        able = [each <= keys.keys() for each in of]
+        writing = [_sealed(each, keys) for each, can in zip(appends, able, strict=True) if can]
+        answers = iter(await self.beneath.append(writing) if writing else ())
+        return [
+            next(answers) if can else Conflict("somebody of whom it tells is being forgotten")
+            for can in able
+        ]
 
     async def sealed(self, records: Sequence[tuple[str, NewRecord]]) -> list[NewRecord]:
         """Return records, each with its stream, as they are appended: to be kept elsewhere before.
 
         Raises:
-            StoreUnavailable: the keys cannot be had.
+            StoreUnavailable: the keys cannot be had, or somebody is being forgotten.
         """
         found: set[str] = set()
         for stream, record in records:
@@ -66,6 +76,8 @@ class PersonalLog:
         if not found:
             return [record for _, record in records]
         keys = await self._keys.to_write(found)
+        if not found <= keys.keys():
+            raise StoreUnavailable("somebody of whom it tells is being forgotten")
         return [_encrypted(stream, record, keys) for stream, record in records]
 
     async def opened(self, records: Sequence[RawRecord]) -> list[RawRecord]:
@@ -78,7 +90,7 @@ class PersonalLog:
         for raw in records:
             if is_marked(raw.data):
                 wanted |= keys_in(raw.data)
-            if self._commands and _ESCAPED in raw.metadata:
+            if self._to_compare and _ESCAPED in raw.metadata:
                 wanted |= _keys_of_command(raw)
         if not wanted and not any(is_marked(raw.data) for raw in records):
             return list(records)
@@ -87,8 +99,11 @@ class PersonalLog:
 
     def _decrypted(self, raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
         if is_marked(raw.data):
-            raw = raw._replace(data=unseal(raw.data, raw.stream, raw.event_type, keys))
-        if self._commands and _ESCAPED in raw.metadata:
+            opened = unseal(raw.data, raw.stream, raw.event_type, keys)
+            data = Decrypted(plain(opened) if self._to_compare else opened)
+            data.as_written = raw.data
+            raw = raw._replace(data=data)
+        if self._to_compare and _ESCAPED in raw.metadata:
             raw = _with_command(raw, keys)
         return raw
 
@@ -160,18 +175,10 @@ class PersonalLog:
                 await reading.aclose()
 
 
-def beneath(log: Log) -> Log:
-    """Return the log as it is, where `log` is one over it."""
-    return log.beneath if isinstance(log, PersonalLog) else log
-
-
-def _records(appends: Iterable[StreamAppend | JointAppend]) -> Iterable[tuple[str, NewRecord]]:
-    for each in appends:
-        if isinstance(each, JointAppend):
-            yield from each.records
-        else:
-            for record in each.records:
-                yield each.stream, record
+def _subjects_of(append: StreamAppend | JointAppend) -> set[str]:
+    if isinstance(append, JointAppend):
+        return set().union(*(_subjects(stream, record) for stream, record in append.records))
+    return set().union(*(_subjects(append.stream, record) for record in append.records))
 
 
 def _subjects(stream: str, record: NewRecord) -> set[str]:
@@ -222,5 +229,5 @@ def _with_command(raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
     if found is None:
         return raw
     metadata, command = found
-    opened = unseal(command, raw.stream, raw.event_type, keys, COMMAND).decode()
+    opened = plain(unseal(command, raw.stream, raw.event_type, keys, COMMAND)).decode()
     return raw._replace(metadata=dump({**metadata, COMMAND: opened}))

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from eventstore.kurrentdb.log import EventLog
+from eventstore.kurrentdb.persistent_subscriptions import Opener
 from eventstore.port import Log
-from eventstore.records import RawRecord
+from eventstore.records import NewRecord
 from rayfold import Registry
 
-Opener = Callable[[Sequence[RawRecord]], Awaitable[list[RawRecord]]]
+Sealer = Callable[[Sequence[tuple[str, NewRecord]]], Awaitable[list[NewRecord]]]
+"""Takes records, each with its stream: see `PersonalLog.sealed`."""
 
 
-def open_log(uri: str, registry: Registry, postgres: str | None, *, commands: bool = False) -> Log:
+def open_log(
+    uri: str, registry: Registry, postgres: str | None, *, to_compare: bool = False
+) -> Log:
     """Return a log whose personal data is decrypted with the keys in Postgres.
 
     Where the domain has none, it is a log as any other: nothing of this costs it anything.
-    `commands`: those that stand beside their first event are decrypted too.
+    `to_compare`: see `PersonalLog`.
     """
     log = EventLog(uri)
     if not registry.is_personal:
@@ -26,9 +30,20 @@ def open_log(uri: str, registry: Registry, postgres: str | None, *, commands: bo
 
     if not postgres:
         raise ValueError("the keys of personal data are in Postgres, and no DSN was given")
-    return PersonalLog(log, PostgresKeys(postgres), commands=commands)
+    return PersonalLog(log, PostgresKeys(postgres), to_compare=to_compare)
 
 
 def opener_of(log: Log) -> Opener | None:
     """Return what decrypts records that were not read by this log; None where nothing has to."""
     return getattr(log, "opened", None)
+
+
+def sealer_of(log: Log) -> Sealer | None:
+    """Return what encrypts records that rest elsewhere before; None where nothing has to."""
+    return getattr(log, "sealed", None)
+
+
+def beneath(log: Log) -> Log:
+    """Return the log as it is, for whoever compares or shows what stands there."""
+    found: Log = getattr(log, "beneath", log)
+    return found

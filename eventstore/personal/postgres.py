@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from asyncpg import Record
+
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.keys import SubjectKey, new_key
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
@@ -33,7 +35,8 @@ KEPT = 60.0
 TABLES = """
 CREATE TABLE IF NOT EXISTS rayfold_personal_key (
     id uuid PRIMARY KEY, subject text NOT NULL, key bytea,
-    created_at timestamptz NOT NULL DEFAULT now(), forgotten_at timestamptz, settled_at timestamptz
+    created_at timestamptz NOT NULL DEFAULT now(),
+    forgotten_at timestamptz, cleared_at timestamptz, settled_at timestamptz
 );
 CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
     ON rayfold_personal_key (subject) WHERE key IS NOT NULL;
@@ -56,6 +59,10 @@ _MAKE = (
     " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[])"
     " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING"
 )
+_BEING_FORGOTTEN = (
+    "SELECT subject FROM rayfold_personal_key"
+    " WHERE subject = ANY($1::text[]) AND key IS NULL AND cleared_at IS NULL"
+)
 _BY_ID = (
     "SELECT id, subject, key FROM rayfold_personal_key"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
@@ -73,6 +80,7 @@ _UNSETTLED = (
     "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
     " WHERE key IS NULL AND settled_at IS NULL"
 )
+_CLEAR = "UPDATE rayfold_personal_key SET cleared_at = now() WHERE id = ANY($1::uuid[])"
 _SETTLE = "UPDATE rayfold_personal_key SET settled_at = now() WHERE id = ANY($1::uuid[])"
 
 
@@ -93,9 +101,11 @@ class PostgresKeys:
 
         async def found(connection: Connection) -> dict[str, SubjectKey]:
             await self._learn(connection)
-            while missing := [each for each in subjects if each not in self._of]:
+            if missing := [each for each in subjects if each not in self._of]:
                 await self._make(connection, missing)
-            return {each: self._of[each] for each in subjects}
+            held = {each: key for each in subjects if (key := self._of.get(each)) is not None}
+            self._bound()
+            return held
 
         return await self._ask(found)
 
@@ -126,11 +136,17 @@ class PostgresKeys:
         await self._fetch(connection, _OF, named)
         lacking = [new_key(each) for each in named if restored(each) not in self._of]
         if lacking:
-            ids, of, keys = zip(*lacking, strict=True)
-            await connection.execute(_MAKE, ids, of, keys)
-            await self._fetch(connection, _OF, [*of])
+            of = [each.subject for each in lacking]
+            leaving = {row["subject"] for row in await connection.fetch(_BEING_FORGOTTEN, of)}
+            lacking = [each for each in lacking if each.subject not in leaving]
+        if lacking:
+            columns = zip(*lacking, strict=True)
+            await connection.execute(_MAKE, *(list(each) for each in columns))
+            await self._fetch(connection, _OF, [each.subject for each in lacking])
 
-    async def _fetch(self, connection: Connection, statement: str, wanted: Sequence[object]) -> None:
+    async def _fetch(
+        self, connection: Connection, statement: str, wanted: Sequence[object]
+    ) -> None:
         for row in await connection.fetch(statement, wanted):
             key = SubjectKey(row["id"], restored(row["subject"]), row["key"])
             self._by_id[key.id] = key
@@ -203,10 +219,18 @@ async def unsettled(connection: Connection) -> list[Destroyed]:
     return _destroyed(await connection.fetch(_UNSETTLED))
 
 
+async def clear(connection: Connection, ids: Collection[UUID]) -> None:
+    """Note that nobody decides on what was decrypted with these keys: there may be new ones."""
+    await connection.execute(_CLEAR, [*ids])
+
+
 async def settle(connection: Connection, ids: Collection[UUID]) -> None:
     """Note that nothing that was decrypted with these keys is left."""
     await connection.execute(_SETTLE, [*ids])
 
 
-def _destroyed(rows: Sequence[object]) -> list[Destroyed]:
-    return [Destroyed(id_, restored(subject), *times) for id_, subject, *times in rows]  # type: ignore[misc]
+def _destroyed(rows: Sequence[Record]) -> list[Destroyed]:
+    return [
+        Destroyed(row["id"], restored(row["subject"]), row["forgotten_at"], row["settled_at"])
+        for row in rows
+    ]

@@ -99,7 +99,7 @@ def _opened(
             name: _opened(each, stream, event_type, keys, (*path, name))
             for name, each in found.items()
         }
-    stand_in = found["forgotten"] if "forgotten" in found else FORGOTTEN
+    stand_in = found.get("forgotten", FORGOTTEN)
     parts = _parts(found[MARK])
     if parts is None or (key := keys.get(parts[0])) is None:
         return stand_in

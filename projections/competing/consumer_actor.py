@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
-from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from eventstore.personal.opening import open_log, opener_of
 from projections.competing.consumer import Consumer
 from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
@@ -28,14 +28,14 @@ class ConsumerActor:
     """Runs as a Ray actor. A restarted one joins its group again."""
 
     def __init__(
-        self, domain: str, eventstore: str, dsn: str, identity: Identity, view: str
+        self, domain: str, eventstore: str, dsn: str, identity: Identity, keys: str, view: str
     ) -> None:
         os.nice(NICENESS)
         begin_part(f"competing:{view}")
         collect_rarely()
-        self._store = EventLog(eventstore)
-        self._groups = PersistentSubscriptions(eventstore)
         registry = load_domain(domain)
+        self._store = open_log(eventstore, registry, keys)
+        self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
         identity.check_domain(registry)
         self._membership = Membership(identity, self._store, dsn)
         declared = registry.views[view]

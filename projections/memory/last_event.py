@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import RawRecord
+from eventstore.records import RawRecord, as_written
 
 
 class LogChanged(Exception):
@@ -63,5 +63,5 @@ async def look_for(event: LastEvent, log: Log, prefixes: Sequence[str]) -> Found
 
 
 def _digest(raw: RawRecord) -> bytes:
-    text = b"\n".join([raw.event_type.encode(), raw.metadata, raw.data])
+    text = b"\n".join([raw.event_type.encode(), raw.metadata, as_written(raw)])
     return hashlib.blake2b(text, digest_size=12).digest()

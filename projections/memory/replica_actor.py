@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from projections.errors import named
 from projections.memory import bootstrap as from_postgres
 from projections.memory.last_event import LastEvent, LogChanged
@@ -90,9 +90,9 @@ class ReplicaActor:
         begin_part(name)
         self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
-        self._store = EventLog(eventstore)
         self._postgres = postgres
         self._registry = load_domain(domain)
+        self._store = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
         self._membership = Membership(identity, self._store, None)
         self._replica = Replica(self._registry, views, self._store)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from eventstore.port import Log
 from eventstore.record_at import record_at
-from eventstore.records import metadata_of
+from eventstore.records import as_written, metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.poison import Parked
@@ -87,7 +87,7 @@ class ParkedEventOperations:
             "stream": raw.stream,
             "revision": raw.revision,
             "position": raw.position,
-            "data": raw.data.decode(errors="replace"),
+            "data": as_written(raw).decode(errors="replace"),
             "metadata": metadata_of(raw),
         }
 

@@ -72,6 +72,16 @@ class Rebuilds:
         if error := self._rebuilds[view].error:
             raise ProjectionError(error)
 
+    async def afresh(self, view: str) -> None:
+        """As `done`, from the log as it is now: one that is going on does not count.
+
+        Raises:
+            ProjectionError: it failed; what serves is as it was.
+        """
+        if (running := self._rebuilds.get(view)) is not None:
+            await running.finished.wait()
+        await self.done(view)
+
     def status(self) -> list[dict[str, Any]]:
         """Return the last rebuild of each view."""
         return [rebuild.status() for rebuild in self._rebuilds.values()]

@@ -17,6 +17,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventstore.records import Metadata, RawRecord, recorded
 from projections.publications.errors import Unpublishable
 from rayfold import IntegrationEvent, PublicationDefinition, Registry
+from rayfold.personal import plain
 
 _IDS = UUID("7b1d6a52-0f0e-5c55-a2c3-6f1d9b1e4c07")
 
@@ -100,7 +101,7 @@ class Derivation:
             return []
         decided = [_decided(each) for each in _step(raw.data).decided]
         return [
-            carried.model_validate_json(bytes(each.data), extra="ignore")
+            carried.model_validate_json(plain(bytes(each.data)), extra="ignore")
             for each in decided
             if each.type == "publish" and (carried := self._carried.get(each.event))
         ]
@@ -129,7 +130,7 @@ class Derivation:
             if value := metadata.get(key_in_metadata):
                 attributes[attribute] = value
         # `encode` refuses what would not come back; what it gives is JSON of an object.
-        data = json.loads(definition.encode(told))
+        data = json.loads(plain(definition.encode(told)))
         message = to_structured_event(CloudEvent(attributes, data))
         return Outgoing(
             attributes["id"],

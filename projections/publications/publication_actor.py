@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from projections.publications.publisher import Publisher
 from projections.publications.receiver import receiver_of
 from projections.publications.settings import Configured
@@ -25,15 +25,22 @@ class PublicationActor:
     """Runs as a Ray actor. A restarted one goes on from its last checkpoint."""
 
     def __init__(
-        self, domain: str, eventstore: str, identity: Identity, name: str, configured: Configured
+        self,
+        domain: str,
+        eventstore: str,
+        identity: Identity,
+        name: str,
+        configured: Configured,
+        keys: str = "",
     ) -> None:
+        """`keys` is a DSN of where those are of personal data."""
         os.nice(NICENESS)
         begin_part(f"publication:{name}")
         collect_rarely()
         self._registry = load_domain(domain)
         identity.check_domain(self._registry)
         self._definition = self._registry.publications[name]
-        self._store = EventLog(eventstore)
+        self._store = open_log(eventstore, self._registry, keys)
         self._membership = Membership(identity, self._store, None)
         self._configured = configured
         self._publisher: Publisher | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from projections.errors import NoSuchPublication
 from projections.publications.publication_actor import PublicationActor
 from projections.publications.settings import Configured
@@ -58,7 +58,7 @@ class PublicationSide:
         self._registry = registry
         self._settings = settings
         self._configured = configured
-        self._store = EventLog(settings.eventstore)
+        self._store = open_log(settings.eventstore, registry, settings.postgres)
         self._actors = WatchedActors("publication", settings, self._store, registry.prefixes)
 
     async def start(self) -> None:
@@ -83,6 +83,7 @@ class PublicationSide:
             settings.identity,
             name,
             configured,
+            settings.postgres,
         )
         return PublicationHandle(f"publication:{name}", "publication", [name], spawn, spawn.place)
 

@@ -13,6 +13,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import RawRecord, metadata_of, recorded
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
+from rayfold.personal import plain
 from rayfold.runtime.turns import Turn
 
 
@@ -37,7 +38,7 @@ class History:
                 "revision": raw.revision,
                 "position": raw.position,
                 "recorded_at": _iso(raw.recorded_at),
-                "data": msgspec.Raw(raw.data),
+                "data": msgspec.Raw(plain(raw.data)),
                 "metadata": metadata_of(raw),
             }
             async for raw in self._readable(aggregate.stream(aggregate_id))

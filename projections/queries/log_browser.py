@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Any
 
 from eventstore.errors import StreamTombstoned
+from eventstore.personal.opening import beneath
 from eventstore.port import Log
 from eventstore.record_at import record_at
 from eventstore.records import RawRecord, metadata_of
@@ -28,7 +29,7 @@ class LogBrowser:
     """Reads backwards, a page at a time."""
 
     def __init__(self, registry: Registry, log: Log) -> None:
-        self._log = log
+        self._log = beneath(log)  # what is encrypted is shown so: the log is no place to look it up
         self._through_time = ThroughTime(registry, log)
         processes = (each.prefix for each in registry.processes.values())
         self._prefixes = [*registry.prefixes, *processes, OPERATORS]

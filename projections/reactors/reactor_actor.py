@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 
-from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from eventstore.personal.opening import open_log, opener_of
 from projections.reactors.reactor_runner import ReactorRunner
 from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
@@ -38,8 +38,8 @@ class ReactorActor:
         collect_rarely()
         registry = load_domain(domain)
         identity.check_domain(registry)
-        self._store = EventLog(eventstore)
-        self._groups = PersistentSubscriptions(eventstore)
+        self._store = open_log(eventstore, registry, dsn)
+        self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
         self._membership = Membership(identity, self._store, dsn)
         self._runner = ReactorRunner(
             registry, registry.reactors[name], self._store, self._groups, group, began, dsn

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any
 
-from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from eventstore.personal.opening import open_log
 from projections.errors import UnknownTarget
 from projections.operations.scaling import MOST
 from projections.postgres.generations import lock_migrations
@@ -45,7 +45,7 @@ class ReactorSide:
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self._registry = registry
         self._settings = settings
-        self._store = EventLog(settings.eventstore)
+        self._store = open_log(settings.eventstore, registry, settings.postgres)
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._actors = WatchedActors("reactor", settings, self._store, registry.prefixes)
         self._group_of: dict[str, tuple[str, int]] = {}

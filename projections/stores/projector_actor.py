@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import psutil
 
-from eventstore.kurrentdb.log import EventLog
+from eventstore.personal.opening import open_log
 from eventstore.port import Log
 from projections.poison import Parked
 from projections.stores.runner import ProjectionRunner
@@ -64,13 +64,17 @@ class ProjectorActor:
         eventstore: str,
         dsn: str | None,
         identity: Identity,
+        keys: str,
         make: Make,
         *arguments: Any,
     ) -> None:
+        """`dsn` is None where it has nothing to do with Postgres; `keys` is where those are of
+        personal data.
+        """
         os.nice(NICENESS)
         collect_rarely()
-        self._store: Log = EventLog(eventstore)
         registry = load_domain(domain)
+        self._store: Log = open_log(eventstore, registry, keys)
         identity.check_domain(registry)
         begin_part(named(registry, arguments))
         self._membership = Membership(identity, self._store, dsn)

@@ -99,10 +99,11 @@ def projector_actor(
 ) -> ActorHandle:
     """Start one that fills a store. All such actors begin with the same arguments.
 
-    Those that fill Postgres are told where it is, and compare whose it is.
+    Those that fill Postgres are told where it is, and compare whose it is; all of them, where the
+    keys of personal data are.
     """
     postgres = settings.postgres if kind in IN_POSTGRES else None
-    where = settings.domain, settings.eventstore, postgres, settings.identity
+    where = settings.domain, settings.eventstore, postgres, settings.identity, settings.postgres
     spawn = Spawner(actor, "postgres", name, settings, *where, *arguments, detached=detached)
     return ActorHandle(name, kind, views, spawn, spawn.place)
 

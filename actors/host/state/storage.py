@@ -13,6 +13,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 
 from actors.errors import StreamUnreadable, Unavailable
 from actors.host.entity import Entity
@@ -32,6 +34,7 @@ from actors.host.state.outbox import Relay
 from actors.host.state.port import Change, Kept, States, StatesRefused
 from actors.host.state.rows import Unstorable, check
 from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.personal.opening import Sealer, beneath, sealer_of
 from eventstore.port import Appended, AppendResult, Conflict, InvalidAppend, Log, StreamAppend
 from eventstore.records import RawRecord
 from rayfold import Registry, UnknownEventType, UnreadableEvent
@@ -57,7 +60,8 @@ class StateStorage:
         self._registry = registry
         self._log = eventstore
         self._states = states
-        self._relay = Relay(eventstore)
+        self._relay = Relay(beneath(eventstore))
+        self._sealed = sealer_of(eventstore)
         self._relayed: dict[str, int] = {}
         """On the log, and in the outbox still: by stream, up to a revision."""
         self._owed: dict[str, AggregateType] = {}
@@ -195,6 +199,8 @@ class StateStorage:
                 changes[index] = change_of(each)
             except Unstorable as error:
                 answers[index] = InvalidAppend(str(error))
+        if self._sealed is not None:
+            changes = await self._with_sealed_records(changes, self._sealed)
         try:
             written = await self._write(list(changes.values()))
         except StatesRefused as error:
@@ -213,6 +219,17 @@ class StateStorage:
             if isinstance(answer, Appended):
                 plans[index].entity.stored = stored_after(plans[index], changes[index], answer)
         return [each for each in answers if each is not None]
+
+    async def _with_sealed_records(
+        self, changes: dict[int, Change], sealed: Sealer
+    ) -> dict[int, Change]:
+        """Return changes whose events can rest in the outbox: their personal data is encrypted."""
+        records = [(each.stream, one) for each in changes.values() for one in each.records]
+        left = iter(await sealed(records))
+        return {
+            index: replace(each, records=list(islice(left, len(each.records))))
+            for index, each in changes.items()
+        }
 
     async def _write(self, changes: list[Change]) -> list[bool]:
         if not changes:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from actors.host.event_checks import MAX_EVENTS, InvalidEvent, check_events
 from rayfold import Command, Event, Refused, Registry
 from rayfold.decision import Instance
+from rayfold.personal import plain
 from rayfold.unchanged import Unchanged
 
 
@@ -48,7 +49,7 @@ def told(stream: str, event: Event) -> Told:
     Raises:
         ValueError: it would not come back from the log.
     """
-    return Told(stream, event, json.loads(type(event).__rayfold__.encode(event)))
+    return Told(stream, event, json.loads(plain(type(event).__rayfold__.encode(event))))
 
 
 def instances_of(registry: Registry, command: Command) -> tuple[Instance, ...]:

@@ -1,0 +1,46 @@
+"""Forgetting as it goes on: until nothing is left that was decrypted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+LOOK = 0.3
+"""Seconds between two looks."""
+
+
+def follow_forgetting(ask: Callable[..., Any], subjects: Sequence[str]) -> bool:
+    """Forget persons, and return when nothing is left; return whether all of them were known.
+
+    Raises:
+        StartError: the gateway does not answer, or the domain has no personal data.
+    """
+    answer = ask("/operators/forget", {"subjects": list(subjects)})
+    waiting = {each["subject"] for each in answer["forgotten"] if not each["settled"]}
+    for each in answer["forgotten"]:
+        if each["subject"] not in waiting:
+            _print(f"{each['subject']}: forgotten before, at {each['forgotten_at']}")
+    if waiting:
+        views = ", ".join(answer["views"]) or "no view"
+        _print(f"{', '.join(sorted(waiting))}: the keys are destroyed; rebuilding {views}")
+    told = ""
+    while waiting:
+        time.sleep(LOOK)
+        now = ask("/operators/forgetting")
+        left = {each["subject"] for each in now["left"]}
+        for subject in sorted(waiting - left):
+            _print(f"{subject}: forgotten")
+        waiting &= left
+        if waiting and now["error"] and now["error"] != told:
+            told = now["error"]
+            _print(f"held up, and tried again: {told}")
+    for subject in answer["unknown"]:
+        _print(f"{subject}: unknown: no personal data is on the log under that id")
+    return not answer["unknown"]
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

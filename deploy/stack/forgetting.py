@@ -1,0 +1,153 @@
+"""Forgetting a person: their keys are destroyed at once, and then what was decrypted goes too.
+
+The key's row says how far that has come, so that it goes on where it was after any end of this
+process, and can be asked for again at any time:
+
+1. The key is destroyed. Whatever is read from the log from now on has stand-ins.
+2. States: rows of state-stored aggregates are made again, writers and process managers fold again
+   what they have in memory. Until then nothing is written of this person (`cleared_at`).
+3. Views that fold personal data are rebuilt, beside those that serve (`settled_at`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from eventstore.errors import StoreError
+from projections.errors import PostgresUnavailable, UnknownTarget
+from rayfold import RayfoldError, Registry, Storage
+from rayfold.runtime.postgres import FAILURES, Connection, connect
+
+if TYPE_CHECKING:  # they import Ray, which reads its environment then
+    from actors.process_side import ProcessSide
+    from actors.write_side import WriteSide
+    from eventstore.personal.postgres import Destroyed
+    from projections.operations.rebuilds import Rebuilds
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 30.0
+"""Seconds for Postgres."""
+
+RETRY = 5.0
+"""Seconds until what did not answer is asked again."""
+
+
+class Forgetting:
+    """Of one stack, by whoever owns it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        postgres: str,
+        writes: WriteSide,
+        processes: ProcessSide,
+        rebuilds: Rebuilds,
+    ) -> None:
+        self._registry = registry
+        self._postgres = postgres
+        self._writes = writes
+        self._processes = processes
+        self._rebuilds = rebuilds
+        self._asked = asyncio.Event()
+        self._error = ""
+
+    async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
+        """Destroy the keys of subjects; see `api.operators.Operations.forget`.
+
+        Raises:
+            UnknownTarget: the domain has no personal data.
+            PostgresUnavailable: the keys may or may not be destroyed.
+        """
+        if not self._registry.is_personal:
+            raise UnknownTarget("the domain declares no personal data: there is nothing to forget")
+        from eventstore.personal.postgres import destroy
+
+        async with self._connection() as connection:
+            found = await destroy(connection, subjects)
+        self._asked.set()
+        known = {each.subject for each in found}
+        return {
+            "forgotten": [_told(each) for each in found],
+            "unknown": [each for each in subjects if each not in known],
+            "views": self._registry.views_of_personal_data,
+        }
+
+    async def status(self) -> dict[str, Any]:
+        """Return of whom something may be left that was decrypted, and what went wrong last.
+
+        Raises:
+            PostgresUnavailable: it does not answer.
+        """
+        left: list[Destroyed] = []
+        if self._registry.is_personal:
+            from eventstore.personal.postgres import unsettled
+
+            async with self._connection() as connection:
+                left = await unsettled(connection)
+        return {"left": [_told(each) for each in left], "error": self._error}
+
+    async def run(self) -> None:
+        """Take away what is left of those who are forgotten, for ever; also by one before us."""
+        while True:
+            self._asked.clear()
+            try:
+                await self._take_away()
+                self._error = ""
+            except (RayfoldError, StoreError, *FAILURES) as error:
+                self._error = str(error) or type(error).__name__
+                why = {"error": self._error}
+                log.warning("something is left of somebody who is forgotten", extra=why)
+                await asyncio.sleep(RETRY)
+            else:
+                await self._asked.wait()
+
+    async def _take_away(self) -> None:
+        from eventstore.personal.postgres import clear, settle, unsettled
+
+        async with self._connection() as connection:
+            left = await unsettled(connection)
+        if not left:
+            return
+        ids = {each.id for each in left}
+        await self._fill_rows({each.subject for each in left})
+        await self._writes.forget_personal()
+        await self._processes.forget_personal()
+        async with self._connection() as connection:
+            await clear(connection, ids)
+        for view in self._registry.views_of_personal_data:
+            await self._rebuilds.afresh(view)
+        async with self._connection() as connection:
+            await settle(connection, ids)
+        log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
+
+    async def _fill_rows(self, subjects: set[str]) -> None:
+        """Make the rows of their state-stored aggregates again, of what the log says now."""
+        categories = self._registry.with_personal_data
+        for category in categories:
+            aggregate = self._registry.aggregates[category]
+            if aggregate.storage == Storage.STATE:
+                await self._writes.refill(aggregate, [aggregate.stream(each) for each in subjects])
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            connection = await connect(self._postgres, timeout=TIMEOUT, command_timeout=TIMEOUT)
+            try:
+                yield connection
+            finally:
+                connection.terminate()
+        except FAILURES as error:
+            raise PostgresUnavailable(f"the keys of personal data: {error}") from error
+
+
+def _told(destroyed: Destroyed) -> dict[str, Any]:
+    return {
+        "subject": destroyed.subject,
+        "forgotten_at": destroyed.forgotten_at.isoformat().replace("+00:00", "Z"),
+        "settled": destroyed.settled_at is not None,
+    }
