@@ -295,6 +295,29 @@ class DeleteAnswer(Struct):
     """Views and SQL projections whose rows are made of many streams, or by statements."""
 
 
+class Forgotten(Struct):
+    """A person whose key is destroyed; `settled`: what was decrypted with it is gone as well."""
+
+    subject: str
+    forgotten_at: str
+    settled: bool
+
+
+class ForgetAnswer(Struct):
+    """Whose keys are destroyed, now or before, of whom there was none, and what is rebuilt."""
+
+    forgotten: list[Forgotten]
+    unknown: list[str]
+    views: list[str]
+
+
+class Forgetting(Struct):
+    """Of whom something may be left that was decrypted, and what held it up last."""
+
+    left: list[Forgotten]
+    error: str
+
+
 class DiscardAnswer(Struct):
     """What went on without its event."""
 
@@ -440,6 +463,8 @@ BODIES: tuple[type[Struct | Enum], ...] = (
     ParkedEvents,
     ReplayAnswer,
     DeleteAnswer,
+    ForgetAnswer,
+    Forgetting,
     DiscardAnswer,
     AuditNotes,
 )

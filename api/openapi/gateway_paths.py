@@ -146,6 +146,16 @@ class GatewayPaths:
         paths["/operators/delete"] = self._does(
             "delete-stream", "Delete an aggregate's stream", "Delete", "DeleteAnswer"
         )
+        paths["/operators/forget"] = does(
+            "forget",
+            "Destroy the keys of persons' data",
+            "Forget",
+            "ForgetAnswer",
+            "202",
+        )
+        paths["/operators/forgetting"] = asks(
+            "list-forgetting", "Of whom something may be left that was decrypted", "Forgetting"
+        )
 
     def _add_processes(self, paths: dict[str, PathItem]) -> None:
         limit = query_parameter("limit", _LIMIT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deploy.authoring.catalogue.compatibility import Fault, Schema, faults
+from deploy.authoring.catalogue.compatibility import Fault, Schema, faults, is_personal
 from deploy.authoring.catalogue.lock import Catalogue, Locked
 from deploy.authoring.catalogue.skeleton import skeleton
 from deploy.authoring.catalogue.trial import complaints
@@ -45,6 +45,7 @@ def check(registry: Registry, lock: Catalogue, code: Catalogue) -> Report:
     report = Report()
     for name, locked in sorted(lock.events.items()):
         report.broken += _of_versions(registry, name, locked, code.events.get(name))
+        report.broken += _undecrypted(registry, name, locked)
     for name, locked in sorted(lock.integration_events.items()):
         present = code.integration_events.get(name)
         for version, schema in sorted(locked.versions.items()):
@@ -94,6 +95,16 @@ def _behind(lock: dict[str, Locked], code: dict[str, Locked]) -> list[str]:
         elif locked.version != present.version:
             found.append(f"{name} is at version {present.version}")
     return found
+
+
+def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:
+    """Return the versions whose personal data nobody would decrypt any more."""
+    told = "its personal data is encrypted, and a domain without any decrypts nothing"
+    return [
+        Broken(name, version, [told], "keep a field of some event Personal[…]")
+        for version, schema in sorted(locked.versions.items())
+        if is_personal(schema) and not registry.is_personal
+    ]
 
 
 def _of_versions(

@@ -18,6 +18,9 @@ Schema = dict[str, Any]
 ALIASES = "x-aliases"
 """Of a field: other names that it is read under."""
 
+PERSONAL = "x-personal"
+"""Of a field: it is encrypted on the log. Old events read either way, and are as they were."""
+
 NO_DEFAULT = "and the code no default"
 UNREAD = "which nobody reads any more"
 
@@ -78,6 +81,23 @@ def bare(schema: Any) -> Any:
     if "required" in kept:
         kept["required"] = sorted(kept["required"])
     return kept
+
+
+def is_personal(schema: Schema) -> bool:
+    """Tell whether an event of that schema has encrypted fields."""
+    return any(field.get(PERSONAL) for field in schema.get("properties", {}).values())
+
+
+def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield a fault where a field becomes personal data, or ceases to be.
+
+    It is read as before. But what an author may take it for is not so: that is to be said once,
+    with another version.
+    """
+    if new.get(PERSONAL) and not old.get(PERSONAL):
+        yield Fault(path, "it in clear", "and stay so: `rayfold forget` does not reach them")
+    elif old.get(PERSONAL) and not new.get(PERSONAL):
+        yield Fault(path, "it encrypted", "and new ones would have it in clear")
 
 
 class _Comparison:
@@ -163,6 +183,7 @@ class _Comparison:
             }
             for owner in owners:
                 yield from self.compare(had[owner], field, (*path, name))
+                yield from _kept_otherwise(had[owner], field, (*path, name))
             is_there = any(whole and owner in always for owner, whole in owners.items())
             if name in new.get("required", ()) and not is_there:
                 yield Fault((*path, name), "none, at times" if owners else "none", NO_DEFAULT)
@@ -321,6 +342,7 @@ _KNOWN = {each for words in LIMITS for each in words} | {
     "$ref",
     "$defs",
     ALIASES,
+    PERSONAL,
 }
 
 

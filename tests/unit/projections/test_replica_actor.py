@@ -29,7 +29,7 @@ DEADLINE = 60.0
 def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     """The log that actors follow; what concerns a process is left out, and waits are short."""
     log = MemoryLog()
-    monkeypatch.setattr(replica_actor, "EventLog", lambda uri: log)
+    monkeypatch.setattr(replica_actor, "open_log", lambda *asked: log)
     monkeypatch.setattr(replica_actor, "begin_part", lambda name: None)
     monkeypatch.setattr(replica_actor, "collect_rarely", lambda: None)
     monkeypatch.setattr(replica_actor, "COOL", 0.01)

@@ -1,0 +1,118 @@
+"""Keys of subjects in a real Postgres: made once, cached, gone for everybody at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from eventstore.errors import StoreUnavailable
+from eventstore.personal import postgres as keys_module
+from eventstore.personal.postgres import (
+    PostgresKeys,
+    clear,
+    destroy,
+    prepare_keys,
+    settle,
+    unsettled,
+)
+from rayfold.runtime.postgres import Connection, connect
+
+
+@pytest.fixture
+async def connection(server: str) -> AsyncIterator[Connection]:
+    """A database with the tables of keys alone."""
+    connection = await connect(server)
+    await prepare_keys(connection)
+    await prepare_keys(connection)  # as each start does
+    yield connection
+    await connection.execute("DROP TABLE rayfold_personal_key, rayfold_personal_forgotten")
+    await connection.close()
+
+
+@pytest.fixture
+async def two(connection: Connection, server: str) -> AsyncIterator[list[PostgresKeys]]:
+    """Two processes of a stack."""
+    both = [PostgresKeys(server), PostgresKeys(server)]
+    yield both
+    for each in both:
+        each.close()
+
+
+async def test_who_asks_at_once_gets_the_same_key(two: list[PostgresKeys]) -> None:
+    subjects = {f"s{number}" for number in range(50)}
+    one, other = await asyncio.gather(*(each.to_write(subjects) for each in two))
+    assert one == other
+    assert one.keys() == subjects
+    assert len({each.key for each in one.values()}) == 50
+    ids = {each.id for each in one.values()}
+    assert await two[1].to_read({*ids, uuid4()}) == {each.id: each for each in one.values()}
+
+
+async def test_a_destroyed_key_is_gone_from_every_cache_at_once(
+    connection: Connection, two: list[PostgresKeys]
+) -> None:
+    keys = await two[0].to_write({"ada", "bob"})
+    ada, bob = keys["ada"], keys["bob"]
+    assert len(await two[1].to_read({ada.id, bob.id})) == 2
+    [gone] = await destroy(connection, ["ada", "nobody"])
+    assert (gone.id, gone.subject, gone.settled_at) == (ada.id, "ada", None)
+    for each in two:
+        assert await each.to_read({ada.id, bob.id}) == {bob.id: bob}
+    row = await connection.fetchrow("SELECT * FROM rayfold_personal_key WHERE subject = 'ada'")
+    assert row is not None
+    assert row["key"] is None
+
+
+async def test_a_new_key_is_given_once_nobody_knows_the_old_data(
+    connection: Connection, two: list[PostgresKeys]
+) -> None:
+    old = (await two[0].to_write({"ada"}))["ada"]
+    [gone] = await destroy(connection, ["ada"])
+    assert await two[0].to_write({"ada", "bob"}) == await two[1].to_write({"bob"})
+    await clear(connection, [gone.id])
+    new = (await two[0].to_write({"ada"}))["ada"]
+    assert new.id != old.id
+    assert new.key != old.key
+    assert await two[1].to_read({old.id, new.id}) == {new.id: new}
+
+
+async def test_forgetting_again_finds_what_is_not_done_and_destroys_nothing(
+    connection: Connection, two: list[PostgresKeys]
+) -> None:
+    await two[0].to_write({"ada"})
+    first = await destroy(connection, ["ada"])
+    assert await destroy(connection, ["ada"]) == first == await unsettled(connection)
+    await settle(connection, [first[0].id])
+    assert await unsettled(connection) == []
+    [again] = await destroy(connection, ["ada"])
+    assert again.settled_at is not None
+
+
+async def test_keys_in_memory_are_bounded_and_leave_a_process_that_uses_none(
+    two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "MOST", 3)
+    keys = await two[0].to_write({f"s{number}" for number in range(10)})
+    assert len(keys) == 10
+    assert len(two[0]._by_id) == len(two[0]._of) == 3
+    monkeypatch.setattr(keys_module, "KEPT", 0.01)
+    await two[0].to_write({"s1"})
+    async with asyncio.timeout(10):
+        while two[0]._by_id or two[0]._of:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_subject_may_be_any_text(two: list[PostgresKeys]) -> None:
+    odd = "a\0b\x1a\ud800 ü"
+    key = (await two[0].to_write({odd}))[odd]
+    assert (await two[1].to_read({key.id}))[key.id].subject == odd
+
+
+async def test_a_postgres_that_does_not_answer_is_an_outage() -> None:
+    keys = PostgresKeys("postgresql://127.0.0.1:1/x")
+    with pytest.raises(StoreUnavailable, match="keys of personal data"):
+        await keys.to_read({uuid4()})
+    keys.close()

@@ -1,0 +1,1 @@
+"""A domain with personal data: aggregates of both kinds, of others too, and a process."""

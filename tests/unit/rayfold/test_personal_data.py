@@ -1,0 +1,194 @@
+"""Personal data as an author sees it: plain values, a stand-in once they are forgotten."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Annotated
+
+import pytest
+
+from rayfold import (
+    FORGOTTEN,
+    Aggregate,
+    Command,
+    DomainError,
+    Event,
+    IntegrationEvent,
+    Message,
+    Personal,
+    PersonalData,
+    Registry,
+    View,
+    on,
+)
+from rayfold.personal import plain
+from rayfold.testing import given, rows_of
+from tests.personal.people import (
+    ChangeEmail,
+    Contacts,
+    Customer,
+    EmailChanged,
+    Register,
+    Registered,
+)
+
+ADA = Registered(customer_id="ada", email="ada@example.org", born=1815)
+
+
+def test_rules_are_tested_with_plain_values() -> None:
+    given(Customer, ADA).when(ChangeEmail(customer_id="ada", email="new@example.org")).then(
+        EmailChanged(customer_id="ada", before="ada@example.org", email="new@example.org")
+    )
+    assert rows_of(Contacts, ADA)["ada"].email == "ada@example.org"
+
+
+def test_views_fold_what_is_left_as_any_other_value() -> None:
+    left = Registered(customer_id="ada", email=FORGOTTEN, born=None)
+    assert rows_of(Contacts, left)["ada"] == Contacts(customer_id="ada", email=FORGOTTEN)
+
+
+def test_a_value_is_marked_on_its_way_to_the_log_and_plain_when_it_is_read() -> None:
+    registry = Registry.load("tests.personal")
+    data = Registered.__rayfold__.encode(ADA)
+    assert data == (
+        b'{"customer_id":"ada","email":{"$personal":{"value":"ada@example.org"}},'
+        b'"born":{"$personal":{"value":1815,"forgotten":null}}}'
+    )
+    assert registry.decode("Registered", data, 1, "customer-ada", 0) == [ADA]
+    assert plain(data) == b'{"customer_id":"ada","email":"ada@example.org","born":1815}'
+
+
+def test_a_command_says_whose_it_is_by_the_field_that_its_aggregate_has_its_id_in() -> None:
+    Registry.load("tests.personal")
+    command = Register(customer_id="ada", email="ada@example.org")
+    data = Register.__rayfold__.encode(command)
+    assert b'"of":"ada"' in data
+    assert Register.__rayfold__.decode(data) == command
+
+
+def test_nothing_is_marked_where_nothing_is_said_of_anybody() -> None:
+    data = Registered.__rayfold__.encode(Registered(customer_id="ada", email=FORGOTTEN))
+    assert b"$personal" not in data
+
+
+def test_what_is_encrypted_still_is_never_taken_for_a_value() -> None:
+    with pytest.raises(ValueError, match="given no keys"):
+        plain(b'{"email":{"$personal":"00.AAAA"}}')
+
+
+class Noted(Event, name="Noted"):
+    note: str
+    about: dict[str, str]
+
+
+def test_a_client_cannot_make_a_value_look_like_a_mark() -> None:
+    assert Noted.__rayfold__.encode(Noted(note='"$personal"', about={"a": '{"$personal":1}'}))
+    with pytest.raises(ValueError, match=r"\$personal"):
+        Noted.__rayfold__.encode(Noted(note="", about={"$personal": "x"}))
+
+
+def test_the_schema_says_which_fields_are_personal() -> None:
+    fields = Registered.model_json_schema()["properties"]
+    assert {name for name, field in fields.items() if field.get("x-personal")} == {"email", "born"}
+
+
+def mistakes_of(*members: type) -> str:
+    module = ModuleType(f"{__name__}.made")
+    for each in members:
+        setattr(module, each.__name__, each)
+        each.__module__ = module.__name__
+    sys.modules[module.__name__] = module
+    with pytest.raises(DomainError) as raised:
+        Registry([module])
+    return "\n".join(raised.value.mistakes)
+
+
+class Address(Message):
+    street: Personal[str]
+
+
+class Do(Command, name="do"):
+    id: Personal[str]
+
+
+class Done(Event, name="Done", subject="nobody"):
+    id: str
+    when: Personal[int]
+    inner: Address
+    many: list[Personal[str]]
+    other: Annotated[str, PersonalData(subject="when")] = ""
+
+
+class Unsaid(Event, name="Unsaid", subject="id"):
+    id: str
+
+
+class State(Message):
+    pass
+
+
+class Doing(Aggregate[State, Do, Done | Unsaid], category="doing", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state: State, command: Do) -> list[Done]:
+        return []
+
+    @staticmethod
+    def evolve(state: State, event: Done | Unsaid) -> State:
+        return state
+
+
+def test_each_mistake_has_a_sentence() -> None:
+    told = mistakes_of(Doing)
+    for sentence in (
+        "Done.when is of 'nobody', which is no field that says who somebody is",
+        "Done.when takes neither a text nor None, one of which it is once it is forgotten",
+        "Done.other is of 'when', which is no field that says who somebody is",
+        "Done.inner has personal data within: make the whole field Personal[…]",
+        "Done.many has personal data within: make the whole field Personal[…]",
+        "Unsaid says whose its personal data is, and has none",
+    ):
+        assert sentence in told
+
+
+class Join(Command, name="join"):
+    id: Personal[str]
+
+
+class Joined(Event, name="Joined"):
+    id: str
+    nick: Personal[str]
+
+
+class Joining(Aggregate[State, Join, Joined], category="joining", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state: State, command: Join) -> list[Joined]:
+        return []
+
+    @staticmethod
+    def evolve(state: State, event: Joined) -> State:
+        return state
+
+
+class ByNick(View, name="by-nick", key="nick"):
+    nick: str
+
+    @staticmethod
+    @on(Joined)
+    def add(row: ByNick, event: Joined) -> ByNick:
+        return row
+
+
+def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
+    told = mistakes_of(Joining, ByNick)
+    assert "Join.id is an aggregate's id, and no personal data" in told
+    assert "ByNick has its rows by 'nick', which is personal data in Joined" in told
+
+
+class Told(IntegrationEvent, name="told"):
+    nick: Personal[str]
+
+
+def test_an_integration_event_says_whose_its_personal_data_is() -> None:
+    [told] = Told.__rayfold__.mistakes()
+    assert told == "Told.nick is personal data: say whose, with subject="

@@ -1,0 +1,324 @@
+"""A log on which personal data is encrypted: nothing of it in clear, wherever it was copied to."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from actors.envelope import enclose
+from actors.host.state.memory import MemoryStates
+from actors.local import LocalRuntime
+from actors.processes.checkpoints import Layout
+from actors.processes.runner import ProcessRunner
+from actors.schedules.schedules import Schedules
+from deploy.authoring.counterfactual.walk import Counterfactual
+from eventstore.errors import StoreUnavailable
+from eventstore.memory import MemoryLog
+from eventstore.personal.keys import MemoryKeys
+from eventstore.personal.log import PersonalLog
+from eventstore.personal.opening import open_log
+from eventstore.port import ANY, Appended, Conflict, StreamAppend
+from eventstore.records import NewRecord, RawRecord, as_written, recorded
+from projections.memory.last_event import Found, LastEvent, look_for
+from rayfold import FORGOTTEN, Command, Registry
+from tests.personal.people import (
+    ChangeEmail,
+    Contacts,
+    Customer,
+    Letter,
+    OpenAccount,
+    Register,
+    Registered,
+    WriteLetter,
+)
+
+SECRET = b"secret"
+EVERYTHING = ["customer-", "letter-", "account-", "snapshot-", "schedule-", "process-"]
+
+
+class World:
+    """A write side over an encrypted log, in this process."""
+
+    def __init__(self) -> None:
+        self.registry = Registry.load("tests.personal")
+        self.keys, self.beneath = MemoryKeys(), MemoryLog()
+        self.log = PersonalLog(self.beneath, self.keys)
+        self.states = MemoryStates()
+        self.runtime = LocalRuntime(self.registry, self.log, states=self.states)
+
+    async def send(self, *commands: Command) -> None:
+        """Send commands, one after the other."""
+        for each in commands:
+            await self.runtime.send(each)
+
+    async def read(self, stream: str) -> list[Any]:
+        """Return the events of a stream as they read now."""
+        return [
+            each.event
+            async for raw in self.log.read_stream(stream)
+            for each in recorded(self.registry, raw)
+        ]
+
+    async def everything(self) -> list[RawRecord]:
+        """Return what stands on the log."""
+        return [raw async for raw in self.beneath.read_all(EVERYTHING)]
+
+    async def assert_nothing_in_clear(self) -> None:
+        """Look for what no reader without keys may find."""
+        for raw in await self.everything():
+            assert SECRET not in raw.data + raw.metadata, raw
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+REGISTER = Register(customer_id="ada", email="secret@example.org", born=1815)
+
+
+async def test_the_log_has_no_value_in_clear_and_reads_as_if_it_had(world: World) -> None:
+    await world.send(REGISTER)
+    assert await world.read("customer-ada") == [
+        Registered(customer_id="ada", email="secret@example.org", born=1815)
+    ]
+    await world.assert_nothing_in_clear()
+
+
+async def test_without_the_key_a_field_reads_as_its_stand_in(world: World) -> None:
+    await world.send(REGISTER, Register(customer_id="bob", email="secret-bob@example.org"))
+    world.keys.forget("ada")
+    assert await world.read("customer-ada") == [Registered(customer_id="ada", email=FORGOTTEN)]
+    assert await world.read("customer-bob") == [
+        Registered(customer_id="bob", email="secret-bob@example.org")
+    ]
+
+
+async def test_who_comes_back_gets_another_key(world: World) -> None:
+    await world.send(REGISTER)
+    world.keys.forget("ada")
+    await world.send(ChangeEmail(customer_id="ada", email="secret-2@example.org"))
+    first, second = await world.read("customer-ada")
+    assert (first.email, second.email) == (FORGOTTEN, "secret-2@example.org")
+
+
+async def test_what_a_host_has_in_memory_is_folded_again(world: World) -> None:
+    await world.send(REGISTER)
+    world.keys.forget("ada")
+    world.runtime.host.forget_streams(lambda stream: stream.startswith("customer-"))
+    await world.send(ChangeEmail(customer_id="ada", email="new@example.org"))
+    assert (await world.read("customer-ada"))[-1].before == FORGOTTEN
+    await world.assert_nothing_in_clear()
+
+
+async def test_nothing_is_written_on_what_was_known_before_while_somebody_is_forgotten(
+    world: World,
+) -> None:
+    """The host knows the old address still: it is made to fold again, and to decide on that."""
+    await world.send(REGISTER)
+    world.keys.forget("ada")
+    world.keys.being_forgotten.add("ada")
+    stale = ChangeEmail(customer_id="ada", email="new@example.org")
+    [outcome] = await world.runtime.host.handle([enclose(world.registry, stale)])
+    assert isinstance(outcome, Exception)
+    world.keys.being_forgotten.clear()
+    await world.send(stale)
+    assert (await world.read("customer-ada"))[-1].before == FORGOTTEN
+
+
+async def test_others_in_the_same_commit_are_not_held_up(world: World) -> None:
+    world.keys.being_forgotten.add("ada")
+    appends = [
+        StreamAppend(f"customer-{each}", None, [record(each)]) for each in ("ada", "bob", "eve")
+    ]
+    kinds = [type(each) for each in await world.log.append(appends)]
+    assert kinds == [Conflict, Appended, Appended]
+
+
+def record(customer: str) -> NewRecord:
+    event = Registered(customer_id=customer, email="secret@example.org")
+    data = Registered.__rayfold__.encode(event)
+    return NewRecord("Registered", data, {}, str(uuid5(NAMESPACE_URL, customer)))
+
+
+async def test_a_snapshot_is_encrypted_whole_and_of_no_use_afterwards(world: World) -> None:
+    await world.send(
+        REGISTER,
+        *(ChangeEmail(customer_id="ada", email=f"secret-{n}@example.org") for n in range(80)),
+    )
+    await world.runtime.host.drain()
+    assert [raw async for raw in world.beneath.read_stream("snapshot-customer-ada")]
+    await world.assert_nothing_in_clear()
+    fresh = World()
+    fresh.keys, fresh.beneath, fresh.log = world.keys, world.beneath, world.log
+    fresh.runtime = LocalRuntime(fresh.registry, fresh.log)
+    await fresh.send(ChangeEmail(customer_id="ada", email="secret-99@example.org"))
+    assert (await fresh.read("customer-ada"))[-1].before == "secret-79@example.org"
+    world.keys.forget("ada")
+    fresh.runtime = LocalRuntime(fresh.registry, fresh.log)
+    await fresh.send(ChangeEmail(customer_id="ada", email="x@example.org"))
+    assert (await fresh.read("customer-ada"))[-1].before == FORGOTTEN
+
+
+async def test_of_others_data_no_snapshot_is_taken(world: World) -> None:
+    from actors.host.snapshots import has_data_of_others
+
+    assert has_data_of_others(Letter)
+    assert not has_data_of_others(Customer)
+
+
+async def test_whose_it_is_may_be_a_field(world: World) -> None:
+    await world.send(WriteLetter(letter_id="l1", customer_id="ada", to="secret@example.org"))
+    await world.assert_nothing_in_clear()
+    world.keys.forget("ada")
+    assert [each.to for each in await world.read("letter-l1")] == [FORGOTTEN]
+
+
+async def test_a_stored_state_s_events_are_encrypted_where_they_wait(world: World) -> None:
+    waiting: list[NewRecord] = []
+
+    class Seen(MemoryStates):
+        async def commit(self, changes: Any, settled: Any) -> Any:
+            waiting.extend(record for each in changes for record in each.records)
+            return await super().commit(changes, settled)
+
+    world.runtime = LocalRuntime(world.registry, world.log, states=Seen())
+    await world.send(OpenAccount(holder="ada", name="secret"))
+    assert len(waiting) == 1
+    assert SECRET not in waiting[0].data
+    await world.assert_nothing_in_clear()
+    assert [each.name for each in await world.read("account-ada")] == ["secret"]
+
+
+async def test_a_fingerprint_tells_nothing_of_whom_it_is() -> None:
+    registry = Registry.load("tests.personal")
+    one = enclose(registry, REGISTER)
+    two = enclose(registry, REGISTER.replace(email="other@example.org"))
+    assert one.fingerprint == two.fingerprint
+    assert one.fingerprint != enclose(registry, REGISTER.replace(customer_id="b")).fingerprint
+
+
+async def test_a_scheduled_command_is_encrypted(world: World) -> None:
+    schedules = Schedules(world.log)
+    envelope = enclose(world.registry, REGISTER)
+    await schedules.schedule(envelope, datetime.now(UTC) + timedelta(days=1))
+    assert await world.everything()
+    await world.assert_nothing_in_clear()
+
+
+async def test_a_process_keeps_what_it_saw_and_sent_encrypted(world: World) -> None:
+    runner = ProcessRunner(
+        world.registry,
+        world.registry.processes["welcome"],
+        world.log,
+        world.runtime.bus,
+        layout=Layout(0, 1, 0),
+    )
+    await runner.start()
+    try:
+        await world.send(REGISTER)
+        async with asyncio.timeout(10), aclosing(world.log.subscribe(["letter-"], None)) as found:
+            async for batch in found:
+                if batch.records:
+                    break
+        assert (await world.read("letter-ada-1"))[0].to == "secret@example.org"
+        assert any(raw.stream == "process-welcome-ada" for raw in await world.everything())
+        await world.assert_nothing_in_clear()
+        world.keys.forget("ada")
+        await runner.forget_personal()
+        state = runner.in_memory("ada")
+        assert state is None or state.instance.state.email == FORGOTTEN
+    finally:
+        await runner.stop()
+
+
+async def test_a_ciphertext_that_was_moved_reads_as_forgotten(world: World) -> None:
+    await world.send(REGISTER, Register(customer_id="bob", email="secret-bob@example.org"))
+    [ada] = [raw async for raw in world.beneath.read_stream("customer-ada")]
+    moved = NewRecord("Registered", ada.data, {}, "00000000-0000-4000-8000-000000000001")
+    await world.beneath.append([StreamAppend("customer-eve", ANY, [moved])])
+    assert [each.email for each in await world.read("customer-eve")] == [FORGOTTEN]
+
+
+async def test_what_somebody_has_damaged_reads_as_forgotten(world: World) -> None:
+    for number, sealed in enumerate(("", "x", "00.x", 7, None, {"value": "secret"})):
+        data = json.dumps({"customer_id": "x", "email": {"$personal": sealed}}).encode()
+        new = NewRecord("Registered", data, {}, f"00000000-0000-4000-8000-{number:012}")
+        await world.beneath.append([StreamAppend("customer-x", ANY, [new])])
+    assert {each.email for each in await world.read("customer-x")} == {FORGOTTEN}
+
+
+async def test_each_value_has_a_nonce_of_its_own(world: World) -> None:
+    await world.send(REGISTER, ChangeEmail(customer_id="ada", email="secret@example.org"))
+    sealed = [
+        field["$personal"].partition(".")[2]
+        for raw in await world.everything()
+        for field in json.loads(raw.data).values()
+        if isinstance(field, dict) and "$personal" in field
+    ]
+    nonces = [base64.b64decode(each)[:12] for each in sealed]
+    assert len(set(nonces)) == len(nonces) == 4
+
+
+async def test_keys_are_asked_for_in_batches(world: World) -> None:
+    for number in range(100):
+        await world.send(Register(customer_id=f"c{number}", email="secret@example.org"))
+    world.keys.asked = 0
+    assert len([raw async for raw in world.log.read_all(["customer-"])]) == 100
+    assert world.keys.asked < 10
+    world.keys.asked = 0
+    async with aclosing(world.log.subscribe(["customer-"], None)) as batches:
+        async for batch in batches:
+            assert len(batch.records) == 100
+            break
+    assert world.keys.asked == 1
+
+
+async def test_a_replica_knows_the_last_event_again_after_it_was_forgotten(world: World) -> None:
+    await world.send(REGISTER)
+    [raw] = [raw async for raw in world.log.read_stream("customer-ada")]
+    last = LastEvent.of(raw)
+    world.keys.forget("ada")
+    assert await look_for(last, world.log, ["customer-"]) is Found.THERE
+    [after] = [raw async for raw in world.log.read_stream("customer-ada")]
+    assert as_written(after) == as_written(raw)
+
+
+async def test_commands_are_decided_again_with_what_is_left(world: World) -> None:
+    """`rayfold counterfactual` finds no difference, neither before nor after."""
+    await world.send(REGISTER, ChangeEmail(customer_id="ada", email="secret-2@example.org"))
+    for _ in range(2):
+        log = PersonalLog(world.beneath, world.keys, to_compare=True)
+        walk = Counterfactual(world.registry, log)
+        assert [each async for each in walk.findings()] == []
+        assert walk.summary.same == 2
+        world.keys._keys.clear()
+
+
+def test_a_domain_without_personal_data_has_a_log_as_any_other(registry: Registry) -> None:
+    assert not registry.is_personal
+    assert not isinstance(open_log("kdb://127.0.0.1:1?Tls=false", registry, None), PersonalLog)
+
+
+async def test_keys_that_cannot_be_had_are_an_outage(world: World) -> None:
+    class Away(MemoryKeys):
+        async def to_write(self, subjects: Any) -> Any:
+            raise StoreUnavailable("no keys")
+
+    log = PersonalLog(MemoryLog(), Away())
+    with pytest.raises(StoreUnavailable):
+        await log.append([StreamAppend("customer-a", None, [record("a")])])
+
+
+def test_views_that_are_rebuilt_are_those_that_fold_it(registry: Registry) -> None:
+    personal = Registry.load("tests.personal")
+    assert personal.views_of_personal_data == ["contacts", "letters"]
+    assert Contacts.__rayfold__.name in personal.views_of_personal_data
+    assert registry.views_of_personal_data == []
