@@ -154,6 +154,16 @@ class FakeOperations:
             raise self.error
         return ["sales-by-day"]
 
+    async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        at = "2026-01-01T00:00:00Z"
+        forgotten = [{"subject": "ada", "forgotten_at": at, "settled": False}]
+        return {"forgotten": forgotten, "unknown": list(subjects), "views": ["contacts"]}
+
+    async def forgetting(self) -> dict[str, Any]:
+        return {"left": [], "error": ""}
+
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         if self.error is not None:
             raise self.error

@@ -118,6 +118,18 @@ async def test_a_stream_is_deleted(gateway: Gateway) -> None:
     problem(answer, 422, "invalid-command")
 
 
+async def test_persons_are_forgotten(gateway: Gateway) -> None:
+    answer = await gateway.http.post("/operators/forget", json={"subjects": ["eve"]})
+    assert answer.status_code == 202
+    assert answer.json()["unknown"] == ["eve"]
+    assert (await gateway.http.get("/operators/forgetting")).json() == {"left": [], "error": ""}
+    assert fields_of(await gateway.http.post("/operators/forget", json={"subjects": []}))
+    assert fields_of(await gateway.http.post("/operators/forget", json={"subjects": [1]}))
+    gateway.operations.error = UnknownTarget("the domain declares no personal data")
+    answer = await gateway.http.post("/operators/forget", json={"subjects": ["eve"]})
+    assert answer.status_code == 422
+
+
 async def test_a_parked_event_is_discarded_by_its_row(gateway: Gateway) -> None:
     parked = {"view": "order-details", "key": ORDER_ID}
     answer = await gateway.http.post("/operators/discard", json=parked)
