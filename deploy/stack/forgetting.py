@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import StoreError
+from eventstore.port import Log
 from projections.errors import PostgresUnavailable, UnknownTarget
 from rayfold import RayfoldError, Registry, Storage
 from rayfold.runtime.postgres import FAILURES, Connection, connect
@@ -47,8 +48,10 @@ class Forgetting:
         writes: WriteSide,
         processes: ProcessSide,
         rebuilds: Rebuilds,
+        eventstore: Log,
     ) -> None:
         self._registry = registry
+        self._log = eventstore
         self._postgres = postgres
         self._writes = writes
         self._processes = processes
@@ -61,14 +64,19 @@ class Forgetting:
 
         Raises:
             UnknownTarget: the domain has no personal data.
-            PostgresUnavailable: the keys may or may not be destroyed.
+            PostgresUnavailable, StoreUnavailable: the keys may or may not be destroyed.
         """
         if not self._registry.is_personal:
             raise UnknownTarget("the domain declares no personal data: there is nothing to forget")
-        from eventstore.personal.postgres import destroy
+        from eventstore.personal.postgres import destroy, destroyed_of, keys_of
+        from eventstore.personal.witness import note_destroyed
 
         async with self._connection() as connection:
-            found = await destroy(connection, subjects)
+            ids = await keys_of(connection, subjects)
+            if ids:
+                await note_destroyed(self._log, ids)  # first: so that no backup brings them back
+                await destroy(connection, ids)
+            found = await destroyed_of(connection, subjects)
         self._asked.set()
         known = {each.subject for each in found}
         return {

@@ -107,7 +107,12 @@ class Government:
         from deploy.stack.forgetting import Forgetting
 
         forgetting = Forgetting(
-            self._registry, self._postgres, self.writes, self.processes, self.reads.rebuilds
+            self._registry,
+            self._postgres,
+            self.writes,
+            self.processes,
+            self.reads.rebuilds,
+            self.reads.log,
         )
         if self._registry.is_personal:
             keep_going(forgetting.run, "forgetting", parts)

@@ -88,9 +88,7 @@ async def own(
             await _check_categories(connection, eventstore, registry)
             await survival.note_event_types(connection, registry)
             if registry.is_personal:
-                from eventstore.personal.postgres import prepare_keys
-
-                await prepare_keys(connection)
+                await _check_keys(connection, eventstore)
             for sentence in await left_behind(connection, registry):
                 log.warning("left behind: %s", sentence)
             known = await routing.read(connection)
@@ -131,6 +129,33 @@ async def _check_categories(connection: Connection, uri: str, registry: Registry
         raise StartError(f"the event store does not answer: {error}") from error
     finally:
         await log.close()
+
+
+async def _check_keys(connection: Connection, uri: str) -> None:
+    """Make the tables of keys, or see to it that they are those of the log.
+
+    Raises:
+        StartError: they are not; or the log does not answer.
+    """
+    from eventstore.personal.postgres import destroy, prepare_keys
+    from eventstore.personal.witness import STREAM, witness
+
+    store = EventLog(uri)
+    try:
+        here = await prepare_keys(connection)
+        found = await witness(store, here)
+    except StoreError as error:
+        raise StartError(f"the event store does not answer: {error}") from error
+    finally:
+        await store.close()
+    if found.keys != here:
+        raise StartError(
+            "the keys of the log's personal data are not in this database, and all of it would"
+            " read as forgotten: restore the tables rayfold_personal_key and"
+            f" rayfold_personal_forgotten; if they are lost, delete the stream {STREAM}"
+        )
+    if again := await destroy(connection, found.destroyed):
+        log.warning("keys of persons who are forgotten were there again", extra={"keys": again})
 
 
 async def own_store_id(uri: str) -> str:

@@ -43,7 +43,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
 CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
     ON rayfold_personal_key (subject) WHERE key IS NULL;
 CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0,
+    id uuid NOT NULL DEFAULT gen_random_uuid()
 );
 INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
@@ -69,7 +70,7 @@ _BY_ID = (
 )
 _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
-    " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
+    " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
 )
 _ONE_MORE = "UPDATE rayfold_personal_forgotten SET count = count + 1"
 _WAS = (
@@ -198,20 +199,34 @@ class Destroyed(NamedTuple):
     settled_at: datetime | None
 
 
-async def prepare_keys(connection: Connection) -> None:
-    """Make the tables of keys where they are not there."""
+async def prepare_keys(connection: Connection) -> UUID:
+    """Make the tables of keys where they are not there; return which set of keys it is."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
         await connection.execute(TABLES)
+        found: UUID = await connection.fetchval("SELECT id FROM rayfold_personal_forgotten")
+        return found
 
 
-async def destroy(connection: Connection, subjects: Sequence[str]) -> list[Destroyed]:
-    """Destroy the keys of subjects; return all that were ever destroyed of them."""
-    named = [storable(each) for each in subjects]
+async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
+    """Return the keys that subjects have."""
+    rows = await connection.fetch(_OF, [storable(each) for each in subjects])
+    return {row["id"] for row in rows}
+
+
+async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
+    """Destroy keys; return how many were there still."""
     async with connection.transaction():
-        if not (await connection.execute(_DESTROY, named)).endswith(" 0"):
+        done = await connection.execute(_DESTROY, [*ids])
+        number = int(done.rpartition(" ")[2])
+        if number:
             await connection.execute(_ONE_MORE)
-        return _destroyed(await connection.fetch(_WAS, named))
+        return number
+
+
+async def destroyed_of(connection: Connection, subjects: Sequence[str]) -> list[Destroyed]:
+    """Return all keys that were ever destroyed of subjects."""
+    return _destroyed(await connection.fetch(_WAS, [storable(each) for each in subjects]))
 
 
 async def unsettled(connection: Connection) -> list[Destroyed]:

@@ -42,6 +42,9 @@ COOL = 5.0
 CHASES = 3
 """Rounds in which a view that is rebuilt tries to reach the one that serves, unhelped."""
 
+CATCH_UP = 30.0
+"""Seconds for a replica to come as far as the log is, before a view in it is rebuilt."""
+
 LAG = 15.0
 """Seconds in which the log may end before what was folded: the node that answers may have been the
 leader until now, and lack the newest events. After that they are lost."""
@@ -221,6 +224,7 @@ class Replica:
             StoreUnavailable: the log cannot be read; what serves goes on to serve.
         """
         view_type = self.tables[view].view
+        await self._caught_up_with_log()
         folding, table = Folding(self._registry, [view_type]), Table(view_type)
         folding.discarded = await discards.load(self._store, [view])
         covered = 0
@@ -236,6 +240,16 @@ class Replica:
         finally:
             self._may_fold.set()
             self._rebuilding.pop(view, None)
+
+    async def _caught_up_with_log(self) -> None:
+        """Wait until all is folded that was read before now: it may be read otherwise since.
+
+        Raises:
+            StoreUnavailable: it does not come so far.
+        """
+        end = await self._store.end_position(self._prefixes)
+        if not await self.progress.reached(end, CATCH_UP):
+            raise StoreUnavailable("the replica is behind the log, and does not come further")
 
     async def _refold(self, table: Table, folding: Folding, after: int) -> int:
         """Fold what the log has after a position, as far as this replica; return how far."""

@@ -48,7 +48,10 @@ async def names(stack: Stack) -> list[str]:
     """Return what is in the rows of the state-stored accounts."""
     connection = await connect(running_postgres(stack.data / "postgres"))
     try:
-        return [each["name"] for each in await connection.fetch("SELECT name FROM rayfold_state.account")]
+        return [
+            each["name"]
+            for each in await connection.fetch("SELECT name FROM rayfold_state.account")
+        ]
     finally:
         await connection.close()
 

@@ -9,15 +9,20 @@ from uuid import uuid4
 import pytest
 
 from eventstore.errors import StoreUnavailable
+from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys_module
 from eventstore.personal.postgres import (
+    Destroyed,
     PostgresKeys,
     clear,
     destroy,
+    destroyed_of,
+    keys_of,
     prepare_keys,
     settle,
     unsettled,
 )
+from eventstore.personal.witness import Witness, note_destroyed, witness
 from rayfold.runtime.postgres import Connection, connect
 
 
@@ -41,6 +46,12 @@ async def two(connection: Connection, server: str) -> AsyncIterator[list[Postgre
         each.close()
 
 
+async def forgotten(connection: Connection, *subjects: str) -> list[Destroyed]:
+    """Destroy what subjects have; all that was ever destroyed of them."""
+    await destroy(connection, await keys_of(connection, subjects))
+    return await destroyed_of(connection, subjects)
+
+
 async def test_who_asks_at_once_gets_the_same_key(two: list[PostgresKeys]) -> None:
     subjects = {f"s{number}" for number in range(50)}
     one, other = await asyncio.gather(*(each.to_write(subjects) for each in two))
@@ -57,7 +68,7 @@ async def test_a_destroyed_key_is_gone_from_every_cache_at_once(
     keys = await two[0].to_write({"ada", "bob"})
     ada, bob = keys["ada"], keys["bob"]
     assert len(await two[1].to_read({ada.id, bob.id})) == 2
-    [gone] = await destroy(connection, ["ada", "nobody"])
+    [gone] = await forgotten(connection, "ada", "nobody")
     assert (gone.id, gone.subject, gone.settled_at) == (ada.id, "ada", None)
     for each in two:
         assert await each.to_read({ada.id, bob.id}) == {bob.id: bob}
@@ -70,7 +81,7 @@ async def test_a_new_key_is_given_once_nobody_knows_the_old_data(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     old = (await two[0].to_write({"ada"}))["ada"]
-    [gone] = await destroy(connection, ["ada"])
+    [gone] = await forgotten(connection, "ada")
     assert await two[0].to_write({"ada", "bob"}) == await two[1].to_write({"bob"})
     await clear(connection, [gone.id])
     new = (await two[0].to_write({"ada"}))["ada"]
@@ -83,11 +94,11 @@ async def test_forgetting_again_finds_what_is_not_done_and_destroys_nothing(
     connection: Connection, two: list[PostgresKeys]
 ) -> None:
     await two[0].to_write({"ada"})
-    first = await destroy(connection, ["ada"])
-    assert await destroy(connection, ["ada"]) == first == await unsettled(connection)
+    first = await forgotten(connection, "ada")
+    assert await forgotten(connection, "ada") == first == await unsettled(connection)
     await settle(connection, [first[0].id])
     assert await unsettled(connection) == []
-    [again] = await destroy(connection, ["ada"])
+    [again] = await forgotten(connection, "ada")
     assert again.settled_at is not None
 
 
@@ -116,3 +127,22 @@ async def test_a_postgres_that_does_not_answer_is_an_outage() -> None:
     with pytest.raises(StoreUnavailable, match="keys of personal data"):
         await keys.to_read({uuid4()})
     keys.close()
+
+
+async def test_a_log_finds_out_that_its_keys_are_not_there(
+    connection: Connection, server: str
+) -> None:
+    log = MemoryLog()
+    here = await prepare_keys(connection)
+    assert await witness(log, here) == Witness(here, set())
+    keys = PostgresKeys(server)
+    ada = (await keys.to_write({"ada"}))["ada"]
+    keys.close()
+    await note_destroyed(log, {ada.id})
+    await connection.execute("DROP TABLE rayfold_personal_forgotten")
+    other = await prepare_keys(connection)
+    assert other != here
+    found = await witness(log, other)
+    assert found == Witness(here, {ada.id})
+    assert await destroy(connection, found.destroyed) == 1  # a backup had it
+    assert await destroy(connection, found.destroyed) == 0
