@@ -146,14 +146,14 @@ class GatewayPaths:
         paths["/operators/delete"] = self._does(
             "delete-stream", "Delete an aggregate's stream", "Delete", "DeleteAnswer"
         )
-        paths["/operators/forget"] = does(
+        paths["/operators/forget"] = self._does(
             "forget",
             "Destroy the keys of persons' data",
             "Forget",
             "ForgetAnswer",
             "202",
         )
-        paths["/operators/forgetting"] = asks(
+        paths["/operators/forgetting"] = self._asks(
             "list-forgetting", "Of whom something may be left that was decrypted", "Forgetting"
         )
 
