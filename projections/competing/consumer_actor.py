@@ -28,13 +28,13 @@ class ConsumerActor:
     """Runs as a Ray actor. A restarted one joins its group again."""
 
     def __init__(
-        self, domain: str, eventstore: str, dsn: str, identity: Identity, keys: str, view: str
+        self, domain: str, eventstore: str, dsn: str, identity: Identity, view: str
     ) -> None:
         os.nice(NICENESS)
         begin_part(f"competing:{view}")
         collect_rarely()
         registry = load_domain(domain)
-        self._store = open_log(eventstore, registry, keys)
+        self._store = open_log(eventstore, registry, dsn)
         self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
         identity.check_domain(registry)
         self._membership = Membership(identity, self._store, dsn)
