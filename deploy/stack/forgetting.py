@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 TIMEOUT = 30.0
 """Seconds for Postgres."""
 
+VACUUM = 3600.0
+"""Seconds for a table."""
+
 RETRY = 5.0
 """Seconds until what did not answer is asked again."""
 
@@ -130,6 +133,9 @@ class Forgetting:
         for view in self._registry.views_of_personal_data:
             await self._rebuilds.afresh(view)
         async with self._connection() as connection:
+            for table in ("rayfold_personal_key", *self._tables_of_states()):
+                # Rows' old versions go, and the keys.
+                await connection.execute(f"VACUUM {table}", timeout=VACUUM)
             await settle(connection, ids)
         log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
 
@@ -140,6 +146,16 @@ class Forgetting:
             aggregate = self._registry.aggregates[category]
             if aggregate.storage == Storage.STATE:
                 await self._writes.refill(aggregate, [aggregate.stream(each) for each in subjects])
+
+    def _tables_of_states(self) -> list[str]:
+        from actors.host.state.tables import name_of
+
+        return [
+            name_of(table)
+            for aggregate in self._registry.state_stored
+            if aggregate.category in self._registry.with_personal_data
+            for table in aggregate.layout().tables
+        ]
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
