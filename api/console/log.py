@@ -140,9 +140,15 @@ class LogPages:
             "at": at,
             "fields": _fields(at),
             "categories": categories,
+            "subject": self._subject_of(stream),
         }
         part = b"hx-request" in call.headers
         return console.page(call, "_aggregate.html" if part else "aggregate.html", **content)
+
+    def _subject_of(self, stream: str) -> str:
+        """Return whose personal data a stream may have; empty: none."""
+        category, _, aggregate_id = stream.partition("-")
+        return aggregate_id if category in self._registry.with_personal_data else ""
 
     async def _ask_delete(self, fields: Mapping[str, str]) -> Question:
         (stream,) = needed(fields, "stream")

@@ -11,6 +11,7 @@ from api.console.access import AccessPage, Openness
 from api.console.assets import Assets
 from api.console.audit import AuditPage
 from api.console.causality import CausalityPage
+from api.console.forgetting import ForgettingForm
 from api.console.forms import Console
 from api.console.front import ConsoleFront
 from api.console.log import Browser, LogPages
@@ -84,5 +85,6 @@ def console_handlers(
         *PublicationPages(publications).handlers(console),
         *CausalityPage(operations).handlers(console),
         *AuditPage(audit).handlers(console),
+        *ForgettingForm(operations).handlers(console),
         *AccessPage(openness).handlers(console),
     ]

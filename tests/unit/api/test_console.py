@@ -201,6 +201,7 @@ ACTIONS = {
     "replay": ("replay", "view=x", b'{"view":"x","key":""}'),
     "discard": ("discard", "view=x&key=a%00%0Ab", b'{"view":"x","key":"a\\u0000\\nb"}'),
     "delete": ("delete", "stream=order-1", b'{"stream":"order-1","tombstone":false}'),
+    "forget": ("forget", "subject=ada", b'{"subject":"ada"}'),
     "retry": ("retry", "process=p&key=k", b'{"process":"p","key":"k"}'),
     "abort": ("abort", "process=p&key=k", b'{"process":"p","key":"k","as_it_is":false}'),
     "cancel": ("cancel", "command_id=c", b'{"command_id":"c"}'),
