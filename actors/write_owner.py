@@ -207,14 +207,14 @@ class WriteOwner:
             await self._forget(stream)  # by those who are not its writer as well
         return found
 
-    async def forget_personal(self) -> None:
-        """Let every host fold again what may have personal data in its state.
+    async def forget_personal(self, subjects: list[str]) -> None:
+        """Let every host fold again what may know these persons.
 
         Raises:
             Unavailable: one of them may not have.
         """
         clients = [*self._hosts, *self._dedicated.clients]
-        await all_done(*(client.forget_personal() for client in clients))
+        await all_done(*(client.forget_personal(subjects) for client in clients))
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""

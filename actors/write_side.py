@@ -102,9 +102,9 @@ class WriteSide:
             await states.close()
             await log.close()
 
-    async def forget_personal(self) -> None:
+    async def forget_personal(self, subjects: list[str]) -> None:
         """See `WriteOwner.forget_personal`."""
-        await self.owner.forget_personal()
+        await self.owner.forget_personal(subjects)
 
     async def refill(self, aggregate: AggregateType, streams: Sequence[str]) -> None:
         """Write rows of stored states again, of what the log says by now.

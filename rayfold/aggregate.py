@@ -130,6 +130,20 @@ class Aggregate(ABC, Generic[S, C, E]):
         """Return the state after the event. Pure and total: an event is a fact, not a request."""
 
     @classmethod
+    def has_personal_data(cls) -> bool:
+        """Tell whether its events have some."""
+        return any(event.__rayfold__.personal for event in cls.events)
+
+    @classmethod
+    def has_data_of_others(cls) -> bool:
+        """Tell whether its events may have personal data of others than the aggregate itself."""
+        return any(
+            each.subject not in ("", cls.id_field)
+            for event in cls.events
+            for each in event.__rayfold__.personal.values()
+        )
+
+    @classmethod
     def stream(cls, aggregate_id: object) -> str:
         """Return the name of an instance's stream: `order-<uuid>`."""
         return f"{cls.category}-{key_text(aggregate_id)}"

@@ -73,14 +73,11 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
         having = [each for each in aggregate.commands if own in each.__rayfold__.personal]
         for one in (*having, *(e for e in aggregate.events if own in e.__rayfold__.personal)):
             yield f"{one.__qualname__}.{own} is an aggregate's id, and no personal data"
-        for event in aggregate.events:
-            for field, each in event.__rayfold__.personal.items():
-                if aggregate.storage == Storage.STATE and each.subject not in ("", own):
-                    yield (
-                        f"{event.__qualname__}.{field} is of {each.subject!r}, and"
-                        f" {aggregate.__qualname__} is state-stored: nobody would know which of its"
-                        f' rows to forget. Give it storage="events"'
-                    )
+        if aggregate.storage == Storage.STATE and aggregate.has_data_of_others():
+            yield (
+                f"{aggregate.__qualname__} is state-stored, and has personal data of others than"
+                ' its id says: nobody would know which rows to forget. Give it storage="events"'
+            )
     for command in registry.decisions:
         for field, each in command.__rayfold__.personal.items():
             if not each.subject:

@@ -11,13 +11,13 @@ command that is sent later) copies the mark too, and who encrypts finds it where
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import from_json, to_json
 
 from rayfold.keys import key_text
 
@@ -115,7 +115,7 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
         ValueError: something else in it looks like a mark.
     """
     refuse_marks(data)
-    found = json.loads(data)
+    found = from_json(data)
     for name, field in fields.items():
         value = found.get(name)
         if value is None or value == field.stand_in:
@@ -131,7 +131,7 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
 
 def marked(data: bytes, of: str) -> bytes:
     """Return JSON that is marked as a whole, as of one subject."""
-    return dump({MARK: {"value": json.loads(data), "of": of}})
+    return dump({MARK: {"value": from_json(data), "of": of}})
 
 
 def refuse_marks(data: bytes) -> None:
@@ -140,7 +140,7 @@ def refuse_marks(data: bytes) -> None:
     Raises:
         ValueError: there is a mark in it.
     """
-    if _MARKED in data and _any_mark(json.loads(data)):
+    if _MARKED in data and _any_mark(from_json(data)):
         raise ValueError(f"{MARK!r} as a key is kept for personal data")
 
 
@@ -150,7 +150,7 @@ def plain(data: bytes) -> bytes:
     Raises:
         ValueError: it is encrypted still; whoever has read it was given no keys.
     """
-    return dump(unmarked(json.loads(data))) if _MARKED in data else data
+    return dump(unmarked(from_json(data))) if _MARKED in data else data
 
 
 def unmarked(found: Any) -> Any:
@@ -176,7 +176,7 @@ def is_marked(data: bytes) -> bool:
 
 def dump(found: Any) -> bytes:
     """Return JSON as messages are written, without spaces."""
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(found)
 
 
 def stand_in_of(info: FieldInfo, otherwise: Any) -> Any:
@@ -185,7 +185,7 @@ def stand_in_of(info: FieldInfo, otherwise: Any) -> Any:
     takes = TypeAdapter(Annotated[declared, *info.metadata] if info.metadata else declared)
     for each in (None, FORGOTTEN):
         try:
-            takes.validate_json(json.dumps(each))
+            takes.validate_json(to_json(each))
         except ValidationError:
             continue
         return each

@@ -168,8 +168,15 @@ class Registry:
         return frozenset(
             category
             for category, aggregate in self.aggregates.items()
-            if any(event.__rayfold__.personal for event in aggregate.events)
+            if aggregate.has_personal_data()
         )
+
+    def may_know(self, stream: str, subjects: Collection[str]) -> bool:
+        """Tell whether the state of a stream's aggregate may have personal data of one of these."""
+        category, _, aggregate_id = stream.partition("-")
+        if category not in self.with_personal_data:
+            return False
+        return aggregate_id in subjects or self.aggregates[category].has_data_of_others()
 
     @property
     def views_of_personal_data(self) -> list[str]:

@@ -166,10 +166,10 @@ class HostActor:
         """Fold a stream again before the next command; see `Host.forget`."""
         await self._running().forget(stream)
 
-    async def forget_personal(self) -> None:
-        """Fold again, before their next commands, what may have personal data in its state."""
-        gone = self._registry.with_personal_data
-        self._running().forget_streams(lambda stream: stream.partition("-")[0] in gone)
+    async def forget_personal(self, subjects: list[str]) -> None:
+        """Fold again, before its next command, what may know these persons."""
+        known, of = self._registry.may_know, frozenset(subjects)
+        self._running().forget_streams(lambda stream: known(stream, of))
 
     async def hot(self) -> list[str]:
         """Return the streams in memory that were used last."""

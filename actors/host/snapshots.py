@@ -67,8 +67,8 @@ async def save(store: Log, entity: Entity) -> None:
         StoreUnavailable: it may not have been written.
     """
     entity.snapshot_revision = entity.revision
-    if has_data_of_others(entity.aggregate):
-        return
+    if entity.aggregate.has_data_of_others():
+        return  # it would take the keys of all of them to decrypt it
     about = {"stream": entity.stream, "revision": entity.revision}
     try:
         state = entity.state.__pydantic_serializer__.to_json(entity.state)
@@ -84,7 +84,7 @@ async def save(store: Log, entity: Entity) -> None:
         )
         return
     recent = entity.recent.latest(ALWAYS_REMEMBERED)
-    if _is_personal(entity.aggregate):
+    if entity.aggregate.has_personal_data():
         # Whole, as nobody knows what of it came from where.
         state = marked(state, entity.stream.partition("-")[2])
     data = _encode(
@@ -101,7 +101,7 @@ async def save(store: Log, entity: Entity) -> None:
 
 
 def _state(aggregate: AggregateType, data: bytes) -> Message:
-    if _is_personal(aggregate):
+    if aggregate.has_personal_data():
         data = plain(data)
     # What a model computes from its fields is in its JSON too, and is no field.
     return aggregate.state_type.model_validate_json(data, extra="ignore")
@@ -143,24 +143,6 @@ async def restore(
             )
         return entity
     return None
-
-
-@cache
-def _is_personal(aggregate: AggregateType) -> bool:
-    return any(event.__rayfold__.personal for event in aggregate.events)
-
-
-@cache
-def has_data_of_others(aggregate: AggregateType) -> bool:
-    """Tell whether a state may have personal data of others than the aggregate itself.
-
-    Then there are no snapshots of it: it would take the keys of all of them to decrypt one.
-    """
-    return any(
-        each.subject not in ("", aggregate.id_field)
-        for event in aggregate.events
-        for each in event.__rayfold__.personal.values()
-    )
 
 
 @cache

@@ -152,8 +152,8 @@ class HostClient:
                 actor = await self.actor()
                 await actor.forget.remote(stream)
 
-    async def forget_personal(self) -> None:
-        """Let the host fold again what may have personal data in its state.
+    async def forget_personal(self, subjects: list[str]) -> None:
+        """Let the host fold again what may know these persons.
 
         Raises:
             Unavailable: it may not have.
@@ -161,7 +161,7 @@ class HostClient:
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 actor = await self.actor()
-                await actor.forget_personal.remote()
+                await actor.forget_personal.remote(subjects)
         except (RayError, RpcDisconnected, TimeoutError) as error:
             raise Unavailable(f"a host may know who was to be forgotten: {error!r}") from error
 

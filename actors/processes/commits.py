@@ -151,9 +151,10 @@ class ProcessCommits:
 
     def _read_all_again(self) -> None:
         for process in self._processes.values():
+            is_sending = process.sender is not None
             process.stop_sending()
-            if process.state is not None:
-                process.state = None
+            process.state = None
+            if is_sending or process.mailbox:
                 self._wake(process)
         for done in self._reading_again:
             if not done.done():

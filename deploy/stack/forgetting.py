@@ -125,8 +125,9 @@ class Forgetting:
         if not left:
             return
         ids = {each.id for each in left}
-        await self._fill_rows({each.subject for each in left})
-        await self._writes.forget_personal()
+        subjects = sorted({each.subject for each in left})
+        await self._fill_rows(subjects)
+        await self._writes.forget_personal(subjects)
         await self._processes.forget_personal()
         async with self._connection() as connection:
             await clear(connection, ids)
@@ -139,7 +140,7 @@ class Forgetting:
             await settle(connection, ids)
         log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
 
-    async def _fill_rows(self, subjects: set[str]) -> None:
+    async def _fill_rows(self, subjects: Sequence[str]) -> None:
         """Make the rows of their state-stored aggregates again, of what the log says now."""
         categories = self._registry.with_personal_data
         for category in categories:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from eventstore.kurrentdb.log import EventLog
-from eventstore.kurrentdb.persistent_subscriptions import Opener
 from eventstore.port import Log
 from eventstore.records import NewRecord
 from rayfold import Registry
+
+if TYPE_CHECKING:
+    from eventstore.kurrentdb.persistent_subscriptions import Opener
 
 Sealer = Callable[[Sequence[tuple[str, NewRecord]]], Awaitable[list[NewRecord]]]
 """Takes records, each with its stream: see `PersonalLog.sealed`."""

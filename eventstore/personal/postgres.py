@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -30,7 +30,7 @@ MOST = 100_000
 """Keys in memory; some 30 MB."""
 
 KEPT = 60.0
-"""Seconds for which a process that uses no key has any."""
+"""Seconds for which a process that uses no key has any, and a connection."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS rayfold_personal_key (
@@ -95,17 +95,16 @@ class PostgresKeys:
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
         self._gone: set[UUID] = set()
         self._of: dict[str, SubjectKey] = {}
-        self._dropping: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
 
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """See `SubjectKeys.to_write`."""
 
         async def found(connection: Connection) -> dict[str, SubjectKey]:
             await self._learn(connection)
-            if missing := [each for each in subjects if each not in self._of]:
-                await self._make(connection, missing)
             held = {each: key for each in subjects if (key := self._of.get(each)) is not None}
-            self._bound()
+            if missing := [each for each in subjects if each not in held]:
+                held |= await self._made(connection, missing)
             return held
 
         return await self._ask(found)
@@ -115,12 +114,13 @@ class PostgresKeys:
 
         async def found(connection: Connection) -> dict[UUID, SubjectKey]:
             await self._learn(connection)
-            missing = [each for each in ids if each not in self._by_id and each not in self._gone]
-            if missing:
-                await self._fetch(connection, _BY_ID, missing)
-                self._gone.update(each for each in missing if each not in self._by_id)
             held = {each: key for each in ids if (key := self._by_id.get(each)) is not None}
-            self._bound()
+            missing = [each for each in ids if each not in held and each not in self._gone]
+            if missing:
+                found = {each.id: each for each in await self._fetched(connection, _BY_ID, missing)}
+                self._gone.update(each for each in missing if each not in found)
+                self._remember(found.values())
+                held |= found
             return held
 
         return await self._ask(found)
@@ -132,33 +132,32 @@ class PostgresKeys:
             self._drop()
             self._count = count
 
-    async def _make(self, connection: Connection, subjects: Sequence[str]) -> None:
-        named = [storable(each) for each in subjects]
-        await self._fetch(connection, _OF, named)
-        lacking = [new_key(each) for each in named if restored(each) not in self._of]
+    async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
+        named = {storable(each): each for each in subjects}
+        found = await self._fetched(connection, _OF, [*named])
+        lacking = named.keys() - {storable(each.subject) for each in found}
         if lacking:
-            of = [each.subject for each in lacking]
-            leaving = {row["subject"] for row in await connection.fetch(_BEING_FORGOTTEN, of)}
-            lacking = [each for each in lacking if each.subject not in leaving]
+            rows = await connection.fetch(_BEING_FORGOTTEN, [*lacking])
+            lacking -= {row["subject"] for row in rows}
         if lacking:
-            columns = zip(*lacking, strict=True)
+            columns = zip(*map(new_key, sorted(lacking)), strict=True)
             await connection.execute(_MAKE, *(list(each) for each in columns))
-            await self._fetch(connection, _OF, [each.subject for each in lacking])
+            found += await self._fetched(connection, _OF, [*lacking])  # another's, maybe
+        self._of |= {each.subject: each for each in found}
+        self._remember(found)
+        return {each.subject: each for each in found}
 
-    async def _fetch(
+    async def _fetched(
         self, connection: Connection, statement: str, wanted: Sequence[object]
-    ) -> None:
-        for row in await connection.fetch(statement, wanted):
-            key = SubjectKey(row["id"], restored(row["subject"]), row["key"])
-            self._by_id[key.id] = key
-            if statement is _OF:
-                self._of[key.subject] = key
+    ) -> list[SubjectKey]:
+        rows = await connection.fetch(statement, wanted)
+        return [SubjectKey(row["id"], restored(row["subject"]), row["key"]) for row in rows]
 
-    def _bound(self) -> None:
+    def _remember(self, keys: Iterable[SubjectKey]) -> None:
+        self._by_id |= {each.id: each for each in keys}
         while len(self._by_id) > MOST:
             _, key = self._by_id.popitem(last=False)
-            if self._of.get(key.subject) == key:
-                del self._of[key.subject]
+            self._of.pop(key.subject, None)
         if len(self._gone) > MOST:
             self._gone.clear()
 
@@ -169,6 +168,8 @@ class PostgresKeys:
 
     async def _ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._asking:
+            if self._resting is not None:
+                self._resting.cancel()
             try:
                 answer = await ask(await self._connection.get())
             except (*FAILURES, ValueError) as error:
@@ -177,17 +178,18 @@ class PostgresKeys:
                 raise StoreUnavailable(
                     f"the keys of personal data cannot be had from Postgres: {reason}"
                 ) from error
-        if self._dropping is not None:
-            self._dropping.cancel()
-        self._dropping = asyncio.get_running_loop().call_later(KEPT, self._drop)
-        return answer
+            self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
+            return answer
+
+    def _rest(self) -> None:
+        self._drop()
+        self._connection.close()
 
     def close(self) -> None:
         """See `SubjectKeys.close`."""
-        if self._dropping is not None:
-            self._dropping.cancel()
-        self._drop()
-        self._connection.close()
+        if self._resting is not None:
+            self._resting.cancel()
+        self._rest()
 
 
 class Destroyed(NamedTuple):

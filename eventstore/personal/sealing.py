@@ -8,7 +8,6 @@ another's: a table of keys that was restored from elsewhere never breaks a fold.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,10 +15,11 @@ from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.json import decode, encode
 
 from eventstore.personal.keys import SubjectKey
 from rayfold.foreign_json import UNREADABLE
-from rayfold.personal import FORGOTTEN, MARK, dump, replaced
+from rayfold.personal import FORGOTTEN, MARK, replaced
 
 _NONCE = 12
 """Bytes: what NIST SP 800-38D recommends, at random."""
@@ -36,7 +36,7 @@ def subjects_in(data: bytes, stream: str) -> set[str]:
         if isinstance(marked, dict):
             found.add(_subject(marked, stream))
 
-    replaced(json.loads(data), note)
+    replaced(decode(data), note)
     return found
 
 
@@ -51,18 +51,18 @@ def seal(
         key = keys[_subject(marked, stream)]
         nonce = os.urandom(_NONCE)
         value = AESGCM(key.key).encrypt(
-            nonce, dump(marked["value"]), _place(stream, event_type, path)
+            nonce, encode(marked["value"]), _place(stream, event_type, path)
         )
         sealed = f"{key.id.hex}.{base64.b64encode(nonce + value).decode()}"
         return {MARK: sealed, **({"forgotten": None} if "forgotten" in marked else {})}
 
-    return dump(replaced(json.loads(data), encrypt, *within))
+    return encode(replaced(decode(data), encrypt, *within))
 
 
 def keys_in(data: bytes) -> set[UUID]:
     """Return the ids of the keys that values in a record's JSON are encrypted under."""
     try:
-        return set(_keys_in(json.loads(data)))
+        return set(_keys_in(decode(data)))
     except UNREADABLE:
         return set()
 
@@ -75,7 +75,7 @@ def unseal(
     A value whose key is gone is its stand-in, without a mark: it is nobody's any more.
     """
     try:
-        return dump(_opened(json.loads(data), stream, event_type, keys, within))
+        return encode(_opened(decode(data), stream, event_type, keys, within))
     except UNREADABLE:
         return data
 
@@ -109,7 +109,7 @@ def _opened(
         value = AESGCM(key.key).decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
     except (InvalidTag, ValueError):
         return stand_in
-    marked = {"value": json.loads(value), "of": key.subject}
+    marked = {"value": decode(value), "of": key.subject}
     return {MARK: {**marked, **({"forgotten": None} if "forgotten" in found else {})}}
 
 
@@ -142,4 +142,4 @@ def _subject(marked: Mapping[str, Any], stream: str) -> str:
 
 
 def _place(stream: str, event_type: str, path: tuple[str, ...]) -> bytes:
-    return json.dumps([stream, event_type, *path]).encode()
+    return encode([stream, event_type, *path])

@@ -168,10 +168,13 @@ async def test_a_snapshot_is_encrypted_whole_and_of_no_use_afterwards(world: Wor
 
 
 async def test_of_others_data_no_snapshot_is_taken(world: World) -> None:
-    from actors.host.snapshots import has_data_of_others
-
-    assert has_data_of_others(Letter)
-    assert not has_data_of_others(Customer)
+    assert Letter.has_data_of_others()
+    assert not Customer.has_data_of_others()
+    knows = world.registry.may_know
+    assert knows("customer-ada", {"ada"})
+    assert not knows("customer-bob", {"ada"})
+    assert knows("letter-1", {"ada"})
+    assert not Registry.load("domain").may_know("order-ada", {"ada"})
 
 
 async def test_whose_it_is_may_be_a_field(world: World) -> None:
