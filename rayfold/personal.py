@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import from_json, to_json
 
+from rayfold.field_checks import checks_of
 from rayfold.keys import key_text
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ PersonalFields = dict[str, PersonalField]
 def personal_fields(model: type[BaseModel], subject: str) -> PersonalFields:
     """Return the model's fields that are personal data; `subject` is the class's own."""
     return {
-        name: PersonalField(said.subject or subject, stand_in_of(info, None))
+        name: PersonalField(said.subject or subject, stand_in_of(model, name, None))
         for name, info in model.model_fields.items()
         if (said := _said(info)) is not None
     }
@@ -93,7 +94,7 @@ def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
         whose = said.subject or subject
         if whose and (whose not in fields or whose in found):
             yield f"{name}.{field} is of {whose!r}, which is no field that says who somebody is"
-        if stand_in_of(fields[field], _NONE) is _NONE:
+        if stand_in_of(model, field, _NONE) is _NONE:
             yield (
                 f"{name}.{field} takes neither a text nor None, one of which it is once it is"
                 " forgotten: make it Personal[… | None]"
@@ -122,7 +123,10 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
             continue  # nothing is said of anybody
         marked: dict[str, Any] = {"value": value}
         if field.subject:
-            marked["of"] = key_text(getattr(message, field.subject))
+            whose = getattr(message, field.subject)
+            if whose is None:
+                raise ValueError(f"{name} is personal data, and {field.subject} says of nobody")
+            marked["of"] = key_text(whose)
         if field.stand_in is None:
             marked["forgotten"] = None
         found[name] = {MARK: marked}
@@ -179,16 +183,18 @@ def dump(found: Any) -> bytes:
     return to_json(found)
 
 
-def stand_in_of(info: FieldInfo, otherwise: Any) -> Any:
-    """Return what the field reads as once it is forgotten; `otherwise` where it takes neither."""
-    declared: Any = info.annotation
-    takes = TypeAdapter(Annotated[declared, *info.metadata] if info.metadata else declared)
+def stand_in_of(model: type[BaseModel], field: str, otherwise: Any) -> Any:
+    """Return what the field reads as once it is forgotten; `otherwise` where it takes neither.
+
+    The author's validators have their say: an event must be readable afterwards.
+    """
+    checks = checks_of(model)
     for each in (None, FORGOTTEN):
         try:
-            takes.validate_json(to_json(each))
-        except ValidationError:
+            if checks.validated({}, field, each) == each:
+                return each
+        except Exception:  # also what a validator breaks on
             continue
-        return each
     return otherwise
 
 

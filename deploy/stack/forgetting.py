@@ -109,10 +109,14 @@ class Forgetting:
             try:
                 await self._take_away()
                 self._error = ""
-            except (RayfoldError, StoreError, *FAILURES) as error:
+            except Exception as error:
                 self._error = str(error) or type(error).__name__
-                why = {"error": self._error}
-                log.warning("something is left of somebody who is forgotten", extra=why)
+                expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
+                log.warning(
+                    "something is left of somebody who is forgotten",
+                    extra={"error": self._error},
+                    exc_info=None if expected else error,
+                )
                 await asyncio.sleep(RETRY)
             else:
                 await self._asked.wait()

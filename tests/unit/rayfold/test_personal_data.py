@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Annotated
 
 import pytest
+from pydantic import field_validator
 
 from rayfold import (
     FORGOTTEN,
@@ -120,6 +121,18 @@ class Done(Event, name="Done", subject="nobody"):
     other: Annotated[str, PersonalData(subject="when")] = ""
 
 
+class Checked(Event, name="Checked"):
+    id: str
+    email: Personal[str]
+
+    @field_validator("email")
+    @classmethod
+    def check(cls, value: str) -> str:
+        if "@" not in value:
+            raise ValueError("no address")
+        return value
+
+
 class Unsaid(Event, name="Unsaid", subject="id"):
     id: str
 
@@ -128,13 +141,15 @@ class State(Message):
     pass
 
 
-class Doing(Aggregate[State, Do, Done | Unsaid], category="doing", id_field="id", initial=State()):
+class Doing(
+    Aggregate[State, Do, Done | Unsaid | Checked], category="doing", id_field="id", initial=State()
+):
     @staticmethod
     def decide(state: State, command: Do) -> list[Done]:
         return []
 
     @staticmethod
-    def evolve(state: State, event: Done | Unsaid) -> State:
+    def evolve(state: State, event: Done | Unsaid | Checked) -> State:
         return state
 
 
@@ -146,6 +161,7 @@ def test_each_mistake_has_a_sentence() -> None:
         "Done.other is of 'when', which is no field that says who somebody is",
         "Done.inner has personal data within: make the whole field Personal[…]",
         "Done.many has personal data within: make the whole field Personal[…]",
+        "Checked.email takes neither a text nor None, one of which it is once it is forgotten",
         "Unsaid says whose its personal data is, and has none",
     ):
         assert sentence in told
