@@ -224,7 +224,8 @@ class Replica:
             StoreUnavailable: the log cannot be read; what serves goes on to serve.
         """
         view_type = self.tables[view].view
-        await self._caught_up_with_log()
+        if self._registry.is_personal:
+            await self._caught_up_with_log()
         folding, table = Folding(self._registry, [view_type]), Table(view_type)
         folding.discarded = await discards.load(self._store, [view])
         covered = 0
@@ -242,7 +243,9 @@ class Replica:
             self._rebuilding.pop(view, None)
 
     async def _caught_up_with_log(self) -> None:
-        """Wait until all is folded that was read before now: it may be read otherwise since.
+        """Wait until all is folded that was read before now: somebody may be forgotten since.
+
+        Else what was read then, and decrypted, would be folded into the table that comes.
 
         Raises:
             StoreUnavailable: it does not come so far.
