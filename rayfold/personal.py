@@ -34,6 +34,9 @@ FORGOTTEN: Final = "[forgotten]"
 MARK: Final = "$personal"
 """The key of a value that is marked, or encrypted. No field may hold it otherwise."""
 
+MOST_SUBJECT = 1024
+"""Bytes of what says whose something is: as of an aggregate's id."""
+
 _MARKED = b'"$personal"'
 
 
@@ -123,10 +126,7 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
             continue  # nothing is said of anybody
         marked: dict[str, Any] = {"value": value}
         if field.subject:
-            whose = getattr(message, field.subject)
-            if whose is None:
-                raise ValueError(f"{name} is personal data, and {field.subject} says of nobody")
-            marked["of"] = key_text(whose)
+            marked["of"] = _whose(message, name, field.subject)
         if field.stand_in is None:
             marked["forgotten"] = None
         found[name] = {MARK: marked}
@@ -199,6 +199,16 @@ def stand_in_of(model: type[BaseModel], field: str, otherwise: Any) -> Any:
 
 
 _NONE: Final = object()
+
+
+def _whose(message: object, name: str, subject: str) -> str:
+    whose = getattr(message, subject)
+    if whose is None:
+        raise ValueError(f"{name} is personal data, and {subject} does not say of whom")
+    text = key_text(whose)
+    if len(text.encode()) > MOST_SUBJECT:
+        raise ValueError(f"{subject} says whose {name} is, in more than {MOST_SUBJECT} bytes")
+    return text
 
 
 def _said(info: FieldInfo) -> PersonalData | None:

@@ -68,6 +68,17 @@ def test_a_command_says_whose_it_is_by_the_field_that_its_aggregate_has_its_id_i
     assert Register.__rayfold__.decode(data) == command
 
 
+def test_it_is_always_somebody_s() -> None:
+    class Letter(Event, name="Letter", subject="to"):
+        to: str | None
+        text: Personal[str]
+
+    with pytest.raises(ValueError, match="does not say of whom"):
+        Letter.__rayfold__.encode(Letter(to=None, text="x"))
+    with pytest.raises(ValueError, match="more than 1024 bytes"):
+        Letter.__rayfold__.encode(Letter(to="x" * 1025, text="x"))
+
+
 def test_nothing_is_marked_where_nothing_is_said_of_anybody() -> None:
     data = Registered.__rayfold__.encode(Registered(customer_id="ada", email=FORGOTTEN))
     assert b"$personal" not in data
