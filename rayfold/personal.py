@@ -162,11 +162,14 @@ def unmarked(found: Any) -> Any:
     return replaced(found, _value_of)
 
 
-def replaced(found: Any, by: Callable[[Any, tuple[str, ...]], Any], *path: str) -> Any:
-    """Return decoded JSON with everything that is marked replaced; `by` is told where it is."""
+def replaced(found: Any, by: Callable[[dict[str, Any], tuple[str, ...]], Any], *path: str) -> Any:
+    """Return decoded JSON with everything that is marked replaced.
+
+    `by` is given the object that has the mark, and where it is.
+    """
     if isinstance(found, dict):
         if MARK in found:
-            return by(found[MARK], path)
+            return by(found, path)
         return {name: replaced(each, by, *path, name) for name, each in found.items()}
     if isinstance(found, list):
         return [replaced(each, by, *path, str(at)) for at, each in enumerate(found)]
@@ -240,7 +243,12 @@ def _any_mark(found: Any) -> bool:
     return isinstance(found, list) and any(map(_any_mark, found))
 
 
-def _value_of(marked: Any, path: tuple[str, ...]) -> Any:
-    if not isinstance(marked, dict):
-        raise ValueError(f"{'.'.join(path)} is encrypted, and whoever reads it was given no keys")
-    return marked["value"]
+def _value_of(found: dict[str, Any], path: tuple[str, ...]) -> Any:
+    marked = found[MARK]
+    if isinstance(marked, dict) and "value" in marked:
+        return marked["value"]
+    key = str(marked).partition(".")[0]
+    raise ValueError(
+        f"{'.'.join(path)} is encrypted under the key {key}, and does not decrypt: the key is not"
+        " there, or the value was never here. See docs/how-to/forget-a-person.md"
+    )

@@ -138,21 +138,22 @@ async def _check_keys(connection: Connection, uri: str) -> None:
         StartError: they are not; or the log does not answer.
     """
     from eventstore.personal.postgres import destroy, prepare_keys
-    from eventstore.personal.witness import STREAM, witness
+    from eventstore.personal.witness import witness
 
     store = EventLog(uri)
     try:
         here = await prepare_keys(connection)
-        found = await witness(store, here)
+        found = await witness(store, here.id)
     except StoreError as error:
         raise StartError(f"the event store does not answer: {error}") from error
     finally:
         await store.close()
-    if found.keys != here:
+    if found.keys != here.id and not here.lost:
         raise StartError(
             "the keys of the log's personal data are not in this database, and all of it would"
-            " read as forgotten: restore the tables rayfold_personal_key and"
-            f" rayfold_personal_forgotten; if they are lost, delete the stream {STREAM}"
+            " be unreadable: restore the tables rayfold_personal_key and"
+            " rayfold_personal_forgotten. If they are lost for good, say so: UPDATE"
+            " rayfold_personal_forgotten SET lost = true"
         )
     if again := await destroy(connection, found.destroyed):
         log.warning("keys of persons who are forgotten were there again", extra={"keys": again})

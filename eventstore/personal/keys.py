@@ -32,8 +32,8 @@ class SubjectKeys(Protocol):
         """
         ...
 
-    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
-        """Return these keys, without those that are destroyed, as of now.
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey | None]:
+        """Return these keys as of now, None for one that is destroyed; not those that never were.
 
         Raises:
             StoreUnavailable: the keys cannot be had.
@@ -55,6 +55,7 @@ class MemoryKeys:
 
     def __init__(self) -> None:
         self._keys: dict[str, SubjectKey] = {}
+        self._destroyed: set[UUID] = set()
         self.asked = 0
         self.being_forgotten: set[str] = set()
 
@@ -67,14 +68,15 @@ class MemoryKeys:
             if each not in self.being_forgotten
         }
 
-    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey | None]:
         """See `SubjectKeys.to_read`."""
         self.asked += 1
-        return {each.id: each for each in self._keys.values() if each.id in ids}
+        there = {each.id: each for each in self._keys.values() if each.id in ids}
+        return {**dict.fromkeys(self._destroyed.intersection(ids)), **there}
 
     def forget(self, subject: str) -> None:
         """Destroy a key."""
-        del self._keys[subject]
+        self._destroyed.add(self._keys.pop(subject).id)
 
     def close(self) -> None:
         """See `SubjectKeys.close`."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
+from uuid import UUID
 
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.keys import SubjectKey, SubjectKeys
@@ -25,8 +26,8 @@ class PersonalLog:
     """See `Log`: the same, over another one.
 
     What is marked in a record is encrypted on its way there, and decrypted and marked on its way
-    back; a value whose key is gone is its stand-in. Keys are asked for once for all records of a
-    call. Records without personal data cost a look for the mark.
+    back; a value whose key is destroyed is its stand-in. Keys are asked for once for all records
+    of a call. Records without personal data cost a look for the mark.
     """
 
     def __init__(self, log: Log, keys: SubjectKeys, *, to_compare: bool = False) -> None:
@@ -97,10 +98,10 @@ class PersonalLog:
         keys = await self._keys.to_read(wanted) if wanted else {}
         return [self._decrypted(raw, keys) for raw in records]
 
-    def _decrypted(self, raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
+    def _decrypted(self, raw: RawRecord, keys: Mapping[UUID, SubjectKey | None]) -> RawRecord:
         if is_marked(raw.data):
             opened = unseal(raw.data, raw.stream, raw.event_type, keys)
-            data = Decrypted(plain(opened) if self._to_compare else opened)
+            data = Decrypted(_plain_if(opened) if self._to_compare else opened)
             data.as_written = raw.data
             raw = raw._replace(data=data)
         if self._to_compare and _ESCAPED in raw.metadata:
@@ -211,6 +212,14 @@ def _encrypted(stream: str, record: NewRecord, keys: Mapping[str, SubjectKey]) -
     return record
 
 
+def _plain_if(opened: bytes) -> bytes:
+    """Return it without marks; as it is, where something does not decrypt: that is told later."""
+    try:
+        return plain(opened)
+    except ValueError:
+        return opened
+
+
 def _command_of(raw: RawRecord) -> tuple[dict[str, Any], bytes] | None:
     try:
         found = json.loads(raw.metadata)
@@ -219,15 +228,15 @@ def _command_of(raw: RawRecord) -> tuple[dict[str, Any], bytes] | None:
         return None
 
 
-def _keys_of_command(raw: RawRecord) -> set[Any]:
+def _keys_of_command(raw: RawRecord) -> set[UUID]:
     found = _command_of(raw)
     return set() if found is None else keys_in(found[1])
 
 
-def _with_command(raw: RawRecord, keys: Mapping[Any, SubjectKey]) -> RawRecord:
+def _with_command(raw: RawRecord, keys: Mapping[UUID, SubjectKey | None]) -> RawRecord:
     found = _command_of(raw)
     if found is None:
         return raw
     metadata, command = found
-    opened = plain(unseal(command, raw.stream, raw.event_type, keys, COMMAND)).decode()
+    opened = _plain_if(unseal(command, raw.stream, raw.event_type, keys, COMMAND)).decode()
     return raw._replace(metadata=dump({**metadata, COMMAND: opened}))

@@ -44,12 +44,12 @@ CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
     ON rayfold_personal_key (subject) WHERE key IS NULL;
 CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0,
-    id uuid NOT NULL DEFAULT gen_random_uuid()
+    id uuid NOT NULL DEFAULT gen_random_uuid(), lost boolean NOT NULL DEFAULT false
 );
 INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
 
-_COUNT = "SELECT count FROM rayfold_personal_forgotten"
+_COUNT = "SELECT count, lost FROM rayfold_personal_forgotten"
 
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
@@ -64,10 +64,7 @@ _BEING_FORGOTTEN = (
     "SELECT subject FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NULL AND cleared_at IS NULL"
 )
-_BY_ID = (
-    "SELECT id, subject, key FROM rayfold_personal_key"
-    " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
-)
+_BY_ID = "SELECT id, subject, key FROM rayfold_personal_key WHERE id = ANY($1::uuid[])"
 _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
@@ -92,6 +89,8 @@ class PostgresKeys:
         self._connection = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         self._asking = asyncio.Lock()
         self._count = -1
+        self._lost = False
+        """Whether an operator has said that what is missing is lost: then it counts as forgotten."""
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
         self._gone: set[UUID] = set()
         self._of: dict[str, SubjectKey] = {}
@@ -109,32 +108,39 @@ class PostgresKeys:
 
         return await self._ask(found)
 
-    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey]:
+    async def to_read(self, ids: Collection[UUID]) -> dict[UUID, SubjectKey | None]:
         """See `SubjectKeys.to_read`."""
 
-        async def found(connection: Connection) -> dict[UUID, SubjectKey]:
+        async def found(connection: Connection) -> dict[UUID, SubjectKey | None]:
             await self._learn(connection)
-            held = {each: key for each in ids if (key := self._by_id.get(each)) is not None}
-            missing = [each for each in ids if each not in held and each not in self._gone]
-            if missing:
-                found = {each.id: each for each in await self._fetched(connection, _BY_ID, missing)}
-                self._gone.update(each for each in missing if each not in found)
-                self._remember(found.values())
-                held |= found
+            held: dict[UUID, SubjectKey | None] = dict.fromkeys(self._gone.intersection(ids))
+            held |= {each: key for each in ids if (key := self._by_id.get(each)) is not None}
+            if missing := [each for each in ids if each not in held]:
+                rows = await connection.fetch(_BY_ID, missing)
+                there = [_key(row) for row in rows if row["key"] is not None]
+                gone = [row["id"] for row in rows if row["key"] is None]
+                self._gone.update(gone)
+                self._remember(there)
+                if self._lost:
+                    held |= dict.fromkeys(missing)
+                held |= {each.id: each for each in there} | dict.fromkeys(gone)
             return held
 
         return await self._ask(found)
 
     async def _learn(self, connection: Connection) -> None:
         """Know no key any more if one was destroyed since the last time."""
-        count = await connection.fetchval(_COUNT)
-        if count != self._count:
+        row = await connection.fetchrow(_COUNT)
+        if row is None:
+            raise StoreUnavailable("rayfold_personal_forgotten is empty: restore it with the keys")
+        if row["count"] != self._count:
             self._drop()
-            self._count = count
+            self._count = row["count"]
+        self._lost = row["lost"]
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
         named = {storable(each): each for each in subjects}
-        found = await self._fetched(connection, _OF, [*named])
+        found = [_key(row) for row in await connection.fetch(_OF, [*named])]
         lacking = named.keys() - {storable(each.subject) for each in found}
         if lacking:
             rows = await connection.fetch(_BEING_FORGOTTEN, [*lacking])
@@ -142,16 +148,11 @@ class PostgresKeys:
         if lacking:
             columns = zip(*map(new_key, sorted(lacking)), strict=True)
             await connection.execute(_MAKE, *(list(each) for each in columns))
-            found += await self._fetched(connection, _OF, [*lacking])  # another's, maybe
+            # Another's, maybe.
+            found += [_key(row) for row in await connection.fetch(_OF, [*lacking])]
         self._of |= {each.subject: each for each in found}
         self._remember(found)
         return {each.subject: each for each in found}
-
-    async def _fetched(
-        self, connection: Connection, statement: str, wanted: Sequence[object]
-    ) -> list[SubjectKey]:
-        rows = await connection.fetch(statement, wanted)
-        return [SubjectKey(row["id"], restored(row["subject"]), row["key"]) for row in rows]
 
     def _remember(self, keys: Iterable[SubjectKey]) -> None:
         self._by_id |= {each.id: each for each in keys}
@@ -192,6 +193,10 @@ class PostgresKeys:
         self._rest()
 
 
+def _key(row: Record) -> SubjectKey:
+    return SubjectKey(row["id"], restored(row["subject"]), row["key"])
+
+
 class Destroyed(NamedTuple):
     """A key that is no more. `settled_at`: when what had been decrypted with it was gone too."""
 
@@ -201,13 +206,21 @@ class Destroyed(NamedTuple):
     settled_at: datetime | None
 
 
-async def prepare_keys(connection: Connection) -> UUID:
+class KeySet(NamedTuple):
+    """Which set of keys a database has. `lost`: an operator has said that some are for good."""
+
+    id: UUID
+    lost: bool
+
+
+async def prepare_keys(connection: Connection) -> KeySet:
     """Make the tables of keys where they are not there; return which set of keys it is."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
         await connection.execute(TABLES)
-        found: UUID = await connection.fetchval("SELECT id FROM rayfold_personal_forgotten")
-        return found
+        row = await connection.fetchrow("SELECT id, lost FROM rayfold_personal_forgotten")
+        assert row is not None, "it was made just now"
+        return KeySet(*row)
 
 
 async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:

@@ -1,8 +1,8 @@
 """Marked JSON to encrypted JSON and back: AES-256-GCM, a nonce for each value.
 
 What a value belongs to is authenticated with it: the stream, the record's type, and the place in
-its JSON. Moved anywhere else it does not decrypt, and reads as forgotten, as does one whose key is
-another's: a table of keys that was restored from elsewhere never breaks a fold.
+its JSON. Moved anywhere else it does not decrypt. That is no forgetting, and is not taken for one:
+it would be so for good in whatever is folded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ COMMAND = "payload"
 
 def subjects_in(data: bytes, stream: str) -> set[str]:
     """Return whose values are marked in a record's JSON."""
-    found = set()
+    subjects = set()
 
-    def note(marked: Any, path: tuple[str, ...]) -> None:
-        if isinstance(marked, dict):
-            found.add(_subject(marked, stream))
+    def note(found: dict[str, Any], path: tuple[str, ...]) -> None:
+        if isinstance(found[MARK], dict):
+            subjects.add(_subject(found[MARK], stream))
 
     replaced(decode(data), note)
-    return found
+    return subjects
 
 
 def seal(
@@ -45,14 +45,14 @@ def seal(
 ) -> bytes:
     """Return a record's JSON with what is marked encrypted; `within` is where the JSON is."""
 
-    def encrypt(marked: Any, path: tuple[str, ...]) -> Any:
+    def encrypt(found: dict[str, Any], path: tuple[str, ...]) -> Any:
+        marked = found[MARK]
         if not isinstance(marked, dict):
-            return {MARK: marked}  # encrypted already
+            return found  # encrypted already
         key = keys[_subject(marked, stream)]
         nonce = os.urandom(_NONCE)
-        value = AESGCM(key.key).encrypt(
-            nonce, encode(marked["value"]), _place(stream, event_type, path)
-        )
+        place = _place(stream, event_type, path)
+        value = AESGCM(key.key).encrypt(nonce, encode(marked["value"]), place)
         sealed = f"{key.id.hex}.{base64.b64encode(nonce + value).decode()}"
         return {MARK: sealed, **({"forgotten": None} if "forgotten" in marked else {})}
 
@@ -68,49 +68,37 @@ def keys_in(data: bytes) -> set[UUID]:
 
 
 def unseal(
-    data: bytes, stream: str, event_type: str, keys: Mapping[UUID, SubjectKey], *within: str
+    data: bytes,
+    stream: str,
+    event_type: str,
+    keys: Mapping[UUID, SubjectKey | None],
+    *within: str,
 ) -> bytes:
     """Return a record's JSON with what is encrypted decrypted, and marked as it was.
 
-    A value whose key is gone is its stand-in, without a mark: it is nobody's any more.
+    A value whose key is destroyed is its stand-in, without a mark: it is nobody's any more. One
+    whose key nobody knows, or that does not decrypt, stays as it is, and nobody can read it.
     """
+
+    def decrypt(found: dict[str, Any], path: tuple[str, ...]) -> Any:
+        parts = _parts(found[MARK])
+        if parts is None or parts[0] not in keys:
+            return found
+        key, sealed = keys[parts[0]], parts[1]
+        if key is None:
+            return found.get("forgotten", FORGOTTEN)
+        try:
+            place = _place(stream, event_type, path)
+            value = AESGCM(key.key).decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
+        except (InvalidTag, ValueError):
+            return found
+        marked = {"value": decode(value), "of": key.subject}
+        return {MARK: {**marked, **({"forgotten": None} if "forgotten" in found else {})}}
+
     try:
-        return encode(_opened(decode(data), stream, event_type, keys, within))
+        return encode(replaced(decode(data), decrypt, *within))
     except UNREADABLE:
         return data
-
-
-def _opened(
-    found: Any,
-    stream: str,
-    event_type: str,
-    keys: Mapping[UUID, SubjectKey],
-    path: tuple[str, ...],
-) -> Any:
-    if isinstance(found, list):
-        return [
-            _opened(each, stream, event_type, keys, (*path, str(at)))
-            for at, each in enumerate(found)
-        ]
-    if not isinstance(found, dict):
-        return found
-    if MARK not in found:
-        return {
-            name: _opened(each, stream, event_type, keys, (*path, name))
-            for name, each in found.items()
-        }
-    stand_in = found.get("forgotten", FORGOTTEN)
-    parts = _parts(found[MARK])
-    if parts is None or (key := keys.get(parts[0])) is None:
-        return stand_in
-    sealed = parts[1]
-    try:
-        place = _place(stream, event_type, path)
-        value = AESGCM(key.key).decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
-    except (InvalidTag, ValueError):
-        return stand_in
-    marked = {"value": decode(value), "of": key.subject}
-    return {MARK: {**marked, **({"forgotten": None} if "forgotten" in found else {})}}
 
 
 def _keys_in(found: Any) -> Iterator[UUID]:

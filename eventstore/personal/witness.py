@@ -1,7 +1,7 @@
 """What the log knows of keys: which set of keys its personal data needs, and which are no more.
 
-A database that was lost, or restored to an earlier moment, is found out by it: without the keys all
-would read as forgotten, and with those of before somebody would be remembered who was forgotten.
+A database that was lost, or restored to an earlier moment, is found out by it: without the keys
+nothing could be read, and with those of before somebody would be remembered who was forgotten.
 """
 
 from __future__ import annotations

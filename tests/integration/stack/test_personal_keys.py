@@ -71,7 +71,7 @@ async def test_a_destroyed_key_is_gone_from_every_cache_at_once(
     [gone] = await forgotten(connection, "ada", "nobody")
     assert (gone.id, gone.subject, gone.settled_at) == (ada.id, "ada", None)
     for each in two:
-        assert await each.to_read({ada.id, bob.id}) == {bob.id: bob}
+        assert await each.to_read({ada.id, bob.id, uuid4()}) == {ada.id: None, bob.id: bob}
     row = await connection.fetchrow("SELECT * FROM rayfold_personal_key WHERE subject = 'ada'")
     assert row is not None
     assert row["key"] is None
@@ -87,7 +87,7 @@ async def test_a_new_key_is_given_once_nobody_knows_the_old_data(
     new = (await two[0].to_write({"ada"}))["ada"]
     assert new.id != old.id
     assert new.key != old.key
-    assert await two[1].to_read({old.id, new.id}) == {new.id: new}
+    assert await two[1].to_read({old.id, new.id}) == {old.id: None, new.id: new}
 
 
 async def test_forgetting_again_finds_what_is_not_done_and_destroys_nothing(
@@ -119,7 +119,8 @@ async def test_keys_in_memory_are_bounded_and_leave_a_process_that_uses_none(
 async def test_a_subject_may_be_any_text(two: list[PostgresKeys]) -> None:
     odd = "a\0b\x1a\ud800 ü"
     key = (await two[0].to_write({odd}))[odd]
-    assert (await two[1].to_read({key.id}))[key.id].subject == odd
+    assert await two[1].to_read({key.id}) == {key.id: key}
+    assert key.subject == odd
 
 
 async def test_a_postgres_that_does_not_answer_is_an_outage() -> None:
@@ -133,16 +134,26 @@ async def test_a_log_finds_out_that_its_keys_are_not_there(
     connection: Connection, server: str
 ) -> None:
     log = MemoryLog()
-    here = await prepare_keys(connection)
+    here = (await prepare_keys(connection)).id
     assert await witness(log, here) == Witness(here, set())
     keys = PostgresKeys(server)
     ada = (await keys.to_write({"ada"}))["ada"]
     keys.close()
     await note_destroyed(log, {ada.id})
     await connection.execute("DROP TABLE rayfold_personal_forgotten")
-    other = await prepare_keys(connection)
+    other = (await prepare_keys(connection)).id
     assert other != here
     found = await witness(log, other)
     assert found == Witness(here, {ada.id})
     assert await destroy(connection, found.destroyed) == 1  # a backup had it
     assert await destroy(connection, found.destroyed) == 0
+
+
+async def test_a_key_that_is_missing_is_forgotten_only_if_an_operator_says_so(
+    connection: Connection, two: list[PostgresKeys]
+) -> None:
+    unknown = uuid4()
+    assert await two[0].to_read({unknown}) == {}
+    await connection.execute("UPDATE rayfold_personal_forgotten SET lost = true")
+    assert await two[0].to_read({unknown}) == {unknown: None}
+    assert (await prepare_keys(connection)).lost
