@@ -90,7 +90,7 @@ class PostgresKeys:
         self._asking = asyncio.Lock()
         self._count = -1
         self._lost = False
-        """Whether an operator has said that what is missing is lost: then it counts as forgotten."""
+        """Whether an operator has said that what is missing is lost: it is as if forgotten."""
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
         self._gone: set[UUID] = set()
         self._of: dict[str, SubjectKey] = {}
