@@ -137,7 +137,7 @@ async def test_only_what_was_there_is_said_to_be_deleted(there: bool) -> None:
 
     writes: Any = SimpleNamespace(delete_stream=delete_stream)
     reads: Any = SimpleNamespace(views_that_keep=lambda stream: ["sales"])
-    operations = StackOperations(writes, reads, unused, unused, [], unused, unused)
+    operations = StackOperations(writes, reads, unused, unused, [], unused, unused, unused)
     if there:
         assert await operations.delete("order-1", tombstone=False) == ["sales"]
     else:
