@@ -9,8 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from actors.envelope import Envelope
-from projections.queries.bus import Answer
-from rayfold import Query, Receipt, ViewDefinition
+from rayfold import Answer, Query, Receipt, ViewDefinition
 
 ORDER_ID = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
 ROW = b'{"order_id":"%b","lines":[],"revision":3}' % ORDER_ID.encode()
