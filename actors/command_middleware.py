@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from actors.envelope import Envelope, check_keys, leading_stream_of, payload_of,
 from actors.errors import InvalidCommand, Unavailable, WriteSideError
 from rayfold import Command, CommandContext, CommandDefinition, Origin, Receipt, Registry
 from rayfold.runtime.deadlines import Deadlines
-from rayfold.runtime.middleware_layers import DomainMiddleware, Layers
+from rayfold.runtime.middleware_layers import DomainMiddleware, Layers, too_late
 
 
 class Bus(Protocol):
@@ -27,7 +28,7 @@ class Sender(NamedTuple):
     origin: Origin
     role: str
     permissions: Collection[str] = frozenset()
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 ANYBODY = Sender(Origin.HTTP, "operator")
@@ -89,11 +90,12 @@ class CommandMiddleware:
             with self._deadlines.until(envelope.deadline):
                 return await self._layers.run(command, context, ends)
         except TimeoutError:
-            raise Unavailable("the command's deadline has passed") from None
+            raise Unavailable(too_late(ends, "the command's deadline has passed")) from None
 
 
 class _CommandEnds:
     lasts = True
+    at = ""
 
     def __init__(
         self, registry: Registry, bus: Bus, definition: CommandDefinition, envelope: Envelope
@@ -116,8 +118,8 @@ class _CommandEnds:
         for each in given:
             if answer == each:
                 return each
-        told = "after going on with no command" if not given else "and none that proceed gave"
-        raise ValueError(f"returned {_kind(answer)} {told}: it has to return what proceed gives")
+        went = "went on with no command" if not given else "none that proceed gave"
+        raise ValueError(f"returned {_kind(answer)}, and {went}: return what proceed gives")
 
     def _read(self, command: Command) -> tuple[Command, Envelope]:
         wanted, envelope = self._definition, self._envelope

@@ -8,7 +8,8 @@ as it has it may come once more. A `Consistency-Token` counts like what was seen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
@@ -18,7 +19,7 @@ from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
 from api.http.problems import Problem, malformed
 from api.http.reply import GUARDS, Reply
-from api.queries.query_middleware import QueryMiddleware
+from api.queries.query_middleware import Ask, QueryMiddleware
 from api.queries.resources import needs_of
 from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
 from projections.errors import Behind
@@ -98,20 +99,25 @@ async def _through(
     if after is None:
         respond(answer, {})
 
-    async def changes() -> AsyncIterator[tuple[int, bytes]]:
-        async for position, row in queries.live(followed, after=max(after or 0, seen or 0) or None):
-
-            async def shown(_: Query, at: int = position, body: bytes = row) -> Answer:
-                return Answer(body, None, at)
-
-            try:
-                told = await around.ask(call, query, shown, Reading.LIVE)
-            except (Refused, MiddlewareFailed, Problem):
-                return  # who may see it no more is shown no more
-            if told.body is not None:
-                yield position, told.body
+    async def changes() -> AsyncGenerator[tuple[int, bytes], None]:
+        since = max(after or 0, seen or 0) or None
+        async with aclosing(queries.live(followed, after=since)) as rows:
+            async for position, row in rows:
+                try:
+                    told = await around.ask(call, query, _giving(row, position), Reading.LIVE)
+                except (Refused, MiddlewareFailed, Problem):
+                    return  # who may see it no more is shown no more
+                if told.body is not None:
+                    yield position, told.body
 
     return Stream(_HEADERS, _events(changes()))
+
+
+def _giving(row: bytes, position: int) -> Ask:
+    async def ask(_: Query) -> Answer:
+        return Answer(row, None, position)
+
+    return ask
 
 
 def _after(call: Call) -> int | None:

@@ -12,7 +12,7 @@ from api.http.middleware import sender_of
 from api.http.problems import unavailable
 from rayfold import Answer, Query, QueryContext, Reading
 from rayfold.runtime.deadlines import Deadlines
-from rayfold.runtime.middleware_layers import DomainMiddleware, Layers
+from rayfold.runtime.middleware_layers import DomainMiddleware, Layers, too_late
 
 TIMEOUT = 10.0
 """Seconds that middleware may take, beside those that a store may."""
@@ -54,15 +54,18 @@ class QueryMiddleware:
             reading=reading,
             store=text(call.headers, b"rayfold-store").lower(),
         )
+        ends = _QueryEnds(type(query), ask)
         try:
             with self._deadlines.until(time.monotonic() + timeout + TIMEOUT):
-                return await self._layers.run(query, context, _QueryEnds(type(query), ask))
+                return await self._layers.run(query, context, ends)
         except TimeoutError:
-            raise unavailable("query-timeout", "the query's time has passed") from None
+            told = too_late(ends, "the query's time has passed")
+            raise unavailable("query-timeout", told) from None
 
 
 class _QueryEnds:
     lasts = False
+    at = ""
 
     def __init__(self, wanted: type[Query], ask: Ask) -> None:
         self._wanted = wanted
@@ -87,7 +90,7 @@ class _QueryEnds:
         """Return an answer of the position that a store gave, perhaps with another body."""
         kind = type(answer).__name__
         if not isinstance(answer, Answer) or not isinstance(answer.body, bytes | None):
-            raise ValueError(f"returned a {kind}: it has to return the answer that proceed gives")
+            raise ValueError(f"returned a {kind}: return the answer that proceed gives")
         for each in given:
             if answer == each:
                 return each

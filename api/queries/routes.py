@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache, partial
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
@@ -48,7 +48,7 @@ class Queries(Protocol):
         """See `QueryBus.reached`."""
         ...
 
-    def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    def live(self, query: Query, *, after: int | None) -> AsyncGenerator[tuple[int, bytes], None]:
         """See `QueryBus.live`."""
         ...
 

@@ -23,10 +23,12 @@ Around = Callable[[Any, Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Ends(Protocol[Asked, Given]):
-    """What is around of all middleware: what may go on from one of them, and come back."""
+    """What is around of all middleware, of one run: what may go on, and what may come back."""
 
     lasts: bool
     """Whether what was given stands: it cannot be refused any more."""
+    at: str
+    """The middleware that is at work; empty while it is none of them."""
 
     def checked(self, asked: Asked) -> Asked:
         """Return what is gone on with, validated.
@@ -66,15 +68,17 @@ class Layers(Generic[Asked, Given]):
             MiddlewareFailed: one of them broke, or did what none may.
             Exception: whatever `ends.last` raises, where none of them made something else of it.
         """
+        ends.at = self._around[0][0]
         await self._opened()
         return await self._from(0, asked, context, ends)
 
     async def _from(self, at: int, asked: Asked, context: Any, ends: Ends[Asked, Given]) -> Given:
         if at == len(self._around):
+            ends.at = ""
             return await ends.last(asked)
         name, around = self._around[at]
         given: list[Given] = []
-        passing: list[Exception] = []
+        passing: list[BaseException] = []
         over = False
 
         async def proceed(changed: Asked) -> Given:
@@ -86,12 +90,16 @@ class Layers(Generic[Asked, Given]):
                 raise _failed(name, str(error), error.__cause__) from error
             try:
                 gave = await self._from(at + 1, onwards, context, ends)
-            except Exception as error:
+            except BaseException as error:
                 passing.append(error)
+                if not isinstance(error, asyncio.CancelledError):  # that stays where it was
+                    ends.at = name
                 raise
+            ends.at = name
             given.append(gave)
             return gave
 
+        ends.at = name
         try:
             answer = await around(asked, context, proceed)
         except MiddlewareFailed:
@@ -101,8 +109,8 @@ class Layers(Generic[Asked, Given]):
                 reason = f"refused ({refusal.rule}) what was done already"
                 raise _failed(name, reason, done=True) from refusal
             raise
-        except (Exception, SystemExit) as error:  # a user's code
-            if any(error is each for each in passing):
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
+            if any(error is each for each in passing) or _is_cancelled(error):
                 raise  # not its own
             reason = f"broke: {type(error).__name__}, see the log"
             raise _failed(name, reason, error, done=ends.lasts and bool(given)) from error
@@ -112,6 +120,17 @@ class Layers(Generic[Asked, Given]):
             return ends.accepted(answer, given)
         except ValueError as error:
             raise _failed(name, str(error), done=ends.lasts and bool(given)) from error
+
+
+def too_late(ends: Ends[Any, Any], told: str) -> str:
+    """Return what is told of a deadline that has passed: whose time it was, if a middleware's.
+
+    What a deadline ends is a cancelled task: it is still where it was.
+    """
+    if not ends.at:
+        return told
+    log.warning("a middleware took too long", extra={"middleware": ends.at})
+    return f"{told}, in the domain's middleware {ends.at!r}"
 
 
 class DomainMiddleware:
@@ -155,6 +174,13 @@ class DomainMiddleware:
                     reason = f"does not open: {type(error).__name__}, see the log"
                     raise _failed(definition.name, reason, error) from error
                 self._open.append(made)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Tell whether it is this task that somebody cancels, and not one that a middleware awaits."""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError)
+    return cancelled and task is not None and task.cancelling() > 0
 
 
 def _made(definition: MiddlewareDefinition) -> Middleware:

@@ -12,12 +12,13 @@ from typing import Any
 from deploy.errors import StartError, tell
 from deploy.stack.settings import load
 from rayfold import DomainError, Registry
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 
 def main(flags: dict[str, Any]) -> int:
     """Return 0, or 2 after a line for each mistake."""
     try:
-        Registry.load(load(**flags).domain)
+        DomainMiddleware(Registry.load(load(**flags).domain))
     except DomainError as error:
         tell(StartError(*error.mistakes))
         return 2

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.command_middleware import CommandMiddleware, Sender
-from actors.envelope import enclose
+from actors.envelope import Envelope, enclose
 from actors.errors import KeyReused, RevisionMismatch, Unavailable
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery, Refusal
@@ -227,7 +227,7 @@ async def test_without_going_on_there_is_no_receipt(what: Any) -> None:
             return what
 
     local = runtime(Swallowing)
-    with pytest.raises(MiddlewareFailed, match="it has to return what proceed gives"):
+    with pytest.raises(MiddlewareFailed, match="return what proceed gives"):
         await local.send(TEA)
     assert await recorded(local, "stock-tea") == []
 
@@ -280,6 +280,23 @@ async def test_what_comes_from_behind_it_is_what_it_was_and_may_be_answered_othe
         await local.send(TEA, expected_revision=3)
 
 
+async def test_what_is_late_behind_it_is_not_its_fault() -> None:
+    class Plain(Around, name="plain"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            return await proceed(command)
+
+    class Silent:
+        async def send(self, envelope: Envelope) -> Receipt:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    registry = with_middleware(Plain)
+    around = CommandMiddleware.of(registry, Silent(), DomainMiddleware(registry))
+    assert around is not None
+    with pytest.raises(Unavailable, match=r"^the command's deadline has passed$"):
+        await around.send(enclose(registry, TEA, timeout=0.05), Sender(Origin.HTTP, "writer"))
+
+
 @pytest.mark.parametrize("swallowed", [False, True])
 async def test_one_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -> None:
     class Hanging(Around, name="hanging"):
@@ -295,7 +312,7 @@ async def test_one_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -
     around = CommandMiddleware.of(registry, local.bus, DomainMiddleware(registry))
     assert around is not None
     envelope = enclose(registry, TEA, timeout=0.05)
-    with pytest.raises(MiddlewareFailed if swallowed else Unavailable):
+    with pytest.raises(MiddlewareFailed if swallowed else Unavailable, match="'hanging'"):
         await around.send(envelope, Sender(Origin.HTTP, "writer"))
 
 
@@ -317,6 +334,17 @@ async def test_a_client_that_goes_away_is_no_fault_of_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert ended == ["it"]
+
+
+async def test_a_task_of_its_own_that_it_cancelled_does_not_cancel_the_request() -> None:
+    class Cancelling(Around, name="cancelling"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            waiting = asyncio.ensure_future(asyncio.Event().wait())
+            waiting.cancel()
+            await waiting
+
+    with pytest.raises(MiddlewareFailed, match="broke: CancelledError"):
+        await runtime(Cancelling).send(TEA)
 
 
 async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() -> None:

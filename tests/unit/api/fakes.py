@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -64,7 +64,9 @@ class FakeQueries:
         self.waited.append(timeout)
         return [view for view in views if view in self.behind]
 
-    async def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    async def live(
+        self, query: Query, *, after: int | None
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         self.followed.append(after)
         seen = after
         while True:

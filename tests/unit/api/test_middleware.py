@@ -151,7 +151,8 @@ async def test_one_that_hangs_ends_with_the_time_that_the_client_gives() -> None
 
     made = gateway(Hanging)
     reply = await made.http.post(f"{ORDER}/cancel", headers={"Rayfold-Timeout": "0.05"})
-    assert problem(reply, 503)["detail"] == "the command's deadline has passed"
+    told = problem(reply, 503, "write-side-unavailable")["detail"]
+    assert told == "the command's deadline has passed, in the domain's middleware 'hanging'"
 
 
 async def test_a_query_that_hangs_in_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
