@@ -293,7 +293,10 @@ async def test_each_row_of_a_live_query_goes_through_it_before_it_goes_out() -> 
 async def test_a_stale_store_is_still_told_as_such() -> None:
     from projections.errors import Behind
 
-    made = gateway(type("Plain", (Queries,), {"query": _on}, name="plain"))
+    class Plain(Queries, name="plain"):
+        query = _on
+
+    made = gateway(Plain)
     made.queries.error = Behind("order-details", 3, 9)
     reply = await made.http.get(ORDER, headers={"Consistency-Token": "9"})
     assert (reply.status_code, reply.json()["status"]) == (202, "processing")
@@ -301,6 +304,16 @@ async def test_a_stale_store_is_still_told_as_such() -> None:
 
 async def _on(self: Any, query: Query, context: QueryContext, proceed: ProceedQuery) -> Answer:
     return await proceed(query)
+
+
+async def test_the_document_tells_what_it_may_answer() -> None:
+    class Plain(Queries, name="plain"):
+        query = _on
+
+    described = (await gateway(Plain).http.get("/schema")).json()["paths"]
+    order = "/orders/{order_id}"
+    for path in (order, f"{order}/history", f"{order}/live", "/queries/get-order"):
+        assert {"403", "409", "500"} <= set(described[path]["get"]["responses"]), path
 
 
 async def test_a_domain_without_any_asks_and_sends_by_the_sides_themselves(
