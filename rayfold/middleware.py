@@ -15,7 +15,7 @@ in an aggregate's writer: what is decided stays a function of state and command 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,10 +26,10 @@ from rayfold.middleware_context import CommandContext, QueryContext
 from rayfold.query import Query
 from rayfold.receipt import Receipt
 
-ProceedCommand = Callable[[Command], Awaitable[Receipt]]
+ProceedCommand = Callable[[Command], Coroutine[Any, Any, Receipt]]
 """Goes on with a command: to the next middleware, and at last to its aggregate."""
 
-ProceedQuery = Callable[[Query], Awaitable[Answer]]
+ProceedQuery = Callable[[Query], Coroutine[Any, Any, Answer]]
 """Goes on with a query: to the next middleware, and at last to a store."""
 
 _AROUND = {"command": ("command", "context", "proceed"), "query": ("query", "context", "proceed")}
@@ -109,7 +109,7 @@ class Middleware:
         """Make what the others need. Called before the first of them, again if it raised."""
 
     async def close(self) -> None:
-        """Close it again."""
+        """Close it again. It has 5 seconds."""
 
     async def command(
         self, command: Command, context: CommandContext, proceed: ProceedCommand

@@ -26,6 +26,7 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata
 from rayfold import Refused, Registry
+from rayfold.errors import MiddlewareFailed
 from rayfold.process_instance import Sending
 from rayfold.runtime.middleware_layers import DomainMiddleware
 
@@ -124,6 +125,8 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
+                if isinstance(error, MiddlewareFailed) and error.done:
+                    decided_at = -1  # the log has its answer, whatever breaks afterwards
                 if not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",

@@ -54,7 +54,7 @@ class QueryMiddleware:
             reading=reading,
             store=text(call.headers, b"rayfold-store").lower(),
         )
-        ends = _QueryEnds(type(query), ask)
+        ends = _QueryEnds(query, ask)
         try:
             with self._deadlines.until(time.monotonic() + timeout + TIMEOUT):
                 return await self._layers.run(query, context, ends)
@@ -67,8 +67,9 @@ class _QueryEnds:
     lasts = False
     at = ""
 
-    def __init__(self, wanted: type[Query], ask: Ask) -> None:
-        self._wanted = wanted
+    def __init__(self, query: Query, ask: Ask) -> None:
+        self._query = query
+        self._wanted = type(query)
         self._ask = ask
 
     def checked(self, asked: Query) -> Query:
@@ -76,8 +77,10 @@ class _QueryEnds:
         if type(asked) is not self._wanted:
             kind = type(asked).__name__
             raise ValueError(f"went on with a {kind}, not with a {self._wanted.__name__}")
+        if asked == self._query:
+            return asked  # validators may make something else of what they have made already
         try:
-            return self._wanted.model_validate(dict(asked.__dict__))
+            return self._wanted.model_validate(dict(asked))
         except ValueError as error:
             name = self._wanted.__rayfold__.name
             raise ValueError(f"went on with a {name} that does not fit, see the log") from error

@@ -16,6 +16,9 @@ from rayfold.errors import MiddlewareFailed
 
 log = logging.getLogger(__name__)
 
+CLOSING = 5.0
+"""Seconds for one to close."""
+
 Asked = TypeVar("Asked")
 Given = TypeVar("Given")
 
@@ -158,8 +161,9 @@ class DomainMiddleware:
         while self._open:
             made = self._open.pop()
             try:
-                await made.close()
-            except Exception:  # a user's code
+                async with asyncio.timeout(CLOSING):
+                    await made.close()
+            except (Exception, SystemExit):  # a user's code
                 log.exception("a middleware does not close", extra={"middleware": _name(made)})
 
     async def _opened(self) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.command_middleware import CommandMiddleware, Sender
-from actors.envelope import Envelope, enclose
+from actors.envelope import Done, Envelope, enclose
 from actors.errors import KeyReused, RevisionMismatch, Unavailable
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery, Refusal
@@ -36,6 +36,7 @@ from rayfold import (
     Rejected,
 )
 from rayfold.errors import MiddlewareFailed
+from rayfold.runtime import middleware_layers
 from rayfold.runtime.identity import domain_hash
 from rayfold.runtime.middleware_layers import DomainMiddleware
 from tests.contract.processes.stages import until
@@ -368,6 +369,27 @@ async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() ->
     assert happened == ["open", "open", "close"]
 
 
+async def test_one_that_does_not_close_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(middleware_layers, "CLOSING", 0.01)
+    closed: list[str] = []
+
+    class First(Around, name="first", order=1):
+        async def close(self) -> None:
+            closed.append("first")
+
+    class Hanging(Around, name="hanging", order=2):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    local = runtime(First, Hanging)
+    await local.send(TEA)
+    await local.close()
+    assert closed == ["first"]
+    assert "a middleware does not close" in caplog.text
+
+
 def test_one_that_cannot_be_made_is_told_in_a_line() -> None:
     class Unmade(Around, name="unmade"):
         def __init__(self) -> None:
@@ -434,6 +456,24 @@ async def test_what_the_stack_sends_goes_through_it_at_each_attempt() -> None:
     assert await delivery.answer(refused, None) == Refusal("no-coffee", "tea alone")
     [first, _] = Watching.seen
     assert (first.origin, first.principal, first.role) == ("process", "process:restocking", "stack")
+
+
+async def test_one_that_breaks_afterwards_does_not_hold_a_process_up() -> None:
+    """The command was done, and the log says so: it is not sent again and again."""
+    tried: list[UUID] = []
+
+    class Late(Around, name="late"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            tried.append(context.command_id)
+            await proceed(command)
+            raise ZeroDivisionError
+
+    registry, log = with_middleware(Late), MemoryLog()
+    delivery = Delivery(registry, log, LocalRuntime(registry, log).bus)
+    async with asyncio.timeout(30):
+        done = await delivery.answer(enclose(registry, TEA), None)
+    assert isinstance(done, Done)
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(

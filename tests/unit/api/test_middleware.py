@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import AfterValidator
 
 from api.http.auth import Role, Token
 from api.queries import query_middleware
 from api.queries.query_middleware import QueryMiddleware
+from domain.inventory.views import StockLevels
 from domain.orders.commands import CreateOrder
 from domain.orders.queries import GetOrder
 from rayfold import (
@@ -262,6 +264,20 @@ async def test_a_query_may_be_changed_and_is_validated_again() -> None:
     assert [query.order_id for query, _, _ in made.queries.asked] == [other]  # type: ignore[attr-defined]
     told = problem(await made.http.get(ORDER, headers={"X-Bad": "1"}), 500, "middleware-failed")
     assert "went on with a get-order that does not fit" in told["detail"]
+
+
+async def test_a_query_that_is_left_as_it_is_is_not_validated_twice() -> None:
+    """A validator may make something else of what it has made already."""
+
+    class Doubling(Query, name="doubling", view=StockLevels):
+        sku: Annotated[str, AfterValidator(lambda given: given * 2)]
+
+    async def ask(query: Query) -> Answer:
+        raise AssertionError
+
+    asked = Doubling(sku="tea")
+    ends = query_middleware._QueryEnds(asked, ask)
+    assert ends.checked(asked).model_dump() == {"sku": "teatea"}
 
 
 async def test_each_row_of_a_live_query_goes_through_it_before_it_goes_out() -> None:
