@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from actors.envelope import Envelope, check_keys, leading_stream_of, payload_of, streams_of
+from actors.envelope import Envelope, check_keys, instances_of, payload_of, stream_of
 from actors.errors import InvalidCommand, Unavailable, WriteSideError
 from rayfold import Command, CommandContext, CommandDefinition, Origin, Receipt, Registry
 from rayfold.runtime.deadlines import Deadlines
@@ -131,16 +131,19 @@ class _CommandEnds:
                 return command, envelope
             fresh = wanted.decode(payload)
             check_keys(self._registry.keyed_by.get(wanted.model, ()), fresh)
-            changed = envelope._replace(
-                payload=payload, stream=leading_stream_of(self._registry, fresh)
-            )
-            streams = streams_of(self._registry, changed)
+            before, after = self._streams(wanted.decode(envelope.payload)), self._streams(fresh)
         except (ValueError, WriteSideError) as error:
             told = f"went on with a {wanted.name} that does not fit, see the log"
             raise ValueError(told) from error
-        if streams != streams_of(self._registry, envelope):
-            raise ValueError(f"went on with a {wanted.name} for another aggregate: {streams[0]}")
-        return fresh, changed
+        if after != before:
+            raise ValueError(f"went on with a {wanted.name} for another aggregate: {after[0]}")
+        return fresh, envelope._replace(payload=payload)
+
+    def _streams(self, command: Command) -> list[str]:
+        decision = self._registry.decisions.get(type(command))
+        if decision is not None:
+            return [each.stream for each in instances_of(decision, command)]
+        return [stream_of(self._registry.owner[type(command)], command)]
 
 
 def _kind(value: Any) -> str:
