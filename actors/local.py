@@ -12,6 +12,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from actors.command_bus import CommandBus
+from actors.command_middleware import ANYBODY, CommandMiddleware, Sender
 from actors.envelope import Envelope, Outcome, enclose
 from actors.host.host import HostLimits
 from actors.host.state.memory import MemoryStates
@@ -21,6 +22,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import Log
 from rayfold import Command, Receipt, Registry
 from rayfold.registry import AggregateType
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 
 class LocalRuntime:
@@ -39,6 +41,8 @@ class LocalRuntime:
         incarnation = f"local:{uuid4().hex[:12]}"
         self.host = Writers(registry, self.log, incarnation, limits, self.states)
         self.bus = CommandBus(registry, self._route)
+        self._middleware = DomainMiddleware(registry)
+        self._around = CommandMiddleware.of(registry, self.bus, self._middleware)
 
     async def send(
         self,
@@ -46,16 +50,27 @@ class LocalRuntime:
         *,
         command_id: UUID | None = None,
         expected_revision: int | None = None,
+        principal: str = "",
+        sender: Sender = ANYBODY,
     ) -> Receipt:
-        """Return a receipt, or raise what `CommandBus.send` raises."""
-        return await self.bus.send(
-            enclose(
-                self._registry,
-                command,
-                command_id=command_id,
-                expected_revision=expected_revision,
-            )
+        """Return a receipt, or raise what `CommandMiddleware.send` raises.
+
+        `sender` and `principal` are what the domain's middleware is told of who sends it.
+        """
+        envelope = enclose(
+            self._registry,
+            command,
+            command_id=command_id,
+            expected_revision=expected_revision,
+            principal=principal,
         )
+        if self._around is None:
+            return await self.bus.send(envelope)
+        return await self._around.send(envelope, sender)
+
+    async def close(self) -> None:
+        """Close what the domain's middleware has opened; the rest needs no closing."""
+        await self._middleware.close()
 
     async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
         return (await self.host.handle([envelope]))[0]

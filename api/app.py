@@ -34,18 +34,25 @@ from api.operators.publications import NoPublications, PublicationRoutes, Public
 from api.operators.routes import Operations, OperatorRoutes
 from api.queries.history import Histories, HistoryRoutes
 from api.queries.live import live_handlers
+from api.queries.query_middleware import QueryMiddleware
 from api.queries.routes import Queries, QueryRoutes
 from rayfold import Registry
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 
 class Gateway:
     """The ASGI application; setting `closing` ends its streams."""
 
-    def __init__(self, app: Litestar, endpoint: Endpoint) -> None:
+    def __init__(self, app: Litestar, endpoint: Endpoint, middleware: DomainMiddleware) -> None:
         self._app = app
+        self._middleware = middleware
         self._direct = endpoint.direct
         self.closing = endpoint.closing
         self.access = endpoint.access
+
+    async def close(self) -> None:
+        """Close what the domain's middleware has opened."""
+        await self._middleware.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -112,20 +119,22 @@ def create_app(
     ports = Ports(
         operations, processes, schedules, publications, browser or NoBrowser(), audit, openness
     )
-    history = HistoryRoutes(registry, histories)
+    middleware = DomainMiddleware(registry)
+    around = QueryMiddleware.of(middleware)
+    history = HistoryRoutes(registry, histories, around)
     records = CommandRecords()
     scheduling = ScheduleRoutes(schedules, metrics)
     handlers = [
-        *CommandRoutes(registry, commands, queries, metrics, records, scheduling).handlers(
-            endpoint
-        ),
+        *CommandRoutes(
+            registry, commands, queries, metrics, records, scheduling, middleware
+        ).handlers(endpoint),
         *CommandStatus(
             records, queries, views_of(registry), scheduling, outcomes or NoOutcomes()
         ).handlers(endpoint),
         *scheduling.handlers(endpoint),
-        *QueryRoutes(registry, queries, history, metrics).handlers(endpoint),
+        *QueryRoutes(registry, queries, history, metrics, around).handlers(endpoint),
         *history.handlers(endpoint),
-        *live_handlers(registry, queries, endpoint),
+        *live_handlers(registry, queries, endpoint, around),
         *Health(operations.parts).handlers(endpoint),
         *OperatorRoutes(operations, metrics, audit).handlers(endpoint),
         *ExplainRoutes(registry, operations).handlers(endpoint),
@@ -142,4 +151,4 @@ def create_app(
         debug=False,  # or an environment variable could turn on pages with our source
         pdb_on_exception=False,
     )
-    return Gateway(app, endpoint)
+    return Gateway(app, endpoint, middleware)

@@ -32,6 +32,7 @@ def disagreements(
         *_of_processes(registry),
         *_of_publications(registry),
         *_of_reactors(registry),
+        *_of_middleware(registry),
         *_of_queries(registry),
         *_of_routes(registry),
         *_of_upcasters(registry, upcasters),
@@ -145,6 +146,15 @@ def _of_reactors(registry: Registry) -> Iterator[str]:
     # Operators find what is parked by the name of a view, a projection or a reactor.
     for name in registry.reactors.keys() & (registry.views.keys() | registry.projections.keys()):
         yield f"both a reactor and a view or projection are named {name!r}"
+
+
+def _of_middleware(registry: Registry) -> Iterator[str]:
+    first: dict[int, str] = {}
+    for each in registry.middleware.values():
+        name = each.model.__qualname__
+        other = first.setdefault(each.order, name)
+        if other != name:
+            yield f"{other} and {name} both have order={each.order}: say which is around the other"
 
 
 def _of_queries(registry: Registry) -> Iterator[str]:

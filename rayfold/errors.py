@@ -45,6 +45,28 @@ class NotFound(Refused):
     """The command needs an aggregate that was never begun."""
 
 
+class Forbidden(Refused):
+    """Who asks may not: over HTTP 403. For middleware; a rule of the business is `Rejected`."""
+
+
+class MiddlewareFailed(RayfoldError):
+    """A domain's middleware broke, or did what none may; `reason` says which, without its data.
+
+    `done`: the command stands in the log all the same. Else nothing was appended, as far as this
+    process knows.
+    """
+
+    def __init__(self, middleware: str, reason: str, done: bool = False) -> None:
+        super().__init__(middleware, reason, done)
+        self.middleware = middleware
+        self.reason = reason
+        self.done = done
+
+    def __str__(self) -> str:
+        told = f"the domain's middleware {self.middleware!r} {self.reason}"
+        return f"{told}; the command was done before" if self.done else told
+
+
 class UnknownEventType(RayfoldError):
     """The log holds an event that no registered event type (or upcaster) can read.
 

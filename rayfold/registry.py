@@ -26,6 +26,7 @@ from rayfold.folds import returns_nothing
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.middleware import Middleware, MiddlewareDefinition
 from rayfold.personal import plain
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.publication import Publication, PublicationDefinition
@@ -44,10 +45,10 @@ class Registry:
 
     Attributes are dictionaries by stored name: `commands["add-line"]`,
     `events["LineAdded"]`, `aggregates["order"]` (by category), `views`, `projections` (custom
-    SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`; `routes` is a
-    list; `owner` gives the aggregate of a command type: the leading one, where `decisions` has a
-    decision over several for that type. All but aggregates and projections are there as their
-    definitions.
+    SQL), `queries`, `processes`, `publications`, `integration_events`, `reactors`, `middleware`;
+    `routes` is a list; `owner` gives the aggregate of a command type: the leading one, where
+    `decisions` has a decision over several for that type. All but aggregates and projections are
+    there as their definitions.
     """
 
     def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
@@ -66,6 +67,7 @@ class Registry:
         self.publications: dict[str, PublicationDefinition] = {}
         self.integration_events: dict[str, IntegrationEventDefinition] = {}
         self.reactors: dict[str, ReactorDefinition] = {}
+        self.middleware: dict[str, MiddlewareDefinition] = {}
         self.owner: dict[type[Command], AggregateType] = {}
         self.decisions: dict[type[Command], DecisionDefinition] = {}
         self._decisions: list[DecisionDefinition] = []
@@ -306,6 +308,8 @@ class Registry:
             self._declare(self.publications, member.__rayfold__, "publication")
         elif issubclass(member, Reactor):
             self._declare(self.reactors, member.__rayfold__, "reactor")
+        elif issubclass(member, Middleware):
+            self._declare(self.middleware, member.__rayfold__, "middleware")
 
     def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
         mistakes = definition.mistakes()

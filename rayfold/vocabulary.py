@@ -1,12 +1,14 @@
 """What `rayfold` exports: the vocabulary that a domain is written in."""
 
 from rayfold.aggregate import Aggregate, Placement, Storage
+from rayfold.answer import Answer
 from rayfold.column_hints import AsJson, RenamedFrom, RowsOf
 from rayfold.composed import ComposedQuery, ComposedQueryDefinition, Composing
 from rayfold.decision import Decision, DecisionDefinition, Read
 from rayfold.errors import (
     DomainError,
     EndlessProcess,
+    Forbidden,
     NotFound,
     RayfoldError,
     Refused,
@@ -19,6 +21,13 @@ from rayfold.folds import on, starts
 from rayfold.integration_event import IntegrationEvent, IntegrationEventDefinition
 from rayfold.keys import key_text
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
+from rayfold.middleware import (
+    Middleware,
+    MiddlewareDefinition,
+    ProceedCommand,
+    ProceedQuery,
+)
+from rayfold.middleware_context import CommandContext, Origin, QueryContext, Reading
 from rayfold.personal import FORGOTTEN, Personal, PersonalData
 from rayfold.process import (
     Aborted,
@@ -50,10 +59,12 @@ __all__ = [
     "NOW",
     "Aborted",
     "Aggregate",
+    "Answer",
     "AsJson",
     "Attempt",
     "Cents",
     "Command",
+    "CommandContext",
     "CommandDefinition",
     "CommandRejected",
     "Complete",
@@ -66,27 +77,35 @@ __all__ = [
     "EndlessProcess",
     "Event",
     "EventDefinition",
+    "Forbidden",
     "IntegrationEvent",
     "IntegrationEventDefinition",
     "Message",
+    "Middleware",
+    "MiddlewareDefinition",
     "NotFound",
     "Now",
     "OnPoison",
+    "Origin",
     "PageQuery",
     "Personal",
     "PersonalData",
     "Placement",
+    "ProceedCommand",
+    "ProceedQuery",
     "ProcessDefinition",
     "ProcessManager",
     "Publication",
     "PublicationDefinition",
     "Publish",
     "Query",
+    "QueryContext",
     "QueryDefinition",
     "RayfoldError",
     "Reactor",
     "ReactorDefinition",
     "Read",
+    "Reading",
     "Receipt",
     "RecordedEvent",
     "Refused",

@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from actors.command_middleware import Bus
 from actors.errors import ProcessStuck
-from actors.processes.delivery import Bus, Delivery
+from actors.processes.delivery import Delivery
 from actors.processes.planning import ActiveProcess, Message, Order, Plan, What, plan
 from actors.processes.process_state import ProcessState, load
 from actors.processes.records import Told
@@ -91,6 +92,7 @@ class ProcessCommits:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._delivery.close()
 
     @property
     def holds_any(self) -> bool:

@@ -7,9 +7,10 @@ import hashlib
 import logging
 import random
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
+from actors.command_middleware import THE_STACK, Bus, CommandMiddleware, Sender
 from actors.envelope import (
     Done,
     Envelope,
@@ -31,8 +32,10 @@ from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata
-from rayfold import Receipt, Refused, Registry
+from rayfold import Refused, Registry
+from rayfold.errors import MiddlewareFailed
 from rayfold.process_instance import Sending
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +56,6 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class Bus(Protocol):
-    """See `actors.command_bus.CommandBus`."""
-
-    async def send(self, envelope: Envelope) -> Receipt:
-        """See `CommandBus.send`."""
-        ...
-
-
 class Delivery:
     """Sends commands until each has an answer that will not change."""
 
@@ -68,7 +63,13 @@ class Delivery:
         self._registry = registry
         self._store = store
         self._bus = bus
+        self._middleware = DomainMiddleware(registry)
+        self._around = CommandMiddleware.of(registry, bus, self._middleware)
         self._sending = asyncio.Semaphore(SENDING)
+
+    async def close(self) -> None:
+        """Send nothing more."""
+        await self._middleware.close()
 
     async def deliver(
         self,
@@ -89,8 +90,13 @@ class Delivery:
             return _refused(sending, correlation_id, answer)
         return Accepted(sending.command_id, envelope.stream, answer.revision)
 
-    async def answer(self, envelope: Envelope, decided_at: int | None) -> Done | Refusal:
+    async def answer(
+        self, envelope: Envelope, decided_at: int | None, sender: Sender = THE_STACK
+    ) -> Done | Refusal:
         """Return the answer to a command that will not change.
+
+        The domain's middleware is around each attempt; of one that breaks nothing is known to be
+        final, so the command is sent again.
 
         `decided_at` is given where somebody may have sent it before: the position of the
         decision. Then the log is asked first. An aggregate remembers its latest commands, and
@@ -108,7 +114,10 @@ class Delivery:
                             return Refusal("key-reused", reused)
                         decided_at = None
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
-                    receipt = await self._bus.send(attempt)
+                    if self._around is None:
+                        receipt = await self._bus.send(attempt)
+                    else:
+                        receipt = await self._around.send(attempt, sender)
                 return Done(receipt.revision, receipt.position)
             except Refused as refused:
                 return Refusal(refused.rule, refused.detail)
@@ -123,6 +132,8 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
+                if isinstance(error, MiddlewareFailed) and error.done:
+                    decided_at = -1  # the log has its answer, whatever breaks afterwards
                 if not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",

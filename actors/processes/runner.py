@@ -17,9 +17,10 @@ from typing import Any
 
 import msgspec
 
+from actors.command_middleware import Bus
 from actors.processes.checkpoints import Checkpoints, Layout
 from actors.processes.commits import ProcessCommits
-from actors.processes.delivery import Bus, command_id_of
+from actors.processes.delivery import command_id_of
 from actors.processes.open_index import OpenIndex
 from actors.processes.open_processes import OpenProcess
 from actors.processes.planning import Order

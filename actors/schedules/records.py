@@ -25,7 +25,11 @@ REFUSED = "ScheduledCommandRefused"
 
 
 class ScheduledCommand(msgspec.Struct, omit_defaults=True):
-    """What is sent, and when; the fields are those of `Envelope`."""
+    """What is sent, and when; the fields are those of `Envelope`.
+
+    `role` and `permissions` are the caller's, as they were when the command was taken: middleware
+    is told of them when it is sent.
+    """
 
     command: str
     stream: str
@@ -37,6 +41,8 @@ class ScheduledCommand(msgspec.Struct, omit_defaults=True):
     correlation_id: str = ""
     causation_id: str = ""
     traceparent: str = ""
+    role: str = ""
+    permissions: list[str] = []
 
 
 class Acceptance(msgspec.Struct):

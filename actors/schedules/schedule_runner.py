@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import Any
 
+from actors.command_middleware import Bus, Sender
 from actors.envelope import Done, Envelope
-from actors.processes.delivery import Bus, Delivery
+from actors.processes.delivery import Delivery
 from actors.processes.open_index import OpenIndex
 from actors.processes.timers import Timers
 from actors.schedules.records import (
@@ -34,7 +35,7 @@ from actors.schedules.records import (
 from eventstore.errors import StoreError, StoreUnavailable, StreamTombstoned
 from eventstore.port import Appended, AppendResult, Log, StreamAppend
 from eventstore.records import NewRecord
-from rayfold import Registry
+from rayfold import Origin, Registry
 from rayfold.process_instance import stamped
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.lasting import lasting
@@ -106,6 +107,7 @@ class ScheduleRunner:
             await ended(tasks)
         finally:
             await self._appending.close()
+            await self._delivery.close()
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators; `error` where something is wrong."""
@@ -208,7 +210,8 @@ class ScheduleRunner:
                     due_at = await self._due_at(command_id)
                     if due_at is None:
                         return
-        answer = await self._delivery.answer(self._envelope(command_id, scheduled), due_at)
+        sender = Sender(Origin.SCHEDULE, scheduled.role, frozenset(scheduled.permissions))
+        answer = await self._delivery.answer(self._envelope(command_id, scheduled), due_at, sender)
         if isinstance(answer, Done):
             done = new_record(
                 ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,8 +38,16 @@ class Schedules:
         """`store` stays whose it is."""
         self._store = store
 
-    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+    async def schedule(
+        self,
+        envelope: Envelope,
+        not_before: datetime,
+        role: str = "",
+        permissions: Collection[str] = (),
+    ) -> dict[str, Any]:
         """Keep a command until then; return what is known of it once it is durable.
+
+        `role` and `permissions` are those of whoever asks.
 
         The same command under the same id again is the first one, whatever became of it.
 
@@ -59,6 +68,8 @@ class Schedules:
             envelope.correlation_id,
             envelope.causation_id,
             envelope.traceparent,
+            role,
+            sorted(permissions),
         )
         record = new_record(SCHEDULED, scheduled, envelope.correlation_id or command_id)
         if await self._append(command_id, None, record):

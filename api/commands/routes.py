@@ -12,6 +12,7 @@ from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
 from msgspec.json import encode
 
+from actors.command_middleware import CommandMiddleware
 from actors.envelope import Envelope
 from actors.errors import InvalidCommand, KeyReused, Overloaded, RevisionMismatch, WriteSideError
 from api.commands.decoder import CommandDecoder
@@ -20,6 +21,7 @@ from api.commands.schedules import ScheduleRoutes
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import at_least, token, wait_seconds
+from api.http.middleware import sender_of
 from api.http.problems import Problem, on_http
 from api.http.reply import Fields, Reply, json_bytes
 from api.operators.metrics import Metrics
@@ -27,7 +29,9 @@ from api.queries.resources import needs_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
 from rayfold.derived_routes import aggregate_of
+from rayfold.errors import MiddlewareFailed
 from rayfold.registry import AggregateType
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 Location = Callable[[str], bytes]
 """The URL of the aggregate whose stream it is given."""
@@ -52,9 +56,11 @@ class CommandRoutes:
         metrics: Metrics,
         records: CommandRecords,
         schedules: ScheduleRoutes,
+        middleware: DomainMiddleware,
     ) -> None:
         self._registry = registry
         self._commands = commands
+        self._around = CommandMiddleware.of(registry, commands, middleware)
         self._queries = queries
         self._metrics = metrics
         self._records = records
@@ -110,8 +116,8 @@ class CommandRoutes:
         seconds = wait_seconds(headers)
         at_least(headers)  # one that is none of ours is refused before anything is done
         if b"rayfold-not-before" in headers:
-            return await self._schedules.take(envelope, headers)
-        receipt = await self._send(envelope)
+            return await self._schedules.take(envelope, headers, call.caller)
+        receipt = await self._send(envelope, call)
         if call.span is not None:
             call.span.set("rayfold.command", envelope.command)
             call.span.set("rayfold.command_id", envelope.command_id)
@@ -124,11 +130,14 @@ class CommandRoutes:
             decoder.aggregate, envelope, receipt, waited, token(headers, receipt.position)
         )
 
-    async def _send(self, envelope: Envelope) -> Receipt:
+    async def _send(self, envelope: Envelope, call: Call) -> Receipt:
         command_id = envelope.command_id
         self._records.begin(command_id)
         try:
-            receipt = await self._commands.send(envelope)
+            if self._around is None:
+                receipt = await self._commands.send(envelope)
+            else:
+                receipt = await self._around.send(envelope, sender_of(call))
         except Refused as refusal:
             rejection = Rejection(refusal.rule, refusal.detail)
             self._records.settle(command_id, CommandRecord(rejection=rejection))
@@ -143,7 +152,7 @@ class CommandRoutes:
             self._records.forget(command_id)
             self._metrics.failed(envelope.command)
             raise
-        except WriteSideError as error:
+        except (WriteSideError, MiddlewareFailed) as error:
             self._records.settle(command_id, CommandRecord(error=str(error)))
             self._metrics.failed(envelope.command)
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Protocol
 
 from litestar.handlers import HTTPRouteHandler
 
 from actors.envelope import Envelope
-from api.http.auth import Role
+from api.http.auth import Caller, Role
 from api.http.endpoint import Call, Endpoint
 from api.http.headers import Headers, id_of_key, not_before
 from api.http.problems import Problem
@@ -19,7 +20,9 @@ from api.operators.metrics import Metrics
 class Schedules(Protocol):
     """See `actors.schedules.schedules.Schedules`."""
 
-    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+    async def schedule(
+        self, envelope: Envelope, not_before: datetime, role: str, permissions: Collection[str]
+    ) -> dict[str, Any]:
         """Keep a command until then."""
         ...
 
@@ -35,7 +38,9 @@ class Schedules(Protocol):
 class NoSchedules:
     """Those of a gateway that keeps none."""
 
-    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+    async def schedule(
+        self, envelope: Envelope, not_before: datetime, role: str, permissions: Collection[str]
+    ) -> dict[str, Any]:
         """See `Schedules.schedule`."""
         raise Problem(501, "no-schedules", "this gateway keeps no commands for later")
 
@@ -59,11 +64,13 @@ class ScheduleRoutes:
         """Return the one handler."""
         return [endpoint.handler("DELETE", "/commands/{command_id}", self._cancel, Role.WRITER)]
 
-    async def take(self, envelope: Envelope, headers: Headers) -> Reply:
+    async def take(self, envelope: Envelope, headers: Headers, caller: Caller) -> Reply:
         """Keep a valid command until it is due: 202 once that is durable."""
         due = not_before(headers)
         assert due is not None
-        told = await self._schedules.schedule(envelope, due)
+        told = await self._schedules.schedule(
+            envelope, due, caller.role.name.lower(), caller.permissions
+        )
         self._metrics.accepted(envelope.command)
         return json_reply(told, 202, [(b"location", b"/commands/" + envelope.command_id.encode())])
 

@@ -41,7 +41,8 @@ from projections.errors import (
     ReplicaUnavailable,
     UnknownTarget,
 )
-from rayfold import NotFound, RayfoldError, Rejected
+from rayfold import Forbidden, NotFound, RayfoldError, Rejected
+from rayfold.errors import MiddlewareFailed
 from rayfold.runtime.controller_rpc import ControllerUnavailable
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,8 @@ def problem_of(error: RayfoldError) -> Problem:
 _TELL: dict[type[RayfoldError], Callable[[Any], Problem]] = {
     Rejected: lambda e: Problem(409, e.rule, e.detail, code=e.rule),
     NotFound: lambda e: Problem(404, e.rule, e.detail, code=e.rule),
+    Forbidden: lambda e: Problem(403, e.rule, e.detail, code=e.rule),
+    MiddlewareFailed: lambda e: Problem(500, "middleware-failed", str(e)),
     RevisionMismatch: lambda e: Problem(
         412, "revision-mismatch", str(e), expected=e.expected, actual=e.actual
     ),

@@ -53,6 +53,8 @@ class DomainPaths:
         self._registry = registry
         self._schemas = schemas
         self._ids = ids
+        around = any(each.has("query") for each in registry.middleware.values())
+        self._of_middleware = (409, 500) if around else ()
 
     def add_to(self, paths: dict[str, PathItem]) -> None:
         """Add every path, declared ones first."""
@@ -124,7 +126,7 @@ class DomainPaths:
                 "200": content("The answer", schemas, TOKEN_HEADER),
                 "202": answer("No store has reached the token yet", "Processing"),
                 "304": OpenAPIResponse("As in If-None-Match"),
-                **problems(404, 422, 500),
+                **problems(404, 422, 500, *self._of_middleware),
             },
         )
 
@@ -144,7 +146,7 @@ class DomainPaths:
                 parameters=[*self._in_path(query, route.parameters), CONSISTENCY_TOKEN],
                 responses={
                     "200": content("The events", {JSON: events}, TOKEN_HEADER),
-                    **problems(404, 422),
+                    **problems(404, 422, *self._of_middleware),
                 },
             )
         )
@@ -182,7 +184,7 @@ class DomainPaths:
                 responses={
                     "200": content("The stream", {"text/event-stream": stream}),
                     "202": answer("No store has reached the token yet", "Processing"),
-                    **problems(404, 422),
+                    **problems(404, 422, *self._of_middleware),
                 },
             )
         )

@@ -8,15 +8,26 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from litestar.handlers import HTTPRouteHandler
+from msgspec.json import encode
 from pydantic import ValidationError
 
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
-from api.http.headers import Headers, store, token
+from api.http.headers import store, token
 from api.http.problems import Problem, invalid, invalid_field
-from api.http.reply import Reply, json_bytes, json_reply
+from api.http.reply import Reply, json_bytes
+from api.queries.query_middleware import Ask, QueryMiddleware
 from api.queries.resources import needs_of
-from rayfold import Registry, Route, ViewDefinition, ViewQueryDefinition, key_text
+from rayfold import (
+    Answer,
+    Query,
+    Reading,
+    Registry,
+    Route,
+    ViewDefinition,
+    ViewQueryDefinition,
+    key_text,
+)
 from rayfold.derived_routes import HISTORY, aggregate_of
 from rayfold.registry import AggregateType
 
@@ -44,58 +55,85 @@ class Histories(Protocol):
 class HistoryOf:
     """The past of what one route answers with."""
 
-    def __init__(self, declared: Route, aggregate: AggregateType, histories: Histories) -> None:
+    def __init__(
+        self,
+        declared: Route,
+        aggregate: AggregateType,
+        histories: Histories,
+        around: QueryMiddleware | None,
+    ) -> None:
         self.declared = declared
         self.aggregate = aggregate
         message: Any = declared.message
         self._query: ViewQueryDefinition = message.__rayfold__
         self.needs = needs_of(message)
         self._histories = histories
+        self._around = around
 
-    async def as_of(
-        self, path: Mapping[str, str], given: Mapping[str, str], headers: Headers
-    ) -> Reply:
+    async def as_of(self, call: Call, given: Mapping[str, str]) -> Reply:
         """Return the resource at the revision or time `as_of`."""
         if set(given) != {"as_of"}:
             raise invalid_field("as_of", "goes with no other parameter")
-        store(headers)  # one that is none of ours is refused, though the log answers
-        key = self._key(path)
-        found = await self._histories.as_of(
-            self._query.view, key, self.aggregate.stream(key), _moment(given["as_of"])
-        )
-        if found is None:
-            raise Problem(404, "not-found", "there was no such thing then")
-        body, position = found
-        return json_bytes(body, 200, [(b"consistency-token", token(headers, position))])
+        store(call.headers)  # one that is none of ours is refused, though the log answers
+        moment = _moment(given["as_of"])
+
+        async def ask(query: Query) -> Answer:
+            key = self._key(query)
+            found = await self._histories.as_of(
+                self._query.view, key, self.aggregate.stream(key), moment
+            )
+            if found is None:
+                raise Problem(404, "not-found", "there was no such thing then")
+            return Answer(found[0], None, found[1])
+
+        return await self._answer(call, ask, Reading.AS_OF)
 
     async def history(self, call: Call) -> Reply:
         """Return every event, in order."""
         if call.query_string:
             raise invalid_field("history", "takes no parameters")
-        events = await self._histories.events(self.aggregate, self._key(call.path))
-        if not events:
-            raise Problem(404, "not-found", "nothing has ever happened to it")
-        # The log is ahead of every view: who has seen this must not be shown less by one.
-        last = token(call.headers, events[-1]["position"])
-        return json_reply(events, 200, [(b"consistency-token", last)])
 
-    def _key(self, path: Mapping[str, str]) -> str:
+        async def ask(query: Query) -> Answer:
+            events = await self._histories.events(self.aggregate, self._key(query))
+            if not events:
+                raise Problem(404, "not-found", "nothing has ever happened to it")
+            return Answer(encode(events), None, events[-1]["position"])
+
+        return await self._answer(call, ask, Reading.HISTORY)
+
+    async def _answer(self, call: Call, ask: Ask, reading: Reading) -> Reply:
+        """Middleware that is around the row is around its past: it shows what the row shows."""
+        query = self._read(call.path)
+        if self._around is None:
+            body, _, position = await ask(query)
+        else:
+            body, _, position = await self._around.ask(call, query, ask, reading)
+        if body is None:
+            raise Problem(404, "not-found", "there is no such thing")
+        # The log is ahead of every view: who has seen this must not be shown less by one.
+        return json_bytes(body, 200, [(b"consistency-token", token(call.headers, position))])
+
+    def _read(self, path: Mapping[str, str]) -> Query:
         try:
-            query = self._query.model.model_validate_strings(dict(path))
+            return self._query.model.model_validate_strings(dict(path))
         except ValidationError as error:
             raise invalid(error, f"{self._query.name}: see errors") from error
+
+    def _key(self, query: Query) -> str:
         return key_text(getattr(query, self._query.view.key))
 
 
 class HistoryRoutes:
     """Finds the routes that answer with a single aggregate's row."""
 
-    def __init__(self, registry: Registry, histories: Histories) -> None:
+    def __init__(
+        self, registry: Registry, histories: Histories, around: QueryMiddleware | None
+    ) -> None:
         self._found: dict[str, HistoryOf] = {}
         for declared in registry.routes:
             aggregate = aggregate_of(registry, declared)
             if aggregate is not None:
-                self._found[declared.path] = HistoryOf(declared, aggregate, histories)
+                self._found[declared.path] = HistoryOf(declared, aggregate, histories, around)
 
     def of(self, declared: Route) -> HistoryOf | None:
         """Return the past of what that route answers with; None if it has none."""

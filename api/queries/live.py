@@ -8,7 +8,8 @@ as it has it may come once more. A `Consistency-Token` counts like what was seen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
@@ -16,13 +17,15 @@ from litestar.handlers import HTTPRouteHandler
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint, Handler, Stream
 from api.http.headers import at_least
-from api.http.problems import malformed
+from api.http.problems import Problem, malformed
 from api.http.reply import GUARDS, Reply
+from api.queries.query_middleware import Ask, QueryMiddleware
 from api.queries.resources import needs_of
 from api.queries.routes import TIMEOUT, Queries, processing, read_query, respond
 from projections.errors import Behind
-from rayfold import Registry
+from rayfold import Answer, Query, Reading, Refused, Registry
 from rayfold.derived_routes import LIVE, is_live
+from rayfold.errors import MiddlewareFailed
 
 HEARTBEAT = 15.0
 """Seconds between two signs of life on a stream where nothing happens."""
@@ -37,14 +40,14 @@ _SIGN_OF_LIFE = b": still here\n\n"
 
 
 def live_handlers(
-    registry: Registry, queries: Queries, endpoint: Endpoint
+    registry: Registry, queries: Queries, endpoint: Endpoint, around: QueryMiddleware | None
 ) -> list[HTTPRouteHandler]:
     """Return one for each route whose row can be followed."""
     return [
         endpoint.handler(
             "GET",
             f"{declared.path}{LIVE}",
-            _live(declared.message, queries),
+            _live(declared.message, queries, around),
             Role.READER,
             needs_of(declared.message),
         )
@@ -53,11 +56,13 @@ def live_handlers(
     ]
 
 
-def _live(query_type: Any, queries: Queries) -> Handler:
+def _live(query_type: Any, queries: Queries, around: QueryMiddleware | None) -> Handler:
     async def answer(call: Call) -> Stream | Reply:
         query = read_query(query_type, call.path)
         after = _after(call)
         seen = at_least(call.headers)
+        if around is not None:
+            return await _through(around, call, query, queries, after, seen)
         if after is None:
             # A stream of a row that is not there would stay empty: 404 is more help.
             try:
@@ -69,6 +74,50 @@ def _live(query_type: Any, queries: Queries) -> Handler:
         return Stream(_HEADERS, _events(queries.live(query, after=after)))
 
     return answer
+
+
+async def _through(
+    around: QueryMiddleware,
+    call: Call,
+    query: Query,
+    queries: Queries,
+    after: int | None,
+    seen: int | None,
+) -> Stream | Reply:
+    """Answer through middleware: once to begin with, and each row again, before it goes out."""
+    followed = query
+
+    async def begin(asked: Query) -> Answer:
+        nonlocal followed
+        followed = asked
+        return await queries.ask(asked, at_least=seen, timeout=TIMEOUT)
+
+    try:
+        answer = await around.ask(call, query, begin, Reading.LIVE, TIMEOUT)
+    except Behind as behind:
+        return processing(behind)
+    if after is None:
+        respond(answer, {})
+
+    async def changes() -> AsyncGenerator[tuple[int, bytes], None]:
+        since = max(after or 0, seen or 0) or None
+        async with aclosing(queries.live(followed, after=since)) as rows:
+            async for position, row in rows:
+                try:
+                    told = await around.ask(call, query, _giving(row, position), Reading.LIVE)
+                except (Refused, MiddlewareFailed, Problem):
+                    return  # who may see it no more is shown no more
+                if told.body is not None:
+                    yield position, told.body
+
+    return Stream(_HEADERS, _events(changes()))
+
+
+def _giving(row: bytes, position: int) -> Ask:
+    async def ask(_: Query) -> Answer:
+        return Answer(row, None, position)
+
+    return ask
 
 
 def _after(call: Call) -> int | None:

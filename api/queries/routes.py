@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from functools import cache
+from collections.abc import AsyncGenerator, Sequence
+from functools import cache, partial
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
@@ -20,10 +20,10 @@ from api.http.reply import GUARDS, OF_JSON, Reply, json_bytes, json_reply
 from api.operators.metrics import Metrics
 from api.queries.history import HistoryRoutes
 from api.queries.minimal import minimal_reply, wants_minimal, with_vary
+from api.queries.query_middleware import QueryMiddleware
 from api.queries.resources import needs_of
 from projections.errors import Behind
-from projections.queries.bus import Answer
-from rayfold import Query, Registry, Route
+from rayfold import Answer, Query, Reading, Registry, Route
 
 TIMEOUT = 2.0
 """Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
@@ -48,7 +48,7 @@ class Queries(Protocol):
         """See `QueryBus.reached`."""
         ...
 
-    def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    def live(self, query: Query, *, after: int | None) -> AsyncGenerator[tuple[int, bytes], None]:
         """See `QueryBus.live`."""
         ...
 
@@ -57,9 +57,15 @@ class QueryRoutes:
     """Handlers for every query of a domain."""
 
     def __init__(
-        self, registry: Registry, queries: Queries, history: HistoryRoutes, metrics: Metrics
+        self,
+        registry: Registry,
+        queries: Queries,
+        history: HistoryRoutes,
+        metrics: Metrics,
+        around: QueryMiddleware | None,
     ) -> None:
         self._registry = registry
+        self._around = around
         self._queries = queries
         self._history = history
         self._metrics = metrics
@@ -89,15 +95,15 @@ class QueryRoutes:
             if call.query_string:
                 given = parameters(call.query_string)
                 if history is not None and "as_of" in given:
-                    return await history.as_of(fields, given, call.headers)
+                    return await history.as_of(call, given)
                 fields = merged(fields, given)
             if minimal is None:
-                return await self._answer(read_query(query_type, fields), call.headers)
+                return await self._answer(read_query(query_type, fields), call)
             if wants_minimal(call.headers):
                 call.caller.check(Access(Role.READER, needs_of(minimal)))
-                reply = await self._answer(read_query(minimal, fields), call.headers)
+                reply = await self._answer(read_query(minimal, fields), call)
                 return minimal_reply(reply, call.headers)
-            return with_vary(await self._answer(read_query(query_type, fields), call.headers))
+            return with_vary(await self._answer(read_query(query_type, fields), call))
 
         return answer
 
@@ -108,17 +114,23 @@ class QueryRoutes:
             raise Problem(404, "unknown-query", f"no query is named {name!r}")
         call.caller.check(Access(Role.READER, definition.needs))
         query = read_query(definition.model, parameters(call.query_string))
-        return await self._answer(query, call.headers)
+        return await self._answer(query, call)
 
-    async def _answer(self, query: Query, headers: Headers) -> Reply:
+    async def _answer(self, query: Query, call: Call) -> Reply:
+        headers = call.headers
         self._metrics.asked(type(query).__rayfold__.name)
         at_least = read.at_least(headers)
         store = read.store(headers)
         timeout = TIMEOUT
         if at_least is not None and (wait := read.wait_seconds(headers)) is not None:
             timeout = wait
+        ask = self._queries.ask
         try:
-            answer = await self._queries.ask(query, at_least=at_least, timeout=timeout, store=store)
+            if self._around is None:
+                answer = await ask(query, at_least=at_least, timeout=timeout, store=store)
+            else:
+                within = partial(ask, at_least=at_least, timeout=timeout, store=store)
+                answer = await self._around.ask(call, query, within, Reading.NOW, timeout)
         except Behind as behind:
             return processing(behind)
         return respond(answer, headers)

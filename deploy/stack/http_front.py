@@ -108,6 +108,7 @@ async def serve_http(
     address = url(settings.host, settings.port)
     async with AsyncExitStack() as waiting:
         waiting.push_async_callback(end_part)
+        waiting.push_async_callback(app.close)
 
         def on_ready() -> None:
             serving()

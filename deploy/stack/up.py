@@ -16,6 +16,7 @@ from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
 from rayfold import DomainError, Registry
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,8 @@ def load_registry(domain: str) -> Registry:
         StartError: it cannot be loaded; each mistake is a line.
     """
     try:
-        return Registry.load(domain)
+        registry = Registry.load(domain)
+        DomainMiddleware(registry)  # told here, and not when parts run already
+        return registry
     except DomainError as error:
         raise StartError(*error.mistakes) from error

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from projections.errors import NoSuchStore
 from projections.memory.reader import MemoryReader
@@ -17,6 +17,7 @@ from projections.sql.reader import SqlReader
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
 from rayfold import (
+    Answer,
     ComposedQuery,
     PageQuery,
     Query,
@@ -26,19 +27,6 @@ from rayfold import (
     key_text,
     view_query_of,
 )
-
-
-class Answer(NamedTuple):
-    """What a query gives.
-
-    `body`: the row as JSON with its `revision`, a page `{"items": […], "next_cursor"}`, or
-    what `SqlQuery` and `ComposedQuery` say; None where there is no such row. `position`: how
-    far in `$all` the store had come.
-    """
-
-    body: bytes | None
-    revision: int | None
-    position: int
 
 
 class RowReader(Protocol):

@@ -74,6 +74,10 @@ def domain_hash(registry: Registry) -> str:
             f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"
             for each in registry.upcasters
         ),
+        *(
+            f"{name} {each.order} {fingerprint_of(each.model)}"
+            for name, each in sorted(registry.middleware.items())
+        ),
         *sorted(f"{route.method} {route.path}" for route in registry.routes),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()

@@ -17,6 +17,7 @@ from typing import Any
 from deploy.errors import StartError, tell
 from deploy.stack.settings import load
 from rayfold import DomainError, Registry
+from rayfold.runtime.middleware_layers import DomainMiddleware
 
 _INSTALLED = [
     *(sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -51,7 +52,7 @@ def _files(ran: Iterable[Any]) -> list[str]:
 
 def _load(flags: dict[str, Any]) -> int:
     try:
-        Registry.load(load(**flags).domain)
+        DomainMiddleware(Registry.load(load(**flags).domain))
     except DomainError as error:
         tell(StartError(*error.mistakes))
         return 2

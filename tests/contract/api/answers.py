@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Any
 
 from actors.envelope import Envelope
 from api.commands.schedules import NoSchedules
-from projections.queries.bus import Answer
-from rayfold import PageQuery, Query, Registry
+from rayfold import Answer, PageQuery, Query, Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, FakeHistories, FakeOperations, FakeQueries
 
@@ -95,7 +94,9 @@ class Operations(FakeOperations):
 class Schedules(NoSchedules):
     """Keeps every command for later."""
 
-    async def schedule(self, envelope: Envelope, not_before: datetime) -> dict[str, Any]:
+    async def schedule(
+        self, envelope: Envelope, not_before: datetime, role: str, permissions: Collection[str]
+    ) -> dict[str, Any]:
         """See `Schedules.schedule`."""
         about = {"command_id": envelope.command_id, "status": "scheduled"}
         place = {"stream": envelope.stream, "command": envelope.command}

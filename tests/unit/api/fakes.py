@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from actors.envelope import Envelope
-from projections.queries.bus import Answer
-from rayfold import Query, Receipt, ViewDefinition
+from rayfold import Answer, Query, Receipt, ViewDefinition
 
 ORDER_ID = "0b9c5f0e-3c5e-4a55-9c61-6c2b1f1f7f00"
 ROW = b'{"order_id":"%b","lines":[],"revision":3}' % ORDER_ID.encode()
@@ -65,7 +64,9 @@ class FakeQueries:
         self.waited.append(timeout)
         return [view for view in views if view in self.behind]
 
-    async def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    async def live(
+        self, query: Query, *, after: int | None
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         self.followed.append(after)
         seen = after
         while True:

@@ -9,8 +9,7 @@ import pytest
 
 from domain.orders.views import OrderDetails
 from projections.errors import BadQuery, Behind, QueryFailed
-from projections.queries.bus import Answer
-from rayfold import Registry
+from rayfold import Answer, Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW
 from tests.unit.api.problems import problem

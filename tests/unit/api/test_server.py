@@ -15,8 +15,7 @@ import uvloop
 from actors.envelope import Envelope
 from api.http.server import serve
 from deploy.stack.listening import bound
-from projections.queries.bus import Answer
-from rayfold import Receipt, Registry
+from rayfold import Answer, Receipt, Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rayfold import Registry
+from rayfold.fingerprint import fingerprint_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -252,3 +253,22 @@ def test_every_process_finds_the_same(tmp_path: Path) -> None:
         for seed in range(4)
     }
     assert len(told) == 1
+
+
+async def _waits(value: int) -> int:
+    """Say so."""
+    return value
+
+
+async def _waits_too(value: int) -> int:
+    # In other words.
+    return value
+
+
+async def _waits_otherwise(value: int) -> int:
+    return value + 1
+
+
+def test_async_functions_mean_what_they_do() -> None:
+    assert fingerprint_of(_waits) == fingerprint_of(_waits_too)
+    assert fingerprint_of(_waits) != fingerprint_of(_waits_otherwise)

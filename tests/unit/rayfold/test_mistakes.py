@@ -145,6 +145,18 @@ the upcaster of version 1 of 'Clang' returns nothing: return the data, or None
 both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
+Shouting needs name="…" in kebab-case, like 'audit'; got 'Shouting'
+Synchronous.command must be `async def`, and neither static nor of the class
+Mistyped needs `async def command` or `async def query`
+Mistyped.on_command is called by nobody: a middleware has command, query, open, close; call it \
+_on_command if it is for these
+NeedsMore.query takes (self, query, context, proceed)
+NeedsMore.open must be `async def`, and neither static nor of the class
+NeedsMore is made without arguments: get what it needs in `open`
+InOrder: order is a whole number, the lowest is outermost
+two declarations of the middleware 'synchronous': \
+tests.unit.rayfold.mistaken.middleware.Synchronous and tests.unit.rayfold.mistaken.middleware.Beside
+Shouting and AlsoFirst both have order=1: say which is around the other
 """.strip().split("\n")
 
 

@@ -1,0 +1,103 @@
+"""A domain's middleware around queries, and around all other ways to see the same rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from api.http.endpoint import Call
+from api.http.headers import text
+from api.http.middleware import sender_of
+from api.http.problems import unavailable
+from rayfold import Answer, Query, QueryContext, Reading
+from rayfold.runtime.deadlines import Deadlines
+from rayfold.runtime.middleware_layers import DomainMiddleware, Layers, too_late
+
+TIMEOUT = 10.0
+"""Seconds that middleware may take, beside those that a store may."""
+
+Ask = Callable[[Query], Awaitable[Answer]]
+
+
+class QueryMiddleware:
+    """Asks queries through a domain's middleware."""
+
+    def __init__(self, layers: Layers[Query, Answer]) -> None:
+        self._layers = layers
+        self._deadlines = Deadlines()
+
+    @classmethod
+    def of(cls, middleware: DomainMiddleware) -> QueryMiddleware | None:
+        """Return what is around the queries of a domain; None if nothing is."""
+        layers = middleware.around("query")
+        return None if layers is None else cls(layers)
+
+    async def ask(
+        self, call: Call, query: Query, ask: Ask, reading: Reading, timeout: float = 0.0
+    ) -> Answer:
+        """Return what middleware makes of what `ask` gives, which takes at most `timeout` seconds.
+
+        Raises:
+            Refused: a middleware said no.
+            MiddlewareFailed: a middleware broke.
+            Problem: 503, it took too long.
+            Exception: whatever `ask` raises.
+        """
+        sender = sender_of(call)
+        context = QueryContext(
+            principal=call.principal,
+            role=sender.role,
+            permissions=sender.permissions,
+            correlation_id=text(call.headers, b"x-correlation-id"),
+            headers=sender.headers,
+            reading=reading,
+            store=text(call.headers, b"rayfold-store").lower(),
+        )
+        ends = _QueryEnds(query, ask)
+        try:
+            with self._deadlines.until(time.monotonic() + timeout + TIMEOUT):
+                return await self._layers.run(query, context, ends)
+        except TimeoutError:
+            told = too_late(ends, "the query's time has passed")
+            raise unavailable("query-timeout", told) from None
+
+
+class _QueryEnds:
+    lasts = False
+    at = ""
+
+    def __init__(self, query: Query, ask: Ask) -> None:
+        self._query = query
+        self._wanted = type(query)
+        self._ask = ask
+
+    def checked(self, asked: Query) -> Query:
+        """Return a query that is validated, as the client's own was."""
+        if type(asked) is not self._wanted:
+            kind = type(asked).__name__
+            raise ValueError(f"went on with a {kind}, not with a {self._wanted.__name__}")
+        if asked == self._query:
+            return asked  # validators may make something else of what they have made already
+        try:
+            return self._wanted.model_validate(dict(asked))
+        except ValueError as error:
+            name = self._wanted.__rayfold__.name
+            raise ValueError(f"went on with a {name} that does not fit, see the log") from error
+
+    async def last(self, asked: Query) -> Answer:
+        """Ask a store."""
+        return await self._ask(asked)
+
+    def accepted(self, answer: Any, given: Sequence[Answer]) -> Answer:
+        """Return an answer of the position that a store gave, perhaps with another body."""
+        kind = type(answer).__name__
+        if not isinstance(answer, Answer) or not isinstance(answer.body, bytes | None):
+            raise ValueError(f"returned a {kind}: return the answer that proceed gives")
+        for each in given:
+            if answer == each:
+                return each
+        if all(answer.position != each.position for each in given):
+            raise ValueError("returned an answer that proceed did not give: only its body may be")
+        # The entity tag is the row's revision, which says nothing about another body.
+        return answer._replace(revision=None)
