@@ -74,7 +74,7 @@ class HostActor:
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
-        self._registry = load_domain(domain)
+        self._registry = load_domain(domain, identity.tenants)
         identity.check_domain(self._registry)
         self._identity = identity
         self._assignment = Assignment(sharded=sharded)
