@@ -35,7 +35,7 @@ class ConsumerActor:
         collect_rarely()
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
         self._membership = Membership(identity, self._store, dsn)
         declared = registry.views[view]

@@ -92,7 +92,7 @@ class ReplicaActor:
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._store = EventLog(eventstore)
         self._postgres = postgres
-        self._registry = load_domain(domain)
+        self._registry = load_domain(domain, identity.tenants)
         identity.check_domain(self._registry)
         self._membership = Membership(identity, self._store, None)
         self._replica = Replica(self._registry, views, self._store)

@@ -36,7 +36,7 @@ class ReactorActor:
         os.nice(NICENESS)
         begin_part(f"reactor:{name}")
         collect_rarely()
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
         self._store = EventLog(eventstore)
         self._groups = PersistentSubscriptions(eventstore)

@@ -70,7 +70,7 @@ class ProjectorActor:
         os.nice(NICENESS)
         collect_rarely()
         self._store: Log = EventLog(eventstore)
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
         begin_part(named(registry, arguments))
         self._membership = Membership(identity, self._store, dsn)
