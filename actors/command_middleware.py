@@ -77,6 +77,7 @@ class CommandMiddleware:
             stream=envelope.stream,
             origin=sender.origin,
             principal=envelope.principal,
+            tenant=envelope.tenant,
             role=sender.role,
             permissions=sender.permissions,
             correlation_id=envelope.correlation_id or envelope.command_id,
@@ -142,8 +143,9 @@ class _CommandEnds:
     def _streams(self, command: Command) -> list[str]:
         decision = self._registry.decisions.get(type(command))
         if decision is not None:
-            return [each.stream for each in instances_of(decision, command)]
-        return [stream_of(self._registry.owner[type(command)], command)]
+            instances = instances_of(decision, command, self._envelope.tenant)
+            return [each.stream for each in instances]
+        return [stream_of(self._registry.owner[type(command)], command, self._envelope.tenant)]
 
 
 def _kind(value: Any) -> str:
