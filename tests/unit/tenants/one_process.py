@@ -125,9 +125,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(*, tenants: bool = True) -> AsyncIterator[Stack]:
-    """A stack of its own."""
-    stack = Stack(REGISTRIES[tenants])
+async def running(
+    *, tenants: bool = True, registry: Registry | None = None
+) -> AsyncIterator[Stack]:
+    """A stack of its own; of the ledger, unless it is given another domain."""
+    stack = Stack(registry or REGISTRIES[tenants])
     folding = asyncio.create_task(stack.replica.run())
     try:
         async with stack.http:

@@ -18,7 +18,8 @@ from eventstore.records import Metadata, NewRecord, RawRecord
 from projections.publications.outgoing import Derivation
 from rayfold import DomainError, Registry
 from rayfold.tenants import NoTenant
-from tests.unit.tenants import ledger
+from tests.unit.tenants import around, ledger
+from tests.unit.tenants.around import noted
 from tests.unit.tenants.ledger import AccountOpened, Deposited, ListMoved, OpenAccount, Turnover
 from tests.unit.tenants.one_process import REGISTRIES, Stack, running
 
@@ -154,3 +155,23 @@ async def test_recorded_commands_are_decided_again_in_their_tenant() -> None:
         walk = Counterfactual(stack.registry, stack.log)
         assert [each async for each in walk.findings()] == []
         assert (walk.summary.same, walk.summary.not_kept) == (4, 0)
+
+
+async def test_middleware_is_told_the_tenant_and_stays_in_it() -> None:
+    noted.clear()
+    registry = Registry([ledger, around], tenants=True)
+    async with running(registry=registry) as stack:
+        await _open(stack, "acme")
+        paths = ("/accounts/a", "/accounts/a/history", "/accounts/a?as_of=0", "/accounts/a/live")
+        for path in paths:
+            for tenant, status in (("acme", 200), ("globex", 404)):
+                method = "HEAD" if path.endswith("live") else "GET"
+                assert (await stack.ask(tenant, method, path)).status_code == status
+    assert noted == [
+        ("open-account", "acme"),
+        *[
+            (reading, tenant)
+            for reading in ("now", "history", "as-of", "live")
+            for tenant in ("acme", "globex")
+        ],
+    ]
