@@ -11,6 +11,7 @@ from actors.errors import InvalidCommand, Unavailable
 from rayfold import Receipt, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime.deadlines import Deadlines
+from rayfold.tenants import tenant_of_stream
 
 Route = Callable[[AggregateType, Envelope], Awaitable[Outcome]]
 
@@ -21,6 +22,7 @@ class CommandBus:
     def __init__(self, registry: Registry, route: Route) -> None:
         """`route` takes an envelope to the writer of an aggregate of that class."""
         self._route = route
+        self._tenants = registry.tenants
         self._deadlines = Deadlines()
         self._owners: dict[str, AggregateType] = {
             name: registry.owner[command.model] for name, command in registry.commands.items()
@@ -39,6 +41,10 @@ class CommandBus:
         owner = self._owners.get(envelope.command)
         if owner is None:
             raise InvalidCommand(f"no command is named {envelope.command!r}")
+        if self._tenants and (
+            not envelope.tenant or tenant_of_stream(envelope.stream) != envelope.tenant
+        ):
+            raise InvalidCommand(f"{envelope.command!r} is sent for no tenant")
         try:
             # One deadline over all: until an actor is there, in queues, over attempts.
             with self._deadlines.until(envelope.deadline):

@@ -77,6 +77,7 @@ class CommandMiddleware:
             stream=envelope.stream,
             origin=sender.origin,
             principal=envelope.principal,
+            tenant=envelope.tenant,
             role=sender.role,
             permissions=sender.permissions,
             correlation_id=envelope.correlation_id or envelope.command_id,
@@ -126,7 +127,7 @@ class _CommandEnds:
         if type(command) is not wanted.model:
             raise ValueError(f"went on with {_kind(command)}, not with a {wanted.model.__name__}")
         try:
-            payload = payload_of(command)
+            payload = payload_of(command, envelope.tenant)
             if payload == envelope.payload:  # in whichever way, also in place
                 return command, envelope
             fresh = wanted.decode(payload)
@@ -142,8 +143,9 @@ class _CommandEnds:
     def _streams(self, command: Command) -> list[str]:
         decision = self._registry.decisions.get(type(command))
         if decision is not None:
-            return [each.stream for each in instances_of(decision, command)]
-        return [stream_of(self._registry.owner[type(command)], command)]
+            instances = instances_of(decision, command, self._envelope.tenant)
+            return [each.stream for each in instances]
+        return [stream_of(self._registry.owner[type(command)], command, self._envelope.tenant)]
 
 
 def _kind(value: Any) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from actors.errors import DecisionFailed, InvalidCommand
 from rayfold import Command, DecisionDefinition, Registry
 from rayfold.decision import Instance
+from rayfold.personal import of_tenant
 from rayfold.registry import AggregateType
 
 MAX_ID_BYTES = 1024
@@ -29,7 +30,8 @@ class Envelope(NamedTuple):
     aggregate's. `fingerprint` tells whether a repeated `command_id` means the same command; it is
     kept on the log, and so of nothing personal: that could be guessed, and proven by it.
     `correlation_id` is the command id when empty. After `deadline`, by this process's monotonic
-    clock, nobody waits for the outcome any more.
+    clock, nobody waits for the outcome any more. `tenant` is that of the stream, where a stack
+    serves tenants.
     """
 
     command: str
@@ -43,15 +45,22 @@ class Envelope(NamedTuple):
     causation_id: str = ""
     traceparent: str = ""
     deadline: float = math.inf
+    tenant: str = ""
 
     def to_wire(self, now: float) -> tuple[Any, ...]:
-        """Return it for another process, whose clock is another: with the seconds that are left."""
-        return (*self[:-1], self.deadline - now)
+        """Return it for another process, whose clock is another: with the seconds that are left.
+
+        Without a tenant it is what a release before tenants reads.
+        """
+        sent = (*self[:-2], self.deadline - now)
+        return (*sent, self.tenant) if self.tenant else sent
 
     @classmethod
     def from_wire(cls, sent: tuple[Any, ...], now: float) -> Envelope:
         """Return what `to_wire` gave, with a deadline by this process's clock."""
-        return cls._make((*sent[:-1], sent[-1] + now))
+        if len(sent) == len(cls._fields):
+            return cls._make((*sent[:-2], sent[-2] + now, sent[-1]))
+        return cls._make((*sent[:-1], sent[-1] + now, ""))
 
 
 class Done(NamedTuple):
@@ -77,6 +86,7 @@ def enclose(
     expected_revision: int | None = None,
     principal: str = "",
     timeout: float = math.inf,
+    tenant: str = "",
 ) -> Envelope:
     """Return an envelope for a command at hand, with a new command id unless one is given.
 
@@ -87,39 +97,49 @@ def enclose(
     given = command.model_dump_json(exclude={*definition.server_supplied, *definition.personal})
     return Envelope(
         definition.name,
-        leading_stream_of(registry, command),
-        payload_of(command),
+        leading_stream_of(registry, command, tenant),
+        payload_of(command, tenant),
         str(command_id or uuid4()),
-        hashlib.blake2b(f"{definition.name} {given}".encode(), digest_size=16).hexdigest(),
+        fingerprint_of(f"{definition.name} ".encode(), given.encode(), tenant),
         expected_revision,
         principal,
         deadline=time.monotonic() + timeout,
+        tenant=tenant,
     )
 
 
-def payload_of(command: Command) -> bytes:
-    """Return the command as JSON, as its writer reads it.
+def fingerprint_of(name: bytes, given: bytes, tenant: str) -> str:
+    """Return what tells whether a command is the same as another: what was given, and for whom.
+
+    `name` is the command's, and a space.
+    """
+    salt = name + tenant.encode() + b":" if tenant else name
+    return hashlib.blake2b(salt + given, digest_size=16).hexdigest()
+
+
+def payload_of(command: Command, tenant: str = "") -> bytes:
+    """Return a tenant's command as JSON, as its writer reads it.
 
     Raises:
         DecisionFailed: it would read another one: the author's code changes what it reads.
     """
     definition = type(command).__rayfold__
     try:
-        return definition.encode(command)
+        return of_tenant(definition.encode(command), tenant)
     except ValueError as error:
         raise DecisionFailed(f"{definition.name} failed: {error}") from error
 
 
-def leading_stream_of(registry: Registry, command: Command) -> str:
-    """Return the stream of the aggregate whose writer decides on a command.
+def leading_stream_of(registry: Registry, command: Command, tenant: str = "") -> str:
+    """Return the stream of the aggregate whose writer decides on a tenant's command.
 
     Raises:
         InvalidCommand, DecisionFailed: see `stream_of` and `instances_of`.
     """
     decision = registry.decisions.get(type(command))
     if decision is not None:
-        return instances_of(decision, command)[0].stream
-    return stream_of(registry.owner[type(command)], command)
+        return instances_of(decision, command, tenant)[0].stream
+    return stream_of(registry.owner[type(command)], command, tenant)
 
 
 def streams_of(registry: Registry, envelope: Envelope) -> list[str]:
@@ -128,25 +148,27 @@ def streams_of(registry: Registry, envelope: Envelope) -> list[str]:
     if definition is None or definition.model not in registry.decisions:
         return [envelope.stream]
     decision = registry.decisions[definition.model]
-    instances = instances_of(decision, definition.decode(envelope.payload))
+    instances = instances_of(decision, definition.decode(envelope.payload), envelope.tenant)
     return [each.stream for each in instances]
 
 
-def instances_of(decision: DecisionDefinition, command: Command) -> tuple[Instance, ...]:
-    """Return the aggregates that a decision over several reads for a command.
+def instances_of(
+    decision: DecisionDefinition, command: Command, tenant: str = ""
+) -> tuple[Instance, ...]:
+    """Return the aggregates that a decision over several reads for a tenant's command.
 
     Raises:
         InvalidCommand: an id cannot be one, or two of them are of one stream.
         DecisionFailed: the author's code, which makes an id of a command, broke.
     """
     try:
-        found = decision.instances(command)
+        found = decision.instances(command, tenant)
     except (Exception, SystemExit) as error:
         name = type(command).__rayfold__.name
         raise DecisionFailed(f"{name} failed: {type(error).__name__}: {error}") from error
     named: dict[str, Instance] = {}
     for each in found:
-        _check_id(each.aggregate, each.stream)
+        _check_id(each.aggregate, each.stream, tenant)
         other = named.setdefault(each.stream.lower(), each)
         if other is not each:
             # The store tells streams apart without their case where it checks several together.
@@ -155,20 +177,20 @@ def instances_of(decision: DecisionDefinition, command: Command) -> tuple[Instan
     return found
 
 
-def stream_of(aggregate: AggregateType, command: Command) -> str:
-    """Return the stream of the aggregate that a command is for.
+def stream_of(aggregate: AggregateType, command: Command, tenant: str = "") -> str:
+    """Return the stream of the aggregate that a tenant's command is for.
 
     Raises:
         InvalidCommand: the id is empty, has control characters, or is longer than
             `MAX_ID_BYTES`: no store keeps rows under such a key.
     """
     try:
-        stream = aggregate.stream(getattr(command, aggregate.id_field))
+        stream = aggregate.stream(getattr(command, aggregate.id_field), tenant)
     except UnicodeEncodeError as error:  # half of a pair of surrogates
         field = aggregate.id_field
         raise InvalidCommand(f"{field} has control characters, or is no Unicode", field) from error
-    if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] == "-":
-        _check_id(aggregate, stream)
+    if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] in "-:":
+        _check_id(aggregate, stream, tenant)
     return stream
 
 
@@ -191,9 +213,9 @@ def check_keys(fields: Iterable[str], command: Command) -> None:
             )
 
 
-def _check_id(aggregate: AggregateType, stream: str) -> None:
+def _check_id(aggregate: AggregateType, stream: str, tenant: str) -> None:
     field = aggregate.id_field
-    aggregate_id = stream[len(aggregate.category) + 1 :]
+    aggregate_id = stream[len(aggregate.stream("", tenant)) :]
     if not aggregate_id:
         raise InvalidCommand(f"{field} is empty", field)
     if any(category(character) in ("Cc", "Cs") for character in aggregate_id):

@@ -52,6 +52,7 @@ class LocalRuntime:
         expected_revision: int | None = None,
         principal: str = "",
         sender: Sender = ANYBODY,
+        tenant: str = "",
     ) -> Receipt:
         """Return a receipt, or raise what `CommandMiddleware.send` raises.
 
@@ -63,6 +64,7 @@ class LocalRuntime:
             command_id=command_id,
             expected_revision=expected_revision,
             principal=principal,
+            tenant=tenant,
         )
         if self._around is None:
             return await self.bus.send(envelope)

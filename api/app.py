@@ -111,7 +111,14 @@ def create_app(
     principals = Principals(tokens, signed)
     origins = Origins(hosts, open_to_all=principals.open)
     endpoint = Endpoint(
-        metrics, principals, origins, limits or Limits.of_process(), rates, audit, traces
+        metrics,
+        principals,
+        origins,
+        limits or Limits.of_process(),
+        rates,
+        audit,
+        traces,
+        tenants=registry.tenants,
     )
     schedules = schedules or NoSchedules()
     processes = processes or NoProcesses()
@@ -123,13 +130,13 @@ def create_app(
     around = QueryMiddleware.of(middleware)
     history = HistoryRoutes(registry, histories, around)
     records = CommandRecords()
-    scheduling = ScheduleRoutes(schedules, metrics)
+    scheduling = ScheduleRoutes(registry, schedules, metrics)
     handlers = [
         *CommandRoutes(
             registry, commands, queries, metrics, records, scheduling, middleware
         ).handlers(endpoint),
         *CommandStatus(
-            records, queries, views_of(registry), scheduling, outcomes or NoOutcomes()
+            registry, records, queries, views_of(registry), scheduling, outcomes or NoOutcomes()
         ).handlers(endpoint),
         *scheduling.handlers(endpoint),
         *QueryRoutes(registry, queries, history, metrics, around).handlers(endpoint),

@@ -131,7 +131,8 @@ class Folding:
 
     def _steps_of(self, event: RecordedEvent, raw: RawRecord) -> Iterator[Step]:
         seen: Any = None
-        text = ""
+        text = prefix = ""
+        tenants = self._registry.tenants
         for view in self._concerned.get(type(event.event), ()):
             if view.name in self.stopped or self._is_parked(view, raw):
                 continue
@@ -139,13 +140,15 @@ class Folding:
                 continue
             try:
                 keys = view.keys_of(event.event)
+                if tenants and keys:
+                    prefix = prefix or view.prefix_of(event.stream)
                 texts = []
                 for key in keys:
                     if key is not seen:  # most views of an event have the same key
                         seen, text = key, key_text(key)
                     if not text:
                         raise ValueError("a row's key is empty")
-                    texts.append(text)
+                    texts.append(prefix + text if prefix else text)
             except Exception as error:  # the domain is an author's code
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, error)

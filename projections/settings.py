@@ -72,5 +72,5 @@ class ReadSettings:
         """A short text, another one if actors that were made with other settings are no use."""
         told: tuple[str, ...]
         told = self.release, self.domain, self.eventstore, self.postgres, self.redis
-        told = *told, *map(str, sorted(self.stores.items())), *self.identity
+        told = *told, *map(str, sorted(self.stores.items())), *map(str, self.identity)
         return hashlib.blake2b("\n".join(told).encode(), digest_size=5).hexdigest()

@@ -16,6 +16,7 @@ from rayfold.folds import returns_nothing
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.state_layout import Layout, layout_of
+from rayfold.tenants import within
 from rayfold.unchanged import fresh
 
 S = TypeVar("S", bound=Message)
@@ -144,8 +145,13 @@ class Aggregate(ABC, Generic[S, C, E]):
         )
 
     @classmethod
-    def stream(cls, aggregate_id: object) -> str:
-        """Return the name of an instance's stream: `order-<uuid>`."""
+    def stream(cls, aggregate_id: object, tenant: str = "") -> str:
+        """Return the name of an instance's stream: `order-<uuid>`, of a tenant `order-acme:<uuid>`.
+
+        See `rayfold.tenants`.
+        """
+        if tenant:
+            return f"{cls.category}-{within(tenant, key_text(aggregate_id))}"
         return f"{cls.category}-{key_text(aggregate_id)}"
 
     @classmethod

@@ -5,7 +5,8 @@ What a declaration says by itself is checked where it is made; here is what take
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rayfold.aggregate import Storage
@@ -49,6 +50,27 @@ def derived_routes_of_two(registry: Registry) -> Iterator[str]:
                     f"the route GET {taken[shape].path} is the gateway's own, which it adds to"
                     f" GET {route.path}: choose another last segment"
                 )
+
+
+def mistakes_of_sql(registry: Registry) -> Iterator[str]:
+    """Yield what of a domain's own SQL could not tell one tenant from another."""
+    for projection in registry.projections.values():
+        for event, handler in projection.handlers.items():
+            if not _takes_tenant(handler):
+                yield (
+                    f"{projection.__qualname__} handles {event.__qualname__} for all tenants alike:"
+                    ' let the handler take `tenant: str = ""` too'
+                )
+    for query in registry.queries.values():
+        if isinstance(query, SqlQueryDefinition) and not _takes_tenant(query.model.statement):
+            yield (
+                f"{query.model.__qualname__} asks for the rows of all tenants:"
+                ' let its `statement` take `tenant: str = ""`'
+            )
+
+
+def _takes_tenant(function: Callable[..., Any]) -> bool:
+    return "tenant" in inspect.signature(function).parameters
 
 
 def tables_of_two(registry: Registry) -> Iterator[str]:

@@ -106,19 +106,21 @@ class DecisionDefinition:
         """The aggregate whose event it is, of those that it may yield."""
         return {event: each for each in self.aggregates for event in each.events}
 
-    def instances(self, command: Command) -> tuple[Instance, ...]:
-        """Return the instances that a command means, the leading one first.
+    def instances(self, command: Command, tenant: str = "") -> tuple[Instance, ...]:
+        """Return the instances that a command means, the leading one first; all of one tenant.
 
         Raises:
             Exception: whatever the author's `by` raises.
         """
         return tuple(
-            Instance(name, read.aggregate, read.aggregate.stream(read.id_in(command)))
+            Instance(name, read.aggregate, read.aggregate.stream(read.id_in(command), tenant))
             for name, read in self.reads.items()
         )
 
-    def instance_of(self, event: Event, instances: tuple[Instance, ...]) -> Instance:
-        """Return the one of the instances that an event belongs to.
+    def instance_of(
+        self, event: Event, instances: tuple[Instance, ...], tenant: str = ""
+    ) -> Instance:
+        """Return the one of the instances that an event belongs to; all are of the tenant.
 
         Raises:
             ValueError: it belongs to none of them.
@@ -130,7 +132,7 @@ class DecisionDefinition:
                 f"decide yields a {kind}, which is not among the events of "
                 + ", ".join(each.__qualname__ for each in self.aggregates)
             )
-        stream = aggregate.stream(getattr(event, aggregate.id_field))
+        stream = aggregate.stream(getattr(event, aggregate.id_field), tenant)
         for each in instances:
             if each.stream == stream:
                 return each

@@ -38,6 +38,7 @@ class Context:
 
     - `role`: `reader`, `writer` or `operator`; `stack` for what the domain's processes send.
     - `permissions`: those of the token; see `may`.
+    - `tenant`: whose commands and queries these are, on a stack that serves tenants.
     - `headers`: of the request, their names in lower case; none of what no request asks for.
       `Authorization` and `Cookie` are left out: they are secrets, and logs are not.
     """
@@ -45,6 +46,7 @@ class Context:
     principal: str = "anonymous"
     role: str = "operator"
     permissions: Collection[str] = frozenset()
+    tenant: str = ""
     correlation_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 

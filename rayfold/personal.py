@@ -6,7 +6,8 @@ what a domain sees of it, which is nearly nothing: values are plain, until their
 
 Between a message and the log a value is *marked*: `{"$personal": {"value": …, "of": "ada"}}` stands
 in its place in the JSON, so that whatever copies the JSON (a process that was told the event, a
-command that is sent later) copies the mark too, and who encrypts finds it wherever it is.
+command that is sent later) copies the mark too, and who encrypts finds it wherever it is. `of` is
+as the message has it; `subject` is there instead once it is known of which tenant the message is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic_core import from_json, to_json
 
 from rayfold.field_checks import checks_of
 from rayfold.keys import key_text
+from rayfold.tenants import within
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, GetJsonSchemaHandler
@@ -135,7 +137,19 @@ def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
 
 def marked(data: bytes, of: str) -> bytes:
     """Return JSON that is marked as a whole, as of one subject."""
-    return dump({MARK: {"value": from_json(data), "of": of}})
+    return dump({MARK: {"value": from_json(data), "subject": of}})
+
+
+def of_tenant(data: bytes, tenant: str) -> bytes:
+    """Return marked JSON that says which tenant's persons it is of; as it is without a tenant."""
+
+    def say(found: dict[str, Any], path: tuple[str, ...]) -> Any:
+        marked = dict(found[MARK])
+        if "of" in marked:
+            marked["subject"] = within(tenant, marked.pop("of"))
+        return {MARK: marked}
+
+    return dump(replaced(from_json(data), say)) if tenant and is_marked(data) else data
 
 
 def refuse_marks(data: bytes) -> None:

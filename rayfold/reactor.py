@@ -55,6 +55,8 @@ class Attempt:
     revision: int
     position: int
     recorded_at: datetime | None = None
+    tenant: str = ""
+    """Whose event it is, on a stack that serves tenants."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from rayfold.aggregate import Aggregate, Storage
 from rayfold.agreement import (
     derived_routes_of_two,
     disagreements,
+    mistakes_of_sql,
     of_personal_data,
     tables_of_two,
 )
@@ -34,6 +36,7 @@ from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
 from rayfold.sql_projection import SqlProjection
+from rayfold.tenants import tenant_of_stream
 from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters, upcast
 from rayfold.view import View, ViewDefinition
 
@@ -51,8 +54,16 @@ class Registry:
     there as their definitions.
     """
 
-    def __init__(self, modules: Iterable[ModuleType], mistakes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        modules: Iterable[ModuleType],
+        mistakes: Iterable[str] = (),
+        *,
+        tenants: bool = False,
+    ) -> None:
         """Register what the modules declare. `mistakes` are those that importing them met.
+
+        `tenants`: whether all of it is some tenant's; see `rayfold.tenants`.
 
         Raises:
             DomainError: something is wrong; it has a sentence for each thing that is.
@@ -73,10 +84,15 @@ class Registry:
         self._decisions: list[DecisionDefinition] = []
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self.tenants = tenants
         self._mistakes = list(mistakes)
         for module in modules:
             for member in list(vars(module).values()):
                 self._add(member, module.__name__)
+        if tenants:
+            # The class is that of every stack which this process knows: its own definition stays.
+            self.views = {name: replace(each, tenants=True) for name, each in self.views.items()}
+            self._mistakes += mistakes_of_sql(self)
         for aggregate in self.aggregates.values():
             self._add_messages(aggregate)
         for decision in self._decisions:
@@ -99,17 +115,25 @@ class Registry:
             raise DomainError(*dict.fromkeys(self._mistakes))
 
     @classmethod
-    def load(cls, package: str) -> Registry:
-        """Import `package` and all of its modules.
+    def load(cls, package: str, *, tenants: bool = False) -> Registry:
+        """Import `package` and all of its modules; `tenants` as in the constructor.
 
         Raises:
             DomainError: it cannot be imported, or something that it declares is wrong.
         """
         modules, mistakes = _import_all(package)
-        registry = cls(modules, mistakes)
+        registry = cls(modules, mistakes, tenants=tenants)
         if not registry.aggregates:
             raise DomainError(f"the domain {package!r} declares no aggregate")
         return registry
+
+    def tenant_of(self, stream: str) -> str:
+        """Return the tenant of an aggregate's or a process's stream; empty where there are none.
+
+        Raises:
+            NoTenant: there are, and it is of none.
+        """
+        return tenant_of_stream(stream) if self.tenants else ""
 
     def is_upcast(self, event_type: str) -> bool:
         """Return whether an old version of that event type may be another event today."""

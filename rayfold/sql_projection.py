@@ -33,6 +33,17 @@ class Statement(NamedTuple):
     text: str
     parameters: tuple[Any, ...] = ()
 
+    def check_tenant(self, tenant: str) -> None:
+        """Check that the statement can tell a tenant's rows from others'.
+
+        What it does with it is the author's: this finds one that was forgotten.
+
+        Raises:
+            ValueError: the tenant is none of its parameters.
+        """
+        if tenant not in self.parameters:
+            raise ValueError(f"a statement without its tenant is one for all: {self.text[:200]}")
+
 
 def sql(text: str, *parameters: Any) -> Statement:
     """Return a statement. Values go into `parameters`, never into the text."""
@@ -50,13 +61,16 @@ class SqlProjection:
 
     `schema` creates the tables and indexes. It and the statements name them without a
     schema, and see no other tables: what an event leads to depends on the log alone.
+
+    On a stack that serves tenants the tables have the rows of all. There each handler takes
+    `tenant: str = ""` beside the event, and gives it to every statement as a parameter.
     """
 
     name: ClassVar[str]
     schema: ClassVar[str] = ""
     version: ClassVar[int]
     on_poison: ClassVar[OnPoison]
-    handlers: ClassVar[dict[type[Event], Callable[[Any], Iterable[Statement]]]]
+    handlers: ClassVar[dict[type[Event], Callable[..., Iterable[Statement]]]]
 
     def __init_subclass__(
         cls,
@@ -93,12 +107,19 @@ class SqlProjection:
         return found
 
     @classmethod
-    def statements(cls, event: Event) -> list[Statement]:
-        """Return what the event leads to; nothing where it does not concern the projection."""
+    def statements(cls, event: Event, tenant: str = "") -> list[Statement]:
+        """Return what the event leads to; nothing where it does not concern the projection.
+
+        Raises:
+            TypeError, ValueError: a handler gives what is no statement, or one for all tenants.
+            Exception: whatever the author's code raises.
+        """
         handler = cls.handlers.get(type(event))
         if handler is None:
             return []
-        statements = list(handler(event))
+        statements = list(handler(event, tenant=tenant) if tenant else handler(event))
         if not all(isinstance(each, Statement) for each in statements):
             raise TypeError(f"{cls.name}: a handler yields statements; a `return` gives none")
+        for each in statements if tenant else ():
+            each.check_tenant(tenant)
         return statements

@@ -77,4 +77,22 @@ class SqlQuery(Query):
 
     @abstractmethod
     def statement(self) -> Statement:
-        """Return the SELECT; pure. Its columns are named as the row's fields."""
+        """Return the SELECT; pure. Its columns are named as the row's fields.
+
+        On a stack that serves tenants it takes `tenant: str = ""`, which is one of the statement's
+        parameters.
+        """
+
+    def statement_for(self, tenant: str) -> Statement:
+        """Return the SELECT for a tenant; an empty one: there are none.
+
+        Raises:
+            ValueError: it asks for the rows of all tenants.
+            Exception: whatever the author's code raises.
+        """
+        if not tenant:
+            return self.statement()
+        of_tenant: Any = self.statement
+        statement: Statement = of_tenant(tenant=tenant)
+        statement.check_tenant(tenant)
+        return statement

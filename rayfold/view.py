@@ -16,7 +16,7 @@ default, with any event. Events for a row that never began are ignored.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -38,6 +38,7 @@ from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
 from rayfold.stores import known_stores
+from rayfold.tenants import MARK, TENANT, NoTenant, tenant_of, tenant_of_stream, within
 from rayfold.unchanged import fresh
 
 Store: TypeAlias = str
@@ -102,6 +103,8 @@ class ViewDefinition:
     delivery: Delivery
     upcasters: str = ""
     """What upcasters make of its events' old versions, as a fingerprint; see `Registry`."""
+    tenants: bool = False
+    """Whether each row is a tenant's: see `rayfold.tenants`. Its registry says so."""
 
     def read_by(self, upcasters: str) -> None:
         """Note what reads its events, once the whole domain is known."""
@@ -134,7 +137,7 @@ class ViewDefinition:
         code = fingerprint_of(
             *(each for fold in folds for each in (fold.apply, fold.key_of, fold.event_type))
         )
-        return f"{declared} {code}{self.upcasters}"
+        return f"{declared} {code}{self.upcasters}{' tenants' if self.tenants else ''}"
 
     def keys_of(self, event: Event) -> Sequence[Any]:
         """Return the keys of the rows that `event` concerns; none when it concerns none."""
@@ -148,19 +151,68 @@ class ViewDefinition:
             return [each for each in key if each is not None]
         return (key,)
 
+    @cached_property
+    def lists(self) -> tuple[str, ...]:
+        """What stores keep lists of rows by: its indexes, and the tenant where rows have one."""
+        return (*self.indexes, TENANT) if self.tenants else self.indexes
+
+    def listed(self, key: str, texts: Sequence[str | None]) -> tuple[str | None, ...]:
+        """Return the text under which each of `lists` has a row; None where it has it not.
+
+        `texts` are those of its indexes. Each list of a tenant's rows is the tenant's alone.
+        """
+        if not self.tenants:
+            return tuple(texts)
+        tenant = tenant_of(key)
+        return (*[None if each is None else within(tenant, each) for each in texts], tenant)
+
+    def sought(self, filters: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the lists that a question is about, with the texts that it means there.
+
+        Raises:
+            NoTenant: rows are tenants', and it says no tenant: nobody may see those of all.
+        """
+        if not self.tenants:
+            return filters
+        fields = {**filters}
+        tenant = fields.pop(TENANT, "")
+        if not tenant:
+            raise NoTenant(f"{self.name!r} is asked for the rows of no tenant")
+        return {field: within(tenant, text) for field, text in fields.items()} or {TENANT: tenant}
+
+    def asked(self, lists: Mapping[str, str]) -> dict[str, str]:
+        """Return the question about these lists: what `sought` makes them of."""
+        if not self.tenants:
+            return {**lists}
+        tenant = ""
+        fields: dict[str, str] = {}
+        for field, text in lists.items():
+            tenant, _, fields[field] = text.partition(MARK)
+        return {**fields, TENANT: tenant}
+
+    def prefix_of(self, stream: str) -> str:
+        """Return what the keys of rows begin with that a stream's events concern; often nothing.
+
+        Raises:
+            NoTenant: rows are tenants', and the stream is of none.
+        """
+        return within(tenant_of_stream(stream), "") if self.tenants else ""
+
     def changes_of(self, events: Sequence[RecordedEvent]) -> list[RowChange]:
         """Return what a record changes, row by row; `events` is what it is today.
 
         Raises:
-            ValueError: a key is empty.
+            ValueError: a key is empty, or of no tenant where all are of one.
             Exception: whatever the author's code raises.
         """
         rows: dict[str, RowChange] = {}
         for event in events:
             values = {key_text(value): value for value in self.keys_of(event.event)}
-            for key, value in values.items():
-                if not key:
+            prefix = self.prefix_of(event.stream) if values else ""
+            for text, value in values.items():
+                if not text:
                     raise ValueError("a row's key is empty")
+                key = prefix + text
                 first = rows.get(key)
                 rows[key] = (
                     RowChange(key, value, event)

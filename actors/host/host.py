@@ -266,7 +266,8 @@ class Host:
         if self._decided_together and definition.model in self._registry.decisions:
             decision = self._registry.decisions[definition.model]
             try:
-                joint = JointDecision(decision, instances_of(decision, command))
+                instances = instances_of(decision, command, envelope.tenant)
+                joint = JointDecision(decision, instances)
             except WriteSideError as error:
                 answer.set_result(error)
                 return answer

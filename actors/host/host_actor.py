@@ -73,7 +73,7 @@ class HostActor:
         """
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
-        self._registry = load_domain(domain)
+        self._registry = load_domain(domain, identity.tenants)
         self._store = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
         self._identity = identity

@@ -180,7 +180,10 @@ def _decide_jointly(
             events = list(islice(decided, MAX_EVENTS + 1))
             if len(events) > MAX_EVENTS:
                 raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
-            told = [(joint.definition.instance_of(each, joint.instances), each) for each in events]
+            told = [
+                (joint.definition.instance_of(each, joint.instances, envelope.tenant), each)
+                for each in events
+            ]
             after, revisions = _fold(plans, told)
         streams = encode(revisions).decode()
         keeps = lead.entity.aggregate.keep_commands

@@ -232,6 +232,8 @@ def record(
     }
     if envelope.traceparent:
         metadata["traceparent"] = envelope.traceparent
+    if envelope.tenant:
+        metadata["tenant"] = envelope.tenant
     if streams:
         metadata["streams"] = streams
     if keeps and index == 0:

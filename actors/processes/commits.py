@@ -28,6 +28,7 @@ from rayfold import Registry
 from rayfold.process import ProcessDefinition
 from rayfold.runtime.tracing import tracing
 from rayfold.runtime.turns import Turn
+from rayfold.tenants import tenant_of
 
 log = logging.getLogger(__name__)
 
@@ -320,6 +321,7 @@ class ProcessCommits:
                     correlation_id=state.correlation_id,
                     decided_at=state.unsure.get(sending.command_id),
                     trace=process.trace,
+                    tenant=tenant_of(process.key) if self._registry.tenants else "",
                 )
                 await self.tell(process.key, answer)
         finally:

@@ -79,10 +79,11 @@ class Delivery:
         correlation_id: str,
         decided_at: int | None,
         trace: str = "",
+        tenant: str = "",
     ) -> Accepted | Told:
         """Return what became of a process's command: it was accepted, or what it is to be told."""
         try:
-            envelope = self._envelope(sending, principal, correlation_id, trace)
+            envelope = self._envelope(sending, principal, correlation_id, trace, tenant)
         except (InvalidCommand, DecisionFailed) as error:
             return _refused(sending, correlation_id, Refusal("invalid-command", str(error)))
         answer = await self.answer(envelope, decided_at)
@@ -148,7 +149,7 @@ class Delivery:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _envelope(
-        self, sending: Sending, principal: str, correlation_id: str, trace: str
+        self, sending: Sending, principal: str, correlation_id: str, trace: str, tenant: str
     ) -> Envelope:
         command = sending.command
         definition = type(command).__rayfold__
@@ -160,14 +161,15 @@ class Delivery:
         fingerprint = hashlib.blake2b(definition.name.encode() + given, digest_size=16)
         return Envelope(
             definition.name,
-            leading_stream_of(self._registry, command),
-            payload_of(command),
+            leading_stream_of(self._registry, command, tenant),
+            payload_of(command, tenant),
             str(sending.command_id),
             fingerprint.hexdigest(),
             principal=principal,
             correlation_id=correlation_id,
             causation_id=str(sending.cause or sending.command_id),
             traceparent=trace,
+            tenant=tenant,
         )
 
     async def _found(self, envelope: Envelope, decided_at: int) -> Done | None:

@@ -47,7 +47,7 @@ class ProcessActor:
         self._name = name
         self._partition = partition
         self._layout = Layout(*layout)
-        self._registry = load_domain(reached.domain)
+        self._registry = load_domain(reached.domain, reached.identity.tenants)
         reached.identity.check_domain(self._registry)
         self._reached = reached
         self._store = open_log(reached.eventstore, self._registry, postgres)

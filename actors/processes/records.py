@@ -18,6 +18,7 @@ from rayfold import Command, Complete, Publish, Registry, TimedOut, Unschedule
 from rayfold.process import Aborted, CommandRejected, Happened, ProcessDefinition
 from rayfold.process_instance import ABORTED as ABORT_TRIGGER
 from rayfold.process_instance import Decided, ProcessStep, Sending, Timer
+from rayfold.tenants import within
 
 SAW_EVENT = "ProcessSawEvent"
 TIMED_OUT = "ProcessTimedOut"
@@ -231,7 +232,12 @@ def happened_of(
     if told.event:
         data = bytes(told.data)
         events = registry.decode(told.event, data, told.version, told.stream, told.revision)
-        return [event for event in events if definition.key_of(event) == key]
+        tenant = registry.tenant_of(told.stream)
+        return [
+            event
+            for event in events
+            if (of := definition.key_of(event)) is not None and within(tenant, of) == key
+        ]
     return [CommandRejected(command, told.rule, told.detail)] if command is not None else []
 
 

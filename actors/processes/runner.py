@@ -35,6 +35,7 @@ from rayfold.process import ProcessDefinition
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.tracing import traced_in, tracing
 from rayfold.runtime.turns import Turn
+from rayfold.tenants import NoTenant, within
 
 log = logging.getLogger(__name__)
 
@@ -293,6 +294,11 @@ class ProcessRunner:
         begins: dict[str, bool] = {}
         for each in recorded(self._registry, raw):
             key = self.definition.key_of(each.event)
+            if key is not None and self._registry.tenants:
+                try:
+                    key = within(self._registry.tenant_of(raw.stream), key)
+                except NoTenant:  # somebody else's: no process is told of it
+                    continue
             if key is not None and self._owns(key):
                 begins[key] = begins.get(key, False) or self.definition.begins_with(each.event)
         return begins

@@ -253,6 +253,7 @@ class ScheduleRunner:
             scheduled.correlation_id,
             scheduled.causation_id,
             scheduled.traceparent,
+            tenant=self._registry.tenant_of(scheduled.stream),
         )
 
     def _forget(self, command_id: str) -> None:

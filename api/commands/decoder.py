@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -13,7 +12,14 @@ from uuid import UUID, uuid5
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from actors.envelope import Envelope, check_keys, instances_of, payload_of, stream_of
+from actors.envelope import (
+    Envelope,
+    check_keys,
+    fingerprint_of,
+    instances_of,
+    payload_of,
+    stream_of,
+)
 from api.http import headers as read
 from api.http.dates import date_fields, refuse_numbers
 from api.http.headers import Headers
@@ -60,9 +66,14 @@ class CommandDecoder:
                 self._numbers[field] = TypeAdapter(annotation)
 
     def envelope(
-        self, path: Mapping[str, Any], body: bytes, headers: Headers, principal: str
+        self,
+        path: Mapping[str, Any],
+        body: bytes,
+        headers: Headers,
+        principal: str,
+        tenant: str = "",
     ) -> Envelope:
-        """Return the command, valid and ready to be sent.
+        """Return the command, valid and ready to be sent, for a tenant's aggregate.
 
         Raises:
             Problem: 400 for what cannot be read, 422 for fields that do not fit.
@@ -72,7 +83,7 @@ class CommandDecoder:
         for name in self._path_fields:
             fields[name] = self._from_path(name, path[name])
         refuse_numbers(fields, self._dates)
-        command_id = read.command_id(headers)
+        command_id = read.command_id(headers, tenant)
         if self._derived_id is not None and self._derived_id not in fields:
             fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
         text = _encode(fields)
@@ -84,27 +95,29 @@ class CommandDecoder:
             check_keys(self._keys, command)
         return Envelope(
             self.command.name,
-            self._stream_of(command),
-            payload_of(command),
+            self._stream_of(command, tenant),
+            payload_of(command, tenant),
             command_id,
-            self._fingerprint(fields, text),
+            fingerprint_of(self._salt, self._telling(fields, text), tenant),
             read.expected_revision(headers),
             principal,
             read.text(headers, b"x-correlation-id"),
             read.text(headers, b"x-causation-id"),
             read.traceparent(headers),
             time.monotonic() + read.timeout(headers),
+            tenant,
         )
 
-    def _fingerprint(self, fields: Mapping[str, Any], text: bytes) -> str:
-        if self._personal:  # see `Envelope`
-            text = _encode({name: fields[name] for name in fields if name not in self._personal})
-        return hashlib.blake2b(self._salt + text, digest_size=16).hexdigest()
+    def _telling(self, fields: Mapping[str, Any], text: bytes) -> bytes:
+        """Return what tells the command from another one: all but personal data, see `Envelope`."""
+        if not self._personal:
+            return text
+        return _encode({name: fields[name] for name in fields if name not in self._personal})
 
-    def _stream_of(self, command: Any) -> str:
+    def _stream_of(self, command: Any, tenant: str) -> str:
         if self._decision is not None:
-            return instances_of(self._decision, command)[0].stream
-        return stream_of(self.aggregate, command)
+            return instances_of(self._decision, command, tenant)[0].stream
+        return stream_of(self.aggregate, command, tenant)
 
     def _check_sources(self, fields: Mapping[str, Any]) -> None:
         for name in self._path_fields:

@@ -32,9 +32,10 @@ from rayfold.derived_routes import aggregate_of
 from rayfold.errors import MiddlewareFailed
 from rayfold.registry import AggregateType
 from rayfold.runtime.middleware_layers import DomainMiddleware
+from rayfold.tenants import within
 
-Location = Callable[[str], bytes]
-"""The URL of the aggregate whose stream it is given."""
+Location = Callable[[str, str], bytes]
+"""The URL of the aggregate whose stream it is given, with the stream's tenant."""
 
 
 class Commands(Protocol):
@@ -108,7 +109,8 @@ class CommandRoutes:
 
     async def _take(self, decoder: CommandDecoder, call: Call) -> Reply:
         headers = call.headers
-        envelope = decoder.envelope(call.path, await call.body(), headers, call.principal)
+        body = await call.body()
+        envelope = decoder.envelope(call.path, body, headers, call.principal, call.tenant)
         if call.traced:
             # What is not recorded goes no further: each event would carry it for ever.
             span = call.span
@@ -131,7 +133,7 @@ class CommandRoutes:
         )
 
     async def _send(self, envelope: Envelope, call: Call) -> Receipt:
-        command_id = envelope.command_id
+        command_id = within(envelope.tenant, envelope.command_id)
         self._records.begin(command_id)
         try:
             if self._around is None:
@@ -183,7 +185,7 @@ class CommandRoutes:
         ]
         location = self._locations.get(aggregate)
         if location is not None:
-            headers.append((b"location", location(envelope.stream)))
+            headers.append((b"location", location(envelope.stream, envelope.tenant)))
         if waited is not None:
             headers += waited
         return json_bytes(body, 202, headers)
@@ -226,5 +228,6 @@ def _location(declared: Route, aggregate: AggregateType) -> Location:
     return partial(_joined, before, after, len(aggregate.stream("")))
 
 
-def _joined(before: bytes, after: bytes, prefix: int, stream: str) -> bytes:
-    return before + quote(stream[prefix:], safe="").encode() + after
+def _joined(before: bytes, after: bytes, prefix: int, stream: str, tenant: str) -> bytes:
+    aggregate_id = stream[prefix:].removeprefix(within(tenant, ""))
+    return before + quote(aggregate_id, safe="").encode() + after

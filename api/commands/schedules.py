@@ -11,10 +11,11 @@ from litestar.handlers import HTTPRouteHandler
 from actors.envelope import Envelope
 from api.http.auth import Caller, Role
 from api.http.endpoint import Call, Endpoint
-from api.http.headers import Headers, id_of_key, not_before
+from api.http.headers import Headers, ids_of, not_before
 from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
 from api.operators.metrics import Metrics
+from rayfold import Registry
 
 
 class Schedules(Protocol):
@@ -56,7 +57,8 @@ class NoSchedules:
 class ScheduleRoutes:
     """Answers about them."""
 
-    def __init__(self, schedules: Schedules, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, schedules: Schedules, metrics: Metrics) -> None:
+        self._registry = registry
         self._schedules = schedules
         self._metrics = metrics
 
@@ -74,10 +76,16 @@ class ScheduleRoutes:
         self._metrics.accepted(envelope.command)
         return json_reply(told, 202, [(b"location", b"/commands/" + envelope.command_id.encode())])
 
-    async def about(self, command_id: str) -> dict[str, Any] | None:
-        """Return what became of a command that was scheduled; None of one that was not."""
-        return await self._schedules.about(command_id)
+    async def about(self, command_id: str, tenant: str) -> dict[str, Any] | None:
+        """Return what became of a tenant's command that was scheduled; None of one that was not."""
+        told = await self._schedules.about(command_id)
+        if told is not None and self._registry.tenant_of(told["stream"]) != tenant:
+            return None
+        return told
 
     async def _cancel(self, call: Call) -> Reply:
-        command_id = id_of_key(call.path["command_id"])
-        return json_reply(await self._schedules.cancel(command_id, call.principal))
+        *others, last = ids_of(call.path["command_id"], call.tenant)
+        for command_id in others:
+            if await self.about(command_id, call.tenant) is not None:
+                last = command_id
+        return json_reply(await self._schedules.cancel(last, call.principal))

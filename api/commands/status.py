@@ -15,11 +15,12 @@ from api.commands.routes import concerned
 from api.commands.schedules import ScheduleRoutes
 from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
-from api.http.headers import id_of_key
+from api.http.headers import ids_of
 from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
 from api.queries.routes import Queries
-from rayfold import Receipt, Refused
+from rayfold import Receipt, Refused, Registry
+from rayfold.tenants import within
 
 
 class Outcomes(Protocol):
@@ -47,12 +48,14 @@ class CommandStatus:
 
     def __init__(
         self,
+        registry: Registry,
         records: CommandRecords,
         queries: Queries,
         views: dict[str, list[str]],
         schedules: ScheduleRoutes,
         outcomes: Outcomes,
     ) -> None:
+        self._registry = registry
         self._schedules = schedules
         self._records = records
         self._outcomes = outcomes
@@ -64,17 +67,10 @@ class CommandStatus:
         return [endpoint.handler("GET", "/commands/{command_id}", self._answer, Role.READER)]
 
     async def _answer(self, call: Call) -> Reply:
-        given = call.path["command_id"]
-        command_id = id_of_key(given)  # an Idempotency-Key is as good as the id it stands for
-        known = self._records.get(command_id)
-        if known is None or not (known.receipt or known.rejection):
-            known = await self._of_others(command_id) or known
-        if known is not None:
-            return json_reply({"command_id": command_id, **await self._describe(known)})
-        if (scheduled := await self._schedules.about(command_id)) is not None:
-            if scheduled["status"] == "accepted":
-                scheduled |= await self._reached([scheduled["stream"]], scheduled["position"])
-            return json_reply(scheduled)
+        # An Idempotency-Key is as good as the id it stands for.
+        for command_id in ids_of(call.path["command_id"], call.tenant):
+            if (told := await self._told(command_id, call.tenant)) is not None:
+                return json_reply(told)
         raise Problem(
             404,
             "unknown-command-id",
@@ -82,11 +78,24 @@ class CommandStatus:
             "sent again under the same key it counts once",
         )
 
-    async def _of_others(self, command_id: str) -> CommandRecord | None:
+    async def _told(self, command_id: str, tenant: str) -> dict[str, Any] | None:
+        known = self._records.get(within(tenant, command_id))
+        if known is None or not (known.receipt or known.rejection):
+            known = await self._of_others(command_id, tenant) or known
+        if known is not None:
+            return {"command_id": command_id, **await self._describe(known)}
+        scheduled = await self._schedules.about(command_id, tenant)
+        if scheduled is not None and scheduled["status"] == "accepted":
+            scheduled |= await self._reached([scheduled["stream"]], scheduled["position"])
+        return scheduled
+
+    async def _of_others(self, command_id: str, tenant: str) -> CommandRecord | None:
         found = await self._outcomes.outcome(command_id)
         if found is None:
             return None
         stream, outcome = found
+        if self._registry.tenant_of(stream) != tenant:
+            return None
         if isinstance(outcome, Done):
             receipt = Receipt(
                 command_id=UUID(command_id),
@@ -96,7 +105,7 @@ class CommandStatus:
                 revisions=outcome.revisions or {},
             )
             record = CommandRecord(receipt)
-            self._records.settle(command_id, record)
+            self._records.settle(within(tenant, command_id), record)
             return record
         if isinstance(outcome, Refused):
             return CommandRecord(rejection=Rejection(outcome.rule, outcome.detail))

@@ -33,11 +33,12 @@ class Access(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who calls. An operator has every permission."""
+    """Who calls. An operator has every permission. `tenant`: see `api.http.tenants`."""
 
     name: str
     role: Role
     permissions: Collection[str] = frozenset()
+    tenant: str = ""
 
     def check(self, needed: Access) -> None:
         """Check that the caller may do it.
@@ -64,6 +65,8 @@ class Token(NamedTuple):
     secret: str
     role: Role
     permissions: frozenset[str] = frozenset()
+    tenant: str = ""
+    """That of its bearer; `*` for one who names one with each request."""
 
 
 class SignedTokens(Protocol):
@@ -80,7 +83,9 @@ class Principals:
     def __init__(self, tokens: Iterable[Token] = (), signed: SignedTokens | None = None) -> None:
         # By digest: comparing digests tells nothing about how much of a token was right.
         self._known = {
-            _digest(token.secret.encode()): Caller(token.name, token.role, token.permissions)
+            _digest(token.secret.encode()): Caller(
+                token.name, token.role, token.permissions, token.tenant
+            )
             for token in tokens
         }
         self._signed = signed

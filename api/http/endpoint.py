@@ -22,6 +22,7 @@ from litestar import HttpMethod, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Receive, Send
 
+from api.http import tenants
 from api.http.auth import EVERYBODY, Access, Principals, Role
 from api.http.direct_routes import DirectRoutes
 from api.http.exchange import EXCHANGE, Exchange
@@ -66,6 +67,7 @@ class Call:
         "query_string",
         "scope",
         "span",
+        "tenant",
         "traced",
     )
 
@@ -75,6 +77,8 @@ class Call:
         self.path: dict[str, str] = scope["path_params"]
         self.query_string: bytes = scope["query_string"]
         self.caller = EVERYBODY
+        self.tenant = ""
+        """Whose commands and queries these are, where there are tenants."""
         self.span: RequestSpan | None = None
         self.traced = False
         """Whether this gateway traces requests, as it may this one: then it has a `span`."""
@@ -198,7 +202,11 @@ class Endpoint:
         rates: Rates | None = None,
         audit: Audits | None = None,
         traces: RequestTraces | None = None,
+        *,
+        tenants: bool = False,
     ) -> None:
+        """`tenants`: whether what is asked of the domain is asked for a tenant."""
+        self._tenants = tenants
         self._traces = traces
         self._metrics = metrics
         self._principals = principals
@@ -240,6 +248,8 @@ class Endpoint:
             handle = self._audited(path, handle)
         check_operator = self._origins.check_operator if role is Role.OPERATOR else None
         traces = self._traces if role in (Role.READER, Role.WRITER) else None
+        of_tenants = self._tenants and role is not Role.PUBLIC
+        varies = of_tenants and check_operator is None
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
             began = perf_counter()
@@ -264,6 +274,11 @@ class Endpoint:
                 if checked:
                     call.caller = await self._principals.of(headers)
                     call.caller.check(needed)
+                if of_tenants:
+                    if check_operator is not None:
+                        tenants.check_operator(call.caller)
+                    else:
+                        call.tenant = tenants.tenant_of(call.caller, headers)
                 if counted:
                     self._rates.count(call.caller.name, _address(scope))
                 reply = await handle(call)
@@ -289,6 +304,8 @@ class Endpoint:
                 await self._stream(call, reply, send)
             else:
                 status, fields, body = reply
+                if varies:
+                    fields = [*fields, tenants.VARY]
                 seconds = perf_counter() - began
                 if span is None:
                     self._metrics.replied(scope["method"], path, status, seconds)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from api.http.problems import Problem, malformed
 from rayfold.stores import known_stores
+from rayfold.tenants import is_tenant, within
 
 Headers = Mapping[bytes, bytes]
 
@@ -45,6 +46,7 @@ _SINGLE = {
     b"origin",
     b"rayfold-not-before",
     b"rayfold-store",
+    b"rayfold-tenant",
     b"rayfold-timeout",
     b"sec-fetch-site",
     b"traceparent",
@@ -71,8 +73,8 @@ def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return headers
 
 
-def command_id(headers: Headers) -> str:
-    """Return the `Idempotency-Key`, or a new id without one.
+def command_id(headers: Headers, tenant: str = "") -> str:
+    """Return the `Idempotency-Key`, or a new id without one; see `id_of_key` for a tenant's.
 
     Raises:
         Problem: 400 for an empty or an overlong key.
@@ -83,15 +85,32 @@ def command_id(headers: Headers) -> str:
     key = raw.decode("latin-1").strip().strip('"')
     if not key or len(key) > MAX_KEY:
         raise malformed(f"an Idempotency-Key has 1 to {MAX_KEY} characters")
-    return id_of_key(key)
+    return id_of_key(key, tenant)
 
 
-def id_of_key(key: str) -> str:
-    """Return the command id that an `Idempotency-Key` stands for: itself, if it is a UUID."""
+def id_of_key(key: str, tenant: str = "") -> str:
+    """Return the command id that an `Idempotency-Key` stands for: itself, if it is a UUID.
+
+    Of a tenant it is always another one: the same key in two tenants is of two commands.
+    """
     try:
-        return str(UUID(key))
+        key = known = str(UUID(key))
     except ValueError:
-        return str(uuid5(_KEYS, key))
+        known = ""
+    if tenant:
+        return str(uuid5(_KEYS, within(tenant, key)))
+    return known or str(uuid5(_KEYS, key))
+
+
+def ids_of(given: str, tenant: str) -> list[str]:
+    """Return the command ids that a client may mean: by a key, or by an id that it was told."""
+    of_key = id_of_key(given, tenant)
+    if not tenant:
+        return [of_key]
+    try:
+        return [str(UUID(given)), of_key]
+    except ValueError:
+        return [of_key]
 
 
 def _ids() -> Iterator[str]:
@@ -202,6 +221,25 @@ def store(headers: Headers) -> str | None:
     name = raw.decode("latin-1").strip().lower()
     if name not in known_stores():
         raise Problem(400, "no-such-store", f"Rayfold-Store is one of {', '.join(known_stores())}")
+    return name
+
+
+def tenant(headers: Headers) -> str | None:
+    """Return the tenant that `Rayfold-Tenant` names; None if there is none.
+
+    Raises:
+        Problem: 400 if no tenant has such a name.
+    """
+    raw = headers.get(b"rayfold-tenant")
+    if raw is None:
+        return None
+    name = raw.decode("latin-1").strip()
+    if not is_tenant(name):
+        raise Problem(
+            400,
+            "no-such-tenant",
+            "Rayfold-Tenant is a tenant's name: lower-case letters, digits, - and _, at most 63",
+        )
     return name
 
 

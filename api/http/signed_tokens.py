@@ -18,6 +18,7 @@ import jwt
 from api.http.auth import Caller, Role
 from api.http.signing_keys import REFRESH, SigningKeys
 from rayfold.foreign_json import UNREADABLE
+from rayfold.tenants import is_tenant
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 
@@ -45,6 +46,8 @@ class JwtClaims:
     roles: Mapping[str, Role] = field(
         default_factory=lambda: {role.name.lower(): role for role in Role if role}
     )
+    tenant: str = ""
+    """Empty where no claim says the tenant."""
 
 
 class JwtTokens:
@@ -101,20 +104,42 @@ class JwtTokens:
         said = [roles[each] for each in _texts(claims, self._claims.role) if each in roles]
         if not said:
             return None
-        caller = Caller(name, max(said), frozenset(_texts(claims, self._claims.permission)))
+        tenant = self._tenant(claims)
+        if tenant is None:
+            return None
+        permissions = frozenset(_texts(claims, self._claims.permission))
+        caller = Caller(name, max(said), permissions, tenant)
         self._good[token] = caller, min(float(claims["exp"]) + LEEWAY, time.time() + REFRESH)
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)
         return caller
 
+    def _tenant(self, claims: dict[str, Any]) -> str | None:
+        """Return whose token it is, nobody's if no claim says it; None where that is not clear.
 
-def _texts(claims: dict[str, Any], path: str) -> list[str]:
-    """Return the texts of a claim: a list, or words as in OAuth's `scope`; `a.b` is b in a."""
+        What is there and is no one tenant is never taken for none: that might see all of them.
+        """
+        found = _found(claims, self._claims.tenant) if self._claims.tenant else None
+        if found is None:
+            return ""
+        if isinstance(found, list) and len(found) == 1:
+            [found] = found
+        return found if isinstance(found, str) and is_tenant(found) else None
+
+
+def _found(claims: dict[str, Any], path: str) -> Any:
+    """Return what a claim says, None if there is no such claim; `a.b` is b in a."""
     found: Any = claims.get(path)
     if found is None:
         found = claims
         for part in path.split("."):
             found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _texts(claims: dict[str, Any], path: str) -> list[str]:
+    """Return the texts of a claim: a list, or words as in OAuth's `scope`."""
+    found = _found(claims, path)
     if isinstance(found, str):
         return found.split()
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []

@@ -10,6 +10,7 @@ from api.openapi.bodies import BODIES
 from api.openapi.domain_paths import DomainPaths, tag_of
 from api.openapi.gateway_paths import GatewayPaths
 from api.openapi.names import OperationIds
+from api.openapi.operations import TENANT
 from api.openapi.schemas import Schemas
 from api.operators.routes import REQUESTS
 from rayfold import Registry
@@ -33,7 +34,10 @@ def openapi(registry: Registry, *, secured: bool = False) -> dict[str, Any]:
     ids = OperationIds()
     paths: dict[str, PathItem] = {}
     DomainPaths(registry, schemas, ids).add_to(paths)
+    of_domain = [*paths, "/commands/{command_id}"]
     GatewayPaths(ids).add_to(paths)
+    for path in of_domain if registry.tenants else ():
+        paths[path].parameters = [TENANT]
     declared = dict.fromkeys(tag_of(route.path) for route in registry.routes)
     bearer = SecurityScheme("http", "A token of those that the gateway was started with")
     bearer.scheme = "bearer"

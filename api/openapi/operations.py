@@ -15,6 +15,7 @@ from litestar.openapi.spec import (
 
 from api.http.headers import DEFAULT_TIMEOUT, MAX_KEY, MAX_TIMEOUT
 from api.openapi.schemas import Given, ref
+from rayfold.tenants import NAME as TENANT_NAME
 
 TEXT = Given(given={"type": "string"})
 JSON = "application/json"
@@ -60,6 +61,12 @@ CONSISTENCY_TOKEN = Parameter(
     "header",
     _TOKEN,
     "Of a receipt or an answer: answer from a store that is there already",
+)
+TENANT = Parameter(
+    "Rayfold-Tenant",
+    "header",
+    Given(given={"type": "string", "pattern": f"^{TENANT_NAME}$"}),
+    "The tenant, for a caller who belongs to none",
 )
 STORE = Parameter("Rayfold-Store", "header", ref("Store"), "The store to answer from")
 IF_NONE_MATCH = Parameter("If-None-Match", "header", TEXT, "What the client has: 304 if it is that")

@@ -30,6 +30,7 @@ from rayfold import (
 )
 from rayfold.derived_routes import HISTORY, aggregate_of
 from rayfold.registry import AggregateType
+from rayfold.tenants import within
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
@@ -57,6 +58,7 @@ class HistoryOf:
 
     def __init__(
         self,
+        registry: Registry,
         declared: Route,
         aggregate: AggregateType,
         histories: Histories,
@@ -66,6 +68,7 @@ class HistoryOf:
         self.aggregate = aggregate
         message: Any = declared.message
         self._query: ViewQueryDefinition = message.__rayfold__
+        self._view = registry.views[self._query.view.name]
         self.needs = needs_of(message)
         self._histories = histories
         self._around = around
@@ -78,10 +81,8 @@ class HistoryOf:
         moment = _moment(given["as_of"])
 
         async def ask(query: Query) -> Answer:
-            key = self._key(query)
-            found = await self._histories.as_of(
-                self._query.view, key, self.aggregate.stream(key), moment
-            )
+            key = self._key(call, query)
+            found = await self._histories.as_of(self._view, key, self.aggregate.stream(key), moment)
             if found is None:
                 raise Problem(404, "not-found", "there was no such thing then")
             return Answer(found[0], None, found[1])
@@ -94,7 +95,7 @@ class HistoryOf:
             raise invalid_field("history", "takes no parameters")
 
         async def ask(query: Query) -> Answer:
-            events = await self._histories.events(self.aggregate, self._key(query))
+            events = await self._histories.events(self.aggregate, self._key(call, query))
             if not events:
                 raise Problem(404, "not-found", "nothing has ever happened to it")
             return Answer(encode(events), None, events[-1]["position"])
@@ -119,8 +120,8 @@ class HistoryOf:
         except ValidationError as error:
             raise invalid(error, f"{self._query.name}: see errors") from error
 
-    def _key(self, query: Query) -> str:
-        return key_text(getattr(query, self._query.view.key))
+    def _key(self, call: Call, query: Query) -> str:
+        return within(call.tenant, key_text(getattr(query, self._query.view.key)))
 
 
 class HistoryRoutes:
@@ -133,7 +134,9 @@ class HistoryRoutes:
         for declared in registry.routes:
             aggregate = aggregate_of(registry, declared)
             if aggregate is not None:
-                self._found[declared.path] = HistoryOf(declared, aggregate, histories, around)
+                self._found[declared.path] = HistoryOf(
+                    registry, declared, aggregate, histories, around
+                )
 
     def of(self, declared: Route) -> HistoryOf | None:
         """Return the past of what that route answers with; None if it has none."""

@@ -66,12 +66,13 @@ def _live(query_type: Any, queries: Queries, around: QueryMiddleware | None) -> 
         if after is None:
             # A stream of a row that is not there would stay empty: 404 is more help.
             try:
-                respond(await queries.ask(query, at_least=seen, timeout=TIMEOUT), {})
+                found = await queries.ask(query, at_least=seen, timeout=TIMEOUT, tenant=call.tenant)
+                respond(found, {})
             except Behind as behind:
                 return processing(behind)
         if seen is not None:
             after = max(after or 0, seen)
-        return Stream(_HEADERS, _events(queries.live(query, after=after)))
+        return Stream(_HEADERS, _events(queries.live(query, after=after, tenant=call.tenant)))
 
     return answer
 
@@ -90,7 +91,7 @@ async def _through(
     async def begin(asked: Query) -> Answer:
         nonlocal followed
         followed = asked
-        return await queries.ask(asked, at_least=seen, timeout=TIMEOUT)
+        return await queries.ask(asked, at_least=seen, timeout=TIMEOUT, tenant=call.tenant)
 
     try:
         answer = await around.ask(call, query, begin, Reading.LIVE, TIMEOUT)
@@ -101,7 +102,8 @@ async def _through(
 
     async def changes() -> AsyncGenerator[tuple[int, bytes], None]:
         since = max(after or 0, seen or 0) or None
-        async with aclosing(queries.live(followed, after=since)) as rows:
+        following = queries.live(followed, after=since, tenant=call.tenant)
+        async with aclosing(following) as rows:
             async for position, row in rows:
                 try:
                     told = await around.ask(call, query, _giving(row, position), Reading.LIVE)

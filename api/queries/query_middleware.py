@@ -47,6 +47,7 @@ class QueryMiddleware:
         sender = sender_of(call)
         context = QueryContext(
             principal=call.principal,
+            tenant=call.tenant,
             role=sender.role,
             permissions=sender.permissions,
             correlation_id=text(call.headers, b"x-correlation-id"),

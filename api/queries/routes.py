@@ -40,6 +40,7 @@ class Queries(Protocol):
         at_least: int | None = None,
         timeout: float = 2.0,
         store: str | None = None,
+        tenant: str = "",
     ) -> Answer:
         """See `QueryBus.ask`."""
         ...
@@ -48,7 +49,9 @@ class Queries(Protocol):
         """See `QueryBus.reached`."""
         ...
 
-    def live(self, query: Query, *, after: int | None) -> AsyncGenerator[tuple[int, bytes], None]:
+    def live(
+        self, query: Query, *, after: int | None, tenant: str = ""
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         """See `QueryBus.live`."""
         ...
 
@@ -127,9 +130,13 @@ class QueryRoutes:
         ask = self._queries.ask
         try:
             if self._around is None:
-                answer = await ask(query, at_least=at_least, timeout=timeout, store=store)
+                answer = await ask(
+                    query, at_least=at_least, timeout=timeout, store=store, tenant=call.tenant
+                )
             else:
-                within = partial(ask, at_least=at_least, timeout=timeout, store=store)
+                within = partial(
+                    ask, at_least=at_least, timeout=timeout, store=store, tenant=call.tenant
+                )
                 answer = await self._around.ask(call, query, within, Reading.NOW, timeout)
         except Behind as behind:
             return processing(behind)

@@ -55,7 +55,7 @@ async def _run(
     from rayfold import DomainError, Registry
 
     try:
-        registry = Registry.load(settings.domain)
+        registry = Registry.load(settings.domain, tenants=settings.tenants)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     if category is not None and category not in registry.aggregates:

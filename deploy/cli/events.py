@@ -25,7 +25,7 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
     """
     uri = settings.eventstore or store_of(settings)
     try:
-        registry = Registry.load(settings.domain)
+        registry = Registry.load(settings.domain, tenants=settings.tenants)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     log = EventLog(uri)

@@ -36,6 +36,7 @@ def access_of(settings: Settings) -> Access:
                 each.token.get_secret_value(),
                 Role[each.role.upper()],
                 frozenset(each.permissions),
+                each.tenant or "",
             )
             for name, each in settings.tokens.items()
         ],
@@ -59,5 +60,6 @@ def _signed(jwt: JwtSettings) -> JwtTokens:
         jwt.permission_claim,
         # The same value may stand for several roles: the most that it stands for counts.
         {value: Role[role.upper()] for role in _ROLES for value in said.get(role, ())},
+        jwt.tenant_claim or "",
     )
     return JwtTokens(claims, SigningKeys(jwt.jwks))

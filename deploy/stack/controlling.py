@@ -50,7 +50,7 @@ async def run(settings: Settings, seat: Seat) -> int:
     check(settings, "controller")
 
     async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
-        registry = load_registry(settings.domain)
+        registry = load_registry(settings)
         publishing.check(settings, registry)
         cluster = await unless(stop, join(settings, registry, parts, stop, retake_signals))
         if cluster is None:

@@ -69,7 +69,7 @@ async def run(settings: Settings, seat: Seat, wait: float) -> int:
             parts.enter_context(folder.locked(settings.data))
 
         async def joining() -> tuple[Cluster, Membership]:
-            registry = load_registry(settings.domain)
+            registry = load_registry(settings)
             member = await _served(
                 settings, registry, seat, wait
             )  # before joining Ray, which is slow

@@ -69,6 +69,6 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
     if wanted is None and runs != domain:
         raise StartError(
             f"the stack {settings.stack!r} runs another domain ({runs}, here {domain}):"
-            " give the same --domain, in the same version"
+            " give the same --domain, in the same version, and the same `tenants`"
         )
-    return Membership(Identity(str(row["id"]), store, domain), table, wanted)
+    return Membership(Identity(str(row["id"]), store, domain, registry.tenants), table, wanted)

@@ -37,7 +37,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
         StartError: a server does not answer, or there is no such aggregate.
     """
     try:
-        registry = Registry.load(settings.domain)
+        registry = Registry.load(settings.domain, tenants=settings.tenants)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     for name in refold:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from actors.origins import PROCESSES, SCHEDULES
 from deploy.errors import StartError
 from deploy.stack import release, routing, survival, wanted
 from deploy.stack.identity import identify
@@ -23,6 +24,7 @@ from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
+from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
 from rayfold.runtime.postgres import FAILURES, Connection, connect
@@ -97,11 +99,12 @@ async def own(
         lease = Lease(postgres, owner.name, owner.place)
         parts.push_async_callback(lease.release)
         await (lease.stand_by(domain) if stand_by else lease.take(domain))
+        await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
         async with _connection(postgres) as connection:
             before = await routing.read(connection) or Routing()
             return Owned(
-                Identity(stack_id, store, domain),
+                Identity(stack_id, store, domain, registry.tenants),
                 lease.epoch,
                 await wanted.load(connection),
                 before.document,
@@ -157,6 +160,19 @@ async def _check_keys(connection: Connection, uri: str) -> None:
         )
     if again := await destroy(connection, found.destroyed):
         log.warning("keys of persons who are forgotten were there again", extra={"keys": again})
+
+
+async def _check_tenancy(uri: str, registry: Registry) -> None:
+    prefixes = [*registry.prefixes, PROCESSES, SCHEDULES]
+    log = EventLog(uri)
+    try:
+        await check_tenancy(log, prefixes, tenants=registry.tenants)
+    except MixedTenancy as error:
+        raise StartError(str(error)) from error
+    except StoreError as error:
+        raise StartError(f"the event store does not answer: {error}") from error
+    finally:
+        await log.close()
 
 
 async def own_store_id(uri: str) -> str:

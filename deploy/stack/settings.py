@@ -16,6 +16,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -28,6 +30,7 @@ from pydantic_settings import (
 from deploy.errors import StartError
 from deploy.stack.publication_settings import PublicationSettings
 from rayfold.declarations import PERMISSION
+from rayfold.tenants import NAME as TENANT_NAME
 
 REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
 """Orders and stock: under `rayfold.` where a wheel was installed."""
@@ -93,6 +96,9 @@ class TokenSettings(BaseModel):
     role: RoleName
     permissions: list[Permission] = []
     """What commands and queries of the domain ask for with `needs`; operators have all."""
+    tenant: Annotated[str, Field(pattern=rf"^(\*|{TENANT_NAME})$")] | None = None
+    """The tenant that its bearer belongs to, where the stack serves tenants. `*`: to none, and
+    names one with each request, as operators do."""
 
 
 def _told_apart(tokens: dict[str, TokenSettings]) -> dict[str, TokenSettings]:
@@ -119,6 +125,8 @@ class JwtSettings(BaseModel):
     role_claim: str = "roles"
     """A list, or words as in `scope`; `realm_access.roles` is a claim within a claim."""
     permission_claim: str = "permissions"
+    tenant_claim: Annotated[str, Field(min_length=1)] | None = None
+    """The claim with the tenant of a token's bearer, where the stack serves tenants."""
     roles: dict[RoleName, list[str]] = {}
     """Values of the claim that stand for each role; the roles' own names without it."""
 
@@ -182,11 +190,30 @@ class Settings(BaseSettings):
     rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
     """How many requests a principal may send to one gateway, like `{"web": "200/second"}`;
     `default` is for all others, by address where nobody needs a token."""
+    tenants: bool = Field(default=False, validate_default=True)
+    """Whether the stack serves tenants: each aggregate, row and process is one tenant's, and each
+    command and query is for one. It is said when a stack begins, and stays so."""
     log_format: Literal["text", "json"] = "text"
     """How processes log to standard error: lines for people, or a JSON object each, with the ids of
     commands and of traces."""
     token: SecretStr | None = None
     """What the command line shows a gateway; the first operator's of `tokens` without it."""
+
+    @field_validator("tenants")
+    @classmethod
+    def _check_tenants(cls, tenants: bool, info: ValidationInfo) -> bool:
+        tokens: dict[str, TokenSettings] = info.data.get("tokens", {})
+        jwt: JwtSettings | None = info.data.get("jwt")
+        claimed = jwt is not None and jwt.tenant_claim is not None
+        if not tenants and (claimed or any(each.tenant for each in tokens.values())):
+            raise ValueError(
+                "a token has a tenant, and the stack serves none, so that its bearer would see"
+                " everything: say tenants = true"
+            )
+        for name, each in tokens.items():
+            if each.role == "operator" and each.tenant not in (None, "*"):
+                raise ValueError(f"the token {name!r} is an operator's, and so of no tenant")
+        return tenants
 
     @property
     def snapshots_of_nodes(self) -> str:

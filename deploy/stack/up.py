@@ -30,7 +30,7 @@ async def up(settings: Settings) -> int:
     stop = asyncio.Event()
     take_signals(stop)
     os.umask(0o077)  # events, rows and tokens are for their owner alone
-    registry = load_registry(settings.domain)
+    registry = load_registry(settings)
     publishing.check(settings, registry)
     listening.check_rpc_ports()
     with folder.locked(settings.data) as data:
@@ -99,14 +99,14 @@ def _end_leftovers(data: Path, message: str) -> None:
         log.warning(message, extra={"pid": pid})
 
 
-def load_registry(domain: str) -> Registry:
+def load_registry(settings: Settings) -> Registry:
     """Return the domain.
 
     Raises:
         StartError: it cannot be loaded; each mistake is a line.
     """
     try:
-        registry = Registry.load(domain)
+        registry = Registry.load(settings.domain, tenants=settings.tenants)
         DomainMiddleware(registry)  # told here, and not when parts run already
         return registry
     except DomainError as error:

@@ -15,6 +15,7 @@ from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.personal.opening import open_log
+from eventstore.tenancy import is_of_tenants
 from rayfold import DomainError, Registry
 from rayfold.runtime.identity import domain_hash
 from rayfold.runtime.postgres import FAILURES, connect
@@ -66,7 +67,7 @@ async def upgrade(
             " is upgraded by stopping it and starting the new one"
         )
     try:
-        registry = await asyncio.to_thread(Registry.load, settings.domain)
+        registry = await asyncio.to_thread(Registry.load, settings.domain, tenants=settings.tenants)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
     hash_ = domain_hash(registry)
@@ -121,6 +122,8 @@ async def _check(
             store = await store_id(log)
         if store != stack["store"]:
             raise StartError(f"the stack {settings.stack!r} is of another event store: {store}")
+        if await is_of_tenants(log) is not registry.tenants:
+            raise StartError("an upgrade turns no tenants on or off: give the same `tenants`")
         await survival.check_event_types(connection, registry)
         await survival.check_categories(connection, log, registry)
         read = await survival.check_log(log, registry)

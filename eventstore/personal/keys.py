@@ -74,6 +74,11 @@ class MemoryKeys:
         there = {each.id: each for each in self._keys.values() if each.id in ids}
         return {**dict.fromkeys(self._destroyed.intersection(ids)), **there}
 
+    @property
+    def subjects(self) -> set[str]:
+        """Who has a key."""
+        return set(self._keys)
+
     def forget(self, subject: str) -> None:
         """Destroy a key."""
         self._destroyed.add(self._keys.pop(subject).id)

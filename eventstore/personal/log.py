@@ -14,6 +14,7 @@ from eventstore.personal.sealing import COMMAND, keys_in, seal, subjects_in, uns
 from eventstore.port import AppendResult, Conflict, JointAppend, Log, StreamAppend
 from eventstore.records import Batch, Decrypted, NewRecord, RawRecord
 from rayfold.personal import dump, is_marked, plain
+from rayfold.tenants import NoTenant, tenant_of_stream
 
 AT_ONCE = 512
 """Records whose keys are asked for together, at most."""
@@ -30,11 +31,17 @@ class PersonalLog:
     of a call. Records without personal data cost a look for the mark.
     """
 
-    def __init__(self, log: Log, keys: SubjectKeys, *, to_compare: bool = False) -> None:
-        """`to_compare`: values are plain then, not marked, those of kept commands too."""
+    def __init__(
+        self, log: Log, keys: SubjectKeys, *, tenants: bool = False, to_compare: bool = False
+    ) -> None:
+        """`tenants`: a subject is of the tenant of the stream that tells of it.
+
+        `to_compare`: values are plain then, not marked, those of kept commands too.
+        """
         self.beneath = log
         """The log as it is, for whoever compares or shows what stands there."""
         self._keys = keys
+        self._tenant_of = _tenant_of if tenants else _no_tenant
         self._to_compare = to_compare
         self.delete_stream = log.delete_stream
         self.keep_latest = log.keep_latest
@@ -52,13 +59,13 @@ class PersonalLog:
         What is of somebody who is being forgotten has a conflict: it may have been decided on
         what is known of them. Whoever folds again knows no more.
         """
-        of = [_subjects_of(each) for each in appends]
+        of = [self._subjects_of(each) for each in appends]
         found = set().union(*of)
         if not found:
             return await self.beneath.append(appends)
         keys = await self._keys.to_write(found)
         able = [each <= keys.keys() for each in of]
-        writing = [_sealed(each, keys) for each, can in zip(appends, able, strict=True) if can]
+        writing = [self._sealed(each, keys) for each, can in zip(appends, able, strict=True) if can]
         answers = iter(await self.beneath.append(writing) if writing else ())
         return [
             next(answers) if can else Conflict("somebody of whom it tells is being forgotten")
@@ -73,13 +80,13 @@ class PersonalLog:
         """
         found: set[str] = set()
         for stream, record in records:
-            found |= _subjects(stream, record)
+            found |= self._subjects(stream, record)
         if not found:
             return [record for _, record in records]
         keys = await self._keys.to_write(found)
         if not found <= keys.keys():
             raise StoreUnavailable("somebody of whom it tells is being forgotten")
-        return [_encrypted(stream, record, keys) for stream, record in records]
+        return [self._encrypted(stream, record, keys) for stream, record in records]
 
     async def opened(self, records: Sequence[RawRecord]) -> list[RawRecord]:
         """Return records as they are read: those of somebody who has them from elsewhere.
@@ -153,6 +160,46 @@ class PersonalLog:
         self._keys.close()
         await self.beneath.close()
 
+    def _subjects_of(self, append: StreamAppend | JointAppend) -> set[str]:
+        if isinstance(append, JointAppend):
+            records = append.records
+        else:
+            records = [(append.stream, record) for record in append.records]
+        return set().union(*(self._subjects(stream, record) for stream, record in records))
+
+    def _subjects(self, stream: str, record: NewRecord) -> set[str]:
+        tenant, found = self._tenant_of(stream), set()
+        if is_marked(record.data):
+            found |= subjects_in(record.data, stream, tenant)
+        command = record.metadata.get(COMMAND, "").encode()
+        if is_marked(command):
+            found |= subjects_in(command, stream, tenant)
+        return found
+
+    def _sealed(
+        self, append: StreamAppend | JointAppend, keys: Mapping[str, SubjectKey]
+    ) -> StreamAppend | JointAppend:
+        if isinstance(append, JointAppend):
+            together = [
+                (stream, self._encrypted(stream, each, keys)) for stream, each in append.records
+            ]
+            return append._replace(records=together)
+        records = [self._encrypted(append.stream, each, keys) for each in append.records]
+        return append._replace(records=records)
+
+    def _encrypted(
+        self, stream: str, record: NewRecord, keys: Mapping[str, SubjectKey]
+    ) -> NewRecord:
+        tenant = self._tenant_of(stream)
+        if is_marked(record.data):
+            data = seal(record.data, stream, tenant, record.event_type, keys)
+            record = record._replace(data=data)
+        command = record.metadata.get(COMMAND, "").encode()
+        if is_marked(command):
+            sealed = seal(command, stream, tenant, record.event_type, keys, COMMAND).decode()
+            record = record._replace(metadata={**record.metadata, COMMAND: sealed})
+        return record
+
     async def _together(
         self, reading: AsyncIterator[RawRecord], limit: int | None
     ) -> AsyncIterator[RawRecord]:
@@ -176,40 +223,15 @@ class PersonalLog:
                 await reading.aclose()
 
 
-def _subjects_of(append: StreamAppend | JointAppend) -> set[str]:
-    if isinstance(append, JointAppend):
-        return set().union(*(_subjects(stream, record) for stream, record in append.records))
-    return set().union(*(_subjects(append.stream, record) for record in append.records))
+def _no_tenant(stream: str) -> str:
+    return ""
 
 
-def _subjects(stream: str, record: NewRecord) -> set[str]:
-    found = subjects_in(record.data, stream) if is_marked(record.data) else set()
-    command = record.metadata.get(COMMAND, "").encode()
-    if is_marked(command):
-        found |= subjects_in(command, stream)
-    return found
-
-
-def _sealed(
-    append: StreamAppend | JointAppend, keys: Mapping[str, SubjectKey]
-) -> StreamAppend | JointAppend:
-    if isinstance(append, JointAppend):
-        records = [(stream, _encrypted(stream, each, keys)) for stream, each in append.records]
-        return append._replace(records=records)
-    return append._replace(
-        records=[_encrypted(append.stream, each, keys) for each in append.records]
-    )
-
-
-def _encrypted(stream: str, record: NewRecord, keys: Mapping[str, SubjectKey]) -> NewRecord:
-    if is_marked(record.data):
-        data = seal(record.data, stream, record.event_type, keys)
-        record = record._replace(data=data)
-    command = record.metadata.get(COMMAND, "").encode()
-    if is_marked(command):
-        sealed = seal(command, stream, record.event_type, keys, COMMAND).decode()
-        record = record._replace(metadata={**record.metadata, COMMAND: sealed})
-    return record
+def _tenant_of(stream: str) -> str:
+    try:
+        return tenant_of_stream(stream)
+    except NoTenant:  # that of a scheduled command, whose values say it themselves
+        return ""
 
 
 def _plain_if(opened: bytes) -> bytes:

@@ -33,7 +33,8 @@ def open_log(
 
     if not postgres:
         raise ValueError("the keys of personal data are in Postgres, and no DSN was given")
-    return PersonalLog(log, PostgresKeys(postgres), to_compare=to_compare)
+    keys = PostgresKeys(postgres)
+    return PersonalLog(log, keys, tenants=registry.tenants, to_compare=to_compare)
 
 
 def opener_of(log: Log) -> Opener | None:

@@ -20,6 +20,7 @@ from msgspec.json import decode, encode
 from eventstore.personal.keys import SubjectKey
 from rayfold.foreign_json import UNREADABLE
 from rayfold.personal import FORGOTTEN, MARK, replaced
+from rayfold.tenants import within
 
 _NONCE = 12
 """Bytes: what NIST SP 800-38D recommends, at random."""
@@ -28,35 +29,40 @@ COMMAND = "payload"
 """The key in an event's metadata that has the command it came of, as JSON."""
 
 
-def subjects_in(data: bytes, stream: str) -> set[str]:
-    """Return whose values are marked in a record's JSON."""
+def subjects_in(data: bytes, stream: str, tenant: str) -> set[str]:
+    """Return whose values are marked in the JSON of a tenant's record."""
     subjects = set()
 
     def note(found: dict[str, Any], path: tuple[str, ...]) -> None:
         if isinstance(found[MARK], dict):
-            subjects.add(_subject(found[MARK], stream))
+            subjects.add(_subject(found[MARK], stream, tenant))
 
     replaced(decode(data), note)
     return subjects
 
 
 def seal(
-    data: bytes, stream: str, event_type: str, keys: Mapping[str, SubjectKey], *within: str
+    data: bytes,
+    stream: str,
+    tenant: str,
+    event_type: str,
+    keys: Mapping[str, SubjectKey],
+    *inside: str,
 ) -> bytes:
-    """Return a record's JSON with what is marked encrypted; `within` is where the JSON is."""
+    """Return a record's JSON with what is marked encrypted; `inside` is where the JSON is."""
 
     def encrypt(found: dict[str, Any], path: tuple[str, ...]) -> Any:
         marked = found[MARK]
         if not isinstance(marked, dict):
             return found  # encrypted already
-        key = keys[_subject(marked, stream)]
+        key = keys[_subject(marked, stream, tenant)]
         nonce = os.urandom(_NONCE)
         place = _place(stream, event_type, path)
         value = AESGCM(key.key).encrypt(nonce, encode(marked["value"]), place)
         sealed = f"{key.id.hex}.{base64.b64encode(nonce + value).decode()}"
         return {MARK: sealed, **({"forgotten": None} if "forgotten" in marked else {})}
 
-    return encode(replaced(decode(data), encrypt, *within))
+    return encode(replaced(decode(data), encrypt, *inside))
 
 
 def keys_in(data: bytes) -> set[UUID]:
@@ -72,7 +78,7 @@ def unseal(
     stream: str,
     event_type: str,
     keys: Mapping[UUID, SubjectKey | None],
-    *within: str,
+    *inside: str,
 ) -> bytes:
     """Return a record's JSON with what is encrypted decrypted, and marked as it was.
 
@@ -92,11 +98,11 @@ def unseal(
             value = AESGCM(key.key).decrypt(sealed[:_NONCE], sealed[_NONCE:], place)
         except (InvalidTag, ValueError):
             return found
-        marked = {"value": decode(value), "of": key.subject}
+        marked = {"value": decode(value), "subject": key.subject}
         return {MARK: {**marked, **({"forgotten": None} if "forgotten" in found else {})}}
 
     try:
-        return encode(replaced(decode(data), decrypt, *within))
+        return encode(replaced(decode(data), decrypt, *inside))
     except UNREADABLE:
         return data
 
@@ -123,10 +129,12 @@ def _parts(sealed: Any) -> tuple[UUID, bytes] | None:
         return None
 
 
-def _subject(marked: Mapping[str, Any], stream: str) -> str:
+def _subject(marked: Mapping[str, Any], stream: str, tenant: str) -> str:
     """Return whose a marked value is: by default that of the aggregate whose stream it is."""
+    if isinstance(subject := marked.get("subject"), str):
+        return subject
     of = marked.get("of")
-    return of if isinstance(of, str) else stream.partition("-")[2]
+    return within(tenant, of) if isinstance(of, str) else stream.partition("-")[2]
 
 
 def _place(stream: str, event_type: str, path: tuple[str, ...]) -> bytes:

@@ -33,7 +33,7 @@ class ConsumerActor:
         os.nice(NICENESS)
         begin_part(f"competing:{view}")
         collect_rarely()
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         self._store = open_log(eventstore, registry, dsn)
         self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
         identity.check_domain(registry)

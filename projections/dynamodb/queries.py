@@ -112,7 +112,8 @@ class DynamoRows:
         behind_place: Place | None,
     ) -> list[StoredRow]:
         """Return the rows of a page, and one more where there is one."""
-        wanted = {view.indexes.index(f): value_prefix(v) for f, v in query.filters.items()}
+        sought = view.sought(query.filters)
+        wanted = {view.lists.index(f): value_prefix(v) for f, v in sought.items()}
         pk, prefix, until = keys.all, "", ""
         if wanted:
             index, prefix = next(iter(wanted.items()))

@@ -58,7 +58,7 @@ class RowCodec:
             "revision": row.revision,
             "position": row.position,
             "started": row.started,
-            "values": self._values(row),
+            "values": self._values(key, row),
         }
 
     def decode(self, item: Item) -> VersionedRow:
@@ -75,16 +75,17 @@ class RowCodec:
     def members(self, key: str, row: VersionedRow | None) -> list[Key | None]:
         """Return the row's place in the list of all, then in each index; None where it has none."""
         if row is None:
-            return [None] * (1 + len(self.view.indexes))
+            return [None] * (1 + len(self.view.lists))
         place = place_of(row.started, key)
         found: list[Key | None] = [Key(self._keys.all, place)]
-        for pk, value in zip(self._keys.by, self._values(row), strict=True):
+        for pk, value in zip(self._keys.by, self._values(key, row), strict=True):
             found.append(Key(pk, value + place) if value else None)
         return found
 
-    def _values(self, row: VersionedRow) -> list[str]:
+    def _values(self, key: str, row: VersionedRow) -> list[str]:
         values = [getattr(row.row, field) for field in self.view.indexes]
-        return ["" if each is None else value_prefix(key_text(each)) for each in values]
+        texts = self.view.listed(key, [None if v is None else key_text(v) for v in values])
+        return ["" if each is None else value_prefix(each) for each in texts]
 
 
 def stored_row(item: Item) -> StoredRow:

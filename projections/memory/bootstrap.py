@@ -126,10 +126,18 @@ def _copying(rows: Rows) -> tuple[str, Callable[[Sequence[Any]], Copied]]:
             positions,
             started,
             documents(parts, others[len(indexed) :]),
-            list(zip(*texts, strict=True)) if texts else [()] * len(keys),
+            _listed(view, keys, list(zip(*texts, strict=True)) if texts else [()] * len(keys)),
         )
 
     return f'SELECT {", ".join(selected)} FROM "{rows.table}" t', straight
+
+
+def _listed(
+    view: ViewDefinition, keys: Sequence[str], indexed: list[tuple[str | None, ...]]
+) -> list[tuple[str | None, ...]]:
+    if not view.tenants:
+        return indexed
+    return [view.listed(key, texts) for key, texts in zip(keys, indexed, strict=True)]
 
 
 def _text(value: Any, from_sql: Callable[[Any], Any] | None) -> str | None:

@@ -91,7 +91,7 @@ class ReplicaActor:
         self._views = views
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._postgres = postgres
-        self._registry = load_domain(domain)
+        self._registry = load_domain(domain, identity.tenants)
         self._store = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
         self._membership = Membership(identity, self._store, None)

@@ -15,7 +15,7 @@ from rayfold import VersionedRow, View, ViewDefinition, document, key_text
 class Copied(NamedTuple):
     """Rows on their way to another replica, in columns: dumped and taken in twice as fast.
 
-    `indexed` has the text of each indexed field, row by row.
+    `indexed` has the text of each of the view's lists, row by row.
     """
 
     keys: list[str]
@@ -34,7 +34,7 @@ class Copied(NamedTuple):
             [entry.position for _, entry in entries],
             [entry.started for _, entry in entries],
             [document(entry) for _, entry in entries],
-            [_indexed(view, entry.row) for _, entry in entries],
+            [_indexed(view, key, entry.row) for key, entry in entries],
         )
 
 
@@ -44,7 +44,7 @@ class Row:
     Readers want the JSON, which is made once for all readers of this version; folding
     wants the entry. A row that came from a peer, or that nothing has changed for a while,
     is only JSON: a quarter of the memory, and quick to copy. `indexed` has the text of each
-    indexed field.
+    of the view's lists.
     """
 
     __slots__ = ("_body", "_entry", "_view", "indexed", "position", "revision", "started")
@@ -106,7 +106,7 @@ class Table:
         self.view = view
         self.rows: dict[str, Row] = {}
         self._all: list[Place] = []
-        self._lists: dict[str, dict[str, list[Place]]] = {field: {} for field in view.indexes}
+        self._lists: dict[str, dict[str, list[Place]]] = {field: {} for field in view.lists}
         self._changed: set[str] = set()
         self._changed_before: set[str] = set()
         self._copies = 0
@@ -131,7 +131,7 @@ class Table:
         if after is before:
             return False
         try:
-            indexed = self._indexed_after(row, before, after)
+            indexed = self._indexed_after(step.key, row, before, after)
         except Exception as error:  # the fold has not validated what it gave
             folding.broke(step, error)
             return False
@@ -226,7 +226,7 @@ class Table:
         Raises:
             BadCursor: it is not one of ours.
         """
-        places, others = self._smallest(filters)
+        places, others = self._smallest(self.view.sought(filters))
         at = bisect_right(places, decode_cursor(cursor)) if cursor else 0
         rows: list[Row] = []
         last: Place | None = None
@@ -248,11 +248,15 @@ class Table:
             return self._all, []
         lists = {field: self._lists[field].get(value, []) for field, value in filters.items()}
         best = min(lists, key=lambda field: len(lists[field]))
-        order = {field: at for at, field in enumerate(self.view.indexes)}
+        order = {field: at for at, field in enumerate(self.view.lists)}
         return lists[best], [(order[f], value) for f, value in filters.items() if f != best]
 
     def _indexed_after(
-        self, row: Row | None, before: VersionedRow | None, after: VersionedRow | None
+        self,
+        key: str,
+        row: Row | None,
+        before: VersionedRow | None,
+        after: VersionedRow | None,
     ) -> tuple[str | None, ...]:
         """Return the texts of indexed fields; the very ones of before if all stayed as they were.
 
@@ -265,7 +269,7 @@ class Table:
             old, new = before.row.__dict__, after.row.__dict__
             if all(old[field] is new[field] for field in self.view.indexes):
                 return row.indexed
-        return _indexed(self.view, after.row)
+        return _indexed(self.view, key, after.row)
 
     def _put(
         self, step: Step, row: Row | None, after: VersionedRow | None, now: tuple[str | None, ...]
@@ -325,8 +329,9 @@ def _remove(places: list[Place], place: Place) -> None:
         del places[at]
 
 
-def _indexed(view: ViewDefinition, row: View) -> tuple[str | None, ...]:
-    return tuple([_text(row, field) for field in view.indexes])
+def _indexed(view: ViewDefinition, key: str, row: View) -> tuple[str | None, ...]:
+    texts = tuple([_text(row, field) for field in view.indexes])
+    return view.listed(key, texts) if view.tenants else texts
 
 
 def _text(row: View, field: str) -> str | None:

@@ -42,7 +42,8 @@ def sample(table: Table) -> list[RowQuery]:
         starts += [len(places) // 2, len(places) - 2]
         for before in sorted({each for each in starts if each == -1 or 0 <= each < len(places)}):
             cursor = encode_cursor(places[before]).decode() if before >= 0 else None
-            asked.append(RowQuery(table.view.name, None, 0, filters, limit, cursor))
+            of_store = table.view.asked(filters)
+            asked.append(RowQuery(table.view.name, None, 0, of_store, limit, cursor))
     return asked
 
 
@@ -69,7 +70,7 @@ def compare_pages(
 ) -> list[Difference]:
     """Return the questions that the store answers otherwise than its own rows say."""
     bodies = {key: body for key, body, *_ in found.rows}
-    texts = {key: _texts(view, body) for key, body in bodies.items()}
+    texts = {key: view.listed(key, _texts(view, body)) for key, body in bodies.items()}
     lists = _Lists(view, [started for *_, started in found.rows], texts)
     differences = []
     for question, page in zip(asked, found.pages, strict=True):
@@ -111,10 +112,11 @@ class _Lists:
         started: Sequence[int],
         texts: Mapping[str, tuple[str | None, ...]],
     ) -> None:
-        self._indexes = view.indexes
+        self._view = view
+        self._indexes = view.lists
         self._texts = texts
         self._all = sorted(map(Place, started, texts))
-        self._by_value: list[dict[str, list[Place]]] = [{} for _ in view.indexes]
+        self._by_value: list[dict[str, list[Place]]] = [{} for _ in view.lists]
         for place in self._all:
             for by_value, text in zip(self._by_value, texts[place.key], strict=True):
                 if text is not None:
@@ -122,7 +124,8 @@ class _Lists:
 
     def page(self, asked: RowQuery) -> tuple[list[Place], Place | None]:
         """Return the page's rows, and the last of them if there are more."""
-        wanted = [(self._indexes.index(field), text) for field, text in asked.filters.items()]
+        sought = self._view.sought(asked.filters)
+        wanted = [(self._indexes.index(field), text) for field, text in sought.items()]
         lists = [self._by_value[at].get(text, []) for at, text in wanted]
         places = min(lists, key=len, default=self._all)
         found: list[Place] = []
@@ -135,8 +138,9 @@ class _Lists:
         return found[: asked.limit], found[asked.limit - 1] if more else None
 
     def sampled(self) -> Iterator[tuple[dict[str, str], list[Place]]]:
-        """Yield filters, each with places among which its pages may be cut."""
-        yield {}, self._all
+        """Yield lists by their texts, each with places among which its pages may be cut."""
+        if not self._view.tenants:  # else there is no list of all
+            yield {}, self._all
         for field, by_value in zip(self._indexes, self._by_value, strict=True):
             ranked = sorted(by_value, key=lambda value: (-len(by_value[value]), value))
             # The values with most rows, and those with fewest.

@@ -18,6 +18,7 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
 from rayfold import Registry, document
 from rayfold.runtime.postgres_text import is_storable
+from rayfold.tenants import TENANT
 
 
 class Fetches(Protocol):
@@ -137,9 +138,14 @@ class PostgresRows:
         after = after._replace(key=after.key.partition("\0")[0])
         wheres = ["(t._started, t._key) > ($2, $3)"]
         parameters: list[Any] = [rows.table, *after]
+        rows.view.sought(query.filters)  # of a tenant, where rows are tenants'
         for field, value in query.filters.items():
             parameters.append(_sendable(value))
-            wheres.append(columns[field].equals(f"${len(parameters)}"))
+            place = f"${len(parameters)}"
+            if field == TENANT:
+                wheres.append(f"t.{TENANT} = {place}")
+            else:
+                wheres.append(columns[field].equals(place))
         records = await database.fetch(
             f"SELECT c._least, c._most, {rows.codec.select_list}"
             " FROM (SELECT min(position) AS _least, max(position) AS _most"

@@ -11,6 +11,7 @@ from projections.postgres import generations
 from projections.postgres.generations import Live, discard, partition, position_of
 from projections.postgres.row_codec import RowCodec, fingerprint_of
 from rayfold import ViewDefinition
+from rayfold.tenants import MARK, TENANT
 
 if TYPE_CHECKING:
     _Connection = asyncpg.Connection[asyncpg.Record]
@@ -68,6 +69,9 @@ async def prepare(
 async def create(connection: _Connection, view: ViewDefinition, table: str) -> None:
     """Create an empty table for the view's rows."""
     columns = ",".join(f"{column.quoted} {column.sql_type}" for column in RowCodec(view).columns)
+    if view.tenants:  # for people's own SQL too; Postgres fills it
+        of_key = f"split_part(_key, '{MARK}', 1)"
+        columns += f',{TENANT} text COLLATE "C" GENERATED ALWAYS AS ({of_key}) STORED'
     await connection.execute(
         # By bytes, whatever the database sorts text by: pages have one order in all stores.
         f'CREATE TABLE "{table}" (_key text COLLATE "C" PRIMARY KEY, {columns},'
@@ -79,8 +83,9 @@ async def create(connection: _Connection, view: ViewDefinition, table: str) -> N
 async def create_indexes(connection: _Connection, view: ViewDefinition, table: str) -> None:
     """Return what the view's queries need. On a full table this is quicker than row by row."""
     # Postgres names them itself: it knows how to cut a long name and keep it unique.
+    of = f"{TENANT}, " if view.tenants else ""
     for column in (*(f'"{field}", ' for field in view.indexes), ""):
-        await connection.execute(f'CREATE INDEX ON "{table}" ({column}_started, _key)')
+        await connection.execute(f'CREATE INDEX ON "{table}" ({of}{column}_started, _key)')
 
 
 async def begin_generation(connection: _Connection, view: ViewDefinition) -> str:

@@ -18,6 +18,7 @@ from eventstore.records import Metadata, RawRecord, recorded
 from projections.publications.errors import Unpublishable
 from rayfold import IntegrationEvent, PublicationDefinition, Registry
 from rayfold.personal import plain
+from rayfold.tenants import within
 
 _IDS = UUID("7b1d6a52-0f0e-5c55-a2c3-6f1d9b1e4c07")
 
@@ -107,7 +108,9 @@ class Derivation:
         ]
 
     def _cloud_event(self, raw: RawRecord, index: int, told: IntegrationEvent) -> Outgoing:
-        definition, key = type(told).__rayfold__, self._definition.key_of(told)
+        definition, subject = type(told).__rayfold__, self._definition.key_of(told)
+        tenant = self._registry.tenant_of(raw.stream)
+        key = within(tenant, subject)
         place = f"{self._definition.name}\n{raw.stream}@{raw.revision}\n{index}\n{definition.name}"
         metadata = Metadata(raw.metadata)
         attributes = {
@@ -115,7 +118,7 @@ class Derivation:
             "id": str(uuid5(_IDS, place)),
             "source": self._source,
             "type": definition.name,
-            "subject": key,
+            "subject": subject,
             "datacontenttype": "application/json",
             "dataversion": str(definition.version),
             # As text, later is greater: CloudEvents' extension "sequence".
@@ -123,6 +126,8 @@ class Derivation:
         }
         if raw.recorded_at is not None:
             attributes["time"] = raw.recorded_at  # type: ignore[assignment]
+        if tenant:
+            attributes["tenant"] = tenant
         for attribute, key_in_metadata in (
             ("traceparent", "traceparent"),
             ("correlationid", "$correlationId"),

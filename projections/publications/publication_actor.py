@@ -37,7 +37,7 @@ class PublicationActor:
         os.nice(NICENESS)
         begin_part(f"publication:{name}")
         collect_rarely()
-        self._registry = load_domain(domain)
+        self._registry = load_domain(domain, identity.tenants)
         identity.check_domain(self._registry)
         self._definition = self._registry.publications[name]
         self._store = open_log(eventstore, self._registry, keys)

@@ -27,6 +27,7 @@ from rayfold import (
     key_text,
     view_query_of,
 )
+from rayfold.tenants import TENANT, NoTenant, within
 
 
 class RowReader(Protocol):
@@ -64,21 +65,25 @@ class QueryBus:
         at_least: int | None = None,
         timeout: float = 2.0,
         store: str | None = None,
+        tenant: str = "",
     ) -> Answer:
         """Return the answer of a store that has reached position `at_least`.
 
         `store` is one that the view names; by default the first of those that this stack has.
-        `timeout` is in seconds.
+        `timeout` is in seconds. Where there are tenants, it is of the rows of that one alone.
 
         Raises:
+            NoTenant: there are, and none is given.
             Behind: no store came so far in time.
             ReplicaUnavailable, ReadStoreUnavailable: no answer.
             BadCursor: see `PageQuery`.
             NoSuchStore: the view is not kept there.
             BadQuery, QueryFailed: see `SqlReader` and `compose`.
         """
+        if self._registry.tenants and not tenant:
+            raise NoTenant(f"{type(query).__rayfold__.name!r} is asked for no tenant")
         if isinstance(query, SqlQuery | ComposedQuery):
-            return await self._ask_more(query, at_least, timeout, store)
+            return await self._ask_more(query, at_least, timeout, store, tenant)
         asked = view_query_of(query)
         view = asked.view
         stores = self._stores[view.name]
@@ -87,9 +92,11 @@ class QueryBus:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
         if isinstance(query, PageQuery):
             filters = {field: key_text(value) for field, value in asked.filters(query).items()}
+            if tenant:
+                filters[TENANT] = tenant
             wanted = RowQuery(view.name, None, at_least or 0, filters, query.limit, query.cursor)
         else:
-            key = key_text(getattr(query, view.key))
+            key = within(tenant, key_text(getattr(query, view.key)))
             wanted = RowQuery(view.name, key, at_least or 0, {}, 0, None)
         deadline = time.monotonic() + timeout
         result = await self._readers[chosen].ask(wanted, deadline)
@@ -101,25 +108,28 @@ class QueryBus:
         at_least: int | None,
         timeout: float,
         store: str | None,
+        tenant: str,
     ) -> Answer:
         deadline = time.monotonic() + timeout
         if isinstance(query, SqlQuery):
             if store not in (None, "postgres"):
                 name = type(query).__rayfold__.projection.name
                 raise NoSuchStore(f"projection {name!r} is not kept in {store}")
-            found = await self._sql.ask(query, at_least or 0, deadline)
+            found = await self._sql.ask(query, at_least or 0, deadline, tenant)
             return Answer(found.body, None, found.position)
 
         async def ask(part: Query) -> tuple[bytes | None, int]:
             left = max(deadline - time.monotonic(), 0)
-            answer = await self.ask(part, at_least=at_least, timeout=left, store=store)
+            answer = await self.ask(
+                part, at_least=at_least, timeout=left, store=store, tenant=tenant
+            )
             return answer.body, answer.position
 
         body, position = await compose(query, ask)
         return Answer(body, None, max(position, at_least or 0))
 
     async def live(
-        self, query: Query, *, after: int | None = None
+        self, query: Query, *, after: int | None = None, tenant: str = ""
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Yield the row that a query asks for, now and after each change, with positions.
 
@@ -127,13 +137,16 @@ class QueryBus:
         last position that the caller has seen: it gets no state older than that.
 
         Raises:
+            NoTenant: as `ask`.
             NoSuchStore: the view is not kept in memory.
             ReplicaUnavailable: no replica answers.
         """
         view = view_query_of(query).view
         if "memory" not in view.stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in memory: no live queries")
-        key = key_text(getattr(query, view.key))
+        if self._registry.tenants and not tenant:
+            raise NoTenant(f"{type(query).__rayfold__.name!r} is followed for no tenant")
+        key = within(tenant, key_text(getattr(query, view.key)))
         async with aclosing(self._live.follow(view.name, key, after or 0)) as states:
             async for state in states:
                 yield state

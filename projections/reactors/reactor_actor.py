@@ -36,7 +36,7 @@ class ReactorActor:
         os.nice(NICENESS)
         begin_part(f"reactor:{name}")
         collect_rarely()
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
         self._store = open_log(eventstore, registry, dsn)
         self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))

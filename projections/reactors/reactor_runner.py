@@ -215,6 +215,7 @@ class ReactorRunner:
                 raw.revision,
                 raw.position,
                 raw.recorded_at,
+                self._registry.tenant_of(raw.stream),
             )
             await handler(self._reactor, each.event, attempt)
 

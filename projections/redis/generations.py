@@ -39,7 +39,7 @@ class RedisGenerations(PointedGenerations[str]):
 
     def keys_of(self, view: ViewDefinition, generation: str) -> GenerationKeys:
         """Return the keys of a generation."""
-        return GenerationKeys(self._stack, view.name, generation, len(view.indexes))
+        return GenerationKeys(self._stack, view.name, generation, len(view.lists))
 
     def pointer_key(self, view: ViewDefinition) -> str:
         """Return the key of a view's pointer."""

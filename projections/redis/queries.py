@@ -156,8 +156,8 @@ def _page_call(
     most: int,
 ) -> Call:
     lists, told = [], [wanted, behind, most]
-    for field, value in query.filters.items():
-        at = view.indexes.index(field)
+    for field, value in view.sought(query.filters).items():
+        at = view.lists.index(field)
         lists.append(keys.by[at])
         told += f"i{at}", value_prefix(value)
     return PAGE, [keys.meta, keys.rows, keys.all, *lists], told

@@ -48,13 +48,13 @@ class RowCodec:
     def members(self, key: bytes, row: VersionedRow | None) -> list[bytes]:
         """Return the row's place, then its member in each index; an empty one where it has none."""
         if row is None:
-            return [b""] * (1 + len(self.view.indexes))
+            return [b""] * (1 + len(self.view.lists))
         place = place_of(row.started, key)
-        found = [place]
-        for field in self.view.indexes:
-            value = getattr(row.row, field)
-            found.append(b"" if value is None else value_prefix(key_text(value)) + place)
-        return found
+        values = [getattr(row.row, field) for field in self.view.indexes]
+        texts = [None if each is None else key_text(each) for each in values]
+        if self.view.tenants:
+            texts = [*self.view.listed(key.decode(), texts)]
+        return [place, *(b"" if each is None else value_prefix(each) + place for each in texts)]
 
 
 def parts_of(value: bytes) -> tuple[int, int, int, bytes]:

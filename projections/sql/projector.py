@@ -163,7 +163,11 @@ class SqlProjector:
         if Discarded(self._projection.name, _key(raw), raw.stream, raw.revision) in self._discarded:
             return None
         events = [event for event, *_ in recorded(self._registry, raw)]
-        return Work(raw, [said for event in events for said in self._projection.statements(event)])
+        tenant = self._registry.tenant_of(raw.stream) if events else ""
+        return Work(
+            raw,
+            [said for event in events for said in self._projection.statements(event, tenant)],
+        )
 
     async def _execute(
         self, connection: Connection, work: list[Work], skipped: list[Parked]

@@ -39,7 +39,9 @@ class SqlReader:
         self._postgres = postgres
         self._schemas = {each.name: live(each).relation for each in registry.projections.values()}
 
-    async def ask(self, query: SqlQuery, at_least: int, deadline: float) -> RowResult:
+    async def ask(
+        self, query: SqlQuery, at_least: int, deadline: float, tenant: str = ""
+    ) -> RowResult:
         """Return an answer that is at `at_least`; `deadline` is in `time.monotonic` seconds.
 
         Raises:
@@ -50,7 +52,7 @@ class SqlReader:
         """
         name = type(query).__rayfold__.projection.name
         try:
-            statement = query.statement()
+            statement = query.statement_for(tenant)
         except Exception as error:  # the domain is a user's code
             raise QueryFailed(f"{_name(query)!r} gives no statement: {named(error)}") from error
         database = self._postgres.choose(self._schemas[name], at_least)

@@ -73,7 +73,7 @@ class ProjectorActor:
         """
         os.nice(NICENESS)
         collect_rarely()
-        registry = load_domain(domain)
+        registry = load_domain(domain, identity.tenants)
         self._store: Log = open_log(eventstore, registry, keys)
         identity.check_domain(registry)
         begin_part(named(registry, arguments))

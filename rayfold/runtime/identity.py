@@ -21,6 +21,8 @@ class Identity(NamedTuple):
     stack: str = ""
     store: str = ""
     domain: str = ""
+    tenants: bool = False
+    """Whether it serves tenants: how the domain is loaded; its hash says it too."""
 
     def check_domain(self, registry: Registry) -> None:
         """Compare the domain.
@@ -79,5 +81,6 @@ def domain_hash(registry: Registry) -> str:
             for name, each in sorted(registry.middleware.items())
         ),
         *sorted(f"{route.method} {route.path}" for route in registry.routes),
+        *(["tenants"] if registry.tenants else []),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()

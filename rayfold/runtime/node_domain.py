@@ -20,14 +20,16 @@ _ADDRESS = re.compile(r"\bip=([0-9a-fA-F.:]+)")
 
 
 @cache
-def load_domain(package: str) -> Registry:
+def load_domain(package: str, tenants: bool = False) -> Registry:
     """Return the domain, in the process of an actor; the same one each time.
+
+    `tenants`: see `Registry`.
 
     Raises:
         DomainError: this node has it not, or what it has is wrong; the node is named.
     """
     try:
-        return Registry.load(package)
+        return Registry.load(package, tenants=tenants)
     except DomainError as error:
         first, *more = error.mistakes
         raise DomainError(f"node {node_name()} does not run it: {first}: {ADVICE}", *more) from None

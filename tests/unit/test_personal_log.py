@@ -30,6 +30,7 @@ from eventstore.records import NewRecord, RawRecord, as_written, recorded
 from projections.memory.last_event import Found, LastEvent, look_for
 from projections.memory.replica import Replica
 from rayfold import FORGOTTEN, Command, Registry, UnreadableEvent
+from rayfold.tenants import within
 from tests.personal.people import (
     ChangeEmail,
     Contacts,
@@ -48,17 +49,17 @@ EVERYTHING = ["customer-", "letter-", "account-", "snapshot-", "schedule-", "pro
 class World:
     """A write side over an encrypted log, in this process."""
 
-    def __init__(self) -> None:
-        self.registry = Registry.load("tests.personal")
+    def __init__(self, *, tenants: bool = False) -> None:
+        self.registry = Registry.load("tests.personal", tenants=tenants)
         self.keys, self.beneath = MemoryKeys(), MemoryLog()
-        self.log = PersonalLog(self.beneath, self.keys)
+        self.log = PersonalLog(self.beneath, self.keys, tenants=tenants)
         self.states = MemoryStates()
         self.runtime = LocalRuntime(self.registry, self.log, states=self.states)
 
-    async def send(self, *commands: Command) -> None:
+    async def send(self, *commands: Command, tenant: str = "") -> None:
         """Send commands, one after the other."""
         for each in commands:
-            await self.runtime.send(each)
+            await self.runtime.send(each, tenant=tenant)
 
     async def read(self, stream: str) -> list[Any]:
         """Return the events of a stream as they read now."""
@@ -186,6 +187,30 @@ async def test_whose_it_is_may_be_a_field(world: World) -> None:
     assert [each.to for each in await world.read("letter-l1")] == [FORGOTTEN]
 
 
+async def test_a_person_is_one_tenant_s() -> None:
+    """Whatever has their data: what they did, what others wrote of them, what waits."""
+    world = World(tenants=True)
+    letter = WriteLetter(letter_id="l1", customer_id="ada", to="secret@example.org")
+    later = datetime.now(UTC) + timedelta(days=1)
+    for tenant in ("acme", "globex"):
+        await world.send(REGISTER, letter, OpenAccount(holder="ada", name="secret"), tenant=tenant)
+        envelope = enclose(world.registry, letter, tenant=tenant)
+        await Schedules(world.log).schedule(envelope, later)
+    await world.assert_nothing_in_clear()
+    assert world.keys.subjects == {"acme:ada", "globex:ada"}
+    world.keys.forget("acme:ada")
+    assert [each.to for each in await world.read("letter-acme:l1")] == [FORGOTTEN]
+    assert [each.to for each in await world.read("letter-globex:l1")] == ["secret@example.org"]
+    [gone] = await world.read("customer-acme:ada")
+    [left] = await world.read("customer-globex:ada")
+    assert (gone.email, left.email) == (FORGOTTEN, "secret@example.org")
+    waiting = {
+        json.loads(raw.data)["stream"]: b"secret" in raw.data
+        async for raw in world.log.read_all(["schedule-"])
+    }
+    assert waiting == {"letter-acme:l1": False, "letter-globex:l1": True}
+
+
 async def test_a_stored_state_s_events_are_encrypted_where_they_wait(world: World) -> None:
     waiting: list[NewRecord] = []
 
@@ -218,7 +243,9 @@ async def test_a_scheduled_command_is_encrypted(world: World) -> None:
     await world.assert_nothing_in_clear()
 
 
-async def test_a_process_keeps_what_it_saw_and_sent_encrypted(world: World) -> None:
+@pytest.mark.parametrize("tenant", ["", "acme"])
+async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> None:
+    world, ada = World(tenants=bool(tenant)), within(tenant, "ada")
     runner = ProcessRunner(
         world.registry,
         world.registry.processes["welcome"],
@@ -228,17 +255,18 @@ async def test_a_process_keeps_what_it_saw_and_sent_encrypted(world: World) -> N
     )
     await runner.start()
     try:
-        await world.send(REGISTER)
+        await world.send(REGISTER, tenant=tenant)
         async with asyncio.timeout(10), aclosing(world.log.subscribe(["letter-"], None)) as found:
             async for batch in found:
                 if batch.records:
                     break
-        assert (await world.read("letter-ada-1"))[0].to == "secret@example.org"
-        assert any(raw.stream == "process-welcome-ada" for raw in await world.everything())
+        assert (await world.read(f"letter-{ada}-1"))[0].to == "secret@example.org"
+        assert any(raw.stream == f"process-welcome-{ada}" for raw in await world.everything())
         await world.assert_nothing_in_clear()
-        world.keys.forget("ada")
+        assert world.keys.subjects == {ada}
+        world.keys.forget(ada)
         await runner.forget_personal()
-        state = runner.in_memory("ada")
+        state = runner.in_memory(ada)
         assert state is None or state.instance.state.email == FORGOTTEN
     finally:
         await runner.stop()
@@ -270,8 +298,8 @@ def test_what_was_encrypted_by_the_first_release_reads_for_ever() -> None:
     key = SubjectKey(UUID(int=7), "ada", bytes(range(32)))
     data = GOLDEN.encode()
     assert unseal(data, "customer-ada", "Registered", {key.id: key}) == (
-        b'{"customer_id":"ada","email":{"$personal":{"value":"ada@example.org","of":"ada"}},'
-        b'"born":{"$personal":{"value":1815,"of":"ada","forgotten":null}}}'
+        b'{"customer_id":"ada","email":{"$personal":{"value":"ada@example.org","subject":"ada"}},'
+        b'"born":{"$personal":{"value":1815,"subject":"ada","forgotten":null}}}'
     )
     assert unseal(data, "customer-ada", "Registered", {key.id: None}) == (
         b'{"customer_id":"ada","email":"[forgotten]","born":null}'

@@ -52,17 +52,17 @@ def told(stream: str, event: Event) -> Told:
     return Told(stream, event, json.loads(plain(type(event).__rayfold__.encode(event))))
 
 
-def instances_of(registry: Registry, command: Command) -> tuple[Instance, ...]:
-    """Return what a command reads today, the leading one first.
+def instances_of(registry: Registry, command: Command, tenant: str = "") -> tuple[Instance, ...]:
+    """Return what a tenant's command reads today, the leading one first.
 
     Raises:
         Exception: the author's code, which makes an id of a command, broke.
     """
     decision = registry.decisions.get(type(command))
     if decision is not None:
-        return decision.instances(command)
+        return decision.instances(command, tenant)
     aggregate = registry.owner[type(command)]
-    stream = aggregate.stream(getattr(command, aggregate.id_field))
+    stream = aggregate.stream(getattr(command, aggregate.id_field), tenant)
     return (Instance("", aggregate, stream),)
 
 
@@ -94,7 +94,8 @@ def _events(
         events = list(islice(decision.model.decide(by_name, command), MAX_EVENTS + 1))
         if len(events) > MAX_EVENTS:
             raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
-        placed = [(decision.instance_of(each, instances), each) for each in events]
+        tenant = registry.tenant_of(instances[0].stream)
+        placed = [(decision.instance_of(each, instances, tenant), each) for each in events]
         after = {each.stream: state for each, state in zip(instances, states, strict=True)}
         for at, event in placed:
             after[at.stream] = at.aggregate.fold([event], after[at.stream])

@@ -263,7 +263,8 @@ class Counterfactual:
             finding.reason = " ".join(str(error).split())
             return True
         try:
-            instances = instances_of(self._registry, command)
+            tenant = self._registry.tenant_of(finding.raw.stream)
+            instances = instances_of(self._registry, command, tenant)
         except (Exception, SystemExit) as error:
             finding.now = Broken(f"{type(error).__name__}: {error}")
             return True

@@ -52,7 +52,8 @@ def _files(ran: Iterable[Any]) -> list[str]:
 
 def _load(flags: dict[str, Any]) -> int:
     try:
-        DomainMiddleware(Registry.load(load(**flags).domain))
+        settings = load(**flags)
+        DomainMiddleware(Registry.load(settings.domain, tenants=settings.tenants))
     except DomainError as error:
         tell(StartError(*error.mistakes))
         return 2

@@ -57,7 +57,7 @@ class Queries(FakeQueries):
             return Answer(_compact(page), None, 42)
         return Answer(_compact(document), 3, 42)
 
-    async def live(self, query: Query, *, after: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    async def live(self, query: Query, **_: Any) -> AsyncIterator[tuple[int, bytes]]:
         """See `QueryBus.live`; two states, and then the end."""
         yield 42, _compact(_document(query))
         yield 43, _compact(_document(query))

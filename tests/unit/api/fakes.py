@@ -53,6 +53,7 @@ class FakeQueries:
         at_least: int | None = None,
         timeout: float = 2.0,
         store: str | None = None,
+        tenant: str = "",
     ) -> Answer:
         self.asked.append((query, at_least, store))
         self.timeouts.append(timeout)
@@ -65,7 +66,7 @@ class FakeQueries:
         return [view for view in views if view in self.behind]
 
     async def live(
-        self, query: Query, *, after: int | None
+        self, query: Query, *, after: int | None, tenant: str = ""
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         self.followed.append(after)
         seen = after

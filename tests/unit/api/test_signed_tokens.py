@@ -268,3 +268,41 @@ async def test_tokens_of_both_kinds_count(registry: Registry, provider: Provider
     async with made.http as http:
         assert (await http.post(PLACE, headers=bearer("s3cret"))).status_code == 202
         problem(await http.post(PLACE, headers=bearer("nonsense")), 401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "stream"),
+    [
+        ("acme", 202, f"order-acme:{ORDER_ID}"),
+        (["acme"], 202, f"order-acme:{ORDER_ID}"),
+        (None, 403, ""),
+        ("", 401, ""),
+        ("*", 401, ""),
+        ("Acme", 401, ""),
+        ("acme globex", 401, ""),
+        (["acme", "globex"], 401, ""),
+        ([], 401, ""),
+        ([7], 401, ""),
+        (7, 401, ""),
+        ({"name": "acme"}, 401, ""),
+    ],
+)
+async def test_a_claim_says_the_tenant_or_the_token_is_none_that_counts(
+    provider: Provider, said: Any, status: int, stream: str
+) -> None:
+    made = gateway_of(Registry.load("domain", tenants=True), provider, tenant="org")
+    async with made.http:
+        reply = await made.http.post(PLACE, headers=bearer(signed(org=said)))
+        assert reply.status_code == status, reply.text
+        assert [each.stream for each in made.commands.sent] == ([stream] if stream else [])
+
+
+async def test_an_operator_who_belongs_to_a_tenant_is_none_of_the_stack(provider: Provider) -> None:
+    made = gateway_of(Registry.load("domain", tenants=True), provider, tenant="org")
+    async with made.http:
+        of_all, of_one = signed(roles=["operator"]), signed(roles=["operator"], org="acme")
+        told = await made.http.get("/operators/status", headers=bearer(of_all))
+        assert told.status_code == 200
+        problem(await made.http.get("/operators/status", headers=bearer(of_one)), 403, "forbidden")
+        other = {**bearer(of_one), "rayfold-tenant": "globex"}
+        problem(await made.http.post(PLACE, headers=other), 403, "other-tenant")

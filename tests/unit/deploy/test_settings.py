@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack.access import access_of
 from deploy.stack.roles import check
 from deploy.stack.settings import load
 from deploy.stack.up import up
@@ -112,3 +113,47 @@ async def test_a_range_of_ports_that_is_none_keeps_it_from_starting(
     given = load(ray_address="auto", eventstore="kdb://a", postgres="postgresql://a")
     with pytest.raises(StartError, match="RAYFOLD_RPC_PORTS"):
         check(given, "controller")
+
+
+@pytest.mark.parametrize(
+    ("lines", "mistake"),
+    [
+        ('tenant = "acme"', "the stack serves none"),
+        ('tenant = "*"', "the stack serves none"),
+        ('tenant = "Acme"', "tokens.shop.tenant"),
+        ('tenant = "a:b"', "tokens.shop.tenant"),
+        ('tenant = ""', "tokens.shop.tenant"),
+    ],
+)
+def test_a_tenant_that_nobody_would_keep_to_is_refused(
+    folder: Path, lines: str, mistake: str
+) -> None:
+    shop = f'[tokens.shop]\ntoken = "0123456789abcdef-w"\nrole = "writer"\n{lines}\n'
+    (folder / "rayfold.toml").write_text(shop)
+    with pytest.raises(StartError, match=mistake):
+        load()
+
+
+def test_a_token_has_a_tenant_where_the_stack_serves_some(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load().tenants is False
+    monkeypatch.setenv("RAYFOLD_TENANTS", "true")
+    (folder / "rayfold.toml").write_text(
+        '[tokens.shop]\ntoken = "0123456789abcdef-w"\nrole = "writer"\ntenant = "acme"\n'
+    )
+    assert access_of(load())["tokens"][0].tenant == "acme"
+    (folder / "rayfold.toml").write_text(
+        '[tokens.ops]\ntoken = "0123456789abcdef-w"\nrole = "operator"\ntenant = "acme"\n'
+    )
+    with pytest.raises(StartError, match="operator's, and so of no tenant"):
+        load()
+
+
+def test_a_claim_has_a_tenant_where_the_stack_serves_some(folder: Path) -> None:
+    jwt = '[jwt]\nissuer = "i"\naudience = "a"\njwks = "https://i/k"\ntenant_claim = "org"\n'
+    (folder / "rayfold.toml").write_text(jwt)
+    with pytest.raises(StartError, match="the stack serves none"):
+        load()
+    (folder / "rayfold.toml").write_text(f"tenants = true\n{jwt}")
+    assert access_of(load())["signed"] is not None

@@ -1,0 +1,48 @@
+"""For which tenant a request is: what its token says, or `Rayfold-Tenant` where that may say it."""
+
+from __future__ import annotations
+
+from api.http import headers as read
+from api.http.auth import Caller, Role
+from api.http.headers import Headers
+from api.http.problems import Problem
+
+VARY = (b"vary", b"rayfold-tenant")
+"""What caches are told: another tenant's answer is another one."""
+
+ANY = "*"
+"""The tenant of a caller who names one with each request."""
+
+
+def tenant_of(caller: Caller, headers: Headers) -> str:
+    """Return the tenant whose commands and queries these are.
+
+    Raises:
+        Problem: 400 if none is named, or none that there can be; 403 if the caller is of another,
+            or may not name any.
+    """
+    named = read.tenant(headers)
+    own = caller.tenant or (ANY if caller.role is Role.OPERATOR else "")
+    if not own:
+        raise Problem(403, "no-tenant", f"{caller.name} belongs to no tenant, and may name none")
+    if own != ANY:
+        if named not in (None, own):
+            raise Problem(403, "other-tenant", f"{caller.name} belongs to another tenant")
+        return own
+    if named is None:
+        raise Problem(
+            400, "tenant-needed", f"{caller.name} belongs to no tenant: name one by Rayfold-Tenant"
+        )
+    return named
+
+
+def check_operator(caller: Caller) -> None:
+    """Check that a caller may ask for what concerns all tenants.
+
+    Raises:
+        Problem: 403 if it is of one tenant.
+    """
+    if caller.tenant not in ("", ANY):
+        raise Problem(
+            403, "forbidden", f"{caller.name} belongs to a tenant; this is of all of them"
+        )

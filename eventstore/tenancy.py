@@ -1,0 +1,64 @@
+"""Whether a log is one of tenants: what stands on it is of one tenant each, or of none at all.
+
+A stream's name alone does not say it, since an id may look like anything. So the log is marked by
+the first stack that serves tenants from it, and for good: never does it hold both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+from eventstore.deletions import is_of_the_server
+from eventstore.port import Appended, Log, StreamAppend
+from eventstore.records import NewRecord
+
+STREAM = "rayfold-tenants"
+"""Beside the domain's streams: none of its categories may be `rayfold`."""
+
+_TYPE = "TenantsServed"
+
+
+class MixedTenancy(Exception):
+    """The log is not of the kind that a stack would write to; the message says what to do."""
+
+
+async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> None:
+    """Check that a log is of tenants, or not; mark an empty one that is to be.
+
+    `prefixes` are those of the streams that would be some tenant's.
+
+    Raises:
+        MixedTenancy: it is not.
+        StoreUnavailable: no answer; it may be marked.
+    """
+    if await is_of_tenants(log):
+        if not tenants:
+            raise MixedTenancy(
+                "the log is that of a stack that serves tenants: set tenants = true"
+                " (RAYFOLD_TENANTS=true)"
+            )
+        return
+    if not tenants:
+        return
+    async for raw in log.read_all(prefixes):
+        if not is_of_the_server(raw):
+            raise MixedTenancy(
+                f"the log has data of no tenant ({raw.stream!r}): tenants begin with an empty log,"
+                " so take tenants = true away, or give another --data or --eventstore"
+            )
+    record = NewRecord(_TYPE, b"{}", {}, str(uuid4()))
+    [result] = await log.append([StreamAppend(STREAM, None, [record])])
+    if not isinstance(result, Appended) and not await is_of_tenants(log):
+        raise MixedTenancy(f"the log does not take the mark of tenants: {result!r}")
+
+
+async def is_of_tenants(log: Log) -> bool:
+    """Return whether a stack that serves tenants has marked the log.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    async for _ in log.read_stream(STREAM, limit=1):
+        return True
+    return False

@@ -1,0 +1,40 @@
+"""A log is of tenants, or it is not: nothing that was one kind becomes the other."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord
+from eventstore.tenancy import MixedTenancy, check_tenancy
+
+PREFIXES = ["account-", "schedule-"]
+
+
+async def _append(log: MemoryLog, stream: str) -> None:
+    await log.append([StreamAppend(stream, ANY, [NewRecord("Any", b"{}", {}, str(uuid4()))])])
+
+
+async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
+    log = MemoryLog()
+    await _append(log, "rayfold-store")
+    await check_tenancy(log, PREFIXES, tenants=True)
+    await _append(log, "account-acme:a")
+    await check_tenancy(log, PREFIXES, tenants=True)
+    with pytest.raises(MixedTenancy, match="set tenants = true"):
+        await check_tenancy(log, PREFIXES, tenants=False)
+
+
+@pytest.mark.parametrize("stream", ["account-a", "account-acme:a", "schedule-1"])
+async def test_a_log_that_has_data_of_no_tenant_takes_none(stream: str) -> None:
+    log = MemoryLog()
+    await check_tenancy(log, PREFIXES, tenants=False)
+    await _append(log, stream)
+    before = await log.end_position(None)
+    with pytest.raises(MixedTenancy, match=f"no tenant.*{stream}"):
+        await check_tenancy(log, PREFIXES, tenants=True)
+    await check_tenancy(log, PREFIXES, tenants=False)
+    assert await log.end_position(None) == before, "nothing is written where there are no tenants"
