@@ -23,11 +23,27 @@ FOLDERS = ("/usr/local/bin", "/usr/bin")
 
 WORK = """
 import ensurepip, timeit, venv  # without these it makes no environment
-work = "sum(f(i)['b'][1] for i in range(500))"
-known = {"f": lambda x: {"a": x, "b": [x, x + 1]}}
-print(min(timeit.repeat(work, globals=known, number=4, repeat=5)))
+
+class Row:
+    def __init__(self, key, count):
+        self.key, self.count = key, count
+
+    def replace(self, **changes):
+        return Row(**{**vars(self), **changes})
+
+def fold(rows, key):
+    row = rows.get(key) or Row(f"key-{key}", 0)
+    return row.replace(count=row.count + 1)
+
+def work():
+    rows = {}
+    for at in range(400):
+        rows[at % 50] = fold(rows, at % 50)
+    return sum(row.count for row in rows.values())
+
+print(min(timeit.repeat(work, number=1, repeat=40)))
 """
-"""Calls, small objects, a generator: what our own code is."""
+"""Small objects, calls, dictionaries: what our own code is."""
 
 TIMEOUT = 30.0
 
