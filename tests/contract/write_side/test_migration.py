@@ -475,7 +475,7 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
                 await asyncio.sleep(0.01)
 
     async def migrated(registry: Registry) -> str:
-        monkeypatch.setattr(Registry, "load", lambda domain: registry)
+        monkeypatch.setattr(Registry, "load", lambda *_, **__: registry)
         assert await migrate(settings, plan=False, drop=False, refold=[]) == 0
         return capsys.readouterr().out
 
