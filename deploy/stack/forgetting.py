@@ -22,6 +22,7 @@ from eventstore.port import Log
 from projections.errors import PostgresUnavailable, UnknownTarget
 from rayfold import RayfoldError, Registry, Storage
 from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.tenants import NoTenant, tenant_of
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
@@ -66,11 +67,17 @@ class Forgetting:
         """Destroy the keys of subjects; see `api.operators.Operations.forget`.
 
         Raises:
-            UnknownTarget: the domain has no personal data.
+            UnknownTarget: the domain has no personal data, or somebody is of no tenant.
             PostgresUnavailable, StoreUnavailable: the keys may or may not be destroyed.
         """
         if not self._registry.is_personal:
             raise UnknownTarget("the domain declares no personal data: there is nothing to forget")
+        if self._registry.tenants:
+            for each in subjects:
+                try:
+                    tenant_of(each)
+                except NoTenant as error:
+                    raise UnknownTarget(str(error)) from error
         from eventstore.personal.postgres import destroy, destroyed_of, keys_of
         from eventstore.personal.witness import note_destroyed
 
