@@ -14,7 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import PydanticUserError
 from pydantic.json_schema import JsonSchemaValue
@@ -244,6 +253,17 @@ def _hides(annotation: Any, seen: set[Any]) -> bool:
         return any(
             _said(info) is not None or _hides(info.annotation, seen) for info in fields.values()
         )
+    if (alias := getattr(annotation, "__value__", None)) is not None:  # `type Email = …`
+        return _hides(alias, seen)
+    if isinstance(annotation, type) and getattr(annotation, "__annotations__", None):
+        if annotation in seen:
+            return False
+        seen.add(annotation)
+        try:
+            hints = get_type_hints(annotation, include_extras=True)
+        except Exception:  # one that cannot be read is told elsewhere
+            return False
+        return _any_hides(hints.values(), seen)
     return _any_hides(get_args(annotation), seen)
 
 

@@ -19,10 +19,10 @@ TIMEOUT = 2.0
 """Seconds that each has to answer."""
 
 SILENT = 2
-"""Rounds without an answer after which it is told: 10 s."""
+"""Rounds without an answer after which it is told: some 14 s, as each waits for its answer."""
 
 HANGS = 6
-"""Rounds without an answer after which it does not come back by itself: 30 s.
+"""Rounds without an answer after which it does not come back by itself: some 40 s.
 
 A minute after a raylet fell silent the GCS gives the node up, and all of its actors end. Rounds
 count, and not seconds: if this process or the machine stood still, that is no silence of Ray's.

@@ -179,7 +179,8 @@ class PostgresKeys:
                 raise StoreUnavailable(
                     f"the keys of personal data cannot be had from Postgres: {reason}"
                 ) from error
-            self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
+            finally:  # also after a failure: keys must not stay with who asks no more
+                self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
             return answer
 
     def _rest(self) -> None:

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from eventstore.port import ANY, Appended, Log, StreamAppend
+from eventstore.errors import StoreUnavailable
+from eventstore.port import ANY, Appended, AppendResult, Conflict, Log, StreamAppend
 from eventstore.records import NewRecord
 
 STREAM = "rayfold-personal-keys"
@@ -58,7 +59,8 @@ async def witness(log: Log, keys: UUID) -> Witness:
             return Witness(found, destroyed)
         record = NewRecord(_NAMED, msgspec.json.encode(_Named(keys)), {}, str(uuid4()))
         [result] = await log.append([StreamAppend(STREAM, None, [record])])
-        if isinstance(result, Appended):
+        if not isinstance(result, Conflict):  # then another one was first
+            _taken(result)
             return Witness(keys, destroyed)
 
 
@@ -70,4 +72,10 @@ async def note_destroyed(log: Log, ids: Collection[UUID]) -> None:
     """
     data = msgspec.json.encode(_Destroyed([*ids]))
     record = NewRecord(_DESTROYED, data, {}, str(uuid4()))
-    await log.append([StreamAppend(STREAM, ANY, [record])])
+    [result] = await log.append([StreamAppend(STREAM, ANY, [record])])
+    _taken(result)
+
+
+def _taken(result: AppendResult) -> None:
+    if not isinstance(result, Appended):
+        raise StoreUnavailable(f"the stream {STREAM} takes no record: {result}")

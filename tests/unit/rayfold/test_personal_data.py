@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import pytest
-from pydantic import field_validator
+from pydantic import create_model, field_validator
+from typing_extensions import TypeAliasType, TypedDict
 
 from rayfold import (
     FORGOTTEN,
@@ -23,7 +25,7 @@ from rayfold import (
     View,
     on,
 )
-from rayfold.personal import plain
+from rayfold.personal import mistakes_of_personal, plain
 from rayfold.testing import given, rows_of
 from tests.personal.people import (
     ChangeEmail,
@@ -219,3 +221,25 @@ class Told(IntegrationEvent, name="told"):
 def test_an_integration_event_says_whose_its_personal_data_is() -> None:
     [told] = Told.__rayfold__.mistakes()
     assert told == "Told.nick is personal data: say whose, with subject="
+
+
+class InTypedDict(TypedDict):
+    email: Personal[str]
+
+
+@dataclass
+class InDataclass:
+    email: Personal[str]
+
+
+class InNamedTuple(NamedTuple):
+    email: Personal[str]
+
+
+Alias = TypeAliasType("Alias", Personal[str])
+
+
+@pytest.mark.parametrize("kind", [InTypedDict, InDataclass, InNamedTuple, Alias, list[InDataclass]])
+def test_personal_data_is_nowhere_that_would_stay_in_clear(kind: Any) -> None:
+    hiding = create_model("Hiding", __base__=Message, inner=(kind, ...))
+    assert any("has personal data within" in each for each in mistakes_of_personal(hiding, ""))
