@@ -151,7 +151,7 @@ def create_app(
         *openapi_handlers(registry, endpoint, secured=not principals.open),
     ]
     app = Litestar(
-        [*endpoint.options(), *handlers],  # OPTIONS first, or Litestar adds its own
+        endpoint.ordered(handlers),
         exception_handlers={**HANDLERS, MethodNotAllowedException: on_no_such_method},
         openapi_config=None,
         logging_config=None,

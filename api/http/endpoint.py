@@ -217,7 +217,7 @@ class Endpoint:
         self.access: dict[tuple[str, str], Access] = {}
         """What each route asks of its caller, by method and path."""
         self._methods: dict[str, set[str]] = {}
-        self._paths: dict[str, str] = {}
+        self._paths: set[str] = set()
         self._streams = 0
         self.closing = asyncio.Event()
         """Set when the server stops: streams end."""
@@ -318,19 +318,21 @@ class Endpoint:
                     await _send(send, status, fields, body)
 
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
-        shape = _PARAMETER.sub("{}", path)
-        self._paths[path] = shape
-        self._methods.setdefault(shape, {"OPTIONS"}).update(each.value for each in methods)
+        told = self._methods.setdefault(_PARAMETER.sub("{}", path), {"OPTIONS"})
+        told.update(each.value for each in methods)
         often = role in (Role.READER, Role.WRITER) and front is None
         self.direct.add(method, path, serve if often else None)
-        return _declared(path, methods, serve)
+        if path in self._paths:
+            return _declared(path, methods, serve)
+        # One of a path's handlers answers OPTIONS too, or Litestar would, in its own way; one of
+        # their own for each path would be half of what makes an application slow to build.
+        self._paths.add(path)
+        return _declared(path, [*methods, HttpMethod.OPTIONS], _with_options(serve, told))
 
-    def options(self) -> list[HTTPRouteHandler]:
-        """Return handlers of OPTIONS for all paths that have handlers."""
-        return [
-            _declared(path, [HttpMethod.OPTIONS], _Options(self._methods[shape]))
-            for path, shape in self._paths.items()
-        ]
+    @staticmethod
+    def ordered(handlers: list[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+        """Return handlers as Litestar has to get them: first what answers OPTIONS of a path."""
+        return sorted(handlers, key=lambda each: "OPTIONS" not in each.http_methods)
 
     def _audited(self, path: str, handle: Handler) -> Handler:
         """Return a handler that puts on the log who asks for it, and how it fails."""
@@ -412,15 +414,19 @@ def _declared(path: str, methods: list[HttpMethod], serve: ASGIApp) -> HTTPRoute
     return declare(_never)
 
 
-class _Options:
-    """Tells which methods a path has, as a 405 does."""
+def _with_options(serve: ASGIApp, methods: set[str]) -> ASGIApp:
+    """Return an app that answers OPTIONS with a path's methods, as a 405 does, and serves all else.
 
-    def __init__(self, methods: set[str]) -> None:
-        self._methods = methods  # of all handlers of the path, also of those that come later
+    `methods` are of all handlers of the path, also of those that come later.
+    """
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        fields = [*GUARDS, (b"allow", allowed(self._methods).encode())]
-        await _send(send, 204, fields, b"")
+    async def either(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["method"] != "OPTIONS":
+            await serve(scope, receive, send)
+            return
+        await _send(send, 204, [*GUARDS, (b"allow", allowed(methods).encode())], b"")
+
+    return either
 
 
 async def _send(send: Send, status: int, fields: Fields, body: bytes) -> None:

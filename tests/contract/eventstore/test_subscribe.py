@@ -60,12 +60,12 @@ def test_a_tombstone_ends_a_subscription(client: KurrentDBClient, name: str) -> 
 def test_events_that_expire_under_a_slow_subscription_are_left_out(
     client: KurrentDBClient, name: str
 ) -> None:
-    client.set_stream_metadata(name, metadata={"$maxAge": 1})
     for _ in range(5):  # more than gRPC's largest window, so that some are still to be read
         large = [event(data=b"x" * 700_000) for _ in range(12)]
         client.append_to_stream(name, current_version=ANY, events=large)
     with client.subscribe_to_stream(name, include_caught_up=True) as subscription:
         got = [next(subscription).stream_position]
+        client.set_stream_metadata(name, metadata={"$maxAge": 1})
         until(lambda: client.get_stream(name, limit=1) == ())
         while not isinstance(following := next(subscription), CaughtUp):
             got.append(following.stream_position)
