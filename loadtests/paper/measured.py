@@ -1,4 +1,4 @@
-"""What was measured, each with its place in docs/explanation/performance.md.
+"""What was measured, each with its place in docs/explanation/what-was-tried-for-speed.md.
 
 Seconds are of one core of the machine that page tells of; bytes and seconds are for one write (one
 event) of the reference domain's orders, five events an order. Another domain on another machine
