@@ -101,7 +101,7 @@ async def connect(dsn: str, **options: Any) -> Connection:
     """As `asyncpg.connect`, to whatever is there; a pooler is told to operators, once.
 
     Raises:
-        FAILURES, ValueError: no connection.
+        FAILURES: no connection; also for what is no DSN.
     """
     options = {"connection_class": Connection, **options}
     if dsn in _pooled:
@@ -152,7 +152,7 @@ class LastingConnection:
         """Return it.
 
         Raises:
-            FAILURES, ValueError: see `connect`.
+            FAILURES: see `connect`.
         """
         if self._connection is None or self._connection.is_closed():
             connection = await connect(self._dsn, **self._options)
@@ -192,7 +192,11 @@ async def _pooled_connection(dsn: str, options: dict[str, Any]) -> Connection:
 
 
 async def _open(dsn: str, options: dict[str, Any]) -> Connection:
-    opened: Any = await asyncpg.connect(dsn, **options)
+    try:
+        opened: Any = await asyncpg.connect(dsn, **options)
+    except (ValueError, OverflowError) as error:
+        # Some of what may be wrong with a DSN the driver, and Python, say in words of their own.
+        raise asyncpg.exceptions.ClientConfigurationError(str(error)) from error
     _give_up_on_silence(opened)
     connection: Connection = opened
     return connection
