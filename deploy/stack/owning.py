@@ -24,7 +24,7 @@ from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
-from eventstore.tenancy import MixedTenancy, check_tenancy
+from eventstore.tenancy import MixedTenancy, check_tenancy, mark_as_tenants
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
 from rayfold.runtime.postgres import FAILURES, Connection, connect
@@ -167,6 +167,8 @@ async def _check_tenancy(uri: str, registry: Registry) -> None:
     log = EventLog(uri)
     try:
         await check_tenancy(log, prefixes, tenants=registry.tenants)
+        if registry.tenants:
+            await mark_as_tenants(log)
     except MixedTenancy as error:
         raise StartError(str(error)) from error
     except StoreError as error:
