@@ -21,7 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 from rayfold.runtime.postgres_text import restored, storable
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class OpenIndex(Generic[T]):
                 if await self._is_lost(position):
                     found, position = {}, 0
             except FAILURES as error:
-                self.error = f"the index of what is open cannot be read: {error}"
+                self.error = f"the index of what is open cannot be read: {why(error)}"
                 log.warning(
                     "what is open is read from the log",
                     extra={"kind": self._kind, "error": str(error)},
@@ -127,7 +127,7 @@ class OpenIndex(Generic[T]):
             try:
                 await self._keep_up()
             except (*FAILURES, StoreUnavailable) as error:
-                self.error = f"the index of what is open is not kept: {error}"
+                self.error = f"the index of what is open is not kept: {why(error)}"
             await asyncio.sleep(RETRY)
 
     async def _keep_up(self) -> None:

@@ -25,7 +25,7 @@ from eventstore.port import Log
 from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
 from rayfold.registry import AggregateType
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 PROGRESS = 10_000
 """Streams between two lines."""
@@ -57,7 +57,7 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
         except MixedTenancy as error:
             raise StartError(str(error)) from error
         except FAILURES as error:
-            raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+            raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
         except (StoreError, Unavailable, StreamUnreadable) as error:
             raise StartError(f"not done, run it again: {error}") from error
         except WriteSideError as error:

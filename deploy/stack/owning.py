@@ -27,7 +27,7 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.tenancy import MixedTenancy, check_tenancy, mark_as_tenants
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def own(
                 before != (known or Routing()) and "down" in before.document,
             )
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
 
 
 @asynccontextmanager

@@ -172,6 +172,14 @@ class LastingConnection:
             self._connection = None
 
 
+def why(error: BaseException) -> str:
+    """Return what keeps Postgres from answering in a line; a timeout says nothing of itself."""
+    said = str(error).partition("\n")[0]
+    if said:
+        return said
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+
+
 def is_pooled(dsn: str) -> bool:
     """Tell whether a pooler has answered this process under that DSN."""
     return dsn in _pooled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ from rayfold.runtime.postgres import FAILURES, connect
 async def test_one_that_cannot_be_read_is_no_connection(dsn: str) -> None:
     with pytest.raises(FAILURES):
         await connect(dsn)
+
+
+def test_whatever_keeps_it_from_answering_is_told_in_a_line() -> None:
+    assert why(TimeoutError()) == "no answer in time"
+    assert why(ConnectionResetError()) == "ConnectionResetError"
+    assert why(OSError("one line\nDETAIL: and another")) == "one line"
