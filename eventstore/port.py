@@ -152,7 +152,8 @@ class Log(Protocol):
         """Delete a stream: it reads as if it did not exist, and its events are gone in time.
 
         Appended to again, it begins again at a later revision; with `tombstone` its name can
-        never be used again. Deleting what is not there is no error: False says that nothing was.
+        never be used again. Deleting what is not there, or not there any more, is no error: False
+        says that nothing was.
 
         Readers of `$all` see a `$metadata` event in `$$<stream>` (`{"$tb": 2**63 - 1}`), or a
         `$streamDeleted` event in the stream itself.

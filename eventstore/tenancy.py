@@ -24,13 +24,13 @@ class MixedTenancy(Exception):
 
 
 async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> None:
-    """Check that a log is of tenants, or not; mark an empty one that is to be.
+    """Check that a log is of tenants, or could become one; or that it is not.
 
     `prefixes` are those of the streams that would be some tenant's.
 
     Raises:
-        MixedTenancy: it is not.
-        StoreUnavailable: no answer; it may be marked.
+        MixedTenancy: it is of the other kind.
+        StoreUnavailable: no answer.
     """
     if await is_of_tenants(log):
         if not tenants:
@@ -47,6 +47,17 @@ async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> 
                 f"the log has data of no tenant ({raw.stream!r}): tenants begin with an empty log,"
                 " so take tenants = true away, or give another --data or --eventstore"
             )
+
+
+async def mark_as_tenants(log: Log) -> None:
+    """Mark a log that was found to be of tenants, or empty; once is enough.
+
+    Raises:
+        MixedTenancy: it does not take the mark.
+        StoreUnavailable: no answer; it may be marked.
+    """
+    if await is_of_tenants(log):
+        return
     record = NewRecord(_TYPE, b"{}", {}, str(uuid4()))
     [result] = await log.append([StreamAppend(STREAM, None, [record])])
     if not isinstance(result, Appended) and not await is_of_tenants(log):

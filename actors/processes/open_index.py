@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,7 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 from rayfold.runtime.postgres_text import restored, storable
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,11 @@ class Open(Protocol):
         """Return when something is to happen to it, whatever else does; None: nothing."""
         ...
 
+    @classmethod
+    def begins_with(cls, raw: RawRecord) -> bool:
+        """Return whether a record is the first of its stream; of one that was deleted, again."""
+        ...
+
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
         ...
@@ -77,16 +82,14 @@ T = TypeVar("T", bound=Open)
 class OpenIndex(Generic[T]):
     """Of streams whose names begin with `prefix`, their keys being the rest."""
 
-    def __init__(
-        self, store: Log, dsn: str, kind: str, prefix: str, new: Callable[[], T], type_: type[T]
-    ) -> None:
+    def __init__(self, store: Log, dsn: str, kind: str, prefix: str, type_: type[T]) -> None:
         """Without a `dsn` nothing is kept: all is read from the log each time."""
         self._store = store
         self._folded = FoldedLog(store, [prefix])
         self._dsn = dsn
         self._kind = kind
         self._prefix = prefix
-        self._new = new
+        self._type = type_
         self._decode = msgspec.json.Decoder(type_).decode
         self.error = ""
         self._lost: int | None = None
@@ -108,7 +111,7 @@ class OpenIndex(Generic[T]):
                 if await self._is_lost(position):
                     found, position = {}, 0
             except FAILURES as error:
-                self.error = f"the index of what is open cannot be read: {error}"
+                self.error = f"the index of what is open cannot be read: {why(error)}"
                 log.warning(
                     "what is open is read from the log",
                     extra={"kind": self._kind, "error": str(error)},
@@ -124,7 +127,7 @@ class OpenIndex(Generic[T]):
             try:
                 await self._keep_up()
             except (*FAILURES, StoreUnavailable) as error:
-                self.error = f"the index of what is open is not kept: {error}"
+                self.error = f"the index of what is open is not kept: {why(error)}"
             await asyncio.sleep(RETRY)
 
     async def _keep_up(self) -> None:
@@ -249,8 +252,8 @@ class OpenIndex(Generic[T]):
 
     def _fold(self, found: dict[str, T], raw: RawRecord) -> None:
         key = self._key(raw)
-        if raw.revision == 0:
-            found[key] = self._new()
+        if self._type.begins_with(raw):
+            found[key] = self._type()
         if (each := found.get(key)) is None:
             return  # it was open no more: what comes afterwards opens nothing again
         each.fold(raw)

@@ -46,6 +46,11 @@ class OpenProcess:
         """When its next timeout is due, if there is one."""
         return min((due for _, due in self.timers.values()), default=None)
 
+    @classmethod
+    def begins_with(cls, raw: RawRecord) -> bool:
+        """Return whether a record is the first of its stream."""
+        return raw.revision == 0
+
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
         if raw.event_type in STEPS:

@@ -81,9 +81,7 @@ class ProcessRunner:
         self._checkpoints = Checkpoints(store, definition.name, layout, partition)
         self._event_types = registry.stored_as(definition.events)
         name, prefix = definition.name, definition.prefix
-        self._index = OpenIndex(
-            store, postgres, f"process:{name}", prefix, OpenProcess, OpenProcess
-        )
+        self._index = OpenIndex(store, postgres, f"process:{name}", prefix, OpenProcess)
         self._following: asyncio.Task[None] | None = None
         self._beginning_again = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -1,8 +1,8 @@
 """The stream `schedule-COMMAND_ID` of a command that is sent later: what it says, one at a time.
 
-Revision 0 is the command. What comes next ends the choice: it is due, or it is cancelled; both
-expect revision 0, so that a command that was cancelled is never sent, and one that is due cannot be
-cancelled any more. Then what became of it.
+The first record is the command. What comes next ends the choice: it is due, or it is cancelled;
+both expect the first's revision, so that a command that was cancelled is never sent, and one that
+is due cannot be cancelled any more. Then what became of it.
 """
 
 from __future__ import annotations
@@ -113,6 +113,11 @@ class OpenSchedule:
     def due(self) -> datetime | None:
         """When it is to be sent; None where it was."""
         return self.not_before if self.due_at is None else None
+
+    @classmethod
+    def begins_with(cls, raw: RawRecord) -> bool:
+        """Return whether a record schedules the command; after a deletion its revision is not 0."""
+        return raw.event_type == SCHEDULED
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""

@@ -74,7 +74,7 @@ class ScheduleRunner:
         self._store = store
         self._clock = clock
         self._delivery = Delivery(registry, store, bus)
-        self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule, OpenSchedule)
+        self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule)
         self._timers = Timers()
         self._open: dict[str, OpenSchedule] = {}
         self._position = 0
@@ -161,14 +161,15 @@ class ScheduleRunner:
                 self.error = ""
                 for raw in batch.records:
                     command_id = raw.stream[len(PREFIX) :]
-                    if raw.revision == 0:
+                    begins = OpenSchedule.begins_with(raw)
+                    if begins:
                         self._open[command_id] = OpenSchedule()
                     if (each := self._open.get(command_id)) is None:
                         continue
                     each.fold(raw)
                     if not each.is_open:
                         self._forget(command_id)
-                    elif raw.revision == 0:
+                    elif begins:
                         self._timers.replace(command_id, {"": (0, each.not_before)})
                 self._position = batch.position
 
@@ -195,17 +196,18 @@ class ScheduleRunner:
 
     async def _send(self, command_id: str, due_at: int | None) -> None:
         async with self._firing:
-            scheduled = await self._read(command_id)
-            if scheduled is None:
+            found = await self._read(command_id)
+            if found is None:
                 log.warning(
                     "a scheduled command is not sent: its stream was deleted",
                     extra={"command_id": command_id},
                 )
                 return
+            scheduled, revision = found
             correlation_id = scheduled.correlation_id or command_id
             if due_at is None:
                 due = new_record(DUE, Nothing(), correlation_id)
-                if not await self._appended(command_id, 0, due):
+                if not await self._appended(command_id, revision, due):
                     # Cancelled, or due already: then it may have been sent, but nobody notes that.
                     due_at = await self._due_at(command_id)
                     if due_at is None:
@@ -218,7 +220,7 @@ class ScheduleRunner:
             )
         else:
             done = new_record(REFUSED, Refusal(*answer), correlation_id)
-        if await self._appended(command_id, 1, done):
+        if await self._appended(command_id, revision + 1, done):
             self.fired += 1
 
     async def _due_at(self, command_id: str) -> int | None:
@@ -228,11 +230,14 @@ class ScheduleRunner:
             found.fold(raw)
         return None if found.done else found.due_at
 
-    async def _read(self, command_id: str) -> ScheduledCommand | None:
-        """Return the command; None if somebody has deleted its stream: then nobody wants it."""
+    async def _read(self, command_id: str) -> tuple[ScheduledCommand, int] | None:
+        """Return the command, and its revision in its stream, which may have been deleted before.
+
+        None if somebody has deleted it now: then nobody wants the command.
+        """
         with suppress(StreamTombstoned):
             async for raw in self._store.read_stream(f"{PREFIX}{command_id}", limit=1):
-                return read_scheduled(raw.data)
+                return read_scheduled(raw.data), raw.revision
         return None
 
     def _envelope(self, command_id: str, scheduled: ScheduledCommand) -> Envelope:

@@ -246,10 +246,14 @@ class Endpoint:
         check_change = self._origins.check_change if front is None else front.check_change
         if changes and role is Role.OPERATOR and front is None:
             handle = self._audited(path, handle)
-        check_operator = self._origins.check_operator if role is Role.OPERATOR else None
-        traces = self._traces if role in (Role.READER, Role.WRITER) else None
+        for_operators = role is Role.OPERATOR
+        check_name = None
+        if role is not Role.PUBLIC and self._principals.open:
+            check_name = self._origins.check_operator if for_operators else self._origins.check_host
+        of_domain = role in (Role.READER, Role.WRITER)
+        traces = self._traces if of_domain else None
         of_tenants = self._tenants and role is not Role.PUBLIC
-        varies = of_tenants and check_operator is None
+        varies = of_tenants and not for_operators
 
         async def serve(scope: Any, receive: Receive, send: Send) -> None:
             began = perf_counter()
@@ -269,18 +273,20 @@ class Endpoint:
                     call.path = with_slashes(scope)
                 if changes:
                     check_change(headers)
-                if check_operator is not None:
-                    check_operator(headers, scope)
+                if check_name is not None:
+                    check_name(headers, scope)
                 if checked:
                     call.caller = await self._principals.of(headers)
                     call.caller.check(needed)
                 if of_tenants:
-                    if check_operator is not None:
+                    if for_operators:
                         tenants.check_operator(call.caller)
                     else:
                         call.tenant = tenants.tenant_of(call.caller, headers)
+                elif of_domain:
+                    tenants.check_none(headers)
                 if counted:
-                    self._rates.count(call.caller.name, _address(scope))
+                    self._rates.count(call.caller, _address(scope))
                 reply = await handle(call)
                 if isinstance(reply, Stream):
                     reply = self._admitted(reply)
@@ -320,7 +326,7 @@ class Endpoint:
         methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else [HttpMethod(method)]
         told = self._methods.setdefault(_PARAMETER.sub("{}", path), {"OPTIONS"})
         told.update(each.value for each in methods)
-        often = role in (Role.READER, Role.WRITER) and front is None
+        often = of_domain and front is None
         self.direct.add(method, path, serve if often else None)
         if path in self._paths:
             return _declared(path, methods, serve)

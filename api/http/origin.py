@@ -10,6 +10,7 @@ the browser itself says of a page's origin, it says of the address that it knows
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -32,6 +33,10 @@ class Origins:
         """
         self._hosts = {host.lower() for host in hosts}
         self._open = open_to_all
+        # Each request has one, and most have the same.
+        self._is_own_host = lru_cache(maxsize=64)(
+            lambda host: self._is_nobody_elses(_split(host.decode("latin-1"))[0])
+        )
 
     def check_change(self, headers: Headers) -> None:
         """Check a request that may change something.
@@ -64,6 +69,19 @@ class Origins:
                 raise _foreign()
         return True
 
+    def check_host(self, headers: Headers, scope: Any) -> None:
+        """Check that a browser was not led here under a name that is somebody else's.
+
+        A page of that name would read what it asks for: to the browser both are one site, and it
+        sends neither `Origin` nor `Sec-Fetch-Site` with a GET. Whoever shows a token need not say.
+
+        Raises:
+            Problem: 403 if it was.
+        """
+        host = headers.get(b"host")
+        if self._open and host is not None and not self._is_own_host(host):
+            raise _foreign_host(_split(host.decode("latin-1"))[0])
+
     def check_operator(self, headers: Headers, scope: Any) -> None:
         """Check a request to an operators' route.
 
@@ -83,7 +101,7 @@ class Origins:
             raise Problem(403, "not-local", "without tokens this answers to no proxy")
         host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
         if not _is_loopback(host) and host not in self._hosts:
-            raise Problem(403, "foreign-host", f"{host or 'no host'} is no name of this gateway")
+            raise _foreign_host(host)
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in _OWN_SITE:
             raise _foreign()
@@ -98,7 +116,10 @@ class Origins:
             own_name, own_port = _split(host.decode("latin-1"))
             if (name, port or default) != (own_name, own_port or default):
                 return False
-        return not self._open or name in self._hosts or _is_loopback(name) or _is_address(name)
+        return not self._open or self._is_nobody_elses(name)
+
+    def _is_nobody_elses(self, name: str) -> bool:
+        return name in self._hosts or _is_loopback(name) or _is_address(name)
 
 
 def _split(authority: str) -> tuple[str, str]:
@@ -131,6 +152,11 @@ def _is_loopback(name: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _foreign_host(host: str) -> Problem:
+    told = f"{host or 'no host'} is no name of this gateway: without tokens, `hosts` has to have it"
+    return Problem(403, "foreign-host", told)
 
 
 def _foreign() -> Problem:

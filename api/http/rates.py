@@ -13,7 +13,7 @@ from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from api.http.auth import ANONYMOUS
+from api.http.auth import ANONYMOUS, Caller
 from api.http.problems import Problem
 
 DEFAULT = "default"
@@ -34,16 +34,20 @@ class Rates:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self.unbounded = not self._rates
 
-    def count(self, principal: str, address: str) -> None:
+    def count(self, caller: Caller, address: str) -> None:
         """Count a request. Whoever shows no token is known by an address.
+
+        Those of two tenants may have one name: each counts by itself.
 
         Raises:
             Problem: 429 if it is one too many.
         """
+        principal = caller.name
         rate = self._rates.get(principal) or self._rates.get(DEFAULT)
         if rate is None:
             return
-        who = (principal, address if principal == ANONYMOUS else "")
+        # The tenant first: it has no slash, which stands between them, as a name may.
+        who = (caller.tenant, principal, address if principal == ANONYMOUS else "")
         if self._limiter.hit(rate, *who):
             return
         reset_at = self._limiter.get_window_stats(rate, *who).reset_time

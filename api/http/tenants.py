@@ -36,6 +36,16 @@ def tenant_of(caller: Caller, headers: Headers) -> str:
     return named
 
 
+def check_none(headers: Headers) -> None:
+    """Check that no tenant is named where there are none: what is sent for one is for everybody.
+
+    Raises:
+        Problem: 400 if one is.
+    """
+    if b"rayfold-tenant" in headers:
+        raise Problem(400, "no-tenants", "this stack serves no tenants: all would see what is sent")
+
+
 def check_operator(caller: Caller) -> None:
     """Check that a caller may ask for what concerns all tenants.
 

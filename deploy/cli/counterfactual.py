@@ -52,6 +52,7 @@ async def _run(
     from eventstore.errors import StoreError
     from eventstore.kurrentdb.connection import without_password
     from eventstore.personal.opening import open_log
+    from eventstore.tenancy import MixedTenancy, check_tenancy
     from rayfold import DomainError, Registry
 
     try:
@@ -64,6 +65,7 @@ async def _run(
     uri = settings.eventstore or store_of(settings)
     log = open_log(uri, registry, postgres_of(settings, registry), to_compare=True)
     try:
+        await check_tenancy(log, registry.prefixes, tenants=registry.tenants)
         if since is not None and since > (end := await log.end_position(None)):
             raise StartError(f"--since {since} is of another log: this one ends at {end}")
         walk = Counterfactual(registry, log, since=since, category=category)
@@ -71,6 +73,8 @@ async def _run(
             found = finding.as_json()
             for line in [json.dumps(found)] if as_json else _lines(found):
                 typer.echo(line)
+    except MixedTenancy as error:
+        raise StartError(str(error)) from error
     except StoreError as error:
         raise StartError(
             f"the event store at {without_password(uri)} cannot be read: {error}"

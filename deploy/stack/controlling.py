@@ -29,7 +29,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, LastingConnection, connect
+from rayfold.runtime.postgres import FAILURES, LastingConnection, connect, why
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> None
     try:
         connection = await connect(postgres, timeout=ANSWER_TIMEOUT)
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     try:
         if (release := await wanted_release(connection)) is not None:
             log.warning(

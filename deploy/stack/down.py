@@ -18,7 +18,7 @@ from deploy.stack.release import wanted_release
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
 
@@ -48,7 +48,7 @@ async def down(settings: Settings) -> list[str]:
         finally:
             connection.terminate()
     except (*FAILURES, ValueError) as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
 
 
 async def _down(settings: Settings, postgres: str, connection: Connection) -> list[str]:

@@ -21,7 +21,7 @@ from eventstore.errors import StoreError
 from eventstore.port import Log
 from projections.errors import PostgresUnavailable, UnknownTarget
 from rayfold import RayfoldError, Registry, Storage
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.tenants import NoTenant, tenant_of
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
@@ -178,7 +178,7 @@ class Forgetting:
             finally:
                 connection.terminate()
         except FAILURES as error:
-            raise PostgresUnavailable(f"the keys of personal data: {error}") from error
+            raise PostgresUnavailable(f"the keys of personal data: {why(error)}") from error
 
 
 def _told(destroyed: Destroyed) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from deploy.stack.starting import keep_going
 from deploy.stack.up import load_registry
 from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
-from rayfold.runtime.postgres import FAILURES
+from rayfold.runtime.postgres import FAILURES, why
 from rayfold.runtime.rpc import Address, RpcDisconnected
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ async def _serve(
     try:
         await presence.enter()
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     parts.push_async_callback(presence.leave)
     keep_going(presence.run, "telling of the gateway", parts)
     releases = ReleaseWatch(postgres, own, another_is_wanted)

@@ -15,7 +15,7 @@ from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 
 
 class NotRunYet(StartError):
@@ -56,7 +56,7 @@ async def find_membership(settings: Settings, registry: Registry) -> Membership:
         finally:
             connection.terminate()
     except (*FAILURES, ValueError) as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     if row is not None:
         identities.check(row, settings.stack, store)
     if row is None or table is None:

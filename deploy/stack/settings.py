@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,13 +22,13 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from deploy.errors import StartError
 from deploy.stack.publication_settings import PublicationSettings
 from rayfold.declarations import PERMISSION
+from rayfold.foreign_json import UNREADABLE
 from rayfold.tenants import NAME as TENANT_NAME
 
 REFERENCE_DOMAIN = f"{__name__.removesuffix('deploy.stack.settings')}domain"
@@ -265,6 +264,9 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise StartError(f"setting {name}: {first['msg']}") from error
-    except (SettingsError, tomllib.TOMLDecodeError, OSError) as error:
+        if first["type"] == "extra_forbidden":
+            raise StartError(f"there is no setting {name}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        raise StartError(f"setting {name}: {told}") from error
+    except (OSError, *UNREADABLE) as error:  # also what no TOML is, and no JSON in a variable
         raise StartError(f"the settings cannot be read: {error}") from error

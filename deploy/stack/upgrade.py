@@ -18,7 +18,7 @@ from eventstore.personal.opening import open_log
 from eventstore.tenancy import is_of_tenants
 from rayfold import DomainError, Registry
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 
 if TYPE_CHECKING:
     from rayfold.runtime.postgres import Connection
@@ -75,7 +75,7 @@ async def upgrade(
         async with asyncio.timeout(ANSWER):
             connection = await connect(settings.postgres)
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}: check --postgres") from error
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     try:
         if await connection.fetchval("SELECT to_regclass('rayfold_stack')") is None:
             say("nothing has run on this database yet: there is nothing to upgrade")
@@ -86,7 +86,7 @@ async def upgrade(
         if wait:
             await _follow(connection, hash_, say, timeout)
     except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {error}; ask again") from error
+        raise StartError(f"Postgres does not answer: {why(error)}; ask again") from error
     finally:
         connection.terminate()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.errors import PostgresUnavailable
-from rayfold.runtime.postgres import FAILURES, Connection, connect
+from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
 TIMEOUT = 5.0
 """Seconds to note it."""
@@ -38,5 +38,5 @@ async def note(dsn: str, target: str, number: int) -> None:
             connection.terminate()
     except FAILURES as error:
         raise PostgresUnavailable(
-            f"{target} is {number} now, but may not be after a restart: {error}"
+            f"{target} is {number} now, but may not be after a restart: {why(error)}"
         ) from error

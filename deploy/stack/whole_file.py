@@ -14,11 +14,15 @@ def write_whole(file: Path, text: str, mode: int = 0o600) -> None:
     """
     beside = file.with_name(f"{file.name}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as content:
-        content.write(text)
-        content.flush()
-        os.fsync(descriptor)
-    beside.replace(file)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as content:
+            content.write(text)
+            content.flush()
+            os.fsync(descriptor)
+        beside.replace(file)
+    except OSError:  # a full disk, say: what is left of it would be committed by somebody
+        beside.unlink(missing_ok=True)
+        raise
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # else the name may be lost with the power

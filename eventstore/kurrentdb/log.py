@@ -213,6 +213,9 @@ class EventLog:
     async def delete_stream(self, stream: str, *, tombstone: bool = False) -> bool:
         """See `Log.delete_stream`."""
 
+        if not tombstone and not await self._reads_as_there(stream):
+            return False  # a server deletes it once more, and says so
+
         async def delete(client: AppendClient) -> bool:
             ask = client.tombstone_stream if tombstone else client.delete_stream
             try:
@@ -222,6 +225,14 @@ class EventLog:
             return True
 
         return await self._asked(delete)
+
+    async def _reads_as_there(self, stream: str) -> bool:
+        try:
+            async for _ in self.read_stream(stream, backwards=True, limit=1):
+                return True
+        except StreamTombstoned:
+            pass
+        return False
 
     async def keep_latest(self, stream: str, count: int) -> None:
         """See `Log.keep_latest`."""

@@ -18,7 +18,7 @@ from asyncpg import Record
 
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.keys import SubjectKey, new_key
-from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
+from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
 from rayfold.runtime.postgres_text import restored, storable
 
 T = TypeVar("T")
@@ -175,9 +175,8 @@ class PostgresKeys:
                 answer = await ask(await self._connection.get())
             except (*FAILURES, ValueError) as error:
                 self._connection.close()
-                reason = str(error) or type(error).__name__
                 raise StoreUnavailable(
-                    f"the keys of personal data cannot be had from Postgres: {reason}"
+                    f"the keys of personal data cannot be had from Postgres: {why(error)}"
                 ) from error
             finally:  # also after a failure: keys must not stay with who asks no more
                 self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)

@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from projections.errors import PostgresUnavailable
-from rayfold.runtime.postgres import FAILURES, create_pool
+from rayfold.runtime.postgres import FAILURES, create_pool, why
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Database:
                         server_settings={"application_name": _NAME},
                     )
                 except (*FAILURES, ValueError) as error:
-                    raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+                    raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
             return self._pool
 
     async def fetch(self, statement: str, *parameters: Any) -> list[asyncpg.Record]:
@@ -86,7 +86,7 @@ class Database:
             return await pool.fetch(statement, *parameters)
         except FAILURES as error:
             self.ready = False
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+            raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
         finally:
             self.open -= 1
 
@@ -107,7 +107,7 @@ class Database:
                 yield connection
         except FAILURES as error:
             self.ready = False
-            raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+            raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
         finally:
             self.open -= 1
 

@@ -10,7 +10,7 @@ from projections.errors import PostgresUnavailable
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
 from projections.stores.port import Reached
-from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.postgres import FAILURES, connect, why
 
 Finish: TypeAlias = Callable[[Connection], Awaitable[None]]
 Hold: TypeAlias = Callable[[Connection], Awaitable[int]]
@@ -26,11 +26,11 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     try:
         connection = await connect(dsn, timeout=10)
     except (*FAILURES, ValueError) as error:
-        raise PostgresUnavailable(f"Postgres does not answer: {error}") from error
+        raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error
     try:
         yield connection
     except FAILURES as error:
-        raise PostgresUnavailable(f"Postgres says: {error}") from error
+        raise PostgresUnavailable(f"Postgres says: {why(error)}") from error
     finally:
         connection.terminate()  # `close` would wait for a server that is silent
 

@@ -101,7 +101,7 @@ async def connect(dsn: str, **options: Any) -> Connection:
     """As `asyncpg.connect`, to whatever is there; a pooler is told to operators, once.
 
     Raises:
-        FAILURES, ValueError: no connection.
+        FAILURES: no connection; also for what is no DSN.
     """
     options = {"connection_class": Connection, **options}
     if dsn in _pooled:
@@ -152,7 +152,7 @@ class LastingConnection:
         """Return it.
 
         Raises:
-            FAILURES, ValueError: see `connect`.
+            FAILURES: see `connect`.
         """
         if self._connection is None or self._connection.is_closed():
             connection = await connect(self._dsn, **self._options)
@@ -170,6 +170,14 @@ class LastingConnection:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def why(error: BaseException) -> str:
+    """Return what keeps Postgres from answering in a line; a timeout says nothing of itself."""
+    said = str(error).partition("\n")[0]
+    if said:
+        return said
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
 
 
 def is_pooled(dsn: str) -> bool:
@@ -192,7 +200,11 @@ async def _pooled_connection(dsn: str, options: dict[str, Any]) -> Connection:
 
 
 async def _open(dsn: str, options: dict[str, Any]) -> Connection:
-    opened: Any = await asyncpg.connect(dsn, **options)
+    try:
+        opened: Any = await asyncpg.connect(dsn, **options)
+    except (ValueError, OverflowError) as error:
+        # Some of what may be wrong with a DSN the driver, and Python, say in words of their own.
+        raise asyncpg.exceptions.ClientConfigurationError(str(error)) from error
     _give_up_on_silence(opened)
     connection: Connection = opened
     return connection

@@ -26,7 +26,7 @@ from eventstore.records import NewRecord
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime import Batcher, BatchFull
-from rayfold.runtime.postgres import FAILURES, connect, create_pool
+from rayfold.runtime.postgres import FAILURES, connect, create_pool, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
@@ -259,8 +259,7 @@ class PostgresStates:
         except asyncpg.InvalidCachedStatementError:
             raise
         except FAILURES as error:
-            reason = str(error) or type(error).__name__
-            raise StatesUnavailable(f"Postgres does not answer: {reason}") from error
+            raise StatesUnavailable(f"Postgres does not answer: {why(error)}") from error
 
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
@@ -358,5 +357,4 @@ async def prepare_states(dsn: str, registry: Registry) -> None:
         finally:
             connection.terminate()
     except FAILURES as error:
-        reason = str(error) or type(error).__name__
-        raise StatesUnavailable(f"Postgres does not answer: {reason}") from error
+        raise StatesUnavailable(f"Postgres does not answer: {why(error)}") from error

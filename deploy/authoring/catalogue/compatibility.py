@@ -373,9 +373,14 @@ def _retyped(path: tuple[str, ...], old: str, new: str) -> Fault:
 
 
 def _resolved(schema: Schema, definitions: dict[str, Schema]) -> Schema:
+    seen: set[str] = set()
     while "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        if name in seen:
+            raise ValueError(f"{name} is nothing but itself")
+        seen.add(name)
         others = {word: each for word, each in schema.items() if word not in ("$ref", "$defs")}
-        schema = definitions[schema["$ref"].rpartition("/")[2]] | others
+        schema = definitions[name] | others
     return schema
 
 

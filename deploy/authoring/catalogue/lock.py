@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from deploy.authoring.catalogue.compatibility import ALIASES, Schema, bare, faults
+from deploy.authoring.catalogue.shape import SHAPE
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, Registry
 
@@ -163,11 +164,16 @@ def read(file: Path) -> Catalogue | None:
         *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),
         RecursionError,
     ) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = _first_of(error) if isinstance(error, ValidationError) else error
         raise StartError(
             f"{file} is no lock file ({reason}): take the committed one back"
         ) from error
     return Catalogue(_entries(found.events), _entries(found.integration_events))
+
+
+def _first_of(refused: ValidationError) -> str:
+    first = refused.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _check(name: str, entry: _File.Entry) -> None:
@@ -175,6 +181,7 @@ def _check(name: str, entry: _File.Entry) -> None:
     if entry.version not in entry.versions:
         raise ValueError(f"{name} lacks version {entry.version}")
     for schema in entry.versions.values():
+        SHAPE.validate_python(schema)
         if schema.get("type") != "object" or faults(schema, schema):
             raise ValueError(f"{name} has a schema that is none of an event")
 

@@ -24,6 +24,9 @@ _BOUNDS = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
 
 _DEEPEST = 8
 
+_LONGEST = 10_000
+"""Characters of a text, items of a list."""
+
 
 class Unknown(Exception):
     """No value of that schema is known for certain."""
@@ -84,10 +87,13 @@ def _list(schema: Schema, definitions: dict[str, Schema], whole: bool, depth: in
     places = schema.get("prefixItems", [])
     found = [_value(each, definitions, whole, depth + 1) for each in places]
     least = schema.get("minItems", 0)
+    if least > _LONGEST:
+        raise Unknown
     wanted = max(least, 1) if whole and schema.get("maxItems", 1) else least
     if len(found) < wanted and (wanted == 1 or not schema.get("uniqueItems")):
+        items = schema.get("items", True)
         try:
-            item = _value(schema.get("items", {}), definitions, whole, depth + 1)
+            item = _value({} if isinstance(items, bool) else items, definitions, whole, depth + 1)
         except Unknown:
             if least > len(found):
                 raise
@@ -99,7 +105,7 @@ def _list(schema: Schema, definitions: dict[str, Schema], whole: bool, depth: in
 
 
 def _text(schema: Schema) -> str:
-    if "pattern" in schema or _is_limited(schema):
+    if "pattern" in schema or _is_limited(schema) or schema.get("minLength", 0) > _LONGEST:
         raise Unknown
     if "format" in schema:
         if schema["format"] not in _TEXTS:

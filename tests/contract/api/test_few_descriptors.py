@@ -14,9 +14,9 @@ import pytest
 SLOW = [
     b"",
     b"GET /orders HT",
-    b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-    b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n{",
+    b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+    b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n{",
 ]
 
 

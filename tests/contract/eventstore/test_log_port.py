@@ -127,7 +127,10 @@ async def test_a_deleted_stream_reads_as_if_it_never_was(log: Log, stream: str) 
     assert await read(log, stream) == []
     assert await read(log, stream, limit=10) == []
     assert await read(log, stream, backwards=True, limit=1) == []
-    await log.delete_stream(stream)
+    end = await log.end_position(None)
+    assert not await log.delete_stream(stream)
+    assert await log.end_position(None) == end
+    assert await log.delete_stream(stream, tombstone=True)
 
 
 async def test_a_deleted_stream_begins_again_behind_its_end(log: Log, stream: str) -> None:

@@ -164,6 +164,31 @@ async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone:
         await later.schedules.cancel(command_id, "ada")
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_one_whose_stream_was_deleted_may_be_scheduled_again(
+    later: Later, crashes: bool
+) -> None:
+    sku, key = f"tea-{uuid4()}", uuid4()
+    stream = f"schedule-{key}"
+    await later.schedule(ReceiveStock(sku=sku, quantity=1), HOUR, key)
+    await later.log.delete_stream(stream)
+    await later.schedule(ReceiveStock(sku=sku, quantity=2), 2 * HOUR, key)
+    if crashes:
+        await later.crash()
+    later.pass_time(HOUR + timedelta(minutes=1))
+    other = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(other["command_id"], "accepted")
+    assert await later.status(str(key)) == "scheduled"  # not at the time of the one before
+    later.pass_time(HOUR)
+    await later.until(str(key), "accepted")
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
+    await later.log.delete_stream(stream)
+    await later.schedule(ReceiveStock(sku=sku, quantity=2), 2 * HOUR, key)
+    await later.schedules.cancel(str(key), "ada")
+    later.pass_time(3 * HOUR)
+    assert await later.status(str(key)) == "cancelled"
+
+
 async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
     later: Later, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,10 @@ class Begun(msgspec.Struct):
     is_open = True
     due = None
 
+    @classmethod
+    def begins_with(cls, raw: RawRecord) -> bool:
+        return raw.revision == 0
+
     def fold(self, raw: RawRecord) -> None:
         self.events += 1
 
@@ -137,7 +141,7 @@ async def test_what_is_open_may_have_any_name(postgres: str) -> None:
         await log.append([StreamAppend(f"begun-{name}", None, [event])])
 
     def index() -> OpenIndex[Begun]:
-        return OpenIndex(log, postgres, kind, "begun-", Begun, Begun)
+        return OpenIndex(log, postgres, kind, "begun-", Begun)
 
     kept = index()
     keeping = asyncio.create_task(kept.keep())
@@ -156,7 +160,7 @@ async def test_a_log_that_has_nothing_of_it_is_read_once(postgres: str) -> None:
     log, kind = await begin(MemoryLog(), "a", "b"), f"kind-{uuid4().hex}"
 
     def index() -> OpenIndex[Begun]:
-        return OpenIndex(log, postgres, kind, "other-", Begun, Begun)
+        return OpenIndex(log, postgres, kind, "other-", Begun)
 
     end = await log.end_position(None)
     assert await index().load() == ({}, 0)
@@ -199,15 +203,15 @@ async def test_an_index_of_what_a_restored_log_has_lost_begins_again(postgres: s
 
     async def kept(log: MemoryLog, wanted: set[str]) -> set[str]:
         """Let it be kept; return what the next start finds."""
-        await keep(OpenIndex(log, postgres, kind, "begun-", Begun, Begun), postgres, kind, wanted)
-        found, position = await OpenIndex(log, postgres, kind, "begun-", Begun, Begun).load()
+        await keep(OpenIndex(log, postgres, kind, "begun-", Begun), postgres, kind, wanted)
+        found, position = await OpenIndex(log, postgres, kind, "begun-", Begun).load()
         assert position == await log.end_position(["begun-"])
         return {*found}
 
     whole = await begin(MemoryLog(), "a", "b", "c")
     assert await kept(whole, {"a", "b", "c"}) == {"a", "b", "c"}
     restored = await begin(MemoryLog(), "a", "other")
-    found, position = await OpenIndex(restored, postgres, kind, "begun-", Begun, Begun).load()
+    found, position = await OpenIndex(restored, postgres, kind, "begun-", Begun).load()
     assert ({*found}, position) == ({"a", "other"}, 2)  # also where nobody has kept it since
     assert await kept(restored, {"a", "other"}) == {"a", "other"}
 
@@ -219,10 +223,10 @@ async def test_so_does_one_whose_log_has_come_as_far_again_before_it_is_kept(
     """What is due is written as soon as it was read."""
     kind = f"kind-{uuid4().hex}"
     whole = await begin(MemoryLog(), "a", "b", "c")
-    index = OpenIndex(whole, postgres, kind, "begun-", Begun, Begun)
+    index = OpenIndex(whole, postgres, kind, "begun-", Begun)
     await keep(index, postgres, kind, {"a", "b", "c"})
     restored = await begin(MemoryLog(), "a")
-    index = OpenIndex(restored, postgres, kind, "begun-", Begun, Begun)
+    index = OpenIndex(restored, postgres, kind, "begun-", Begun)
     assert {*(await index.load())[0]} == {"a"}
     await begin(restored, "x", "y", "z")
     await keep(index, postgres, kind, {"a", "x", "y", "z"})

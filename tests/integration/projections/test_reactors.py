@@ -88,6 +88,7 @@ class Listening(Reactor, name="listening", attempts=3, timeout=1.0):
 
 
 REGISTRY = Registry([sys.modules[__name__]])
+REGISTRY_OF_TENANTS = Registry([sys.modules[__name__]], tenants=True)
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,7 @@ class Bells:
     """A group, a table, and consumers that come and go."""
 
     def __init__(self, store: EventLog, groups: PersistentSubscriptions, dsn: str) -> None:
+        self.registry = REGISTRY
         self.store = store
         self.groups = groups
         self.dsn = dsn
@@ -144,7 +146,7 @@ class Bells:
         """Run a consumer; in the end it is cancelled where it is, as if its process died."""
         groups = PersistentSubscriptions(self.groups._uri)
         runner = ReactorRunner(
-            REGISTRY, self.definition, self.store, groups, self.group, self.start, self.dsn
+            self.registry, self.definition, self.store, groups, self.group, self.start, self.dsn
         )
         running = asyncio.create_task(runner.run())
         try:
@@ -202,6 +204,23 @@ async def test_each_event_is_done_once_and_not_again_by_the_next_consumer(bells:
     assert attempt.stream == f"bell-{bells.bell}"
     assert attempt.recorded_at is not None
     assert len({attempt.id for _, attempt in Listening.attempts}) == 3
+
+
+async def test_an_attempt_says_whose_event_it_is_and_one_of_nobody_is_parked(bells: Bells) -> None:
+    bells.registry, bell = REGISTRY_OF_TENANTS, bells.bell
+    async with bells.consuming() as runner:
+        for tenant in ("acme", "globex"):
+            bells.bell = f"{tenant}:{bell}"
+            await bells.ring(f"of {tenant}")
+        bells.bell = bell  # as another client may write it
+        await bells.ring("of nobody")
+        [found] = await parked(runner, 1)
+        await until(lambda: Listening.done.total() == 2)
+    assert "is of no tenant" in found.error
+    assert {(text, attempt.tenant) for text, attempt in Listening.attempts} == {
+        ("of acme", "acme"),
+        ("of globex", "globex"),
+    }
 
 
 async def test_what_is_done_is_not_done_again_when_it_is_delivered_again(

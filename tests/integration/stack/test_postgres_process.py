@@ -64,6 +64,22 @@ def half_made(tmp_path: Path) -> Path:
     pytest.fail("it was never killed in time")
 
 
+def test_what_keeps_it_from_being_made_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    most = 4 * 1024 * 1024  # bytes of a file; of the write-ahead log each has four times that
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))"
+    failed = subprocess.run(
+        [sys.executable, "-c", f"{limited}\n{SCRIPT}", str(tmp_path / "postgres")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    *_, told = failed.stderr.strip().splitlines()
+    assert "cannot be set up" in told
+    assert "File too large" in told
+
+
 async def test_one_that_was_killed_while_it_was_made_is_made_again(half_made: Path) -> None:
     for _ in range(2):  # what is there is kept
         server = PostgresProcess(half_made)

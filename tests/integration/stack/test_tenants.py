@@ -61,7 +61,9 @@ class Tenant(httpx.Client):
         return reply.json() if reply.is_success else None
 
 
-def test_two_tenants_with_one_id_have_two_of_everything(stack: Stack) -> None:
+def test_two_tenants_with_one_id_have_two_of_everything(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     acme, globex = (
         Tenant(
             base_url=stack.url,
@@ -99,7 +101,13 @@ def test_two_tenants_with_one_id_have_two_of_everything(stack: Stack) -> None:
         assert [row["account_id"] for row in globex.told("GET", "/moved")["items"]] == ["a"]
         assert globex.told("GET", f"/commands/{mine['command_id']}") is None
         assert _first_state(globex) == 1
+        _forget(stack, acme, globex)
         _operate(stack)
+        with monkeypatch.context() as without:
+            without.delenv("RAYFOLD_TENANTS")
+            without.delenv("RAYFOLD_TOKENS")
+            for command in ("counterfactual", "migrate"):
+                assert "set tenants = true" in run_rayfold(stack, command, code=2)
         assert globex.told("GET", "/accounts/a")["balance"] == 1
 
 
@@ -115,6 +123,21 @@ def _first_state(tenant: Tenant) -> int:
     with tenant.stream("GET", "/accounts/a/live") as live:
         data = next(line for line in live.iter_lines() if line.startswith("data: "))
         return int(json.loads(data[6:])["balance"])
+
+
+def _forget(stack: Stack, acme: Tenant, globex: Tenant) -> None:
+    """Two persons of one id: who leaves one tenant stays in the other."""
+    for each in (acme, globex):
+        each.told("POST", "/members", json={"member": "ada", "email": "ada@example.org"})
+    run_rayfold(stack, "forget", "ada", "--yes", code=2)
+    assert "acme:ada: forgotten" in run_rayfold(stack, "forget", "acme:ada", "--yes")
+    for store in ("memory", "postgres"):
+        there = {"Rayfold-Store": store}
+        assert acme.told("GET", "/members/ada", headers=there)["email"] == "[forgotten]"
+        assert globex.told("GET", "/members/ada", headers=there)["email"] == "ada@example.org"
+    for each, email in ((acme, "[forgotten]"), (globex, "ada@example.org")):
+        [joined] = each.told("GET", "/members/ada/history")
+        assert joined["data"]["email"] == email
 
 
 def _operate(stack: Stack) -> None:

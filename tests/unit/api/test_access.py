@@ -167,6 +167,45 @@ async def test_without_tokens_operators_are_asked_under_a_loopback_name(
         assert (await gateway.http.get(path, headers={"host": own})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ORDER),
+        ("HEAD", ORDER),
+        ("GET", f"{ORDER}/history"),
+        ("GET", f"{ORDER}?as_of=0"),
+        ("GET", "/queries/get-stock?sku=nut"),
+        ("GET", f"/commands/{ORDER_ID}"),
+        ("POST", PLACE),
+    ],
+)
+async def test_without_tokens_a_name_that_may_be_an_attacker_s_is_told_nothing(
+    gateway: Gateway, method: str, path: str
+) -> None:
+    """A page of that name, which leads to this machine, reads whatever it asks for."""
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[evil]:8000", ""):
+        reply = await gateway.http.request(method, path, headers={"host": host})
+        assert reply.status_code == 403, host
+        if method != "HEAD":
+            problem(reply, 403, "foreign-host")
+    assert not gateway.commands.sent
+    for own in ("localhost:8000", "LocalHost", "127.0.0.1", "[::1]:8000", "10.0.0.7:8000"):
+        reply = await gateway.http.request(method, path, headers={"host": own})
+        assert reply.status_code != 403, own
+
+
+async def test_with_tokens_or_a_name_that_is_declared_any_program_is_answered(
+    registry: Registry, guarded: Gateway
+) -> None:
+    here = {"host": "shop.example"}
+    for authorization, status in (({}, 401), (bearer("reads-only"), 200)):
+        reply = await guarded.http.get(ORDER, headers={**here, **authorization})
+        assert reply.status_code == status
+    named = Gateway(registry, options={"hosts": ["Shop.example"]})
+    async with named.http as http:
+        assert (await http.get(ORDER, headers=here)).status_code == 200
+
+
 async def test_without_tokens_operators_are_on_this_machine(gateway: Gateway) -> None:
     for client, status in (("10.0.0.7", 403), ("127.0.0.2", 200), ("::ffff:127.0.0.1", 200)):
         transport = httpx.ASGITransport(app=gateway.app, client=(client, 5))  # type: ignore[arg-type]

@@ -117,7 +117,7 @@ async def _raw(gateway: Gateway, method: str, path: str, query_string: bytes) ->
         "raw_path": path.encode("utf-8", "replace"),
         "root_path": "",
         "query_string": query_string,
-        "headers": [(b"host", b"gateway")],
+        "headers": [(b"host", b"127.0.0.1")],
         "scheme": "http",
         "server": ("gateway", 80),
         "client": ("127.0.0.1", 1),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.http.auth import Access, Role, Token
+from api.http.auth import EVERYBODY, Access, Caller, Role, Token
 from api.http.rates import Rates
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
@@ -98,9 +98,17 @@ async def test_a_rate_is_each_principals_own(registry: Registry) -> None:
 async def test_without_tokens_a_rate_is_each_addresss_own(registry: Registry) -> None:
     rates = Rates({"default": "1/hour"})
     for address in ("127.0.0.1", "127.0.0.2"):
-        rates.count("anonymous", address)
+        rates.count(EVERYBODY, address)
     with pytest.raises(Exception, match="rate-limited"):
-        rates.count("anonymous", "127.0.0.2")
+        rates.count(EVERYBODY, "127.0.0.2")
+
+
+def test_namesakes_of_two_tenants_count_by_themselves() -> None:
+    rates = Rates({"default": "1/hour"})
+    for tenant, name in (("acme", "ada"), ("globex", "ada"), ("", "acme/ada"), ("a", "c/ada")):
+        rates.count(Caller(name, Role.WRITER, frozenset(), tenant), "")
+    with pytest.raises(Exception, match="rate-limited"):
+        rates.count(Caller("ada", Role.WRITER, frozenset(), "globex"), "")
 
 
 def test_what_a_route_asks_is_told(refunds: Registry) -> None:

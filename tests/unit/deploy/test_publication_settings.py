@@ -91,7 +91,7 @@ NATS = {"nats": ["nats://a.example:4222"], "subject": "a"}
         (WEBHOOK | {"previous_secret": "whsec_***"}, "previous_secret is whsec_"),
         (WEBHOOK | {"subject": "a"}, "subject and credentials are for nats"),
         (WEBHOOK | {"timeout": 0}, "greater than 0"),
-        (WEBHOOK | {"colour": "red"}, "Extra inputs are not permitted"),
+        (WEBHOOK | {"colour": "red"}, "there is no setting"),
         (NATS | {"subject": None}, "subject is words with dots between"),
         (NATS | {"subject": "a.*"}, "subject is words with dots between"),
         (NATS | {"nats": ["a.example:4222"]}, "nats has URLs like nats://host:4222"),

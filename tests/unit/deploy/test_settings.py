@@ -87,6 +87,31 @@ def test_a_token_that_does_not_fit_is_named_and_not_shown(
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"port = ", "cannot be read"),
+        (b"# \xff", "cannot be read"),
+        (b"tenant = true", "there is no setting tenant"),
+        (b"port = 0", "setting port: Input should be"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_told_in_a_sentence(
+    folder: Path, text: bytes, told: str
+) -> None:
+    (folder / "rayfold.toml").write_bytes(text)
+    with pytest.raises(StartError, match=told):
+        load()
+
+
+def test_a_variable_that_no_reader_comes_to_the_end_of_is_told_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAYFOLD_TOKENS", "[" * 100_000)
+    with pytest.raises(StartError, match="cannot be read"):
+        load()
+
+
+@pytest.mark.parametrize(
     ("variable", "given"),
     [
         ("data", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_a_crash_before_the_end_leaves_the_file_as_it_was(
     assert (tmp_path / "file").read_text() == "one"
     write_whole(tmp_path / "file", "three")
     assert (tmp_path / "file").read_text() == "three"
+
+
+def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "file", "one")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "file", "two")
+    assert (tmp_path / "file").read_text() == "one"
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

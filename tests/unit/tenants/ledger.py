@@ -16,6 +16,7 @@ from rayfold import (
     Message,
     NotFound,
     PageQuery,
+    Personal,
     ProcessManager,
     Publication,
     Publish,
@@ -138,6 +139,34 @@ class Owner(
         return Named(name=event.name, times=state.times + 1)
 
 
+class Join(Command, name="join", creates=True):
+    member: str
+    email: Personal[str]
+
+
+class Joined(Event, name="Joined"):
+    member: str
+    email: Personal[str]
+
+
+class Membership(Message):
+    email: str = ""
+
+
+class Member(
+    Aggregate[Membership, Join, Joined], category="member", id_field="member", initial=Membership()
+):
+    """A person, who may be forgotten: in one tenant."""
+
+    @staticmethod
+    def decide(state: Membership, command: Join) -> Iterable[Event]:
+        return [Joined(member=command.member, email=command.email)]
+
+    @staticmethod
+    def evolve(state: Membership, event: Joined) -> Membership:
+        return Membership(email=event.email)
+
+
 class Accounts(View, name="accounts", key="account_id", indexes=("owner", "balance")):
     account_id: str
     owner: str
@@ -170,6 +199,20 @@ class Owners(View, name="owners", key="owner", indexes=("accounts",)):
     @on(Renamed)
     def renamed(row: Owners, event: Renamed) -> Owners:
         return row.replace(names=(*row.names, event.name))
+
+
+class Members(View, name="members", key="member"):
+    member: str
+    email: str = ""
+
+    @staticmethod
+    @on(Joined)
+    def joined(row: Members, event: Joined) -> Members:
+        return row.replace(email=event.email)
+
+
+class GetMember(Query, name="get-member", view=Members):
+    member: str
 
 
 class GetAccount(Query, name="get-account", view=Accounts):
@@ -264,6 +307,8 @@ ROUTES = [
     Route("POST", "/accounts/{account_id}/deposits", Deposit),
     Route("POST", "/accounts/{payer}/transfers", Transfer),
     Route("POST", "/owners/{owner}/name", Rename),
+    Route("POST", "/members", Join),
+    Route("GET", "/members/{member}", GetMember),
     Route("GET", "/accounts/{account_id}", GetAccount),
     Route("GET", "/accounts", ListAccounts),
     Route("GET", "/owners/{owner}", GetOwner),

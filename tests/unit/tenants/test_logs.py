@@ -9,7 +9,7 @@ import pytest
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
-from eventstore.tenancy import MixedTenancy, check_tenancy
+from eventstore.tenancy import MixedTenancy, check_tenancy, is_of_tenants, mark_as_tenants
 
 PREFIXES = ["account-", "schedule-"]
 
@@ -21,7 +21,11 @@ async def _append(log: MemoryLog, stream: str) -> None:
 async def test_an_empty_log_becomes_one_of_tenants_and_stays_so() -> None:
     log = MemoryLog()
     await _append(log, "rayfold-store")
-    await check_tenancy(log, PREFIXES, tenants=True)
+    for _ in range(2):
+        await check_tenancy(log, PREFIXES, tenants=True)
+        assert not await is_of_tenants(log), "who only looks marks nothing"
+    for _ in range(2):
+        await mark_as_tenants(log)
     await _append(log, "account-acme:a")
     await check_tenancy(log, PREFIXES, tenants=True)
     with pytest.raises(MixedTenancy, match="set tenants = true"):

@@ -72,7 +72,8 @@ def _told(value: Any) -> Any:
 async def _ask(stack: Stack, tenant: str, asked: Asked) -> str:
     """Return what a tenant is told, as if it had no name: of a list, page by page."""
     method, path, body, key = asked
-    headers = {"rayfold-tenant": tenant, **({"idempotency-key": key} if key else {})}
+    headers = {"rayfold-tenant": tenant} if stack.registry.tenants else {}
+    headers |= {"idempotency-key": key} if key else {}
     told: list[Any] = []
     cursor: str | None = ""
     while cursor is not None:

@@ -126,13 +126,18 @@ async def test_a_cursor_or_a_token_of_another_tenant_leads_to_no_row_of_theirs(
         assert [row["account_id"] for row in found.json()["items"]] == ["mine"]
 
 
-async def test_where_there_are_no_tenants_the_header_says_nothing() -> None:
+async def test_where_there_are_no_tenants_nobody_is_served_as_one() -> None:
     async with running(tenants=False) as stack:
-        named = await _open(stack, "none", "a", **{"rayfold-tenant": "acme"})
-        assert named.json()["stream"] == "account-a"
+        assert (await _open(stack, "none", "a")).json()["stream"] == "account-a"
         seen = await stack.ask("globex", "GET", "/accounts/a")
         assert seen.json()["owner"] == "ada"
         assert "vary" not in seen.headers
+        for method, path, role in _routes(stack):
+            named = await stack.ask("any", method, path, headers={"rayfold-tenant": "acme"})
+            if role in (Role.READER, Role.WRITER):
+                assert named.status_code == 400, (method, path)
+        named = await _open(stack, "none", "b", **{"rayfold-tenant": "acme"})
+        problem(named, 400, "no-tenants")
 
 
 def test_the_schema_has_the_header_where_there_are_tenants() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from enum import Enum
+from itertools import product
 from pathlib import Path
+from random import Random
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import AliasChoices, Field, create_model
@@ -23,7 +28,17 @@ from deploy.authoring.catalogue.lock import (
 from deploy.authoring.catalogue.samples import samples
 from deploy.authoring.catalogue.skeleton import skeleton
 from deploy.errors import StartError
-from rayfold import Aggregate, Command, Event, IntegrationEvent, Message, Registry, upcaster
+from rayfold import (
+    Aggregate,
+    Command,
+    Event,
+    IntegrationEvent,
+    Message,
+    Personal,
+    Registry,
+    UtcDatetime,
+    upcaster,
+)
 from rayfold.errors import UnknownEventType, UnreadableEvent
 from tests.documents import ROOT
 
@@ -92,6 +107,42 @@ def happened(version: int = 1, name: str = "Happened", **fields: Any) -> type[Ev
         id=(str, ...),
         **{each: kind if isinstance(kind, tuple) else (kind, ...) for each, kind in fields.items()},
     )
+
+
+class Size(Enum):
+    SMALL = "small"
+    LARGE = "large"
+
+
+KINDS: dict[str, Any] = {
+    "text": Annotated[str, Field(min_length=1, max_length=9)],
+    "number": (Annotated[int, Field(ge=0)] | None, None),
+    "price": Annotated[Decimal, Field(max_digits=9, decimal_places=2, multiple_of=5)],
+    "at": UtcDatetime,
+    "whose": Personal[str],
+    "key": UUID,
+    "size": Size,
+    "kind": Literal["a", "b"],
+    "lines": Annotated[list[Line], Field(max_length=9)],
+    "place": tuple[int, str],
+    "counts": dict[UUID, int],
+}
+"""A field of each kind of type, as a schema has them."""
+
+ODD: list[Any] = [
+    *(None, True, 0, -1, 1e400, 10**30, "", "object", [], {}, [[]], [{}], ["string"]),
+    *({"type": ["string", "null"]}, {"anyOf": []}, {"enum": []}, {"$ref": "#/$defs/Itself"}),
+    *({"type": "string", "minLength": 10**12}, {"type": "array", "minItems": 10**12}),
+]
+"""What may stand in a lock file that somebody has changed by hand, or merged."""
+
+
+def places(found: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what holds each value of some JSON, and where in it the value is."""
+    for at, each in found.items() if isinstance(found, dict) else enumerate(found):
+        yield found, at
+        if isinstance(each, dict | list):
+            yield from places(each)
 
 
 def compared(before: Registry, after: Registry) -> Report:
@@ -287,6 +338,30 @@ def test_a_damaged_lock_is_said_to_be_one(tmp_path: Path, text: str) -> None:
         read(file)
     file.write_text(EMPTY)
     assert read(file) == Catalogue()
+
+
+def test_a_lock_with_whatever_else_in_it_is_refused_or_compared(tmp_path: Path) -> None:
+    file = tmp_path / "lock.json"
+    before = catalogue_of(domain(happened(1, **KINDS)))
+    after = domain(happened(2, **KINDS), upcasters={("Happened", 1): lambda data: data})
+    code = catalogue_of(after)
+    whole = json.loads(text_of(before))
+    recursive = {"Itself": {"$ref": "#/$defs/Itself"}}
+    whole["events"]["Happened"]["versions"]["1"]["$defs"] |= recursive
+    refused, cases = 0, list(product(places(whole), ODD))
+    for (holder, at), odd in Random(0).sample(cases, 600):
+        was, holder[at] = holder[at], odd
+        file.write_text(json.dumps(whole))
+        holder[at] = was
+        try:
+            lock = read(file)
+        except StartError:
+            refused += 1
+        else:
+            report = check(after, lock or Catalogue(), code)
+            assert all(told(report))
+            assert text_of(taken_up(lock or Catalogue(), code, report))
+    assert 300 < refused < 600
 
 
 def test_what_is_on_the_logs_of_the_reference_domain_is_read() -> None:
