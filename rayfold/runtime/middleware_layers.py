@@ -92,7 +92,9 @@ class Layers(Generic[Asked, Given]):
             if reason := run.why_not_refused(refusal):
                 raise _failed(name, reason, done=run.is_done) from refusal
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a user's code
             if run.has_raised(error) or _is_cancelled(error):
                 raise  # not its own
             reason = f"broke: {type(error).__name__}, see the log"
@@ -231,8 +233,10 @@ class _Instance:
     async def _open(self) -> None:
         try:
             await self.made.open()
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
+        except BaseException as error:  # a user's code
             self._opening = None
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
             reason = f"does not open: {type(error).__name__}, see the log"
             raise _failed(self.name, reason, error) from error
         self.is_open = True

@@ -200,6 +200,25 @@ async def test_one_that_breaks_is_told_by_its_name_and_what_it_said_is_in_the_lo
     assert await recorded(local, "stock-tea") == []
 
 
+class Odd(BaseException):
+    """What nobody would raise who had thought of it."""
+
+
+@pytest.mark.parametrize("where", ["command", "open"])
+@pytest.mark.parametrize("what", [Odd(), SystemExit(3), BaseExceptionGroup("two", [Odd()])])
+async def test_whatever_it_raises_is_told_as_its_own(what: BaseException, where: str) -> None:
+    class Raising(Around, name="raising"):
+        async def open(self) -> None:
+            if where == "open":
+                raise what
+
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            raise what
+
+    with pytest.raises(MiddlewareFailed, match=f"'raising' .*: {type(what).__name__}, see"):
+        await runtime(Raising).send(TEA)
+
+
 @pytest.mark.parametrize("way", ["raises", "refuses", "returns"])
 async def test_one_that_fails_afterwards_says_that_the_command_was_done(way: str) -> None:
     class Late(Around, name="late"):
