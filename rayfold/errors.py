@@ -35,9 +35,8 @@ class Refused(RayfoldError):
         for each in (rule, detail):
             if not isinstance(each, str):
                 name = type(self).__name__
-                raise TypeError(
-                    f'{name} takes a rule and a sentence: {name}("…", "…"), not {each!r}'
-                )
+                told = f'{name} takes a rule and a sentence, as in {name}("full", "no place left")'
+                raise TypeError(f"{told}: {each!r} is no text")
         self.rule = _writable(rule)
         self.detail = _writable(detail)
         super().__init__(self.rule, self.detail)
