@@ -13,7 +13,7 @@ from rayfold.declarations import miscalled
 from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import returns_nothing
-from rayfold.keys import key_text, scalar_of
+from rayfold.keys import key_text, may_be_none, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.state_layout import Layout, layout_of
 from rayfold.tenants import within
@@ -228,6 +228,9 @@ class Aggregate(ABC, Generic[S, C, E]):
                 found.append(f"{message.__qualname__} has no field {cls.id_field!r}, the id")
             elif scalar_of(info) is None:
                 found.append(f"{message.__qualname__}.{cls.id_field} cannot be an id: no scalar")
+            elif may_be_none(info):
+                where = f"{message.__qualname__}.{cls.id_field}"
+                found.append(f"{where} may be None, and an id is always there")
         return found
 
 

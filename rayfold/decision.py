@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_or
 
 from rayfold.aggregate import Aggregate, union_members
 from rayfold.declarations import miscalled
-from rayfold.keys import scalar_of
+from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
 C = TypeVar("C", bound=Command)
@@ -187,6 +187,8 @@ class DecisionDefinition:
                     )
                 elif scalar_of(info) is None:
                     yield f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
+                elif may_be_none(info):
+                    yield f"{command.__qualname__}.{read.by} may be None, and an id is always there"
         for one, other in _pairs(self.reads):
             if self.reads[one] == self.reads[other]:
                 yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"

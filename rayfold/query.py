@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_types import mistakes_of_fields
-from rayfold.keys import scalar_of
+from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import KEBAB, Message
 from rayfold.view import View, ViewDefinition
 
@@ -72,6 +72,8 @@ class ViewQueryDefinition(QueryDefinition):
                 f"{name} must have the field {self.view.key!r} and no other; "
                 "derive it from PageQuery to ask for many rows"
             )
+        elif self.view.key and may_be_none(self.model.model_fields[self.view.key]):
+            found.append(f"{name}.{self.view.key} may be None, and no row has such a key")
         return found
 
     def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:

@@ -255,7 +255,7 @@ class ViewDefinition:
             missing = self._fields - row.__dict__.keys()
             raise ValueError(f"the fold gave a row without {', '.join(sorted(missing))}")
         found = getattr(row, self.key)
-        if found != key and key_text(found) != key_text(key):
+        if found != key and (found is None or key_text(found) != key_text(key)):
             raise ValueError(
                 f"the fold gave a row of the key {found!r}, where {self.key} is {key!r}"
             )

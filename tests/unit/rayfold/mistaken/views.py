@@ -175,6 +175,10 @@ class WrongField(Query, name="wrong-field", view=TwoForOne):
     label: str
 
 
+class PerhapsKey(Query, name="perhaps-key", view=TwoForOne):
+    thing_id: str | None = None
+
+
 class NoIndex(PageQuery, name="no-index", view=TwoForOne):
     thing_id: str | None = None
 
