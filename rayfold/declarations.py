@@ -38,9 +38,14 @@ def mistaken_permission(cls: type, needs: object) -> list[str]:
     return [f"{cls.__qualname__}: needs=… is a permission like 'orders:refund'; got {needs!r}"]
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether what a function gives has to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def miscalled(where: str, function: Callable[..., Any], *parameters: str) -> list[str]:
     """Return a sentence if a function cannot be called with these parameters, else none."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if is_async(function):
         return [f"{where} is async: nothing waits for it, so take `async` away"]
     try:
         inspect.signature(function).bind(*parameters)

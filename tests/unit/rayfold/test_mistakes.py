@@ -80,6 +80,7 @@ WrongField must have the field 'thing_id' and no other; derive it from PageQuery
 rows
 NoIndex.thing_id is no index of TwoForOne
 OwnLimit.limit needs another name: it is a page's own
+NotAsked.handle is async: let it `yield` what it asks, and take `async` away
 NoHandle needs result=…, the model of its answer
 NoHandle needs a method `handle`
 NoStatement needs projection=…, whose tables it asks

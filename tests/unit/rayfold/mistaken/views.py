@@ -187,6 +187,13 @@ class OwnLimit(PageQuery, name="own-limit", view=TwoForOne):
     limit: str = ""
 
 
+class NotAsked(ComposedQuery, name="not-asked", result=TwoForOne):
+    thing_id: str
+
+    async def handle(self) -> Any:
+        return None
+
+
 class NoHandle(ComposedQuery, name="no-handle"):
     pass
 
