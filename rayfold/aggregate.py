@@ -230,7 +230,7 @@ class Aggregate(ABC, Generic[S, C, E]):
                 found.append(f"{message.__qualname__}.{cls.id_field} cannot be an id: no scalar")
             elif may_be_none(info):
                 where = f"{message.__qualname__}.{cls.id_field}"
-                found.append(f"{where} may be None, and an id is always there")
+                found.append(f"{where} may be None, and an id is always there: take None away")
         return found
 
 

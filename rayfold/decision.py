@@ -188,7 +188,8 @@ class DecisionDefinition:
                 elif scalar_of(info) is None:
                     yield f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
                 elif may_be_none(info):
-                    yield f"{command.__qualname__}.{read.by} may be None, and an id is always there"
+                    where = f"{command.__qualname__}.{read.by}"
+                    yield f"{where} may be None, and an id is always there: take None away"
         for one, other in _pairs(self.reads):
             if self.reads[one] == self.reads[other]:
                 yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"

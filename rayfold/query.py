@@ -73,7 +73,8 @@ class ViewQueryDefinition(QueryDefinition):
                 "derive it from PageQuery to ask for many rows"
             )
         elif self.view.key and may_be_none(self.model.model_fields[self.view.key]):
-            found.append(f"{name}.{self.view.key} may be None, and no row has such a key")
+            where = f"{name}.{self.view.key}"
+            found.append(f"{where} may be None, and no row has such a key: take None away")
         return found
 
     def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:

@@ -66,6 +66,8 @@ class Delivery:
         self._middleware = DomainMiddleware(registry)
         self._around = CommandMiddleware.of(registry, bus, self._middleware)
         self._sending = asyncio.Semaphore(SENDING)
+        self.unanswered: dict[str, str] = {}
+        """Why a command that is sent again had no answer the last time, by its id."""
 
     async def close(self) -> None:
         """Send nothing more."""
@@ -104,7 +106,15 @@ class Delivery:
         decision. Then the log is asked first. An aggregate remembers its latest commands, and
         that may be too few for one that was sent long ago.
         """
-        pause, unanswered = 0.05, False
+        try:
+            return await self._answer(envelope, decided_at, sender)
+        finally:
+            self.unanswered.pop(envelope.command_id, None)
+
+    async def _answer(
+        self, envelope: Envelope, decided_at: int | None, sender: Sender
+    ) -> Done | Refusal:
+        pause = 0.05
         refusal: Refusal | None = None  # unless the log says that it was done
         while True:
             try:
@@ -124,7 +134,7 @@ class Delivery:
                 return Done(receipt.revision, receipt.position)
             except Refused as refused:
                 refusal = Refusal(refused.rule, refused.detail)
-                if self._around is None or not unanswered:
+                if self._around is None or envelope.command_id not in self.unanswered:
                     return refusal
                 decided_at = -1
                 continue
@@ -139,7 +149,7 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
-                unanswered = True
+                self.unanswered[envelope.command_id] = str(error)
                 if isinstance(error, MiddlewareFailed) and error.done:
                     decided_at = -1  # the log has its answer, whatever breaks afterwards
                 if not isinstance(error, Overloaded):

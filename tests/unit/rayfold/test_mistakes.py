@@ -22,8 +22,8 @@ Thing: a category is lower case without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
 ListId.thing_id cannot be an id: no scalar
-PerhapsId.thing_id may be None, and an id is always there
-PerhapsKey.thing_id may be None, and no row has such a key
+PerhapsId.thing_id may be None, and an id is always there: take None away
+PerhapsKey.thing_id may be None, and no row has such a key: take None away
 lower needs name="…" in PascalCase, like 'LineAdded'; got 'lower'
 NoZone.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 OfItsOwn.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
