@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from rayfold.aggregate import Aggregate, union_members
-from rayfold.declarations import miscalled
+from rayfold.declarations import keywords_of, miscalled
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
@@ -221,7 +221,8 @@ class Decision(ABC, Generic[C]):
     def __init_subclass__(
         cls, *, reads: Mapping[str, AggregateType | Read] | None = None, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = DecisionDefinition(cls, reads or {}, _commands_of(cls))
 
     @staticmethod

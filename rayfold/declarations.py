@@ -8,8 +8,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def keywords_of(cls: type, left: Mapping[str, Any]) -> Iterator[None]:
+    """Hand on what is left of a class's keywords; say which nobody knows, as Python does not.
+
+    Raises:
+        TypeError: there are such.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if not left:
+            raise
+        names = ", ".join(f"{each}=…" for each in left)
+        raise TypeError(f"{cls.__qualname__} has no class keyword {names}") from error
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:
@@ -17,6 +34,8 @@ def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list
     if isinstance(name, str) and form.match(name):
         return []
     given = f"got {name!r}" if name else "it has none"
+    if getattr(cls, "__pydantic_generic_metadata__", {}).get("origin"):  # `Changed[int]`
+        given += f": derive a class from it, class …({cls.__qualname__}, name=…)"
     return [f'{cls.__qualname__} needs name="…" in {words}; {given}']
 
 

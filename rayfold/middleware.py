@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rayfold.answer import Answer
-from rayfold.declarations import misnamed
+from rayfold.declarations import keywords_of, misnamed
 from rayfold.messages import KEBAB, Command
 from rayfold.middleware_context import CommandContext, QueryContext
 from rayfold.query import Query
@@ -103,7 +103,8 @@ class Middleware:
     __rayfold__: ClassVar[MiddlewareDefinition]
 
     def __init_subclass__(cls, *, name: str = "", order: int = 0, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = MiddlewareDefinition(cls, name, order)
 
     async def open(self) -> None:

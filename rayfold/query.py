@@ -63,8 +63,9 @@ class ViewQueryDefinition(QueryDefinition):
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found, name = super().mistakes(), self.model.__qualname__
-        if self.view_type is None:
-            return [*found, f"{name} needs view=…, the view that it asks"]
+        if not (isinstance(self.view_type, type) and issubclass(self.view_type, View)):
+            got = "" if self.view_type is None else f"; got {self.view_type!r}"
+            return [*found, f"{name} needs view=…, the view that it asks{got}"]
         if self.is_page:
             return found + self._mistakes_of_filters(self.view)
         if self.view.key and set(self.model.model_fields) != {self.view.key}:
