@@ -8,10 +8,32 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from actors.envelope import Envelope, check_keys, instances_of, payload_of, stream_of
-from actors.errors import InvalidCommand, Unavailable, WriteSideError
-from rayfold import Command, CommandContext, CommandDefinition, Origin, Receipt, Registry
+from actors.errors import (
+    AggregateDeleted,
+    DecisionFailed,
+    InvalidCommand,
+    KeyReused,
+    Overloaded,
+    RevisionMismatch,
+    StreamUnreadable,
+    Unavailable,
+    WriteSideError,
+)
+from rayfold import Command, CommandContext, CommandDefinition, Origin, Receipt, Refused, Registry
 from rayfold.runtime.deadlines import Deadlines
 from rayfold.runtime.middleware_layers import DomainMiddleware, Layers, too_late
+
+_NOTHING_DONE = (
+    Refused,
+    AggregateDeleted,
+    DecisionFailed,
+    InvalidCommand,
+    KeyReused,
+    Overloaded,
+    RevisionMismatch,
+    StreamUnreadable,
+)
+"""What the bus raises where nothing was appended for this attempt, nor will be."""
 
 
 class Bus(Protocol):
@@ -113,6 +135,10 @@ class _CommandEnds:
     async def last(self, asked: Command) -> Receipt:
         """Send it to its writer."""
         return await self._bus.send(self._read(asked)[1])
+
+    def did_nothing(self, error: BaseException) -> bool:
+        """Tell whether nothing was appended: of a command without an answer nobody knows."""
+        return isinstance(error, _NOTHING_DONE)
 
     def accepted(self, answer: Any, given: Sequence[Receipt]) -> Receipt:
         """Return a receipt that `proceed` gave: it proves what nobody else can know."""

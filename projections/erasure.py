@@ -89,7 +89,7 @@ def _is_own(view: ViewDefinition, aggregate: type[Aggregate[Any, Any, Any]]) -> 
         fields[aggregate.id_field] = the_id
         try:
             keys = view.keys_of(event_type.model_construct(**fields))
-        except Exception:  # the author's code makes the key of something else
+        except (Exception, SystemExit):  # the author's code makes the key of something else
             return False
         if not any(key is the_id for key in keys):
             return False

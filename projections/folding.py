@@ -149,7 +149,7 @@ class Folding:
                     if not text:
                         raise ValueError("a row's key is empty")
                     texts.append(prefix + text if prefix else text)
-            except Exception as error:  # the domain is an author's code
+            except (Exception, SystemExit) as error:  # the domain is an author's code
                 if not self._is_discarded(view, "", raw):
                     self._stop_at(view, "", raw, error)
                 continue
@@ -178,11 +178,11 @@ class Folding:
             return before
         try:
             return view.fold(before, event, value, also)
-        except Exception as error:  # the domain is an author's code
+        except (Exception, SystemExit) as error:  # the domain is an author's code
             self.broke(step, error)
             return before
 
-    def broke(self, step: Step, error: Exception, *, by_store: bool = False) -> None:
+    def broke(self, step: Step, error: BaseException, *, by_store: bool = False) -> None:
         """Park the step's row, or stop its view: the event broke the fold, or the store."""
         self._stop_at(step.view, step.key, step.event, error, by_store=by_store)
 
@@ -278,7 +278,7 @@ class Folding:
         view: ViewDefinition,
         key: str,
         at: RawRecord | RecordedEvent,
-        error: Exception,
+        error: BaseException,
         *,
         by_store: bool = False,
     ) -> None:

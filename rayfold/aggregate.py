@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
-from rayfold.declarations import miscalled
-from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
+from rayfold.declarations import keywords_of, miscalled
+from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import returns_nothing
-from rayfold.keys import key_text, scalar_of
+from rayfold.keys import key_text, may_be_none, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.state_layout import Layout, layout_of
 from rayfold.tenants import within
@@ -101,7 +101,8 @@ class Aggregate(ABC, Generic[S, C, E]):
         keep_commands: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.storage = cls.default_storage if storage is None else storage
         cls.category = category
         cls.id_field = id_field
@@ -212,7 +213,7 @@ class Aggregate(ABC, Generic[S, C, E]):
                 found.append(f"{name}.{method} returns nothing: return {gives}")
         if not cls.id_field:
             found.append(f'{name} needs id_field="…", the field of every message that holds the id')
-        state_mistakes = mistakes_of_fields(cls.state_type) or mistakes_of_defaults(cls.state_type)
+        state_mistakes = mistakes_of_state(name, cls.state_type)
         found += state_mistakes
         if cls.storage not in list(Storage):
             found.append(f"{name}: storage is one of {', '.join(Storage)}, not {cls.storage!r}")
@@ -228,6 +229,9 @@ class Aggregate(ABC, Generic[S, C, E]):
                 found.append(f"{message.__qualname__} has no field {cls.id_field!r}, the id")
             elif scalar_of(info) is None:
                 found.append(f"{message.__qualname__}.{cls.id_field} cannot be an id: no scalar")
+            elif may_be_none(info):
+                where = f"{message.__qualname__}.{cls.id_field}"
+                found.append(f"{where} may be None, and an id is always there: take None away")
         return found
 
 

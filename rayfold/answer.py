@@ -24,8 +24,13 @@ class Answer(NamedTuple):
         return None if self.body is None else json.loads(self.body)
 
     def with_document(self, document: Any) -> Answer:
-        """Return the same answer with another body, as JSON; None for no such row."""
+        """Return the same answer with another body, as JSON; None for no such row.
+
+        Raises:
+            TypeError, ValueError: JSON has no such value: NaN, say, or a time that is no text yet.
+        """
         body = None
         if document is not None:
-            body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+            text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            body = text.encode()
         return self._replace(body=body)

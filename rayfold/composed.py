@@ -22,6 +22,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
+from rayfold.declarations import is_async
 from rayfold.messages import Message
 from rayfold.query import Query, QueryDefinition
 
@@ -54,6 +55,11 @@ class ComposedQueryDefinition(QueryDefinition):
             found.append(f"{self.model.__qualname__} needs result=…, the model of its answer")
         if self.model.handle is ComposedQuery.handle:
             found.append(f"{self.model.__qualname__} needs a method `handle`")
+        elif is_async(self.model.handle):
+            found.append(
+                f"{self.model.__qualname__}.handle is async: let it `yield` what it asks, and take"
+                " `async` away"
+            )
         return found
 
 

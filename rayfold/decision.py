@@ -26,8 +26,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 from rayfold.aggregate import Aggregate, union_members
-from rayfold.declarations import miscalled
-from rayfold.keys import scalar_of
+from rayfold.declarations import keywords_of, miscalled
+from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
 C = TypeVar("C", bound=Command)
@@ -187,6 +187,9 @@ class DecisionDefinition:
                     )
                 elif scalar_of(info) is None:
                     yield f"{command.__qualname__}.{read.by} cannot be an id: no scalar"
+                elif may_be_none(info):
+                    where = f"{command.__qualname__}.{read.by}"
+                    yield f"{where} may be None, and an id is always there: take None away"
         for one, other in _pairs(self.reads):
             if self.reads[one] == self.reads[other]:
                 yield f"{cls} reads the same as {one!r} and as {other!r}: one has to go"
@@ -218,7 +221,8 @@ class Decision(ABC, Generic[C]):
     def __init_subclass__(
         cls, *, reads: Mapping[str, AggregateType | Read] | None = None, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = DecisionDefinition(cls, reads or {}, _commands_of(cls))
 
     @staticmethod

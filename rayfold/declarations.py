@@ -8,8 +8,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def keywords_of(cls: type, left: Mapping[str, Any]) -> Iterator[None]:
+    """Hand on what is left of a class's keywords; say which nobody knows, as Python does not.
+
+    Raises:
+        TypeError: there are such.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if not left:
+            raise
+        names = ", ".join(f"{each}=…" for each in left)
+        raise TypeError(f"{cls.__qualname__} has no class keyword {names}") from error
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:
@@ -17,6 +34,8 @@ def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list
     if isinstance(name, str) and form.match(name):
         return []
     given = f"got {name!r}" if name else "it has none"
+    if getattr(cls, "__pydantic_generic_metadata__", {}).get("origin"):  # `Changed[int]`
+        given += f": derive a class from it, class …({cls.__qualname__}, name=…)"
     return [f'{cls.__qualname__} needs name="…" in {words}; {given}']
 
 
@@ -38,9 +57,14 @@ def mistaken_permission(cls: type, needs: object) -> list[str]:
     return [f"{cls.__qualname__}: needs=… is a permission like 'orders:refund'; got {needs!r}"]
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether what a function gives has to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def miscalled(where: str, function: Callable[..., Any], *parameters: str) -> list[str]:
     """Return a sentence if a function cannot be called with these parameters, else none."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if is_async(function):
         return [f"{where} is async: nothing waits for it, so take `async` away"]
     try:
         inspect.signature(function).bind(*parameters)

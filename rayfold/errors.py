@@ -22,15 +22,31 @@ class DomainError(RayfoldError):
 
 
 class Refused(RayfoldError):
-    """The root of what a decision can raise: nothing was appended, nothing has changed."""
+    """The root of what a decision can raise: nothing was appended, nothing has changed.
+
+    Both are text, which goes to clients and onto the log: half of a pair of surrogates, which is no
+    character, becomes a question mark.
+
+    Raises:
+        TypeError: one of them is no text.
+    """
 
     def __init__(self, rule: str, detail: str) -> None:
-        super().__init__(rule, detail)
-        self.rule = rule
-        self.detail = detail
+        for each in (rule, detail):
+            if not isinstance(each, str):
+                name = type(self).__name__
+                told = f'{name} takes a rule and a sentence, as in {name}("full", "no place left")'
+                raise TypeError(f"{told}: {each!r} is no text")
+        self.rule = _writable(rule)
+        self.detail = _writable(detail)
+        super().__init__(self.rule, self.detail)
 
     def __str__(self) -> str:
         return self.detail
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 class Rejected(Refused):

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
-from pydantic import PydanticUserError, SecretStr
+from pydantic import BaseModel, PydanticUserError, SecretStr
 
-from rayfold.ordered_sets import ordered, writes_in_any_order
+from rayfold.ordered_sets import SetsInOrder, ordered, writes_in_any_order
 from rayfold.values import to_utc
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 _UNWRITABLE = {
     "callable": "a callable",
@@ -118,6 +115,15 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield "has keys that are not text: JSON would make text of them for good"
         elif kind == "union" and _look_alike(each["choices"], definitions):
             yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
+
+
+def mistakes_of_state(owner: str, model: type) -> list[str]:
+    """Return a sentence for each thing that is wrong with a state; `owner` is whose it is."""
+    # Messages, and nothing else, are both.
+    if not (issubclass(model, BaseModel) and issubclass(model, SetsInOrder)):
+        told = f"{owner} has a {model.__qualname__} as its state, which is no rayfold.Message"
+        return [f"{told}: derive it from that"]
+    return mistakes_of_fields(model) or mistakes_of_defaults(model)
 
 
 def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:

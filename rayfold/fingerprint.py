@@ -15,7 +15,8 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -52,6 +53,25 @@ def fingerprint_of_model(model: type[BaseModel]) -> str:
         *(each for info in fields for each in _classes_in(info.annotation, model.__module__)),
     )
     return hashlib.blake2b(f"{schema} {code}".encode(), digest_size=9).hexdigest()
+
+
+def declared(value: Any) -> str:
+    """Return what a class or a route was declared with: what its definition, or a keyword, says.
+
+    Classes by their names, functions by what they mean; what nobody can say by its type alone.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
+        return repr([(name, declared(each)) for name, each in pairs])
+    if isinstance(value, Mapping):
+        return repr([(declared(key), declared(each)) for key, each in value.items()])
+    if isinstance(value, list | tuple):
+        return repr([declared(each) for each in value])
+    if isinstance(value, type):
+        return value.__qualname__
+    if isinstance(value, FunctionType):
+        return fingerprint_of(value)
+    return _said(value) or type(value).__qualname__
 
 
 def _settled(node: Any) -> Any:

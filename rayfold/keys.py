@@ -46,6 +46,16 @@ def scalar_of(info: FieldInfo) -> Scalar | None:
     return _scalar(info.annotation, [*info.metadata])
 
 
+def may_be_none(info: FieldInfo) -> bool:
+    """Return whether a field may hold None: that is the text of no key."""
+    annotation: Any = info.annotation
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        return None in get_args(annotation)
+    return annotation is None or NoneType in get_args(annotation)
+
+
 def _scalar(annotation: Any, metadata: list[Any]) -> Scalar | None:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -94,7 +104,8 @@ def key_text(value: Any) -> str:
 
     Raises:
         ValueError: no store takes it: half of a pair of surrogates is no character, and an instant
-            beyond the years 1 to 9999 is none in UTC.
+            beyond the years 1 to 9999 is none in UTC. Or it is None, which is no value: else
+            whatever has none would share the key "None".
     """
     kind = type(value)
     if kind is str:
@@ -108,6 +119,8 @@ def key_text(value: Any) -> str:
 
 def _text(value: Any) -> str:
     match value:
+        case None:
+            raise ValueError("None is no key")
         case Enum():
             return key_text(value.value)
         case bool():

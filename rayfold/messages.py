@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
-from rayfold.declarations import misnamed, mistaken_permission
+from rayfold.declarations import keywords_of, misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
 from rayfold.field_types import (
     has_functions,
@@ -68,7 +68,8 @@ class Message(SetsInOrder, BaseModel):
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         if _annotates(cls, "replace") and "replace" not in vars(cls):
             # pydantic takes what a class inherits under a field's name for the field's default.
             cls.replace = PydanticUndefined  # type: ignore[method-assign, assignment]

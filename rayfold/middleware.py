@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rayfold.answer import Answer
-from rayfold.declarations import misnamed
+from rayfold.declarations import keywords_of, misnamed
 from rayfold.messages import KEBAB, Command
 from rayfold.middleware_context import CommandContext, QueryContext
 from rayfold.query import Query
@@ -95,18 +95,23 @@ class Middleware:
     of the same type and for the same aggregate, which is validated again; and of a query, return
     the answer with another body. Whatever else they raise is a mistake: the client gets a 500.
 
-    Each process that sends commands or answers queries makes one instance, which many requests
-    share: an attribute of `self` is of all of them.
+    Each part that sends commands or answers queries makes one instance, which many requests share:
+    an attribute of `self` is of all of them. `rayfold up` has two such parts in one process, and
+    makes another one first, to see whether it can: what is there once belongs into the module.
     """
 
     __rayfold__: ClassVar[MiddlewareDefinition]
 
     def __init_subclass__(cls, *, name: str = "", order: int = 0, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = MiddlewareDefinition(cls, name, order)
 
     async def open(self) -> None:
-        """Make what the others need. Called before the first of them, again if it raised."""
+        """Make what the others need. Called before the first of them, again if it raised.
+
+        Nobody's deadline or going away cuts it short: it goes on for the next request.
+        """
 
     async def close(self) -> None:
         """Close it again. It has 5 seconds."""

@@ -36,8 +36,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from uuid import UUID, uuid5
 
 from rayfold.aggregate import union_members
-from rayfold.declarations import miscalled, misnamed, too_long
-from rayfold.field_types import mistakes_of_defaults, mistakes_of_fields
+from rayfold.declarations import keywords_of, miscalled, misnamed, too_long
+from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, returns_nothing
 from rayfold.keys import key_text, scalar_of
@@ -256,7 +256,7 @@ class ProcessDefinition:
             found.append(f"{name} must derive from ProcessManager[State, Events]")
         elif not isinstance(self.initial, self.state_type):
             found.append(f"{name} needs initial=…, a {self.state_type.__qualname__}")
-        found += mistakes_of_fields(self.state_type) or mistakes_of_defaults(self.state_type)
+        found += mistakes_of_state(name, self.state_type)
         if cls.evolve is ProcessManager.evolve:
             found.append(f"{name} needs a static method `evolve`")
         else:
@@ -349,7 +349,8 @@ class ProcessManager(ABC, Generic[S, E]):
         max_chain: int = 100,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = ProcessDefinition(
             cls, name, key, initial, fold_version, max_chain, *_type_arguments(cls)
         )

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from rayfold.aggregate import union_members
-from rayfold.declarations import misnamed, too_long
+from rayfold.declarations import keywords_of, misnamed, too_long
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.integration_event import IntegrationEvent
@@ -125,7 +125,8 @@ class Publication(Generic[I]):
     def __init_subclass__(
         cls, *, name: str = "", key: str = "", from_beginning: bool = False, **kwargs: Any
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         carries = _type_argument(cls)
         cls.__rayfold__ = PublicationDefinition(cls, name, key, from_beginning, carries)
 

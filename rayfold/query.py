@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rayfold.declarations import misnamed, mistaken_permission
 from rayfold.field_types import mistakes_of_fields
-from rayfold.keys import scalar_of
+from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import KEBAB, Message
 from rayfold.view import View, ViewDefinition
 
@@ -63,8 +63,9 @@ class ViewQueryDefinition(QueryDefinition):
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found, name = super().mistakes(), self.model.__qualname__
-        if self.view_type is None:
-            return [*found, f"{name} needs view=…, the view that it asks"]
+        if not (isinstance(self.view_type, type) and issubclass(self.view_type, View)):
+            got = "" if self.view_type is None else f"; got {self.view_type!r}"
+            return [*found, f"{name} needs view=…, the view that it asks{got}"]
         if self.is_page:
             return found + self._mistakes_of_filters(self.view)
         if self.view.key and set(self.model.model_fields) != {self.view.key}:
@@ -72,6 +73,9 @@ class ViewQueryDefinition(QueryDefinition):
                 f"{name} must have the field {self.view.key!r} and no other; "
                 "derive it from PageQuery to ask for many rows"
             )
+        elif self.view.key and may_be_none(self.model.model_fields[self.view.key]):
+            where = f"{name}.{self.view.key}"
+            found.append(f"{where} may be None, and no row has such a key: take None away")
         return found
 
     def _mistakes_of_filters(self, view: ViewDefinition) -> list[str]:

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
-from rayfold.declarations import misnamed, too_long
+from rayfold.declarations import keywords_of, misnamed, too_long
 from rayfold.fingerprint import fingerprint_of
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.messages import KEBAB, Event
@@ -130,7 +130,8 @@ class Reactor:
         from_beginning: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.__rayfold__ = ReactorDefinition(cls, name, attempts, timeout, from_beginning)
 
     async def open(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
@@ -99,7 +99,11 @@ class Registry:
             self._add_decision(decision)
         for publication in self.publications.values():
             self._add_carried(publication)
-        self._mistakes += disagreements(self, self._decisions, self._upcasters)
+        try:
+            self._mistakes += disagreements(self, self._decisions, self._upcasters)
+        except (AttributeError, LookupError, TypeError):
+            if not self._mistakes:  # else it is of what is told already
+                raise
         if not self._mistakes:
             self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
             self._mistakes += of_personal_data(self)
@@ -110,9 +114,9 @@ class Registry:
         )
         """Whether there is personal data in the domain: its log is read and written with keys."""
         self._upcast_names = {name for name, _ in self._upcasters}
-        self._tell_what_is_upcast()
         if self._mistakes:
             raise DomainError(*dict.fromkeys(self._mistakes))
+        self._tell_what_is_upcast()
 
     @classmethod
     def load(cls, package: str, *, tenants: bool = False) -> Registry:
@@ -308,8 +312,8 @@ class Registry:
                 self._mistakes.append(
                     f"two upcasters read version {member.from_version} of {member.name!r}"
                 )
-        elif isinstance(member, list) and member and isinstance(member[0], Route):
-            self.routes += [route for route in member if route not in self.routes]
+        elif isinstance(member, list | tuple) and any(isinstance(each, Route) for each in member):
+            self._add_routes(member, module)
         elif not isinstance(member, type) or member.__module__ != module:
             return  # a class counts where it is defined, not wherever it is imported
         elif _is_base(member):
@@ -334,6 +338,15 @@ class Registry:
             self._declare(self.reactors, member.__rayfold__, "reactor")
         elif issubclass(member, Middleware):
             self._declare(self.middleware, member.__rayfold__, "middleware")
+
+    def _add_routes(self, declared: Sequence[Any], module: str) -> None:
+        for each in declared:
+            if not isinstance(each, Route):
+                self._mistakes.append(f"among the routes of {module} is {each!r}, which is none")
+            elif each not in self.routes:
+                mistakes = each.mistakes_of_message()
+                self._mistakes += mistakes
+                self.routes += [] if mistakes else [each]
 
     def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
         mistakes = definition.mistakes()

@@ -12,6 +12,8 @@ from rayfold.query import Query
 _PARAMETER = re.compile(r"{([^{}/]+)}")
 _PATH = re.compile(r"(/([A-Za-z0-9._~-]+|{[A-Za-z][A-Za-z0-9_]*}))+\Z")
 
+METHODS = ("GET", "POST", "DELETE")
+
 OUR_PATHS = (
     *(
         "commands",
@@ -55,6 +57,15 @@ class Route:
     def shape(self) -> str:
         """The path without its parameters' names: two routes of one shape are one to a client."""
         return _PARAMETER.sub("{}", self.path)
+
+    def mistakes_of_message(self) -> list[str]:
+        """Return what is wrong with the method and the message by themselves, a sentence each."""
+        where, message = f"the route {self.method} {self.path}", self.message
+        if not (isinstance(message, type) and issubclass(message, Command | Query)):
+            return [f"{where} is for {message!r}: name the class of a command or a query"]
+        if self.method not in METHODS:
+            return [f"{where}: a route is one of {', '.join(METHODS)}"]
+        return []
 
     def mistakes(self, id_field: str | None) -> list[str]:
         """Return what is wrong with the route, a sentence each.

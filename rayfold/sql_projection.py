@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from rayfold.declarations import misnamed, too_long
+from rayfold.declarations import keywords_of, misnamed, too_long
 from rayfold.failure import OnPoison
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.messages import KEBAB, Event
@@ -80,7 +80,8 @@ class SqlProjection:
         on_poison: OnPoison | Literal["stop", "skip"] = OnPoison.STOP,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        with keywords_of(cls, kwargs):
+            super().__init_subclass__(**kwargs)
         cls.name = name
         cls.version = version
         cls.on_poison = policy(on_poison)

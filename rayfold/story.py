@@ -19,6 +19,7 @@ from uuid import UUID
 from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, Refused
+from rayfold.event_checks import decided, written
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
 from rayfold.messages import Command, Event
@@ -178,6 +179,7 @@ class Story:
             after: dict[str, Any] = {}
             for event in events:
                 at = decision.instance_of(event, instances)
+                written([event])
                 state = after.get(at.stream, states[at.name])
                 after[at.stream] = at.aggregate.fold([event], state)
         self._states |= after
@@ -190,7 +192,8 @@ class Story:
         stream = aggregate.stream(getattr(command, aggregate.id_field))
         state = self._state(aggregate, stream)
         with Unchanged(aggregate, state):
-            events: list[Event] = list(aggregate.decide(state, stamped(command, self.now)))
+            sent = stamped(command, self.now)
+            events = decided(aggregate.decide(state, sent), aggregate, sent)
             self._states[stream] = aggregate.fold(events, state)
         return events
 

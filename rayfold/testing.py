@@ -16,6 +16,7 @@ from rayfold import given_rows
 from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
+from rayfold.event_checks import decided, written
 from rayfold.given_rows import GivenView
 from rayfold.given_upcasters import GivenUpcasters
 from rayfold.integration_event import IntegrationEvent
@@ -88,10 +89,20 @@ class Given:
             self._state = aggregate.fold(events, self._state)
 
     def when(self, command: Command) -> Decided:
-        """Decide on the command; fold what it led to."""
+        """Decide on the command; fold what it led to.
+
+        Raises:
+            LookupError: it is for another aggregate.
+            InvalidEvent, ValueError: what it led to would not be written: see `event_checks`.
+        """
+        if type(command) not in self._aggregate.commands:
+            name = type(command).__qualname__
+            raise LookupError(f"{self._aggregate.__qualname__} takes no {name}")
         try:
             with Unchanged(self._aggregate, self._state):
-                events = list(self._aggregate.decide(self._state, command))
+                events = decided(
+                    self._aggregate.decide(self._state, command), self._aggregate, command
+                )
                 after = self._aggregate.fold(events, self._state)
         except Refused as refusal:
             return Decided([], refusal, self._state)
@@ -120,11 +131,19 @@ class GivenDecision:
         """Decide on the command; fold what it led to, each event into its own aggregate.
 
         Raises:
-            ValueError: it yields an event of an aggregate that it did not read.
+            LookupError: it is another decision's.
+            ValueError: it yields an event of an aggregate that it did not read, or one that would
+                not be written.
         """
+        if type(command) not in self._definition.commands:
+            name = type(command).__qualname__
+            raise LookupError(f"{self._definition.model.__qualname__} takes no {name}")
         instances = self._definition.instances(command)
         states = {
-            each.name: self._states.get(each.stream) or each.aggregate.begun() for each in instances
+            each.name: self._states[each.stream]
+            if each.stream in self._states
+            else each.aggregate.begun()
+            for each in instances
         }
         after = dict(states)
         try:
@@ -132,6 +151,7 @@ class GivenDecision:
                 events = list(self._definition.model.decide(states, command))
                 for event in events:
                     at = self._definition.instance_of(event, instances)
+                    written([event])
                     after[at.name] = at.aggregate.fold([event], after[at.name])
         except Refused as refusal:
             return Decided([], refusal, states)

@@ -255,7 +255,7 @@ class ViewDefinition:
             missing = self._fields - row.__dict__.keys()
             raise ValueError(f"the fold gave a row without {', '.join(sorted(missing))}")
         found = getattr(row, self.key)
-        if found != key and key_text(found) != key_text(key):
+        if found != key and (found is None or key_text(found) != key_text(key)):
             raise ValueError(
                 f"the fold gave a row of the key {found!r}, where {self.key} is {key!r}"
             )
@@ -345,7 +345,7 @@ class ViewDefinition:
             f"{event.__qualname__} has no field {self.key!r}, the key of "
             f"{self.model.__qualname__}: give its fold key=…"
             for event, fold in self.folds.items()
-            if fold.key_of is None and not _has(event, self.key)
+            if isinstance(event, type) and fold.key_of is None and not _has(event, self.key)
         ]
 
     def _mistakes_of_settings(self) -> list[str]:
@@ -400,8 +400,13 @@ class View(Message):
     ) -> None:
         super().__init_subclass__(**kwargs)
         cls.__rayfold__ = ViewDefinition(
-            cls, name, key, tuple(stores), tuple(indexes), version, policy(on_poison), delivery
+            cls, name, key, _all_of(stores), _all_of(indexes), version, policy(on_poison), delivery
         )
+
+
+def _all_of(names: tuple[str, ...] | str) -> tuple[str, ...]:
+    """Return the names; `("sku")` without a comma is one, and no tuple of letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _has(event: Any, attribute: str) -> bool:

@@ -17,7 +17,6 @@ from msgspec.json import encode
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import KeyReused, RevisionMismatch
 from actors.host.entity import Entity
-from actors.host.event_checks import MAX_EVENTS, InvalidEvent
 from actors.host.plan import (
     JointDecision,
     PendingCommand,
@@ -32,6 +31,7 @@ from eventstore.port import JointAppend, JointlyAppended
 from eventstore.records import NewRecord
 from rayfold import Event, Refused
 from rayfold.decision import Instance
+from rayfold.event_checks import MAX_EVENTS, InvalidEvent
 from rayfold.runtime.turns import Turn
 from rayfold.unchanged import Unchanged
 

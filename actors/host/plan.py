@@ -12,12 +12,12 @@ from typing import Any
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
 from actors.host.entity import Entity
-from actors.host.event_checks import MAX_EVENTS, check_events
 from actors.host.recent_commands import Seen, now
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Command, DecisionDefinition, Event, Refused
 from rayfold.decision import Instance
+from rayfold.event_checks import MAX_EVENTS, check_events
 from rayfold.runtime.tracing import Span
 from rayfold.runtime.turns import Turn
 from rayfold.unchanged import Unchanged

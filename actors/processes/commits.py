@@ -164,6 +164,21 @@ class ProcessCommits:
                 done.set_result(None)
         self._reading_again.clear()
 
+    @property
+    def unanswered(self) -> int:
+        """How many commands had no answer, and are sent again."""
+        return len(self._delivery.unanswered)
+
+    def why_unanswered(self, key: str) -> str | None:
+        """Return why a process's command had no answer; None if none is sent again."""
+        state = self.in_memory(key)
+        if not self._delivery.unanswered or state is None or state.next_sending is None:
+            return None
+        sending = state.next_sending
+        error = self._delivery.unanswered.get(str(sending.command_id))
+        name = type(sending.command).__rayfold__.name
+        return None if error is None else f"{name} has no answer, and is sent again: {error}"
+
     def in_memory(self, key: str) -> ProcessState | None:
         """Return a process as it is in memory, if it is."""
         process = self._processes.get(key)

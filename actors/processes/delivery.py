@@ -66,6 +66,8 @@ class Delivery:
         self._middleware = DomainMiddleware(registry)
         self._around = CommandMiddleware.of(registry, bus, self._middleware)
         self._sending = asyncio.Semaphore(SENDING)
+        self.unanswered: dict[str, str] = {}
+        """Why a command that is sent again had no answer the last time, by its id."""
 
     async def close(self) -> None:
         """Send nothing more."""
@@ -97,13 +99,23 @@ class Delivery:
         """Return the answer to a command that will not change.
 
         The domain's middleware is around each attempt; of one that breaks nothing is known to be
-        final, so the command is sent again.
+        final, so the command is sent again. One that refuses has not asked the aggregate, which
+        knows what an attempt before it has done: then the log says so.
 
         `decided_at` is given where somebody may have sent it before: the position of the
         decision. Then the log is asked first. An aggregate remembers its latest commands, and
         that may be too few for one that was sent long ago.
         """
-        pause, reused = 0.05, ""
+        try:
+            return await self._answer(envelope, decided_at, sender)
+        finally:
+            self.unanswered.pop(envelope.command_id, None)
+
+    async def _answer(
+        self, envelope: Envelope, decided_at: int | None, sender: Sender
+    ) -> Done | Refusal:
+        pause = 0.05
+        refusal: Refusal | None = None  # unless the log says that it was done
         while True:
             try:
                 async with self._sending:
@@ -111,8 +123,8 @@ class Delivery:
                         done = await self._found(envelope, decided_at)
                         if done is not None:
                             return done
-                        if reused:
-                            return Refusal("key-reused", reused)
+                        if refusal is not None:
+                            return refusal
                         decided_at = None
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     if self._around is None:
@@ -121,10 +133,14 @@ class Delivery:
                         receipt = await self._around.send(attempt, sender)
                 return Done(receipt.revision, receipt.position)
             except Refused as refused:
-                return Refusal(refused.rule, refused.detail)
+                refusal = Refusal(refused.rule, refused.detail)
+                if self._around is None or envelope.command_id not in self.unanswered:
+                    return refusal
+                decided_at = -1
+                continue
             except KeyReused as error:
                 # The id is ours alone: it was written by an older version of the domain.
-                reused, decided_at = str(error), -1
+                refusal, decided_at = Refusal("key-reused", str(error)), -1
                 continue
             except RevisionMismatch as error:
                 return Refusal("revision-mismatch", str(error))
@@ -133,6 +149,7 @@ class Delivery:
             except InvalidCommand as error:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
+                self.unanswered[envelope.command_id] = str(error)
                 if isinstance(error, MiddlewareFailed) and error.done:
                     decided_at = -1  # the log has its answer, whatever breaks afterwards
                 if not isinstance(error, Overloaded):

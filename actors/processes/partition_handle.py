@@ -69,7 +69,7 @@ class PartitionHandle:
                 if self._told != (self._pid, address):
                     await self._call("ask_at", tuple(address))
                     self._told = (self._pid, address)
-        except (TimeoutError, Unavailable) as error:
+        except (TimeoutError, RayfoldError) as error:
             self.ready = False
             self.seen = {"error": str(error) or "it does not answer"}
             if isinstance(error, TimeoutError):

@@ -159,7 +159,7 @@ def _abort(planned: Plan, *, as_it_is: bool) -> str:
         return ""  # the compensation is on its way
     try:
         compensation = None if as_it_is else state.decide_abort(planned.now)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.exception("an abort's handler broke", extra=_about(planned))
         return f"its compensation breaks, {type(error).__name__}: {error}"
     record, step = compensation or (AbortRecord(), None)
@@ -202,7 +202,7 @@ def _decide(planned: Plan, told: Told, *, again: bool = False) -> bool:
     try:
         step = state.decide(told, planned.now)
         record = None if step is None else state.write(told, step, writer)
-    except Exception as error:  # the author's code, or what came of it
+    except (Exception, SystemExit) as error:  # the author's code, or what came of it
         _park(planned, told, f"{type(error).__name__}: {error}")
         return True
     if step is not None and record is not None:

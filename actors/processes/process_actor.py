@@ -20,7 +20,7 @@ from eventstore.identity import store_id
 from eventstore.personal.opening import open_log
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.node import node_name
-from rayfold.runtime.node_domain import load_domain
+from rayfold.runtime.node_domain import check_middleware, load_domain
 from rayfold.runtime.part_process import begin_part, end_part
 from rayfold.runtime.rpc import Address
 
@@ -49,6 +49,7 @@ class ProcessActor:
         self._layout = Layout(*layout)
         self._registry = load_domain(reached.domain, reached.identity.tenants)
         reached.identity.check_domain(self._registry)
+        check_middleware(self._registry)
         self._reached = reached
         self._store = open_log(reached.eventstore, self._registry, postgres)
         self._postgres = postgres

@@ -141,7 +141,7 @@ class ProcessState:
                 these = self._happened(told)
                 for each in these:
                     state = evolve(state, each)
-            except Exception:  # most likely what it is parked on
+            except (Exception, SystemExit):  # most likely what it is parked on
                 log.warning(
                     "an aborted process is not told what it cannot fold",
                     extra={"process": self.instance.key, "trigger": told.trigger},

@@ -130,6 +130,7 @@ class ProcessRunner:
             "lag_seconds": round(self._lag_seconds(), 3),
             "open": len(self._commits.open),
             "timers": len(self._timers),
+            "waiting": self._commits.unanswered,
             "parked": len(self._commits.parked),
             "steps": self._commits.steps,
             "error": self.error or self._commits.error,
@@ -199,17 +200,19 @@ class ProcessRunner:
     def describe_open(self, *, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Return some processes that have not ended, the parked ones first, and how many there are.
 
-        With `parked` those alone.
+        With `parked` those alone. One that is open has an error where its command has no answer.
         """
-        errors = self._commits.parked
-        keys = errors.keys() if parked else self._commits.open | errors.keys()
-        shown = nsmallest(limit, keys, key=lambda key: (key not in errors, key))
+        commits, errors = self._commits, self._commits.parked
+        keys = errors.keys() if parked else commits.open | errors.keys()
+        told = ((key, errors.get(key) or commits.why_unanswered(key)) for key in keys)
+        stuck = {key: error for key, error in told if error}
+        shown = nsmallest(limit, keys, key=lambda key: (key not in errors, key not in stuck, key))
         return [
             {
                 "process": self.definition.name,
                 "key": key,
                 "status": "parked" if key in errors else "open",
-                "error": errors.get(key),
+                "error": stuck.get(key),
                 "next_timeout": self._timers.next_of(key),
             }
             for key in shown

@@ -117,6 +117,7 @@ class ScheduleRunner:
             "timers": len(self._timers),
             "sending": len(self._open) - len(self._timers),
             "fired": self.fired,
+            "waiting": len(self._delivery.unanswered),
             **({"error": error} if error else {}),
         }
 

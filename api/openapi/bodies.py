@@ -117,7 +117,10 @@ class OpenProcess(Struct):
     process: str
     key: str
     status: Literal["open", "parked"]
-    error: str | None
+    error: Annotated[
+        str | None,
+        Meta(description="Why it is parked; of an open one, why its command is sent again"),
+    ]
     next_timeout: datetime | None
 
 

@@ -100,6 +100,7 @@ def explain(
     stopped = {each.part for each in findings if each.cause == "stopped"}
     findings += _parked(name, [each for each in parked if each["store"] not in stopped])
     findings += _parked_elsewhere(mine, now)
+    findings += _unanswered(mine)
     findings += _not_taken(mine, now)
     findings += _rebuilding(name, rebuilds)
     if not findings or not down:
@@ -253,6 +254,22 @@ def _parked_elsewhere(mine: Sequence[Part], now: datetime) -> list[Finding]:
         )
         for part in mine
         if part["kind"] in do and part.get("parked")
+    ]
+
+
+def _unanswered(mine: Sequence[Part]) -> list[Finding]:
+    """Return what a process manager sends again, as it had no answer: a rule that breaks, say."""
+    return [
+        Finding(
+            "failing",
+            part["part"],
+            None,
+            f"{part['part']} sends {part['waiting']} of its commands again, which had no answer",
+            "`rayfold processes list` says why, and of which: an aggregate or middleware that"
+            " breaks has to be mended",
+        )
+        for part in mine
+        if part["kind"] == "process" and part.get("waiting")
     ]
 
 

@@ -17,7 +17,8 @@ _GAUGES = {
     "lag_seconds": "For how long the part has been behind, or what waits longest there has waited",
     "memory_bytes": "Resident memory of the part's process",
     "disk_free_bytes": "Free bytes on the disk of the part's data",
-    "waiting": "Commands in mailboxes; of a publication, events that nobody has taken yet",
+    "waiting": "Commands in mailboxes; of a publication, events that nobody has taken yet;"
+    " of processes and schedules, commands without an answer, which are sent again",
     "aggregates": "Aggregates in memory",
     "parked": "Keys that are parked behind a poison event",
     "restarts": "Restarts of the part",

@@ -90,6 +90,10 @@ class _QueryEnds:
         """Ask a store."""
         return await self._ask(asked)
 
+    def did_nothing(self, error: BaseException) -> bool:
+        """Tell that nothing was done: a query never does anything."""
+        return True
+
     def accepted(self, answer: Any, given: Sequence[Answer]) -> Answer:
         """Return an answer of the position that a store gave, perhaps with another body."""
         kind = type(answer).__name__

@@ -99,6 +99,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     place = f"{found['revision']}@{found['stream']}"
     yield f"{found['command']} {place} position {found['position']}: {found['verdict']}"
     yield f"  command  {json.dumps(found['payload'])}"
+    if "perhaps_rewritten" in found:
+        yield "           as it was sent: what middleware made of it stands nowhere (keep_commands)"
     yield from (_event("recorded", each) for each in found["recorded"])
     if "why" in found:
         yield f"  {found['why'].replace('_', ' ')}: {found['reason']}"

@@ -228,14 +228,13 @@ def _log(settings: Settings, part: str) -> None:
 
 def _run(name: str, role: Callable[[Settings], Coroutine[Any, Any, int]], **flags: Any) -> None:
     """Run a process of a stack, `name` in its log; end with its exit code."""
-    import uvloop
-
     from deploy.stack.settings import load
+    from rayfold.runtime.to_the_end import run_to_the_end
 
     settings = load(**flags)
     _log(settings, name)
     try:
-        code = uvloop.run(role(settings))
+        code = run_to_the_end(role(settings))
     except KeyboardInterrupt:  # before our own handler was there, or after Ray's was
         code = 130
     raise typer.Exit(code)

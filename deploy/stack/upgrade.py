@@ -43,6 +43,11 @@ class Progress(NamedTuple):
     before: bool
     """Whether the release before has actors left."""
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all of the stack runs it."""
+        return self.controller and not self.gateways and not self.before
+
     def __str__(self) -> str:
         """Return it as a sentence."""
         if not self.controller:
@@ -81,6 +86,8 @@ async def upgrade(
             say("nothing has run on this database yet: there is nothing to upgrade")
             return
         await _check(connection, settings, registry, settings.eventstore, say)
+        if (await progress_of(connection, hash_)).is_done:
+            say("this very release runs already: nothing of it is started again")
         wanted = await release.want(connection, settings.domain, hash_, settings.runtime_env)
         say(f"release {wanted.number} is wanted: {settings.domain} ({hash_})")
         if wait:

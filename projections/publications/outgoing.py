@@ -86,7 +86,7 @@ class Derivation:
         try:
             told = self._published(raw) if raw.stream.startswith(PROCESSES) else self._derived(raw)
             return [self._cloud_event(raw, index, each) for index, each in enumerate(told)]
-        except Exception as error:  # the author's code, or what it gave
+        except (Exception, SystemExit) as error:  # the author's code, or what it gave
             place = f"{raw.event_type} at revision {raw.revision} of {raw.stream}"
             raise Unpublishable(f"{place}: {type(error).__name__}: {error}") from error
 

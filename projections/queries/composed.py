@@ -34,16 +34,25 @@ async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
             wanted = handler.send(answer)
         except StopIteration as end:
             return _body(query, end.value), furthest
-        except Exception as error:  # the domain is a user's code
+        except (Exception, SystemExit) as error:  # the domain is a user's code
             raise QueryFailed(f"{_name(query)!r} broke: {type(error).__name__}: {error}") from error
-        together = [wanted] if isinstance(wanted, Query) else list(wanted)
-        asked += len(together)
+        together = _queries(query, wanted)
+        asked += max(len(together), 1)  # or it might ask nothing for ever
         if asked > MAX_ASKED:
             raise QueryFailed(f"{_name(query)!r} asks more than {MAX_ASKED} queries")
         answers = await _all(together, ask)
         furthest = max([furthest, *(position for _, position in answers)])
         rows = [rows_of(each, body) for each, (body, _) in zip(together, answers, strict=True)]
         answer = rows[0] if isinstance(wanted, Query) else rows
+
+
+def _queries(query: ComposedQuery, wanted: Any) -> list[Query]:
+    asked = [wanted] if isinstance(wanted, Query) else wanted
+    if not isinstance(asked, list | tuple) or not all(isinstance(each, Query) for each in asked):
+        raise QueryFailed(
+            f"{_name(query)!r} yields {wanted!r}: a handler yields a query, or a list of them"
+        )
+    return list(asked)
 
 
 def rows_of(query: Query, body: bytes | None) -> Any:

@@ -104,7 +104,7 @@ class ReactorRunner:
             try:
                 reactor = self._definition.model()
                 await reactor.open()
-            except Exception as error:  # the author's code
+            except (Exception, SystemExit) as error:  # the author's code
                 self._open_error = f"open: {named(error)}"
                 log.exception("a reactor does not open", extra=self._about())
                 await asyncio.sleep(OPEN_AGAIN)
@@ -161,7 +161,7 @@ class ReactorRunner:
                     await self._run_traced(raw, begun)
             except TimeoutError as error:
                 state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
-            except Exception as error:  # the author's code, or data that it does not take
+            except (Exception, SystemExit) as error:  # the author's code, or its data
                 state, reason = FAILED, named(error)
             else:
                 state, reason = DONE, ""

@@ -148,7 +148,7 @@ class SqlProjector:
             try:
                 if (each := self._work_of(raw)) is not None:
                     work.append(each)
-            except Exception as error:  # the domain is a user's code
+            except (Exception, SystemExit) as error:  # the domain is a user's code
                 poison = self._poison(raw, error)
                 if self._projection.on_poison is OnPoison.STOP:
                     return work, poison
@@ -189,7 +189,7 @@ class SqlProjector:
             work = work[at + 1 :]
         return None
 
-    def _poison(self, raw: RawRecord, error: Exception) -> Parked:
+    def _poison(self, raw: RawRecord, error: BaseException) -> Parked:
         return park(self._projection.on_poison, self._projection.name, _key(raw), raw, error)
 
     @property

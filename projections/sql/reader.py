@@ -53,7 +53,7 @@ class SqlReader:
         name = type(query).__rayfold__.projection.name
         try:
             statement = query.statement_for(tenant)
-        except Exception as error:  # the domain is a user's code
+        except (Exception, SystemExit) as error:  # the domain is a user's code
             raise QueryFailed(f"{_name(query)!r} gives no statement: {named(error)}") from error
         database = self._postgres.choose(self._schemas[name], at_least)
         while True:

@@ -6,13 +6,18 @@ Every actor is told, and compares it with what it meets where it runs.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rayfold import DomainError, Registry
-from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
+from rayfold.fingerprint import declared, fingerprint_of, fingerprint_of_model
+from rayfold.registry import AggregateType
 from rayfold.runtime.node import node_name
+from rayfold.sql_projection import SqlProjection
+
+T = TypeVar("T")
 
 
 class Identity(NamedTuple):
@@ -51,36 +56,65 @@ class Identity(NamedTuple):
 
 @lru_cache(maxsize=8)
 def domain_hash(registry: Registry) -> str:
-    """Return a short text that is another one when what the domain says or decides is another.
+    """Return a short text that is another one when what the domain says or does is another.
+
+    All that is declared counts, as `rayfold upgrade` does nothing where the hash is the same.
 
     Rayfold's own version counts too: code is upgraded as a domain is. It is of the sources as they
     were when it was first asked for, as what was imported from them is.
     """
-    messages = [
-        *((name, each.model) for name, each in sorted(registry.events.items())),
-        *((name, each.model) for name, each in sorted(registry.commands.items())),
-        *((name, each.model) for name, each in sorted(registry.queries.items())),
+    messages: list[Any] = [
+        *_in_order(registry.events),
+        *_in_order(registry.commands),
+        *_in_order(registry.queries),
     ]
     parts = [
         version("rayfold"),
         fingerprint_of(*registry.aggregates.values(), *registry.owner),
-        *(f"{name} {fingerprint_of_model(model)}" for name, model in messages),
-        *(f"{name} {each.fingerprint}" for name, each in sorted(registry.views.items())),
-        *(f"{[*each.reads]} {fingerprint_of(each.model)}" for each in registry.decisions.values()),
-        *(f"{name} {fingerprint_of(each)}" for name, each in sorted(registry.projections.items())),
+        *(_said_of(each) for each in _in_order(registry.aggregates)),
+        *(f"{declared(each)} {fingerprint_of_model(each.model)}" for each in messages),
+        *(f"{declared(each)} {each.fingerprint}" for each in _in_order(registry.views)),
+        *(f"{declared(each)} {fingerprint_of(each.model)}" for each in registry.decisions.values()),
+        *(_said_of_tables(each) for each in _in_order(registry.projections)),
         *(
-            f"{name} {each.fold_version} {fingerprint_of(each.model)}"
-            for name, each in sorted(registry.processes.items())
+            f"{declared(each)} {each.fingerprint} {fingerprint_of(each.model)}"
+            for each in _in_order(registry.processes)
         ),
+        *(f"{declared(each)} {each.fingerprint}" for each in _in_order(registry.publications)),
+        *(declared(each) for each in _in_order(registry.integration_events)),
+        *(f"{declared(each)} {each.fingerprint}" for each in _in_order(registry.reactors)),
         *(
             f"{each.name} {each.from_version} {fingerprint_of(each.upcast)}"
             for each in registry.upcasters
         ),
         *(
-            f"{name} {each.order} {fingerprint_of(each.model)}"
-            for name, each in sorted(registry.middleware.items())
+            f"{declared(each)} {fingerprint_of(each.model)}"
+            for each in _in_order(registry.middleware)
         ),
-        *sorted(f"{route.method} {route.path}" for route in registry.routes),
+        *sorted(declared(each) for each in registry.routes),
         *(["tenants"] if registry.tenants else []),
     ]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=9).hexdigest()
+
+
+def _in_order(known: Mapping[str, T]) -> list[T]:
+    return [each for _, each in sorted(known.items())]
+
+
+def _said_of(aggregate: AggregateType) -> str:
+    keywords = [
+        aggregate.category,
+        aggregate.id_field,
+        aggregate.placement,
+        aggregate.snapshot_every,
+        aggregate.storage,
+        aggregate.keep_commands,
+        aggregate.commands,
+        aggregate.events,
+    ]
+    return f"{declared(keywords)} {aggregate.fold_fingerprint()}"
+
+
+def _said_of_tables(projection: type[SqlProjection]) -> str:
+    keywords = [projection.name, projection.version, projection.on_poison, projection.schema]
+    return f"{declared(keywords)} {fingerprint_of(projection)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from rayfold import DomainError, Middleware, MiddlewareDefinition, Refused, Registry
@@ -45,6 +46,10 @@ class Ends(Protocol[Asked, Given]):
         """Send it, or ask it, after the last middleware."""
         ...
 
+    def did_nothing(self, error: BaseException) -> bool:
+        """Tell whether `last` has certainly done nothing, where it raised this."""
+        ...
+
     def accepted(self, answer: Any, given: Sequence[Given]) -> Given:
         """Return what a middleware answers, having been given these.
 
@@ -57,11 +62,8 @@ class Ends(Protocol[Asked, Given]):
 class Layers(Generic[Asked, Given]):
     """The middleware around commands, or around queries, outermost first."""
 
-    def __init__(
-        self, around: Sequence[tuple[str, Around]], opened: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, around: Sequence[tuple[_Instance, Around]]) -> None:
         self._around = around
-        self._opened = opened
 
     async def run(self, asked: Asked, context: Any, ends: Ends[Asked, Given]) -> Given:
         """Return what all of it gives.
@@ -71,58 +73,95 @@ class Layers(Generic[Asked, Given]):
             MiddlewareFailed: one of them broke, or did what none may.
             Exception: whatever `ends.last` raises, where none of them made something else of it.
         """
-        ends.at = self._around[0][0]
-        await self._opened()
-        return await self._from(0, asked, context, ends)
+        return await self._from(0, context, ends, asked)
 
-    async def _from(self, at: int, asked: Asked, context: Any, ends: Ends[Asked, Given]) -> Given:
+    async def _from(self, at: int, context: Any, ends: Ends[Asked, Given], asked: Asked) -> Given:
         if at == len(self._around):
             ends.at = ""
             return await ends.last(asked)
-        name, around = self._around[at]
-        given: list[Given] = []
-        passing: list[BaseException] = []
-        over = False
-
-        async def proceed(changed: Asked) -> Given:
-            if over:
-                raise _failed(name, "went on after its end, when nobody waited any more")
-            try:
-                onwards = ends.checked(changed)
-            except ValueError as error:
-                raise _failed(name, str(error), error.__cause__) from error
-            try:
-                gave = await self._from(at + 1, onwards, context, ends)
-            except BaseException as error:
-                passing.append(error)
-                if not isinstance(error, asyncio.CancelledError):  # that stays where it was
-                    ends.at = name
-                raise
-            ends.at = name
-            given.append(gave)
-            return gave
-
-        ends.at = name
+        instance, around = self._around[at]
+        name = ends.at = instance.name
+        if not instance.is_open:
+            await instance.opened()
+        run = _Run(name, ends, partial(self._from, at + 1, context, ends))
         try:
-            answer = await around(asked, context, proceed)
+            answer = await around(asked, context, run.proceed)
         except MiddlewareFailed:
             raise
         except Refused as refusal:
-            if ends.lasts and given:
-                reason = f"refused ({refusal.rule}) what was done already"
-                raise _failed(name, reason, done=True) from refusal
+            if reason := run.why_not_refused(refusal):
+                raise _failed(name, reason, done=run.is_done) from refusal
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
-            if any(error is each for each in passing) or _is_cancelled(error):
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # a user's code
+            if run.has_raised(error) or _is_cancelled(error):
                 raise  # not its own
             reason = f"broke: {type(error).__name__}, see the log"
-            raise _failed(name, reason, error, done=ends.lasts and bool(given)) from error
+            raise _failed(name, reason, error, done=run.is_done) from error
         finally:
-            over = True
+            run.is_over = True
         try:
-            return ends.accepted(answer, given)
+            return ends.accepted(answer, run.given)
         except ValueError as error:
-            raise _failed(name, str(error), done=ends.lasts and bool(given)) from error
+            raise _failed(name, str(error), done=run.is_done) from error
+
+
+class _Run(Generic[Asked, Given]):
+    """One run of one middleware: what it goes on with, and what comes of that."""
+
+    def __init__(
+        self, name: str, ends: Ends[Asked, Given], onwards: Callable[[Asked], Awaitable[Given]]
+    ) -> None:
+        self.given: list[Given] = []
+        self.is_over = False
+        self._name = name
+        self._ends = ends
+        self._onwards = onwards
+        self._raised: list[BaseException] = []
+        self._unsettled = 0
+        """How often it went on, and nobody knows whether something was done."""
+        self._done_behind = False
+
+    async def proceed(self, changed: Asked) -> Given:
+        """Go on: see `rayfold.Middleware`."""
+        if self.is_over:
+            raise _failed(self._name, "went on after its end, when nobody waited any more")
+        try:
+            asked = self._ends.checked(changed)
+        except ValueError as error:
+            raise _failed(self._name, str(error), error.__cause__) from error
+        self._unsettled += 1
+        try:
+            gave = await self._onwards(asked)
+        except BaseException as error:
+            self._raised.append(error)
+            self._unsettled -= self._ends.did_nothing(error)
+            self._done_behind |= isinstance(error, MiddlewareFailed) and error.done
+            if not isinstance(error, asyncio.CancelledError):  # that stays where it was
+                self._ends.at = self._name
+            raise
+        self._unsettled -= 1
+        self._ends.at = self._name
+        self.given.append(gave)
+        return gave
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what it went on with stands, whatever it says now."""
+        return self._ends.lasts and (bool(self.given) or self._done_behind)
+
+    def has_raised(self, error: BaseException) -> bool:
+        """Tell whether that came from behind it."""
+        return any(error is each for each in self._raised)
+
+    def why_not_refused(self, refusal: Refused) -> str:
+        """Return why it may not refuse any more; empty if it may."""
+        if self.is_done:
+            return f"refused ({refusal.rule}) what was done already"
+        if self._ends.lasts and self._unsettled and not self.has_raised(refusal):
+            return f"refused ({refusal.rule}) what may have been done"
+        return ""
 
 
 def too_late(ends: Ends[Any, Any], told: str) -> str:
@@ -137,47 +176,86 @@ def too_late(ends: Ends[Any, Any], told: str) -> str:
 
 
 class DomainMiddleware:
-    """One instance of each of a domain's, in this process, for whoever sends or asks here.
+    """One instance of each of a domain's, for whoever sends or asks with it.
 
     `around("command")` and `around("query")` are None where the domain has none: then nothing is
     around anything.
     """
 
     def __init__(self, registry: Registry) -> None:
+        """Make them.
+
+        Raises:
+            DomainError: one of them cannot be made.
+        """
         declared = sorted(registry.middleware.values(), key=lambda each: each.order)
-        self._made = [(each, _made(each)) for each in declared]
-        self._opening = asyncio.Lock()
-        self._open: list[Middleware] = []
+        self._instances = [_Instance(each) for each in declared]
 
     def around(self, method: str) -> Layers[Any, Any] | None:
         """Return those that have that method, or None."""
         found = [
-            (each.name, getattr(made, method)) for each, made in self._made if each.has(method)
+            (each, getattr(each.made, method))
+            for each in self._instances
+            if each.definition.has(method)
         ]
-        return Layers(found, self._opened) if found else None
+        return Layers(found) if found else None
 
     async def close(self) -> None:
-        """Close those that were opened, the innermost first. One that breaks is told in the log."""
-        while self._open:
-            made = self._open.pop()
-            try:
-                async with asyncio.timeout(CLOSING):
-                    await made.close()
-            except (Exception, SystemExit):  # a user's code
-                log.exception("a middleware does not close", extra={"middleware": _name(made)})
+        """Close those that are open, the innermost first."""
+        for each in reversed(self._instances):
+            await each.close()
 
-    async def _opened(self) -> None:
-        """Open what is not open yet; what did not open is tried again by whoever comes next."""
-        if len(self._open) == len(self._made):
-            return
-        async with self._opening:
-            for definition, made in self._made[len(self._open) :]:
-                try:
-                    await made.open()
-                except (Exception, SystemExit) as error:  # a user's code
-                    reason = f"does not open: {type(error).__name__}, see the log"
-                    raise _failed(definition.name, reason, error) from error
-                self._open.append(made)
+
+class _Instance:
+    """One of them: made at once, and opened before what comes to it first.
+
+    That has a task of its own: who waits for it may have too little time, or go away, and then the
+    next one would find it no further.
+    """
+
+    def __init__(self, definition: MiddlewareDefinition) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.made = _made(definition)
+        self.is_open = False
+        self._opening: asyncio.Task[None] | None = None
+
+    async def opened(self) -> None:
+        """Return once it is open. What does not open is tried again by whoever comes next.
+
+        Raises:
+            MiddlewareFailed: it does not open.
+        """
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        try:
+            await self.made.open()
+        except BaseException as error:  # a user's code
+            self._opening = None
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                raise
+            reason = f"does not open: {type(error).__name__}, see the log"
+            raise _failed(self.name, reason, error) from error
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Close it, if it was opened. One that breaks, or takes too long, is told in the log."""
+        opening, self._opening = self._opening, None
+        try:
+            async with asyncio.timeout(CLOSING):
+                if opening is not None and not opening.done():
+                    opening.cancel()
+                    await asyncio.wait([opening])
+                if self.is_open:
+                    self.is_open = False
+                    await self.made.close()
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a user's code
+            if _is_cancelled(error):
+                raise
+            log.exception("a middleware does not close", extra={"middleware": self.name})
 
 
 def _is_cancelled(error: BaseException) -> bool:
@@ -193,10 +271,6 @@ def _made(definition: MiddlewareDefinition) -> Middleware:
     except (Exception, SystemExit) as error:  # a user's code
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DomainError(f"{definition.model.__qualname__} cannot be made: {told}") from error
-
-
-def _name(made: Middleware) -> str:
-    return type(made).__rayfold__.name
 
 
 def _failed(

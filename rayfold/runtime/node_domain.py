@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 from rayfold import DomainError, Registry
+from rayfold.runtime.middleware_layers import DomainMiddleware
 from rayfold.runtime.node import node_name
 
 ADVICE = "install it there, or bring it with RAYFOLD_RUNTIME_ENV"
@@ -33,6 +34,20 @@ def load_domain(package: str, tenants: bool = False) -> Registry:
     except DomainError as error:
         first, *more = error.mistakes
         raise DomainError(f"node {node_name()} does not run it: {first}: {ADVICE}", *more) from None
+
+
+def check_middleware(registry: Registry) -> None:
+    """Make a domain's middleware, in the process of an actor that needs it, before it begins.
+
+    What makes it may differ from node to node: an environment variable, say.
+
+    Raises:
+        DomainError: it cannot be made here; the node is named.
+    """
+    try:
+        DomainMiddleware(registry)
+    except DomainError as error:
+        raise DomainError(f"node {node_name()} does not run it: {error}") from None
 
 
 def broke_while_made(error: BaseException) -> bool:

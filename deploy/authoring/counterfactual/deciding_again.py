@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from actors.host.event_checks import MAX_EVENTS, InvalidEvent, check_events
 from rayfold import Command, Event, Refused, Registry
 from rayfold.decision import Instance
+from rayfold.event_checks import MAX_EVENTS, InvalidEvent, check_events
 from rayfold.personal import plain
 from rayfold.unchanged import Unchanged
 

@@ -25,12 +25,14 @@ class RecordedCommand(NamedTuple):
     """A command's name and itself, as JSON.
 
     `untimed`: it was scheduled. The fields that the runtime fills were filled when it was sent,
-    and nobody wrote down with which instant.
+    and nobody wrote down with which instant. `as_sent`: it is what a process sent, or somebody had
+    scheduled, before middleware was around it.
     """
 
     name: str
     payload: bytes
     untimed: bool = False
+    as_sent: bool = False
 
 
 class _Sent(msgspec.Struct):
@@ -74,13 +76,17 @@ class RecordedCommands:
         if raw.stream.startswith(SCHEDULES):
             command_id = raw.stream[len(SCHEDULES) :]
             if raw.event_type == SCHEDULED:
-                self._waiting[command_id] = RecordedCommand(body.command, bytes(body.payload), True)
+                self._waiting[command_id] = RecordedCommand(
+                    body.command, bytes(body.payload), untimed=True, as_sent=True
+                )
             elif raw.event_type in _ENDS:
                 self._waiting.pop(command_id, None)
             return
         for sent in body.decided:
             if sent.type == "send":
-                self._waiting[sent.command_id] = RecordedCommand(sent.command, bytes(sent.payload))
+                self._waiting[sent.command_id] = RecordedCommand(
+                    sent.command, bytes(sent.payload), as_sent=True
+                )
         if raw.event_type == COMMAND_ACCEPTED:
             self._waiting.pop(body.command_id, None)
         elif raw.event_type == COMMAND_REJECTED and body.told:

@@ -61,6 +61,8 @@ class Finding:
     now: Decided | None = None
     undecidable: str = ""
     reason: str = ""
+    perhaps_rewritten: bool = False
+    """Whether the domain's middleware may have made another command of it before it was decided."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it for a line of JSON."""
@@ -85,6 +87,7 @@ class Finding:
                 }
                 for each in self.recorded
             ],
+            **({"perhaps_rewritten": True} if self.perhaps_rewritten else {}),
             **self._now(),
         }
 
@@ -163,6 +166,7 @@ class Counterfactual:
         self._category = category
         self._states = StatesThen(registry, log, most)
         self._commands = RecordedCommands()
+        self._rewrites = any(each.has("command") for each in registry.middleware.values())
         self.summary = Summary()
 
     async def findings(self) -> AsyncIterator[Finding]:
@@ -234,6 +238,7 @@ class Counterfactual:
             self.summary.not_kept += 1
             return None
         finding = Finding(first, command_id, command, group)
+        finding.perhaps_rewritten = self._rewrites and command.as_sent
         if not await self._decide(finding):
             return None
         if finding.undecidable:

@@ -74,13 +74,22 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
                 assert read.status_code == 200, read.text
                 assert read.json()["cents"] == cents
 
+            def limit() -> str:
+                """Return what the release's middleware says of a deposit of less than nothing."""
+                answer = http.post("/accounts/ada/deposit", json={"cents": -1})
+                assert answer.status_code == 409, answer.text
+                return str(answer.json()["code"])
+
             serves()
+            assert limit() == "less-than-nothing"
             # It runs where `rayfold upgrade` does, and not where the controller is.
             assert "is wanted: broken_release" in upgrade("broken_release", "--no-wait")
             controller.says("a successor does not start")
             assert "not on this machine" in controller.log()
             serves()
-            assert "done" in upgrade(ONE)  # back, as if nothing had been
+            back = upgrade(ONE)  # as if nothing had been
+            assert "runs already" in back
+            assert "done" in back
             serves()
 
             # The next one comes up, but its controller is killed before it has taken over.
@@ -91,6 +100,7 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
             psutil.Process(successor.pop()).send_signal(signal.SIGKILL)
             serves()
             assert "done" in upgrade(TWO)
+            assert limit() == "nothing"
             until(lambda: first not in children(controller))
             serves()
             interest = http.post("/accounts/ada/interest")

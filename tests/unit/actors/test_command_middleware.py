@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import pytest
 
-from actors.command_middleware import CommandMiddleware, Sender
+from actors.command_middleware import ANYBODY, CommandMiddleware, Sender
 from actors.envelope import Done, Envelope, enclose
 from actors.errors import KeyReused, RevisionMismatch, Unavailable
 from actors.local import LocalRuntime
@@ -200,6 +200,25 @@ async def test_one_that_breaks_is_told_by_its_name_and_what_it_said_is_in_the_lo
     assert await recorded(local, "stock-tea") == []
 
 
+class Odd(BaseException):
+    """What nobody would raise who had thought of it."""
+
+
+@pytest.mark.parametrize("where", ["command", "open"])
+@pytest.mark.parametrize("what", [Odd(), SystemExit(3), BaseExceptionGroup("two", [Odd()])])
+async def test_whatever_it_raises_is_told_as_its_own(what: BaseException, where: str) -> None:
+    class Raising(Around, name="raising"):
+        async def open(self) -> None:
+            if where == "open":
+                raise what
+
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            raise what
+
+    with pytest.raises(MiddlewareFailed, match=f"'raising' .*: {type(what).__name__}, see"):
+        await runtime(Raising).send(TEA)
+
+
 @pytest.mark.parametrize("way", ["raises", "refuses", "returns"])
 async def test_one_that_fails_afterwards_says_that_the_command_was_done(way: str) -> None:
     class Late(Around, name="late"):
@@ -216,6 +235,69 @@ async def test_one_that_fails_afterwards_says_that_the_command_was_done(way: str
         await local.send(TEA)
     assert failed.value.done
     assert len(await recorded(local, "stock-tea")) == 1
+
+
+@pytest.mark.parametrize("how", ["no answer", "goes on", "behind it"])
+async def test_what_may_have_been_done_is_not_refused(how: str) -> None:
+    """409 means that nothing was appended; a process would undo what stands."""
+    sent: list[Envelope] = []
+    may_end = asyncio.Event()
+
+    class Refusing(Around, name="refusing", order=1):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            going = asyncio.ensure_future(proceed(command))
+            await asyncio.wait([going], timeout=0.01)
+            if going.done():
+                going.exception()
+            self.going = going
+            raise Rejected("try-later", "no answer")
+
+    class Breaking(Around, name="breaking", order=2):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            await proceed(command)
+            raise ZeroDivisionError
+
+    class Lost:
+        async def send(self, envelope: Envelope) -> Receipt:
+            sent.append(envelope)
+            if how == "goes on":
+                await may_end.wait()
+            if how == "no answer":
+                raise Unavailable("the connection was lost")
+            return await local.bus.send(envelope)
+
+    classes = [Refusing, Breaking] if how == "behind it" else [Refusing]
+    registry = with_middleware(*classes)
+    local = LocalRuntime(registry)
+    around = CommandMiddleware.of(registry, Lost(), DomainMiddleware(registry))
+    assert around is not None
+    reason = "what was done already" if how == "behind it" else "what may have been done"
+    with pytest.raises(MiddlewareFailed, match=rf"refused \(try-later\) {reason}") as failed:
+        await around.send(enclose(registry, TEA), ANYBODY)
+    assert failed.value.done is (how == "behind it")
+    assert len(sent) == 1
+    may_end.set()
+
+
+async def test_a_refusal_that_comes_from_behind_it_after_no_answer_is_final() -> None:
+    answers: list[Exception] = [Unavailable("lost"), Rejected("no", "the rule says")]
+
+    class Again(Around, name="again"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            try:
+                return await proceed(command)
+            except Unavailable:
+                return await proceed(command)
+
+    class Flaky:
+        async def send(self, envelope: Envelope) -> Receipt:
+            raise answers.pop(0)
+
+    registry = with_middleware(Again)
+    around = CommandMiddleware.of(registry, Flaky(), DomainMiddleware(registry))
+    assert around is not None
+    with pytest.raises(Rejected):
+        await around.send(enclose(registry, TEA), ANYBODY)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +451,93 @@ async def test_it_is_opened_once_before_the_first_and_again_if_it_could_not() ->
     assert happened == ["open", "open", "close"]
 
 
+async def test_opening_goes_on_though_nobody_has_the_time_to_wait_for_it() -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    happened: list[str] = []
+
+    class Slow(Around, name="slow", order=2):
+        async def open(self) -> None:
+            happened.append("open")
+            begun.set()
+            await may_end.wait()
+
+    class Outer(Around, name="outer", order=1):
+        pass
+
+    local = runtime(Outer, Slow)
+    for _ in range(2):  # one runs out of time, the other goes away
+        begun.clear()
+        waiting = asyncio.create_task(_in_time(local, 0.05))
+        with pytest.raises(Unavailable, match="in the domain's middleware 'slow'"):
+            await waiting
+        going = asyncio.create_task(local.send(TEA))
+        await asyncio.sleep(0)
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+    may_end.set()
+    await local.send(TEA)
+    assert happened == ["open"]
+
+
+async def _in_time(local: LocalRuntime, seconds: float) -> Receipt:
+    around = local._around
+    assert around is not None
+    return await around.send(enclose(local._registry, TEA, timeout=seconds), ANYBODY)
+
+
+async def test_what_opens_when_it_is_closed_is_broken_off_and_what_has_opened_is_closed() -> None:
+    begun = asyncio.Event()
+    happened: list[str] = []
+
+    class Slow(Around, name="slow", order=2):
+        async def open(self) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                happened.append("broken off")
+
+        async def close(self) -> None:
+            happened.append("slow")
+
+    class Outer(Around, name="outer", order=1):
+        async def close(self) -> None:
+            happened.append("outer")
+
+    local = runtime(Outer, Slow)
+    sending = asyncio.create_task(local.send(TEA))
+    await begun.wait()
+    await local.close()
+    assert happened == ["broken off", "outer"]
+    with pytest.raises(MiddlewareFailed, match="'slow' does not open: CancelledError"):
+        await sending
+
+
+async def test_one_that_does_not_open_holds_up_what_comes_to_it_alone() -> None:
+    class Reads(Middleware, name="reads", order=1):
+        async def open(self) -> None:
+            raise OSError("its database is away")
+
+        async def query(self, query: Any, context: Any, proceed: Any) -> Any:
+            return await proceed(query)
+
+    class Guard(Around, name="guard", order=2):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            if context.principal == "eve":
+                raise Forbidden("no", "not you")
+            return await proceed(command)
+
+    class Away(Around, name="away", order=3):
+        async def open(self) -> None:
+            raise OSError("its database is away")
+
+    local = runtime(Reads, Guard, Away)
+    with pytest.raises(MiddlewareFailed, match="'away' does not open"):
+        await local.send(TEA)
+    with pytest.raises(Forbidden):
+        await local.send(TEA, principal="eve")
+
+
 async def test_one_that_does_not_close_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -474,6 +643,32 @@ async def test_one_that_breaks_afterwards_does_not_hold_a_process_up() -> None:
         done = await delivery.answer(enclose(registry, TEA), None)
     assert isinstance(done, Done)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_one_that_refuses_a_second_attempt_does_not_undo_the_first(done: bool) -> None:
+    """The first had no answer. Were it told as refused, a process would compensate what stands."""
+
+    class Once(Around, name="once"):
+        seen: ClassVar[set[UUID]] = set()
+
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            if context.command_id in self.seen:
+                raise Rejected("quota", "once a day")
+            self.seen.add(context.command_id)
+            return await proceed(command)
+
+    class Lossy:
+        async def send(self, envelope: Envelope) -> Receipt:
+            if done:
+                await local.bus.send(envelope)
+            raise Unavailable("the connection was lost")
+
+    registry, log = with_middleware(Once), MemoryLog()
+    local = LocalRuntime(registry, log)
+    async with asyncio.timeout(30):
+        answer = await Delivery(registry, log, Lossy()).answer(enclose(registry, TEA), None)
+    assert answer == (Done(0, 1) if done else Refusal("quota", "once a day"))
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from pydantic import field_serializer
 from actors.envelope import Done, enclose
 from actors.errors import DecisionFailed
 from actors.host import aggregate_cache
-from actors.host.event_checks import MAX_EVENTS
 from actors.host.host import Host
 from actors.host.snapshots import WORTH, save
 from eventstore.memory import MemoryLog
 from rayfold import Aggregate, Command, Event, Message, Registry
+from rayfold.event_checks import MAX_EVENTS
 
 
 class Poured(Event, name="Poured"):

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from actors.errors import Unavailable
 from actors.processes import partition_handle
 from actors.processes.partition_handle import PartitionHandle
+from rayfold import DomainError
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.rpc import Address
 
@@ -125,6 +126,20 @@ async def test_one_that_ray_starts_again_is_waited_for(
     await handle.look(HERE)
     assert handle.ready
     assert len(spawned) == 1
+
+
+async def test_whatever_error_of_ours_its_status_is_it_is_not_ready_and_says_why(
+    handle: PartitionHandle, spawned: list[Actor]
+) -> None:
+    """One that told of it by raising would keep what was known, and be seen as ready."""
+    await handle.look(HERE)
+    spawned[0].says = RayTaskError("status", "", DomainError("it cannot be read here"))
+    await handle.look(HERE)
+    assert not handle.ready
+    assert handle.status()["error"] == "it cannot be read here"
+    spawned[0].says = None
+    await handle.look(HERE)
+    assert handle.ready
 
 
 async def test_it_says_since_when_it_is_not_ready(

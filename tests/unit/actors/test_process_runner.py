@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -16,12 +16,14 @@ from actors.local import LocalRuntime
 from actors.processes import runner as runner_module
 from actors.processes.checkpoints import Layout
 from actors.processes.runner import ProcessRunner
-from domain.orders.commands import CreateOrder
+from domain.inventory.stock import ReserveStock
+from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.records import RawRecord
-from rayfold import Registry
+from rayfold import Command, Middleware, Registry
 from rayfold.runtime.turns import TURN
+from tests.unit.middleware_domain import with_middleware
 
 
 class FailingLog(MemoryLog):
@@ -53,6 +55,41 @@ async def test_a_start_that_fails_writes_no_checkpoint_of_where_it_never_was() -
     await runner.stop()
     assert log.appended == []
     assert asyncio.all_tasks() == before
+
+
+async def test_a_process_whose_command_has_no_answer_says_so() -> None:
+    """It is not parked, as the next attempt may succeed: else nobody would know of it."""
+    attempts, broken = count(1), asyncio.Event()
+
+    class Breaking(Middleware, name="breaking"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            if isinstance(command, ReserveStock):
+                if next(attempts) == 2:
+                    broken.set()
+                raise ZeroDivisionError
+            return await proceed(command)
+
+    registry = with_middleware(Breaking)
+    runtime, order_id = LocalRuntime(registry), uuid4()
+    definition, layout = registry.processes["fulfilment"], Layout(0, 1, 0)
+    runner = ProcessRunner(registry, definition, runtime.log, runtime.bus, layout=layout)
+    await runner.start()
+    try:
+        assert runner.status()["waiting"] == 0
+        await runtime.send(CreateOrder(order_id=order_id, customer_id="ada"))
+        await runtime.send(AddLine(order_id=order_id, sku="tea", quantity=1, unit_price_cents=5))
+        await runtime.send(PlaceOrder(order_id=order_id, fulfil=True))
+        async with asyncio.timeout(60):
+            await broken.wait()
+        assert runner.status()["waiting"] == 1
+        [found], _ = runner.describe_open(parked=False, limit=10)
+    finally:
+        await runner.stop()
+    assert (found["key"], found["status"]) == (str(order_id), "open")
+    assert found["error"] == (
+        "reserve-stock has no answer, and is sent again:"
+        " the domain's middleware 'breaking' broke: ZeroDivisionError, see the log"
+    )
 
 
 async def test_others_have_their_turn_while_events_are_read(

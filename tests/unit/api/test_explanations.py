@@ -176,6 +176,10 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
     assert "of 3 keys (key 7: it answers 500)" in found.sentence
     assert "since 2026-01-01T12:00:10+00:00 (30 s)" in found.sentence
+    again = part("process:fulfilment#0", "process", parked=0, waiting=2, views=[])
+    found = explain("fulfilment", [*SERVERS, again], [], [], NOW)
+    assert causes(found) == ["failing"]
+    assert "sends 2 of its commands again" in found.sentence
     saga = part("process:fulfilment#0", "process", parked=1, views=[])
     found = explain("fulfilment", [*SERVERS, saga], [], [], NOW)
     assert "rayfold processes list --parked" in found.sentence

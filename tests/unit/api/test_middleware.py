@@ -251,6 +251,16 @@ async def test_an_answer_is_one_that_a_store_gave(made_up: Any, reason: str) -> 
     assert reason in told["detail"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), "\ud800", uuid4()])
+async def test_a_document_that_json_cannot_have_is_not_sent(value: Any) -> None:
+    class Measuring(Queries, name="measuring"):
+        async def query(self, query: Query, context: Any, proceed: Any) -> Any:
+            answer = await proceed(query)
+            return answer.with_document({"value": value})
+
+    problem(await gateway(Measuring).http.get(ORDER), 500, "middleware-failed")
+
+
 async def test_a_query_may_be_changed_and_is_validated_again() -> None:
     other = uuid4()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
 
 from eventstore.records import RawRecord
@@ -81,6 +82,39 @@ def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() ->
     assert [parked.view for parked in folding.parked] == ["growth"]
     [step] = folding.steps(raw("ThingBegan", b'{"thing":"a"}', 2))
     assert step.view is Whole.__rayfold__
+
+
+def _sku(event: Grew) -> str:
+    sys.exit("of a script")
+
+
+class Exits(View, name="exits", key="thing"):
+    thing: str
+
+    @staticmethod
+    @on(Grew)
+    def grew(row: Exits, event: Grew) -> Exits:
+        sys.exit("of a script")
+
+    @staticmethod
+    @starts(Began, key=_sku)
+    def began(event: Began) -> Exits:
+        return Exits(thing=event.thing)
+
+
+def test_a_fold_that_would_exit_parks_its_row_and_ends_no_process() -> None:
+    """With the process all views would go that it folds, again and again."""
+    registry = Registry(())
+    registry.aggregates = {"thing": Thing}
+    registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
+    folding = Folding(registry, [Exits.__rayfold__])
+    assert folding.steps(raw("ThingBegan", b'{"thing":"b"}', 0)) == []
+    [step] = folding.steps(raw("ThingGrew", b'{"thing":"a"}', 1)._replace(stream="thing-b"))
+    assert folding.fold(step, None) is None
+    assert [(parked.key, "SystemExit" in parked.error) for parked in folding.parked] == [
+        ("", True),
+        ("a", True),
+    ]
 
 
 class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing", initial=Nothing()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -67,13 +68,29 @@ class Broken(ComposedQuery, name="broken", result=BasketAndDemand):
     def handle(self) -> Composing[Any]:
         if self.how == "raises":
             raise KeyError("x")
+        if self.how == "exits":
+            sys.exit("a script's own")
         if self.how == "asks too much":
             while True:
                 yield [GetDemand(sku="jam")] * 100
+        if self.how == "asks nothing, for ever":
+            while True:
+                yield []
+        wrong: dict[str, Any] = {"nothing": None, "text": "get-demand", "a row": Demand(sku="tea")}
+        if self.how in wrong:
+            yield wrong[self.how]
+        if self.how == "a list of rows":
+            yield [Demand(sku="tea")]
         return Demand(sku="tea")
 
 
-@pytest.mark.parametrize("how", ["raises", "asks too much", "gives something else"])
+WRONG = [
+    *("raises", "exits", "asks too much", "asks nothing, for ever", "gives something else"),
+    *("nothing", "text", "a row", "a list of rows"),
+]
+
+
+@pytest.mark.parametrize("how", WRONG)
 async def test_what_a_handler_gets_wrong_is_its_authors_to_mend(how: str) -> None:
     with pytest.raises(QueryFailed, match="broken"):
         await compose(Broken(how=how), ask)

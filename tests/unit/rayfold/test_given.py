@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from domain.inventory.stock import StockItem, StockReceived, StockReserved
+from domain.inventory.stock import ReceiveStock, StockItem, StockReceived, StockReserved
 from domain.inventory.views import StockLevels
-from rayfold import DomainError, Event, View, upcaster
-from rayfold.testing import given
+from examples.coupons.redeeming import Redeem
+from rayfold import (
+    Aggregate,
+    Command,
+    DomainError,
+    Event,
+    Forbidden,
+    Message,
+    NotFound,
+    Rejected,
+    View,
+    upcaster,
+)
+from rayfold.event_checks import InvalidEvent
+from rayfold.testing import Story, given
 
 TWO = StockReceived(sku="tea", quantity=2)
 ONE_RESERVED = StockReserved(sku="tea", quantity=1)
@@ -46,6 +61,79 @@ def row(received: int, reserved: int) -> StockLevels:
     events += [StockReserved(sku="tea", quantity=reserved)] if reserved else []
     [found] = given(StockLevels, *events).rows.values()
     return found
+
+
+class Poured(Event, name="Poured"):
+    cup: str
+    litres: float = 1.0
+
+
+class Pour(Command, name="pour"):
+    cup: str
+    how: str
+
+
+class Cup(Message):
+    poured: int = 0
+
+
+class Cups(Aggregate[Cup, Pour, Poured], category="cup", id_field="cup", initial=Cup()):
+    @staticmethod
+    def decide(state: Cup, command: Pour) -> Iterable[Any]:
+        match command.how:
+            case "into another":
+                return [Poured(cup="other")]
+            case "what is not its own":
+                return [TWO]
+            case "no number":
+                return [Poured(cup=command.cup).replace(litres=1.0), _unvalidated(command)]
+            case "nothing":
+                return [None]
+        return [Poured(cup=command.cup)]
+
+    @staticmethod
+    def evolve(state: Cup, event: Poured) -> Cup:
+        return state.replace(poured=state.poured + 1)
+
+
+def _unvalidated(command: Pour) -> Poured:
+    return Poured.model_construct(cup=command.cup, litres=float("nan"))
+
+
+class TestRules:
+    """What the runtime would refuse, a test finds: 500 `domain-failed` is no place to learn it."""
+
+    @pytest.mark.parametrize(
+        ("how", "told"),
+        [
+            ("into another", r"Poured\.cup is 'other', another aggregate's id"),
+            ("what is not its own", "yields a StockReceived, which is not among the events"),
+            ("no number", "NaN is no JSON"),
+            ("nothing", "yields a NoneType"),
+        ],
+    )
+    def test_events_that_would_not_be_written_are_told(self, how: str, told: str) -> None:
+        for play in (given(Cups).when, Story(Cups).send):
+            with pytest.raises((InvalidEvent, ValueError), match=told):
+                play(Pour(cup="mine", how=how))
+
+    def test_a_command_of_another_aggregate_is_none_of_this_ones(self) -> None:
+        with pytest.raises(LookupError, match="Cups takes no ReceiveStock"):
+            given(Cups).when(ReceiveStock(sku="tea", quantity=1))
+        with pytest.raises(LookupError, match="Redeem takes no Pour"):
+            given(Redeem).when(Pour(cup="mine", how="well"))
+
+    @pytest.mark.parametrize("kind", [Rejected, NotFound, Forbidden])
+    @pytest.mark.parametrize("wrong", [(7, "no"), ("no", None), (b"no", "no")])
+    def test_a_refusal_is_text(self, kind: Any, wrong: tuple[Any, Any]) -> None:
+        with pytest.raises(TypeError, match=f"{kind.__name__} takes a rule and a sentence"):
+            kind(*wrong)
+
+    def test_a_refusal_can_be_written(self) -> None:
+        """Else its client would get no answer, and a process could not note what it was told."""
+        refused = Rejected("no", "half \ud800 of a pair, and a whole \U0001f600")
+        assert str(refused) == "half ? of a pair, and a whole \U0001f600"
+        assert str(pickle.loads(pickle.dumps(refused))) == str(refused)
 
 
 class TestViews:

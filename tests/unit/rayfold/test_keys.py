@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from rayfold import Cents, UtcDatetime, key_text
-from rayfold.keys import scalar_of
+from rayfold.keys import may_be_none, scalar_of
 from tests.generated.field_types import ORDERED, FieldType, OldStyle, Shade, Size
 
 AT = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -24,6 +24,30 @@ def test_a_text_that_is_no_unicode_is_no_key() -> None:
     # No log has such a text, and no store takes it: only code makes one.
     with pytest.raises(ValueError, match="surrogates not allowed"):
         key_text("a\ud800")
+
+
+def test_none_is_no_key() -> None:
+    # Else a query, or a command, for nothing in particular would find who is called "None".
+    with pytest.raises(ValueError, match="None is no key"):
+        key_text(None)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "perhaps"),
+    [
+        (str, False),
+        (Literal["a", "b"], False),
+        (str | int, False),
+        (str | None, True),
+        (Optional[int], True),  # noqa: UP045
+        (Annotated[str | None, Field(max_length=3)], True),
+        (Annotated[Annotated[int | None, Field(ge=1)], Field(le=3)], True),
+        (Literal["a", None], True),
+        (None, True),
+    ],
+)
+def test_a_field_that_may_be_none_is_found(annotation: Any, perhaps: bool) -> None:
+    assert may_be_none(FieldInfo.from_annotation(annotation)) is perhaps
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])

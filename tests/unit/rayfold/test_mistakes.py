@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ Thing: a category is lower case without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
 ListId.thing_id cannot be an id: no scalar
+PerhapsId.thing_id may be None, and an id is always there: take None away
+PerhapsKey.thing_id may be None, and no row has such a key: take None away
 lower needs name="…" in PascalCase, like 'LineAdded'; got 'lower'
 NoZone.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
 OfItsOwn.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
@@ -78,6 +81,7 @@ WrongField must have the field 'thing_id' and no other; derive it from PageQuery
 rows
 NoIndex.thing_id is no index of TwoForOne
 OwnLimit.limit needs another name: it is a page's own
+NotAsked.handle is async: let it `yield` what it asks, and take `async` away
 NoHandle needs result=…, the model of its answer
 NoHandle needs a method `handle`
 NoStatement needs projection=…, whose tables it asks
@@ -180,6 +184,134 @@ def test_rayfold_up_tells_them_all_and_exits_with_2(tmp_path: Path) -> None:
     told = [line for line in result.stderr.splitlines() if line.startswith("rayfold: ")]
     assert sorted(told) == sorted(f"rayfold: {each}" for each in SENTENCES)
     assert not any(tmp_path.iterdir())  # nothing was begun
+
+
+ALONE = """
+from typing import Any, Never
+from pydantic import BaseModel
+from rayfold import *
+
+class State(Message):
+    pass
+
+class Put(Command, name="put"):
+    id: str
+
+class WasPut(Event, name="WasPut"):
+    id: str
+
+class Plain(BaseModel):
+    count: int = 0
+
+class Thing(Aggregate[State, Put, WasPut], category="thing", id_field="id", initial=State()):
+    @staticmethod
+    def decide(state, command):
+        return [WasPut(id=command.id)]
+
+    @staticmethod
+    def evolve(state, event):
+        return state
+
+class Things(View, name="things", key="id"):
+    id: str
+
+    @staticmethod
+    @on(WasPut)
+    def was_put(row, event):
+        return row
+
+ROUTES = [Route("POST", "/things/{id}", Put)]
+"""
+
+GENERIC = """from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+class Of(Event, Generic[T], name="Of"):
+    id: str
+    value: T
+
+class Other(Aggregate[State, Never, Of[int]], category="other", id_field="id", initial=State()):
+    @staticmethod
+    def evolve(state, event):
+        return state
+
+class WasPut(Event, name="WasPut")"""
+
+ODD = {
+    "a state that is no message": (
+        ("Aggregate[State, Put", "Aggregate[Plain, Put"),
+        "Thing needs initial=…, a Plain",
+        "Thing has a Plain as its state, which is no rayfold.Message: derive it from that",
+    ),
+    "an event by its name": (
+        ("@on(WasPut)", '@on("WasPut")'),
+        "Things.was_put is marked for 'WasPut', which is no event",
+    ),
+    "a view by its name": (
+        ("ROUTES", 'class Get(Query, name="get", view="things"):\n    id: str\n\nROUTES'),
+        "Get needs view=…, the view that it asks; got 'things'",
+    ),
+    "a route for an aggregate": (
+        ('{id}", Put)', '{id}", Thing)'),
+        "the route POST /things/{id} is for <class 'alone.Thing'>: name the class of a command or"
+        " a query",
+    ),
+    "a route for a command at hand": (
+        ('{id}", Put)', '{id}", Put(id="1"))'),
+        "the route POST /things/{id} is for Put(id='1'): name the class of a command or a query",
+    ),
+    "a method that no route has": (
+        ('"POST"', '"PUT"'),
+        "the route PUT /things/{id}: a route is one of GET, POST, DELETE",
+    ),
+    "what is no route": (
+        ("Put)]", 'Put), ("GET", "/things", Put)]'),
+        "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is none",
+    ),
+    "a generic event": (
+        ('class WasPut(Event, name="WasPut")', GENERIC),
+        "Of[int] needs name=\"…\" in PascalCase, like 'LineAdded'; it has none: derive a class from"
+        " it, class …(Of[int], name=…)",
+        "Other takes no command, and no decision reads it",
+    ),
+    "a keyword with a slip": (
+        ('Event, name="WasPut"', 'Event, name="WasPut", versoin=2'),
+        "cannot import the domain 'alone': TypeError: WasPut has no class keyword versoin=…",
+    ),
+    "a keyword of another class": (
+        ("initial=State()):", "initial=State(), key='id'):"),
+        "cannot import the domain 'alone': TypeError: Thing has no class keyword key=…",
+    ),
+}
+
+
+def alone(source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    (folder / "alone.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "alone", raising=False)
+    return Registry.load("alone")
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_far_from_a_declaration_has_a_sentence_too(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no traceback: what is wrong by itself keeps no check of two from being made."""
+    change, *told = ODD[what]
+    assert change[0] in ALONE
+    with pytest.raises(DomainError) as caught:
+        alone(ALONE.replace(*change, 1), tmp_path, monkeypatch)
+    assert [*caught.value.mistakes] == told
+
+
+def test_what_is_meant_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ALONE.replace("[Route(", "(Route(").replace("Put)]", "Put),)")  # a tuple of routes
+    source = source.replace('key="id")', 'key="id", stores="memory", indexes=("id"))')
+    registry = alone(source, tmp_path, monkeypatch)
+    assert [route.path for route in registry.routes] == ["/things/{id}"]
+    view = registry.views["things"]
+    assert (view.stores, view.indexes) == (("memory",), ("id",))
 
 
 BASES = """

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from rayfold import DomainError
+from rayfold import DomainError, Middleware
 from rayfold.runtime.node import node_name
-from rayfold.runtime.node_domain import broke_while_made, load_domain, why_not_made
+from rayfold.runtime.node_domain import (
+    broke_while_made,
+    check_middleware,
+    load_domain,
+    why_not_made,
+)
+from tests.unit.middleware_domain import with_middleware
 
 OF_RAY = """The actor died because of an error raised in its creation task, \
 \x1b[36mray::HostActor.__init__()\x1b[39m (pid=7, ip=10.77.0.2, actor_id=0a, repr=<HostActor>)
@@ -28,6 +36,21 @@ def test_a_node_without_the_domain_is_named_with_the_package() -> None:
     assert f"node {node_name()} " in told
     assert "'no_such_package'" in told
     assert "\n" not in told
+
+
+def test_a_node_where_middleware_cannot_be_made_is_named_with_the_class() -> None:
+    class Quotas(Middleware, name="quotas"):
+        def __init__(self) -> None:
+            raise KeyError("QUOTA_URL")
+
+        async def query(self, query: Any, context: Any, proceed: Any) -> Any:
+            return await proceed(query)
+
+    with pytest.raises(DomainError) as raised:
+        check_middleware(with_middleware(Quotas))
+    told = str(raised.value)
+    assert told.startswith(f"node {node_name()} does not run it: ")
+    assert told.endswith("Quotas cannot be made: KeyError: 'QUOTA_URL'")
 
 
 def test_why_an_actor_was_not_made_is_one_line_that_names_the_node() -> None:

@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 from pydantic import Field
 
 from rayfold import (
-    NOW, Aggregate, Command, Decision, Event, Message, Now, Read, Rejected, UtcDatetime, upcaster
+    NOW, Aggregate, Command, Decision, Event, Message, Middleware, Now, Read, Rejected,
+    UtcDatetime, upcaster
 )
 
 

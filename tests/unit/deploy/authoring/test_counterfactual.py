@@ -16,6 +16,7 @@ from actors.processes.records import Told as ProcessTold
 from deploy.authoring.counterfactual import walk
 from deploy.authoring.counterfactual.recorded_commands import RecordedCommand
 from deploy.authoring.counterfactual.walk import Counterfactual, Summary
+from deploy.cli.counterfactual import _lines
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord, RawRecord, metadata_of
@@ -79,6 +80,16 @@ FEE = (
     "return [Withdrawn(account_id=command.account_id, amount=command.amount)]",
     "return [Withdrawn(account_id=command.account_id, amount=command.amount,"
     " fee=1 if command.amount > 5 else 0)]",
+)
+HALVING = (
+    "class Transfers(",
+    """
+class Halving(Middleware, name="halving"):
+    async def command(self, command, context, proceed):
+        return await proceed(command.replace(amount=command.amount // 2))
+
+
+class Transfers(""",
 )
 COVERED = ("if command.amount > state.balance:", "if command.amount > state.balance - 10:")
 
@@ -277,6 +288,24 @@ async def test_what_a_process_sent_is_decided_though_its_aggregate_keeps_nothing
     await LocalRuntime(by, log).send(command, command_id=command_id)
     [found], summary = await tried(log, domain(FEE))
     assert (found["command_id"], summary.not_kept) == (str(command_id), 1)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_command_that_middleware_may_have_rewritten_is_told_as_such(kept: bool) -> None:
+    """It stands on the log as its process sent it, unless its aggregate keeps what it decided."""
+    log, command_id = MemoryLog(), uuid4()
+    by = domain(HALVING) if kept else domain(HALVING, KEPT)
+    command = made(by, *take(6))
+    await sent(log, put(40), by=by)
+    send = _Send(command_id, "withdraw", msgspec.Raw(command.model_dump_json().encode()))
+    step = new_record("ProcessSawEvent", StepRecord(ProcessTold("t"), [send]), "w", "")
+    await log.append([StreamAppend("process-saga-1", None, [step])])
+    await LocalRuntime(by, log).send(command, command_id=command_id)
+    found, summary = await tried(log, by)
+    assert summary.different == len(found) == (0 if kept else 1)
+    if not kept:
+        assert found[0]["perhaps_rewritten"]
+        assert "as it was sent" in "\n".join(_lines(found[0]))
 
 
 async def test_what_was_scheduled_is_decided_also_when_it_was_before_the_place() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, Field, Json, PrivateAttr, SecretStr
@@ -33,6 +33,10 @@ class LacksId(Command, name="lacks-id"):
 
 class ListId(Command, name="list-id"):
     thing_id: list[str]
+
+
+class PerhapsId(Command, name="perhaps-id"):
+    thing_id: Annotated[str | None, Field(max_length=9)] = None
 
 
 class Twice(Command, name="twice"):
@@ -129,7 +133,7 @@ class State(Message):
 class Thing(
     Aggregate[
         State,
-        NotKebab | LacksId | ListId | Twice | TwiceAgain,
+        NotKebab | LacksId | ListId | PerhapsId | Twice | TwiceAgain,
         lower
         | NoZone
         | OfItsOwn

@@ -175,12 +175,23 @@ class WrongField(Query, name="wrong-field", view=TwoForOne):
     label: str
 
 
+class PerhapsKey(Query, name="perhaps-key", view=TwoForOne):
+    thing_id: str | None = None
+
+
 class NoIndex(PageQuery, name="no-index", view=TwoForOne):
     thing_id: str | None = None
 
 
 class OwnLimit(PageQuery, name="own-limit", view=TwoForOne):
     limit: str = ""
+
+
+class NotAsked(ComposedQuery, name="not-asked", result=TwoForOne):
+    thing_id: str
+
+    async def handle(self) -> Any:
+        return None
 
 
 class NoHandle(ComposedQuery, name="no-handle"):

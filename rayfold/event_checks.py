@@ -6,11 +6,15 @@ as it was written, `EventDefinition.encode` sees to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import islice
+from typing import Any
 
-from rayfold import Command, Event
-from rayfold.registry import AggregateType
+from rayfold.aggregate import Aggregate
+from rayfold.messages import Command, Event
+
+AggregateType = type[Aggregate[Any, Any, Any]]
 
 MAX_EVENTS = 20_000
 """Of one command. More is a loop without end, which would take the host with it."""
@@ -42,6 +46,29 @@ def check_events(events: Sequence[Event], aggregate: AggregateType, command: Com
                 f"{type(event).__qualname__}.{field} is {str(found)!r}, another aggregate's id: "
                 f"the command is for {str(wanted)!r}"
             )
+
+
+def decided(events: Iterable[Event], aggregate: AggregateType, command: Command) -> list[Event]:
+    """Return what a decision gives, as the runtime would take it: for tests, which find it first.
+
+    Raises:
+        InvalidEvent: it would not.
+        ValueError: one of them does not come back from the log as it is.
+    """
+    found = list(islice(events, MAX_EVENTS + 1))
+    check_events(found, aggregate, command)
+    return written(found)
+
+
+def written(events: list[Event]) -> list[Event]:
+    """Return events that can be written.
+
+    Raises:
+        ValueError: one of them does not come back from the log as it is.
+    """
+    for each in events:
+        type(each).__rayfold__.encode(each)
+    return events
 
 
 @cache

@@ -1,0 +1,48 @@
+"""How a process ends: soon, with its exit code, whatever an author's code makes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import asyncio, sys
+from rayfold.runtime import to_the_end
+from rayfold.runtime.to_the_end import run_to_the_end
+
+to_the_end.PATIENCE = 0.05
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+async def tidy():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("tidied up")
+
+async def work():
+    tasks.append(asyncio.create_task(globals()[sys.argv[1]]()))
+    await asyncio.sleep(0)
+    return 7
+
+tasks = []
+code = run_to_the_end(work())
+print("went on")
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(("what", "printed"), [("tidy", "tidied up\nwent on\n"), ("stubborn", "")])
+def test_a_process_ends_though_something_takes_no_notice(what: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, what], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (7, printed), done.stderr
+    assert ("left behind" in done.stderr) == (what == "stubborn")
