@@ -1,8 +1,8 @@
 """Keys of subjects in Postgres, and what a process knows of them.
 
 A destroyed key leaves its row, without the key: who was forgotten, and when, is an operator's to
-prove. A count of all that was ever forgotten is read with each use: whoever has keys in memory
-learns in time that one of them is no more, without anybody telling the processes of a stack.
+prove. A mark that each forgetting replaces is read with each use: whoever has keys in memory learns
+in time that one of them is no more, without anybody telling the processes of a stack.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from eventstore.errors import StoreUnavailable
+from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import SubjectKey, new_key
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection
 from rayfold.runtime.postgres_text import restored, storable
@@ -43,13 +44,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
 CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
     ON rayfold_personal_key (subject) WHERE key IS NULL;
 CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0,
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), mark uuid NOT NULL DEFAULT gen_random_uuid(),
     id uuid NOT NULL DEFAULT gen_random_uuid(), lost boolean NOT NULL DEFAULT false
 );
 INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
 
-_COUNT = "SELECT count, lost FROM rayfold_personal_forgotten"
+_MARK = "SELECT mark, lost FROM rayfold_personal_forgotten"
 
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
@@ -69,7 +70,7 @@ _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
 )
-_ONE_MORE = "UPDATE rayfold_personal_forgotten SET count = count + 1"
+_ANOTHER_MARK = "UPDATE rayfold_personal_forgotten SET mark = gen_random_uuid()"
 _WAS = (
     "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NULL ORDER BY forgotten_at"
@@ -88,7 +89,7 @@ class PostgresKeys:
     def __init__(self, dsn: str) -> None:
         self._connection = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         self._asking = asyncio.Lock()
-        self._count = -1
+        self._mark: UUID | None = None
         self._lost = False
         """Whether an operator has said that what is missing is lost: it is as if forgotten."""
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
@@ -128,20 +129,31 @@ class PostgresKeys:
 
         return await self._ask(found)
 
-    async def _learn(self, connection: Connection) -> None:
-        """Know no key any more if one was destroyed since the last time."""
-        row = await connection.fetchrow(_COUNT)
+    async def forgotten(self) -> Forgotten:
+        """See `SubjectKeys.forgotten`."""
+
+        async def found(connection: Connection) -> Forgotten:
+            mark = await self._learn(connection)
+            return Forgotten(mark.hex, not await unsettled(connection))
+
+        return await self._ask(found)
+
+    async def _learn(self, connection: Connection) -> UUID:
+        """Know no key any more if one was destroyed since the last time; return the mark."""
+        row = await connection.fetchrow(_MARK)
         if row is None:
             raise StoreUnavailable("rayfold_personal_forgotten is empty: restore it with the keys")
-        if row["count"] != self._count:
+        mark: UUID = row["mark"]
+        if mark != self._mark:
             self._drop()
-            self._count = row["count"]
+            self._mark = mark
         self._lost = row["lost"]
+        return mark
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
-        named = {storable(each): each for each in subjects}
-        found = [_key(row) for row in await connection.fetch(_OF, [*named])]
-        lacking = named.keys() - {storable(each.subject) for each in found}
+        names = {storable(each) for each in subjects}
+        found = [_key(row) for row in await connection.fetch(_OF, [*names])]
+        lacking = names - {storable(each.subject) for each in found}
         if lacking:
             rows = await connection.fetch(_BEING_FORGOTTEN, [*lacking])
             lacking -= {row["subject"] for row in rows}
@@ -172,16 +184,15 @@ class PostgresKeys:
             if self._resting is not None:
                 self._resting.cancel()
             try:
-                answer = await ask(await self._connection.get())
+                return await ask(await self._connection.get())
             except (*FAILURES, ValueError) as error:
-                self._connection.close()
+                self._rest()  # who cannot ask may not know either
                 reason = str(error) or type(error).__name__
                 raise StoreUnavailable(
                     f"the keys of personal data cannot be had from Postgres: {reason}"
                 ) from error
-            finally:  # also after a failure: keys must not stay with who asks no more
+            finally:  # also where whoever asks was cancelled: keys must not stay then
                 self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
-            return answer
 
     def _rest(self) -> None:
         self._drop()
@@ -236,7 +247,7 @@ async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
         done = await connection.execute(_DESTROY, [*ids])
         number = int(done.rpartition(" ")[2])
         if number:
-            await connection.execute(_ONE_MORE)
+            await connection.execute(_ANOTHER_MARK)
         return number
 
 
