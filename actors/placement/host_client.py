@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
@@ -164,6 +164,20 @@ class HostClient:
                 await actor.forget_personal.remote(subjects)
         except (RayError, RpcDisconnected, TimeoutError) as error:
             raise Unavailable(f"a host may know who was to be forgotten: {error!r}") from error
+
+    async def refill(self, stream: str) -> None:
+        """Let the host write the row of a state-stored aggregate again; see `Writers.refill`.
+
+        Raises:
+            Unavailable: it may not have.
+        """
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                actor = await self.actor()
+                await actor.refill.remote(stream)
+        except (RayError, RpcDisconnected, TimeoutError) as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            raise Unavailable(f"the row of {stream} is as it was: {cause!r}") from error
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return a command's stream and outcome if the host remembers it; None if it is away."""

@@ -1,21 +1,148 @@
-"""Who can be forgotten."""
+"""Who can be forgotten, and whom that holds up: nobody else."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 
+from actors.errors import Unavailable
 from deploy.stack.forgetting import Forgetting
-from projections.errors import UnknownTarget
+from eventstore.personal import postgres as keys
+from eventstore.personal.postgres import Destroyed
+from projections.errors import ProjectionError, UnknownTarget
 from rayfold import Registry
+
+nothing = cast("Any", None)
 
 
 @pytest.mark.parametrize("subject", ["ada", "Acme:ada", ":ada", ""])
 async def test_where_there_are_tenants_a_person_is_one_s(subject: str) -> None:
     """Else an operator would be told that nothing is on the log of somebody of whom there is."""
     registry = Registry.load("tests.personal", tenants=True)
-    nothing = cast("Any", None)
     forgetting = Forgetting(registry, "", nothing, nothing, nothing, nothing)
     with pytest.raises(UnknownTarget, match="is of no tenant"):
         await forgetting.forget(["acme:ada", subject])
+
+
+class Stack:
+    """What is asked to let go of somebody; `refuse` has what does not, streams and views."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = {each: uuid4() for each in ("ada", "bob")}
+        self.cleared: set[UUID] = set()
+        self.refuse: set[str] = set()
+        self.done: list[str] = []
+        for name in ("unsettled", "clear", "settle"):
+            monkeypatch.setattr(keys, name, getattr(self, name))
+        registry = Registry.load("tests.personal")
+        mine = cast("Any", self)
+        self.forgetting = Forgetting(registry, "", mine, mine, mine, nothing)
+        monkeypatch.setattr(self.forgetting, "_connection", self.connection)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection, as far as it is used."""
+        yield self
+
+    async def execute(self, statement: str, **options: Any) -> None:
+        """What is done to tables."""
+        self.done.append(statement)
+
+    async def unsettled(self, connection: Any) -> list[Destroyed]:
+        """See `eventstore.personal.postgres`."""
+        return [Destroyed(key, each, datetime.now(UTC), None) for each, key in self.left.items()]
+
+    async def clear(self, connection: Any, ids: Collection[UUID]) -> None:
+        """See `eventstore.personal.postgres`."""
+        self.cleared |= {*ids}
+
+    async def settle(self, connection: Any, ids: Collection[UUID]) -> None:
+        """See `eventstore.personal.postgres`."""
+        self.left = {each: key for each, key in self.left.items() if key not in ids}
+
+    async def forget_personal(self, subjects: Any = None) -> None:
+        """Of writers, with subjects, and of processes."""
+        self.done.append("processes" if subjects is None else "writers")
+
+    async def refill(self, stream: str) -> None:
+        """Of writers."""
+        if stream in self.refuse:
+            raise Unavailable(f"{stream} cannot be read")
+        self.done.append(stream)
+
+    async def afresh(self, view: str) -> None:
+        """Of rebuilds."""
+        if view in self.refuse:
+            raise ProjectionError("it stopped")
+        self.done.append(view)
+
+    async def take_away(self) -> str:
+        """Let go of what may be let go; return what could not."""
+        self.done.clear()
+        try:
+            await self.forgetting._take_away()
+        except Exception as error:
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
+    return Stack(monkeypatch)
+
+
+async def test_states_go_before_views_and_processes_before_those_to_whom_they_send(
+    stack: Stack,
+) -> None:
+    assert await stack.take_away() == ""
+    assert stack.done[:6] == [
+        *("processes", "writers", "account-ada", "account-bob", "contacts", "letters")
+    ]
+    assert not stack.left
+
+
+async def test_values_that_postgres_has_counted_go_too(stack: Stack) -> None:
+    """`pg_stats` shows the most common ones, until tables are analyzed again."""
+    assert await stack.take_away() == ""
+    assert 'VACUUM (ANALYZE) rayfold_state."account"' in stack.done
+
+
+async def test_a_person_whose_row_cannot_be_made_again_holds_up_no_other(stack: Stack) -> None:
+    stack.refuse.add("account-ada")
+    ada, bob = stack.left["ada"], stack.left["bob"]
+    assert await stack.take_away() == "of ada: account-ada cannot be read"
+    assert {*stack.left} == {"ada"}
+    assert stack.cleared == {bob}
+    assert await stack.take_away() == "of ada: account-ada cannot be read"
+    assert "contacts" not in stack.done  # that is not rebuilt again and again meanwhile
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "contacts" in stack.done
+    assert not stack.left
+    assert ada in stack.cleared
+
+
+async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
+    stack.refuse.add("contacts")
+    assert await stack.take_away() == "contacts: it stopped"
+    assert "letters" in stack.done
+    assert {*stack.left} == {"ada", "bob"}
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "contacts" in stack.done
+    assert "letters" not in stack.done  # it was rebuilt before
+    assert not stack.left
+
+
+async def test_whoever_is_forgotten_meanwhile_goes_from_all_views(stack: Stack) -> None:
+    stack.refuse.add("contacts")
+    await stack.take_away()
+    stack.left["eve"] = uuid4()
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "letters" in stack.done
