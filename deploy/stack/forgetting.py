@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -59,7 +59,10 @@ class Forgetting:
         processes: ProcessSide,
         rebuilds: Rebuilds,
         eventstore: Log,
+        is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_alone`: no other release serves, from views of its own."""
+        self._is_alone = is_alone
         self._registry = registry
         self._log = eventstore
         self._postgres = postgres
@@ -152,6 +155,8 @@ class Forgetting:
             async with self._connection() as connection:
                 await clear(connection, ids)
             await self._rebuild(ids)
+            if not self._is_alone():
+                raise Unavailable("the release before still serves, and knows what it has read")
             async with self._connection() as connection:
                 for table in ("rayfold_personal_key", *self._tables_of_states()):
                     # Rows' old versions go, and the keys; values that were counted go as well.

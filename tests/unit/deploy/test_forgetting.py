@@ -37,11 +37,12 @@ class Stack:
         self.cleared: set[UUID] = set()
         self.refuse: set[str] = set()
         self.done: list[str] = []
+        self.is_alone = True
         for name in ("unsettled", "clear", "settle"):
             monkeypatch.setattr(keys, name, getattr(self, name))
         registry = Registry.load("tests.personal")
         mine = cast("Any", self)
-        self.forgetting = Forgetting(registry, "", mine, mine, mine, nothing)
+        self.forgetting = Forgetting(registry, "", mine, mine, mine, nothing, lambda: self.is_alone)
         monkeypatch.setattr(self.forgetting, "_connection", self.connection)
 
     @asynccontextmanager
@@ -136,6 +137,17 @@ async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
     assert await stack.take_away() == ""
     assert "contacts" in stack.done
     assert "letters" not in stack.done  # it was rebuilt before
+    assert not stack.left
+
+
+async def test_as_long_as_the_release_before_serves_something_is_left(stack: Stack) -> None:
+    """Its replicas have rows of before, until its last gateway is gone."""
+    stack.is_alone = False
+    assert "the release before still serves" in await stack.take_away()
+    assert {*stack.left} == {"ada", "bob"}
+    stack.is_alone = True
+    assert await stack.take_away() == ""
+    assert "contacts" not in stack.done  # once was enough
     assert not stack.left
 
 
