@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -43,6 +43,9 @@ TIMEOUT = 30.0
 
 VACUUM = 3600.0
 """Seconds for a table."""
+
+LOOK = 10.0
+"""Seconds between two looks whether the database is as we left it."""
 
 RETRY = 5.0
 """Seconds until what did not answer is asked again."""
@@ -71,6 +74,7 @@ class Forgetting:
         self._rebuilds = rebuilds
         self._asked = asyncio.Event()
         self._error = ""
+        self._mark: UUID | None = None
         self._rebuilt: dict[str, set[UUID]] = {}
         """By view: the destroyed keys with which nothing in it was decrypted."""
 
@@ -125,6 +129,7 @@ class Forgetting:
         while True:
             self._asked.clear()
             try:
+                await self._destroy_again()
                 await self._take_away()
                 self._error = ""
             except Exception as error:
@@ -137,7 +142,23 @@ class Forgetting:
                 )
                 await asyncio.sleep(RETRY)
             else:
-                await self._asked.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._asked.wait()
+
+    async def _destroy_again(self) -> None:
+        """Destroy what is there again: the database was restored, or a replica of it took over."""
+        from eventstore.personal.postgres import destroy, key_set
+        from eventstore.personal.witness import witness
+
+        async with self._connection() as connection:
+            here = await key_set(connection)
+            if here.mark == self._mark:
+                return
+            found = await witness(self._log, here.id)
+            if again := await destroy(connection, found.destroyed):
+                log.warning("keys of persons who are forgotten were there again: %d", again)
+            self._mark = (await key_set(connection)).mark
 
     async def _take_away(self) -> None:
         from eventstore.personal.postgres import clear, settle, unsettled

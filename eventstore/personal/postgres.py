@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
 INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
 
-_MARK = "SELECT mark, lost FROM rayfold_personal_forgotten"
+_KEY_SET = "SELECT id, lost, mark FROM rayfold_personal_forgotten"
+_EMPTY = "rayfold_personal_forgotten is empty: restore it with the keys"
 
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
@@ -70,6 +71,11 @@ _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
 )
+_DURABLY = (
+    "SELECT set_config('synchronous_commit', 'on', true)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""A role may have it off, for projections. But what a key has encrypted is on the log for good."""
 _ANOTHER_MARK = "UPDATE rayfold_personal_forgotten SET mark = gen_random_uuid()"
 _WAS = (
     "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
@@ -140,14 +146,10 @@ class PostgresKeys:
 
     async def _learn(self, connection: Connection) -> UUID:
         """Know no key any more if one was destroyed since the last time; return the mark."""
-        row = await connection.fetchrow(_MARK)
-        if row is None:
-            raise StoreUnavailable("rayfold_personal_forgotten is empty: restore it with the keys")
-        mark: UUID = row["mark"]
+        _, self._lost, mark = await key_set(connection)
         if mark != self._mark:
             self._drop()
             self._mark = mark
-        self._lost = row["lost"]
         return mark
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
@@ -159,7 +161,9 @@ class PostgresKeys:
             lacking -= {row["subject"] for row in rows}
         if lacking:
             columns = zip(*map(new_key, sorted(lacking)), strict=True)
-            await connection.execute(_MAKE, *(list(each) for each in columns))
+            async with connection.transaction():
+                await connection.execute(_DURABLY)
+                await connection.execute(_MAKE, *(list(each) for each in columns))
             # Another's, maybe.
             found += [_key(row) for row in await connection.fetch(_OF, [*lacking])]
         self._of |= {each.subject: each for each in found}
@@ -219,10 +223,14 @@ class Destroyed(NamedTuple):
 
 
 class KeySet(NamedTuple):
-    """Which set of keys a database has. `lost`: an operator has said that some are for good."""
+    """Which set of keys a database has. `lost`: an operator has said that some are for good.
+
+    `mark` is another one after each forgetting, and wherever the database was restored.
+    """
 
     id: UUID
     lost: bool
+    mark: UUID
 
 
 async def prepare_keys(connection: Connection) -> KeySet:
@@ -230,9 +238,15 @@ async def prepare_keys(connection: Connection) -> KeySet:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
         await connection.execute(TABLES)
-        row = await connection.fetchrow("SELECT id, lost FROM rayfold_personal_forgotten")
-        assert row is not None, "it was made just now"
-        return KeySet(*row)
+        return await key_set(connection)
+
+
+async def key_set(connection: Connection) -> KeySet:
+    """Return which set of keys it is."""
+    row = await connection.fetchrow(_KEY_SET)
+    if row is None:
+        raise StoreUnavailable(_EMPTY)
+    return KeySet(*row)
 
 
 async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
@@ -244,6 +258,7 @@ async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
 async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
     """Destroy keys; return how many were there still."""
     async with connection.transaction():
+        await connection.execute(_DURABLY)
         done = await connection.execute(_DESTROY, [*ids])
         number = int(done.rpartition(" ")[2])
         if number:

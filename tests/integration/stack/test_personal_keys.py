@@ -168,6 +168,29 @@ async def test_who_is_forgotten_has_a_mark_and_is_settled_once_nothing_is_left(
     assert await two[1].forgotten() == Forgotten(after.mark, True)
 
 
+async def test_keys_are_on_the_disk_though_a_role_does_without_for_its_projections(
+    connection: Connection, server: str
+) -> None:
+    """What they have encrypted is on the log, and nobody could read it after a crash."""
+    await connection.execute(
+        "CREATE FUNCTION durably() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_setting('synchronous_commit') = 'off' THEN RAISE 'it may be lost'; END IF;"
+        " RETURN NEW; END $$"
+    )
+    await connection.execute(
+        "CREATE TRIGGER durably BEFORE INSERT OR UPDATE ON rayfold_personal_key"
+        " FOR EACH ROW EXECUTE FUNCTION durably()"
+    )
+    await connection.execute("SET synchronous_commit = off")
+    keys = PostgresKeys(f"{server}{'&' if '?' in server else '?'}synchronous_commit=off")
+    try:
+        ada = (await keys.to_write({"ada"}))["ada"]
+        assert await destroy(connection, [ada.id]) == 1
+    finally:
+        keys.close()
+        await connection.execute("DROP FUNCTION durably CASCADE")
+
+
 async def test_a_subject_may_be_any_text(two: list[PostgresKeys]) -> None:
     odd = "a\0b\x1a\ud800 ü"
     key = (await two[0].to_write({odd}))[odd]

@@ -12,8 +12,10 @@ import pytest
 
 from actors.errors import Unavailable
 from deploy.stack.forgetting import Forgetting
+from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys
-from eventstore.personal.postgres import Destroyed
+from eventstore.personal.postgres import Destroyed, KeySet
+from eventstore.personal.witness import note_destroyed
 from projections.errors import ProjectionError, UnknownTarget
 from rayfold import Registry
 
@@ -38,11 +40,14 @@ class Stack:
         self.refuse: set[str] = set()
         self.done: list[str] = []
         self.is_alone = True
-        for name in ("unsettled", "clear", "settle"):
+        for name in ("unsettled", "clear", "settle", "key_set", "destroy"):
             monkeypatch.setattr(keys, name, getattr(self, name))
+        self.log, self.mark, self.there = MemoryLog(), uuid4(), set[UUID]()
         registry = Registry.load("tests.personal")
         mine = cast("Any", self)
-        self.forgetting = Forgetting(registry, "", mine, mine, mine, nothing, lambda: self.is_alone)
+        self.forgetting = Forgetting(
+            registry, "", mine, mine, mine, self.log, lambda: self.is_alone
+        )
         monkeypatch.setattr(self.forgetting, "_connection", self.connection)
 
     @asynccontextmanager
@@ -65,6 +70,16 @@ class Stack:
     async def settle(self, connection: Any, ids: Collection[UUID]) -> None:
         """See `eventstore.personal.postgres`."""
         self.left = {each: key for each, key in self.left.items() if key not in ids}
+
+    async def key_set(self, connection: Any) -> KeySet:
+        """See `eventstore.personal.postgres`."""
+        return KeySet(UUID(int=1), False, self.mark)
+
+    async def destroy(self, connection: Any, ids: Collection[UUID]) -> int:
+        """See `eventstore.personal.postgres`."""
+        gone, self.there = self.there.intersection(ids), self.there.difference(ids)
+        self.mark = uuid4() if gone else self.mark
+        return len(gone)
 
     async def forget_personal(self, subjects: Any = None) -> None:
         """Of writers, with subjects, and of processes."""
@@ -149,6 +164,19 @@ async def test_as_long_as_the_release_before_serves_something_is_left(stack: Sta
     assert await stack.take_away() == ""
     assert "contacts" not in stack.done  # once was enough
     assert not stack.left
+
+
+async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: Stack) -> None:
+    """It was restored under a running stack, or a replica of it took over."""
+    gone, other = uuid4(), uuid4()
+    await note_destroyed(stack.log, [gone])
+    await stack.forgetting._destroy_again()
+    stack.there = {gone, other}
+    await stack.forgetting._destroy_again()
+    assert stack.there == {gone, other}  # the log is not read as long as nothing has changed
+    stack.mark = uuid4()
+    await stack.forgetting._destroy_again()
+    assert stack.there == {other}
 
 
 async def test_whoever_is_forgotten_meanwhile_goes_from_all_views(stack: Stack) -> None:
