@@ -42,6 +42,7 @@ from actors.host.snapshots import snapshot_stream
 from actors.host.storage import EventStorage, Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import (
+    BEING_FORGOTTEN,
     Appended,
     AppendResult,
     Conflict,
@@ -488,6 +489,8 @@ class Host:
                     self._cache.changed(entity)
             elif isinstance(answer, InvalidAppend):
                 self._refuse_invalid(each, answer)
+            elif answer == BEING_FORGOTTEN:
+                self._refuse_forgotten(each)
             else:
                 self._retry_after_conflict(each, answer)
             self._return_all(each)
@@ -531,18 +534,29 @@ class Host:
 
     def _refuse_invalid(self, planned: Plan | JointPlan, answer: InvalidAppend) -> None:
         """Refuse the command whose events the store never takes; of several, find out which."""
-        if len(planned.commands) > 1:
-            for pending in planned.commands:
-                pending.alone = True
-            self._put_back(planned.entity.stream, planned.commands)
+        if (pending := self._only_command(planned)) is None:
             return
-        [pending] = planned.commands
         command = pending.envelope.command
         if answer.by_value:
             self._answers.give(pending, InvalidCommand(f"{command}: {answer.reason}"))
             return
         detail = f"{command}: the event store never takes what was decided: {answer.reason}"
         self._answers.give(pending, DecisionFailed(detail))
+
+    def _refuse_forgotten(self, planned: Plan | JointPlan) -> None:
+        """Refuse the command that tells of somebody, for a second; of several, find out which."""
+        self._drop(planned)
+        if (pending := self._only_command(planned)) is not None:
+            self._answers.give(pending, Unavailable(BEING_FORGOTTEN.reason))
+
+    def _only_command(self, planned: Plan | JointPlan) -> PendingCommand | None:
+        """Return the command of a plan; of several none: each is decided alone from now on."""
+        if len(planned.commands) == 1:
+            return planned.commands[0]
+        for pending in planned.commands:
+            pending.alone = True
+        self._put_back(planned.entity.stream, planned.commands)
+        return None
 
     def _put_back(self, stream: str, commands: Sequence[PendingCommand]) -> None:
         self._mailboxes[stream].extendleft(reversed(commands))

@@ -158,6 +158,18 @@ async def test_nor_are_they_where_states_are_stored(world: World) -> None:
     await world.assert_nothing_in_clear()
 
 
+async def test_nor_is_who_writes_to_the_same_stream(world: World) -> None:
+    """A letter of several, in one round."""
+    world.keys.being_forgotten.add("ada")
+    commands = [
+        WriteLetter(letter_id="l1", customer_id=each, to="secret") for each in ("bob", "ada", "eve")
+    ]
+    found = await world.runtime.host.handle([enclose(world.registry, each) for each in commands])
+    assert [type(each) for each in found] == [Done, Unavailable, Done]
+    assert [each.customer_id for each in await world.read("letter-l1")] == ["bob", "eve"]
+    assert str(found[1]) == "somebody of whom it tells is being forgotten"
+
+
 async def test_a_command_that_is_kept_for_later_waits_as_any_other(world: World) -> None:
     world.keys.being_forgotten.add("ada")
     envelope = enclose(world.registry, REGISTER)
