@@ -43,6 +43,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
     ON rayfold_personal_key (subject) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
     ON rayfold_personal_key (subject) WHERE key IS NULL;
+CREATE INDEX IF NOT EXISTS rayfold_personal_key_left
+    ON rayfold_personal_key (id) WHERE key IS NULL AND settled_at IS NULL;
 CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), mark uuid NOT NULL DEFAULT gen_random_uuid(),
     id uuid NOT NULL DEFAULT gen_random_uuid(), lost boolean NOT NULL DEFAULT false
@@ -53,29 +55,31 @@ INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 _KEY_SET = "SELECT id, lost, mark FROM rayfold_personal_forgotten"
 _EMPTY = "rayfold_personal_forgotten is empty: restore it with the keys"
 
+_DURABLY = (
+    "SELECT count(set_config('synchronous_commit', 'on', true)) FROM (SELECT 1) one"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""A role may have it off, for projections. But what a key has encrypted is on the log for good."""
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
 )
-_MAKE = (
-    "INSERT INTO rayfold_personal_key (id, subject, key)"
-    " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[])"
-    " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING"
+_KNOWN = (
+    "SELECT id, subject, key FROM rayfold_personal_key"
+    " WHERE subject = ANY($1::text[]) AND (key IS NOT NULL OR key IS NULL AND cleared_at IS NULL)"
 )
-_BEING_FORGOTTEN = (
-    "SELECT subject FROM rayfold_personal_key"
-    " WHERE subject = ANY($1::text[]) AND key IS NULL AND cleared_at IS NULL"
+"""Without a key: they are being forgotten."""
+_MAKE = (
+    f"WITH durably AS MATERIALIZED ({_DURABLY})"
+    " INSERT INTO rayfold_personal_key (id, subject, key) SELECT made.* FROM durably,"
+    " unnest($1::uuid[], $2::text[], $3::bytea[]) AS made (id, subject, key)"
+    " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING RETURNING id, subject, key"
 )
 _BY_ID = "SELECT id, subject, key FROM rayfold_personal_key WHERE id = ANY($1::uuid[])"
 _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
 )
-_DURABLY = (
-    "SELECT set_config('synchronous_commit', 'on', true)"
-    " WHERE current_setting('synchronous_commit') = 'off'"
-)
-"""A role may have it off, for projections. But what a key has encrypted is on the log for good."""
 _ANOTHER_MARK = "UPDATE rayfold_personal_forgotten SET mark = gen_random_uuid()"
 _WAS = (
     "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
@@ -153,19 +157,15 @@ class PostgresKeys:
         return mark
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
-        names = {storable(each) for each in subjects}
-        found = [_key(row) for row in await connection.fetch(_OF, [*names])]
-        lacking = names - {storable(each.subject) for each in found}
-        if lacking:
-            rows = await connection.fetch(_BEING_FORGOTTEN, [*lacking])
-            lacking -= {row["subject"] for row in rows}
-        if lacking:
+        rows = await connection.fetch(_KNOWN, [storable(each) for each in subjects])
+        found = [_key(row) for row in rows if row["key"] is not None]
+        known = {row["subject"] for row in rows}
+        if lacking := {storable(each) for each in subjects} - known:
             columns = zip(*map(new_key, sorted(lacking)), strict=True)
-            async with connection.transaction():
-                await connection.execute(_DURABLY)
-                await connection.execute(_MAKE, *(list(each) for each in columns))
-            # Another's, maybe.
-            found += [_key(row) for row in await connection.fetch(_OF, [*lacking])]
+            made = await connection.fetch(_MAKE, *(list(each) for each in columns))
+            if others := lacking - {row["subject"] for row in made}:
+                made += await connection.fetch(_OF, [*others])
+            found += [_key(row) for row in made]
         self._of |= {each.subject: each for each in found}
         self._remember(found)
         return {each.subject: each for each in found}
