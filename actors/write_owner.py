@@ -210,8 +210,9 @@ class WriteOwner:
         Raises:
             Unavailable: one of them may not have.
         """
-        clients = [*self._hosts, *self._dedicated.clients]
-        await all_done(*(client.forget_personal(subjects) for client in clients))
+        async with self._scaling:  # hosts that leave know somebody as long as they finish
+            clients = [*self._hosts, *self._dedicated.clients]
+            await all_done(*(client.forget_personal(subjects) for client in clients))
 
     async def refill(self, stream: str) -> None:
         """Write the row of a state-stored aggregate again, of what the log says by now.
@@ -219,7 +220,8 @@ class WriteOwner:
         Raises:
             Overloaded, Unavailable: it may be as it was.
         """
-        await (await self._writer_of(stream)).refill(stream)
+        async with self._scaling:
+            await (await self._writer_of(stream)).refill(stream)
 
     async def _writer_of(self, stream: str) -> HostClient:
         if self._aggregate_of(stream).placement is Placement.DEDICATED:
