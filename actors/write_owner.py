@@ -198,10 +198,7 @@ class WriteOwner:
             InvalidCommand: no aggregate of the domain has such a stream.
             Overloaded, Unavailable: it was not deleted, or may not have been; try again.
         """
-        if self._aggregate_of(stream).placement is Placement.DEDICATED:
-            client = await self._dedicated.client_of(stream)
-        else:
-            client = self._hosts[self._table.host_of(stream)]
+        client = await self._writer_of(stream)
         found = await client.delete_stream(stream, tombstone=tombstone)
         if self._aggregate_of(stream) in self._decided_together:
             await self._forget(stream)  # by those who are not its writer as well
@@ -213,8 +210,23 @@ class WriteOwner:
         Raises:
             Unavailable: one of them may not have.
         """
-        clients = [*self._hosts, *self._dedicated.clients]
-        await all_done(*(client.forget_personal(subjects) for client in clients))
+        async with self._scaling:  # hosts that leave know somebody as long as they finish
+            clients = [*self._hosts, *self._dedicated.clients]
+            await all_done(*(client.forget_personal(subjects) for client in clients))
+
+    async def refill(self, stream: str) -> None:
+        """Write the row of a state-stored aggregate again, of what the log says by now.
+
+        Raises:
+            Overloaded, Unavailable: it may be as it was.
+        """
+        async with self._scaling:
+            await (await self._writer_of(stream)).refill(stream)
+
+    async def _writer_of(self, stream: str) -> HostClient:
+        if self._aggregate_of(stream).placement is Placement.DEDICATED:
+            return await self._dedicated.client_of(stream)
+        return self._hosts[self._table.host_of(stream)]
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from actors.host.state.postgres import PostgresStates
-from actors.host.state.storage import StateStorage
 from actors.host.state.verification import verify_states
 from actors.placement.host_actors import DRAIN_TIMEOUT
 from actors.write_gateway import WriteGateway
@@ -16,7 +15,6 @@ from actors.write_owner import WriteOwner
 from actors.write_settings import WriteSettings
 from eventstore.personal.opening import open_log
 from rayfold import Registry
-from rayfold.registry import AggregateType
 
 __all__ = ["WriteSettings", "WriteSide"]
 
@@ -37,6 +35,8 @@ class WriteSide:
         self.bus = self.gateway.bus
         self.scale = self.owner.scale
         self.delete_stream = self.owner.delete_stream
+        self.forget_personal = self.owner.forget_personal
+        self.refill = self.owner.refill
         self.pids = self.owner.pids
         self.outcome = self.owner.outcome
 
@@ -98,34 +98,6 @@ class WriteSide:
         try:
             await states.prepare(stored)
             return await verify_states(self._registry, log, states)
-        finally:
-            await states.close()
-            await log.close()
-
-    async def forget_personal(self, subjects: list[str]) -> None:
-        """See `WriteOwner.forget_personal`."""
-        await self.owner.forget_personal(subjects)
-
-    async def refill(self, aggregate: AggregateType, streams: Sequence[str]) -> None:
-        """Write rows of stored states again, of what the log says by now.
-
-        Raises:
-            StoreUnavailable, Unavailable: something does not answer.
-            StreamUnreadable: a stream cannot be folded.
-        """
-        log = open_log(self.settings.eventstore, self._registry, self.settings.postgres)
-        states = PostgresStates(self.settings.postgres)
-        try:
-            await states.prepare([aggregate])
-            storage = StateStorage(self._registry, log, states)
-            try:
-                for stream in streams:
-                    # Not where a writer is faster: then it is tried on what that has written.
-                    while not await storage.fill(aggregate, stream, again=True):
-                        if await states.load(aggregate, stream) is None:
-                            break
-            finally:
-                await storage.close()
         finally:
             await states.close()
             await log.close()

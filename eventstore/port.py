@@ -74,6 +74,9 @@ class Conflict(NamedTuple):
     streams: tuple[str, ...] = ()
 
 
+BEING_FORGOTTEN: Final = Conflict("somebody of whom it tells is being forgotten")
+"""Not appended as it may have been decided on what is to be forgotten; in a second it may be."""
+
 AppendResult = Appended | JointlyAppended | Conflict | InvalidAppend
 
 

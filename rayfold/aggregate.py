@@ -172,7 +172,9 @@ class Aggregate(ABC, Generic[S, C, E]):
         for event in events:
             folded = cls.evolve(folded, event)
         if not isinstance(folded, cls.state_type):
-            raise TypeError(f"evolve gave {folded!r}, no {cls.state_type.__qualname__}")
+            raise TypeError(
+                f"evolve gave a {type(folded).__qualname__}, no {cls.state_type.__qualname__}"
+            )
         return folded
 
     @classmethod

@@ -14,6 +14,7 @@ from rayfold.decision import DecisionDefinition
 from rayfold.derived_routes import derived
 from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command
+from rayfold.personal import personal_fields
 from rayfold.routes import Route
 from rayfold.sql_query import SqlQueryDefinition
 
@@ -91,6 +92,7 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
 
     What a subject is found by, or rows are, cannot be forgotten: it would be the same for all.
     """
+    yield from _plain_personal_data(registry)
     for aggregate in registry.aggregates.values():
         own = aggregate.id_field
         having = [each for each in aggregate.commands if own in each.__rayfold__.personal]
@@ -112,6 +114,22 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
                     f"{view.model.__qualname__} has its rows by {view.key!r}, which is personal"
                     f" data in {event.__qualname__}: all who are forgotten would share one"
                 )
+
+
+def _plain_personal_data(registry: Registry) -> Iterator[str]:
+    """Yield a sentence for each field that is kept in the clear, and says that it is not."""
+    models = [
+        *(each.state_type for each in registry.aggregates.values()),
+        *(each.state_type for each in registry.processes.values()),
+        *(each.model for each in registry.views.values()),
+        *(each.model for each in registry.queries.values()),
+    ]
+    for model in dict.fromkeys(models):
+        for field in personal_fields(model, ""):
+            yield (
+                f"{model.__qualname__}.{field} is Personal, which makes no difference there: only"
+                " commands and events are encrypted, and what is made of them is made again"
+            )
 
 
 def _unknown(registry: Registry, who: str, events: Iterable[Any]) -> Iterator[str]:

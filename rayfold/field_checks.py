@@ -57,7 +57,8 @@ class FieldChecks:
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(str(each) for each in (self._name, *first["loc"]))
-            message = f"{where} cannot be {first['input']!r:.100}: {first['msg']}"
+            # Not the value: it may be somebody's, and errors are logged, parked, and told.
+            message = f"{where} cannot be this {type(first['input']).__name__}: {first['msg']}"
             raise ValueError(message) from error
         return changed[field]  # type: ignore[index]
 

@@ -65,6 +65,7 @@ class Message(SetsInOrder, BaseModel):
         val_json_bytes="base64",
         allow_inf_nan=False,
         ser_json_inf_nan="constants",  # so that what got around validation is seen, not lost
+        hide_input_in_errors=True,  # it may be somebody's, and errors are logged, parked, and told
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -123,16 +123,21 @@ def mistakes_of_personal(model: type[BaseModel], subject: str) -> Iterator[str]:
             )
 
 
-def mark(data: bytes, fields: PersonalFields, message: object) -> bytes:
-    """Return a message's JSON with its personal data marked.
+def mark(data: bytes, fields: PersonalFields, message: BaseModel) -> bytes:
+    """Return a message's JSON with its personal data marked, and its own fields alone.
+
+    What the model computes of them would say in clear what they say; nobody reads it.
 
     Raises:
-        ValueError: something else in it looks like a mark.
+        ValueError: something else in it looks like a mark, or a field is not where it should be.
     """
     refuse_marks(data)
-    found = from_json(data)
+    own = type(message).model_fields
+    found = {name: value for name, value in from_json(data).items() if name in own}
     for name, field in fields.items():
-        value = found.get(name)
+        if name not in found:
+            raise ValueError(f"{name} is personal data, and is not written under its name")
+        value = found[name]
         if value is None or value == field.stand_in:
             continue  # nothing is said of anybody
         marked: dict[str, Any] = {"value": value}

@@ -203,7 +203,9 @@ class ProcessDefinition:
         """
         after = self.model.evolve(state, happened)
         if not isinstance(after, self.state_type):
-            raise TypeError(f"evolve gave {after!r}, no {self.state_type.__qualname__}")
+            raise TypeError(
+                f"evolve gave a {type(after).__qualname__}, no {self.state_type.__qualname__}"
+            )
         return after
 
     def react(self, state: Any, happened: Happened) -> list[Step]:
@@ -239,7 +241,7 @@ class ProcessDefinition:
             raise ValueError(f"a handler yields more than {MAX_STEPS} steps")
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
-                raise TypeError(f"a handler yielded {step!r}, which is no step")
+                raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
         return steps
 
     def command_id(self, key: str, trigger: str, index: int) -> UUID:

@@ -21,7 +21,7 @@ class Send:
 
     def __post_init__(self) -> None:
         if not isinstance(self.command, Command):
-            raise TypeError(f"a process sends commands, not {self.command!r}")
+            raise TypeError(f"a process sends commands, no {type(self.command).__qualname__}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Publish:
     def __post_init__(self) -> None:
         if not isinstance(self.integration_event, IntegrationEvent):
             raise TypeError(
-                f"a process publishes integration events, not {self.integration_event!r}"
+                "a process publishes integration events, no"
+                f" {type(self.integration_event).__qualname__}"
             )
 
 

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Coroutine, Iterator
+from typing import Any
 
 from actors.host.entity import Entity
 from actors.host.snapshots import WORTH, save
@@ -61,9 +62,7 @@ class AggregateCache:
         due = entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every
         if due and self._store is not None:
             # Encoded at once, before the entity changes again; only the writing waits.
-            task = asyncio.create_task(self._save(self._store, entity))
-            self._saving.add(task)
-            task.add_done_callback(self._saving.discard)
+            self._begun(self._save(self._store, entity))
 
     async def sweep(self, busy: Container[str], *, keep: float = 1.0) -> int:
         """Evict those that are idle or too many, except `busy` ones; return their number.
@@ -78,27 +77,34 @@ class AggregateCache:
                 break
             if stream not in busy:
                 evicted.append(self._entities.pop(stream))
-        await self._snapshot_evicted(evicted)
+        await self._saved_evicted(evicted)
         return len(evicted)
 
     async def evict_all(self) -> None:
         """Evict all; return when their snapshots are written."""
         evicted = list(self._entities.values())
         self._entities.clear()
-        await self._snapshot_evicted(evicted)
+        await self._saved_evicted(evicted)
         await self.saved()
 
     async def saved(self) -> None:
-        """Wait until the snapshots that are being taken are written."""
-        while self._saving:
-            await asyncio.gather(*list(self._saving), return_exceptions=True)
+        """Wait until the snapshots that are being taken by now are written."""
+        await asyncio.gather(*self._saving, return_exceptions=True)
 
-    async def _snapshot_evicted(self, evicted: list[Entity]) -> None:
-        if self._store is None:
-            return
+    async def _saved_evicted(self, evicted: list[Entity]) -> None:
+        if self._store is not None:
+            await self._begun(self._save_evicted(self._store, evicted))
+
+    async def _save_evicted(self, store: Log, evicted: list[Entity]) -> None:
         for entity in evicted:
             if entity.revision - entity.snapshot_revision >= WORTH:
-                await self._save(self._store, entity)
+                await self._save(store, entity)
+
+    def _begun(self, saving: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(saving)
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+        return task
 
     async def _save(self, store: Log, entity: Entity) -> None:
         try:

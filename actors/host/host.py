@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ from actors.host.snapshots import snapshot_stream
 from actors.host.storage import EventStorage, Storage
 from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import (
+    BEING_FORGOTTEN,
     Appended,
     AppendResult,
     Conflict,
@@ -114,7 +116,7 @@ class Host:
         self._ready: dict[str, None] = {}
         self._busy: set[str] = set()  # streams being loaded, or in a commit
         self._stale: set[str] = set()  # of the busy ones, those that were deleted meanwhile
-        self._deletions: dict[str, deque[asyncio.Event]] = {}  # each waits for its turn
+        self._turns: dict[str, deque[asyncio.Event]] = {}  # of who wants a stream alone
         self._commits = 0
         self._open_commits = 0
         self._turn: Turn | None = None
@@ -186,26 +188,32 @@ class Host:
             StoreUnavailable, Unavailable: it may have been deleted, or its snapshots alone.
         """
         aggregate = self._registry.aggregates[stream.partition("-")[0]]
-        if stream in self._busy:
-            await self._turn_of_deletion(stream)
-        self._busy.add(stream)
-        self._ready.pop(stream, None)
-        try:
-            self._cache.drop(stream)
+        async with self.alone_with(stream):
             await self._cache.saved()  # none may be written behind the deletion
             await self._store.delete_stream(snapshot_stream(stream), tombstone=tombstone)
             found = await self._store.delete_stream(stream, tombstone=tombstone)
             await self._storage.deleted(aggregate, stream)
             return found
+
+    @asynccontextmanager
+    async def alone_with(self, stream: str) -> AsyncIterator[None]:
+        """Hold a stream between two of its commands; the next one is decided on another fold."""
+        if stream in self._busy:
+            await self._turn_with(stream)
+        self._busy.add(stream)
+        self._ready.pop(stream, None)
+        try:
+            self._cache.drop(stream)
+            yield
         finally:
             self._cache.drop(stream)
             self._return(stream)
             self._start_commits()
 
-    async def _turn_of_deletion(self, stream: str) -> None:
-        """Wait until a busy stream is held for a deletion, and for nothing else."""
+    async def _turn_with(self, stream: str) -> None:
+        """Wait until a busy stream is held for us, and for nothing else."""
         turn = asyncio.Event()
-        waiting = self._deletions.setdefault(stream, deque())
+        waiting = self._turns.setdefault(stream, deque())
         waiting.append(turn)
         try:
             await turn.wait()
@@ -243,6 +251,22 @@ class Host:
         for stream in [*self._cache, *self._busy]:
             if gone(stream):
                 self.forget(stream)
+
+    async def forget_known(self, knows: Callable[[str], bool]) -> None:
+        """Know nothing any more of some streams, as somebody in them is forgotten.
+
+        Return when nothing of them is on its way that was decided on what was known, and no
+        snapshot.
+        """
+        for stream in [*self._cache]:
+            if stream not in self._busy and knows(stream):
+                self.forget(stream)
+        await asyncio.gather(*(self._drop_alone(each) for each in [*self._busy] if knows(each)))
+        await self._cache.saved()
+
+    async def _drop_alone(self, stream: str) -> None:
+        async with self.alone_with(stream):
+            pass
 
     # Arrival
 
@@ -340,11 +364,11 @@ class Host:
         if stream in self._stale:
             self._stale.discard(stream)
             self._cache.drop(stream)
-        if self._deletions:
-            if deletions := self._deletions.get(stream):
-                deletions.popleft().set()  # the stream stays busy
+        if self._turns:
+            if turns := self._turns.get(stream):
+                turns.popleft().set()  # the stream stays busy
                 return
-            self._deletions.pop(stream, None)
+            self._turns.pop(stream, None)
         self._busy.discard(stream)
         if self._awaited:
             self._wake(self._awaited.pop(stream, ()))
@@ -465,6 +489,8 @@ class Host:
                     self._cache.changed(entity)
             elif isinstance(answer, InvalidAppend):
                 self._refuse_invalid(each, answer)
+            elif answer == BEING_FORGOTTEN:
+                self._refuse_forgotten(each)
             else:
                 self._retry_after_conflict(each, answer)
             self._return_all(each)
@@ -508,18 +534,29 @@ class Host:
 
     def _refuse_invalid(self, planned: Plan | JointPlan, answer: InvalidAppend) -> None:
         """Refuse the command whose events the store never takes; of several, find out which."""
-        if len(planned.commands) > 1:
-            for pending in planned.commands:
-                pending.alone = True
-            self._put_back(planned.entity.stream, planned.commands)
+        if (pending := self._only_command(planned)) is None:
             return
-        [pending] = planned.commands
         command = pending.envelope.command
         if answer.by_value:
             self._answers.give(pending, InvalidCommand(f"{command}: {answer.reason}"))
             return
         detail = f"{command}: the event store never takes what was decided: {answer.reason}"
         self._answers.give(pending, DecisionFailed(detail))
+
+    def _refuse_forgotten(self, planned: Plan | JointPlan) -> None:
+        """Refuse the command that tells of somebody, for a second; of several, find out which."""
+        self._drop(planned)
+        if (pending := self._only_command(planned)) is not None:
+            self._answers.give(pending, Unavailable(BEING_FORGOTTEN.reason))
+
+    def _only_command(self, planned: Plan | JointPlan) -> PendingCommand | None:
+        """Return the command of a plan; of several none: each is decided alone from now on."""
+        if len(planned.commands) == 1:
+            return planned.commands[0]
+        for pending in planned.commands:
+            pending.alone = True
+        self._put_back(planned.entity.stream, planned.commands)
+        return None
 
     def _put_back(self, stream: str, commands: Sequence[PendingCommand]) -> None:
         self._mailboxes[stream].extendleft(reversed(commands))

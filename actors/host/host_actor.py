@@ -169,7 +169,11 @@ class HostActor:
     async def forget_personal(self, subjects: list[str]) -> None:
         """Fold again, before its next command, what may know these persons."""
         known, of = self._registry.may_know, frozenset(subjects)
-        self._running().forget_streams(lambda stream: known(stream, of))
+        await self._running().forget_known(lambda stream: known(stream, of))
+
+    async def refill(self, stream: str) -> None:
+        """Write the row of a state-stored aggregate again; see `Writers.refill`."""
+        await self._running().refill(stream)
 
     async def hot(self) -> list[str]:
         """Return the streams in memory that were used last."""

@@ -84,6 +84,20 @@ class Writers:
         for host in self._hosts:
             host.forget_streams(gone)
 
+    async def forget_known(self, knows: Callable[[str], bool]) -> None:
+        """See `Host.forget_known`."""
+        await asyncio.gather(*(host.forget_known(knows) for host in self._hosts))
+
+    async def refill(self, stream: str) -> None:
+        """Write the row of a state-stored aggregate again; see `StateStorage.refill`.
+
+        Between two of its commands: else one of them could write what was known before.
+        """
+        assert self._stored is not None, "it is asked of state-stored aggregates alone"
+        assert self._storage is not None, "it is asked of state-stored aggregates alone"
+        async with self._stored.alone_with(stream):
+            await self._storage.refill(self._categories[stream.partition("-")[0]], stream)
+
     def hot(self, most: int) -> list[str]:
         """See `Host.hot`: so many of each kind."""
         return [stream for host in self._hosts for stream in host.hot(most)]

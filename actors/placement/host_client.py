@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
@@ -158,12 +158,25 @@ class HostClient:
         Raises:
             Unavailable: it may not have.
         """
+        await self._do("forget_personal", subjects)
+
+    async def refill(self, stream: str) -> None:
+        """Let the host write the row of a state-stored aggregate again; see `Writers.refill`.
+
+        Raises:
+            Unavailable: it may not have.
+        """
+        await self._do("refill", stream)
+
+    async def _do(self, method: str, *arguments: Any) -> None:
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 actor = await self.actor()
-                await actor.forget_personal.remote(subjects)
+                await getattr(actor, method).remote(*arguments)
         except (RayError, RpcDisconnected, TimeoutError) as error:
-            raise Unavailable(f"a host may know who was to be forgotten: {error!r}") from error
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            asked = f"{method} {arguments}"
+            raise Unavailable(f"a host may not have done {asked}: {cause!r}") from error
 
     async def outcome(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return a command's stream and outcome if the host remembers it; None if it is away."""

@@ -25,7 +25,7 @@ from actors.schedules.records import (
     read_scheduled,
 )
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import Appended, Log, StreamAppend
+from eventstore.port import BEING_FORGOTTEN, Appended, Log, StreamAppend
 from eventstore.records import RawRecord
 
 _STATUS = {SCHEDULED: "scheduled", DUE: "processing", CANCELLED: "cancelled"}
@@ -114,6 +114,8 @@ class Schedules:
             [result] = await self._store.append([append])
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
+        if result == BEING_FORGOTTEN:
+            raise EventStoreUnavailable(BEING_FORGOTTEN.reason)
         return isinstance(result, Appended)
 
     async def _read(self, command_id: str) -> tuple[ScheduledCommand, RawRecord]:

@@ -4,23 +4,29 @@ The key's row says how far that has come, so that it goes on where it was after 
 process, and can be asked for again at any time:
 
 1. The key is destroyed. Whatever is read from the log from now on has stand-ins.
-2. States: rows of state-stored aggregates are made again, writers and process managers fold again
-   what they have in memory. Until then nothing is written of this person (`cleared_at`).
+2. States: process managers and writers fold again what they have in memory, and rows of
+   state-stored aggregates are made again. Until then nothing is written of this person
+   (`cleared_at`).
 3. Views that fold personal data are rebuilt, beside those that serve (`settled_at`).
+
+What cannot be done for one person, or for one view, holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from actors.errors import Unavailable, WriteSideError
 from eventstore.errors import StoreError
 from eventstore.port import Log
-from projections.errors import PostgresUnavailable, UnknownTarget
-from rayfold import RayfoldError, Registry, Storage
+from projections.errors import PostgresUnavailable, ProjectionError, UnknownTarget
+from rayfold import RayfoldError, Registry
+from rayfold.registry import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.tenants import NoTenant, tenant_of
 
@@ -38,6 +44,9 @@ TIMEOUT = 30.0
 VACUUM = 3600.0
 """Seconds for a table."""
 
+LOOK = 10.0
+"""Seconds between two looks whether the database is as we left it."""
+
 RETRY = 5.0
 """Seconds until what did not answer is asked again."""
 
@@ -53,7 +62,10 @@ class Forgetting:
         processes: ProcessSide,
         rebuilds: Rebuilds,
         eventstore: Log,
+        is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_alone`: no other release serves, from views of its own."""
+        self._is_alone = is_alone
         self._registry = registry
         self._log = eventstore
         self._postgres = postgres
@@ -62,6 +74,9 @@ class Forgetting:
         self._rebuilds = rebuilds
         self._asked = asyncio.Event()
         self._error = ""
+        self._mark: UUID | None = None
+        self._rebuilt: dict[str, set[UUID]] = {}
+        """By view: the destroyed keys with which nothing in it was decrypted."""
 
     async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
         """Destroy the keys of subjects; see `api.operators.Operations.forget`.
@@ -114,6 +129,7 @@ class Forgetting:
         while True:
             self._asked.clear()
             try:
+                await self._destroy_again()
                 await self._take_away()
                 self._error = ""
             except Exception as error:
@@ -126,7 +142,23 @@ class Forgetting:
                 )
                 await asyncio.sleep(RETRY)
             else:
-                await self._asked.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._asked.wait()
+
+    async def _destroy_again(self) -> None:
+        """Destroy what is there again: the database was restored, or a replica of it took over."""
+        from eventstore.personal.postgres import destroy, key_set
+        from eventstore.personal.witness import witness
+
+        async with self._connection() as connection:
+            here = await key_set(connection)
+            if here.mark == self._mark:
+                return
+            found = await witness(self._log, here.id)
+            if again := await destroy(connection, found.destroyed):
+                log.warning("keys of persons who are forgotten were there again: %d", again)
+            self._mark = (await key_set(connection)).mark
 
     async def _take_away(self) -> None:
         from eventstore.personal.postgres import clear, settle, unsettled
@@ -135,37 +167,67 @@ class Forgetting:
             left = await unsettled(connection)
         if not left:
             return
-        ids = {each.id for each in left}
         subjects = sorted({each.subject for each in left})
-        await self._fill_rows(subjects)
+        await self._processes.forget_personal()  # first, as they send commands
         await self._writes.forget_personal(subjects)
-        await self._processes.forget_personal()
-        async with self._connection() as connection:
-            await clear(connection, ids)
-        for view in self._registry.views_of_personal_data:
-            await self._rebuilds.afresh(view)
-        async with self._connection() as connection:
-            for table in ("rayfold_personal_key", *self._tables_of_states()):
-                # Rows' old versions go, and the keys.
-                await connection.execute(f"VACUUM {table}", timeout=VACUUM)
-            await settle(connection, ids)
-        log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
+        held = await self._refill(subjects)
+        ids = {each.id for each in left if each.subject not in held}
+        if ids:
+            async with self._connection() as connection:
+                await clear(connection, ids)
+            await self._rebuild(ids)
+            if not self._is_alone():
+                raise Unavailable("the release before still serves, and knows what it has read")
+            async with self._connection() as connection:
+                for table in ("rayfold_personal_key", *self._tables_of_states()):
+                    # Rows' old versions go, and the keys; values that were counted go as well.
+                    await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
+                await settle(connection, ids)
+            log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
+        if held:
+            raise Unavailable("; ".join(held.values()))
 
-    async def _fill_rows(self, subjects: Sequence[str]) -> None:
-        """Make the rows of their state-stored aggregates again, of what the log says now."""
-        categories = self._registry.with_personal_data
-        for category in categories:
-            aggregate = self._registry.aggregates[category]
-            if aggregate.storage == Storage.STATE:
-                await self._writes.refill(aggregate, [aggregate.stream(each) for each in subjects])
+    async def _refill(self, subjects: Sequence[str]) -> dict[str, str]:
+        """Make the rows of their state-stored aggregates again; return whose could not, and why."""
+        held = {}
+        for aggregate in self._state_stored:
+            for each in subjects:
+                try:
+                    await self._writes.refill(aggregate.stream(each))
+                except WriteSideError as error:
+                    held[each] = f"of {each}: {error}"
+        return held
+
+    async def _rebuild(self, ids: set[UUID]) -> None:
+        """Rebuild what was not since these keys were destroyed.
+
+        Raises:
+            ProjectionError: some of it failed.
+        """
+        failed = []
+        for view in self._registry.views_of_personal_data:
+            if ids <= self._rebuilt.get(view, set()):
+                continue
+            try:
+                await self._rebuilds.afresh(view)
+            except ProjectionError as error:
+                failed.append(f"{view}: {error}")
+            else:
+                self._rebuilt[view] = ids
+        if failed:
+            raise ProjectionError("; ".join(failed))
+
+    @property
+    def _state_stored(self) -> list[AggregateType]:
+        known = self._registry.with_personal_data
+        return [each for each in self._registry.state_stored if each.category in known]
 
     def _tables_of_states(self) -> list[str]:
         from actors.host.state.tables import name_of
 
         return [
             name_of(table)
-            for aggregate in self._registry.state_stored
-            if aggregate.category in self._registry.with_personal_data
+            for aggregate in self._state_stored
             for table in aggregate.layout().tables
         ]
 

@@ -113,6 +113,7 @@ class Government:
             self.processes,
             self.reads.rebuilds,
             self.reads.log,
+            lambda: not self._handing_over.previous,
         )
         if self._registry.is_personal:
             keep_going(forgetting.run, "forgetting", parts)

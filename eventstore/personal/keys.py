@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from eventstore.personal.forgotten import Forgotten
+
 KEY_BITS = 256
 
 
@@ -40,6 +42,14 @@ class SubjectKeys(Protocol):
         """
         ...
 
+    async def forgotten(self) -> Forgotten:
+        """Return who is forgotten by now.
+
+        Raises:
+            StoreUnavailable: it is not known.
+        """
+        ...
+
     def close(self) -> None:
         """End the connection, and know no key any more."""
         ...
@@ -58,6 +68,7 @@ class MemoryKeys:
         self._destroyed: set[UUID] = set()
         self.asked = 0
         self.being_forgotten: set[str] = set()
+        self.is_settled = True
 
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """See `SubjectKeys.to_write`."""
@@ -73,6 +84,10 @@ class MemoryKeys:
         self.asked += 1
         there = {each.id: each for each in self._keys.values() if each.id in ids}
         return {**dict.fromkeys(self._destroyed.intersection(ids)), **there}
+
+    async def forgotten(self) -> Forgotten:
+        """See `SubjectKeys.forgotten`."""
+        return Forgotten(str(len(self._destroyed)), self.is_settled)
 
     @property
     def subjects(self) -> set[str]:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from eventstore.errors import StoreUnavailable
+from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import SubjectKey, SubjectKeys
 from eventstore.personal.sealing import COMMAND, keys_in, seal, subjects_in, unseal
-from eventstore.port import AppendResult, Conflict, JointAppend, Log, StreamAppend
+from eventstore.port import (
+    BEING_FORGOTTEN,
+    AppendResult,
+    Conflict,
+    JointAppend,
+    Log,
+    StreamAppend,
+)
 from eventstore.records import Batch, Decrypted, NewRecord, RawRecord
 from rayfold.personal import dump, is_marked, plain
 from rayfold.tenants import NoTenant, tenant_of_stream
+
+A = TypeVar("A", bound=StreamAppend | JointAppend)
 
 AT_ONCE = 512
 """Records whose keys are asked for together, at most."""
@@ -54,39 +63,38 @@ class PersonalLog:
         return self.beneath.receipts_share_position
 
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
-        """See `Log.append`.
+        """See `Log.append`; and `sealed` for what has a conflict."""
+        ready = await self.sealed(appends)
+        writing = [each for each in ready if not isinstance(each, Conflict)]
+        answers = iter(await self.beneath.append(writing) if writing else ())
+        return [each if isinstance(each, Conflict) else next(answers) for each in ready]
+
+    async def sealed(self, appends: Sequence[A]) -> list[A | Conflict]:
+        """Return appends as they are written: here, or elsewhere before.
 
         What is of somebody who is being forgotten has a conflict: it may have been decided on
         what is known of them. Whoever folds again knows no more.
+
+        Raises:
+            StoreUnavailable: the keys cannot be had.
         """
         of = [self._subjects_of(each) for each in appends]
         found = set().union(*of)
         if not found:
-            return await self.beneath.append(appends)
+            return [*appends]
         keys = await self._keys.to_write(found)
-        able = [each <= keys.keys() for each in of]
-        writing = [self._sealed(each, keys) for each, can in zip(appends, able, strict=True) if can]
-        answers = iter(await self.beneath.append(writing) if writing else ())
         return [
-            next(answers) if can else Conflict("somebody of whom it tells is being forgotten")
-            for can in able
+            self._sealed(each, keys) if subjects <= keys.keys() else BEING_FORGOTTEN
+            for each, subjects in zip(appends, of, strict=True)
         ]
 
-    async def sealed(self, records: Sequence[tuple[str, NewRecord]]) -> list[NewRecord]:
-        """Return records, each with its stream, as they are appended: to be kept elsewhere before.
+    async def forgotten(self) -> Forgotten:
+        """Return who is forgotten by now.
 
         Raises:
-            StoreUnavailable: the keys cannot be had, or somebody is being forgotten.
+            StoreUnavailable: it is not known.
         """
-        found: set[str] = set()
-        for stream, record in records:
-            found |= self._subjects(stream, record)
-        if not found:
-            return [record for _, record in records]
-        keys = await self._keys.to_write(found)
-        if not found <= keys.keys():
-            raise StoreUnavailable("somebody of whom it tells is being forgotten")
-        return [self._encrypted(stream, record, keys) for stream, record in records]
+        return await self._keys.forgotten()
 
     async def opened(self, records: Sequence[RawRecord]) -> list[RawRecord]:
         """Return records as they are read: those of somebody who has them from elsewhere.
@@ -176,16 +184,14 @@ class PersonalLog:
             found |= subjects_in(command, stream, tenant)
         return found
 
-    def _sealed(
-        self, append: StreamAppend | JointAppend, keys: Mapping[str, SubjectKey]
-    ) -> StreamAppend | JointAppend:
+    def _sealed(self, append: A, keys: Mapping[str, SubjectKey]) -> A:
         if isinstance(append, JointAppend):
             together = [
                 (stream, self._encrypted(stream, each, keys)) for stream, each in append.records
             ]
-            return append._replace(records=together)
+            return cast("A", append._replace(records=together))
         records = [self._encrypted(append.stream, each, keys) for each in append.records]
-        return append._replace(records=records)
+        return cast("A", append._replace(records=records))
 
     def _encrypted(
         self, stream: str, record: NewRecord, keys: Mapping[str, SubjectKey]

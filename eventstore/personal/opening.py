@@ -6,15 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from eventstore.kurrentdb.log import EventLog
-from eventstore.port import Log
-from eventstore.records import NewRecord
+from eventstore.port import Conflict, Log, StreamAppend
 from rayfold import Registry
 
 if TYPE_CHECKING:
     from eventstore.kurrentdb.persistent_subscriptions import Opener
 
-Sealer = Callable[[Sequence[tuple[str, NewRecord]]], Awaitable[list[NewRecord]]]
-"""Takes records, each with its stream: see `PersonalLog.sealed`."""
+Sealer = Callable[[Sequence[StreamAppend]], Awaitable[list[StreamAppend | Conflict]]]
+"""See `PersonalLog.sealed`."""
 
 
 def open_log(

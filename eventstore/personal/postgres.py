@@ -1,8 +1,8 @@
 """Keys of subjects in Postgres, and what a process knows of them.
 
 A destroyed key leaves its row, without the key: who was forgotten, and when, is an operator's to
-prove. A count of all that was ever forgotten is read with each use: whoever has keys in memory
-learns in time that one of them is no more, without anybody telling the processes of a stack.
+prove. A mark that each forgetting replaces is read with each use: whoever has keys in memory learns
+in time that one of them is no more, without anybody telling the processes of a stack.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from eventstore.errors import StoreUnavailable
+from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import SubjectKey, new_key
 from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
 from rayfold.runtime.postgres_text import restored, storable
@@ -42,34 +43,44 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_personal_key_of
     ON rayfold_personal_key (subject) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS rayfold_personal_key_was_of
     ON rayfold_personal_key (subject) WHERE key IS NULL;
+CREATE INDEX IF NOT EXISTS rayfold_personal_key_left
+    ON rayfold_personal_key (id) WHERE key IS NULL AND settled_at IS NULL;
 CREATE TABLE IF NOT EXISTS rayfold_personal_forgotten (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), count bigint NOT NULL DEFAULT 0,
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), mark uuid NOT NULL DEFAULT gen_random_uuid(),
     id uuid NOT NULL DEFAULT gen_random_uuid(), lost boolean NOT NULL DEFAULT false
 );
 INSERT INTO rayfold_personal_forgotten DEFAULT VALUES ON CONFLICT DO NOTHING;
 """
 
-_COUNT = "SELECT count, lost FROM rayfold_personal_forgotten"
+_KEY_SET = "SELECT id, lost, mark FROM rayfold_personal_forgotten"
+_EMPTY = "rayfold_personal_forgotten is empty: restore it with the keys"
 
+_DURABLY = (
+    "SELECT count(set_config('synchronous_commit', 'on', true)) FROM (SELECT 1) one"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""A role may have it off, for projections. But what a key has encrypted is on the log for good."""
 _OF = (
     "SELECT id, subject, key FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NOT NULL"
 )
-_MAKE = (
-    "INSERT INTO rayfold_personal_key (id, subject, key)"
-    " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[])"
-    " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING"
+_KNOWN = (
+    "SELECT id, subject, key FROM rayfold_personal_key"
+    " WHERE subject = ANY($1::text[]) AND (key IS NOT NULL OR key IS NULL AND cleared_at IS NULL)"
 )
-_BEING_FORGOTTEN = (
-    "SELECT subject FROM rayfold_personal_key"
-    " WHERE subject = ANY($1::text[]) AND key IS NULL AND cleared_at IS NULL"
+"""Without a key: they are being forgotten."""
+_MAKE = (
+    f"WITH durably AS MATERIALIZED ({_DURABLY})"
+    " INSERT INTO rayfold_personal_key (id, subject, key) SELECT made.* FROM durably,"
+    " unnest($1::uuid[], $2::text[], $3::bytea[]) AS made (id, subject, key)"
+    " ON CONFLICT (subject) WHERE key IS NOT NULL DO NOTHING RETURNING id, subject, key"
 )
 _BY_ID = "SELECT id, subject, key FROM rayfold_personal_key WHERE id = ANY($1::uuid[])"
 _DESTROY = (
     "UPDATE rayfold_personal_key SET key = NULL, forgotten_at = now()"
     " WHERE id = ANY($1::uuid[]) AND key IS NOT NULL"
 )
-_ONE_MORE = "UPDATE rayfold_personal_forgotten SET count = count + 1"
+_ANOTHER_MARK = "UPDATE rayfold_personal_forgotten SET mark = gen_random_uuid()"
 _WAS = (
     "SELECT id, subject, forgotten_at, settled_at FROM rayfold_personal_key"
     " WHERE subject = ANY($1::text[]) AND key IS NULL ORDER BY forgotten_at"
@@ -88,7 +99,7 @@ class PostgresKeys:
     def __init__(self, dsn: str) -> None:
         self._connection = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         self._asking = asyncio.Lock()
-        self._count = -1
+        self._mark: UUID | None = None
         self._lost = False
         """Whether an operator has said that what is missing is lost: it is as if forgotten."""
         self._by_id: OrderedDict[UUID, SubjectKey] = OrderedDict()
@@ -128,28 +139,33 @@ class PostgresKeys:
 
         return await self._ask(found)
 
-    async def _learn(self, connection: Connection) -> None:
-        """Know no key any more if one was destroyed since the last time."""
-        row = await connection.fetchrow(_COUNT)
-        if row is None:
-            raise StoreUnavailable("rayfold_personal_forgotten is empty: restore it with the keys")
-        if row["count"] != self._count:
+    async def forgotten(self) -> Forgotten:
+        """See `SubjectKeys.forgotten`."""
+
+        async def found(connection: Connection) -> Forgotten:
+            mark = await self._learn(connection)
+            return Forgotten(mark.hex, not await unsettled(connection))
+
+        return await self._ask(found)
+
+    async def _learn(self, connection: Connection) -> UUID:
+        """Know no key any more if one was destroyed since the last time; return the mark."""
+        _, self._lost, mark = await key_set(connection)
+        if mark != self._mark:
             self._drop()
-            self._count = row["count"]
-        self._lost = row["lost"]
+            self._mark = mark
+        return mark
 
     async def _made(self, connection: Connection, subjects: Sequence[str]) -> dict[str, SubjectKey]:
-        named = {storable(each): each for each in subjects}
-        found = [_key(row) for row in await connection.fetch(_OF, [*named])]
-        lacking = named.keys() - {storable(each.subject) for each in found}
-        if lacking:
-            rows = await connection.fetch(_BEING_FORGOTTEN, [*lacking])
-            lacking -= {row["subject"] for row in rows}
-        if lacking:
+        rows = await connection.fetch(_KNOWN, [storable(each) for each in subjects])
+        found = [_key(row) for row in rows if row["key"] is not None]
+        known = {row["subject"] for row in rows}
+        if lacking := {storable(each) for each in subjects} - known:
             columns = zip(*map(new_key, sorted(lacking)), strict=True)
-            await connection.execute(_MAKE, *(list(each) for each in columns))
-            # Another's, maybe.
-            found += [_key(row) for row in await connection.fetch(_OF, [*lacking])]
+            made = await connection.fetch(_MAKE, *(list(each) for each in columns))
+            if others := lacking - {row["subject"] for row in made}:
+                made += await connection.fetch(_OF, [*others])
+            found += [_key(row) for row in made]
         self._of |= {each.subject: each for each in found}
         self._remember(found)
         return {each.subject: each for each in found}
@@ -172,15 +188,14 @@ class PostgresKeys:
             if self._resting is not None:
                 self._resting.cancel()
             try:
-                answer = await ask(await self._connection.get())
+                return await ask(await self._connection.get())
             except (*FAILURES, ValueError) as error:
-                self._connection.close()
+                self._rest()  # who cannot ask may not know either
                 raise StoreUnavailable(
                     f"the keys of personal data cannot be had from Postgres: {why(error)}"
                 ) from error
-            finally:  # also after a failure: keys must not stay with who asks no more
+            finally:  # also where whoever asks was cancelled: keys must not stay then
                 self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
-            return answer
 
     def _rest(self) -> None:
         self._drop()
@@ -207,10 +222,14 @@ class Destroyed(NamedTuple):
 
 
 class KeySet(NamedTuple):
-    """Which set of keys a database has. `lost`: an operator has said that some are for good."""
+    """Which set of keys a database has. `lost`: an operator has said that some are for good.
+
+    `mark` is another one after each forgetting, and wherever the database was restored.
+    """
 
     id: UUID
     lost: bool
+    mark: UUID
 
 
 async def prepare_keys(connection: Connection) -> KeySet:
@@ -218,9 +237,15 @@ async def prepare_keys(connection: Connection) -> KeySet:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(7820171)")  # two who make one
         await connection.execute(TABLES)
-        row = await connection.fetchrow("SELECT id, lost FROM rayfold_personal_forgotten")
-        assert row is not None, "it was made just now"
-        return KeySet(*row)
+        return await key_set(connection)
+
+
+async def key_set(connection: Connection) -> KeySet:
+    """Return which set of keys it is."""
+    row = await connection.fetchrow(_KEY_SET)
+    if row is None:
+        raise StoreUnavailable(_EMPTY)
+    return KeySet(*row)
 
 
 async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
@@ -232,10 +257,11 @@ async def keys_of(connection: Connection, subjects: Sequence[str]) -> set[UUID]:
 async def destroy(connection: Connection, ids: Collection[UUID]) -> int:
     """Destroy keys; return how many were there still."""
     async with connection.transaction():
+        await connection.execute(_DURABLY)
         done = await connection.execute(_DESTROY, [*ids])
         number = int(done.rpartition(" ")[2])
         if number:
-            await connection.execute(_ONE_MORE)
+            await connection.execute(_ANOTHER_MARK)
         return number
 
 

@@ -238,6 +238,7 @@ class Replica:
             # No await since the comparison: both tables are at one position.
             self.tables[view] = table
             self._folding.adopt(view, folding)
+            self.subscriptions.note_all(view)
         finally:
             self._may_fold.set()
             self._rebuilding.pop(view, None)

@@ -19,11 +19,12 @@ import ray
 from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
+from eventstore.personal.forgotten import Forgotten, forgotten_by_now
 from eventstore.personal.opening import open_log
 from projections.errors import named
 from projections.memory import bootstrap as from_postgres
 from projections.memory.last_event import LastEvent, LogChanged
-from projections.memory.replica import COOL, Replica
+from projections.memory.replica import COOL, RETRY, Replica
 from projections.memory.snapshots import Snapshots, views_alone
 from projections.memory.table import Copied, Table
 from projections.poison import Parked
@@ -144,7 +145,14 @@ class ReplicaActor:
         await self._membership.confirmed()
         if self._snapshots is not None:
             await asyncio.to_thread(self._snapshots.tidy)
-        if peer is not None:
+        forgotten = await self._forgotten()
+        if not forgotten.is_settled:
+            # Whoever has rows may have them of somebody who is being forgotten, and we must not:
+            # those that were rebuilt without them are not rebuilt for our sake.
+            log.warning("the log is folded instead of rows of before: somebody is being forgotten")
+            if self._snapshots is not None:
+                self._snapshots.forget_all()
+        elif peer is not None:
             try:
                 await self._copy(peer)
             except (RayError, KeyError) as error:  # it ended, or copies for somebody else
@@ -154,11 +162,25 @@ class ReplicaActor:
                 # What the peer has erased since is not met in the log again.
                 self._snapshots.forget_all()
         else:
-            await self._fill()
+            await self._fill(forgotten.mark)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replica.run())
             tasks.create_task(self._replica.freeze_cold())
             tasks.create_task(self._keep_snapshots())
+
+    async def _forgotten(self) -> Forgotten:
+        while True:
+            try:
+                return await forgotten_by_now(self._store)
+            except StoreUnavailable as error:
+                log.info("who is forgotten is not known", extra={"error": str(error)})
+                await asyncio.sleep(RETRY)
+
+    async def _save(self, snapshots: Snapshots) -> None:
+        """Take snapshots, unless there may be something in them of who is being forgotten."""
+        forgotten = await forgotten_by_now(self._store)
+        if forgotten.is_settled:
+            await snapshots.save(self._replica, forgotten.mark)
 
     async def _keep_snapshots(self) -> None:
         while self._snapshots is not None:
@@ -167,7 +189,9 @@ class ReplicaActor:
                 async with self._snapshotting:
                     self._forget_erased()
                     if self._snapshots is not None and self._snapshots.due(self._replica):
-                        await self._snapshots.save(self._replica)
+                        await self._save(self._snapshots)
+            except StoreUnavailable as error:
+                log.info("snapshots wait", extra={"error": str(error)})
             except Exception:  # without snapshots it serves all the same
                 log.exception("snapshots are not kept")
 
@@ -232,13 +256,13 @@ class ReplicaActor:
             last and LastEvent(*last),
         )
 
-    async def _fill(self) -> None:
+    async def _fill(self, forgotten: str) -> None:
         views = [self._registry.views[name] for name in self._views]
         try:
             # Files are read while Postgres puts rows together.
             sources = [from_postgres.fill(self._postgres, views)] if self._postgres else []
             if self._snapshots is not None:
-                sources.append(self._snapshots.load(self._store))
+                sources.append(self._snapshots.load(self._store, forgotten))
             await self._replica.begin(list(chain(*await together(*sources))))
         except StoreUnavailable as error:  # whoever follows it waits for it
             why = {"error": str(error)}
@@ -322,11 +346,11 @@ class ReplicaActor:
         """End the subscription, and leave a snapshot of what it came to."""
         if self._following is not None:
             self._following.cancel()
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, StoreUnavailable):
             async with asyncio.timeout(LAST_SNAPSHOT), self._snapshotting:
                 self._forget_erased()
                 if self._snapshots is not None and self._replica.caught_up.is_set():
-                    await self._snapshots.save(self._replica)
+                    await self._save(self._snapshots)
         await self._server.close()
         await self._store.close()
         await end_part()

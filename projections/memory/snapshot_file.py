@@ -18,20 +18,24 @@ from projections.memory.last_event import LastEvent
 from projections.memory.table import Copied, Table
 from rayfold import ViewDefinition
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the files; those of another one are passed over."""
 
 _FRAME = Struct("!II")
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What the rows were made by, and of. `domain` is its hash."""
+    """What the rows were made by, and of. `domain` is its hash.
+
+    `forgotten` says who was when they were folded; see `Forgotten`.
+    """
 
     layout: int
     domain: str
     store: str
     stack: str
     view: str
+    forgotten: str
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -76,6 +76,7 @@ class Snapshots:
         self._registry = registry
         self._views = list(views)
         self._others = {*others}
+        self._personal = {*registry.views_of_personal_data}
         self._own = LAYOUT, domain_hash(registry), identity.store, identity.stack
         self._stack = _short(identity.store, identity.stack)
         self._suffix = f"{_short(self._own[1])}.snapshot"
@@ -99,8 +100,11 @@ class Snapshots:
 
         _remove(self._folder, f"*.{self._stack}.*", is_old)
 
-    async def load(self, store: Log) -> list[Filled]:
+    async def load(self, store: Log, forgotten: str = "") -> list[Filled]:
         """Return the views that there are snapshots of, of the log as it is.
+
+        `forgotten` is the mark of who is by now: a file may tell of somebody who was not yet when
+        this node was there for the last time.
 
         Raises:
             StoreUnavailable: the log does not say whether it is the same.
@@ -108,7 +112,7 @@ class Snapshots:
         found = []
         for view in self._views:
             try:
-                head, table, tail = await asyncio.to_thread(self._read, view)
+                head, table, tail = await asyncio.to_thread(self._read, view, forgotten)
             except FileNotFoundError:
                 continue
             except Exception as error:  # whatever the damage is
@@ -137,8 +141,11 @@ class Snapshots:
         rows = sum(len(replica.tables[view].rows) for view in self._views)
         return replica.since_snapshot >= max(rows, LEAST)
 
-    async def save(self, replica: Replica) -> None:
-        """Write one of each view that has changed, as far as the disk takes them."""
+    async def save(self, replica: Replica, forgotten: str = "") -> None:
+        """Write one of each view that has changed, as far as the disk takes them.
+
+        `forgotten` is the mark of all of whom nothing is left in the replica.
+        """
         replica.since_snapshot = 0
         self._wanted_at = None
         for view in self._views:
@@ -151,17 +158,17 @@ class Snapshots:
                 if any(each.view == view for each in replica.parked()):
                     continue  # the last one is from before that event, which is met again after it
                 if replica.last is not None:
-                    await self._write(view, replica)
+                    await self._write(view, replica, forgotten)
             except OSError as error:
                 why = {"view": view, "error": str(error)}
                 log.warning("a snapshot cannot be written", extra=why)
 
-    async def _write(self, view: str, replica: Replica) -> None:
+    async def _write(self, view: str, replica: Replica, forgotten: str) -> None:
         table = replica.tables[view]
         keys = table.begin_copy()
         copying = True
         position = replica.position()
-        head = Head(self._origin(view), position, len(keys), ROWS)
+        head = Head(self._origin(view, forgotten), position, len(keys), ROWS)
         beside = self._folder / f"{self._path(view).name}.{self._owner}"
         try:
             await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -204,11 +211,12 @@ class Snapshots:
     def _path(self, view: str) -> Path:
         return self._folder / f"{view}.{self._stack}.{self._suffix}"
 
-    def _origin(self, view: str) -> Origin:
-        return Origin(*self._own, view)
+    def _origin(self, view: str, forgotten: str) -> Origin:
+        return Origin(*self._own, view, forgotten if view in self._personal else "")
 
-    def _read(self, view: str) -> tuple[Head, Table, Tail]:
-        return snapshot_file.read(self._path(view), self._registry.views[view], self._origin(view))
+    def _read(self, view: str, forgotten: str) -> tuple[Head, Table, Tail]:
+        origin = self._origin(view, forgotten)
+        return snapshot_file.read(self._path(view), self._registry.views[view], origin)
 
 
 def _short(*parts: str) -> str:

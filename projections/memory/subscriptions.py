@@ -45,6 +45,12 @@ class Subscriptions:
                 watch.changed.add((view, key))
                 watch.something.set()
 
+    def note_all(self, view: str) -> None:
+        """Note that every row of a view may have changed."""
+        for each, key in [*self._watched]:
+            if each == view:
+                self.note(view, key)
+
     def follow(self, watcher: str, rows: list[Watched]) -> None:
         """From now on these rows, and no others, are what the watcher follows.
 

@@ -23,11 +23,12 @@ class Waiting(NamedTuple):
 
 
 class Lane:
-    """Events of one key; `full` once there are too many."""
+    """Events of one key; `full` once there are too many, `late` once one was not taken at once."""
 
     def __init__(self) -> None:
         self.queue: deque[Waiting] = deque()
         self.full = asyncio.Event()
+        self.late = False
 
     def add(self, waiting: Waiting) -> None:
         """Let an event wait behind the others."""

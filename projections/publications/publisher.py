@@ -18,6 +18,7 @@ from typing import Any
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
+from eventstore.record_at import record_at
 from eventstore.records import RawRecord
 from projections.errors import NoSuchPublication
 from projections.publications.deliveries import Deliveries
@@ -68,6 +69,7 @@ class Publisher:
         self.error = ""
         self.parked: dict[str, Parked] = {}
         self._store = store
+        self._is_personal = registry.is_personal
         self._patience = patience or Patience()
         self._deliveries = Deliveries(definition.name, receiver, self._patience, connections)
         self._derivation = Derivation(registry, definition, source)
@@ -199,7 +201,7 @@ class Publisher:
     async def _empty(self, name: str, lane: Lane) -> None:
         while lane.queue:
             waiting = lane.queue[0]
-            error = await self._persist(name, lane, waiting.outgoing)
+            error = await self._persist(name, lane, waiting)
             if error:
                 raw, outgoing = waiting.raw, waiting.outgoing
                 parked = Parked(
@@ -214,14 +216,17 @@ class Publisher:
             self._window.finished(waiting.pending)
         del self._lanes[name]
 
-    async def _persist(self, name: str, lane: Lane, outgoing: Outgoing) -> str:
+    async def _persist(self, name: str, lane: Lane, waiting: Waiting) -> str:
         """Deliver an event; return why it was given up, or nothing."""
         patience, began, pause = self._patience, time.monotonic(), self._patience.first_pause
         try:
             while True:
                 try:
-                    await self._deliveries.deliver(outgoing)
+                    await self._deliveries.deliver(
+                        await self._as_of_now(waiting) if lane.late else waiting.outgoing
+                    )
                 except NotDelivered as error:
+                    lane.late = True
                     self._failing[name] = error.reason
                     late = time.monotonic() - began > patience.park_after
                     if late or lane.full.is_set():
@@ -236,6 +241,21 @@ class Publisher:
                     return ""
         finally:
             self._failing.pop(name, None)
+
+    async def _as_of_now(self, waiting: Waiting) -> Outgoing:
+        """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
+
+        Raises:
+            NotDelivered: nobody knows what that is.
+        """
+        if not self._is_personal:
+            return waiting.outgoing
+        try:
+            raw = await record_at(self._store, waiting.raw.stream, waiting.raw.revision)
+            told = self._derivation.outgoing(raw) if raw is not None else []
+        except (StoreUnavailable, Unpublishable) as error:
+            raise NotDelivered(str(error)) from error
+        return next((each for each in told if each.id == waiting.outgoing.id), waiting.outgoing)
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""

@@ -181,12 +181,21 @@ class AccountOpened(Event, name="AccountOpened"):
     name: Personal[str]
 
 
+class CloseAccount(Command, name="close-account"):
+    holder: str
+
+
+class AccountClosed(Event, name="AccountClosed"):
+    holder: str
+
+
 class AccountState(Message):
     name: str = ""
+    label: str = ""
 
 
 class Account(
-    StateStored[AccountState, OpenAccount, AccountOpened],
+    StateStored[AccountState, OpenAccount | CloseAccount, AccountOpened | AccountClosed],
     category="account",
     id_field="holder",
     initial=AccountState(),
@@ -194,12 +203,26 @@ class Account(
     """Its state is a row that people can read."""
 
     @staticmethod
-    def decide(state: AccountState, command: OpenAccount) -> list[AccountOpened]:
-        return [AccountOpened(holder=command.holder, name=command.name)]
+    def decide(
+        state: AccountState, command: OpenAccount | CloseAccount
+    ) -> list[AccountOpened | AccountClosed]:
+        match command:
+            case OpenAccount():
+                return [AccountOpened(holder=command.holder, name=command.name)]
+            case CloseAccount():
+                return [AccountClosed(holder=command.holder)]
+            case _:
+                assert_never(command)
 
     @staticmethod
-    def evolve(state: AccountState, event: AccountOpened) -> AccountState:
-        return state.replace(name=event.name)
+    def evolve(state: AccountState, event: AccountOpened | AccountClosed) -> AccountState:
+        match event:
+            case AccountOpened():
+                return state.replace(name=event.name, label=event.name)
+            case AccountClosed():
+                return state.replace(label=f"{state.name}, closed")
+            case _:
+                assert_never(event)
 
 
 class Contacts(View, name="contacts", key="customer_id"):

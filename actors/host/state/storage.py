@@ -14,7 +14,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 
 from actors.errors import StreamUnreadable, Unavailable
 from actors.host.entity import Entity
@@ -169,6 +168,26 @@ class StateStorage:
             return False
         return await self._rewrite(entity, stored.version, stored.began)
 
+    async def refill(self, aggregate: AggregateType, stream: str) -> None:
+        """Write the row of an aggregate again, if there is one, of what the log says by now.
+
+        Raises:
+            StreamUnreadable: the log does not say it any more, or nobody can read it.
+            StoreUnavailable, Unavailable: something does not answer.
+        """
+        try:
+            if await self.fill(aggregate, stream, again=True):
+                return
+        except StreamTombstoned:  # its row went with it
+            return
+        except (UnknownEventType, UnreadableEvent) as error:
+            raise StreamUnreadable(str(error)) from error
+        if await self._states.load(aggregate, stream) is not None:
+            raise StreamUnreadable(
+                f"the row of {stream} cannot be made again: its first events are not on the log"
+                " any more"
+            )
+
     async def _rewrite(self, entity: Entity, version: int, began: int) -> bool:
         """Make the rows what the log has; return whether they were at `version`.
 
@@ -200,7 +219,7 @@ class StateStorage:
             except Unstorable as error:
                 answers[index] = InvalidAppend(str(error))
         if self._sealed is not None:
-            changes = await self._with_sealed_records(changes, self._sealed)
+            changes = await self._with_sealed_records(changes, self._sealed, answers)
         try:
             written = await self._write(list(changes.values()))
         except StatesRefused as error:
@@ -221,15 +240,20 @@ class StateStorage:
         return [each for each in answers if each is not None]
 
     async def _with_sealed_records(
-        self, changes: dict[int, Change], sealed: Sealer
+        self, changes: dict[int, Change], sealed: Sealer, answers: list[AppendResult | None]
     ) -> dict[int, Change]:
-        """Return changes whose events can rest in the outbox: their personal data is encrypted."""
-        records = [(each.stream, one) for each in changes.values() for one in each.records]
-        left = iter(await sealed(records))
-        return {
-            index: replace(each, records=list(islice(left, len(each.records))))
-            for index, each in changes.items()
-        }
+        """Return changes whose events can rest in the outbox: their personal data is encrypted.
+
+        Those that cannot have their answer.
+        """
+        appends = [StreamAppend(each.stream, None, list(each.records)) for each in changes.values()]
+        ready: dict[int, Change] = {}
+        for (index, change), each in zip(changes.items(), await sealed(appends), strict=True):
+            if isinstance(each, Conflict):
+                answers[index] = each
+            else:
+                ready[index] = replace(change, records=each.records)
+        return ready
 
     async def _write(self, changes: list[Change]) -> list[bool]:
         if not changes:

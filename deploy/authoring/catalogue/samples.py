@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deploy.authoring.catalogue.compatibility import ALIASES, LIMITS, PERSONAL, Schema
+from rayfold import FORGOTTEN
 
 _TEXTS = {
     "uuid": "00000000-0000-4000-8000-000000000005",
@@ -39,6 +40,20 @@ def samples(schema: Schema) -> Iterator[Any]:
             yield _value(schema, schema.get("$defs", {}), whole, 0)
         except Unknown:
             continue
+
+
+def what_is_left(schema: Schema, sample: dict[str, Any]) -> dict[str, Any]:
+    """Return a sample as it reads once all persons in it are forgotten."""
+    fields = schema.get("properties", {})
+    return {
+        name: _stand_in(fields[name]) if fields[name].get(PERSONAL) else value
+        for name, value in sample.items()
+    }
+
+
+def _stand_in(schema: Schema) -> str | None:
+    types = {each.get("type") for each in (schema, *schema.get("anyOf", ()))}
+    return None if "null" in types else FORGOTTEN
 
 
 def _value(schema: Schema, definitions: dict[str, Schema], whole: bool, depth: int) -> Any:

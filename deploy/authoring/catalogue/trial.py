@@ -2,7 +2,8 @@
 
 What they make of a sample is a fault only where no other value would have fared better: a field
 that is missing, or a value of another kind. What depends on the value (a text that is no member of
-an enumeration, say) may be right for all that was ever written, and is passed over.
+an enumeration, say) may be right for all that was ever written, and is passed over. But for one
+value, which is known: what is left of personal data.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deploy.authoring.catalogue.compatibility import Schema
-from deploy.authoring.catalogue.samples import samples
+from deploy.authoring.catalogue.samples import samples, what_is_left
 from rayfold import Registry, UnknownEventType, UnreadableEvent
 
 _KINDS = frozenset(
@@ -29,6 +30,11 @@ def complaints(registry: Registry, name: str, version: int, schema: Schema) -> l
     for sample in samples(schema):
         for told in _tried(registry, name, version, sample):
             found.setdefault(told, json.dumps(sample))
+        left = what_is_left(schema, sample)
+        error = _unread(registry, name, version, left)
+        if error and not _unread(registry, name, version, sample):
+            told = f"its upcaster does not take what is left of a forgotten person: {error}"
+            found.setdefault(told, json.dumps(left))
     return [f"{told} (of {sample})" for told, sample in found.items()]
 
 
@@ -43,6 +49,15 @@ def _tried(registry: Registry, name: str, version: int, sample: Any) -> Iterator
                 yield from _certain(refused)
             case KeyError() as missed if missed.args and missed.args[0] not in _values(sample):
                 yield f"its upcaster takes {missed.args[0]!r}, which old events may lack"
+
+
+def _unread(registry: Registry, name: str, version: int, sample: Any) -> str:
+    """Return why a sample cannot be read; empty if it can."""
+    try:
+        registry.decode(name, json.dumps(sample).encode(), version, "check", 0)
+    except (UnknownEventType, UnreadableEvent) as error:
+        return repr(error.__cause__ or error)
+    return ""
 
 
 def _certain(refused: ValidationError) -> Iterator[str]:

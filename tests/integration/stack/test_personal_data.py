@@ -56,6 +56,31 @@ async def names(stack: Stack) -> list[str]:
         await connection.close()
 
 
+async def in_tables(stack: Stack) -> list[str]:
+    """Return the tables in which a value stands, and the columns whose statistics have it."""
+    connection = await connect(running_postgres(stack.data / "postgres"))
+    values = "|".join(each.decode() for each in SECRETS)
+    try:
+        tables = await connection.fetch(
+            "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind IN ('r', 'm')"
+            " AND relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')"
+        )
+        counted = await connection.fetch(
+            "SELECT tablename || '.' || attname AS name FROM pg_stats WHERE"
+            " most_common_vals::text ~ $1 OR histogram_bounds::text ~ $1",
+            values,
+        )
+        return [each["name"] for each in counted] + [
+            each["name"]
+            for each in tables
+            if await connection.fetchval(
+                f"SELECT count(*) FROM {each['name']} t WHERE t::text ~ $1", values
+            )
+        ]
+    finally:
+        await connection.close()
+
+
 def in_clear(data: Path) -> list[str]:
     """Return the files in which a value stands; but for Postgres' own, which it writes over."""
     return [
@@ -86,6 +111,7 @@ def test_a_person_is_forgotten_though_the_stack_is_killed_meanwhile(own: Stack) 
     mails = ["secret-ada@example.org"] * 3
     wait_for(lambda: rows(own, "ada") == mails)
     assert asyncio.run(names(own)) == ["Secretname"]
+    assert {"contacts", "rayfold_state.account"} <= {*asyncio.run(in_tables(own))}
     assert not in_clear(own.data)
     assert run_rayfold(own, "verify").startswith("0 differences")
 
@@ -99,6 +125,7 @@ def test_a_person_is_forgotten_though_the_stack_is_killed_meanwhile(own: Stack) 
     wait_for(lambda: not httpx.get(f"{own.url}/operators/forgetting").json()["left"])
     assert rows(own, "ada") == ["[forgotten]"] * 3
     assert asyncio.run(names(own)) == ["[forgotten]"]
+    assert not asyncio.run(in_tables(own))
     assert rows(own, "bob") == ["bob@example.org"] * 3
     assert run_rayfold(own, "verify").startswith("0 differences")
     history = httpx.get(f"{own.url}/customers/ada/history").json()

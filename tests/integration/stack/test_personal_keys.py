@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys_module
+from eventstore.personal.forgotten import Forgotten
+from eventstore.personal.keys import new_key
 from eventstore.personal.postgres import (
     Destroyed,
     PostgresKeys,
@@ -23,6 +26,7 @@ from eventstore.personal.postgres import (
     unsettled,
 )
 from eventstore.personal.witness import Witness, note_destroyed, witness
+from eventstore.port import Conflict, InvalidAppend
 from rayfold.runtime.postgres import Connection, connect
 
 
@@ -116,6 +120,77 @@ async def test_keys_in_memory_are_bounded_and_leave_a_process_that_uses_none(
             await asyncio.sleep(0.01)
 
 
+async def test_no_key_stays_with_who_cannot_ask_whether_it_is_one_still(
+    connection: Connection, two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = two[0]
+    ada = (await keys.to_write({"ada"}))["ada"]
+    await connection.execute("ALTER TABLE rayfold_personal_forgotten RENAME TO away")
+    try:
+        with pytest.raises(StoreUnavailable, match="keys of personal data"):
+            await keys.to_read({ada.id})
+        assert not keys._by_id
+        assert not keys._of
+    finally:
+        await connection.execute("ALTER TABLE away RENAME TO rayfold_personal_forgotten")
+    assert await keys.to_read({ada.id}) == {ada.id: ada}
+
+
+async def test_keys_leave_though_whoever_asked_last_was_cancelled(
+    connection: Connection, two: list[PostgresKeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "KEPT", 0.01)
+    keys = two[0]
+    async with connection.transaction():
+        await connection.execute("LOCK rayfold_personal_forgotten")
+        asking = asyncio.create_task(keys.to_write({"ada"}))
+        done, _ = await asyncio.wait([asking], timeout=0.1)
+        assert not done
+        keys._by_id[uuid4()] = new_key("bob")  # of a question before
+        asking.cancel()
+        await asyncio.wait([asking])
+    async with asyncio.timeout(10):
+        while keys._by_id:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_who_is_forgotten_has_a_mark_and_is_settled_once_nothing_is_left(
+    connection: Connection, two: list[PostgresKeys]
+) -> None:
+    await two[0].to_write({"ada"})
+    before = await two[0].forgotten()
+    assert before == await two[1].forgotten() == Forgotten(before.mark, True)
+    [gone] = await forgotten(connection, "ada")
+    after = await two[0].forgotten()
+    assert after == Forgotten(after.mark, False)
+    assert after.mark != before.mark
+    await settle(connection, [gone.id])
+    assert await two[1].forgotten() == Forgotten(after.mark, True)
+
+
+async def test_keys_are_on_the_disk_though_a_role_does_without_for_its_projections(
+    connection: Connection, server: str
+) -> None:
+    """What they have encrypted is on the log, and nobody could read it after a crash."""
+    await connection.execute(
+        "CREATE FUNCTION durably() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF current_setting('synchronous_commit') = 'off' THEN RAISE 'it may be lost'; END IF;"
+        " RETURN NEW; END $$"
+    )
+    await connection.execute(
+        "CREATE TRIGGER durably BEFORE INSERT OR UPDATE ON rayfold_personal_key"
+        " FOR EACH ROW EXECUTE FUNCTION durably()"
+    )
+    await connection.execute("SET synchronous_commit = off")
+    keys = PostgresKeys(f"{server}{'&' if '?' in server else '?'}synchronous_commit=off")
+    try:
+        ada = (await keys.to_write({"ada"}))["ada"]
+        assert await destroy(connection, [ada.id]) == 1
+    finally:
+        keys.close()
+        await connection.execute("DROP FUNCTION durably CASCADE")
+
+
 async def test_a_subject_may_be_any_text(two: list[PostgresKeys]) -> None:
     odd = "a\0b\x1a\ud800 ü"
     key = (await two[0].to_write({odd}))[odd]
@@ -147,6 +222,21 @@ async def test_a_log_finds_out_that_its_keys_are_not_there(
     assert found == Witness(here, {ada.id})
     assert await destroy(connection, found.destroyed) == 1  # a backup had it
     assert await destroy(connection, found.destroyed) == 0
+
+
+@pytest.mark.parametrize("answer", [Conflict("no"), InvalidAppend("no")])
+async def test_a_log_that_takes_no_note_of_keys_is_an_outage(answer: Any) -> None:
+    """Nobody is forgotten, and no stack starts, on a note that is not there."""
+
+    class Refusing(MemoryLog):
+        async def append(self, appends: Any) -> Any:
+            return [answer]
+
+    with pytest.raises(StoreUnavailable, match="takes no record"):
+        await note_destroyed(Refusing(), {uuid4()})
+    if isinstance(answer, InvalidAppend):
+        with pytest.raises(StoreUnavailable, match="takes no record"):
+            await witness(Refusing(), uuid4())
 
 
 async def test_a_key_that_is_missing_is_forgotten_only_if_an_operator_says_so(

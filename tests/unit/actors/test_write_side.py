@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
@@ -180,3 +180,28 @@ async def test_a_host_that_is_better_elsewhere_goes_there_once_whatever_happens_
     owner._hosts[:] = hosts
     await owner._spread()
     assert left == (hosts[:1] if what == "another joins" else [])
+
+
+async def test_nobody_is_forgotten_while_hosts_that_leave_finish_what_they_have() -> None:
+    """They know what they were told before, and are asked nothing any more."""
+    told: list[str] = []
+
+    class Client:
+        """A host."""
+
+        async def forget_personal(self, subjects: list[str]) -> None:
+            told.append("forget")
+
+        async def refill(self, stream: str) -> None:
+            told.append(stream)
+
+    settings = WriteSettings("tests.personal", "kdb://127.0.0.1:1?Tls=false", hosts=1)
+    owner = WriteOwner(Registry.load("tests.personal"), settings, changed=lambda: None)
+    owner._hosts = cast("Any", [Client()])
+    await owner._scaling.acquire()
+    forgetting = asyncio.gather(owner.forget_personal(["ada"]), owner.refill("account-ada"))
+    await asyncio.sleep(0)
+    assert not told
+    owner._scaling.release()
+    await forgetting
+    assert told == ["forget", "account-ada"]

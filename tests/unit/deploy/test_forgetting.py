@@ -1,21 +1,188 @@
-"""Who can be forgotten."""
+"""Who can be forgotten, and whom that holds up: nobody else."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 
+from actors.errors import Unavailable
 from deploy.stack.forgetting import Forgetting
-from projections.errors import UnknownTarget
+from eventstore.memory import MemoryLog
+from eventstore.personal import postgres as keys
+from eventstore.personal.postgres import Destroyed, KeySet
+from eventstore.personal.witness import note_destroyed
+from projections.errors import ProjectionError, UnknownTarget
 from rayfold import Registry
+
+nothing = cast("Any", None)
 
 
 @pytest.mark.parametrize("subject", ["ada", "Acme:ada", ":ada", ""])
 async def test_where_there_are_tenants_a_person_is_one_s(subject: str) -> None:
     """Else an operator would be told that nothing is on the log of somebody of whom there is."""
     registry = Registry.load("tests.personal", tenants=True)
-    nothing = cast("Any", None)
     forgetting = Forgetting(registry, "", nothing, nothing, nothing, nothing)
     with pytest.raises(UnknownTarget, match="is of no tenant"):
         await forgetting.forget(["acme:ada", subject])
+
+
+class Stack:
+    """What is asked to let go of somebody; `refuse` has what does not, streams and views."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = {each: uuid4() for each in ("ada", "bob")}
+        self.cleared: set[UUID] = set()
+        self.refuse: set[str] = set()
+        self.done: list[str] = []
+        self.is_alone = True
+        for name in ("unsettled", "clear", "settle", "key_set", "destroy"):
+            monkeypatch.setattr(keys, name, getattr(self, name))
+        self.log, self.mark, self.there = MemoryLog(), uuid4(), set[UUID]()
+        registry = Registry.load("tests.personal")
+        mine = cast("Any", self)
+        self.forgetting = Forgetting(
+            registry, "", mine, mine, mine, self.log, lambda: self.is_alone
+        )
+        monkeypatch.setattr(self.forgetting, "_connection", self.connection)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A connection, as far as it is used."""
+        yield self
+
+    async def execute(self, statement: str, **options: Any) -> None:
+        """What is done to tables."""
+        self.done.append(statement)
+
+    async def unsettled(self, connection: Any) -> list[Destroyed]:
+        """See `eventstore.personal.postgres`."""
+        return [Destroyed(key, each, datetime.now(UTC), None) for each, key in self.left.items()]
+
+    async def clear(self, connection: Any, ids: Collection[UUID]) -> None:
+        """See `eventstore.personal.postgres`."""
+        self.cleared |= {*ids}
+
+    async def settle(self, connection: Any, ids: Collection[UUID]) -> None:
+        """See `eventstore.personal.postgres`."""
+        self.left = {each: key for each, key in self.left.items() if key not in ids}
+
+    async def key_set(self, connection: Any) -> KeySet:
+        """See `eventstore.personal.postgres`."""
+        return KeySet(UUID(int=1), False, self.mark)
+
+    async def destroy(self, connection: Any, ids: Collection[UUID]) -> int:
+        """See `eventstore.personal.postgres`."""
+        gone, self.there = self.there.intersection(ids), self.there.difference(ids)
+        self.mark = uuid4() if gone else self.mark
+        return len(gone)
+
+    async def forget_personal(self, subjects: Any = None) -> None:
+        """Of writers, with subjects, and of processes."""
+        self.done.append("processes" if subjects is None else "writers")
+
+    async def refill(self, stream: str) -> None:
+        """Of writers."""
+        if stream in self.refuse:
+            raise Unavailable(f"{stream} cannot be read")
+        self.done.append(stream)
+
+    async def afresh(self, view: str) -> None:
+        """Of rebuilds."""
+        if view in self.refuse:
+            raise ProjectionError("it stopped")
+        self.done.append(view)
+
+    async def take_away(self) -> str:
+        """Let go of what may be let go; return what could not."""
+        self.done.clear()
+        try:
+            await self.forgetting._take_away()
+        except Exception as error:
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
+    return Stack(monkeypatch)
+
+
+async def test_states_go_before_views_and_processes_before_those_to_whom_they_send(
+    stack: Stack,
+) -> None:
+    assert await stack.take_away() == ""
+    assert stack.done[:6] == [
+        *("processes", "writers", "account-ada", "account-bob", "contacts", "letters")
+    ]
+    assert not stack.left
+
+
+async def test_values_that_postgres_has_counted_go_too(stack: Stack) -> None:
+    """`pg_stats` shows the most common ones, until tables are analyzed again."""
+    assert await stack.take_away() == ""
+    assert 'VACUUM (ANALYZE) rayfold_state."account"' in stack.done
+
+
+async def test_a_person_whose_row_cannot_be_made_again_holds_up_no_other(stack: Stack) -> None:
+    stack.refuse.add("account-ada")
+    ada, bob = stack.left["ada"], stack.left["bob"]
+    assert await stack.take_away() == "of ada: account-ada cannot be read"
+    assert {*stack.left} == {"ada"}
+    assert stack.cleared == {bob}
+    assert await stack.take_away() == "of ada: account-ada cannot be read"
+    assert "contacts" not in stack.done  # that is not rebuilt again and again meanwhile
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "contacts" in stack.done
+    assert not stack.left
+    assert ada in stack.cleared
+
+
+async def test_a_view_that_fails_holds_up_no_other_view(stack: Stack) -> None:
+    stack.refuse.add("contacts")
+    assert await stack.take_away() == "contacts: it stopped"
+    assert "letters" in stack.done
+    assert {*stack.left} == {"ada", "bob"}
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "contacts" in stack.done
+    assert "letters" not in stack.done  # it was rebuilt before
+    assert not stack.left
+
+
+async def test_as_long_as_the_release_before_serves_something_is_left(stack: Stack) -> None:
+    """Its replicas have rows of before, until its last gateway is gone."""
+    stack.is_alone = False
+    assert "the release before still serves" in await stack.take_away()
+    assert {*stack.left} == {"ada", "bob"}
+    stack.is_alone = True
+    assert await stack.take_away() == ""
+    assert "contacts" not in stack.done  # once was enough
+    assert not stack.left
+
+
+async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: Stack) -> None:
+    """It was restored under a running stack, or a replica of it took over."""
+    gone, other = uuid4(), uuid4()
+    await note_destroyed(stack.log, [gone])
+    await stack.forgetting._destroy_again()
+    stack.there = {gone, other}
+    await stack.forgetting._destroy_again()
+    assert stack.there == {gone, other}  # the log is not read as long as nothing has changed
+    stack.mark = uuid4()
+    await stack.forgetting._destroy_again()
+    assert stack.there == {other}
+
+
+async def test_whoever_is_forgotten_meanwhile_goes_from_all_views(stack: Stack) -> None:
+    stack.refuse.add("contacts")
+    await stack.take_away()
+    stack.left["eve"] = uuid4()
+    stack.refuse.clear()
+    assert await stack.take_away() == ""
+    assert "letters" in stack.done

@@ -8,7 +8,13 @@ from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import pytest
-from pydantic import create_model, field_validator
+from pydantic import (
+    computed_field,
+    create_model,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import TypeAliasType, TypedDict
 
 from rayfold import (
@@ -107,6 +113,57 @@ def test_the_schema_says_which_fields_are_personal() -> None:
     assert {name for name, field in fields.items() if field.get("x-personal")} == {"email", "born"}
 
 
+class Greeted(Event, name="Greeted"):
+    id: str
+    email: Personal[str]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def domain(self) -> str:
+        """What the model makes of it."""
+        return self.email.partition("@")[2]
+
+
+def test_what_a_model_computes_of_personal_data_is_not_written() -> None:
+    data = Greeted.__rayfold__.encode(Greeted(id="ada", email="a@secret.org"))
+    assert data == b'{"id":"ada","email":{"$personal":{"value":"a@secret.org"}}}'
+
+
+class Renamed(Event, name="Renamed"):
+    id: str
+    email: Personal[str]
+
+    @model_serializer
+    def _write(self) -> dict[str, str]:
+        return {"id": self.id, "mail": self.email}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        return {"id": data["id"], "email": data["mail"]} if "mail" in data else data
+
+
+def test_what_is_written_under_another_name_is_refused_and_not_left_in_clear() -> None:
+    with pytest.raises(ValueError, match="is not written under its name"):
+        Renamed.__rayfold__.encode(Renamed(id="ada", email="a@secret.org"))
+
+
+class Address(Message):
+    zip_code: int = 0
+
+
+def test_an_error_says_what_is_wrong_and_not_with_which_value() -> None:
+    """It is logged, parked, and on the log where a process breaks."""
+    for refuse in (
+        lambda: Registered.model_validate({"customer_id": "ada", "email": {"a": "secret"}}),
+        lambda: Registered.model_validate_json(b'{"customer_id":"ada","email":["secret"]}'),
+        lambda: Address().replace(zip_code="secret"),
+    ):
+        with pytest.raises(ValueError, match=r"valid|integer") as raised:
+            refuse()
+        assert "secret" not in f"{raised.value} {raised.value!r}"
+
+
 def mistakes_of(*members: type) -> str:
     module = ModuleType(f"{__name__}.made")
     for each in members:
@@ -118,7 +175,7 @@ def mistakes_of(*members: type) -> str:
     return "\n".join(raised.value.mistakes)
 
 
-class Address(Message):
+class Home(Message):
     street: Personal[str]
 
 
@@ -129,7 +186,7 @@ class Do(Command, name="do"):
 class Done(Event, name="Done", subject="nobody"):
     id: str
     when: Personal[int]
-    inner: Address
+    inner: Home
     many: list[Personal[str]]
     other: Annotated[str, PersonalData(subject="when")] = ""
 
@@ -208,6 +265,22 @@ class ByNick(View, name="by-nick", key="nick"):
         return row
 
 
+class SoundJoin(Command, name="sound-join"):
+    id: str
+
+
+class SoundJoining(
+    Aggregate[State, SoundJoin, Joined], category="sound", id_field="id", initial=State()
+):
+    @staticmethod
+    def decide(state: State, command: SoundJoin) -> list[Joined]:
+        return []
+
+    @staticmethod
+    def evolve(state: State, event: Joined) -> State:
+        return state
+
+
 def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
     told = mistakes_of(Joining, ByNick)
     assert "Join.id is an aggregate's id, and no personal data" in told
@@ -216,6 +289,21 @@ def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
 
 class Told(IntegrationEvent, name="told"):
     nick: Personal[str]
+
+
+class Row(View, name="row", key="id"):
+    id: str
+    nick: Personal[str] = ""
+
+    @staticmethod
+    @on(Joined)
+    def add(row: Row, event: Joined) -> Row:
+        return row
+
+
+def test_nobody_is_left_to_believe_that_rows_are_encrypted() -> None:
+    told = mistakes_of(SoundJoining, Row)
+    assert "Row.nick is Personal, which makes no difference there" in told
 
 
 def test_an_integration_event_says_whose_its_personal_data_is() -> None:

@@ -29,6 +29,7 @@ from deploy.authoring.catalogue.samples import samples
 from deploy.authoring.catalogue.skeleton import skeleton
 from deploy.errors import StartError
 from rayfold import (
+    FORGOTTEN,
     Aggregate,
     Command,
     Event,
@@ -392,6 +393,26 @@ def test_an_upcaster_is_tried(upcast: str) -> None:
     )
     assert len(lines) == bool(expected)
     assert expected in "".join(lines)
+
+
+def _first_and_last(data: dict[str, Any]) -> dict[str, Any]:
+    first, last = data["full"].split("x")
+    return {"id": data["id"], "first": first, "last": last}
+
+
+def _of_whoever_is_known(data: dict[str, Any]) -> dict[str, Any]:
+    return data if data["full"] == FORGOTTEN else _first_and_last(data)
+
+
+@pytest.mark.parametrize("function", [_first_and_last, _of_whoever_is_known])
+def test_an_upcaster_takes_what_is_left_of_who_is_forgotten(function: Upcast) -> None:
+    """Of them alone a release would break, and nobody would have tried it."""
+    before = domain(happened(full=Personal[str]))
+    after = happened(2, first=(Personal[str], ""), last=(Personal[str], ""))
+    lines = told(compared(before, domain(after, upcasters={("Happened", 1): function})))
+    assert bool(lines) == (function is _first_and_last)
+    if lines:
+        assert "does not take what is left of a forgotten person: ValueError" in "".join(lines)
 
 
 def test_samples_are_events_of_the_reference_domain() -> None:
