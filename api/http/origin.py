@@ -20,6 +20,9 @@ from api.http.problems import Problem
 _OWN_SITE = (b"same-origin", b"none")
 _JSON = (b"application/json", b"+json")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_PRIVATE = (".internal", ".svc", ".cluster.local")
+"""Ends of names that nobody can have on the web: ICANN keeps the first apart, Kubernetes' are no
+top-level domains (`local` is not for the DNS at all, RFC 6762)."""
 _OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
 
 
@@ -27,7 +30,8 @@ class Origins:
     """Tells requests of our own pages and of programs from those of other sites."""
 
     def __init__(self, hosts: Collection[str], *, open_to_all: bool) -> None:
-        """`hosts` are names under which the gateway is reached, beside loopback ones and addresses.
+        """`hosts` are names under which the gateway is reached, beside addresses, loopback names
+        and private ones.
 
         `open_to_all` says that nobody needs a token.
         """
@@ -119,7 +123,7 @@ class Origins:
         return not self._open or self._is_nobody_elses(name)
 
     def _is_nobody_elses(self, name: str) -> bool:
-        return name in self._hosts or _is_loopback(name) or _is_address(name)
+        return name in self._hosts or _is_loopback(name) or _is_address(name) or _is_private(name)
 
 
 def _split(authority: str) -> tuple[str, str]:
@@ -133,6 +137,11 @@ def _split(authority: str) -> tuple[str, str]:
         return name, port.removeprefix(":")
     name, _, port = authority.partition(":")
     return name, port
+
+
+def _is_private(name: str) -> bool:
+    """Whether a name is of a network of one's own: of one label, as Compose's services are, say."""
+    return name.endswith(_PRIVATE) or ("." not in name and name.isascii() and name != "")
 
 
 def _is_address(name: str) -> bool:

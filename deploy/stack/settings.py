@@ -183,7 +183,8 @@ class Settings(BaseSettings):
     """By the name of their bearer, which is the principal on events. Without any, everybody may
     call who reaches the gateway, which then listens on loopback alone."""
     hosts: list[str] = []
-    """Names under which browsers reach the gateway, beside loopback ones and addresses."""
+    """Names under which browsers reach the gateway, and without tokens programs too, beside
+    loopback ones, private ones and addresses."""
     jwt: JwtSettings | None = None
     """An identity provider: its tokens count as well."""
     rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}

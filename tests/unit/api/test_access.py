@@ -183,13 +183,16 @@ async def test_without_tokens_a_name_that_may_be_an_attacker_s_is_told_nothing(
     gateway: Gateway, method: str, path: str
 ) -> None:
     """A page of that name, which leads to this machine, reads whatever it asks for."""
-    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[evil]:8000", ""):
+    others = ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[evil.example]:8000")
+    for host in (*others, "gateway.shop", "svc.evil.example", "internal.example", ""):
         reply = await gateway.http.request(method, path, headers={"host": host})
         assert reply.status_code == 403, host
         if method != "HEAD":
             problem(reply, 403, "foreign-host")
     assert not gateway.commands.sent
-    for own in ("localhost:8000", "LocalHost", "127.0.0.1", "[::1]:8000", "10.0.0.7:8000"):
+    addresses = ("localhost:8000", "LocalHost", "127.0.0.1", "[::1]:8000", "10.0.0.7:8000")
+    private = ("gateway:8000", "shop.prod.svc", "shop.prod.svc.cluster.local", "db7.internal")
+    for own in (*addresses, *private):
         reply = await gateway.http.request(method, path, headers={"host": own})
         assert reply.status_code != 403, own
 
