@@ -124,7 +124,7 @@ async def test_the_rest_of_a_body_that_is_too_large_is_not_awaited(
     async with serving(gateway, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999999999\r\n\r\n"
+            b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999\r\n\r\n"
         )
         async with asyncio.timeout(PATIENCE):
             head = await reader.read()  # to its end: the connection is closed
