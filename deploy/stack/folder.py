@@ -64,7 +64,7 @@ def gateway_of(data: Path) -> str:
     """
     try:
         return str(json.loads((data / _GATEWAY).read_text())["url"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError(
             f"no gateway is running on {data}: start one with `rayfold up`, or give --data"
         ) from error

@@ -87,6 +87,31 @@ def plainly(
     return {key: document(entry) for key, entry in rows.items()}
 
 
+async def test_streams_of_two_tenants_come_to_two_rows_and_one_of_none_to_no_row(
+    postgres: str,
+) -> None:
+    registry = Registry([small], tenants=True)
+    view = replace(registry.views["totals"], delivery="competing", stores=("postgres",))
+    history = [
+        RawRecord("Added", data, b"{}", f"counter-{whose}a", revision, 7 * (at + 1), 0)
+        for at, (whose, revision) in enumerate(
+            [("acme:", 0), ("globex:", 0), ("", 0), ("acme:", 1)]
+        )
+        for data in [Added(counter="a", number=at + 1).model_dump_json().encode()]
+    ]
+    async with database(postgres, view) as pool:
+        applier = Deduplication(registry, MemoryLog(), view)
+        for raw in (*history, *history[::-1]):
+            assert await applier.apply(pool, [raw]) == []
+        rows = await rows_in(pool, view)
+        totals = {key: json.loads(row)["total"] for key, row in rows.items()}
+        assert totals == {"acme:a": 1 + 4, "globex:a": 2}
+        assert await pool.fetchval("SELECT total FROM totals WHERE _tenant = 'globex'") == 2
+        [parked] = await applier.parked(pool)
+        assert parked.stream == "counter-a"
+        assert "of no tenant" in parked.error
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     events=st.lists(items | purchases, max_size=25),

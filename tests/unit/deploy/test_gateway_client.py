@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from deploy.cli.gateway_client import ask
 from deploy.errors import StartError
+from deploy.stack.folder import gateway_of
 
 
 @pytest.fixture
@@ -61,3 +63,12 @@ def test_what_an_answer_lacks_is_named(says: str) -> None:
 def test_what_cannot_be_sent_is_a_line(url: str, token: str | None) -> None:
     with pytest.raises(StartError):
         ask(url, "/operators/status", token=token)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", "{}", '"http://here"'])
+def test_a_data_folder_that_does_not_say_where_its_gateway_is_has_none(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "gateway.json").write_text(text)
+    with pytest.raises(StartError, match="no gateway is running"):
+        gateway_of(tmp_path)
