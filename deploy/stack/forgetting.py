@@ -135,8 +135,10 @@ class Forgetting:
             except Exception as error:
                 self._error = str(error) or type(error).__name__
                 expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
-                log.warning(
-                    "something is left of somebody who is forgotten",
+                log.log(
+                    # That is told by all who need it, and nobody may be left at all.
+                    logging.INFO if isinstance(error, PostgresUnavailable) else logging.WARNING,
+                    "forgetting is held up",
                     extra={"error": self._error},
                     exc_info=None if expected else error,
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,12 +13,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.errors import Unavailable
+from deploy.stack import forgetting as forgetting_module
 from deploy.stack.forgetting import Forgetting
 from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys
 from eventstore.personal.postgres import Destroyed, KeySet
 from eventstore.personal.witness import note_destroyed
-from projections.errors import ProjectionError, UnknownTarget
+from projections.errors import PostgresUnavailable, ProjectionError, UnknownTarget
 from rayfold import Registry
 
 nothing = cast("Any", None)
@@ -177,6 +180,25 @@ async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: S
     stack.mark = uuid4()
     await stack.forgetting._destroy_again()
     assert stack.there == {other}
+
+
+async def test_a_postgres_that_is_away_is_no_warning_of_ours(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a rule nobody is being forgotten then."""
+
+    async def away() -> None:
+        raise PostgresUnavailable("no answer")
+
+    monkeypatch.setattr(forgetting_module, "RETRY", 0)
+    monkeypatch.setattr(stack.forgetting, "_destroy_again", away)
+    with caplog.at_level(logging.INFO, logger=forgetting_module.__name__):
+        running = asyncio.create_task(stack.forgetting.run())
+        async with asyncio.timeout(10):
+            while not caplog.records:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        running.cancel()
+    assert {each.levelname for each in caplog.records} == {"INFO"}
 
 
 async def test_whoever_is_forgotten_meanwhile_goes_from_all_views(stack: Stack) -> None:
