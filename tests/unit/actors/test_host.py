@@ -19,7 +19,6 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
-from actors.host import host as host_module
 from actors.host.host import Host, HostLimits
 from actors.host.host_actor import portable
 from actors.host.snapshots import snapshot_stream
@@ -29,6 +28,8 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, AppendResult, Conflict, InvalidAppend, StreamAppend
 from eventstore.records import NewRecord, RawRecord
 from rayfold import Command, NotFound, Registry, Rejected
+
+pytestmark = pytest.mark.usefixtures("one_turn")
 
 
 class CountingLog(MemoryLog):
@@ -59,12 +60,6 @@ class CountingLog(MemoryLog):
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     return Registry.load("domain")
-
-
-@pytest.fixture(autouse=True)
-def one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decide all that waits in one turn: on a busy machine, 50 decisions take longer than one."""
-    monkeypatch.setattr(host_module, "DECIDING", 60.0)
 
 
 @pytest.fixture

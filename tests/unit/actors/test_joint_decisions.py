@@ -41,6 +41,8 @@ from examples.coupons.customers import BarCustomer, Customer, RedemptionNoted
 from examples.coupons.redeeming import Redeem, RedeemCoupon
 from rayfold import Command, Decision, Event, NotFound, Read, Registry, Rejected
 
+pytestmark = pytest.mark.usefixtures("one_turn")
+
 
 class CountingLog(MemoryLog):
     """Counts appends and conflicts, and can hold appends back."""
