@@ -156,6 +156,13 @@ async def test_what_python_and_editors_leave_is_no_change(changes: Changes, pack
             await changes.wait()
 
 
+def remove(folder: Path) -> int:
+    """Remove a folder; return the inode that it had."""
+    inode = folder.stat().st_ino
+    shutil.rmtree(folder)
+    return inode
+
+
 def make_again(folder: Path, inode: int) -> None:
     """Make a folder that is gone, with the inode that it had: most file systems give it again."""
     for number in range(200):
@@ -168,8 +175,7 @@ def make_again(folder: Path, inode: int) -> None:
 
 async def test_a_package_that_was_made_again_is_watched(changes: Changes, package: Path) -> None:
     changes.forget()
-    inode = package.stat().st_ino
-    shutil.rmtree(package)
+    inode = remove(package)
     async with asyncio.timeout(SOON):
         await changes.wait()
     changes.forget()
