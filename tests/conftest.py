@@ -13,7 +13,7 @@ import pytest
 from _pytest.nodeid import coerce_node_id  # pytest has no other way to tell them apart
 from hypothesis import settings
 
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from actors.write_side import WriteSettings, WriteSide
 from deploy.stack import ray_runtime
 from rayfold import Registry

@@ -17,7 +17,7 @@ import ray
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
 from actors.host.state.postgres import PostgresStates

@@ -19,8 +19,9 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
 from actors.host.host_actor import portable
+from actors.host.limits import HostLimits
 from actors.host.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order

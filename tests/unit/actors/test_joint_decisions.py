@@ -22,7 +22,8 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
+from actors.host.limits import HostLimits
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery
 from eventstore.memory import MemoryLog
