@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from actors.command_bus import CommandBus
 from actors.command_middleware import ANYBODY, CommandMiddleware, Sender
 from actors.envelope import Envelope, Outcome, enclose
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from actors.host.state.memory import MemoryStates
 from actors.host.state.port import States
 from actors.host.writers import Writers

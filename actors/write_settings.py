@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.placing import Anywhere, Placing
 

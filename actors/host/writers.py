@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from actors.envelope import Envelope, Outcome
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
+from actors.host.limits import HostLimits
 from actors.host.state.port import States
 from actors.host.state.storage import StateStorage
 from eventstore.port import Log

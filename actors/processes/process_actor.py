@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from heapq import nsmallest
 from typing import Any
-
-import psutil
 
 from actors.errors import NoSuchProcess
 from actors.processes.checkpoints import Layout
@@ -19,9 +16,8 @@ from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
 from eventstore.personal.opening import open_log
 from rayfold.runtime.garbage_collection import collect_rarely
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import check_middleware, load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 from rayfold.runtime.rpc import Address
 
 log = logging.getLogger(__name__)
@@ -69,9 +65,7 @@ class ProcessActor:
         status = self._running().status()
         error = self._error or status.pop("error")
         return {
-            "pid": os.getpid(),
-            "node": node_name(),
-            "memory_bytes": psutil.Process().memory_info().rss,
+            **process_status(),
             **status,
             **({"error": error} if error else {}),
             "ready": self._has_begun and not error,

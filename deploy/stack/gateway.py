@@ -10,35 +10,27 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
 from deploy.stack import folder, listening
 from deploy.stack.http_front import serve_http
 from deploy.stack.membership import Membership, NotRunYet, find_membership
 from deploy.stack.presence import Presence
-from deploy.stack.release import Release, ReleaseWatch, read_part
+from deploy.stack.release import Release, ReleaseWatch
 from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses, RemotePublications
 from deploy.stack.roles import Cluster, check, join, unless, until_stopped
-from deploy.stack.routing import Routing, RoutingFollower
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
-from deploy.stack.sides import read_settings, write_settings
 from deploy.stack.starting import keep_going
 from deploy.stack.up import load_registry
 from rayfold import Registry
-from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
 from rayfold.runtime.postgres import FAILURES, why
-from rayfold.runtime.rpc import Address, RpcDisconnected
+
+if TYPE_CHECKING:
+    from deploy.stack.following import Following
 
 log = logging.getLogger(__name__)
-
-MAKING = 20.0
-"""Seconds in which the controller makes an actor that a command waits for."""
-
-ASKING = 2.0
-"""Seconds in which it says what it knows of a command."""
-
 
 DRAIN = 8.0
 """Seconds in which clients may ask once more on connections that they have: most let go of those
@@ -128,88 +120,33 @@ async def _serve(
     retake_signals: Callable[[], None],
     seat: Seat,
 ) -> None:
+    # Imported here, since they pull in Ray, which reads its environment on import.
     from actors.schedules.schedules import Schedules
-    from actors.write_gateway import WriteGateway
+    from deploy.stack.following import Following
     from eventstore.personal.opening import open_log
-    from projections.read_gateway import ReadGateway
 
-    registry, eventstore, postgres = cluster.registry, cluster.eventstore, cluster.postgres
-    own, place = member.identity.domain, f"{socket.gethostname()}:{settings.port}"
-    controller = ControllerClient(lambda: _controller_of(follower.routing))
-    parts.callback(controller.close)
-
-    async def make_dedicated(stream: str) -> None:
-        try:
-            await controller.call("write.make_dedicated", MAKING, stream=stream)
-        except ControllerUnavailable as error:  # another one comes, before the command's deadline
-            raise RpcDisconnected(str(error)) from error
-
-    async def ask_outcome(command_id: str) -> Any:
-        try:
-            return await controller.call("write.outcome", ASKING, command_id=command_id)
-        except ControllerUnavailable:  # nobody remembers it, as far as we know
-            return None
-
-    def follow(routing: Routing) -> None:
-        if "write" in routing.document:  # else all parts were told to end
-            writes.follow(routing.epoch, routing.document["write"])
-            reads.follow(read_part(routing.document, own))
-
-    follower = RoutingFollower(postgres, member.routing, follow)
-    writes = WriteGateway(
-        registry,
-        write_settings(settings, member.identity, eventstore, postgres),
-        make_dedicated=make_dedicated,
-        ask_outcome=ask_outcome,
-        look=follower.look,
-    )
-    parts.push_async_callback(writes.stop)
-    reads = ReadGateway(
-        registry,
-        read_settings(
-            settings, registry, member.identity, eventstore, postgres, redis=cluster.redis
-        ),
-    )
-    parts.push_async_callback(reads.stop)
-    store = open_log(eventstore, registry, postgres)
+    store = open_log(cluster.eventstore, cluster.registry, cluster.postgres)
     parts.push_async_callback(store.close)
-    follow(member.routing)
-    writes.start()
-    await reads.start()
-    keep_going(follower.run, "following the routing table", parts)
+    sides = Following(settings, cluster, member)
+    await sides.start(parts)
+    writes, reads, controller = sides.writes, sides.reads, sides.controller
     keep_going(partial(cluster.ray.watch, [writes, reads], retake_signals), "watching Ray", parts)
     keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
-
-    def another_is_wanted(release: Release) -> None:
-        if follower.routing.document.get("domain") == release.hash:  # it could serve now
-            seat.wanted(release)
-
     if seat.follows or member.routing.document.get("previous"):
         # Somebody else answers meanwhile, who can.
         await reads.monitor.caught_up(BUILDING)
-
-    presence = Presence(postgres, place, own)
-    try:
-        await presence.enter()
-    except FAILURES as error:
-        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
-    parts.push_async_callback(presence.leave)
-    keep_going(presence.run, "telling of the gateway", parts)
-    releases = ReleaseWatch(postgres, own, another_is_wanted)
-    keep_going(releases.run, "watching for a release", parts)
-    keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
+    await _enter(settings, cluster.postgres, sides, parts, stop, seat)
 
     def serving() -> None:
-        url = listening.local_url(settings.host, settings.port)
         if "data" in settings.model_fields_set:
-            folder.announce(settings.data, url)
+            folder.announce(settings.data, listening.local_url(settings.host, settings.port))
 
     def ready() -> None:
         seat.ready(listening.local_url(settings.host, settings.port))
 
     await serve_http(
         settings,
-        registry,
+        cluster.registry,
         writes,
         reads,
         RemoteOperations(writes, reads.monitor, controller, cluster.servers),
@@ -226,6 +163,31 @@ async def _serve(
     )
 
 
-def _controller_of(routing: Routing) -> Address | None:
-    at = routing.document.get("controller")
-    return None if at is None else Address(at["host"], at["port"], bytes.fromhex(at["key"]))
+async def _enter(
+    settings: Settings,
+    postgres: str,
+    sides: Following,
+    parts: AsyncExitStack,
+    stop: asyncio.Event,
+    seat: Seat,
+) -> None:
+    """Be known as a gateway of the release, until `parts` end, and make room for a successor.
+
+    Raises:
+        StartError: Postgres does not answer.
+    """
+    presence = Presence(postgres, f"{socket.gethostname()}:{settings.port}", sides.release)
+    try:
+        await presence.enter()
+    except FAILURES as error:
+        raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
+    parts.push_async_callback(presence.leave)
+    keep_going(presence.run, "telling of the gateway", parts)
+
+    def another_is_wanted(release: Release) -> None:
+        if sides.routing.document.get("domain") == release.hash:  # it could serve now
+            seat.wanted(release)
+
+    releases = ReleaseWatch(postgres, sides.release, another_is_wanted)
+    keep_going(releases.run, "watching for a release", parts)
+    keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)

@@ -7,8 +7,6 @@ import os
 import time
 from typing import Any
 
-import psutil
-
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.competing.consumer import Consumer
@@ -16,9 +14,8 @@ from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 
 LOOK = 0.05
 """Seconds between two looks at the table while somebody waits for it."""
@@ -67,9 +64,7 @@ class ConsumerActor:
         """For operators."""
         await self._membership.check()
         return {
-            "pid": os.getpid(),
-            "node": node_name(),
-            "memory_bytes": psutil.Process().memory_info().rss,
+            **process_status(),
             **await self._running().status(),
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
 import ray
 from ray.exceptions import RayError
 
@@ -32,9 +30,8 @@ from projections.row_query import RowQuery, RowResult
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 from rayfold.runtime.rpc import Address, RpcServer
 from rayfold.runtime.together import together
 
@@ -330,10 +327,8 @@ class ReplicaActor:
         return {
             "in_flight": dict(load),
             "incarnation": self._incarnation,
-            "pid": os.getpid(),
-            "node": node_name(),
+            **process_status(),
             "started": self._started,
-            "memory_bytes": psutil.Process().memory_info().rss,
             **self._replica.status(),
             **(
                 {"error": self._error}

@@ -6,8 +6,6 @@ import asyncio
 import os
 from typing import Any
 
-import psutil
-
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.reactors.reactor_runner import ReactorRunner
@@ -15,9 +13,8 @@ from projections.stores.projector_actor import NICENESS
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 
 
 class ReactorActor:
@@ -50,9 +47,7 @@ class ReactorActor:
         """For operators."""
         await self._membership.check()
         return {
-            "pid": os.getpid(),
-            "node": node_name(),
-            "memory_bytes": psutil.Process().memory_info().rss,
+            **process_status(),
             **self._running().status(),
         }
 

@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-import psutil
-
 from eventstore.personal.opening import open_log
 from eventstore.port import Log
 from projections.poison import Parked
@@ -18,9 +16,8 @@ from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
-from rayfold.runtime.node import node_name
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part
+from rayfold.runtime.part_process import begin_part, end_part, process_status
 
 NICENESS = 5
 """On a machine where all parts share the cores, a projector lags before commands wait."""
@@ -104,9 +101,7 @@ class ProjectorActor:
         await self._membership.check()
         await self._projector.runner.settled()
         return {
-            "pid": os.getpid(),
-            "node": node_name(),
-            "memory_bytes": psutil.Process().memory_info().rss,
+            **process_status(),
             **self._running().status(),
         }
 

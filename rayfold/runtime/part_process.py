@@ -1,12 +1,17 @@
-"""How the process of a part begins and ends: with its log and its traces."""
+"""How the process of a part begins and ends, with its log and traces; what it says of itself."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
+
+import psutil
 
 from rayfold.runtime.log_format import FORMAT, log_to_stderr
+from rayfold.runtime.node import node_name
 from rayfold.runtime.tracing import FLUSH, start_tracing, tracing
 
 
@@ -14,6 +19,15 @@ def begin_part(name: str) -> None:
     """Begin, in an actor's process; `name` is its part's in logs and traces."""
     log_to_stderr(part=name)
     start_tracing(name)
+
+
+def process_status() -> dict[str, Any]:
+    """Return what every part tells operators of its process."""
+    return {
+        "pid": os.getpid(),
+        "node": node_name(),
+        "memory_bytes": psutil.Process().memory_info().rss,
+    }
 
 
 async def end_part() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,22 @@ else:
     _Connection = asyncpg.Connection
 
 
+class _OpenTransaction(Transaction):
+    """A transaction from which a cancellation always comes out.
+
+    To roll back may fail, as where the connection was lost meanwhile. That error in its place
+    would be taken for one of `FAILURES`, after which whoever was told to end tries again.
+    """
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        except FAILURES:
+            if not isinstance(error, asyncio.CancelledError):
+                raise
+            self._connection.terminate()  # type: ignore[attr-defined]
+
+
 class Connection(_Connection):
     """A connection that leaves nothing in a session, if `pooled`; else as it always was.
 
@@ -74,6 +91,13 @@ class Connection(_Connection):
             self._loop.call_soon_threadsafe(super().terminate)
         else:
             super().terminate()
+
+    def transaction(
+        self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        """Return one for `async with`; see the driver."""
+        self._check_open()  # type: ignore[attr-defined]
+        return _OpenTransaction(self, isolation, readonly, deferrable)
 
     async def _cancel(self, *waiters: Any) -> None:
         """Ask the server to give up a statement whose caller was cancelled; not for ever.

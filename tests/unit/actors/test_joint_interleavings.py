@@ -14,7 +14,8 @@ import pytest
 
 from actors.envelope import Done, Envelope, enclose
 from actors.errors import Unavailable
-from actors.host.host import Host, HostLimits
+from actors.host.host import Host
+from actors.host.limits import HostLimits
 from eventstore.memory import MemoryLog
 from eventstore.port import AppendResult, JointAppend, StreamAppend
 from eventstore.records import RawRecord
@@ -160,8 +161,8 @@ async def test_hosts_that_decide_over_the_same_streams(
         await asyncio.gather(*(client.run(10) for client in clients))
     for host in hosts:  # nothing waits, and nothing of what has waited is left
         assert host.status()["waiting"] == 0
-        for left in (host._busy, host._mailboxes, host._ready, host._owners, host._awaited):
-            assert not left
+        at = host._streams
+        assert not any((at._busy, at.mailboxes, at.ready, at._owners, at._awaited))
     if deletes:
         return
     written: dict[str, dict[str, int]] = {}

@@ -19,7 +19,7 @@ ADDRESS = "127.{}.{}.{}".format(64 + (os.getpid() >> 16), *os.getpid().to_bytes(
 
 TIMEOUT = 60.0
 
-Start = Callable[[str, str], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def start(tmp_path: Path, raylet: socket.socket) -> Iterator[Start]:
     """Return what starts the script with a node and a command that are shell."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(node: str, command: str) -> subprocess.Popen[bytes]:
+    def start(node: str, command: str, **variables: str) -> subprocess.Popen[bytes]:
         programs = {
             "ray": f'[ "$1" = health-check ] && exit 0\necho "$@" > {tmp_path}/ray.args\n{node}',
             "rayfold": f'echo "$@" > {tmp_path}/rayfold.args\n{command}',
@@ -43,7 +43,8 @@ def start(tmp_path: Path, raylet: socket.socket) -> Iterator[Start]:
         for name, text in programs.items():
             (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
             (tmp_path / name).chmod(0o755)
-        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RAYFOLD_RAY_ADDRESS": "ray-head:6379"}
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        env = {"PATH": path, "RAYFOLD_RAY_ADDRESS": "ray-head:6379", **variables}
         words = [str(SCRIPT), "gateway", "--port", "8000"]
         started = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, start_new_session=True)
         processes.append(started)
@@ -84,6 +85,20 @@ def test_a_signal_reaches_the_command_which_ends_in_its_own_time(start: Start) -
     process.send_signal(signal.SIGTERM)
     assert process.wait(TIMEOUT) == 3
     assert said(process) == b"ended\n"
+
+
+def test_a_signal_reaches_the_command_before_the_script_has_noted_its_process(
+    start: Start, tmp_path: Path
+) -> None:
+    up, early = tmp_path / "up", tmp_path / "early.bash"
+    signals = f"until [ -e {up} ]; do sleep 0.05; done; kill -TERM $$"
+    # Bash runs this before the script, and what it traps before each command of the script's.
+    early.write_text(
+        "[[ $0 = */join-ray ]] && "
+        f"""trap 'if [ "$BASH_COMMAND" = command=\\$! ]; then {signals}; fi' DEBUG\n"""
+    )
+    command = f"trap 'exit 3' TERM; touch {up}; while true; do sleep 0.05; done"
+    assert start(FOREVER, command, BASH_ENV=str(early)).wait(TIMEOUT) == 3
 
 
 def test_a_node_that_ends_is_started_again_and_the_command_goes_on(

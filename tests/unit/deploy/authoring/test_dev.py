@@ -156,13 +156,30 @@ async def test_what_python_and_editors_leave_is_no_change(changes: Changes, pack
             await changes.wait()
 
 
+def remove(folder: Path) -> int:
+    """Remove a folder; return the inode that it had."""
+    inode = folder.stat().st_ino
+    shutil.rmtree(folder)
+    return inode
+
+
+def make_again(folder: Path, inode: int) -> None:
+    """Make a folder that is gone, with the inode that it had: most file systems give it again."""
+    for number in range(200):
+        folder.mkdir()
+        if folder.stat().st_ino == inode:
+            return
+        folder.rename(folder.with_name(f"other-{number}"))  # which keeps what it got
+    folder.mkdir()
+
+
 async def test_a_package_that_was_made_again_is_watched(changes: Changes, package: Path) -> None:
     changes.forget()
-    shutil.rmtree(package)
+    inode = remove(package)
     async with asyncio.timeout(SOON):
         await changes.wait()
     changes.forget()
-    save(package / "__init__.py")
+    make_again(package, inode)
     async with asyncio.timeout(SOON):
         await changes.wait()
     with suppress(TimeoutError):  # until all is told of that was before

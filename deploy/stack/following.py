@@ -1,0 +1,83 @@
+"""The two sides of a gateway of many: they follow the routing table, and ask the controller."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from actors.write_gateway import WriteGateway
+from deploy.stack.membership import Membership
+from deploy.stack.release import read_part
+from deploy.stack.roles import Cluster
+from deploy.stack.routing import Routing, RoutingFollower
+from deploy.stack.settings import Settings
+from deploy.stack.sides import read_settings, write_settings
+from deploy.stack.starting import keep_going
+from projections.read_gateway import ReadGateway
+from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
+from rayfold.runtime.rpc import Address, RpcDisconnected
+
+MAKING = 20.0
+"""Seconds in which the controller makes an actor that a command waits for."""
+
+ASKING = 2.0
+"""Seconds in which it says what it knows of a command."""
+
+
+class Following:
+    """The ways of commands and queries to their actors, and of the rest to the controller."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, member: Membership) -> None:
+        self.release = member.identity.domain
+        """The hash of the domain that this process has."""
+        self._follower = RoutingFollower(cluster.postgres, member.routing, self._follow)
+        self.controller = ControllerClient(lambda: _controller_of(self.routing))
+        ours = (member.identity, cluster.eventstore, cluster.postgres)
+        self.writes = WriteGateway(
+            cluster.registry,
+            write_settings(settings, *ours),
+            make_dedicated=self._make_dedicated,
+            ask_outcome=self._ask_outcome,
+            look=self._follower.look,
+        )
+        self.reads = ReadGateway(
+            cluster.registry,
+            read_settings(settings, cluster.registry, *ours, redis=cluster.redis),
+        )
+
+    @property
+    def routing(self) -> Routing:
+        """The table that is followed now."""
+        return self._follower.routing
+
+    async def start(self, parts: AsyncExitStack) -> None:
+        """Begin with the table that is known, and follow those that come; until `parts` ends."""
+        parts.callback(self.controller.close)
+        parts.push_async_callback(self.writes.stop)
+        parts.push_async_callback(self.reads.stop)
+        self._follow(self.routing)
+        self.writes.start()
+        await self.reads.start()
+        keep_going(self._follower.run, "following the routing table", parts)
+
+    def _follow(self, routing: Routing) -> None:
+        if "write" in routing.document:  # else all parts were told to end
+            self.writes.follow(routing.epoch, routing.document["write"])
+            self.reads.follow(read_part(routing.document, self.release))
+
+    async def _make_dedicated(self, stream: str) -> None:
+        try:
+            await self.controller.call("write.make_dedicated", MAKING, stream=stream)
+        except ControllerUnavailable as error:  # another one comes, before the command's deadline
+            raise RpcDisconnected(str(error)) from error
+
+    async def _ask_outcome(self, command_id: str) -> Any:
+        try:
+            return await self.controller.call("write.outcome", ASKING, command_id=command_id)
+        except ControllerUnavailable:  # nobody remembers it, as far as we know
+            return None
+
+
+def _controller_of(routing: Routing) -> Address | None:
+    at = routing.document.get("controller")
+    return None if at is None else Address(at["host"], at["port"], bytes.fromhex(at["key"]))
