@@ -38,31 +38,22 @@ class GatewayPaths:
 
     def add_to(self, paths: dict[str, PathItem]) -> None:
         """Add every path."""
+        command_id = path_parameter(
+            "command_id", _COMMAND_ID, "The command id, or the Idempotency-Key it was sent with"
+        )
         paths["/commands/{command_id}"] = PathItem(
             get=Operation(
                 tags=["commands"],
                 summary="What became of a recent command",
                 operation_id=self._ids.of("get", "command-status"),
-                parameters=[
-                    path_parameter(
-                        "command_id",
-                        _COMMAND_ID,
-                        "The command id, or the Idempotency-Key it was sent with",
-                    )
-                ],
+                parameters=[command_id],
                 responses={"200": answer("What is known", "CommandStatus"), **problems(404)},
             ),
             delete=Operation(
                 tags=["commands"],
                 summary="Cancel a command that is to be sent later",
                 operation_id=self._ids.of("cancel", "scheduled-command"),
-                parameters=[
-                    path_parameter(
-                        "command_id",
-                        _COMMAND_ID,
-                        "The command id, or the Idempotency-Key it was sent with",
-                    )
-                ],
+                parameters=[command_id],
                 responses={"200": answer("Cancelled", "CommandStatus"), **problems(404, 409)},
             ),
         )

@@ -1,6 +1,5 @@
 """From v1 request messages to what the writer understands."""
 
-from typing import Protocol
 from uuid import UUID
 
 from kurrentdbclient.protos.v1 import shared_pb2, streams_pb2
@@ -16,17 +15,6 @@ from eventstore.embedded.protocol.errors import event_too_large, invalid_argumen
 from eventstore.embedded.storage.event import Proposed
 
 ProposedMessage = streams_pb2.AppendReq.ProposedMessage | streams_pb2.BatchAppendReq.ProposedMessage
-
-
-class RevisionOptions(Protocol):
-    """Options of Append, Delete and Tombstone."""
-
-    @property
-    def revision(self) -> int:
-        """The exact revision, if that is what is expected."""
-
-    def WhichOneof(self, oneof_group: str) -> str | None:
-        """Return which option is set; protobuf's name for it."""
 
 
 _EXPECTED = {"no_stream": NO_STREAM, "any": ANY, "stream_exists": STREAM_EXISTS}
