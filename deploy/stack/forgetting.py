@@ -159,6 +159,7 @@ class Forgetting:
                 return
             found = await witness(self._log, here.id)
             if again := await destroy(connection, found.destroyed):
+                self._rebuilt.clear()  # who has begun since may have read with them
                 log.warning("keys of persons who are forgotten were there again: %d", again)
             self._mark = (await key_set(connection)).mark
 
@@ -185,6 +186,7 @@ class Forgetting:
                     # Rows' old versions go, and the keys; values that were counted go as well.
                     await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
                 await settle(connection, ids)
+            self._rebuilt.clear()
             log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
         if held:
             raise Unavailable("; ".join(held.values()))

@@ -49,8 +49,10 @@ async def witness(log: Log, keys: UUID) -> Witness:
     """
     while True:
         found: UUID | None = None
+        last: int | None = None
         destroyed: set[UUID] = set()
         async for raw in log.read_stream(STREAM):
+            last = raw.revision
             if raw.event_type == _NAMED and found is None:
                 found = _named(raw.data).id
             elif raw.event_type == _DESTROYED:
@@ -58,7 +60,7 @@ async def witness(log: Log, keys: UUID) -> Witness:
         if found is not None:
             return Witness(found, destroyed)
         record = NewRecord(_NAMED, msgspec.json.encode(_Named(keys)), {}, str(uuid4()))
-        [result] = await log.append([StreamAppend(STREAM, None, [record])])
+        [result] = await log.append([StreamAppend(STREAM, last, [record])])
         if not isinstance(result, Conflict):  # then another one was first
             _taken(result)
             return Witness(keys, destroyed)

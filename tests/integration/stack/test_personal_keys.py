@@ -224,6 +224,14 @@ async def test_a_log_finds_out_that_its_keys_are_not_there(
     assert await destroy(connection, found.destroyed) == 0
 
 
+async def test_a_log_whose_first_notes_were_cut_off_needs_the_keys_that_are_there() -> None:
+    log, gone, here = MemoryLog(), uuid4(), uuid4()
+    await note_destroyed(log, {gone})
+    for _ in range(2):
+        found = await asyncio.wait_for(witness(log, here), 10)
+        assert found == Witness(here, {gone})
+
+
 @pytest.mark.parametrize("answer", [Conflict("no"), InvalidAppend("no")])
 async def test_a_log_that_takes_no_note_of_keys_is_an_outage(answer: Any) -> None:
     """Nobody is forgotten, and no stack starts, on a note that is not there."""

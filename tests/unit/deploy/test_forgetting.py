@@ -182,6 +182,23 @@ async def test_a_database_that_has_a_destroyed_key_again_loses_it_again(stack: S
     assert stack.there == {other}
 
 
+@pytest.mark.parametrize("before", ["settled", "a view has failed"])
+async def test_what_was_read_while_a_key_was_there_again_goes_again(
+    stack: Stack, before: str
+) -> None:
+    """Whoever began in between has folded it, though each view was rebuilt before."""
+    left = dict(stack.left)
+    if before == "a view has failed":
+        stack.refuse.add("letters")
+    await stack.take_away()
+    assert "contacts" in stack.done
+    stack.left, stack.there, stack.mark = left, {*left.values()}, uuid4()
+    await note_destroyed(stack.log, left.values())
+    await stack.forgetting._destroy_again()
+    await stack.take_away()
+    assert "contacts" in stack.done
+
+
 async def test_a_postgres_that_is_away_is_no_warning_of_ours(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
