@@ -60,8 +60,8 @@ def _unwell(target: str, context: ssl.SSLContext) -> str:
                     return ""
         except TimeoutError:
             return f"says nothing for {TIMEOUT:g} s {when} the TLS handshake: is it overloaded?"
-        except (ssl.SSLEOFError, ConnectionError):
-            pass  # without a word, as at an end of the stream
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
+            pass  # without a word, as at an end of the stream: OpenSSL has two names for that
         told = f"closes the connection {when} the TLS handshake and does not say why: "
         if when == "after":  # gRPC's own servers do so, without TLS' word for it
             told += "does it want another UserCertFile and UserKeyFile, "

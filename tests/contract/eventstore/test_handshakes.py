@@ -27,6 +27,12 @@ def close_after_the_handshake(plain: socket.socket, context: ssl.SSLContext) -> 
     context.wrap_socket(plain, server_side=True).close()
 
 
+def end_the_stream_at_once(plain: socket.socket, context: ssl.SSLContext) -> None:
+    plain.shutdown(socket.SHUT_WR)  # and no reset, as of one that has not read what came
+    while plain.recv(4096):
+        pass
+
+
 def keep_silent_at_once(plain: socket.socket, context: ssl.SSLContext) -> None:
     while plain.recv(4096):
         pass
@@ -96,6 +102,7 @@ def complaint(tmp_path: Path, *targets: str) -> StoreUnavailable | None:
     ("serve", "told"),
     [
         (close_at_once, "closes the connection during the TLS handshake"),
+        (end_the_stream_at_once, "closes the connection during the TLS handshake"),
         (close_after_the_handshake, "closes the connection after the TLS handshake"),
         (keep_silent_at_once, "says nothing for 0.5 s during the TLS handshake"),
         (keep_silent_after_the_handshake, "says nothing for 0.5 s after the TLS handshake"),
