@@ -22,16 +22,30 @@ def run_to_the_end(work: Coroutine[Any, Any, int]) -> int:
 
     An author's code may swallow it and go on: `asyncio.run` would wait for that for ever, so that
     a process that was told to stop, and has stopped all that it ran, would never be gone.
+
+    Raises:
+        BaseException: whatever the work raises; then too nothing is waited for without end.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
         code = runner.run(work)
-        left = runner.run(_left())
-        if left:
-            log.warning("what does not end is left behind", extra={"tasks": left})
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(code)
+    except BaseException:
+        if not _leaves_some(runner):
+            runner.close()
+        raise  # whoever called us says what it is; the loop that some hold on to is let be
+    if _leaves_some(runner):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    runner.close()
     return code
+
+
+def _leaves_some(runner: asyncio.Runner) -> bool:
+    left = runner.run(_left())
+    if left:
+        log.warning("what does not end is left behind", extra={"tasks": left})
+    return bool(left)
 
 
 async def _left() -> list[str]:

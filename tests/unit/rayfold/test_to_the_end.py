@@ -30,6 +30,8 @@ async def tidy():
 async def work():
     tasks.append(asyncio.create_task(globals()[sys.argv[1]]()))
     await asyncio.sleep(0)
+    if sys.argv[2:]:
+        raise SystemError(sys.argv[2])
     return 7
 
 tasks = []
@@ -45,4 +47,14 @@ def test_a_process_ends_though_something_takes_no_notice(what: str, printed: str
         [sys.executable, "-c", SCRIPT, what], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (7, printed), done.stderr
+    assert ("left behind" in done.stderr) == (what == "stubborn")
+
+
+@pytest.mark.parametrize("what", ["tidy", "stubborn"])
+def test_so_does_one_whose_work_fails_and_says_how(what: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, what, "no port"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "SystemError: no port" in done.stderr
     assert ("left behind" in done.stderr) == (what == "stubborn")
