@@ -21,7 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
-from rayfold.runtime.postgres import FAILURES, connect, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, why
 from rayfold.runtime.postgres_text import restored, storable
 
 log = logging.getLogger(__name__)
@@ -241,7 +241,9 @@ class OpenIndex(Generic[T]):
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:
-        connection = await connect(self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        connection = await connect(
+            self._dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, server_settings=BY_INDEX
+        )
         try:
             async with connection.transaction():
                 await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")

@@ -19,7 +19,7 @@ from asyncpg import Record
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.forgotten import Forgotten
 from eventstore.personal.keys import SubjectKey, new_key
-from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, Connection, LastingConnection, why
 from rayfold.runtime.postgres_text import restored, storable
 
 T = TypeVar("T")
@@ -97,7 +97,9 @@ class PostgresKeys:
     """See `SubjectKeys` for what each method promises."""
 
     def __init__(self, dsn: str) -> None:
-        self._connection = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
+        self._connection = LastingConnection(
+            dsn, timeout=TIMEOUT, command_timeout=TIMEOUT, server_settings=BY_INDEX
+        )
         self._asking = asyncio.Lock()
         self._mark: UUID | None = None
         self._lost = False

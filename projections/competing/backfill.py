@@ -12,8 +12,9 @@ from eventstore.port import Log
 from projections.competing.deduplication import Deduplication
 from projections.errors import UnknownTarget
 from projections.poison import Parked
-from projections.postgres.runner import pooled
+from projections.postgres.runner import SETTINGS, pooled
 from rayfold import Registry, ViewDefinition
+from rayfold.runtime.postgres import BY_INDEX
 
 MOST_EVENTS = 1_000
 """In one transaction."""
@@ -32,7 +33,7 @@ class Backfill:
         self._store = store
         self._view = view
         self._applier = Deduplication(registry, store, view, table)
-        self.runner = pooled(dsn)
+        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
         self.progress = self.runner.progress
 
     async def run(self) -> None:

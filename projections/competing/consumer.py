@@ -28,6 +28,7 @@ from projections.competing.deduplication import Deduplication
 from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
+from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Consumer:
         self._first_parked: list[Parked] = []
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
-        settings = {"application_name": "rayfold"}
+        settings = {"application_name": "rayfold", **BY_INDEX}
         self.runner = pooled(dsn, max_size=3, server_settings=settings)
         self.progress = self.runner.progress
         """Every event up to there, whoever took it, is in the table."""

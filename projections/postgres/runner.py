@@ -12,12 +12,10 @@ from rayfold.runtime.postgres import create_pool
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-_POOL: dict[str, Any] = {
-    "min_size": 1,
-    "max_size": 1,
-    # Rows and checkpoint are lost together, and folded again.
-    "server_settings": {"synchronous_commit": "off", "application_name": "rayfold"},
-}
+SETTINGS = {"synchronous_commit": "off", "application_name": "rayfold"}
+"""Rows and checkpoint are lost together, and folded again."""
+
+_POOL: dict[str, Any] = {"min_size": 1, "max_size": 1, "server_settings": SETTINGS}
 
 
 def pool(dsn: str, **options: Any) -> AbstractAsyncContextManager[Pool]:

@@ -12,11 +12,12 @@ from projections.poison import is_refused, is_too_long
 from projections.postgres import schema
 from projections.postgres.queries import PostgresRows
 from projections.postgres.rebuild import connected
-from projections.postgres.runner import pool
+from projections.postgres.runner import SETTINGS, pool
 from projections.postgres.writer import PostgresWriter
 from projections.row_query import RowQuery, Snapshot
 from projections.stores.port import Found, Reached
 from rayfold import Registry, ViewDefinition
+from rayfold.runtime.postgres import BY_INDEX
 
 
 class PostgresStore:
@@ -41,7 +42,9 @@ class PostgresStore:
         generations: Mapping[str, str],
     ) -> AsyncIterator[PostgresWriter]:
         """See `ReadStore.writing`."""
-        async with pool(self._dsn, reset=_nothing) as connections:
+        async with pool(
+            self._dsn, reset=_nothing, server_settings=SETTINGS | BY_INDEX
+        ) as connections:
             yield PostgresWriter(connections, views, partition, partitions, generations)
 
     def refuses(self, error: BaseException) -> bool:

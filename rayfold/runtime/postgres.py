@@ -43,6 +43,14 @@ _THE_SAME_OF_US = {
 """Settings by which the server ends sessions of a machine that vanished, not after its two hours:
 else some lost nodes later it has no connection left for anybody."""
 
+BY_INDEX = {"enable_seqscan": "off"}
+"""A setting for whoever asks for many rows by their keys (`ANY`), in tables that grow.
+
+A statement is planned for good after some runs, when its table is small: Postgres reads the whole
+for it then, as the table grows, until autovacuum analyzes that. Through a pooler each is planned
+each time.
+"""
+
 _MARK = "rayfold.session"
 """A setting that a server takes from whoever connects, and a pooler refuses or forgets."""
 

@@ -26,7 +26,7 @@ from eventstore.records import NewRecord
 from rayfold import Placement, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime import Batcher, BatchFull
-from rayfold.runtime.postgres import FAILURES, connect, create_pool, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, create_pool, why
 from rayfold.runtime.postgres_text import is_storable
 from rayfold.state_layout import Table
 
@@ -40,12 +40,6 @@ TIMEOUT = 10.0
 
 MAX_LOADED = 256
 """Aggregates that are loaded together."""
-
-_BY_INDEX = {"enable_seqscan": "off"}
-"""A statement is planned when its tables are small, for good; reading them whole would be too.
-
-Through a pooler each is planned each time.
-"""
 
 _OVERTAKEN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two writers were at the same rows; neither has written."""
@@ -272,7 +266,7 @@ class PostgresStates:
                     max_size=CONNECTIONS,
                     timeout=TIMEOUT,
                     command_timeout=TIMEOUT,
-                    server_settings=_BY_INDEX,
+                    server_settings=BY_INDEX,
                     reset=_nothing,
                 )
                 try:

@@ -6,11 +6,14 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from domain.orders.views import OrderDetails
 from eventstore.memory import MemoryLog
 from projections.errors import Fenced
 from projections.postgres import parked_events, schema
@@ -20,7 +23,7 @@ from projections.postgres.store import PostgresStore
 from projections.row_query import RowQuery
 from projections.stores.rebuild import enough
 from projections.supervision.placements import Placements
-from rayfold import Registry, ViewDefinition
+from rayfold import Registry, VersionedRow, ViewDefinition
 from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
 from tests.integration.projections.small import STRICT, TOTALS, add
@@ -270,4 +273,40 @@ async def test_a_database_of_the_layout_before_is_taken_over(dsn: str) -> None:
         assert await totals(dsn) == {"a": 3}
     [parked] = await parked_events.load(connection, {"totals": "totals"})
     assert (parked.key, parked.by_store) == ("k", False)
+    await connection.close()
+
+
+async def test_a_table_that_grows_is_not_read_whole_for_some_rows(
+    dsn: str, registry: Registry
+) -> None:
+    # A statement is planned for good when it has run some times, which is when the table is small.
+    details = registry.views["order-details"]
+    connection = await asyncpg.connect(dsn)
+    await schema.prepare(connection, [details], {details.name: 1})
+    await connection.execute("ALTER TABLE order_details SET (autovacuum_enabled = off)")
+    now = datetime.now(UTC)
+    async with PostgresStore(registry, dsn).writing([details], 0, 1, {}) as writer:
+        await writer.open()
+        for batch in range(1, 30):
+            keys = [uuid4() for _ in range(20)]
+            rows = {
+                str(key): VersionedRow(
+                    OrderDetails(
+                        order_id=key, customer_id="c", status="open", currency="EUR", created_at=now
+                    ),
+                    *(0, batch, batch),
+                )
+                for key in keys
+            }
+            async with writer.transaction({details.name: batch}) as transaction:
+                assert await transaction.load(details.name, list(rows)) == {}
+                await transaction.store(details.name, rows, {})
+    looked = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname = $1"
+    deadline = time.monotonic() + DEADLINE
+    read, by_key = 0, 0
+    while not by_key:  # a session says what it did when it ends
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+        read, by_key = await connection.fetchrow(looked, "order_details")
+    assert read == 0
     await connection.close()
