@@ -75,8 +75,12 @@ class Forgetting:
         self._asked = asyncio.Event()
         self._error = ""
         self._mark: UUID | None = None
+        # Destroyed keys with which nothing was decrypted there any more, so that none of it is done
+        # again and again for as long as something else holds the rest up.
+        self._of_processes: set[UUID] = set()
+        self._of_states: set[UUID] = set()
         self._rebuilt: dict[str, set[UUID]] = {}
-        """By view: the destroyed keys with which nothing in it was decrypted."""
+        """By view."""
 
     async def forget(self, subjects: Sequence[str]) -> dict[str, Any]:
         """Destroy the keys of subjects; see `api.operators.Operations.forget`.
@@ -159,25 +163,22 @@ class Forgetting:
                 return
             found = await witness(self._log, here.id)
             if again := await destroy(connection, found.destroyed):
-                self._rebuilt.clear()  # who has begun since may have read with them
+                # Who has begun since may have read with them.
+                self._of_processes, self._of_states = set(), set()
+                self._rebuilt.clear()
                 log.warning("keys of persons who are forgotten were there again: %d", again)
             self._mark = (await key_set(connection)).mark
 
     async def _take_away(self) -> None:
-        from eventstore.personal.postgres import clear, settle, unsettled
+        from eventstore.personal.postgres import settle, unsettled
 
         async with self._connection() as connection:
             left = await unsettled(connection)
         if not left:
             return
-        subjects = sorted({each.subject for each in left})
-        await self._processes.forget_personal()  # first, as they send commands
-        await self._writes.forget_personal(subjects)
-        held = await self._refill(subjects)
+        held = await self._fold_again([each for each in left if each.id not in self._of_states])
         ids = {each.id for each in left if each.subject not in held}
         if ids:
-            async with self._connection() as connection:
-                await clear(connection, ids)
             await self._rebuild(ids)
             if not self._is_alone():
                 raise Unavailable("the release before still serves, and knows what it has read")
@@ -186,10 +187,32 @@ class Forgetting:
                     # Rows' old versions go, and the keys; values that were counted go as well.
                     await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
                 await settle(connection, ids)
+            self._of_processes -= ids
+            self._of_states -= ids
             self._rebuilt.clear()
             log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
         if held:
             raise Unavailable("; ".join(held.values()))
+
+    async def _fold_again(self, left: Sequence[Destroyed]) -> dict[str, str]:
+        """Let nobody decide on what was decrypted; return of whom that could not be, and why."""
+        if not left:
+            return {}
+        from eventstore.personal.postgres import clear
+
+        subjects = sorted({each.subject for each in left})
+        ids = {each.id for each in left}
+        if not ids <= self._of_processes:
+            await self._processes.forget_personal()  # first, as they send commands
+            self._of_processes |= ids
+        await self._writes.forget_personal(subjects)
+        held = await self._refill(subjects)
+        done = {each.id for each in left if each.subject not in held}
+        if done:
+            async with self._connection() as connection:
+                await clear(connection, done)
+            self._of_states |= done
+        return held
 
     async def _refill(self, subjects: Sequence[str]) -> dict[str, str]:
         """Make the rows of their state-stored aggregates again; return whose could not, and why."""

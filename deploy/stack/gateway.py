@@ -128,14 +128,21 @@ async def _serve(
     store = open_log(cluster.eventstore, cluster.registry, cluster.postgres)
     parts.push_async_callback(store.close)
     sides = Following(settings, cluster, member)
-    await sides.start(parts)
     writes, reads, controller = sides.writes, sides.reads, sides.controller
-    keep_going(partial(cluster.ray.watch, [writes, reads], retake_signals), "watching Ray", parts)
-    keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
-    if seat.follows or member.routing.document.get("previous"):
-        # Somebody else answers meanwhile, who can.
-        await reads.monitor.caught_up(BUILDING)
-    await _enter(settings, cluster.postgres, sides, parts, stop, seat)
+
+    async def begun() -> bool:
+        await sides.start(parts)
+        watching = partial(cluster.ray.watch, [writes, reads], retake_signals)
+        keep_going(watching, "watching Ray", parts)
+        keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
+        if seat.follows or member.routing.document.get("previous"):
+            # Somebody else answers meanwhile, who can.
+            await reads.monitor.caught_up(BUILDING)
+        await _enter(settings, cluster.postgres, sides, parts, stop, seat)
+        return True
+
+    if not await unless(stop, begun()):
+        return
 
     def serving() -> None:
         if "data" in settings.model_fields_set:

@@ -108,6 +108,7 @@ class PostgresKeys:
         self._gone: set[UUID] = set()
         self._of: dict[str, SubjectKey] = {}
         self._resting: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def to_write(self, subjects: Collection[str]) -> dict[str, SubjectKey]:
         """See `SubjectKeys.to_write`."""
@@ -197,7 +198,10 @@ class PostgresKeys:
                     f"the keys of personal data cannot be had from Postgres: {why(error)}"
                 ) from error
             finally:  # also where whoever asks was cancelled: keys must not stay then
-                self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
+                if self._closed:  # meanwhile
+                    self._rest()
+                else:
+                    self._resting = asyncio.get_running_loop().call_later(KEPT, self._rest)
 
     def _rest(self) -> None:
         self._drop()
@@ -205,6 +209,7 @@ class PostgresKeys:
 
     def close(self) -> None:
         """See `SubjectKeys.close`."""
+        self._closed = True
         if self._resting is not None:
             self._resting.cancel()
         self._rest()

@@ -95,9 +95,11 @@ class Layers(Generic[Asked, Given]):
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # a user's code
-            if run.has_raised(error) or _is_cancelled(error):
+            behind = run.has_raised(error)
+            if _is_cancelled(error) or (behind and not run.is_done):
                 raise  # not its own
-            reason = f"broke: {type(error).__name__}, see the log"
+            what = "went on again, in vain" if behind else "broke"
+            reason = f"{what}: {type(error).__name__}, see the log"
             raise _failed(name, reason, error, done=run.is_done) from error
         finally:
             run.is_over = True
@@ -228,7 +230,13 @@ class _Instance:
         """
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
-        await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError as error:
+            if not opening.cancelled() or _is_cancelled(error):
+                raise
+            raise _failed(self.name, "was closed before it was open") from error
 
     async def _open(self) -> None:
         try:

@@ -184,8 +184,8 @@ class StateStorage:
             raise StreamUnreadable(str(error)) from error
         if await self._states.load(aggregate, stream) is not None:
             raise StreamUnreadable(
-                f"the row of {stream} cannot be made again: its first events are not on the log"
-                " any more"
+                f"the row of {stream} cannot be made again: it changed meanwhile, or its first"
+                " events are not on the log any more"
             )
 
     async def _rewrite(self, entity: Entity, version: int, began: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -203,6 +204,21 @@ async def test_a_postgres_that_does_not_answer_is_an_outage() -> None:
     with pytest.raises(StoreUnavailable, match="keys of personal data"):
         await keys.to_read({uuid4()})
     keys.close()
+
+
+async def test_no_key_stays_known_where_the_end_comes_while_it_is_asked_for(
+    connection: Connection, server: str
+) -> None:
+    await prepare_keys(connection)
+    keys = PostgresKeys(server)
+    asking = asyncio.create_task(keys.to_write({"ada"}))
+    while not keys._asking.locked():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    keys.close()
+    with suppress(StoreUnavailable):  # as its connection was there already, or not yet
+        await asking
+    assert not keys._by_id
+    assert not keys._of
 
 
 async def test_a_log_finds_out_that_its_keys_are_not_there(

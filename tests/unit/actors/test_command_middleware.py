@@ -12,7 +12,7 @@ import pytest
 
 from actors.command_middleware import ANYBODY, CommandMiddleware, Sender
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import KeyReused, RevisionMismatch, Unavailable
+from actors.errors import KeyReused, Overloaded, RevisionMismatch, Unavailable
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery, Refusal
 from actors.schedules.schedule_runner import ScheduleRunner
@@ -298,6 +298,29 @@ async def test_a_refusal_that_comes_from_behind_it_after_no_answer_is_final() ->
     assert around is not None
     with pytest.raises(Rejected):
         await around.send(enclose(registry, TEA), ANYBODY)
+
+
+async def test_what_is_done_is_told_though_going_on_again_fails() -> None:
+    answers: list[Exception | None] = [None, Overloaded()]
+
+    class Twice(Around, name="twice"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            await proceed(command)
+            return await proceed(command)
+
+    class Busy:
+        async def send(self, envelope: Envelope) -> Receipt:
+            if error := answers.pop(0):
+                raise error
+            return await local.bus.send(envelope)
+
+    registry = with_middleware(Twice)
+    local = LocalRuntime(registry)
+    around = CommandMiddleware.of(registry, Busy(), DomainMiddleware(registry))
+    assert around is not None
+    with pytest.raises(MiddlewareFailed, match="went on again, in vain: Overloaded") as failed:
+        await around.send(enclose(registry, TEA), ANYBODY)
+    assert failed.value.done
 
 
 @pytest.mark.parametrize(
@@ -714,3 +737,18 @@ async def test_a_command_that_begins_an_aggregate_may_be_filled_in() -> None:
     await local.send(CreateOrder(order_id=order_id, customer_id="?"), principal="ada")
     [event] = await recorded(local, f"order-{order_id}")
     assert '"customer_id":"ada"' in event
+
+
+async def test_one_that_is_closed_before_it_begins_to_open_is_told_as_its_own() -> None:
+    """A cancellation that nobody asked for would be taken for the client's."""
+
+    class Closed(Around, name="closed"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            return await proceed(command)
+
+    local = runtime(Closed)
+    sending = asyncio.create_task(local.send(TEA))
+    await asyncio.sleep(0)  # its opening is a task that has not run yet
+    await local.close()
+    with pytest.raises(MiddlewareFailed, match="was closed before it was open"):
+        await sending
