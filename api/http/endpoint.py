@@ -294,7 +294,7 @@ class Endpoint:
                 reply = self._told(scope, problem, front)
             except RayfoldError as error:
                 reply = self._told(scope, problem_of(error), front)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # an author's validator may exit
                 if span is not None:
                     span.end(error)
                 reply = self._unforeseen(scope, error)
@@ -371,7 +371,7 @@ class Endpoint:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply() if front is None else front.told(scope, problem)
 
-    def _unforeseen(self, scope: Any, error: Exception) -> Reply:
+    def _unforeseen(self, scope: Any, error: BaseException) -> Reply:
         """Return the answer to a mistake of ours: told in the log, not to the client."""
         method, path = scope["method"], scope["path"]
         log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
