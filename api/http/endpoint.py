@@ -361,8 +361,12 @@ class Endpoint:
         note = await self._audit.asked(principal, action, arguments)
         try:
             return await do()
-        except (Problem, RayfoldError) as error:
-            problem = error if isinstance(error, Problem) else problem_of(error)
+        except (Exception, SystemExit) as error:
+            problem = UNFORESEEN
+            if isinstance(error, Problem):
+                problem = error
+            elif isinstance(error, RayfoldError):
+                problem = problem_of(error)
             await self._audit.failed(note, problem.status, problem.detail)
             raise
 
