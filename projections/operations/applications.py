@@ -127,7 +127,7 @@ def _status(
         Discarded(view, each, raw.stream, raw.revision) for each in {key, "", handle.name}
     }:
         return "discarded", ""
-    parked = known.parked[handle.name]
+    parked = known.parked.get(handle.name)  # a part may have come since they were asked
     for each in parked or ():
         if each.view != view or each.position > raw.position:
             continue
