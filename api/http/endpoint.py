@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -152,7 +152,7 @@ class Stream(NamedTuple):
     """A body that goes on until its end, the client's, or the server's."""
 
     headers: list[tuple[bytes, bytes]]
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
 
 
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
@@ -411,9 +411,10 @@ class Endpoint:
         if not pump.cancelled() and (error := pump.exception()) is not None:
             log.error("a stream broke", exc_info=error, extra={"path": call.scope["path"]})
 
-    async def _pump(self, chunks: AsyncIterator[bytes], send: Send) -> None:
-        async for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    async def _pump(self, chunks: AsyncGenerator[bytes, None], send: Send) -> None:
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 def _declared(path: str, methods: list[HttpMethod], serve: ASGIApp) -> HTTPRouteHandler:
