@@ -64,7 +64,7 @@ class Folding:
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
         self.discarded: frozenset[Discarded] = frozenset()
-        """Events that are not folded: see `projections.discards`."""
+        """Events that are not folded: see `projections.discarded_events`."""
         self.rows_parked: set[tuple[str, str]] = set()
         self._streams: dict[tuple[str, str], int] = {}
         """Streams that are parked, and since which position."""

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
-
-import ray
-from ray.exceptions import RayError
 
 from projections.competing.supervisor import CompetingSupervisor
 from projections.erasure import views_that_keep
@@ -26,12 +22,10 @@ from projections.settings import ReadSettings
 from projections.sql.supervisor import SqlSupervisor
 from projections.stores.configured import supervisors_beside
 from projections.stores.supervisor import StoreSupervisor
-from projections.supervision.spawning import leftovers
+from projections.supervision.spawning import end_leftovers
 from rayfold import Registry
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import all_done, ended, together
-
-log = logging.getLogger(__name__)
 
 SPREAD = 3.0
 """Seconds between two looks whether an actor should go to another node; one goes at a time."""
@@ -122,17 +116,8 @@ class ReadSide:
         return self.placements.routes()
 
     async def end_leftovers(self) -> list[str]:
-        """End the stack's actors of the read side that are not wanted; return their names.
-
-        An owner before has made them, and did not come to end them.
-        """
-        wanted = [each.ray_name for each in self.placements.all]
-        left = await asyncio.to_thread(leftovers, self._settings, wanted)
-        for name in left:
-            log.warning("an actor that nobody wants is ended", extra={"actor": name})
-            with suppress(RayError, ValueError):  # it is gone
-                await asyncio.to_thread(_end, name, self._settings.namespace)
-        return left
+        """End the stack's actors of the read side that are not wanted; return their names."""
+        return await end_leftovers(self._settings, self.placements.all)
 
     async def lose(self) -> None:
         """Call no actor any more: the Ray that ran them is gone."""
@@ -216,7 +201,3 @@ class ReadSide:
         if view in self._competing.wanted:
             return self._competing.rebuild
         return self._memory.rebuild if store == "memory" else self._stores[store].rebuild
-
-
-def _end(name: str, namespace: str) -> None:
-    ray.kill(ray.get_actor(name, namespace))

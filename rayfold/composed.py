@@ -32,7 +32,7 @@ Composing: TypeAlias = Generator[Query | Sequence[Query], Any, Result | None]
 """What `handle` is: yields queries, is sent their answers, returns a result or None."""
 
 MAX_ASKED = 200
-"""Queries that one composed query may ask."""
+"""Queries that one composed query may ask, with those that it asks by others."""
 
 
 @dataclass(frozen=True, eq=False)

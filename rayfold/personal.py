@@ -224,7 +224,7 @@ def stand_in_of(model: type[BaseModel], field: str, otherwise: Any) -> Any:
         try:
             if checks.validated({}, field, each) == each:
                 return each
-        except Exception:  # also what a validator breaks on
+        except (Exception, SystemExit):  # also what a validator breaks on
             continue
     return otherwise
 

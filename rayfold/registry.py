@@ -279,7 +279,7 @@ class Registry:
             ]
         except UnknownEventType:
             raise
-        except Exception as error:  # an upcaster is a user's code
+        except (Exception, SystemExit) as error:  # an upcaster is a user's code
             reason = str(error) if isinstance(error, ValidationError) else repr(error)
             reason = reason.replace("\n", " ")
             raise UnreadableEvent(event_type, stream, revision, reason) from error

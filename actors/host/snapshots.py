@@ -75,7 +75,7 @@ async def save(store: Log, entity: Entity) -> None:
         is_same = bool(_state(entity.aggregate, state) == entity.state)
     except ValidationError:
         is_same = False
-    except Exception as error:  # the author's code: a serializer, a validator, an `__eq__`
+    except (Exception, SystemExit) as error:  # the author's serializer, validator, `__eq__`
         log.error("a snapshot was not written: its state breaks", exc_info=error, extra=about)
         return
     if not is_same:
@@ -124,7 +124,7 @@ async def restore(
             if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
                 return None
             state = _state(aggregate, bytes(snapshot.state))
-        except Exception:  # somebody else's, or what an author's validator raises
+        except (Exception, SystemExit):  # somebody else's, or what an author's validator raises
             return None
         entity = Entity(aggregate, stream)
         entity.state = state

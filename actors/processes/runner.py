@@ -235,7 +235,7 @@ class ProcessRunner:
                 await self._follow()
             except StoreUnavailable as error:
                 self.error = str(error)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # An event that nobody can read, or whose key cannot be told: it might be anybody's.
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception(

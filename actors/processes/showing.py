@@ -70,7 +70,7 @@ def _status(instance: ProcessInstance, error: str) -> str:
 def _lost(state: ProcessState) -> str:
     try:
         state.check()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"a command that waits cannot be sent: {error}"
     return ""
 
@@ -78,6 +78,6 @@ def _lost(state: ProcessState) -> str:
 def _fold(state: ProcessState, raw: RawRecord) -> str:
     try:
         state.fold(raw)
-    except Exception as error:  # the domain has changed: what the log has is shown all the same
+    except (Exception, SystemExit) as error:  # what the log has is shown all the same
         return f"revision {raw.revision} cannot be read: {error}"
     return ""

@@ -25,9 +25,12 @@ class AuditPage:
 
     async def _page(self, console: Console, call: Call) -> Reply:
         notes = await self._audit.last(NOTES) if self._audit is not None else []
-        failed = {each["asked"]: each for each in notes if each.get("type") == "OperatorFailed"}
+        # As text: somebody else may have written to the stream, whatever that is.
+        failed = {
+            str(each.get("asked")): each for each in notes if each.get("type") == "OperatorFailed"
+        }
         asked = [
-            {**each, "failed": failed.get(each.get("id"))}
+            {**each, "failed": failed.get(str(each.get("id")))}
             for each in notes
             if each.get("type") == "OperatorAsked"
         ]

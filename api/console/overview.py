@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -117,7 +117,7 @@ class Overview:
         content = view_content(self._registry, look, name)
         return {b"page": self._templates.render("_view.html", content)}
 
-    async def _events(self, made: Made) -> AsyncIterator[bytes]:
+    async def _events(self, made: Made) -> AsyncGenerator[bytes, None]:
         """Yield the samples that there are, and then with each look the page and a sample."""
         yield _event(b"samples", encode(self._watch.samples))
         looks = self._watch.follow()

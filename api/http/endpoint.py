@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -152,7 +152,7 @@ class Stream(NamedTuple):
     """A body that goes on until its end, the client's, or the server's."""
 
     headers: list[tuple[bytes, bytes]]
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
 
 
 Handler = Callable[[Call], Awaitable[Reply | Stream]]
@@ -294,7 +294,7 @@ class Endpoint:
                 reply = self._told(scope, problem, front)
             except RayfoldError as error:
                 reply = self._told(scope, problem_of(error), front)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # an author's validator may exit
                 if span is not None:
                     span.end(error)
                 reply = self._unforeseen(scope, error)
@@ -361,8 +361,12 @@ class Endpoint:
         note = await self._audit.asked(principal, action, arguments)
         try:
             return await do()
-        except (Problem, RayfoldError) as error:
-            problem = error if isinstance(error, Problem) else problem_of(error)
+        except (Exception, SystemExit) as error:
+            problem = UNFORESEEN
+            if isinstance(error, Problem):
+                problem = error
+            elif isinstance(error, RayfoldError):
+                problem = problem_of(error)
             await self._audit.failed(note, problem.status, problem.detail)
             raise
 
@@ -371,7 +375,7 @@ class Endpoint:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply() if front is None else front.told(scope, problem)
 
-    def _unforeseen(self, scope: Any, error: Exception) -> Reply:
+    def _unforeseen(self, scope: Any, error: BaseException) -> Reply:
         """Return the answer to a mistake of ours: told in the log, not to the client."""
         method, path = scope["method"], scope["path"]
         log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
@@ -407,9 +411,10 @@ class Endpoint:
         if not pump.cancelled() and (error := pump.exception()) is not None:
             log.error("a stream broke", exc_info=error, extra={"path": call.scope["path"]})
 
-    async def _pump(self, chunks: AsyncIterator[bytes], send: Send) -> None:
-        async for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    async def _pump(self, chunks: AsyncGenerator[bytes, None], send: Send) -> None:
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 def _declared(path: str, methods: list[HttpMethod], serve: ASGIApp) -> HTTPRouteHandler:

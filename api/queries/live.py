@@ -8,7 +8,7 @@ as it has it may come once more. A `Consistency-Token` counts like what was seen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -131,24 +131,27 @@ def _after(call: Call) -> int | None:
     return int(raw)
 
 
-async def _events(changes: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[bytes]:
+async def _events(
+    changes: AsyncGenerator[tuple[int, bytes], None],
+) -> AsyncGenerator[bytes, None]:
     """Yield each change as an event; a comment where none comes for a while."""
-    changing = aiter(changes)
     waiting: asyncio.Task[tuple[int, bytes]] | None = None
-    try:
-        while True:
-            waiting = waiting or asyncio.ensure_future(anext(changing))
-            done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT)
-            if not done:
-                yield _SIGN_OF_LIFE
-                continue
-            try:
-                position, row = waiting.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                waiting = None
-            yield b"id: %d\ndata: %b\n\n" % (position, row)
-    finally:
-        if waiting is not None:
-            waiting.cancel()
+    async with aclosing(changes):
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(changes))
+                done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT)
+                if not done:
+                    yield _SIGN_OF_LIFE
+                    continue
+                try:
+                    position, row = waiting.result()
+                except StopAsyncIteration:
+                    return
+                finally:
+                    waiting = None
+                yield b"id: %d\ndata: %b\n\n" % (position, row)
+        finally:
+            if waiting is not None:  # else `changes` could not be closed: it runs
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)

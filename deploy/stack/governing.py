@@ -236,7 +236,7 @@ class Government:
             writes,
         )
         parts.push_async_callback(side.stop)  # before the write side; after a failed start too
-        parts.push_async_callback(self._end_processes, side)
+        parts.push_async_callback(self._end_if_down, side)
         await side.start()
         return writes, side
 
@@ -255,6 +255,7 @@ class Government:
             self._registry, self._read_settings(), publishing.configured(self._settings)
         )
         parts.push_async_callback(side.stop)  # after a failed start too
+        parts.push_async_callback(self._end_if_down, side)
         await side.start()
         return side
 
@@ -276,7 +277,7 @@ class Government:
         """Return what has actors."""
         return [self.writes, self.reads, self.processes, self.outbound]
 
-    async def _end_processes(self, side: ProcessSide) -> None:
+    async def _end_if_down(self, side: ProcessSide | OutboundSide) -> None:
         if self._going_down:
             await side.end()
 

@@ -47,7 +47,7 @@ class _Step(NamedTuple):
 
     raw: RawRecord
     changes: list[RowChange]
-    error: Exception | None = None
+    error: BaseException | None = None
     erased: str | None = None
     """The stream that it deletes: then the rows go."""
 
@@ -193,7 +193,7 @@ class Deduplication:
         name, place = self._view.name, (raw.stream, raw.revision)
         try:
             changes = self._view.changes_of(recorded(self._registry, raw))
-        except Exception as error:  # the domain is an author's code
+        except (Exception, SystemExit) as error:  # the domain is an author's code
             if Discarded(name, "", *place) in self._discarded:
                 return _Step(raw, [])
             return _Step(raw, [], error)
@@ -360,7 +360,7 @@ class _Batch:
             return
         try:
             after = fold_anywhere(self._view, self.rows.get(key), change)
-        except Exception as error:  # the domain is an author's code
+        except (Exception, SystemExit) as error:  # the domain is an author's code
             self._park(step, key, error)
             return
         if after is not self.rows.get(key):
@@ -372,7 +372,7 @@ class _Batch:
         step = next(each for each in steps if any(change.key == key for change in each.changes))
         self._park(step, key, error, by_store=True)
 
-    def _park(self, step: _Step, key: str, error: Exception, *, by_store: bool = False) -> None:
+    def _park(self, step: _Step, key: str, error: BaseException, *, by_store: bool = False) -> None:
         policy, name = self._view.on_poison, self._view.name
         self.newly_parked.append(park(policy, name, key, step.raw, error, by_store=by_store))
         if key:

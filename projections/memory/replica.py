@@ -366,9 +366,9 @@ class Replica:
             return None
         answers = []
         for view, key in changed:
-            result = self._answer(RowQuery(view, key, 0, {}, 0, None))
-            assert isinstance(result, RowResult)  # one by key has no cursor to be wrong
-            answers.append((view, key, result))
+            result = self._told(RowQuery(view, key, 0, {}, 0, None))
+            if isinstance(result, RowResult):  # else who asks for it is told why
+                answers.append((view, key, result))
         return answers
 
     def status(self) -> dict[str, Any]:

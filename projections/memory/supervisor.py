@@ -18,6 +18,7 @@ from projections.supervision.actor_handle import answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +88,19 @@ class MemorySupervisor:
         """
         for replica in self._placements.replicas_of(rebuild.view):
             folding = asyncio.ensure_future(replica.rebuild(rebuild.view))
-            while not folding.done():
-                await asyncio.wait([folding], timeout=0.2)
-                done = replica.seen.get("rebuilding", {}).get(rebuild.view)
-                if done is not None:
-                    rebuild.moved(*done)
             try:
+                while not folding.done():
+                    await asyncio.wait([folding], timeout=0.2)
+                    done = replica.seen.get("rebuilding", {}).get(rebuild.view)
+                    if done is not None:
+                        rebuild.moved(*done)
                 await folding
             except ActorUnavailable:
                 if replica in self._placements.replicas:  # else it left meanwhile
                     raise
+            finally:
+                folding.cancel()
+                await ended([folding])
 
     def _replica(self, views: Sequence[str], others: Sequence[ReplicaHandle]) -> ReplicaHandle:
         """Make one, or adopt it: of the first name that none of the others has."""

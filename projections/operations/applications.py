@@ -63,7 +63,7 @@ class Applications:
     def _of(self, raw: RawRecord, known: _Known) -> list[dict[str, Any]]:
         try:
             events = recorded(self._registry, raw)
-        except Exception as error:  # the author's upcaster, or a type that nobody knows
+        except (Exception, SystemExit) as error:  # the author's code, or a type that nobody knows
             return [{"view": None, "store": None, "status": "broken", "error": str(error)}]
         types = {type(each.event) for each in events}
         told: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ class Applications:
                 continue
             try:
                 keys = [each.key for each in view.changes_of(events)]
-            except Exception as error:  # the author's key
+            except (Exception, SystemExit) as error:  # the author's key
                 keys, broken = [""], str(error)
             else:
                 broken = ""
@@ -127,7 +127,7 @@ def _status(
         Discarded(view, each, raw.stream, raw.revision) for each in {key, "", handle.name}
     }:
         return "discarded", ""
-    parked = known.parked[handle.name]
+    parked = known.parked.get(handle.name)  # a part may have come since they were asked
     for each in parked or ():
         if each.view != view or each.position > raw.position:
             continue

@@ -49,6 +49,9 @@ class Rebuilds:
         Raises:
             UnknownTarget: there is no such view.
         """
+        return self._begun(view).status()
+
+    def _begun(self, view: str) -> Rebuild:
         known = self._registry.views.get(view)
         if known is None and view not in self._registry.projections:
             raise UnknownTarget(f"no view is named {view!r}")
@@ -59,7 +62,7 @@ class Rebuilds:
             task = asyncio.create_task(self._run(running))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return running.status()
+        return running
 
     async def done(self, view: str) -> None:
         """Rebuild a view, and wait until that is done.
@@ -67,10 +70,10 @@ class Rebuilds:
         Raises:
             ProjectionError: it failed; what serves is as it was.
         """
-        self.begin(view)
-        await self._rebuilds[view].finished.wait()
-        if error := self._rebuilds[view].error:
-            raise ProjectionError(error)
+        rebuild = self._begun(view)  # by the time that it is over there may be another
+        await rebuild.finished.wait()
+        if rebuild.error:
+            raise ProjectionError(rebuild.error)
 
     async def afresh(self, view: str) -> None:
         """As `done`, from the log as it is now: one that is going on does not count.

@@ -58,9 +58,12 @@ class Rows:
     ) -> None:
         """Write rows; delete those that are None. The table has none of the `new` keys."""
         present = [(key, entry) for key, entry in changed.items() if entry is not None]
-        fresh = [self.codec.encode(*row) for row in present if row[0] in new]
+        fresh = [row for row in present if row[0] in new]
         if len(fresh) >= BULK:
-            await connection.copy_records_to_table(self.table, records=fresh, columns=self._columns)
+            records = [self.codec.encode(*row) for row in fresh]
+            await connection.copy_records_to_table(
+                self.table, records=records, columns=self._columns
+            )
             present = [row for row in present if row[0] not in new]
         if present:
             encoded = [self.codec.encode(*row) for row in present]

@@ -31,10 +31,12 @@ async def send_again(
         StoreUnavailable: the log cannot be read.
     """
     published, failed = 0, set[str]()
+    until = min(until, await store.end_position(derivation.prefixes))
+    if after >= until:  # the log might say that it has no such position
+        return {"published": 0, "failed_keys": 0}
     batches = store.subscribe(
         derivation.prefixes, after or None, event_types=derivation.event_types
     )
-    until = min(until, await store.end_position(derivation.prefixes))
     async with aclosing(batches):
         async for batch in batches:
             lanes: dict[str, list[Outgoing]] = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -11,9 +12,13 @@ import msgspec
 from projections.errors import QueryFailed
 from rayfold import ComposedQuery, Message, PageQuery, Query, SqlQuery, view_query_of
 from rayfold.composed import MAX_ASKED
+from rayfold.runtime.together import together
 
 Ask = Callable[[Query], Awaitable[tuple[bytes | None, int]]]
 """Gives a query's document and position; raises as `QueryBus.ask`."""
+
+_asked: ContextVar[count[int]] = ContextVar("queries asked for the outermost composed query")
+"""Of all that it asks by others too: one that asks itself twice would else ask without end."""
 
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
@@ -22,13 +27,25 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
     """Return the result as JSON, or None, and the furthest position that an answer was of.
 
+    `ask` composes what is composed too.
+
     Raises:
         QueryFailed: the handler broke, or gave something else, or asked too much.
         ProjectionError: as `ask`.
     """
-    handler = query.handle()
+    if _asked.get(None) is not None:
+        return await _compose(query, ask)
+    outermost = _asked.set(count(1))
+    try:
+        return await _compose(query, ask)
+    finally:
+        _asked.reset(outermost)
+
+
+async def _compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
+    handler, asked = query.handle(), _asked.get()
     answer: Any = None
-    furthest = asked = 0
+    furthest = 0
     while True:
         try:
             wanted = handler.send(answer)
@@ -36,13 +53,13 @@ async def compose(query: ComposedQuery, ask: Ask) -> tuple[bytes | None, int]:
             return _body(query, end.value), furthest
         except (Exception, SystemExit) as error:  # the domain is a user's code
             raise QueryFailed(f"{_name(query)!r} broke: {type(error).__name__}: {error}") from error
-        together = _queries(query, wanted)
-        asked += max(len(together), 1)  # or it might ask nothing for ever
-        if asked > MAX_ASKED:
-            raise QueryFailed(f"{_name(query)!r} asks more than {MAX_ASKED} queries")
-        answers = await _all(together, ask)
+        queries = _queries(query, wanted)
+        for _ in range(max(len(queries), 1)):  # or it might ask nothing for ever
+            if next(asked) > MAX_ASKED:
+                raise QueryFailed(f"{_name(query)!r} asks more than {MAX_ASKED} queries")
+        answers = await together(*map(ask, queries))
         furthest = max([furthest, *(position for _, position in answers)])
-        rows = [rows_of(each, body) for each, (body, _) in zip(together, answers, strict=True)]
+        rows = [rows_of(each, body) for each, (body, _) in zip(queries, answers, strict=True)]
         answer = rows[0] if isinstance(wanted, Query) else rows
 
 
@@ -78,17 +95,6 @@ def _row(row_type: Any, body: bytes) -> Any:
         fields.pop("revision", None)
     # What the model computes is in the document too.
     return row_type.model_validate_json(msgspec.json.encode(fields), extra="ignore")
-
-
-async def _all(queries: Sequence[Query], ask: Ask) -> list[tuple[bytes | None, int]]:
-    if len(queries) == 1:
-        return [await ask(queries[0])]
-    tasks = [asyncio.ensure_future(ask(query)) for query in queries]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _body(query: ComposedQuery, result: Any) -> bytes | None:

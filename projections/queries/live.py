@@ -110,7 +110,7 @@ class LiveQueries:
         self._interest.set()
         interest: asyncio.Task[None] | None = None
         try:
-            while self._listeners and replica.ready and replica in self._placements.replicas:
+            while self._listeners and self._can_tell(replica):
                 if interest is None:
                     interest = asyncio.create_task(self._tell_interest(replica))
                 elif interest.done():
@@ -135,14 +135,17 @@ class LiveQueries:
         while True:
             await self._interest.wait()
             self._interest.clear()
-            await replica.watch(self._name, list(self._listeners))
+            # Of a view that it lacks another one is asked, once this conversation has ended.
+            known = [row for row in self._listeners if row[0] in replica.views]
+            await replica.watch(self._name, known)
             await asyncio.sleep(PAUSE)
 
     def _choose(self) -> ReplicaHandle | None:
+        able = [each for each in self._placements.replicas if self._can_tell(each)]
+        return min(able, key=lambda replica: replica.open, default=None)
+
+    def _can_tell(self, replica: ReplicaHandle) -> bool:
+        """Tell whether a replica is there, and holds all that is followed."""
         followed = {view for view, _ in self._listeners}
-        ready = [
-            replica
-            for replica in self._placements.replicas
-            if replica.ready and followed <= set(replica.views)
-        ]
-        return min(ready, key=lambda replica: replica.open, default=None)
+        there = replica.ready and replica in self._placements.replicas
+        return there and followed <= {*replica.views}

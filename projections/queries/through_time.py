@@ -100,7 +100,7 @@ class ThroughTime:
             try:
                 for each in recorded(self._registry, raw):
                     state = aggregate.evolve(state, each.event)
-            except Exception as failure:  # the domain's own code, or what it no longer reads
+            except (Exception, SystemExit) as failure:  # the domain's own code
                 error = f"revision {raw.revision} cannot be folded: {failure}"
                 break
             await turn.pass_on()

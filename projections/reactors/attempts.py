@@ -28,14 +28,20 @@ CREATE INDEX IF NOT EXISTS rayfold_reaction_place ON rayfold_reaction (reactor, 
 
 _ALL = (
     "SELECT stream, revision, position, error FROM rayfold_reaction"
-    " WHERE reactor = $1 AND state = $2 ORDER BY position"
+    " WHERE reactor = $1 AND state = ANY($2) ORDER BY position"
 )
 _FIRST = (
     "SELECT stream, revision, position, error, count(*) OVER () AS total FROM rayfold_reaction"
-    " WHERE reactor = $1 AND state = $2 ORDER BY position LIMIT $3"
+    " WHERE reactor = $1 AND state = ANY($2) ORDER BY position LIMIT $3"
 )
 
 BEGUN, FAILED, DONE, PARKED = "begun", "failed", "done", "parked"
+
+AGAIN = "again"
+"""Parked, and tried again. The server has had its acknowledgement, and gives it to nobody else: so
+it is listed as parked until that attempt has ended, as its process may die."""
+
+_ON_LIST = (PARKED, AGAIN)
 
 
 class Begun(NamedTuple):
@@ -56,7 +62,7 @@ class Attempts:
 
         `again` begins one at what is parked, and at nothing else.
         """
-        wanted = (PARKED,) if again else (BEGUN, FAILED)
+        wanted, begun = (_ON_LIST, AGAIN) if again else ((BEGUN, FAILED), BEGUN)
         async with pool.acquire() as connection, connection.transaction():
             known = await connection.fetchrow(
                 "SELECT state, attempts FROM rayfold_reaction"
@@ -79,9 +85,9 @@ class Attempts:
                 "UPDATE rayfold_reaction SET state = $4, attempts = attempts + 1"
                 " WHERE reactor = $1 AND stream = $2 AND revision = $3",
                 *self._place(raw),
-                BEGUN,
+                begun,
             )
-            return Begun(known["attempts"] + 1, known["state"] == BEGUN)
+            return Begun(known["attempts"] + 1, known["state"] == begun)
 
     async def end(self, pool: Pool, raw: RawRecord, state: str, error: str = "") -> None:
         """Note how it ended."""
@@ -104,14 +110,14 @@ class Attempts:
 
     async def parked(self, pool: Pool) -> list[Parked]:
         """Return what is parked, in the log's order."""
-        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor, PARKED)]
+        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor, _ON_LIST)]
 
     async def first_parked(self, pool: Pool) -> tuple[int, list[Parked]]:
         """Return how much is parked, and what of it comes first in the log: for a status.
 
         After a receiver was down for long it may be more than anybody wants to load for that.
         """
-        records = await pool.fetch(_FIRST, self._reactor, PARKED, NAMED)
+        records = await pool.fetch(_FIRST, self._reactor, _ON_LIST, NAMED)
         return (records[0]["total"] if records else 0), [self._parked(each) for each in records]
 
     def _parked(self, record: asyncpg.Record) -> Parked:

@@ -82,6 +82,8 @@ class ReactorRunner:
         self._pool: Pool | None = None
         self._prefixes = tuple(registry.prefixes)
         self._in_hand: dict[tuple[str, int], RawRecord] = {}
+        self._again: set[str] = set()
+        """What is parked, and is being tried again here."""
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._open_error = ""
@@ -140,7 +142,11 @@ class ReactorRunner:
         try:
             begun = await self._attempts.begin(pool, raw)
             if begun is not None:
-                state = await self._attempt(pool, raw, begun)
+                if begun.interrupted and begun.number > self._definition.attempts:
+                    state, reason = PARKED, "its process died at every attempt"
+                    await self._end(pool, raw, begun, state, reason)
+                else:
+                    state = await self._attempt(pool, raw, begun)
                 if state == FAILED:
                     pause = min(FIRST_PAUSE * 2 ** (begun.number - 1), LONGEST_PAUSE)
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -152,21 +158,23 @@ class ReactorRunner:
 
     async def _attempt(self, pool: Pool, raw: RawRecord, begun: Begun) -> str:
         """Run the handlers of an event; return how that ended, which is noted."""
-        definition, last = self._definition, begun.number >= self._definition.attempts
-        if begun.interrupted and begun.number > definition.attempts:
-            state, reason = PARKED, "its process died at every attempt"
+        definition = self._definition
+        try:
+            async with asyncio.timeout(definition.timeout):
+                await self._run_traced(raw, begun)
+        except TimeoutError as error:
+            state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
+        except (Exception, SystemExit) as error:  # the author's code, or its data
+            state, reason = FAILED, named(error)
         else:
-            try:
-                async with asyncio.timeout(definition.timeout):
-                    await self._run_traced(raw, begun)
-            except TimeoutError as error:
-                state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
-            except (Exception, SystemExit) as error:  # the author's code, or its data
-                state, reason = FAILED, named(error)
-            else:
-                state, reason = DONE, ""
-            if state == FAILED and last:
-                state = PARKED
+            state, reason = DONE, ""
+        if state == FAILED and begun.number >= definition.attempts:
+            state = PARKED
+        await self._end(pool, raw, begun, state, reason)
+        return state
+
+    async def _end(self, pool: Pool, raw: RawRecord, begun: Begun, state: str, reason: str) -> None:
+        """Note how an attempt ended, and tell operators of one that did not go well."""
         await self._attempts.end(pool, raw, state, reason)
         if state != DONE:
             parked = state == PARKED
@@ -183,7 +191,6 @@ class ReactorRunner:
             )
         else:
             self._runner.events += 1
-        return state
 
     async def _run_traced(self, raw: RawRecord, begun: Begun) -> None:
         span = None
@@ -243,12 +250,18 @@ class ReactorRunner:
         """
         pool = self._connected()
         raw = await self._record(await self._find(key))
-        begun = await self._attempts.begin(pool, raw, again=True)
-        if begun is None:
-            raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
-        # However often it was tried: this is one attempt, and ends it.
-        last = begun._replace(number=max(begun.number, self._definition.attempts))
-        return await self._attempt(pool, raw, last._replace(interrupted=False)) == DONE
+        if key in self._again:  # somebody is faster
+            raise UnknownTarget(f"{key!r} is being tried again in {self._definition.name!r}")
+        self._again.add(key)
+        try:
+            begun = await self._attempts.begin(pool, raw, again=True)
+            if begun is None:
+                raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+            # However often it was tried: this is one attempt, and ends it.
+            last = begun._replace(number=max(begun.number, self._definition.attempts))
+            return await self._attempt(pool, raw, last) == DONE
+        finally:
+            self._again.discard(key)
 
     async def discard(self, key: str) -> None:
         """Do without a parked event.

@@ -95,7 +95,8 @@ class SqlProjector:
         """Until an operator says so, or another generation has taken over."""
         while not self._mended.is_set():
             try:
-                await asyncio.wait_for(self._mended.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._mended.wait()
             except TimeoutError:
                 async with pool.acquire() as connection:
                     found = Checkpoints([self._schema], 0, 1)

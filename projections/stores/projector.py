@@ -342,7 +342,7 @@ class Projector:
     async def replay(self, view: str, key: str) -> bool:
         """Fold a row's parked event again, and what waits behind it; False if it broke again.
 
-        An event that was discarded meanwhile is left out: see `projections.discards`.
+        An event that was discarded meanwhile is left out: see `projections.discarded_events`.
 
         Raises:
             UnknownTarget: the row is not parked here.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from eventstore.deletions import with_deletions
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
-from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.errors import ReadStoreUnavailable
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
 from projections.stores import known
@@ -22,6 +22,7 @@ from projections.supervision.actor_handle import ActorHandle, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import projector_actor
 from rayfold import OnPoison, RayfoldError, Registry, ViewDefinition
+from rayfold.runtime.together import all_done
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,8 @@ class StoreSupervisor:
 
         Raises:
             ProjectionError: an actor does not come up; the old ones stay.
-            ReadStoreUnavailable: the store does not answer.
+            ReadStoreUnavailable: the store does not answer. What it has cut already waits until
+                this is asked for again.
         """
         placed, name = self._placements, self.store.name
         async with self._changing:
@@ -157,12 +159,15 @@ class StoreSupervisor:
                 if any(before[view] in moved for view in projector.views)
             ]
             self.wanted = after
+            new: dict[str, list[ActorHandle]] = {}
             try:
                 new = await self._start_projectors(concerned)
-            except ProjectionError:
+                await self.store.generations.partition([self._views[v] for v in views], number)
+            except BaseException:  # asked for again, all of it is done
                 self.wanted = before
+                made = {each for handles in new.values() for each in handles}
+                await all_done(*(each.end() for each in made))
                 raise
-            await self.store.generations.partition([self._views[view] for view in views], number)
             placed.keep(name, new)
             await asyncio.gather(*(each.look() for each in placed.projectors_of(name)))
             await placed.published()
@@ -192,11 +197,13 @@ class StoreSupervisor:
         self, views: Sequence[str], adopted: bool = False
     ) -> dict[str, list[ActorHandle]]:
         projectors: dict[str, list[ActorHandle]] = {}
+        made: list[ActorHandle] = []
         for number in sorted({self.wanted[view] for view in views}):
             group = _group(self.wanted, number)
             handles = [self._projector(group, at, number) for at in range(number)]
             projectors |= dict.fromkeys(group, handles)
-            await answering(handles, adopted=adopted)
+            made += handles
+        await answering(made, adopted=adopted)  # all of them: else those that do were left behind
         return projectors
 
     def _projector(self, views: list[str], partition: int, partitions: int) -> ActorHandle:

@@ -16,6 +16,8 @@ class Progress:
         self.position = position
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
+        self._given_up = 0
+        """At most so many of those that wait do so no more."""
 
     def begin_at(self, position: int) -> None:
         """Note that there is another store, or one that has lost something: it is there."""
@@ -45,9 +47,20 @@ class Progress:
             return False
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (position, next(self._order), waiting))
-        await asyncio.wait([waiting], timeout=timeout)
-        waiting.cancel()
+        try:
+            await asyncio.wait([waiting], timeout=timeout)
+        finally:
+            if waiting.cancel():
+                self._gave_up()
         return self.position >= position
+
+    def _gave_up(self) -> None:
+        """Forget who waits no more, once that is half of them: clients ask for what never comes."""
+        self._given_up += 1
+        if 2 * self._given_up > len(self._waiting):
+            self._waiting = [each for each in self._waiting if not each[2].done()]
+            heapq.heapify(self._waiting)
+            self._given_up = 0
 
 
 OBSERVED = 2_000

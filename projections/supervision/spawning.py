@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle
 from rayfold.runtime.named_actor import actor_class, found_or_made
 from rayfold.runtime.placing import Placed
 from rayfold.stores import known_stores
+
+log = logging.getLogger(__name__)
 
 KINDS = ("memory", *(each for each in known_stores() if each != "memory"), "competing", "sql")
 """What the names of the read side's actors begin with. Builders are no detached actors."""
@@ -108,6 +114,22 @@ def projector_actor(
     return ActorHandle(name, kind, views, spawn, spawn.place)
 
 
+async def end_leftovers(
+    settings: ReadSettings, wanted: Iterable[ActorHandle], kinds: Sequence[str] = KINDS
+) -> list[str]:
+    """End the stack's actors of these kinds that are not wanted; return their names.
+
+    An owner before has made them, for another release or target, and did not come to end them.
+    """
+    known = [each.ray_name for each in wanted]
+    left = await asyncio.to_thread(leftovers, settings, known, kinds)
+    for name in left:
+        log.warning("an actor that nobody wants is ended", extra={"actor": name})
+        with suppress(RayError, ValueError):  # it is gone
+            await asyncio.to_thread(_end, name, settings.namespace)
+    return left
+
+
 def leftovers(
     settings: ReadSettings, wanted: Iterable[str], kinds: Sequence[str] = KINDS
 ) -> list[str]:
@@ -121,6 +143,10 @@ def leftovers(
         and each["name"].startswith(ours)
         and each["name"] not in known
     ]
+
+
+def _end(name: str, namespace: str) -> None:
+    ray.kill(ray.get_actor(name, namespace))
 
 
 def _prefix(settings: ReadSettings) -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-
-import ray
-from ray.exceptions import RayError
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
@@ -19,11 +15,9 @@ from projections.operations.lag import Lag
 from projections.operations.monitor import LOOK
 from projections.settings import ReadSettings
 from projections.supervision.actor_handle import ActorHandle, answering
-from projections.supervision.spawning import leftovers
+from projections.supervision.spawning import end_leftovers
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import all_done, ended
-
-log = logging.getLogger(__name__)
 
 
 class WatchedActors:
@@ -50,7 +44,7 @@ class WatchedActors:
         self.handles = list(handles)
         await answering(handles, adopted=self._settings.detached)
         if self._settings.detached:
-            await self._end_leftovers()
+            await end_leftovers(self._settings, self.handles, [self._kind])
         self._begin()
 
     async def add(self, handles: Sequence[ActorHandle]) -> None:
@@ -123,17 +117,6 @@ class WatchedActors:
                     end = await self._store.end_position(self._prefixes)
                     self._lag.saw(time.monotonic(), end)
             await asyncio.sleep(LOOK)
-
-    async def _end_leftovers(self) -> None:
-        """End those of the stack that nobody wants: of another target, or another release."""
-        wanted = [each.ray_name for each in self.handles]
-        for name in await asyncio.to_thread(leftovers, self._settings, wanted, [self._kind]):
-            log.warning("an actor that nobody wants is ended", extra={"actor": name})
-            with suppress(RayError, ValueError):  # it is gone
-                await asyncio.to_thread(self._kill, name)
-
-    def _kill(self, name: str) -> None:
-        ray.kill(ray.get_actor(name, self._settings.namespace))
 
 
 def digest_of(*made_of: str) -> str:

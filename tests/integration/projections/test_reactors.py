@@ -260,6 +260,29 @@ async def test_one_that_fails_is_tried_again_and_then_parked_while_others_go_on(
             await runner.replay(found.key)
 
 
+async def test_a_parked_event_stays_parked_where_the_process_dies_that_tries_it_again(
+    bells: Bells,
+) -> None:
+    """The server has its acknowledgement, so nobody else would ever hear of it."""
+    Listening.broken.add("slow one")
+    async with bells.consuming() as runner:
+        await bells.ring("slow one")
+        [found] = await parked(runner, 1)
+        Listening.broken.clear()
+        replaying = asyncio.create_task(runner.replay(found.key))
+        await until(lambda: len(Listening.attempts) == 4)
+        assert await runner.parked() == [found]
+        replaying.cancel()
+        await asyncio.wait([replaying])
+    Listening.broken.add("past slow one")
+    async with bells.consuming() as runner:
+        await until(lambda: runner.status()["parked"] == 1)
+        assert await runner.parked() == [found]
+        assert await runner.replay(found.key) is True
+        assert await runner.parked() == []
+    assert [attempt.interrupted for _, attempt in Listening.attempts] == [False] * 4 + [True]
+
+
 async def test_a_parked_event_can_be_done_without(
     bells: Bells, monkeypatch: pytest.MonkeyPatch
 ) -> None:

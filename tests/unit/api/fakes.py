@@ -20,7 +20,7 @@ class FakeCommands:
 
     def __init__(self) -> None:
         self.sent: list[Envelope] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def send(self, envelope: Envelope) -> Receipt:
         self.sent.append(envelope)

@@ -78,6 +78,19 @@ async def test_what_fails_is_noted_as_failed(audited: Gateway, notes: Notes) -> 
     assert notes.failures == [("note-1", 400)]
 
 
+async def test_what_breaks_is_noted_as_failed(
+    audited: Gateway, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(target: str, count: int) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(audited.operations, "scale", breaks)
+    body = b'{"target":"memory","n":2}'
+    reply = await audited.http.post("/operators/scale", headers=OPS, content=body)
+    problem(reply, 500, "internal-error")
+    assert notes.failures == [("note-1", 500)]
+
+
 async def test_who_may_not_ask_leaves_no_note(audited: Gateway, notes: Notes) -> None:
     headers = {"authorization": "Bearer shop"}
     reply = await audited.http.post("/operators/scale", headers=headers, content=b"{}")

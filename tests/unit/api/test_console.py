@@ -445,7 +445,7 @@ class EvilPublications:
 
 
 class EvilNotes(Notes):
-    """Notes of an operator who is markup."""
+    """Notes of an operator who is markup, and of somebody who writes what we do not."""
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
         note = {"type": "OperatorAsked", "id": "1", "at": EVIL, "principal": EVIL, "action": EVIL}
@@ -454,6 +454,9 @@ class EvilNotes(Notes):
             failed,
             {**note, "arguments": {EVIL: EVIL, "n": 1}},
             {**note, "id": 2, "arguments": EVIL},
+            {**note, "id": [EVIL]},
+            {"type": "OperatorFailed"},
+            {"type": "OperatorFailed", "asked": {EVIL: 1}},
         ]
 
 

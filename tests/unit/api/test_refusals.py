@@ -79,10 +79,12 @@ async def test_a_query_that_is_not_answered(
     assert (status == 503) == ("retry-after" in reply.headers)
 
 
+@pytest.mark.parametrize("error", [KeyError("secret"), SystemExit("secret")])
 async def test_the_unforeseen_is_logged_and_not_shown(
-    gateway: Gateway, caplog: pytest.LogCaptureFixture
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    gateway.commands.error = KeyError("secret")
+    """A validator of an author's may exit as a script does: that ends no gateway."""
+    gateway.commands.error = error
     with caplog.at_level(logging.ERROR):
         reply = await gateway.http.post(f"/orders/{ORDER_ID}/place")
     problem(reply, 500, "internal-error")

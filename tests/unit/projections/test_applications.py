@@ -48,7 +48,7 @@ class Side:
         self.log = MemoryLog()
         self.memory = Handle("memory:all#0", "memory", ["order-details"])
         self.postgres = Handle("postgres:order-details#0", "postgres", ["order-details"])
-        placements = Placements()
+        self.placements = placements = Placements()
         placements.replicas = [self.memory]  # type: ignore[list-item]
         placements.keep("postgres", {"order-details": [self.postgres]})  # type: ignore[list-item]
         self.applications = Applications(REGISTRY, self.log, placements)
@@ -72,6 +72,26 @@ def _now() -> Any:
     from datetime import UTC, datetime
 
     return datetime.now(UTC)
+
+
+async def test_a_part_that_came_while_the_others_were_asked_says_nothing_of_what_is_parked(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view is scaled, or rebuilt, meanwhile."""
+    raw = await side.write()
+    for each in (side.memory, side.postgres):
+        each.progress.advance(raw.position)
+    late = Handle("memory:all#1", "memory", ["order-details"])
+    late.progress.advance(raw.position)
+
+    async def parked() -> list[Parked]:
+        side.placements.replicas = [late]  # type: ignore[list-item]
+        return []
+
+    monkeypatch.setattr(side.memory, "parked", parked)
+    told = await side.told(raw)
+    assert told["memory"]["status"] == "applied"
+    assert "not known" in told["memory"]["error"]
 
 
 @pytest.fixture

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from eventstore.memory import MemoryLog
+from projections.errors import ProjectionError
+from projections.memory.supervisor import MemorySupervisor
+from projections.operations.rebuild import Rebuild
 from projections.operations.rebuilds import Rebuilds
 from projections.outbound_side import OutboundSide
+from projections.supervision.placements import Placements
 from projections.supervision.watched_actors import WatchedActors
-from tests.unit.stops import Ends, cancelled_twice
+from tests.unit.stops import Ends, a_while, cancelled_twice
 
 
 async def goes_on(name: str, done: list[str]) -> None:
@@ -38,6 +43,55 @@ async def test_rebuilds_are_broken_off_in_peace() -> None:
     await asyncio.sleep(0)
     await cancelled_twice(rebuilds.stop)
     assert sorted(done) == ["another", "one"]
+
+
+async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
+    """And not how the next fares, which may have begun before they look."""
+    registry: Any = SimpleNamespace(views={}, projections={"sales": None}, prefixes=[])
+    ends = [asyncio.Event(), asyncio.Event()]
+    begun = iter(ends)
+
+    async def breaks(rebuild: Rebuild) -> None:
+        await next(begun).wait()
+        raise ProjectionError("no room")
+
+    rebuilds = Rebuilds(registry, MemoryLog(), lambda _: (), lambda *_: breaks)
+    first = asyncio.create_task(rebuilds.done("sales"))
+    await asyncio.sleep(0)
+    afresh = asyncio.create_task(rebuilds.afresh("sales"))
+    second = asyncio.create_task(rebuilds.done("sales"))
+    await a_while()
+    ends[0].set()
+    for each in (first, second):
+        with pytest.raises(ProjectionError, match="no room"):
+            await each
+    ends[1].set()
+    with pytest.raises(ProjectionError, match="no room"):
+        await afresh
+
+
+async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() -> None:
+    asking: list[asyncio.Task[Any]] = []
+
+    async def rebuild(view: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asking.append(task)
+        await asyncio.Event().wait()
+
+    settings: Any = SimpleNamespace(number=lambda *_: 1)
+    placements = Placements()
+    replica: Any = SimpleNamespace(views=["sales"], rebuild=rebuild, seen={})
+    placements.replicas = [replica]
+    registry: Any = SimpleNamespace(views={})
+    supervisor = MemorySupervisor(registry, settings, placements)
+    rebuilding = asyncio.create_task(supervisor.rebuild(Rebuild("sales", ["memory"])))
+    await a_while()
+    rebuilding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rebuilding
+    assert all(each.done() for each in asking)
+    assert len(asking) == 1
 
 
 @pytest.mark.parametrize("how", ["stop", "end"])

@@ -175,6 +175,64 @@ async def test_views_that_are_further_than_a_restored_log_are_rebuilt_before_the
     assert done == [*(registry.views if is_lost else ()), "started"]
 
 
+class Projector:
+    """An actor that answers, and can be ended."""
+
+    def __init__(self, name: str, views: list[str]) -> None:
+        self.name = self.ray_name = name
+        self.views = views
+        self.ended = False
+
+    async def look(self) -> None:
+        """See nothing."""
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("error", [ReadStoreUnavailable("away"), asyncio.CancelledError()])
+async def test_a_scale_that_fails_at_the_store_can_be_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Else the keys were cut anew, and nobody would fold the parts of them that are new."""
+    cut: list[int] = []
+    broken = [error]
+
+    async def partition(views: Sequence[ViewDefinition], number: int) -> None:
+        if broken:
+            raise broken.pop()
+        cut.append(number)
+
+    async def all_answer(handles: Sequence[Any], *, adopted: bool = False) -> None:
+        """They do."""
+
+    store: Any = Oracle(registry_for("oracle"), Place("", ""))
+    store.partition = partition
+    registry, placements = registry_for("oracle"), Placements()
+    subject = StoreSupervisor(store, registry, settings(), placements, MemoryLog())
+    made: list[Projector] = []
+
+    def projector(views: list[str], partition: int, partitions: int) -> Any:
+        made.append(Projector(f"#{partition}of{partitions}", views))
+        return made[-1]
+
+    monkeypatch.setattr(supervisor, "answering", all_answer)
+    monkeypatch.setattr(subject, "_projector", projector)
+    views = [*registry.views]
+    placements.keep("oracle", await subject._start_projectors(views))
+    before = subject.wanted
+    [old] = made
+    with pytest.raises(type(error)):
+        await subject.scale(views, 2)
+    assert subject.wanted == before
+    assert [each.name for each in placements.projectors_of("oracle")] == ["#0of1"]
+    assert [each.name for each in made if each.ended] == ["#0of2", "#1of2"]
+    await subject.scale(views, 2)
+    assert [each.name for each in placements.projectors_of("oracle")] == ["#0of2", "#1of2"]
+    assert cut == [2]
+    assert old.ended
+
+
 def test_gateways_learn_where_each_store_is_filled() -> None:
     placements = Placements()
     for store in ("postgres", "redis"):

@@ -125,6 +125,26 @@ async def test_others_have_their_turn_while_it_folds(
     assert turns >= 50
 
 
+@pytest.mark.parametrize("error", [LookupError("spilt"), SystemExit("spilt")])
+async def test_an_event_that_is_not_folded_says_why_beside_the_state_before_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    log = MemoryLog()
+    await received(log, 3)
+    evolve = registry.aggregates["stock"].evolve
+
+    def breaks(state: Any, event: Any) -> Any:
+        if state.on_hand == 1:
+            raise error
+        return evolve(state, event)
+
+    monkeypatch.setattr(registry.aggregates["stock"], "evolve", breaks)
+    found = await ThroughTime(registry, log).at(STREAM)
+    assert found is not None
+    assert (found.event.revision, found.state.on_hand) == (1, 1)
+    assert found.error == "revision 1 cannot be folded: spilt"
+
+
 async def test_only_so_many_streams_are_remembered(registry: Registry) -> None:
     log = MemoryLog()
     looked = ThroughTime(registry, log)

@@ -96,3 +96,13 @@ async def test_a_row_that_is_no_json_fails_its_own_query(folding: Folding) -> No
     table.freeze(table.cold())
     [good] = folding.ask(_one("good"))
     assert isinstance(good, RowResult)
+
+
+async def test_who_follows_rows_is_told_of_those_that_are_json(folding: Folding) -> None:
+    """Else no row of the replica would be followed any more, nor that one be asked for others."""
+    folding.fields = {**FIELDS, "painted": object()}
+    await folding.written()
+    folding.replica.subscriptions.follow("a gateway", [("shelf", "bad"), ("shelf", "good")])
+    told = await folding.replica.changes("a gateway", DEADLINE)
+    assert told is not None
+    assert [key for _, key, _ in told] == ["good"]

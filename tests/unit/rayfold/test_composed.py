@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -94,6 +95,29 @@ WRONG = [
 async def test_what_a_handler_gets_wrong_is_its_authors_to_mend(how: str) -> None:
     with pytest.raises(QueryFailed, match="broken"):
         await compose(Broken(how=how), ask)
+
+
+class Endless(ComposedQuery, name="endless", result=BasketAndDemand):
+    """Asks itself, so many times at once."""
+
+    times: int
+
+    def handle(self) -> Composing[Any]:
+        yield [self] * self.times
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_one_that_asks_itself_is_its_authors_to_mend_and_ends(times: int) -> None:
+    """What composed queries ask by others counts too: two of them are four, and so on."""
+
+    async def again(query: Query) -> tuple[bytes | None, int]:
+        assert isinstance(query, Endless)
+        return await compose(query, again)
+
+    async with asyncio.timeout(2):
+        for _ in range(2):
+            with pytest.raises(QueryFailed, match="'endless' asks more than 200 queries"):
+                await again(Endless(times=times))
 
 
 def test_what_is_missing_is_said() -> None:

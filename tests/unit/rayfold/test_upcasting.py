@@ -114,6 +114,11 @@ def breaks(data: dict[str, Any]) -> dict[str, Any]:
     raise RuntimeError("an author's mistake")
 
 
+@upcaster("Exited", from_version=1)
+def exits(data: dict[str, Any]) -> dict[str, Any]:
+    raise SystemExit("as a script does")
+
+
 REGISTRY = Registry([sys.modules[__name__]])
 
 
@@ -151,7 +156,8 @@ def test_an_event_of_tomorrow_is_read_as_far_as_it_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("Broken", {"a": 1}), ("Painted", {"wall": "a"}), ("Painted", [])]
+    ("name", "data"),
+    [("Broken", {"a": 1}), ("Exited", {"a": 1}), ("Painted", {"wall": "a"}), ("Painted", [])],
 )
 def test_what_an_upcaster_breaks_on_is_told_with_its_place(name: str, data: Any) -> None:
     with pytest.raises(UnreadableEvent, match=r"at revision 7 of stream 'wall-a'"):

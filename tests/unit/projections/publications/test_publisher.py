@@ -230,6 +230,8 @@ async def test_a_range_is_published_again_with_the_same_ids() -> None:
             each for each in before if each["subject"] == "a"
         ]
         assert await publisher.replay(1, 3) == {"published": 2, "failed_keys": 0}
+        assert await publisher.replay(10**9, 2**63 - 1) == {"published": 0, "failed_keys": 0}
+        assert await publisher.replay(3, 2) == {"published": 0, "failed_keys": 0}
         assert await publisher.replay(0, 10**9, "b") == {"published": 2, "failed_keys": 0}
         receiver.refuse = lambda told: "no" if told["subject"] == "b" else ""
         assert await publisher.replay(0, 10**9) == {"published": 2, "failed_keys": 1}

@@ -1,0 +1,60 @@
+"""Live queries of a gateway: which replica it asks for what its listeners follow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from projections.errors import ActorUnavailable
+from projections.memory.subscriptions import Subscriptions
+from projections.queries.live import LiveQueries
+from projections.row_query import RowQuery, RowResult
+from projections.supervision.placements import Placements
+
+DEADLINE = 10.0
+
+
+class Holder:
+    """A replica of some views, each row of which says where it is from."""
+
+    def __init__(self, name: str, *views: str, open: int) -> None:
+        self.name, self.views, self.open = name, views, open
+        self.ready = True
+        self.told: set[str] = set()
+        self._subscriptions = Subscriptions()
+
+    async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
+        self.told |= {view for view, _ in rows}
+        self._subscriptions.follow(watcher, list(rows))
+
+    async def changes(self, watcher: str, timeout: float) -> list[Any] | None:
+        changed = await self._subscriptions.changes(watcher, timeout)
+        if changed is None:
+            return None
+        if not {view for view, _ in changed} <= {*self.views}:
+            raise ActorUnavailable("KeyError")
+        return [(view, key, RowResult(self.name.encode(), 0, 1)) for view, key in changed]
+
+
+class Memory:
+    """Answers what is asked once."""
+
+    async def ask(self, query: RowQuery, deadline: float) -> RowResult:
+        return RowResult(b"asked", 0, 1)
+
+
+async def test_a_replica_without_a_view_that_is_followed_too_is_left_in_peace() -> None:
+    few, all_ = Holder("few", "orders", open=0), Holder("all", "orders", "stock", open=1)
+    placements = Placements()
+    placements.replicas = [all_, few]  # type: ignore[list-item]
+    live = LiveQueries(placements, Memory())  # type: ignore[arg-type]
+    orders, stock = live.follow("orders", "a", 0), live.follow("stock", "b", 0)
+    async with asyncio.timeout(DEADLINE):
+        assert [(await anext(orders))[1], (await anext(orders))[1]] == [b"asked", b"few"]
+        assert [(await anext(stock))[1], (await anext(stock))[1]] == [b"asked", b"all"]
+        assert (await anext(orders))[1] == b"all"
+    assert few.ready
+    assert few.told == {"orders"}
+    await orders.aclose()
+    await stock.aclose()

@@ -1,0 +1,34 @@
+"""Who waits for a store to come further, and who has given up."""
+
+from __future__ import annotations
+
+import asyncio
+
+from projections.supervision.progress import Progress
+
+
+async def test_who_waits_is_woken_by_the_position_and_no_other() -> None:
+    progress = Progress()
+    near, far = (asyncio.create_task(progress.reached(at, 60.0)) for at in (5, 9))
+    await asyncio.sleep(0)
+    progress.advance(5)
+    assert await near
+    assert not far.done()
+    progress.advance(9)
+    assert await far
+
+
+async def test_who_has_given_up_is_not_remembered() -> None:
+    """A client may ask for any position, again and again; none may ever come."""
+    progress = Progress()
+    still = asyncio.create_task(progress.reached(7, 60.0))
+    for _ in range(20):
+        given_up = [asyncio.create_task(progress.reached(10**18, 0.001)) for _ in range(50)]
+        gone_away = [asyncio.create_task(progress.reached(10**18, 60.0)) for _ in range(50)]
+        assert not any(await asyncio.gather(*given_up))
+        for each in gone_away:
+            each.cancel()
+        await asyncio.gather(*gone_away, return_exceptions=True)
+    assert len(progress._waiting) < 10
+    progress.advance(7)
+    assert await still
