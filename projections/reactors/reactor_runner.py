@@ -28,6 +28,7 @@ from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
+from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.tracing import tracing
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class ReactorRunner:
         self._open_error = ""
         self._tracing = tracing()
         # What is acknowledged never comes again, so what is noted has to be on disk.
-        settings = {"application_name": "rayfold"}
+        settings = {"application_name": "rayfold", **BY_INDEX}
         self._runner = pooled(dsn, max_size=4, server_settings=settings)
 
     async def run(self) -> None:
