@@ -263,10 +263,10 @@ class ReactorRunner:
         await self._attempts.end(self._connected(), raw, DONE, "discarded")
 
     async def _find(self, key: str) -> Parked:
-        for each in await self.parked():
-            if each.key == key:
-                return each
-        raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+        found = await self._attempts.find_parked(self._connected(), key)
+        if found is None:
+            raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+        return found
 
     async def _record(self, parked: Parked) -> RawRecord:
         raw = await record_at(self._store, parked.stream, parked.revision)

@@ -305,6 +305,36 @@ async def test_a_parked_event_can_be_done_without(
             await runner.discard(found[0].key)
 
 
+async def test_one_parked_event_is_found_without_a_look_at_all_others(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_runner, "TIDY", 3600.0)  # it counts them once
+    many, name = 3000, bells.definition.name
+    await bells.execute(
+        "INSERT INTO rayfold_reaction SELECT $1, 'bell-' || n, 0, n, 'parked', 3, 'broke'"
+        " FROM generate_series(1, $2::int) n",
+        name,
+        many,
+    )
+    read = (
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
+        " WHERE relname = 'rayfold_reaction'"
+    )
+    before = await bells.value(read)
+    async with bells.consuming() as runner:
+        for number in range(1, 6):
+            await runner.discard(f"0@bell-{number}")
+        with pytest.raises(UnknownTarget):
+            await runner.discard("0@bell-1")
+        for unheard_of in ("x@bell-9", "9", f"{10**30}@bell-9"):
+            with pytest.raises(UnknownTarget):
+                await runner.discard(unheard_of)
+    async with asyncio.timeout(DEADLINE):
+        while await bells.value(SESSIONS):  # noqa: ASYNC110 (they say it when they end)
+            await asyncio.sleep(0.02)
+    assert await bells.value(read) - before < 2 * many
+
+
 async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) -> None:
     async with bells.consuming():
         await bells.ring("slow")
