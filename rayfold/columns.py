@@ -114,17 +114,17 @@ class Column(NamedTuple):
         """The column's name in SQL."""
         return f'"{self.field}"'
 
-    def equals(self, parameter: str) -> str:
-        """Return SQL for rows whose value has the text of `parameter`: see `rayfold.key_text`."""
+    def value(self, parameter: str) -> str:
+        """Return SQL for the value that has the text of `parameter`: see `rayfold.key_text`."""
         match self.sql_type:
             case "interval":
                 # Days apart: all of it in microseconds would be beyond 64 bits after 292,000 years.
                 days = f"div({parameter}::text::numeric, {_DAY})::int"
                 rest = f"mod({parameter}::text::numeric, {_DAY}) * interval '1 microsecond'"
-                value = f"(make_interval(days => {days}) + {rest})"
+                return f"(make_interval(days => {days}) + {rest})"
             case "bigint":
                 # A number that no row can have is no error, and the index is still used.
-                value = (
+                return (
                     f"CASE WHEN {parameter}::text::numeric BETWEEN -{_MOST} - 1 AND {_MOST}"
                     f" THEN {parameter}::text::bigint END"
                 )
@@ -134,18 +134,17 @@ class Column(NamedTuple):
                 digits = f"length(ltrim(split_part({text}, 'E', 1), '-'))"
                 exponent = f"coalesce(nullif(split_part({text}, 'E', 2), ''), '0')::bigint"
                 fits = f"{exponent} BETWEEN -{_BEHIND} AND {_WHOLE} - {digits}"
-                value = f"CASE WHEN {fits} THEN {text}::numeric END"
+                return f"CASE WHEN {fits} THEN {text}::numeric END"
             case "date" | "timestamptz":
                 # asyncpg writes the first day or moment there is, and the last, as infinity.
                 first, last = _ENDS[self.sql_type]
-                value = (
+                return (
                     f"CASE {parameter}::text WHEN '{first}' THEN '-infinity'::{self.sql_type}"
                     f" WHEN '{last}' THEN 'infinity'::{self.sql_type}"
                     f" ELSE {parameter}::text::{self.sql_type} END"
                 )
             case _:
-                value = f"{parameter}::text::{self.sql_type}"
-        return f"t.{self.quoted} = {value}"
+                return f"{parameter}::text::{self.sql_type}"
 
 
 def column_of(field: str, info: FieldInfo) -> Column:

@@ -9,7 +9,7 @@ that share a view, or fight over it, cannot fold an event twice or lose one anot
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -135,7 +135,8 @@ class Deduplication:
             await self._check_definition(connection)
             # Every statement from here on sees what others have written under these locks.
             applied = await self._applied(connection, streams)
-            parked = await self._parked(connection)
+            erased = {step.erased for step in steps if step.erased is not None}
+            parked = await self._parked(connection, keys, streams | erased)
             batch = _Batch(self._view, applied, parked)
             batch.rows |= await self._load(connection, keys, batch, steps, row_by_row=row_by_row)
             missing = []
@@ -236,8 +237,10 @@ class Deduplication:
             list(begun.values()),
         )
 
-    async def _parked(self, connection: Any) -> list[Parked]:
-        return await parking.load(connection, {self.table: self._view.name})
+    async def _parked(
+        self, connection: Any, keys: Collection[str], streams: Collection[str] = ()
+    ) -> list[Parked]:
+        return await parking.among(connection, self.table, self._view.name, keys, streams)
 
     async def applied_of(self, pool: _Pool[asyncpg.Record], stream: str) -> int:
         """Return the revision of the stream that was folded last; -1 before the first."""
@@ -247,7 +250,7 @@ class Deduplication:
     async def parked(self, pool: _Pool[asyncpg.Record]) -> list[Parked]:
         """Rows and streams that are parked."""
         async with pool.acquire() as connection:
-            return await self._parked(connection)
+            return await parking.load(connection, {self.table: self._view.name})
 
     async def first_parked(self, pool: _Pool[asyncpg.Record]) -> tuple[int, list[Parked]]:
         """Return how much is parked, and what of it comes first in the log."""
@@ -275,9 +278,10 @@ class Deduplication:
         async with pool.acquire() as connection, connection.transaction():
             await lock(connection, self.table, [("row", key)])
             await self._check_definition(connection)
-            parked = next((p for p in await self._parked(connection) if p.key == key), None)
-            if parked is None:
+            found = await self._parked(connection, [key]) if key else []
+            if not found:
                 raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")
+            [parked] = found
             held = await parking.release(connection, self.table, parked)
             batch = _Batch(self._view, {}, [])
             batch.rows |= await self._rows.load(connection, [key])

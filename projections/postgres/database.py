@@ -12,7 +12,7 @@ from uuid import uuid4
 import asyncpg
 
 from projections.errors import PostgresUnavailable
-from rayfold.runtime.postgres import FAILURES, create_pool, why
+from rayfold.runtime.postgres import BY_INDEX, FAILURES, create_pool, why
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,12 @@ READERS = "rayfold reader "
 """What the names of such processes begin with, as Postgres knows them."""
 
 _NAME = READERS + uuid4().hex[:12]
+
+_SETTINGS = {"application_name": _NAME, **BY_INDEX, "enable_sort": "off"}
+"""A page comes in the order of an index, and only as much of it as the page has."""
+
+AS_USUAL = "SET LOCAL enable_seqscan = on; SET LOCAL enable_sort = on"
+"""For statements of authors, which may well read whole tables: they are planned each time."""
 
 
 class Database:
@@ -68,7 +74,7 @@ class Database:
                         max_size=CONNECTIONS,
                         timeout=TIMEOUT,
                         command_timeout=TIMEOUT,
-                        server_settings={"application_name": _NAME},
+                        server_settings=_SETTINGS,
                     )
                 except (*FAILURES, ValueError) as error:
                     raise PostgresUnavailable(f"Postgres does not answer: {why(error)}") from error

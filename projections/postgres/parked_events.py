@@ -6,7 +6,7 @@ A stream that is parked whole is kept too; what comes after in it is found by re
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import asyncpg
@@ -43,6 +43,27 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
         'SELECT * FROM rayfold_parked WHERE "table" = ANY($1)', list(views)
     )
     return [_parked(views, record) for record in records]
+
+
+_AMONG = (
+    'SELECT * FROM rayfold_parked WHERE "table" = $1'
+    " AND md5(key) = ANY(ARRAY(SELECT md5(each) FROM unnest($2::text[]) AS each))"
+    " UNION ALL SELECT * FROM rayfold_parked WHERE \"table\" = $1 AND md5(key) = md5('')"
+    " AND md5(stream) = ANY(ARRAY(SELECT md5(each) FROM unnest($3::text[]) AS each))"
+)
+
+
+async def among(
+    connection: Any, table: str, view: str, keys: Iterable[str], streams: Iterable[str]
+) -> list[Parked]:
+    """Return what of it is parked; streams are those that are parked whole.
+
+    All that is parked may be as much as there are rows, when a fold broke on each of them.
+    """
+    records = await connection.fetch(
+        _AMONG, table, [_text(key) for key in keys], [storable(stream) for stream in streams]
+    )
+    return [_parked({table: view}, record) for record in records]
 
 
 async def first(connection: Any, table: str, view: str) -> tuple[int, list[Parked]]:
@@ -89,7 +110,8 @@ async def erase(connection: Any, tables: Mapping[str, str], parked: Collection[P
             await forget(connection, tables[each.view], each)
         else:
             await connection.execute(
-                "DELETE FROM rayfold_parked WHERE \"table\" = $1 AND key = '' AND stream = $2",
+                "DELETE FROM rayfold_parked WHERE \"table\" = $1 AND md5(key) = md5('')"
+                " AND md5(stream) = md5($2)",
                 tables[each.view],
                 storable(each.stream),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import asyncpg
@@ -136,22 +136,23 @@ class PostgresRows:
         after = decode_cursor(query.cursor) if query.cursor else Place(-1, "")
         # No key here has a NUL, so those after one that has are those after what is before it.
         after = after._replace(key=after.key.partition("\0")[0])
-        wheres = ["(t._started, t._key) > ($2, $3)"]
-        parameters: list[Any] = [rows.table, *after]
         rows.view.sought(query.filters)  # of a tenant, where rows are tenants'
-        for field, value in query.filters.items():
-            parameters.append(_sendable(value))
+        parameters: list[Any] = [rows.table, *after]
+        sought = {}
+        # As in the indexes: the tenant first.
+        for field, text in sorted(query.filters.items(), key=lambda each: each[0] != TENANT):
+            parameters.append(_sendable(text))
             place = f"${len(parameters)}"
-            if field == TENANT:
-                wheres.append(f"t.{TENANT} = {place}")
-            else:
-                wheres.append(columns[field].equals(place))
+            value = f"{place}::text" if field == TENANT else columns[field].value(place)
+            sought[f't."{field}"'] = value
+        one = len(query.filters.keys() - {TENANT}) < 2
+        where, order = (_in_one_index if one else _in_any_index)(sought)
         records = await database.fetch(
             f"SELECT c._least, c._most, {rows.codec.select_list}"
             " FROM (SELECT min(position) AS _least, max(position) AS _most"
             ' FROM rayfold_checkpoint WHERE "table" = $1) AS c'
             f' LEFT JOIN LATERAL (SELECT * FROM "{rows.table}" t'
-            f" WHERE {' AND '.join(wheres)} ORDER BY t._started, t._key"
+            f" WHERE {where} ORDER BY {order}"
             f" LIMIT {query.limit + 1}) t ON true"
             " ORDER BY t._started, t._key",
             *parameters,
@@ -163,6 +164,28 @@ class PostgresRows:
         # Rows of the furthest partition are shown too: a token of less would let a client who
         # sends it back see an older state of them, in another store.
         return Found(RowResult(body, None, records[0]["_most"] or 0), records[0]["_least"] or 0)
+
+
+def _in_one_index(sought: Mapping[str, str]) -> tuple[str, str]:
+    """Return WHERE and ORDER BY of a list, given the values of its columns, that no index but its
+    own serves.
+
+    Of columns that are equal to something Postgres would know that they sort nothing, and take the
+    list of all for as good: planned for any value, it would read that whole for a rare one.
+    """
+    columns, values = [*sought], [*sought.values()]
+    order = ", ".join([*columns, "t._started", "t._key"])
+    where = f"({order}) > ({', '.join([*values, '$2', '$3'])})"
+    if columns:
+        where += f" AND ({', '.join(columns)}) <= ({', '.join(values)})"
+    return where, order
+
+
+def _in_any_index(sought: Mapping[str, str]) -> tuple[str, str]:
+    """Return the same of what several lists have in common: Postgres knows which is the shorter."""
+    wheres = ["(t._started, t._key) > ($2, $3)"]
+    wheres += [f"{column} = {value}" for column, value in sought.items()]
+    return " AND ".join(wheres), "t._started, t._key"
 
 
 def _sendable(text: str) -> str | None:

@@ -16,23 +16,38 @@ if TYPE_CHECKING:
 
     Pool = asyncpg.Pool[asyncpg.Record]
 
-TABLES = """
+_IS_PARKED = "state IN ('parked', 'again')"
+"""As the index has it. See `AGAIN`."""
+
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS rayfold_reactor (
     reactor text PRIMARY KEY, "group" text NOT NULL, began bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS rayfold_reaction (
     reactor text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
     position bigint NOT NULL, state text NOT NULL, attempts int NOT NULL,
     error text NOT NULL DEFAULT '', PRIMARY KEY (reactor, stream, revision));
-CREATE INDEX IF NOT EXISTS rayfold_reaction_place ON rayfold_reaction (reactor, state, position);
+CREATE INDEX IF NOT EXISTS rayfold_reaction_done
+    ON rayfold_reaction (reactor, position) WHERE state = 'done';
+CREATE INDEX IF NOT EXISTS rayfold_reaction_parked
+    ON rayfold_reaction (reactor, position) WHERE {_IS_PARKED};
+DROP INDEX IF EXISTS rayfold_reaction_place;
+"""
+"""An event is found by nothing but the primary key. An index of all states would be taken for as
+good while there is little in the table, and has all events of a reactor gone through for one.
 """
 
 _ALL = (
     "SELECT stream, revision, position, error FROM rayfold_reaction"
-    " WHERE reactor = $1 AND state = ANY($2) ORDER BY position"
+    f" WHERE reactor = $1 AND {_IS_PARKED} ORDER BY position"
+)
+_ONE = (
+    "SELECT stream, revision, position, error, state FROM rayfold_reaction"
+    " WHERE reactor = $1 AND stream = $2 AND revision = $3"
 )
 _FIRST = (
-    "SELECT stream, revision, position, error, count(*) OVER () AS total FROM rayfold_reaction"
-    " WHERE reactor = $1 AND state = ANY($2) ORDER BY position LIMIT $3"
+    "SELECT stream, revision, position, error, (SELECT count(*) FROM rayfold_reaction"
+    f" WHERE reactor = $1 AND {_IS_PARKED}) AS total FROM rayfold_reaction"
+    f" WHERE reactor = $1 AND {_IS_PARKED} ORDER BY position LIMIT $2"
 )
 
 BEGUN, FAILED, DONE, PARKED = "begun", "failed", "done", "parked"
@@ -102,22 +117,31 @@ class Attempts:
     async def forget(self, pool: Pool, position: int) -> None:
         """Forget what is done up to there: the server never gives it again."""
         await pool.execute(
-            "DELETE FROM rayfold_reaction WHERE reactor = $1 AND state = $2 AND position <= $3",
+            "DELETE FROM rayfold_reaction WHERE reactor = $1 AND state = 'done' AND position <= $2",
             self._reactor,
-            DONE,
             position,
         )
 
     async def parked(self, pool: Pool) -> list[Parked]:
         """Return what is parked, in the log's order."""
-        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor, _ON_LIST)]
+        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor)]
+
+    async def find_parked(self, pool: Pool, key: str) -> Parked | None:
+        """Return what is parked under a key, None if nothing is."""
+        revision, _, stream = key.partition("@")
+        if not revision.isdecimal() or len(revision) > 18:
+            return None
+        record = await pool.fetchrow(_ONE, self._reactor, stream, int(revision))
+        if record is None or record["state"] not in _ON_LIST:
+            return None
+        return self._parked(record)
 
     async def first_parked(self, pool: Pool) -> tuple[int, list[Parked]]:
         """Return how much is parked, and what of it comes first in the log: for a status.
 
         After a receiver was down for long it may be more than anybody wants to load for that.
         """
-        records = await pool.fetch(_FIRST, self._reactor, _ON_LIST, NAMED)
+        records = await pool.fetch(_FIRST, self._reactor, NAMED)
         return (records[0]["total"] if records else 0), [self._parked(each) for each in records]
 
     def _parked(self, record: asyncpg.Record) -> Parked:

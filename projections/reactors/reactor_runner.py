@@ -28,6 +28,7 @@ from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
+from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.tracing import tracing
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class ReactorRunner:
         self._open_error = ""
         self._tracing = tracing()
         # What is acknowledged never comes again, so what is noted has to be on disk.
-        settings = {"application_name": "rayfold"}
+        settings = {"application_name": "rayfold", **BY_INDEX}
         self._runner = pooled(dsn, max_size=4, server_settings=settings)
 
     async def run(self) -> None:
@@ -275,10 +276,10 @@ class ReactorRunner:
         await self._attempts.end(self._connected(), raw, DONE, "discarded")
 
     async def _find(self, key: str) -> Parked:
-        for each in await self.parked():
-            if each.key == key:
-                return each
-        raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+        found = await self._attempts.find_parked(self._connected(), key)
+        if found is None:
+            raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
+        return found
 
     async def _record(self, parked: Parked) -> RawRecord:
         raw = await record_at(self._store, parked.stream, parked.revision)

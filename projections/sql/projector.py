@@ -24,10 +24,11 @@ from projections.errors import UnknownTarget
 from projections.poison import Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
-from projections.postgres.runner import pooled
+from projections.postgres.runner import SETTINGS, pooled
 from projections.sql.execution import Work, execute, first_failure
 from projections.sql.schema import live
 from rayfold import OnPoison, Registry, SqlProjection
+from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.turns import Turn
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class SqlProjector:
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.stopped: Parked | None = None
-        self.runner = pooled(dsn)
+        # As events come one by one, so should rows.
+        self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
         self.progress = self.runner.progress
 
     async def run(self) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 
 from projections.errors import BadQuery, Behind, PostgresUnavailable, QueryFailed, named
 from projections.poison import is_poison
-from projections.postgres.database import Database
+from projections.postgres.database import AS_USUAL, Database
 from projections.postgres.reader import PostgresReader
 from projections.row_query import RowResult
 from projections.sql.parameters import parameters_of
@@ -91,7 +91,7 @@ class SqlReader:
             place = await connection.fetchrow(_WHERE, schema)
             if place is None:
                 return RowResult(b'{"items":[],"more":false}', None, 0)
-            await connection.execute(f'SET LOCAL search_path = "{schema}"')
+            await connection.execute(f'SET LOCAL search_path = "{schema}"; {AS_USUAL}')
             try:
                 prepared = await connection.prepare(statement.text, name="")
                 cursor = await prepared.cursor(*parameters_of(statement))

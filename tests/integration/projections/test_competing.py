@@ -183,6 +183,40 @@ SUMS = Sums.__rayfold__
 SMALL.views["sums"] = SUMS
 
 
+async def test_of_much_that_is_parked_a_batch_reads_what_concerns_it(postgres: str) -> None:
+    log = MemoryLog()
+    for counter in ("k7", "k8", "fresh"):
+        await add(log, counter, 1)
+    await log.append(
+        [StreamAppend("counter-whole", None, [NewRecord("Added", b"{}", {}, str(uuid4()))])]
+    )
+    everything = [raw async for raw in log.read_all(["counter-"])]
+    read = (
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
+        " WHERE relname = 'rayfold_parked'"
+    )
+    async with database(postgres, SUMS) as pool:
+        await pool.execute(
+            "INSERT INTO rayfold_parked SELECT 'sums', 'k' || n, 'counter-k' || n, 0, n, 'broke'"
+            " FROM generate_series(1, 3000) n"
+        )
+        applier = Deduplication(SMALL, log, SUMS)
+        await pool.execute("SELECT pg_stat_force_next_flush()")
+        before = await pool.fetchval(read)
+        for raw in everything:
+            assert await applier.apply(pool, [raw]) == []
+        assert await applier.replay(pool, "k7")
+        with pytest.raises(UnknownTarget):
+            await applier.replay(pool, "k7")
+        with pytest.raises(UnknownTarget):
+            await applier.replay(pool, "")  # a stream has none
+        await pool.execute("SELECT pg_stat_force_next_flush()")
+        assert await pool.fetchval(read) - before < 100
+        assert set(await rows_in(pool, SUMS)) == {"fresh", "k7"}
+        number, _ = await applier.first_parked(pool)
+        assert number == 3000  # one is not any more, and a stream is
+
+
 @pytest.mark.parametrize("poison", [13, 14, 2**70])
 async def test_a_poison_event_parks_its_row_and_no_other(
     postgres: str, poison: int, monkeypatch: pytest.MonkeyPatch

@@ -131,12 +131,16 @@ async def test_a_row_that_began_elsewhere_is_a_difference(log: MemoryLog) -> Non
     assert difference.expected == f"began at position {row.started - 1}"
 
 
-async def test_text_that_postgres_compares_with_what_python_calls_a_value_is_a_difference(
+async def test_a_text_that_postgres_takes_for_another_value_is_a_difference(
     log: MemoryLog, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        Column, "equals", lambda column, parameter: f"t.{column.quoted}::text = {parameter}"
-    )
+    real = Column.value
+
+    def another(column: Column, parameter: str) -> str:
+        of_time = column.sql_type in ("timestamptz", "interval")
+        return real(column, parameter) + " + interval '1 microsecond'" * of_time
+
+    monkeypatch.setattr(Column, "value", another)
     differences = await in_postgres(log, dsn)
     assert {"at", "lasting"} <= {
         field for each in differences for field in INDEXED if f"?{field}=" in each.key

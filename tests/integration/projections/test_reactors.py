@@ -36,6 +36,8 @@ from rayfold import (
 
 DEADLINE = 60.0
 
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rayfold'"
+
 
 class Ring(Command, name="ring-bell"):
     bell: str
@@ -157,6 +159,14 @@ class Bells:
             await asyncio.wait([running])
             await groups.close()
 
+    async def value(self, statement: str) -> Any:
+        """Return what is asked for."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
     async def execute(self, statement: str, *arguments: Any) -> None:
         """Change what is noted."""
         connection = await asyncpg.connect(self.dsn)
@@ -204,6 +214,24 @@ async def test_each_event_is_done_once_and_not_again_by_the_next_consumer(bells:
     assert attempt.stream == f"bell-{bells.bell}"
     assert attempt.recorded_at is not None
     assert len({attempt.id for _, attempt in Listening.attempts}) == 3
+
+
+async def test_what_is_noted_is_found_by_index_whatever_the_table_was_when_that_was_planned(
+    bells: Bells,
+) -> None:
+    async with bells.consuming() as runner:
+        await bells.ring("first")
+        await until(lambda: runner.status()["events"] == 1)
+    await bells.execute("ANALYZE rayfold_reaction")  # it is a page, or less
+    read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'rayfold_reaction'"
+    before = await bells.value(read)
+    async with bells.consuming() as runner:
+        await bells.ring(*(f"{number}" for number in range(20)))
+        await until(lambda: runner.status()["events"] == 20)
+    async with asyncio.timeout(DEADLINE):
+        while await bells.value(SESSIONS):  # noqa: ASYNC110 (they say it when they end)
+            await asyncio.sleep(0.02)
+    assert await bells.value(read) == before
 
 
 async def test_an_attempt_says_whose_event_it_is_and_one_of_nobody_is_parked(bells: Bells) -> None:
@@ -298,6 +326,36 @@ async def test_a_parked_event_can_be_done_without(
         assert await runner.parked() == found[1:]
         with pytest.raises(UnknownTarget):
             await runner.discard(found[0].key)
+
+
+async def test_one_parked_event_is_found_without_a_look_at_all_others(
+    bells: Bells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_runner, "TIDY", 3600.0)  # it counts them once
+    many, name = 3000, bells.definition.name
+    await bells.execute(
+        "INSERT INTO rayfold_reaction SELECT $1, 'bell-' || n, 0, n, 'parked', 3, 'broke'"
+        " FROM generate_series(1, $2::int) n",
+        name,
+        many,
+    )
+    read = (
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables"
+        " WHERE relname = 'rayfold_reaction'"
+    )
+    before = await bells.value(read)
+    async with bells.consuming() as runner:
+        for number in range(1, 6):
+            await runner.discard(f"0@bell-{number}")
+        with pytest.raises(UnknownTarget):
+            await runner.discard("0@bell-1")
+        for unheard_of in ("x@bell-9", "9", f"{10**30}@bell-9"):
+            with pytest.raises(UnknownTarget):
+                await runner.discard(unheard_of)
+    async with asyncio.timeout(DEADLINE):
+        while await bells.value(SESSIONS):  # noqa: ASYNC110 (they say it when they end)
+            await asyncio.sleep(0.02)
+    assert await bells.value(read) - before < 2 * many
 
 
 async def test_an_attempt_after_one_whose_process_died_is_told_so(bells: Bells) -> None:

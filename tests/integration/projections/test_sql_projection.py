@@ -39,6 +39,9 @@ from tests.integration.projections.histories import BadLog, cuts
 from tests.integration.projections.small import Added, add
 
 DEADLINE = 60.0
+
+SESSIONS = "SELECT FROM pg_stat_activity WHERE application_name = 'rayfold'"
+READ_WHOLE = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'put'"
 SHOP = Registry.load("examples.shop")
 DAYS = [date(2026, 11, 24), date(2026, 11, 25)]
 
@@ -257,6 +260,29 @@ async def test_a_schema_that_somebody_dropped_is_found_and_built_again(postgres:
     await connection.close()
 
 
+async def test_statements_find_rows_by_index_whatever_the_table_was_when_they_were_planned(
+    postgres: str,
+) -> None:
+    await empty(postgres, Bestsellers)
+    put = [ItemPut(basket_id=f"{n}", sku="tea", quantity=1) for n in range(500)]
+    bought = [BasketBought(basket_id=f"{n}", day=DAYS[0]) for n in range(100)]
+    history = history_of([*put[:50], *bought[:50], *put[50:], *bought[50:]])
+
+    async def run(log: list[RawRecord]) -> None:
+        projector = SqlProjector(SHOP, BadLog(log, [], 0), postgres, Bestsellers)
+        async with running(projector):
+            assert await projector.progress.reached(log[-1].position, DEADLINE)
+
+    await run(history[:40])
+    await fetch(postgres, "ANALYZE bestsellers.put")  # it is a page
+    [(before,)] = await fetch(postgres, READ_WHOLE)
+    await run(history)
+    async with asyncio.timeout(DEADLINE):
+        while await fetch(postgres, SESSIONS):  # noqa: ASYNC110 (they say it when they end)
+            await asyncio.sleep(0.02)
+    assert await fetch(postgres, READ_WHOLE) == [(before,)]
+
+
 class Count(Message):
     """A number of rows."""
 
@@ -323,6 +349,22 @@ async def test_a_query_waits_for_its_token_and_has_a_limit(postgres: str) -> Non
             await asked.ask(HowMany(by=2**40), 0, until())
         with pytest.raises(QueryFailed, match="nonsense"):
             await asked.ask(HowMany(by=7), 0, until())
+
+
+class Planned(SqlQuery, name="planned", projection=Lenient, row=Count):
+    """How many ways of planning are kept from it."""
+
+    def statement(self) -> Statement:
+        off = "name LIKE 'enable_%' AND setting <> boot_val"
+        return sql(f"SELECT count(*) AS n FROM pg_settings WHERE {off}")
+
+
+async def test_a_query_in_sql_is_planned_as_any_other_statement(postgres: str) -> None:
+    await empty(postgres, Lenient)
+    projector = SqlProjector(SMALL, MemoryLog(), postgres, Lenient)
+    async with running(projector), reads(postgres, projector) as asked:
+        found = await asked.ask(Planned(), 0, until())
+        assert json.loads(found.body or b"")["items"] == [{"n": 0}]
 
 
 async def test_no_reader_sees_half_a_generation_nor_an_older_one(postgres: str) -> None:
