@@ -8,13 +8,15 @@ sees one or the other, whole.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+import asyncpg
 
 from projections.errors import ProjectionError
 
-if TYPE_CHECKING:
-    import asyncpg
+log = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -131,7 +133,7 @@ async def switch(
     `reached` waits until the build has come far enough: see `Reached`. Meanwhile the live one
     stands still: its projectors wait for their checkpoints, which they lock first of all, and find
     them of another epoch. Writers that lock none are held by `hold`, which gives the position that
-    they may have come to. The old one is dropped.
+    they may have come to. The old one is dropped, if nothing of somebody else's needs it.
 
     Raises:
         ProjectionError: the build did not come so far; nothing has changed.
@@ -219,5 +221,10 @@ async def _is_there(connection: Connection, live: Live) -> bool:
 
 
 async def _drop(connection: Connection, kind: Kind, name: str) -> None:
+    """Drop it. A table that somebody else's view or key needs stays: they are told of it."""
     cascade = " CASCADE" if kind == "SCHEMA" else ""
-    await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
+    try:
+        async with connection.transaction():  # the one around it goes on
+            await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
+    except asyncpg.DependentObjectsStillExistError as error:
+        log.warning("a table of before stays, with its rows", extra={"error": error.detail})

@@ -114,6 +114,32 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
     await connection.close()
 
 
+async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    async with running(log, dsn, TOTALS):
+        pass
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE VIEW report AS SELECT * FROM totals")
+    await add(log, "a", 4)
+    await switch(dsn, log)
+    assert await totals(dsn) == {"a": 7}
+    [told] = [str(vars(each).get("error")) for each in caplog.records if "stays" in each.msg]
+    assert told.startswith("view report depends on table totals__")
+    old = "SELECT count(*) FROM pg_tables WHERE tablename ~ '^totals__[0-9]+_old$'"
+    for _ in range(2):  # starts
+        assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+        assert await connection.fetchval(old) == 1
+    await switch(dsn, log)
+    assert await connection.fetchval(old) == 1
+    await connection.execute("DROP VIEW report")
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    assert await connection.fetchval(old) == 0
+    await connection.close()
+
+
 async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
