@@ -16,7 +16,7 @@ import pytest
 from domain.orders.views import OrderDetails
 from eventstore.memory import MemoryLog
 from projections.errors import Fenced
-from projections.postgres import parked_events, schema
+from projections.postgres import generations, parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.store import PostgresStore
@@ -138,6 +138,29 @@ async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
     assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
     assert await connection.fetchval(old) == 0
     await connection.close()
+
+
+async def test_a_switch_that_waits_for_somebody_lets_readers_and_projectors_go_on(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "AGAIN", 0.1)
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, TOTALS) as [projector]:
+        dump, looking = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+        async with dump.transaction():
+            await dump.execute("LOCK TABLE totals IN ACCESS SHARE MODE")
+            switching = asyncio.create_task(switch(dsn, log))
+            while not await looking.fetchval(WAITING):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(DEADLINE):
+                assert await totals(dsn) == {"a": 1}
+                await add(log, "a", 2)
+                await there(log, [projector])
+            assert not switching.done()
+        await switching
+        assert await totals(dsn) == {"a": 3}
+        await asyncio.gather(dump.close(), looking.close())
 
 
 async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:
