@@ -18,7 +18,7 @@ from projections.supervision.actor_handle import answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
-from rayfold.runtime.together import ended
+from rayfold.runtime.together import all_done, ended
 
 log = logging.getLogger(__name__)
 
@@ -69,16 +69,14 @@ class MemorySupervisor:
                 await start_restarted(self._placements.replicas)
                 for replica in new:
                     await replica.until_ready()
-            except ActorUnavailable:
+            except BaseException:
                 self._placements.replicas = present
-                await asyncio.gather(*(replica.end() for replica in new))
+                await all_done(*(replica.end() for replica in new))
                 raise
         self.wanted = wanted
         self._placements.replicas = sorted([*kept, *new], key=lambda each: -len(each.views))
         await self._placements.published()
-        for replica in present:
-            if replica not in kept:
-                await replica.retire()
+        await all_done(*(replica.retire() for replica in present if replica not in kept))
 
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Fold the view again in one replica after the other; each serves meanwhile.

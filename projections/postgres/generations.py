@@ -8,18 +8,27 @@ sees one or the other, whole.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+import asyncpg
 
 from projections.errors import ProjectionError
 
-if TYPE_CHECKING:
-    import asyncpg
+log = logging.getLogger(__name__)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 Kind = Literal["TABLE", "SCHEMA"]
+
+BLOCKED = 1
+"""Seconds for which a switch that waits for somebody holds up all who read or write the table."""
+
+AGAIN = 5.0
+"""Seconds until it tries again."""
 
 _BUILDING = "__"
 """Between a live one's name and a generation's number. No view's name has it."""
@@ -131,43 +140,67 @@ async def switch(
     `reached` waits until the build has come far enough: see `Reached`. Meanwhile the live one
     stands still: its projectors wait for their checkpoints, which they lock first of all, and find
     them of another epoch. Writers that lock none are held by `hold`, which gives the position that
-    they may have come to. The old one is dropped.
+    they may have come to. The old one is dropped, if nothing of somebody else's needs it.
 
     Raises:
         ProjectionError: the build did not come so far; nothing has changed.
     """
     old = f"{built}_old"
-    async with connection.transaction():
-        position = await hold() if hold else 0
-        locked = await connection.fetch(
-            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', live.relation
-        )
-        position = max((row["position"] for row in locked), default=0) if not hold else position
-        enough = await reached(position)
-        if enough is None:
-            raise ProjectionError(f"the new generation of {live.name!r} did not catch up")
-        at = await connection.fetchval(
-            'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', built
-        )
-        if at is None or at < enough:
-            raise ProjectionError(f"the new generation of {live.name!r} is gone")
-        if await _is_there(connection, live):
-            await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
-        await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
-        await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
-        await connection.execute(
-            "UPDATE rayfold_checkpoint SET position = $2, epoch = nextval('rayfold_generation')"
-            ' WHERE "table" = $1',
-            live.relation,
-            at,
-        )
-        for table in _BY_TABLE:
-            await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
-            await connection.execute(
-                f'UPDATE {table} SET "table" = $1 WHERE "table" = $2', live.relation, built
-            )
-        await become(connection, live)
+    while True:
+        try:
+            async with connection.transaction():
+                await _take_place(connection, live, built, old, reached, hold)
+            break
+        except asyncpg.LockNotAvailableError:
+            why = {"view": live.name}
+            log.warning("a switch waits for somebody who reads the table for long", extra=why)
+            await asyncio.sleep(AGAIN)
     await _drop(connection, live.kind, old)
+
+
+async def _take_place(
+    connection: Connection,
+    live: Live,
+    built: str,
+    old: str,
+    reached: Callable[[int], Awaitable[int | None]],
+    hold: Callable[[], Awaitable[int]] | None,
+) -> None:
+    """See `switch`; in a transaction.
+
+    A rename waits for whoever reads the table, as a backup does for hours, and everybody else who
+    reads or writes it for the rename: so it gives up soon.
+    """
+    position = await hold() if hold else 0
+    locked = await connection.fetch(
+        'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', live.relation
+    )
+    position = max((row["position"] for row in locked), default=0) if not hold else position
+    enough = await reached(position)
+    if enough is None:
+        raise ProjectionError(f"the new generation of {live.name!r} did not catch up")
+    at = await connection.fetchval(
+        'SELECT position FROM rayfold_checkpoint WHERE "table" = $1 FOR UPDATE', built
+    )
+    if at is None or at < enough:
+        raise ProjectionError(f"the new generation of {live.name!r} is gone")
+    await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
+    if await _is_there(connection, live):
+        await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
+    await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
+    await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
+    await connection.execute(
+        "UPDATE rayfold_checkpoint SET position = $2, epoch = nextval('rayfold_generation')"
+        ' WHERE "table" = $1',
+        live.relation,
+        at,
+    )
+    for table in _BY_TABLE:
+        await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
+        await connection.execute(
+            f'UPDATE {table} SET "table" = $1 WHERE "table" = $2', live.relation, built
+        )
+    await become(connection, live)
 
 
 async def position_of(connection: Connection, table: str) -> int:
@@ -219,5 +252,10 @@ async def _is_there(connection: Connection, live: Live) -> bool:
 
 
 async def _drop(connection: Connection, kind: Kind, name: str) -> None:
+    """Drop it. A table that somebody else's view or key needs stays: they are told of it."""
     cascade = " CASCADE" if kind == "SCHEMA" else ""
-    await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
+    try:
+        async with connection.transaction():  # the one around it goes on
+            await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
+    except asyncpg.DependentObjectsStillExistError as error:
+        log.warning("a table of before stays, with its rows", extra={"error": error.detail})

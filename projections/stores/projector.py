@@ -20,7 +20,7 @@ from projections import discarded_events as discards
 from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Step
-from projections.partitions import hash_of
+from projections.partitions import AlreadyProjected, hash_of
 from projections.poison import Parked, in_status
 from projections.stores.port import ReadStore, Transaction, Writer
 from projections.stores.runner import ProjectionRunner
@@ -113,6 +113,8 @@ class Projector:
         self._folding.discarded = await discards.load(self._log, self._views)
         for parked in await writer.open():
             self._folding.park(parked)
+        for view, position in writer.positions.items():  # that of a view that began later is less
+            self._folding.cover(view, AlreadyProjected([position]))
         at = _slowest(writer)
         if at < self.progress.position:  # the store has lost what it was told last
             self.runner.ready.clear()

@@ -16,7 +16,7 @@ import pytest
 from domain.orders.views import OrderDetails
 from eventstore.memory import MemoryLog
 from projections.errors import Fenced
-from projections.postgres import parked_events, schema
+from projections.postgres import generations, parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.reader import PostgresReader
 from projections.postgres.store import PostgresStore
@@ -112,6 +112,55 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
     connection = await asyncpg.connect(dsn)
     assert await schema.prepare(connection, [changed], {"totals": 1}) == []
     await connection.close()
+
+
+async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2)
+    async with running(log, dsn, TOTALS):
+        pass
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("CREATE VIEW report AS SELECT * FROM totals")
+    await add(log, "a", 4)
+    await switch(dsn, log)
+    assert await totals(dsn) == {"a": 7}
+    [told] = [str(vars(each).get("error")) for each in caplog.records if "stays" in each.msg]
+    assert told.startswith("view report depends on table totals__")
+    old = "SELECT count(*) FROM pg_tables WHERE tablename ~ '^totals__[0-9]+_old$'"
+    for _ in range(2):  # starts
+        assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+        assert await connection.fetchval(old) == 1
+    await switch(dsn, log)
+    assert await connection.fetchval(old) == 1
+    await connection.execute("DROP VIEW report")
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    assert await connection.fetchval(old) == 0
+    await connection.close()
+
+
+async def test_a_switch_that_waits_for_somebody_lets_readers_and_projectors_go_on(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "AGAIN", 0.1)
+    log = MemoryLog()
+    await add(log, "a", 1)
+    async with running(log, dsn, TOTALS) as [projector]:
+        dump, looking = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+        async with dump.transaction():
+            await dump.execute("LOCK TABLE totals IN ACCESS SHARE MODE")
+            switching = asyncio.create_task(switch(dsn, log))
+            while not await looking.fetchval(WAITING):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(DEADLINE):
+                assert await totals(dsn) == {"a": 1}
+                await add(log, "a", 2)
+                await there(log, [projector])
+            assert not switching.done()
+        await switching
+        assert await totals(dsn) == {"a": 3}
+        await asyncio.gather(dump.close(), looking.close())
 
 
 async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:

@@ -1,16 +1,71 @@
-"""A projector's tasks end when they are told to."""
+"""What a projector asks of its store; and its tasks end when they are told to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from eventstore.memory import MemoryLog
+from eventstore.records import Batch
+from projections.poison import Parked
 from projections.stores.projector import Projector
-from rayfold import Registry
+from rayfold import Registry, VersionedRow
+from tests.integration.projections import small
+from tests.integration.projections.small import add
+
+
+class Writer:
+    """Has no rows, and keeps what it is asked for and given."""
+
+    def __init__(self, positions: dict[str, int]) -> None:
+        self.positions = positions
+        self.asked: list[tuple[str, set[str]]] = []
+        self.given: dict[str, Mapping[str, VersionedRow | None]] = {}
+
+    async def open(self) -> list[Parked]:
+        return [Parked("balances", "a", "counter-a", 0, self.positions["balances"], "broken")]
+
+    @asynccontextmanager
+    async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[Writer]:
+        yield self
+        self.positions |= to
+
+    async def load(self, view: str, keys: Collection[str]) -> dict[str, VersionedRow]:
+        self.asked.append((view, {*keys}))
+        return {}
+
+    async def store(self, view: str, rows: Mapping[str, Any], *_: Any) -> None:
+        self.given[view] = rows
+
+    async def park(self, *parked: Collection[Any]) -> None:
+        assert not any(parked), "what comes before what is parked has been folded"
+
+    async def forget(self, parked: Collection[Any]) -> None:
+        assert not parked
+
+
+async def test_what_a_view_has_already_is_not_loaded_for_another_that_begins() -> None:
+    """It might be a table of millions, and would stay in memory."""
+    registry, log = Registry([small]), MemoryLog()
+    for number, counter in enumerate("abcd"):
+        await add(log, counter, number)
+    records = [raw async for raw in log.read_all(registry.prefixes)]
+    store: Any = SimpleNamespace(name="any", writing=None)
+    views = [registry.views[name] for name in ("totals", "balances")]
+    projector = Projector(registry, log, store, views)
+    writer: Any = Writer({"totals": 0, "balances": records[2].position})
+    await projector._resume(writer)
+    await projector._transact(writer, Batch(records, records[-1].position, False))
+    assert sorted(writer.asked) == [("balances", {"d"}), ("totals", {*"abcd"})]
+    assert {name: {*rows} for name, rows in writer.given.items()} == {
+        "balances": {"d"},
+        "totals": {*"abcd"},
+    }
 
 
 @pytest.mark.parametrize("turns", range(5))

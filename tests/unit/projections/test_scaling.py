@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -90,3 +91,63 @@ async def test_a_memory_replica_that_is_wanted_no_more_goes_with_its_snapshots()
     await supervisor.scale([*supervisor.wanted], 1)
     assert [each.name for each in placements.replicas] == ["first"]
     assert done == ["second"]
+
+
+async def test_a_scale_of_memory_that_is_broken_off_leaves_the_replicas_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    placements, ended, waits = Placements(), [], asyncio.Event()
+    supervisor = MemorySupervisor(Registry([small]), SETTINGS, placements)
+
+    def replica(views: Sequence[str], others: Sequence[Any]) -> Any:
+        name = str(len(others))
+
+        async def answers(*_: Any) -> None: ...
+
+        async def until_ready() -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        async def end() -> None:
+            ended.append(name)
+
+        return SimpleNamespace(
+            name=name,
+            views=[*views],
+            seen={},
+            ready=True,
+            _call=answers,
+            _told=tuple,
+            look=answers,
+            until_ready=until_ready,
+            end=end,
+        )
+
+    monkeypatch.setattr(supervisor, "_replica", replica)
+    wanted = supervisor.wanted
+    first, second = replica([*wanted], []), replica([*wanted], ["0"])
+    placements.replicas = [first, second]
+    scaling = asyncio.create_task(supervisor.scale([*wanted], 4))
+    await waits.wait()
+    scaling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await scaling
+    assert (supervisor.wanted, placements.replicas) == (wanted, [first, second])
+    assert sorted(ended) == ["2", "3"]
+
+
+async def test_each_replica_that_is_wanted_no_more_goes_whatever_another_meets() -> None:
+    placements, done = Placements(), []
+    supervisor = MemorySupervisor(Registry([small]), SETTINGS, placements)
+
+    def replica(name: str) -> Any:
+        async def retire() -> None:
+            done.append(name)
+            raise RuntimeError(name)
+
+        return SimpleNamespace(name=name, views=[*supervisor.wanted], retire=retire)
+
+    placements.replicas = [replica(name) for name in ("first", "second", "third")]
+    with pytest.raises(RuntimeError):
+        await supervisor.scale([*supervisor.wanted], 1)
+    assert done == ["second", "third"]
