@@ -44,11 +44,13 @@ CREATE TABLE IF NOT EXISTS rayfold_open (
     kind text NOT NULL, key text NOT NULL, due timestamptz, body text NOT NULL,
     PRIMARY KEY (kind, key)
 );
-CREATE INDEX IF NOT EXISTS rayfold_open_due ON rayfold_open (due);
+DROP INDEX IF EXISTS rayfold_open_due;
 CREATE TABLE IF NOT EXISTS rayfold_open_until (
     kind text PRIMARY KEY, version int NOT NULL, position bigint NOT NULL
 );
 """
+
+"""An index of `due`, which a release before this one made, has every update write all indexes."""
 
 _LOCK = 0x7261796F
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from deploy.errors import StartError
 from deploy.stack import launch
 from deploy.stack.descendants import child_environment
 from rayfold.runtime.lasting import lasting
+from rayfold.runtime.threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,12 @@ START_TIMEOUT = 30.0
 
 STOP_TIMEOUT = 15.0
 """Seconds for a server to end in order."""
+
+LONGEST_LOG = 16 * 2**20
+"""Bytes of its log after which that begins anew; the one before is kept."""
+
+LOOK = 60.0
+"""Seconds between two looks at how long it is."""
 
 _PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0)
 """Seconds before the first, second, … attempt to start it again; the last for all others."""
@@ -45,7 +53,7 @@ class ChildProcess(ABC):
         self._data = data
         self._errors = data.parent / f"{self.name}.log"
         self._process: asyncio.subprocess.Process | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._ready = False
         self._restarts = 0
 
@@ -68,14 +76,17 @@ class ChildProcess(ABC):
             StartError: it does not come up.
         """
         address = await self._launch()
-        self._watching = asyncio.create_task(lasting(self._watch, f"watching {self.name}"))
+        self._watching = [
+            asyncio.create_task(lasting(self._watch, f"watching {self.name}")),
+            asyncio.create_task(lasting(self._keep_log_short, f"the log of {self.name}")),
+        ]
         return address
 
     async def stop(self) -> None:
         """Let it finish what it acknowledged, and end it."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for each in self._watching:
+            each.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         self._ready = False
         await self._end()
 
@@ -156,3 +167,15 @@ class ChildProcess(ABC):
                         "a process does not start", extra={"server": self.name, "error": error}
                     )
             self._restarts += 1
+
+    async def _keep_log_short(self) -> None:
+        """Have it begin anew: a server that refuses something says so each time, for weeks."""
+        while True:
+            await asyncio.sleep(LOOK)
+            if self._errors.stat().st_size > LONGEST_LOG:
+                await in_thread(self._begin_log_anew)
+
+    def _begin_log_anew(self) -> None:
+        # Whoever writes it appends, so what comes next is at its beginning.
+        shutil.copyfile(self._errors, f"{self._errors}.1")
+        os.truncate(self._errors, 0)

@@ -10,15 +10,21 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
+MOST = 1_000
+"""Names in one transaction: Postgres keeps the locks of all sessions in memory, some 10,000."""
+
 
 async def lock(connection: Any, table: str, names: Iterable[tuple[str, str]]) -> None:
     """Until the transaction's end: nobody else folds these streams and rows of the table.
 
     A name is of a kind, "stream" or "row". The table itself is locked too, against being
-    replaced by another generation.
+    replaced by another generation; alone, where there are too many names.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _number(table))
     numbers = sorted({_number(table, *name) for name in names})
+    if len(numbers) > MOST:
+        await lock_table(connection, table)
+        return
+    await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _number(table))
     # The array is in order, and `unnest` keeps it.
     await connection.execute(
         "SELECT pg_advisory_xact_lock(n) FROM unnest($1::bigint[]) AS n", numbers

@@ -55,7 +55,7 @@ class Verification:
         differences: list[Difference] = []
         for view in self._registry.views.values():
             table = expected[view.name]
-            queries = sample(table)
+            queries = await asyncio.to_thread(sample, table)
             for store, found in (await self._stores_of(view, queries)).items():
                 differences += await asyncio.to_thread(
                     compare_store, store, table, queries, found, end

@@ -18,7 +18,11 @@ from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Found
 from rayfold import Registry, document
 from rayfold.runtime.postgres_text import is_storable
+from rayfold.runtime.turns import Turn
 from rayfold.tenants import TENANT
+
+PAGE = 500
+"""Rows of a whole view that are read at once."""
 
 
 class Fetches(Protocol):
@@ -96,14 +100,14 @@ class PostgresRows:
 
     async def snapshot(self, view: str, queries: Sequence[RowQuery]) -> Snapshot:
         """See `ReadStore.snapshot`; raises `PostgresUnavailable`."""
-        rows = self._rows[view]
+        rows, found, turn = self._rows[view], [], Turn()
         async with self.primary.snapshot() as connection:
-            records = await connection.fetch(rows.select_all)
+            async for record in connection.cursor(rows.select_all, prefetch=PAGE):
+                row = rows.codec.decode(record)
+                found.append((record["_key"], document(row), row.position, row.started))
+                await turn.pass_on()
             pages = [(await self._page(connection, each)).result.body or b"" for each in queries]
-        entries = [(record["_key"], rows.codec.decode(record)) for record in records]
-        return Snapshot(
-            [(key, document(row), row.position, row.started) for key, row in entries], pages
-        )
+        return Snapshot(found, pages)
 
     async def _find(self, database: Database, query: RowQuery) -> Found:
         if query.key is not None:

@@ -14,6 +14,9 @@ INDEXED_FROM = 256
 
 IS_METASTREAM = "name >= '$$' AND name < '$%'"
 
+BUSY_MS = 10_000
+_LONGEST_WAL = 64 * 1024 * 1024
+
 SCHEMA_VERSION = 3
 """Of the first release; 1 and 2 never left development."""
 
@@ -63,7 +66,7 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     # FULL: the WAL is synced at every commit. NORMAL would acknowledge what a power cut takes.
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA temp_store=MEMORY")
-    connection.execute("PRAGMA busy_timeout=10000")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     # A commit walks over the whole page cache when the file has grown: 192 MB of it cost 15 us an
     # event at a million events. Pages that do not fit here come from the mapped file.
     connection.execute(f"PRAGMA cache_size=-{16_384 if writer else 65_536}")
@@ -71,6 +74,8 @@ def connect(path: Path, *, writer: bool) -> sqlite3.Connection:
     if writer:
         # Checkpoints run in their own thread, not inside somebody's commit.
         connection.execute("PRAGMA wal_autocheckpoint=0")
+        # While a backup reads, the WAL grows; its file is cut again when it starts over.
+        connection.execute(f"PRAGMA journal_size_limit={_LONGEST_WAL}")
     else:
         connection.execute("PRAGMA query_only=ON")
     return connection

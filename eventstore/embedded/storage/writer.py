@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from eventstore.embedded.protocol.errors import RpcError, unavailable
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.operations import Operation
-from eventstore.embedded.storage.schema import connect
+from eventstore.embedded.storage.schema import BUSY_MS, connect
 from eventstore.embedded.storage.stream_names import StreamNames
 from eventstore.embedded.storage.write_transaction import WriteTransaction
 
@@ -32,6 +32,7 @@ _GROUP_LIMIT = 2_000
 """Operations a transaction: bounds the time until the first of them is answered."""
 _QUEUE_BYTES = 512 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_RESTART_MS = 50
 _ROW_OVERHEAD = 300
 """Index entries and page remainders an event, roughly."""
 
@@ -219,9 +220,13 @@ class Writer:
         if self._checkpointed:
             self._checkpointed = False
             try:
+                # It waits for whoever reads, and everybody who writes for it: a backup takes long.
+                self._db.execute(f"PRAGMA busy_timeout={_RESTART_MS}")
                 self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             except sqlite3.Error as error:
                 log.warning("wal checkpoint failed", extra={"error": str(error)})
+            finally:
+                self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         elif self._unchecked >= _CHECKPOINT_BYTES:
             self._unchecked = 0
             self._checkpointing = True

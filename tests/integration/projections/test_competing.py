@@ -32,7 +32,7 @@ from projections.competing import consumer as consumer_module
 from projections.competing.backfill import Backfill
 from projections.competing.consumer import Consumer, group_of
 from projections.competing.deduplication import Deduplication
-from projections.competing.locks import lock_table
+from projections.competing.locks import lock, lock_table
 from projections.errors import Fenced, UnknownTarget
 from projections.postgres import generations, schema
 from projections.postgres.rows import Rows
@@ -181,6 +181,25 @@ class Sums(View, name="sums", key="counter", stores=("postgres",), delivery="com
 SMALL = Registry([small])
 SUMS = Sums.__rayfold__
 SMALL.views["sums"] = SUMS
+
+
+async def test_however_many_rows_events_concern_they_are_locked(postgres: str) -> None:
+    # Postgres has room for some ten thousand locks of all sessions.
+    many = [("row", str(number)) for number in range(50_000)]
+    few = many[:1]
+
+    async def locked(connection: Any, names: list[tuple[str, str]]) -> None:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '20ms'")
+            await lock(connection, "sums", names)
+
+    async with database(postgres, SUMS) as pool, pool.acquire() as one, pool.acquire() as other:
+        for ours, theirs in ((many, few), (few, many)):
+            async with one.transaction():
+                await lock(one, "sums", ours)
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await locked(other, theirs)
+            await locked(other, theirs)
 
 
 async def test_of_much_that_is_parked_a_batch_reads_what_concerns_it(postgres: str) -> None:

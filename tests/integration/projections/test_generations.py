@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -18,7 +19,9 @@ from eventstore.memory import MemoryLog
 from projections.errors import Fenced
 from projections.postgres import generations, parked_events, schema
 from projections.postgres.projector import Projector
+from projections.postgres.queries import PAGE
 from projections.postgres.reader import PostgresReader
+from projections.postgres.row_codec import RowCodec
 from projections.postgres.store import PostgresStore
 from projections.row_query import RowQuery
 from projections.stores.rebuild import enough
@@ -370,6 +373,16 @@ async def read_from(
             await asyncio.sleep(0.02)
 
 
+SUMMARIES = (
+    "INSERT INTO order_summaries (_key, order_id, customer_id, status, total_cents, currency,"
+    " created_at, _revision, _position, _started) SELECT id, id, 'c' || n / 10,"
+    " CASE WHEN n % 10000 = 9999 THEN 'open' ELSE (ARRAY['paid', 'shipped'])[1 + n % 2] END,"
+    " 1, 'EUR', now(), 0, n, n FROM generate_series($1::int, $2::int) n,"
+    " md5(n::text) AS md5, CAST(md5 AS uuid) AS id"
+)
+"""Rows by their numbers, of which one in ten thousand is open."""
+
+
 async def test_a_page_reads_no_more_rows_than_it_has_however_rare_and_late_they_are(
     dsn: str, registry: Registry
 ) -> None:
@@ -378,19 +391,12 @@ async def test_a_page_reads_no_more_rows_than_it_has_however_rare_and_late_they_
     connection = await asyncpg.connect(dsn)
     await schema.prepare(connection, [summaries], {summaries.name: 1})
     await connection.execute("ALTER TABLE order_summaries SET (autovacuum_enabled = off)")
-    filling = (
-        "INSERT INTO order_summaries (_key, order_id, customer_id, status, total_cents, currency,"
-        " created_at, _revision, _position, _started) SELECT id, id, 'c' || n / 10,"
-        " CASE WHEN n % 10000 = 9999 THEN 'open' ELSE (ARRAY['paid', 'shipped'])[1 + n % 2] END,"
-        " 1, 'EUR', now(), 0, n, n FROM generate_series($1::int, $2::int) n,"
-        " md5(n::text) AS md5, CAST(md5 AS uuid) AS id"
-    )
     questions = [{}, {"status": "open"}, {"status": "none"}, {"customer_id": "c1999"}]
-    await connection.execute(filling, 0, 59)
+    await connection.execute(SUMMARIES, 0, 59)
     store = PostgresStore(registry, dsn)
     for fill in ("ANALYZE order_summaries", None, "ANALYZE order_summaries"):
         if fill is None:
-            await connection.execute(filling, 60, 29_999)
+            await connection.execute(SUMMARIES, 60, 29_999)
         else:
             await connection.execute(fill)
         for _ in range(8):
@@ -403,3 +409,35 @@ async def test_a_page_reads_no_more_rows_than_it_has_however_rare_and_late_they_
     assert found["seq_tup_read"] == 0
     assert found["idx_tup_fetch"] <= asked * (11 + 3 + 0 + 10)
     await connection.close()
+
+
+async def test_a_view_that_is_read_whole_lets_others_in_between_its_rows(
+    dsn: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summaries = registry.views["order-summaries"]
+    connection = await asyncpg.connect(dsn)
+    await schema.prepare(connection, [summaries], {summaries.name: 1})
+    await connection.execute(SUMMARIES, 1, 3 * PAGE)
+    await connection.close()
+    real, at_once, most = RowCodec.decode, 0, 0
+
+    def decode(codec: RowCodec, record: Any) -> VersionedRow:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        return real(codec, record)
+
+    async def others() -> None:
+        nonlocal at_once
+        while True:
+            at_once = 0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(RowCodec, "decode", decode)
+    store = PostgresStore(registry, dsn)
+    going = asyncio.create_task(others())
+    found = await store.snapshot(summaries.name, [])
+    going.cancel()
+    await store.close()
+    assert len(found.rows) == 3 * PAGE
+    assert 0 < most <= PAGE

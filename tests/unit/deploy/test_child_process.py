@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack import child_process
 from deploy.stack.child_process import ChildProcess
 
 SERVER = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -66,3 +67,28 @@ async def test_a_server_that_ends_at_once_is_an_error_with_the_place_of_its_log(
     with pytest.raises(StartError, match=r"the server did not start: see .*server\.log"):
         await server.start()
     assert "no disk" in (tmp_path / "server.log").read_text()
+
+
+async def test_the_log_of_a_server_that_says_much_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "LOOK", 0.001)
+    monkeypatch.setattr(child_process, "LONGEST_LOG", 10_000)
+    (tmp_path / "server.log").write_text("of a start before\n" * 1000)
+    server = _Server(tmp_path / "data")
+    server.code = (
+        "import sys\nprint('ready', flush=True)\nat = 0\n"
+        "while True: at += 1; print('refused', at, file=sys.stderr, flush=True)"
+    )
+    await server.start()
+    before = tmp_path / "server.log.1"
+    before.touch()
+    try:
+        async with asyncio.timeout(30):
+            while not before.read_text().startswith("refused"):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    finally:
+        await server.stop()
+    said = before.read_text() + (tmp_path / "server.log").read_text()
+    assert "of a start before" not in said
+    assert said.splitlines()[-1].startswith("refused")
