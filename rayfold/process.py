@@ -26,6 +26,7 @@ What happened is folded first, so that handlers see the state after it.
 from __future__ import annotations
 
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -39,7 +40,15 @@ from rayfold.aggregate import union_members
 from rayfold.declarations import keywords_of, miscalled, misnamed, too_long
 from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
-from rayfold.folds import Fold, folds_of, returns_nothing
+from rayfold.folds import (
+    Fold,
+    folds_of,
+    mark_in,
+    members_of,
+    returns_nothing,
+    said_twice,
+    yielding,
+)
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
 from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
@@ -113,12 +122,13 @@ def on_abort(function: F) -> F:
     It yields the compensation, in the order in which it is to be sent; the process goes on as
     always until something of it completes it. Without such a handler an abort ends it as it is.
     """
-    return _marked(_ABORT, (Aborted,))(function)
+    mark_in(sys._getframe(1).f_locals, function, _ABORT, (Aborted,))
+    return function
 
 
 def _marked(attribute: str, what: tuple[Any, ...]) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        setattr(getattr(function, "__func__", function), attribute, what)
+        mark_in(sys._getframe(1).f_locals, function, attribute, what)
         return function
 
     return mark
@@ -263,6 +273,9 @@ class ProcessDefinition:
             found.append(f"{name} needs a static method `evolve`")
         else:
             found += miscalled(f"{name}.evolve", cls.evolve, "state", "happened")
+            found += yielding(f"{name}.evolve", cls.evolve, "the state")
+            if returns_nothing(cls.evolve):
+                found.append(f"{name}.evolve returns nothing: return the state")
         if self.max_chain < 1:
             found.append(f"{name}: max_chain is 1 or more, not {self.max_chain}")
         if not self.key:
@@ -270,7 +283,7 @@ class ProcessDefinition:
         return found + self._mistakes_of_handlers() + self._mistakes_of_keys()
 
     def _mistakes_of_handlers(self) -> list[str]:
-        name, found = self.model.__qualname__, []
+        name, found = self.model.__qualname__, said_twice(self.model)
         first: dict[Any, str] = {}
         marks = [
             *((member, fold.apply, fold.event_type) for member, fold in folds_of(self.model)),
@@ -368,13 +381,9 @@ class ProcessManager(ABC, Generic[S, E]):
 
 def _marks_of(cls: type, attribute: str) -> list[tuple[str, Callable[..., Any], Any]]:
     """Return name, function and mark of every member of a class or its bases so marked."""
-    members: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        members |= vars(base)
-    functions = {name: getattr(each, "__func__", each) for name, each in members.items()}
     return [
         (name, function, what)
-        for name, function in functions.items()
+        for name, function in members_of(cls).items()
         for what in getattr(function, attribute, ())
     ]
 

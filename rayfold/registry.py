@@ -24,7 +24,7 @@ from rayfold.agreement import (
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
-from rayfold.folds import returns_nothing
+from rayfold.folds import returns_nothing, yielding
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
@@ -305,6 +305,7 @@ class Registry:
         if isinstance(member, Upcaster):
             where = f"the upcaster of version {member.from_version} of {member.name!r}"
             self._mistakes += miscalled(where, member.upcast, "data")
+            self._mistakes += yielding(where, member.upcast, "a list")
             if returns_nothing(member.upcast):
                 self._mistakes.append(f"{where} returns nothing: return the data, or None")
             other = self._upcasters.setdefault((member.name, member.from_version), member)

@@ -146,6 +146,12 @@ Ring is a command of both Bell and Gong
 Bells.rang has to be a static method of (row, event)
 Rings.rang has to be a static method of (event)
 the upcaster of version 1 of 'Clang' returns nothing: return the data, or None
+Lamp.evolve yields: let it return the state
+Lamps.changed is there twice, and the second takes the place of the first: give each its own name
+Lamps.changed yields: let it return the row
+Watching.evolve returns nothing: return the state
+Watching.ends is there twice, and the second takes the place of the first: give each its own name
+the upcaster of version 1 of 'Glowed' yields: let it return a list
 both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2

@@ -286,10 +286,11 @@ def test_a_handler_may_be_for_several_events_and_timeouts() -> None:
         @staticmethod
         @on(Rang)
         @on_timeout("one", "two")
+        @on_timeout("three")
         def anything(state: Heard, happened: Any) -> Iterator[Step]:
             yield Complete()
 
-    assert set(Busy.__rayfold__.timeouts) == {"one", "two"}
+    assert set(Busy.__rayfold__.timeouts) == {"one", "two", "three"}
     assert set(Busy.__rayfold__.handlers) == {Rang}
 
 
