@@ -82,6 +82,7 @@ class Registry:
         self.owner: dict[type[Command], AggregateType] = {}
         self.decisions: dict[type[Command], DecisionDefinition] = {}
         self._decisions: list[DecisionDefinition] = []
+        self._named_commands: list[type[Command]] = []
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self.tenants = tenants
@@ -107,6 +108,12 @@ class Registry:
         if not self._mistakes:
             self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
             self._mistakes += of_personal_data(self)
+            self._mistakes += [
+                f"nobody decides {each.__qualname__}: add it to the commands of its Aggregate[…],"
+                " or of a Decision[…]"
+                for each in self._named_commands
+                if each not in self.owner
+            ]
         events = [*self.events.values(), *self.integration_events.values()]
         self.is_personal = not self._mistakes and (
             any(each.personal for each in events)
@@ -339,6 +346,8 @@ class Registry:
             self._declare(self.reactors, member.__rayfold__, "reactor")
         elif issubclass(member, Middleware):
             self._declare(self.middleware, member.__rayfold__, "middleware")
+        elif issubclass(member, Command) and member.__rayfold__.name:
+            self._named_commands.append(member)
 
     def _add_routes(self, declared: Sequence[Any], module: str) -> None:
         for each in declared:

@@ -275,6 +275,10 @@ ODD = {
         ("Put)]", 'Put), ("GET", "/things", Put)]'),
         "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is none",
     ),
+    "a command that no aggregate has": (
+        ("class WasPut", 'class Take(Command, name="take"):\n    id: str\n\nclass WasPut'),
+        "nobody decides Take: add it to the commands of its Aggregate[…], or of a Decision[…]",
+    ),
     "a generic event": (
         ('class WasPut(Event, name="WasPut")', GENERIC),
         "Of[int] needs name=\"…\" in PascalCase, like 'LineAdded'; it has none: derive a class from"
