@@ -222,7 +222,7 @@ class ProcessDefinition:
         """Return what the process does next; `state` is that after what happened.
 
         Raises:
-            NobodyHandles: a refused command or a timeout has no handler.
+            NobodyHandles: a refused command or a timeout has no handler, or one that is scheduled.
             TypeError, ValueError: a handler yields what is no step, or too much.
             Exception: whatever the author's code raises.
         """
@@ -252,6 +252,10 @@ class ProcessDefinition:
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
                 raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
+            if isinstance(step, Schedule | Unschedule) and step.timeout_name not in self.timeouts:
+                # Now, and not when it is due: a test sees it, and of a slip in an `Unschedule`
+                # nobody would be told at all.
+                raise NobodyHandles(f"no @on_timeout({step.timeout_name!r}) in {self.name!r}")
         return steps
 
     def command_id(self, key: str, trigger: str, index: int) -> UUID:
