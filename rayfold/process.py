@@ -51,6 +51,7 @@ from rayfold.folds import (
 )
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
+from rayfold.purity import drawing
 from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
 
 S = TypeVar("S", bound=Message)
@@ -278,6 +279,7 @@ class ProcessDefinition:
         else:
             found += miscalled(f"{name}.evolve", cls.evolve, "state", "happened")
             found += yielding(f"{name}.evolve", cls.evolve, "the state")
+            found += drawing(f"{name}.evolve", cls.evolve)
             if returns_nothing(cls.evolve):
                 found.append(f"{name}.evolve returns nothing: return the state")
         if self.max_chain < 1:
@@ -301,6 +303,7 @@ class ProcessDefinition:
                 found.append(f"{where} and {other} are both for {_said(what)}: one has to go")
             first.setdefault(what, member)
             found += miscalled(where, handler, "state", "happened")
+            found += drawing(where, handler)
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):

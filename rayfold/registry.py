@@ -32,6 +32,7 @@ from rayfold.middleware import Middleware, MiddlewareDefinition
 from rayfold.personal import plain
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.publication import Publication, PublicationDefinition
+from rayfold.purity import drawing
 from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
@@ -313,6 +314,7 @@ class Registry:
             where = f"the upcaster of version {member.from_version} of {member.name!r}"
             self._mistakes += miscalled(where, member.upcast, "data")
             self._mistakes += yielding(where, member.upcast, "a list")
+            self._mistakes += drawing(where, member.upcast)
             if returns_nothing(member.upcast):
                 self._mistakes.append(f"{where} returns nothing: return the data, or None")
             other = self._upcasters.setdefault((member.name, member.from_version), member)
