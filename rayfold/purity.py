@@ -48,7 +48,8 @@ def tree_of(function: Callable[..., Any]) -> ast.AST | None:
 def _calls_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """Yield what a function calls by a name of its module, as it is written there."""
     tree, known = tree_of(function), getattr(function, "__globals__", {})
-    local = function.__code__.co_varnames if inspect.isfunction(function) else ()
+    code = getattr(function, "__code__", None)
+    local = (*code.co_varnames, *code.co_cellvars, *code.co_freevars) if code else ()
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
