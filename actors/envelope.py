@@ -168,7 +168,9 @@ def instances_of(
         raise DecisionFailed(f"{name} failed: {type(error).__name__}: {error}") from error
     named: dict[str, Instance] = {}
     for each in found:
-        _check_id(each.aggregate, each.stream, tenant)
+        by = decision.reads[each.name].by
+        field = by if isinstance(by, str) else ""
+        _check_id(each.stream[len(each.aggregate.stream("", tenant)) :], field or each.name, field)
         other = named.setdefault(each.stream.lower(), each)
         if other is not each:
             # The store tells streams apart without their case where it checks several together.
@@ -190,7 +192,8 @@ def stream_of(aggregate: AggregateType, command: Command, tenant: str = "") -> s
         field = aggregate.id_field
         raise InvalidCommand(f"{field} has control characters, or is no Unicode", field) from error
     if len(stream) > _SURELY_SHORT or not stream.isprintable() or stream[-1] in "-:":
-        _check_id(aggregate, stream, tenant)
+        field = aggregate.id_field
+        _check_id(stream[len(aggregate.stream("", tenant)) :], field, field)
     return stream
 
 
@@ -213,13 +216,12 @@ def check_keys(fields: Iterable[str], command: Command) -> None:
             )
 
 
-def _check_id(aggregate: AggregateType, stream: str, tenant: str) -> None:
-    field = aggregate.id_field
-    aggregate_id = stream[len(aggregate.stream("", tenant)) :]
+def _check_id(aggregate_id: str, name: str, field: str) -> None:
+    """Refuse what cannot be an id; `name` is what the client knows it by, `field` where it is."""
     if not aggregate_id:
-        raise InvalidCommand(f"{field} is empty", field)
+        raise InvalidCommand(f"{name} is empty", field)
     if any(category(character) in ("Cc", "Cs") for character in aggregate_id):
-        raise InvalidCommand(f"{field} has control characters: {aggregate_id[:80]!r}", field)
+        raise InvalidCommand(f"{name} has control characters: {aggregate_id[:80]!r}", field)
     size = len(aggregate_id.encode())
     if size > MAX_ID_BYTES:
-        raise InvalidCommand(f"{field} has {size} bytes; at most {MAX_ID_BYTES}", field)
+        raise InvalidCommand(f"{name} has {size} bytes; at most {MAX_ID_BYTES}", field)

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_
 from rayfold.declarations import keywords_of, miscalled
 from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
-from rayfold.folds import returns_nothing
+from rayfold.folds import returns_nothing, yielding
 from rayfold.keys import key_text, may_be_none, scalar_of
 from rayfold.messages import Command, Event, Message
+from rayfold.purity import drawing
 from rayfold.state_layout import Layout, layout_of
 from rayfold.tenants import within
 from rayfold.unchanged import fresh
@@ -210,6 +211,9 @@ class Aggregate(ABC, Generic[S, C, E]):
                 found.append(f"{name} needs a static method `{method}`")
                 continue
             found += miscalled(f"{name}.{method}", function, "state", what)
+            if method == "evolve":
+                found += yielding(f"{name}.evolve", function, "the state")
+                found += drawing(f"{name}.evolve", function)
             if returns_nothing(function):
                 gives = "the events, or raise Rejected" if method == "decide" else "the state"
                 found.append(f"{name}.{method} returns nothing: return {gives}")

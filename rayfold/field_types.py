@@ -165,6 +165,11 @@ def has_serializers(model: type[BaseModel]) -> bool:
     return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
 
 
+def kinds_of(model: type[BaseModel]) -> frozenset[str]:
+    """Return what pydantic calls the types of all that stands anywhere in the model."""
+    return frozenset(each["type"] for each in _all_nodes(model))
+
+
 def _all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any]]:
     schema = model.__pydantic_core_schema__
     found = _nodes(schema, _definitions_of(schema), set())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rayfold.declarations import miscalled
 from rayfold.messages import Event
+from rayfold.purity import drawing, tree_of
 
 KeyOf = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLDS = "__rayfold_folds__"
+_INSTEAD = "__rayfold_instead__"
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,57 @@ def _marked(
         plain = getattr(function, "__func__", function)
         wants_key = starts and len(inspect.signature(plain).parameters) > 1
         folds = [Fold(each, key, starts, plain, wants_key) for each in event_types]
-        setattr(plain, _FOLDS, folds)
+        mark_in(sys._getframe(1).f_locals, function, _FOLDS, folds)
         return function
 
     return mark
 
 
-def folds_of(cls: type) -> list[tuple[str, Fold]]:
-    """Return what the members of a class and its bases were marked with, with their names."""
+def mark_in(
+    body: Mapping[str, Any], function: Callable[..., Any], attribute: str, what: Sequence[Any]
+) -> None:
+    """Mark a function, beside what other decorators have said of it; `body` is where it stands.
+
+    In a class's body a second function of one name takes the place of the first, with its mark:
+    Python says nothing, and an event would be folded no more. See `said_twice`.
+    """
+    plain = getattr(function, "__func__", function)
+    setattr(plain, attribute, (*getattr(plain, attribute, ()), *what))
+    if "__qualname__" in body and plain.__name__ in body:
+        first = body[plain.__name__]
+        if getattr(first, "__func__", first) is not plain:
+            setattr(plain, _INSTEAD, True)
+
+
+def members_of(cls: type) -> dict[str, Any]:
+    """Return the members of a class and its bases by name; of a static method its function."""
     members: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         members |= vars(base)
+    return {name: getattr(each, "__func__", each) for name, each in members.items()}
+
+
+def said_twice(cls: type) -> list[str]:
+    """Return a sentence for each marked member that has taken another's place in its class."""
+    return [
+        f"{cls.__qualname__}.{name} is there twice, and the second takes the place of the first: "
+        "give each its own name"
+        for name, member in members_of(cls).items()
+        if getattr(member, _INSTEAD, False)
+    ]
+
+
+def yielding(where: str, function: Callable[..., Any], gives: str) -> list[str]:
+    """Return a sentence if a function that has to return what it gives is a generator."""
+    return [f"{where} yields: let it return {gives}"] * inspect.isgeneratorfunction(function)
+
+
+def folds_of(cls: type) -> list[tuple[str, Fold]]:
+    """Return what the members of a class and its bases were marked with, with their names."""
     return [
         (name, fold)
-        for name, member in members.items()
-        for fold in getattr(getattr(member, "__func__", member), _FOLDS, ())
+        for name, member in members_of(cls).items()
+        for fold in getattr(member, _FOLDS, ())
     ]
 
 
@@ -86,7 +124,7 @@ def mistakes_of_folds(
     `nothing` is what to do where a function returns nothing; None: that is no mistake. `takes` are
     the parameters of a function that starts no row; None: it is for the caller to say.
     """
-    found = []
+    found = said_twice(cls)
     first: dict[type[Event], str] = {}
     for member, fold in folds_of(cls):
         where, event = f"{cls.__qualname__}.{member}", fold.event_type
@@ -99,6 +137,7 @@ def mistakes_of_folds(
         if takes is not None:
             starting = ("event", "key") if fold.wants_key else ("event",)
             found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
+            found += drawing(where, fold.apply)
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found
@@ -108,9 +147,6 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
     """Whether the function's statements neither return, yield nor raise anything."""
     if function.__name__ == "<lambda>":
         return False
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError, TypeError):
-        return False
+    tree = tree_of(function)
     ends = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
-    return not any(isinstance(node, ends) for node in ast.walk(tree))
+    return tree is not None and not any(isinstance(node, ends) for node in ast.walk(tree))

@@ -26,6 +26,7 @@ What happened is folded first, so that handlers see the state after it.
 from __future__ import annotations
 
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -39,9 +40,18 @@ from rayfold.aggregate import union_members
 from rayfold.declarations import keywords_of, miscalled, misnamed, too_long
 from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
-from rayfold.folds import Fold, folds_of, returns_nothing
+from rayfold.folds import (
+    Fold,
+    folds_of,
+    mark_in,
+    members_of,
+    returns_nothing,
+    said_twice,
+    yielding,
+)
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import Command, Event, Message
+from rayfold.purity import drawing
 from rayfold.steps import Complete, Publish, Schedule, Send, Step, Unschedule
 
 S = TypeVar("S", bound=Message)
@@ -113,12 +123,13 @@ def on_abort(function: F) -> F:
     It yields the compensation, in the order in which it is to be sent; the process goes on as
     always until something of it completes it. Without such a handler an abort ends it as it is.
     """
-    return _marked(_ABORT, (Aborted,))(function)
+    mark_in(sys._getframe(1).f_locals, function, _ABORT, (Aborted,))
+    return function
 
 
 def _marked(attribute: str, what: tuple[Any, ...]) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        setattr(getattr(function, "__func__", function), attribute, what)
+        mark_in(sys._getframe(1).f_locals, function, attribute, what)
         return function
 
     return mark
@@ -212,7 +223,7 @@ class ProcessDefinition:
         """Return what the process does next; `state` is that after what happened.
 
         Raises:
-            NobodyHandles: a refused command or a timeout has no handler.
+            NobodyHandles: a refused command or a timeout has no handler, or one that is scheduled.
             TypeError, ValueError: a handler yields what is no step, or too much.
             Exception: whatever the author's code raises.
         """
@@ -242,6 +253,10 @@ class ProcessDefinition:
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
                 raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
+            if isinstance(step, Schedule | Unschedule) and step.timeout_name not in self.timeouts:
+                # Now, and not when it is due: a test sees it, and of a slip in an `Unschedule`
+                # nobody would be told at all.
+                raise NobodyHandles(f"no @on_timeout({step.timeout_name!r}) in {self.name!r}")
         return steps
 
     def command_id(self, key: str, trigger: str, index: int) -> UUID:
@@ -263,6 +278,10 @@ class ProcessDefinition:
             found.append(f"{name} needs a static method `evolve`")
         else:
             found += miscalled(f"{name}.evolve", cls.evolve, "state", "happened")
+            found += yielding(f"{name}.evolve", cls.evolve, "the state")
+            found += drawing(f"{name}.evolve", cls.evolve)
+            if returns_nothing(cls.evolve):
+                found.append(f"{name}.evolve returns nothing: return the state")
         if self.max_chain < 1:
             found.append(f"{name}: max_chain is 1 or more, not {self.max_chain}")
         if not self.key:
@@ -270,7 +289,7 @@ class ProcessDefinition:
         return found + self._mistakes_of_handlers() + self._mistakes_of_keys()
 
     def _mistakes_of_handlers(self) -> list[str]:
-        name, found = self.model.__qualname__, []
+        name, found = self.model.__qualname__, said_twice(self.model)
         first: dict[Any, str] = {}
         marks = [
             *((member, fold.apply, fold.event_type) for member, fold in folds_of(self.model)),
@@ -284,6 +303,7 @@ class ProcessDefinition:
                 found.append(f"{where} and {other} are both for {_said(what)}: one has to go")
             first.setdefault(what, member)
             found += miscalled(where, handler, "state", "happened")
+            found += drawing(where, handler)
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):
@@ -368,13 +388,9 @@ class ProcessManager(ABC, Generic[S, E]):
 
 def _marks_of(cls: type, attribute: str) -> list[tuple[str, Callable[..., Any], Any]]:
     """Return name, function and mark of every member of a class or its bases so marked."""
-    members: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        members |= vars(base)
-    functions = {name: getattr(each, "__func__", each) for name, each in members.items()}
     return [
         (name, function, what)
-        for name, function in functions.items()
+        for name, function in members_of(cls).items()
         for what in getattr(function, attribute, ())
     ]
 

@@ -24,7 +24,7 @@ from rayfold.agreement import (
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.declarations import miscalled
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
-from rayfold.folds import returns_nothing
+from rayfold.folds import returns_nothing, yielding
 from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
 from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
@@ -32,6 +32,7 @@ from rayfold.middleware import Middleware, MiddlewareDefinition
 from rayfold.personal import plain
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.publication import Publication, PublicationDefinition
+from rayfold.purity import drawing
 from rayfold.query import Query, QueryDefinition
 from rayfold.reactor import Reactor, ReactorDefinition
 from rayfold.routes import Route
@@ -82,6 +83,7 @@ class Registry:
         self.owner: dict[type[Command], AggregateType] = {}
         self.decisions: dict[type[Command], DecisionDefinition] = {}
         self._decisions: list[DecisionDefinition] = []
+        self._named_commands: list[type[Command]] = []
         self.routes: list[Route] = []
         self._upcasters: dict[tuple[str, int], Upcaster] = {}
         self.tenants = tenants
@@ -107,6 +109,12 @@ class Registry:
         if not self._mistakes:
             self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
             self._mistakes += of_personal_data(self)
+            self._mistakes += [
+                f"nobody decides {each.__qualname__}: add it to the commands of its Aggregate[…],"
+                " or of a Decision[…]"
+                for each in self._named_commands
+                if each not in self.owner
+            ]
         events = [*self.events.values(), *self.integration_events.values()]
         self.is_personal = not self._mistakes and (
             any(each.personal for each in events)
@@ -305,6 +313,8 @@ class Registry:
         if isinstance(member, Upcaster):
             where = f"the upcaster of version {member.from_version} of {member.name!r}"
             self._mistakes += miscalled(where, member.upcast, "data")
+            self._mistakes += yielding(where, member.upcast, "a list")
+            self._mistakes += drawing(where, member.upcast)
             if returns_nothing(member.upcast):
                 self._mistakes.append(f"{where} returns nothing: return the data, or None")
             other = self._upcasters.setdefault((member.name, member.from_version), member)
@@ -338,6 +348,8 @@ class Registry:
             self._declare(self.reactors, member.__rayfold__, "reactor")
         elif issubclass(member, Middleware):
             self._declare(self.middleware, member.__rayfold__, "middleware")
+        elif issubclass(member, Command) and member.__rayfold__.name:
+            self._named_commands.append(member)
 
     def _add_routes(self, declared: Sequence[Any], module: str) -> None:
         for each in declared:

@@ -33,7 +33,7 @@ from rayfold.field_types import (
     mistakes_of_fields,
 )
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
-from rayfold.folds import Fold, folds_of, mistakes_of_folds
+from rayfold.folds import Fold, folds_of, mistakes_of_folds, yielding
 from rayfold.keys import key_text, scalar_of
 from rayfold.messages import KEBAB, Event, Message
 from rayfold.recorded import RecordedEvent
@@ -329,6 +329,8 @@ class ViewDefinition:
                 found.append(f"{name}.{field} cannot be its {what}: the type has no order")
         found += self._mistakes_of_settings()
         found += mistakes_of_folds(cls)
+        for member, fold in folds_of(cls):
+            found += yielding(f"{name}.{member}", fold.apply, "the row")
         if not self.folds:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
         elif self.key and not self._begins():

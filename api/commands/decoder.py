@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -21,10 +22,11 @@ from actors.envelope import (
     stream_of,
 )
 from api.http import headers as read
-from api.http.dates import date_fields, refuse_numbers
+from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
 from api.http.problems import invalid, invalid_field, malformed
 from rayfold import CommandDefinition, Registry
+from rayfold.field_types import kinds_of
 
 _WHOLE_FLOAT = re.compile(rb"[0-9](\.0|[eE])")
 _EXACT = 2**53
@@ -33,7 +35,18 @@ _EXACT = 2**53
 _NAME = re.compile(rb'"\s*:')
 """The end of a name, and what looks like one in a text: never less often than there are names."""
 
+
+def _exact(number: str) -> float | str:
+    """Return a number; its text where a float would be another one, as a Decimal is read of it."""
+    found = float(number)
+    try:
+        return found if Decimal(repr(found)) == Decimal(number) else number
+    except ArithmeticError:  # an exponent that no Decimal has
+        return number
+
+
 _decode = msgspec.json.Decoder().decode
+_decode_exactly = msgspec.json.Decoder(float_hook=_exact).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -57,7 +70,9 @@ class CommandDecoder:
         self._derived_id = derived_id
         self._path_fields = path_fields
         self._personal = frozenset(command.personal)
-        self._dates = date_fields(model)
+        self._has_dates = has_dates(model)
+        kinds = kinds_of(model)
+        self._decode = _decode_exactly if "decimal" in kinds and "float" not in kinds else _decode
         # A path holds text; fields of other types are read as pydantic reads text.
         self._numbers: dict[str, TypeAdapter[Any]] = {}
         for field in path_fields:
@@ -78,11 +93,10 @@ class CommandDecoder:
         Raises:
             Problem: 400 for what cannot be read, 422 for fields that do not fit.
         """
-        fields = _object(body)
+        fields = _object(body, self._decode)
         self._check_sources(fields)
         for name in self._path_fields:
             fields[name] = self._from_path(name, path[name])
-        refuse_numbers(fields, self._dates)
         command_id = read.command_id(headers, tenant)
         if self._derived_id is not None and self._derived_id not in fields:
             fields[self._derived_id] = str(uuid5(UUID(command_id), self._derived_id))
@@ -91,6 +105,8 @@ class CommandDecoder:
             command = self._validate(text, strict=True)
         except ValidationError as error:
             raise invalid(error, f"{self.command.name}: see errors") from error
+        if self._has_dates:
+            refuse_numbers(command, fields)
         if self._keys:
             check_keys(self._keys, command)
         return Envelope(
@@ -137,11 +153,11 @@ class CommandDecoder:
             raise invalid(error, f"{name} in the path does not fit") from error
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, decode: Callable[[bytes], Any]) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        fields = _decode(body)
+        fields = decode(body)
         if not isinstance(fields, dict):
             raise malformed("the body must be a JSON object")
         if body.count(b":") != len(fields):  # else each is of a name, and no two are the same

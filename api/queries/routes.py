@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from api.http import headers as read
 from api.http.auth import Access, Role
-from api.http.dates import date_fields, refuse_numbers
+from api.http.dates import has_dates, refuse_numbers
 from api.http.endpoint import Call, Endpoint, Handler
 from api.http.headers import Headers
 from api.http.problems import Problem, invalid, invalid_field, malformed
@@ -193,7 +193,7 @@ def merged(path: dict[str, str], given: dict[str, str]) -> dict[str, str]:
     return path | given
 
 
-_dates_of = cache(date_fields)
+_has_dates = cache(has_dates)
 
 
 def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
@@ -202,11 +202,12 @@ def read_query(query_type: type[Query], fields: dict[str, str]) -> Query:
     Raises:
         Problem: 422 where they do not fit.
     """
-    refuse_numbers(fields, _dates_of(query_type))
     try:
         query: Query = query_type.__pydantic_validator__.validate_strings(cast(Any, fields))
     except ValidationError as error:
         raise invalid(error, f"{query_type.__rayfold__.name}: see errors") from error
+    if _has_dates(query_type):
+        refuse_numbers(query, fields)
     return query
 
 

@@ -24,9 +24,7 @@ PERSONAL = "x-personal"
 NO_DEFAULT = "and the code no default"
 UNREAD = "which nobody reads any more"
 
-_MARKS = frozenset(
-    ("title", "description", "examples", "default", "deprecated", "readOnly", "writeOnly")
-)
+_MARKS = frozenset(("title", "description", "examples", "deprecated", "readOnly", "writeOnly"))
 """They mean nothing to the reader."""
 
 
@@ -39,6 +37,8 @@ class Fault:
     """What old events have."""
     new: str
     """What the code does with it."""
+    been: str = ""
+    """What they were read as where they have nothing, as Python: the default that they had."""
 
     @property
     def field(self) -> str:
@@ -74,7 +74,7 @@ def bare(schema: Any) -> Any:
             kept[word] = {name: bare(each) for name, each in value.items()}
         elif word == "discriminator":
             kept[word] = {"propertyName": value["propertyName"]}
-        elif word in ("const", "enum"):
+        elif word in ("const", "enum", "default"):
             kept[word] = value
         else:
             kept[word] = bare(value)
@@ -98,6 +98,27 @@ def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
         yield Fault(path, "it in clear", "and stay so: `rayfold forget` does not reach them")
     elif old.get(PERSONAL) and not new.get(PERSONAL):
         yield Fault(path, "it encrypted", "and new ones would have it in clear")
+
+
+def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:
+    """Yield a fault where old events that lack a field would have another value in it from now on.
+
+    They are read in many places and at many times: a row that was folded before, a snapshot, a
+    history of tomorrow would not agree on what has happened.
+    """
+    if "default" in old and "default" in new and not _says(new["default"], old["default"]):
+        been, becomes = (json.dumps(each["default"], ensure_ascii=False) for each in (old, new))
+        had = f"none, at times, which has been {been}"
+        yield Fault(path, had, f"and would be {becomes}", repr(old["default"]))
+
+
+def _says(new: Any, old: Any) -> bool:
+    """Return whether a default says what another one said: its models may have fields more."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and _says(new[name], each) for name, each in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_says, new, old))
+    return bool(new == old)
 
 
 class _Comparison:
@@ -183,6 +204,8 @@ class _Comparison:
             }
             for owner in owners:
                 yield from self.compare(had[owner], field, (*path, name))
+                if self._lost:
+                    yield from _told_otherwise(had[owner], field, (*path, name))
                 yield from _kept_otherwise(had[owner], field, (*path, name))
             is_there = any(whole and owner in always for owner, whole in owners.items())
             if name in new.get("required", ()) and not is_there:
@@ -341,6 +364,7 @@ _KNOWN = {each for words in LIMITS for each in words} | {
     "prefixItems",
     "$ref",
     "$defs",
+    "default",
     ALIASES,
     PERSONAL,
 }

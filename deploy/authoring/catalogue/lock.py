@@ -18,6 +18,7 @@ from deploy.authoring.catalogue.compatibility import ALIASES, Schema, bare, faul
 from deploy.authoring.catalogue.shape import SHAPE
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, Registry
+from rayfold.ordered_sets import ordered
 
 FORMAT = 1
 """Of the lock file; a later Rayfold may write another."""
@@ -113,6 +114,10 @@ class _AsRead(GenerateJsonSchema):
         found = super().bytes_schema(schema)
         lengths = {word: found.pop(word) for word in ("minLength", "maxLength") if word in found}
         return found | {f"x-{word}": length for word, length in lengths.items()}
+
+    def encode_default(self, dflt: Any) -> Any:
+        """See pydantic, which writes a set in another order in each process."""
+        return super().encode_default(ordered(dflt))
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         """See pydantic; what has no schema is not compared."""

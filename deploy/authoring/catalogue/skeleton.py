@@ -32,11 +32,14 @@ def skeleton(
         if field not in wanted:
             continue
         today = told(wanted[field], new.get("$defs", {}))
-        if field in had:
+        said = [(each.path, each.been) for each in faults if each.field == field]
+        if len(said) == 1 and said[0][1] and said[0][0] == (field,):
+            lines.append(f'        "{field}": data.get("{field}", {said[0][1]}),')
+        elif field in had:
             before = told(had[field], old.get("$defs", {}))
             lines.append(f'        "{field}": ...,  # {today}, of data["{field}"], {before}')
         else:
-            likely = [each for each in gone if had.get(each) == wanted[field]]
+            likely = [each for each in gone if _type(had[each]) == _type(wanted[field])]
             value = f'data["{likely[0]}"]' if len(likely) == 1 else "..."
             lines.append(f'        "{field}": {value},  # {today}')
     kept = "data"
@@ -44,6 +47,10 @@ def skeleton(
         kept = "{name: each for name, each in data.items() if name not in " + _set_of(gone) + "}"
     change = " | {\n" + "\n".join(lines) + "\n    }" if lines else ""
     return f"{head} -> dict[str, Any]:\n    return {kept}{change}"
+
+
+def _type(schema: Schema) -> Schema:
+    return {word: each for word, each in schema.items() if word != "default"}
 
 
 def _function(name: str) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from deploy.authoring.catalogue.checking import check
+from deploy.authoring.catalogue.lock import FILE, catalogue_of, read
 from deploy.errors import StartError, tell
 from deploy.stack.settings import load
 from rayfold import DomainError, Registry
@@ -53,14 +55,27 @@ def _files(ran: Iterable[Any]) -> list[str]:
 def _load(flags: dict[str, Any]) -> int:
     try:
         settings = load(**flags)
-        DomainMiddleware(Registry.load(settings.domain, tenants=settings.tenants))
+        registry = Registry.load(settings.domain, tenants=settings.tenants)
+        DomainMiddleware(registry)
     except DomainError as error:
         tell(StartError(*error.mistakes))
         return 2
     except StartError as error:
         tell(error)
         return 2
+    _tell_of_old_events(registry)
     return 0
+
+
+def _tell_of_old_events(registry: Registry) -> None:
+    """Say what `rayfold check` would refuse; it is served all the same, as a log may have none."""
+    try:
+        lock = read(Path(FILE))
+    except StartError as error:
+        tell(error)
+        return
+    for broken in check(registry, lock, catalogue_of(registry)).broken if lock else ():
+        sys.stderr.writelines(f"dev: {line}\n" for line in broken.lines())
 
 
 if __name__ == "__main__":

@@ -541,8 +541,8 @@ async def test_two_instances_of_one_kind_are_two_and_never_the_same(log: Countin
         ("x", "x", "source and target are the same: 'coupon-x'"),
         ("x", "->x", "source and target are the same: 'coupon-x'"),
         ("x", "X", "the same but for their case: 'coupon-X'"),
-        ("", "x", "coupon_id is empty"),
-        ("x", "", "coupon_id is empty"),
+        ("", "x", "source is empty"),
+        ("x", "", "target is empty"),
         ("x", "a\x00b", "control characters"),
         ("x" * 2000, "y", "at most 1024"),
     ):

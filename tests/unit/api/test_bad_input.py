@@ -19,6 +19,14 @@ LINE = {"sku": "sku-1", "quantity": 2, "unit_price_cents": 150}
 MIB = 1024 * 1024
 
 
+@pytest.fixture
+async def contracts() -> AsyncIterator[Gateway]:
+    """Return a gateway for a domain with Decimals and dates."""
+    made = Gateway(Registry.load("tests.unit.api.exact"))
+    async with made.http:
+        yield made
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -125,6 +133,60 @@ async def test_a_number_in_quotes_is_no_date(gateway: Gateway, day: str) -> None
     shop = Gateway(Registry.load("examples.shop"))
     async with shop.http as http:
         assert fields_of(await http.post("/baskets/a/buy", json={"day": day})) == {"day"}
+
+
+@pytest.mark.parametrize("day", ["0", "1782864000", " -86400 "])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"period": {"first": %s}}', "period.first"),
+        ('{"period": {"first": "2026-07-01", "last": %s}}', "period.last"),
+        ('{"breaks": [{"first": "2026-07-01"}, {"first": %s}]}', "breaks.1.first"),
+        ('{"holidays": ["2026-07-01", %s]}', "holidays.1"),
+        ('{"by_name": {"easter": %s}}', "by_name.easter"),
+    ],
+)
+async def test_a_number_in_quotes_is_no_date_wherever_it_stands(
+    contracts: Gateway, body: str, field: str, day: str
+) -> None:
+    content = (body % json.dumps(day)).replace("{", '{"contract": "a", ', 1)
+    assert fields_of(await contracts.http.post("/contracts", content=content)) == {field}
+    assert not contracts.commands.sent
+    content = (body % '"2026-07-02T00:00:00Z"').replace("{", '{"contract": "a", ', 1)
+    if "last" not in body:
+        content = content.replace("T00:00:00Z", "")
+    assert (await contracts.http.post("/contracts", content=content)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("number", "digits"),
+    [
+        ("1.123456789012345678", "1.123456789012345678"),
+        ("12345678901234567.89", "12345678901234567.89"),
+        ("1234567890123456789012.00", "1234567890123456789012.00"),
+        ("9007199254740993", "9007199254740993"),
+        ("0.1", "0.1"),
+        ("1.50", "1.5"),
+        ("1e2", "100"),
+        ("1e400", "1E+400"),
+    ],
+)
+async def test_a_decimal_is_exact_though_it_comes_as_a_number(
+    contracts: Gateway, number: str, digits: str
+) -> None:
+    content = f'{{"contract": "a", "amount": {number}, "rates": {{"a": [{number}, "{number}"]}}}}'
+    await contracts.http.post("/contracts", content=content)
+    [sent] = contracts.commands.sent
+    command = json.loads(sent.payload)
+    assert command["amount"] == command["rates"]["a"][0] == digits
+
+
+@pytest.mark.parametrize("number", ["1.00000000000000000001", "1e400", "1e99999999999999999999"])
+async def test_an_exact_number_is_no_whole_one(contracts: Gateway, number: str) -> None:
+    content = f'{{"contract": "a", "count": {number}}}'
+    assert fields_of(await contracts.http.post("/contracts", content=content)) == {"count"}
+    content = '{"contract": "a", "amount": 1e99999999999999999999}'
+    assert fields_of(await contracts.http.post("/contracts", content=content)) == {"amount"}
 
 
 async def test_every_field_that_does_not_fit_is_named(gateway: Gateway) -> None:

@@ -146,6 +146,28 @@ Ring is a command of both Bell and Gong
 Bells.rang has to be a static method of (row, event)
 Rings.rang has to be a static method of (event)
 the upcaster of version 1 of 'Clang' returns nothing: return the data, or None
+Lamp.evolve yields: let it return the state
+Lamps.changed is there twice, and the second takes the place of the first: give each its own name
+Lamps.changed yields: let it return the row
+Watching.evolve returns nothing: return the state
+Watching.ends is there twice, and the second takes the place of the first: give each its own name
+the upcaster of version 1 of 'Glowed' yields: let it return a list
+Lot.evolve calls time.time_ns, which gives another value each time: \
+take it from what happened
+Lots.drawn calls calendar.date.today, which gives another value each time: \
+take it from what happened
+Lots.drawn calls datetime.now, which gives another value each time: \
+take it from what happened
+Lots.drawn calls random.randint, which gives another value each time: \
+take it from what happened
+Draws.drawn calls datetime.utcnow, which gives another value each time: \
+take it from what happened
+Wheel.evolve calls date.today, which gives another value each time: \
+take it from what happened
+Wheel.drawn calls random.random, which gives another value each time: \
+take it from what happened
+the upcaster of version 1 of 'Drew' calls uuid4, which gives another value each time: \
+take it from what happened
 both a reactor and a view or projection are named 'two-for-one'
 an upcaster reads version 3 of 'Versioned', which is at version 3: there is nothing to read
 an upcaster reads version 1 of 'Versioned', none reads 2
@@ -268,6 +290,10 @@ ODD = {
     "what is no route": (
         ("Put)]", 'Put), ("GET", "/things", Put)]'),
         "among the routes of alone is ('GET', '/things', <class 'alone.Put'>), which is none",
+    ),
+    "a command that no aggregate has": (
+        ("class WasPut", 'class Take(Command, name="take"):\n    id: str\n\nclass WasPut'),
+        "nobody decides Take: add it to the commands of its Aggregate[…], or of a Decision[…]",
     ),
     "a generic event": (
         ('class WasPut(Event, name="WasPut")', GENERIC),

@@ -277,6 +277,27 @@ def test_what_nobody_handles_says_so() -> None:
         given(Deaf).when(rang(1))
 
 
+@pytest.mark.parametrize("step", [Schedule("lat", after=timedelta(hours=1)), Unschedule("lat")])
+def test_a_timeout_without_a_handler_is_told_when_it_is_decided(step: Step) -> None:
+    class Slip(ProcessManager[Heard, Rang], name="slip", key="bell", initial=Heard()):
+        @staticmethod
+        def evolve(state: Heard, happened: Any) -> Heard:
+            return state
+
+        @staticmethod
+        @starts(Rang)
+        def rang(state: Heard, event: Rang) -> Iterator[Step]:
+            yield step
+
+        @staticmethod
+        @on_timeout("late")
+        def late(state: Heard, timeout: TimedOut) -> Iterator[Step]:
+            yield Complete()
+
+    with pytest.raises(NobodyHandles, match=r"no @on_timeout\('lat'\) in 'slip'"):
+        given(Slip).when(rang(1))
+
+
 def test_a_handler_may_be_for_several_events_and_timeouts() -> None:
     class Busy(ProcessManager[Heard, Rang], name="busy", key="bell", initial=Heard()):
         @staticmethod
@@ -286,10 +307,11 @@ def test_a_handler_may_be_for_several_events_and_timeouts() -> None:
         @staticmethod
         @on(Rang)
         @on_timeout("one", "two")
+        @on_timeout("three")
         def anything(state: Heard, happened: Any) -> Iterator[Step]:
             yield Complete()
 
-    assert set(Busy.__rayfold__.timeouts) == {"one", "two"}
+    assert set(Busy.__rayfold__.timeouts) == {"one", "two", "three"}
     assert set(Busy.__rayfold__.handlers) == {Rang}
 
 

@@ -117,6 +117,24 @@ def test_a_field_that_nobody_knows_does_not_make_an_event_unreadable() -> None:
     assert registry().decode("Renamed", data, 3, "thing-1", 0) == [Renamed(thing_id="1", label="x")]
 
 
+def test_marks_add_up() -> None:
+    class Moved(Event, name="Moved"):
+        thing_id: str
+        label: str
+
+    class Places(View, name="places", key="thing_id"):
+        thing_id: str
+        label: str = ""
+
+        @staticmethod
+        @on(Renamed)
+        @on(Moved)
+        def labelled(row: Places, event: Renamed | Moved) -> Places:
+            return row.replace(label=event.label)
+
+    assert set(Places.__rayfold__.folds) == {Renamed, Moved}
+
+
 def test_names_are_given_and_checked() -> None:
     class NotKebab(Command, name="NotKebab"):
         pass

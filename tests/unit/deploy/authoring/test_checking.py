@@ -225,6 +225,76 @@ def test_a_change_at_the_same_version(change: str) -> None:
     assert [line.startswith(f"Happened 1: {expected}") for line in lines] == [True] * bool(expected)
 
 
+class Amount(Message):
+    cents: int
+
+
+class AmountIn(Message):
+    cents: int
+    currency: str = "EUR"
+
+
+class InDollars(Message):
+    cents: int
+    currency: str = "USD"
+
+
+DEFAULTS: dict[str, tuple[Any, Any, list[str]]] = {
+    "another one": (
+        (str, "EUR"),
+        (str, "USD"),
+        ['field: old events have none, at times, which has been "EUR", and would be "USD"'],
+    ),
+    "of a model within": (
+        AmountIn,
+        InDollars,
+        [
+            "field.currency: old events have none, at times, which has been "
+            '"EUR", and would be "USD"'
+        ],
+    ),
+    "the same": ((Decimal, Decimal("1.50")), (Decimal | None, Decimal("1.50")), []),
+    "a model that has a field more": ((Amount, Amount(cents=1)), (AmountIn, AmountIn(cents=1)), []),
+    "one that is made each time": ((list[int], []), (list[int], Field(default_factory=list)), []),
+    "a set": ((frozenset[str], frozenset("abcdef")), (frozenset[str], frozenset("fedcba")), []),
+}
+
+
+@pytest.mark.parametrize("change", DEFAULTS)
+def test_what_a_default_has_said_of_old_events_stays(change: str) -> None:
+    old, new, expected = DEFAULTS[change]
+    before, after = domain(happened(field=old)), domain(happened(field=new))
+    assert [line.partition("; ")[0] for line in told(compared(before, after))] == [
+        f"Happened 1: {each}" for each in expected
+    ]
+
+
+def test_an_upcaster_keeps_what_a_default_has_said() -> None:
+    before, after = domain(happened(field=(str, "EUR"))), domain(happened(field=(str, "USD")))
+    for each, read_as in (before, "EUR"), (after, "USD"):
+        [event] = each.decode("Happened", b'{"id":"a"}', 1, "thing-a", 0)
+        assert event.model_dump()["field"] == read_as
+    [broken] = compared(before, after).broken
+    code = {"__name__": __name__, "upcaster": upcaster, "Any": Any}
+    exec(broken.code, code)
+    pasted = domain(
+        happened(2, field=(str, "USD")), upcasters={("Happened", 1): code["happened_1"].upcast}
+    )
+    for data, read_as in (b'{"id":"a"}', "EUR"), (b'{"id":"a","field":"CHF"}', "CHF"):
+        [event] = pasted.decode("Happened", data, 1, "thing-a", 0)
+        assert event.model_dump()["field"] == read_as
+    assert not compared(before, pasted).broken
+
+
+def test_a_lock_that_says_nothing_of_defaults_is_behind() -> None:
+    code = catalogue_of(domain(happened(field=(str, "EUR"))))
+    lock = catalogue_of(domain(happened(field=(str, "EUR"))))
+    del lock.events["Happened"].versions[1]["properties"]["field"]["default"]
+    report = check(domain(happened(field=(str, "EUR"))), lock, code)
+    assert not report.broken
+    assert report.behind == ["Happened 1 reads more"]
+
+
 def test_an_event_that_is_gone_is_still_on_the_log() -> None:
     before, after = domain(happened(note=str)), domain()
     [line] = told(compared(before, after))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -112,6 +113,21 @@ async def test_code_that_the_domain_imports_is_seen_wherever_it_is(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await changes.wait()
+
+
+async def test_what_old_events_would_not_survive_is_told_and_served(
+    package: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    gone = {"Gone": {"version": 1, "versions": {"1": schema}}}
+    lock = package.parent / "events.lock.json"
+    lock.write_text(json.dumps({"format": 1, "events": gone, "integration_events": {}}))
+    async with Changes() as changes:
+        assert await _is_sound({"domain": "watched_shop"}, changes)
+        assert "dev: Gone 1: nobody declares it, and old events are on" in capfd.readouterr().err
+        lock.write_text("<<<<<<< ours")
+        assert await _is_sound({"domain": "watched_shop"}, changes)
+        assert "events.lock.json is no lock file" in capfd.readouterr().err
 
 
 async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Path) -> None:
