@@ -62,7 +62,7 @@ class MemoryLog:
     ) -> AsyncIterator[RawRecord]:
         """See `Log.read_stream`."""
         self._check()
-        if stream in self._tombstoned:
+        if stream.removeprefix("$$") in self._tombstoned:
             raise StreamTombstoned(stream)
         first = self._first.get(stream, 0)
         records = [raw for raw in self._streams.get(stream, ()) if raw.revision >= first]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from actors.host.recent_commands import RecentCommands, Seen, now
 from eventstore.records import TICKS, Metadata, RawRecord, recorded
-from rayfold import Aggregate, Registry
+from rayfold import Aggregate, Registry, UnknownEventType, UnreadableEvent
+
+log = logging.getLogger(__name__)
 
 AggregateType = type[Aggregate[Any, Any, Any]]
 
@@ -55,11 +58,20 @@ class Entity:
         """Fold the stream's next event, as read from the log.
 
         Raises:
-            UnknownEventType, UnreadableEvent: see `Registry.decode`.
+            UnknownEventType, UnreadableEvent: see `Registry.decode`; or it cannot be folded.
         """
         state = self.state
-        for event, *_ in recorded(registry, raw):
-            state = self.aggregate.evolve(state, event)
+        try:
+            for event, *_ in recorded(registry, raw):
+                state = self.aggregate.evolve(state, event)
+        except (UnknownEventType, UnreadableEvent):
+            raise
+        except (Exception, SystemExit) as error:
+            # An author's `evolve` or upcaster broke: told as any event that is amiss.
+            about = {"stream": raw.stream, "revision": raw.revision}
+            log.exception("folding an aggregate failed", extra=about)
+            reason = f"folding it failed: {error!r}"
+            raise UnreadableEvent(raw.event_type, raw.stream, raw.revision, reason) from error
         self.state = state
         self.revision = revision = raw.revision
         self.position = position = raw.position

@@ -214,9 +214,9 @@ class Streams:
         except (UnknownEventType, UnreadableEvent) as error:
             self.fail(stream, StreamUnreadable(str(error)))
         except (Exception, SystemExit) as error:
-            # An author's `evolve` or upcaster broke: that aggregate refuses, others go on.
-            log.exception("folding an aggregate failed", extra={"stream": stream})
-            self.fail(stream, StreamUnreadable(f"folding {stream} failed: {error!r}"))
+            # Whatever it was: that aggregate refuses, others go on.
+            log.exception("loading an aggregate failed", extra={"stream": stream})
+            self.fail(stream, StreamUnreadable(f"loading {stream} failed: {error!r}"))
         else:
             self._cache.add(entity)
             self.release(stream)

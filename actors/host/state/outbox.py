@@ -74,12 +74,15 @@ class Relay:
 
     async def was_deleted(self, stream: str, version: int) -> bool:
         """Return whether the stream was deleted at that revision or later, not cut or aged."""
-        async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
-            try:
-                before = decode(raw.data).get("$tb", 0)
-            except (*UNREADABLE, AttributeError):
-                return False
-            return isinstance(before, int) and (before == _DELETED or before > version)
+        try:
+            async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
+                try:
+                    before = decode(raw.data).get("$tb", 0)
+                except (*UNREADABLE, AttributeError):
+                    return False
+                return isinstance(before, int) and (before == _DELETED or before > version)
+        except StreamTombstoned:
+            return True
         return False
 
 

@@ -109,7 +109,12 @@ class Groups:
             group = self.get(stream, name)
             del self._groups[stream, name]
             group.close()
-            await self._store.write(RemoveGroup(group.settings), type(None))
+            try:
+                await self._store.write(RemoveGroup(group.settings), type(None))
+            except BaseException:
+                # It may be on disk still, with its checkpoint: so it can be deleted again.
+                self._open(group.settings)
+                raise
 
     async def restart(self) -> None:
         """Drop all consumers and load everything again."""
@@ -117,10 +122,12 @@ class Groups:
             for group in self._groups.values():
                 group.flush()
                 group.close()
-            # An empty write is answered after all that was queued: checkpoints are then on disk.
-            await self._store.barrier()
-            self._groups.clear()
-            self._load()
+            try:
+                # An empty write is answered after all that was queued: checkpoints are on disk.
+                await self._store.barrier()
+            finally:  # in any case: a group that is closed serves nobody
+                self._groups.clear()
+                self._load()
 
     def check_room(self, stream: str, name: str) -> None:
         """Raise what ``join`` would raise, before the subscription is confirmed."""

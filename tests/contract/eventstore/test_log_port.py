@@ -152,6 +152,8 @@ async def test_a_tombstoned_stream_is_gone_for_good(log: Log, stream: str) -> No
     for options in ({}, {"limit": 10}, {"backwards": True, "limit": 1}):
         with pytest.raises(StreamTombstoned, match=stream):
             await read(log, stream, **options)
+        with pytest.raises(StreamTombstoned, match=stream):
+            await read(log, f"$${stream}", **options)
     for expected in (None, 2, ANY):
         assert isinstance(await append(log, stream, expected), Conflict)
     assert not await log.delete_stream(stream, tombstone=True)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from actors.errors import InvalidCommand, KeyReused, StreamUnreadable, Unavailable
+from actors.errors import (
+    AggregateDeleted,
+    EventStoreUnavailable,
+    InvalidCommand,
+    KeyReused,
+    StreamUnreadable,
+    Unavailable,
+)
 from actors.host.state.memory import MemoryStates
 from actors.host.state.port import Change, States
 from actors.host.state.postgres import CONNECTIONS, PostgresStates, connections_of
@@ -25,6 +34,7 @@ from domain.customers.commands import (
     WithdrawConsent,
 )
 from domain.customers.customer import Customer
+from domain.customers.events import AddressRemoved
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
 from eventstore.port import AppendResult, StreamAppend
@@ -142,6 +152,39 @@ async def test_nothing_more_is_written_while_the_log_takes_nothing(
     for customer in customers[1:]:
         await runtime.send(register(customer))
     assert await types(log, customers[0]) == [(0, "CustomerRegistered")]
+
+
+async def test_what_the_log_did_not_take_and_never_will_holds_up_nobody(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, gone, strange = FailingLog(), uuid4(), uuid4()
+    runtime = LocalRuntime(registry, log, states=states[0])
+    await runtime.send(register(strange))
+    log.takes = False
+    answers = await asyncio.gather(
+        runtime.send(register(gone)), runtime.send(rename(strange, "B")), return_exceptions=True
+    )
+    assert [type(each) for each in answers] == [EventStoreUnavailable] * 2
+    log.takes = True
+    await log.delete_stream(f"customer-{gone}", tombstone=True)
+    data = b'{"customer_id":"%s","label":"x"}' % str(strange).encode()
+    foreign = NewRecord("AddressRemoved", data, {}, str(uuid4()))
+    await log.append([StreamAppend(f"customer-{strange}", 0, [foreign])])
+    evolve = Customer.evolve
+
+    def exits(state: Any, event: Any) -> Any:
+        return sys.exit("no idea") if isinstance(event, AddressRemoved) else evolve(state, event)
+
+    monkeypatch.setattr(Customer, "evolve", staticmethod(exits))
+    await runtime.send(register(uuid4()))
+    with pytest.raises(AggregateDeleted):
+        await runtime.send(register(gone))
+    with pytest.raises(StreamUnreadable, match="no idea"):
+        await runtime.send(rename(strange, "C"))
+    monkeypatch.setattr("actors.host.state.storage.ORPHANED", 0.0)
+    await LocalRuntime(registry, log, states=states[1]).host.take_over()
+    differ = {each["key"] for each in await verify_states(registry, log, states[1])}
+    assert differ.isdisjoint({str(gone), str(strange)})
 
 
 async def test_a_stale_writer_writes_nothing(registry: Registry, states: list[States]) -> None:

@@ -1,0 +1,83 @@
+"""What is asked of the embedded store's consumer groups can be asked again where it broke off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kurrentdbclient.protos.v1 import persistent_pb2
+
+from eventstore.embedded.persistent.settings import GroupSettings, settings_of
+from eventstore.embedded.persistent.subsystem import Groups
+from eventstore.embedded.persistent.writes import save_checkpoint
+from eventstore.embedded.protocol.errors import RpcError
+from eventstore.embedded.storage.store import Store
+
+ORIGIN = 3
+
+
+@dataclass
+class Broken:
+    """Fails a commit, as a full disk does."""
+
+    def apply(self, transaction: Any) -> None:
+        raise OSError("no space left on device")
+
+
+class FullStore(Store):
+    """Commits nothing while its disk is full."""
+
+    full = False
+
+    def submit(self, operation: Any, size: int = 0) -> asyncio.Future[object]:
+        return super().submit(Broken() if self.full else operation, size)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FullStore]:
+    store = FullStore(tmp_path)
+    await store.start()
+    yield store
+    await store.stop()
+
+
+@pytest.fixture
+async def groups(store: FullStore) -> AsyncIterator[Groups]:
+    groups = Groups(store)
+    groups.start()
+    yield groups
+    store.full = False
+    await groups.stop()
+
+
+def settings() -> GroupSettings:
+    wire = persistent_pb2.CreateReq.Settings(read_batch_size=1, history_buffer_size=2)
+    return settings_of(wire, "$all", "readers", ORIGIN, ORIGIN, "Pinned")
+
+
+async def test_a_group_that_could_not_be_deleted_is_there_and_can_be(
+    store: FullStore, groups: Groups
+) -> None:
+    await groups.create(settings())
+    await store.submit(save_checkpoint(settings(), 40))
+    store.full = True
+    with pytest.raises(RpcError):
+        await groups.delete("$all", "readers")
+    store.full = False
+    await groups.delete("$all", "readers")
+    await groups.create(settings())  # it begins where it is told to, not where the other was
+    assert groups.get("$all", "readers").progress() == ORIGIN - 1
+
+
+async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
+    store: FullStore, groups: Groups
+) -> None:
+    await groups.create(settings())
+    store.full = True
+    with pytest.raises(RpcError):
+        await groups.restart()
+    assert not groups.get("$all", "readers")._closed
