@@ -46,8 +46,6 @@ async def test_what_is_wanted_is_the_last_that_was_said(postgres: Connection) ->
     second = await release.want(postgres, "shop2", "h2", {"working_dir": "."})
     assert await wanted_release(postgres) == second
     assert second == Release(2, "shop2", "h2", {"working_dir": "."})
-    await release.forget(postgres)
-    assert await wanted_release(postgres) is None
 
 
 async def test_another_release_is_noticed_and_ones_own_is_not(
