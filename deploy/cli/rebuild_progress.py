@@ -20,7 +20,7 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
     """Begin a rebuild, or join the one that is going on, and return when it is done.
 
     Raises:
-        StartError: it failed, or the gateway does not answer.
+        StartError: it failed or was broken off, or the gateway does not answer.
     """
     console = Console(stderr=True)
     with Progress(
@@ -44,7 +44,13 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
             )
             time.sleep(LOOK)
             rebuilds = ask("/operators/rebuilds")["rebuilds"]
-            now = next(each for each in rebuilds if each["view"] == view)
+            known = [each for each in rebuilds if each["view"] == view]
+            if not known:
+                raise StartError(
+                    f"the rebuild of {view!r} was broken off, as another process owns the stack"
+                    " now; what serves is whole: ask again"
+                )
+            [now] = known
     if now["state"] == "failed":
         raise StartError(
             f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"

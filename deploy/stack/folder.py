@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,20 +16,25 @@ from deploy.stack.whole_file import write_whole
 _GATEWAY = "gateway.json"
 
 
+class InUse(StartError):
+    """Another stack has the folder."""
+
+
 @contextmanager
 def locked(data: Path) -> Iterator[Path]:
     """Take the folder, made if need be, for this process alone.
 
     Raises:
-        StartError: another stack has it, or it cannot be made.
+        InUse: another stack has it.
+        StartError: it cannot be made.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
-        keep_private(data)
         lock = FileLock(data / "lock", timeout=0)
         lock.acquire()
+        keep_private(data)
     except Timeout as error:
-        raise StartError(
+        raise InUse(
             f"the data folder {data} is in use by another rayfold up: stop that one, "
             "or give another --data"
         ) from error
@@ -39,7 +44,8 @@ def locked(data: Path) -> Iterator[Path]:
     try:
         yield data.resolve()
     finally:
-        (data / _GATEWAY).unlink(missing_ok=True)
+        with suppress(OSError):  # read-only by now, say; that ends in no traceback
+            (data / _GATEWAY).unlink(missing_ok=True)
         lock.release()
 
 

@@ -172,10 +172,11 @@ class Government:
 
     async def down(self) -> list[str]:
         """End all parts, and this process; return what has ended."""
-        self._going_down = True
         self._parts = await asyncio.to_thread(
             named_parts, self._settings.stack, self._owned.identity.stack
         )
+        # Only now: where Ray does not say it, nothing is ended, and nothing by a later stop.
+        self._going_down = True
         self._stop()
         return await asyncio.shield(self._down)
 

@@ -28,12 +28,16 @@ _LOOK = 0.5
 """Seconds between two looks at somebody else's lease."""
 
 _TAKE = (
+    "WITH taken AS ("
     "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
     " until = clock_timestamp() + make_interval(secs => $5)"
     # Whoever has the release that is wanted need not wait for another's; nobody else may take it.
     " WHERE (owner = $1 OR until < clock_timestamp()"
-    " OR domain <> $3 AND EXISTS (SELECT FROM rayfold_release WHERE hash = $3))"
-    " AND NOT EXISTS (SELECT FROM rayfold_release WHERE hash <> $3) RETURNING epoch"
+    " OR NOT $6 AND domain <> $3 AND EXISTS (SELECT FROM rayfold_release WHERE hash = $3))"
+    " AND ($6 OR NOT EXISTS (SELECT FROM rayfold_release WHERE hash <> $3)) RETURNING epoch),"
+    # With the lease and not before: who does not get it changes nothing of what others run.
+    " forgotten AS (DELETE FROM rayfold_release WHERE $6 AND EXISTS (SELECT FROM taken))"
+    " SELECT epoch FROM taken"
 )
 _RENEW = (
     "UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $2),"
@@ -72,8 +76,10 @@ class Lease:
                 log.warning("standing by: another one owns the stack", extra={"owner": place})
             await asyncio.sleep(_LOOK)
 
-    async def take(self, domain: str) -> None:
+    async def take(self, domain: str, *, alone: bool = False) -> None:
         """Wait for a lease that nobody renews any more; note which domain runs from now on.
+
+        `alone`: as of `rayfold up`, whatever release is wanted; that is forgotten.
 
         Raises:
             StartError: another one owns the stack, and is alive.
@@ -81,7 +87,7 @@ class Lease:
         """
         seen = None
         while True:
-            if await self._take(domain) is None:
+            if await self._take(domain, alone=alone) is None:
                 return
             connection = await self._postgres.get()
             row = await connection.fetchrow("SELECT name, place, epoch, until FROM rayfold_stack")
@@ -129,10 +135,10 @@ class Lease:
         finally:
             self._postgres.close()
 
-    async def _take(self, domain: str) -> str | None:
+    async def _take(self, domain: str, *, alone: bool = False) -> str | None:
         """Take it if it is free; return where its owner is if it is not."""
         connection = await self._postgres.get()
-        args = self._owner, self._place, domain, LAYOUT, self._length
+        args = self._owner, self._place, domain, LAYOUT, self._length, alone
         epoch = await connection.fetchval(_TAKE, *args)
         if epoch is not None:
             self.epoch = epoch

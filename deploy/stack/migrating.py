@@ -204,20 +204,19 @@ async def _servers(settings: Settings, registry: Registry) -> AsyncIterator[tupl
     if eventstore is not None and postgres is not None:
         yield eventstore, postgres
         return
-    try:
-        folder.gateway_of(settings.data)
-    except StartError:
-        async with AsyncExitStack() as parts:
+    async with AsyncExitStack() as parts:
+        try:
             data = parts.enter_context(folder.locked(settings.data))
-            display = Display()
-            uri, _ = await start_eventstore(settings, registry.prefixes, data, parts, display)
-            dsn, _ = await start_postgres(settings, data, parts, display)
-            folder.keep_private(data)
-            yield str(uri), str(dsn)
-        return
-    if postgres is None:
-        postgres = await asyncio.to_thread(running_postgres, settings.data / "postgres")
-    yield eventstore or _noted(settings.data / "eventstore.uri"), postgres
+        except folder.InUse:
+            if postgres is None:
+                postgres = await asyncio.to_thread(running_postgres, settings.data / "postgres")
+            yield eventstore or _noted(settings.data / "eventstore.uri"), postgres
+            return
+        display = Display()
+        uri, _ = await start_eventstore(settings, registry.prefixes, data, parts, display)
+        dsn, _ = await start_postgres(settings, data, parts, display)
+        folder.keep_private(data)
+        yield str(uri), str(dsn)
 
 
 def _noted(path: Path) -> str:

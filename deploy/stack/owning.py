@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from actors.origins import PROCESSES, SCHEDULES
 from deploy.errors import StartError
-from deploy.stack import release, routing, survival, wanted
+from deploy.stack import routing, survival, wanted
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease, owner_of
 from deploy.stack.left_behind import left_behind
@@ -85,10 +85,7 @@ async def own(
     try:
         async with _connection(postgres) as connection:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
-            if not stand_by:
-                await release.forget(connection)
             await _check_categories(connection, eventstore, registry)
-            await survival.note_event_types(connection, registry)
             if registry.is_personal:
                 await _check_keys(connection, eventstore)
             for sentence in await left_behind(connection, registry):
@@ -98,10 +95,11 @@ async def own(
             await asyncio.to_thread(_check_namespace, settings.stack, stack_id)
         lease = Lease(postgres, owner.name, owner.place)
         parts.push_async_callback(lease.release)
-        await (lease.stand_by(domain) if stand_by else lease.take(domain))
+        await (lease.stand_by(domain) if stand_by else lease.take(domain, alone=True))
         await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
         async with _connection(postgres) as connection:
+            await survival.note_event_types(connection, registry)
             before = await routing.read(connection) or Routing()
             return Owned(
                 Identity(stack_id, store, domain, registry.tenants),

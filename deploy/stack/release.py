@@ -72,12 +72,6 @@ async def wanted_release(connection: Connection) -> Release | None:
     return Release(row["number"], row["domain"], row["hash"], json.loads(row["runtime_env"]))
 
 
-async def forget(connection: Connection) -> None:
-    """Let whoever owns the stack decide what it runs: `rayfold up` does, for itself alone."""
-    if await connection.fetchval("SELECT to_regclass('rayfold_release')") is not None:
-        await connection.execute("DELETE FROM rayfold_release")
-
-
 def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
     """Return the read side's part of a routing document for code of this release.
 

@@ -36,14 +36,21 @@ async def run(
     bound: socket.socket,
     stop: asyncio.Event,
     take_signals: Callable[[], None],
+    *,
+    serves: asyncio.Event,
 ) -> None:
     """Start everything and serve on a socket until `stop`; `parts` undoes what was started.
 
-    `take_signals` takes signals back that Ray has taken.
+    `take_signals` takes signals back that Ray has taken. `serves` is set once requests are taken.
 
     Raises:
         StartError: a part does not come up.
     """
+
+    def serving() -> None:
+        serves.set()
+        folder.announce(data, listening.local_url(settings.host, settings.port))
+
     display = Display()
     start_ray = partial(
         ray_runtime.start,
@@ -108,7 +115,7 @@ async def run(
         government.writes,
         bound,
         stop,
-        lambda: folder.announce(data, listening.local_url(settings.host, settings.port)),
+        serving,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import limits
 from pydantic import (
@@ -46,6 +47,18 @@ _KEY_SET = r"^(https://[^/]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)/
 
 EMBEDDED = "embedded"
 """As an address: a server of our own, for which one has to be installed."""
+
+
+def _address(text: str) -> str:
+    """Check that it can be taken apart; Python's own words have the password in them."""
+    try:
+        urlsplit(text)
+    except ValueError:
+        raise ValueError("no address: check its brackets and letters") from None
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 def _redis(text: str | None) -> str | None:
@@ -146,9 +159,9 @@ class Settings(BaseSettings):
     data: Folder = Path(".rayfold")
     domain: str = Field(default_factory=lambda: _default_domain())
     """The package that declares commands, events, aggregates, views and queries."""
-    eventstore: str | None = None
-    postgres: str | None = None
-    redis: Annotated[str | None, AfterValidator(_redis)] = None
+    eventstore: Address | None = None
+    postgres: Address | None = None
+    redis: Annotated[Address | None, AfterValidator(_redis)] = None
     """The URL of a Redis or Valkey for the views that name it, or `embedded`: a server of our own,
     if `redis-server` or `valkey-server` is installed. Without it `rayfold up` starts one where it
     can and a view names `redis`."""
@@ -163,7 +176,7 @@ class Settings(BaseSettings):
     write_hosts: int = Field(default=1, ge=1, le=64)
     memory_replicas: int = Field(default=1, ge=1, le=64)
     postgres_partitions: int = Field(default=1, ge=1, le=64)
-    postgres_reads: list[str] = []
+    postgres_reads: list[Address] = []
     """DSNs of streaming replicas that answer queries."""
     autoscale: dict[str, Bounds] = {}
     """The least and the most for targets of `rayfold scale`: `{"memory": [1, 4]}`."""

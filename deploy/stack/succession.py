@@ -46,8 +46,9 @@ class _Child:
     async def listen(self, heard: asyncio.Queue[tuple[_Child, dict[str, Any]]]) -> None:
         """Pass on what it says, and at last that it has ended."""
         reader, writer = await asyncio.open_connection(sock=self._control)
-        while line := await reader.readline():
-            heard.put_nowait((self, json.loads(line)))
+        with suppress(ConnectionError):  # it ended before it read what it was told
+            while line := await reader.readline():
+                heard.put_nowait((self, json.loads(line)))
         code = await self.process.wait()
         writer.close()
         heard.put_nowait((self, {"ended": code}))
@@ -123,11 +124,18 @@ class Succession:
         if time.monotonic() >= self._not_before:
             log.warning("another release is wanted", extra={"domain": wanted["domain"]})
             self._tried = wanted
-            self._successor = await self._start(wanted)
+            try:
+                self._successor = await self._start(wanted)
+            except OSError as error:  # no memory is left for it, or no descriptor
+                pause = self._put_off()
+                log.error("no successor can be started", extra={"error": error, "pause": pause})
 
     def _is_ready(self, child: _Child, url: str) -> None:
         if url and self._data is not None:
-            folder.announce(self._data, url)
+            try:
+                folder.announce(self._data, url)
+            except OSError as error:  # a full disk, say; it serves all the same
+                log.warning("other commands are not told where it is", extra={"error": error})
         if child is self._successor:
             assert self._current is not None
             self._current.retire()
@@ -142,9 +150,7 @@ class Succession:
             self._successor = None
             # Also after one that was dismissed: where a host has other code than is wanted, what
             # is started says so of itself, and so will the next.
-            pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-            self._failures += 1
-            self._not_before = time.monotonic() + pause
+            pause = self._put_off()
             if not self._dismissed:
                 log.error("a successor does not start", extra={"code": code, "pause": pause})
             self._dismissed = False
@@ -155,6 +161,13 @@ class Succession:
             self._dismissed = False
             return before
         return code if child is self._current else before
+
+    def _put_off(self) -> float:
+        """Let the next attempt wait, longer each time; return for how many seconds."""
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+        self._not_before = time.monotonic() + pause
+        return pause
 
     async def _start(self, decided: dict[str, Any]) -> _Child:
         taken = {child.name for child in self._children}
@@ -167,14 +180,19 @@ class Succession:
         if self._listening is not None:
             given["listening"] = self._listening.fileno()
             passed.append(self._listening.fileno())
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", launch.__file__),
-            *(str(each) for each in (signal.SIGKILL.value, os.getpid(), -1, -1)),
-            *(sys.executable, *self._command),
-            env={**os.environ, VARIABLE: json.dumps(given)},
-            pass_fds=passed,
-        )
-        theirs.close()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", launch.__file__),
+                *(str(each) for each in (signal.SIGKILL.value, os.getpid(), -1, -1)),
+                *(sys.executable, *self._command),
+                env={**os.environ, VARIABLE: json.dumps(given)},
+                pass_fds=passed,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         child = _Child(name, process, ours)
         child.listening = asyncio.create_task(child.listen(self._heard))
         self._children.add(child)

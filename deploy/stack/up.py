@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from deploy.errors import StartError
@@ -27,7 +28,7 @@ async def up(settings: Settings) -> int:
     Raises:
         StartError: it cannot start; nothing is left running.
     """
-    stop = asyncio.Event()
+    stop, serves = asyncio.Event(), asyncio.Event()
     take_signals(stop)
     os.umask(0o077)  # events, rows and tokens are for their owner alone
     registry = load_registry(settings)
@@ -40,9 +41,9 @@ async def up(settings: Settings) -> int:
         _end_leftovers(data, "a process of an earlier stack was left and is ended")
         descendants.mark_descendants(data)
         try:
-            return await _until_stopped(settings, registry, data, bound, stop)
+            return await _until_stopped(settings, registry, data, bound, stop, serves)
         except Exception:
-            if not stop.is_set() or _serves(data):
+            if not stop.is_set() or serves.is_set():
                 raise
             # Told to stop while it started: what ended half made may not end in order.
             log.warning("stopped while starting", exc_info=True)
@@ -52,18 +53,24 @@ async def up(settings: Settings) -> int:
 
 
 async def _until_stopped(
-    settings: Settings, registry: Registry, data: Path, bound: socket.socket, stop: asyncio.Event
+    settings: Settings,
+    registry: Registry,
+    data: Path,
+    bound: socket.socket,
+    stop: asyncio.Event,
+    serves: asyncio.Event,
 ) -> int:
     async with AsyncExitStack() as parts:
         parts.enter_context(bound)  # also where nobody comes to listen on it
+        retake = partial(take_signals, stop)
         running = asyncio.create_task(
-            run(settings, registry, data, parts, bound, stop, lambda: take_signals(stop))
+            run(settings, registry, data, parts, bound, stop, retake, serves=serves)
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         # Once it serves, it ends by itself; while it still starts, it is told to.
-        if not running.done() and not _serves(data):
+        if not running.done() and not serves.is_set():
             running.cancel()
         try:
             await running
@@ -83,15 +90,6 @@ def take_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-
-
-def _serves(data: Path) -> bool:
-    """Whether the gateway of this folder has announced itself."""
-    try:
-        folder.gateway_of(data)
-    except StartError:
-        return False
-    return True
 
 
 def _end_leftovers(data: Path, message: str) -> None:

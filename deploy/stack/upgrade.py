@@ -154,6 +154,11 @@ async def _follow(
             said = now
         if now == "done":
             return
+        wanted = await release.wanted_release(connection)
+        if wanted is not None and wanted.hash != hash_:
+            raise StartError(
+                f"{wanted.domain} is wanted meanwhile, as release {wanted.number}, and not this one"
+            )
         if time.monotonic() > until:
             raise StartError(
                 f"not done after {timeout:.0f} s, and going on: {now}; if a successor does not"

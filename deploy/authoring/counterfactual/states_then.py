@@ -115,8 +115,8 @@ def _fold(registry: Registry, known: Folded, raw: RawRecord) -> None:
     try:
         for event, *_ in recorded(registry, raw):
             state = known.aggregate.fold([event], state)
-    except Exception as error:  # an upcaster's or `evolve`'s
-        known.error = f"{raw.revision}@{raw.stream}: {error}"
+    except (Exception, SystemExit) as error:  # an upcaster's or `evolve`'s
+        known.error = f"{raw.revision}@{raw.stream}: {type(error).__name__}: {error}"
         return
     known.state, known.revision = state, raw.revision
     known.last = Metadata(raw.metadata).get("commandId", "")

@@ -263,9 +263,10 @@ class Counterfactual:
             return True
         try:
             command = definition.decode(finding.command.payload)
-        except ValidationError as error:
+        except (Exception, SystemExit) as error:  # also what the author's validator raises
+            told = str(error) if isinstance(error, ValidationError) else repr(error)
             finding.undecidable = PAYLOAD_INVALID
-            finding.reason = " ".join(str(error).split())
+            finding.reason = " ".join(told.split())
             return True
         try:
             tenant = self._registry.tenant_of(finding.raw.stream)
@@ -306,7 +307,7 @@ class Counterfactual:
         """Return a recorded event as today's code reads it, and would write it."""
         try:
             return [told(raw.stream, event) for event, *_ in recorded(self._registry, raw)]
-        except Exception as error:  # also an upcaster's
+        except (Exception, SystemExit) as error:  # also an upcaster's
             raise HistoryUnreadable(f"{raw.revision}@{raw.stream}: {error}") from error
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
 from deploy.errors import StartError
 from deploy.stack import lease as leases
-from deploy.stack import wanted
+from deploy.stack import release, wanted
 from deploy.stack.identity import LAYOUT, identify
 from deploy.stack.lease import Lease
+from deploy.stack.owning import Owned, Owner, own
+from deploy.stack.release import wanted_release
+from deploy.stack.settings import Settings
+from deploy.stack.survival import check_event_types
 from eventstore.identity import store_id
 from eventstore.memory import MemoryLog
 from projections.settings import ReadSettings
 from rayfold import Registry
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import Connection, LastingConnection
+from rayfold.runtime.postgres import Connection, LastingConnection, connect
 
 
 @pytest.fixture
@@ -142,6 +147,36 @@ async def test_an_owner_goes_on_where_an_heir_of_postgres_has_missed_its_lease(
     assert not holding.done()
     assert await epoch_of(postgres) == 2
     holding.cancel()
+    await connection.close()
+
+
+async def test_who_is_refused_the_stack_has_changed_nothing_of_it(
+    databases: list[str], store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `rayfold up` beside a controller by mistake: what the stack is to run is not forgotten."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    postgres = databases[0]
+    one, other = Registry.load("tests.releases.one"), Registry.load("examples.shop")
+
+    async def owned(registry: Registry, name: str, parts: AsyncExitStack, **how: bool) -> Owned:
+        settings = Settings(stack="shop")
+        owner = Owner(name, "here")
+        return await own(settings, registry, store, postgres, owner, parts, lambda: None, **how)
+
+    connection = await connect(postgres)
+    async with AsyncExitStack() as controller:
+        await owned(one, "controller", controller, stand_by=True)
+        wanted_then = await release.want(connection, "one", domain_hash(one), {})
+        async with AsyncExitStack() as parts:
+            with pytest.raises(StartError, match="run by here"):
+                await owned(other, "up", parts)
+        assert await wanted_release(connection) == wanted_then
+        await check_event_types(connection, one)  # those of the other never were on the log
+    async with AsyncExitStack() as parts:
+        await owned(other, "up", parts)
+        assert await wanted_release(connection) is None
+        with pytest.raises(StartError, match="which may be on the log"):
+            await check_event_types(connection, one)
     await connection.close()
 
 

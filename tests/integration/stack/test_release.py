@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack import presence, release
+from deploy.stack import presence, release, upgrade
 from deploy.stack.identity import identify
 from deploy.stack.lease import Lease
 from deploy.stack.presence import Presence, gateways_of
@@ -46,8 +46,6 @@ async def test_what_is_wanted_is_the_last_that_was_said(postgres: Connection) ->
     second = await release.want(postgres, "shop2", "h2", {"working_dir": "."})
     assert await wanted_release(postgres) == second
     assert second == Release(2, "shop2", "h2", {"working_dir": "."})
-    await release.forget(postgres)
-    assert await wanted_release(postgres) is None
 
 
 async def test_another_release_is_noticed_and_ones_own_is_not(
@@ -86,6 +84,17 @@ async def test_who_has_the_wanted_release_takes_the_stack_at_once_and_nobody_els
     assert not standing_by.done()  # though the lease was free
     standing_by.cancel()
     await asyncio.gather(standing_by, again.release(), return_exceptions=True)
+
+
+async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
+    postgres: Connection,
+) -> None:
+    """Of two operators at once: the first waited for ten minutes, and was told to wait longer."""
+    await release.want(postgres, "shop", "first", {})
+    await release.want(postgres, "shop2", "second", {})
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(StartError, match="shop2 is wanted meanwhile"):
+            await upgrade._follow(postgres, "first", lambda _: None, 0.0)
 
 
 def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:

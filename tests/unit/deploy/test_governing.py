@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RaySystemError
 
-from deploy.stack import publishing
+from deploy.stack import governing, publishing
 from deploy.stack.governing import Government
 from projections import outbound_side
 
@@ -43,3 +45,23 @@ async def test_what_goes_out_ends_in_order_where_all_goes_down(
         side = await government._start_outbound(parts)
         government._going_down = going_down
     assert side.done == done
+
+
+async def test_a_down_that_cannot_begin_ends_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked was told that it failed: a controller stopped later leaves its parts."""
+
+    def unknown(*_: str) -> list[str]:
+        raise RaySystemError("the GCS does not answer")
+
+    monkeypatch.setattr(governing, "named_parts", unknown)
+    stopped: list[str] = []
+    government: Any = Government.__new__(Government)
+    government._settings = SimpleNamespace(stack="shop")
+    government._owned = SimpleNamespace(identity=SimpleNamespace(stack="id"))
+    government._going_down = False
+    government._stop = lambda: stopped.append("stop")
+    with pytest.raises(RaySystemError):
+        await government.down()
+    assert not stopped
+    await government._end(outbound := Outbound())
+    assert outbound.done == ["stop"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,3 +183,20 @@ def test_a_claim_has_a_tenant_where_the_stack_serves_some(folder: Path) -> None:
         load()
     (folder / "rayfold.toml").write_text(f"tenants = true\n{jwt}")
     assert access_of(load())["signed"] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("postgres", "postgresql://ada:secret@[::1/shop"),
+        ("postgres_reads", ["postgresql://ada:secret@[::1/shop"]),
+        ("eventstore", "kdb://ada:secret@[::1"),
+        ("redis", "redis://:secret@[::1"),
+    ],
+)
+def test_an_address_that_nobody_can_take_apart_is_told_without_its_password(
+    name: str, given: Any
+) -> None:
+    with pytest.raises(StartError, match=f"setting {name}.*: no address") as refused:
+        load(**{name: given})
+    assert "secret" not in str(refused.value)

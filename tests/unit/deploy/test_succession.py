@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,3 +225,55 @@ async def test_a_process_that_is_killed_is_told_as_shells_tell_it() -> None:
     words = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     async with asyncio.timeout(TIMEOUT):
         assert await Succession(words, None, None).run() == 137
+
+
+async def test_the_end_of_a_process_is_known_that_never_read_what_it_was_told() -> None:
+    """One that hangs is told to retire and killed a minute later: the socket is reset then."""
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import time; time.sleep(600)"), pass_fds=[theirs.fileno()]
+    )
+    theirs.close()
+    child = succession._Child("a", process, ours)
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+    child.retire()
+    child.signal(signal.SIGKILL)
+    async with asyncio.timeout(TIMEOUT):
+        await child.listen(heard)
+    assert heard.get_nowait() == (child, {"ended": -signal.SIGKILL})
+
+
+SAYS = """
+import json, os, socket, sys
+given = json.loads(os.environ["_RAYFOLD_SEAT"])
+with socket.socket(fileno=given["control"]) as control:
+    control.sendall(sys.argv[1].encode() + b"\\n")
+raise SystemExit(7)
+"""
+"""A process that says something, and has its work done."""
+
+
+async def test_where_no_successor_can_be_started_the_process_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = asyncio.create_subprocess_exec
+    started: list[str] = []
+
+    async def started_once(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(options["env"]["_RAYFOLD_SEAT"])
+        if len(started) > 1:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(*words, **options)
+
+    monkeypatch.setattr(succession.asyncio, "create_subprocess_exec", started_once)
+    wanted = json.dumps({"domain": "second", "runtime_env": {}})
+    async with asyncio.timeout(TIMEOUT):
+        assert await Succession(["-c", SAYS, wanted], None, None).run() == 7
+    assert len(started) == 2
+
+
+async def test_a_process_serves_though_its_folder_cannot_tell_where(tmp_path: Path) -> None:
+    """The disk is full, or the folder was removed: that ends nobody who takes requests."""
+    ready = json.dumps({"ready": "http://127.0.0.1:1"})
+    async with asyncio.timeout(TIMEOUT):
+        assert await Succession(["-c", SAYS, ready], tmp_path / "gone", None).run() == 7

@@ -207,6 +207,23 @@ async def test_history_that_the_code_cannot_read_is_told_and_does_not_stop_the_w
     assert summary.same == 2
 
 
+EXITS = "\n        raise SystemExit(0)"
+
+
+async def test_code_that_exits_where_it_folds_or_validates_is_told_and_ends_nothing() -> None:
+    """An exit code of 0 would say that nothing differs."""
+    log = MemoryLog()
+    await sent(log, put(9), put(1))
+    evolve = "    def evolve(state, event):"
+    found, summary = await tried(log, domain((evolve, evolve + EXITS)))
+    assert [each["verdict"] for each in found] == ["different", "not decidable"]
+    assert summary.not_decidable == {"history_unreadable": 1}
+    deposit = 'class Deposit(Command, name="deposit"):'
+    validated = f"{deposit}\n    def model_post_init(self, context, /):{EXITS}"
+    found, _ = await tried(log, domain((deposit, validated)))
+    assert [each["why"] for each in found] == ["payload_invalid"] * 2
+
+
 async def test_an_upcast_event_is_compared_as_todays_code_reads_it() -> None:
     log = MemoryLog()
     await sent(log, put(9), put(1))

@@ -1,0 +1,24 @@
+"""A rebuild that somebody at a terminal follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploy.cli import rebuild_progress
+from deploy.cli.rebuild_progress import follow_rebuild
+from deploy.errors import StartError
+
+
+def test_a_rebuild_that_a_new_controller_knows_nothing_of_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rebuild_progress, "LOOK", 0.0)
+    begun = {"view": "orders", "state": "building", "store": "postgres", "position": 1, "end": 9}
+
+    def ask(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return {"rebuilds": []} if body is None else {**begun, "events_per_second": 1}
+
+    with pytest.raises(StartError, match="'orders' was broken off"):
+        follow_rebuild(ask, "orders")
