@@ -77,6 +77,9 @@ async def build(
             stopped = builder.seen["stopped"].items()
             reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
             raise ProjectionError(f"the build stopped: {reasons}")
+        if parked := builder.seen.get("parked"):  # a fold is wrong, perhaps for every row
+            about = {"view": rebuild.view, "parked": parked}
+            log.warning("of what was built rows are parked: see `rayfold parked list`", extra=about)
         furthest = await building.finish()
         # What came while it was finished: before the live one has to wait for it.
         is_lost = not await reaches(builder, furthest, folded)

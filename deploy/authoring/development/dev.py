@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.authoring.development import loading
+from deploy.authoring.development.actor_logs import ActorLogs
 from deploy.authoring.development.changes import Changes, place_of
 from deploy.authoring.development.served import Served, child
 from deploy.errors import StartError, tell
@@ -27,8 +28,9 @@ async def dev(flags: dict[str, Any], up: list[str]) -> int:
     Raises:
         StartError: nothing is known to be watched: the settings are wrong, or there is no domain.
     """
-    place_of(load(**flags).domain)
-    serving = asyncio.ensure_future(_serve(flags, up))
+    settings = load(**flags)
+    place_of(settings.domain)
+    serving = asyncio.ensure_future(_serve(flags, up, ActorLogs(settings.data)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel_once, serving)
@@ -44,8 +46,9 @@ def _cancel_once(task: asyncio.Future[None]) -> None:
     task.cancel()
 
 
-async def _serve(flags: dict[str, Any], up: list[str]) -> None:
+async def _serve(flags: dict[str, Any], up: list[str], logs: ActorLogs) -> None:
     stack = Served(up)
+    telling = asyncio.ensure_future(logs.follow())
     try:
         async with Changes() as changes:
             while True:
@@ -64,6 +67,8 @@ async def _serve(flags: dict[str, Any], up: list[str]) -> None:
                 _say("a change")
     finally:
         await stack.stop()
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 def _follow(changes: Changes, flags: dict[str, Any]) -> None:

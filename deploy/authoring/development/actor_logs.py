@@ -1,0 +1,46 @@
+"""What a stack's actors say, on the terminal of `rayfold dev`: Ray has it in files.
+
+Folds, decisions and handlers run in actors: an author whose code breaks is to see where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_EVERY = 0.3
+"""Seconds between two looks: the folder is another one with each start."""
+
+_MOST = 2**20
+"""Bytes that are read of a file at once."""
+
+
+class ActorLogs:
+    """The logs of the actors of the Ray that `up` starts in its data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self._folder = data / "ray" / "tmp" / "session_latest" / "logs"
+        self._read: dict[Path, int] = {}
+        self.news()  # what was said before we came is none
+
+    async def follow(self) -> None:
+        """Tell what comes, until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            sys.stderr.writelines(f"{line}\n" for line in self.news())
+            sys.stderr.flush()
+
+    def news(self) -> list[str]:
+        """Return the lines that have come since this was asked last."""
+        found: list[str] = []
+        for file in sorted(self._folder.resolve().glob("worker-*.err")):
+            with suppress(OSError), file.open("rb") as opened:
+                opened.seek(self._read.get(file, 0))
+                come = opened.read(_MOST)
+                if len(come) < _MOST:
+                    come = come[: come.rfind(b"\n") + 1]
+                self._read[file] = self._read.get(file, 0) + len(come)
+                found += come.decode(errors="replace").splitlines()
+        return [line for line in found if not line.startswith(":")]  # Ray's marks, of who it is

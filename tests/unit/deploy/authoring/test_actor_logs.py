@@ -1,0 +1,39 @@
+"""What actors say comes to the terminal of `rayfold dev`, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.authoring.development.actor_logs import ActorLogs
+
+
+def session(data: Path, name: str) -> Path:
+    """Begin a session of Ray, as it does, and return the folder of its logs."""
+    tmp = data / "ray" / "tmp"
+    logs = tmp / name / "logs"
+    logs.mkdir(parents=True)
+    (tmp / "session_latest").unlink(missing_ok=True)
+    (tmp / "session_latest").symlink_to(name)
+    return logs
+
+
+def test_each_line_is_told_once_and_whole(tmp_path: Path) -> None:
+    first = session(tmp_path, "session_1") / "worker-a-1.err"
+    first.write_text("said before\n")
+    logs = ActorLogs(tmp_path)
+    assert logs.news() == []
+    with first.open("a") as file:
+        file.write(":actor_name:HostActor\nERROR it broke\nTraceback")
+    assert logs.news() == ["ERROR it broke"]
+    with first.open("ab") as file:
+        file.write(b" \xff\n")
+    assert logs.news() == ["Traceback \ufffd"]
+    assert logs.news() == []
+
+
+def test_a_start_has_logs_of_its_own(tmp_path: Path) -> None:
+    logs = ActorLogs(tmp_path)
+    assert logs.news() == []
+    for name in ("session_1", "session_2"):
+        (session(tmp_path, name) / "worker-a-1.err").write_text(f"of {name}\n")
+        assert logs.news() == [f"of {name}"]
