@@ -55,13 +55,28 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_held_place
 CREATE TABLE IF NOT EXISTS rayfold_applied (
     "table" text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
     PRIMARY KEY ("table", stream));
-ALTER TABLE rayfold_checkpoint
-    ADD COLUMN IF NOT EXISTS epoch bigint NOT NULL DEFAULT nextval('rayfold_generation');
-ALTER TABLE rayfold_parked ADD COLUMN IF NOT EXISTS by_store boolean NOT NULL DEFAULT false;
-ALTER TABLE rayfold_parked DROP CONSTRAINT IF EXISTS rayfold_parked_pkey;
-ALTER TABLE rayfold_held DROP CONSTRAINT IF EXISTS rayfold_held_pkey;
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'rayfold_checkpoint'::regclass AND attname = 'epoch') THEN
+        ALTER TABLE rayfold_checkpoint
+            ADD COLUMN epoch bigint NOT NULL DEFAULT nextval('rayfold_generation');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'rayfold_parked'::regclass AND attname = 'by_store') THEN
+        ALTER TABLE rayfold_parked ADD COLUMN by_store boolean NOT NULL DEFAULT false;
+    END IF;
+    IF to_regclass('rayfold_parked_pkey') IS NOT NULL THEN
+        ALTER TABLE rayfold_parked DROP CONSTRAINT rayfold_parked_pkey;
+    END IF;
+    IF to_regclass('rayfold_held_pkey') IS NOT NULL THEN
+        ALTER TABLE rayfold_held DROP CONSTRAINT rayfold_held_pkey;
+    END IF;
+END $$;
 """
 """The tables of our own, also where the layout before this one has made them.
+
+A table is altered only where it has to be: an `ALTER` that finds nothing to do waits for all who
+read the table too, as a backup does, and all who would write it wait for that.
 
 `table` is the name of a generation, or of the live one.
 
