@@ -25,7 +25,7 @@ Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Kind = Literal["TABLE", "SCHEMA"]
 
 BLOCKED = 1
-"""Seconds for which a switch that waits for somebody holds up all who read or write the table."""
+"""Seconds for which a rename or drop that waits for somebody holds up all who use the table."""
 
 AGAIN = 5.0
 """Seconds until it tries again."""
@@ -235,9 +235,10 @@ async def become(connection: Connection, live: Live) -> None:
 
 
 async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> None:
-    """Remove a generation that is not live."""
+    """Remove a generation that is not live; see `_drop`."""
     async with connection.transaction():
-        await _drop(connection, kind, name)
+        if not await _drop(connection, kind, name):
+            return
         for own in ("rayfold_checkpoint", *_BY_TABLE):
             await connection.execute(f'DELETE FROM {own} WHERE "table" = $1', name)
 
@@ -266,11 +267,19 @@ async def _is_there(connection: Connection, live: Live) -> bool:
     return found
 
 
-async def _drop(connection: Connection, kind: Kind, name: str) -> None:
-    """Drop it. A table that somebody else's view or key needs stays: they are told of it."""
+async def _drop(connection: Connection, kind: Kind, name: str) -> bool:
+    """Drop it; return False where it stays, with its rows, until a later start.
+
+    So does a table that a view or key of somebody else's needs, and what somebody reads for long.
+    """
     cascade = " CASCADE" if kind == "SCHEMA" else ""
     try:
         async with connection.transaction():  # the one around it goes on
+            await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
             await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
-    except asyncpg.DependentObjectsStillExistError as error:
-        log.warning("a table of before stays, with its rows", extra={"error": error.detail})
+            await connection.execute("SET LOCAL lock_timeout = DEFAULT")
+    except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
+        why = {"table": name, "error": error.detail or str(error)}
+        log.warning("a table of before stays, with its rows", extra=why)
+        return False
+    return True
