@@ -25,7 +25,7 @@ Pooled: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Kind = Literal["TABLE", "SCHEMA"]
 
 BLOCKED = 1
-"""Seconds for which a switch that waits for somebody holds up all who read or write the table."""
+"""Seconds for which a rename or drop that waits for somebody holds up all who use the table."""
 
 AGAIN = 5.0
 """Seconds until it tries again."""
@@ -55,13 +55,28 @@ CREATE UNIQUE INDEX IF NOT EXISTS rayfold_held_place
 CREATE TABLE IF NOT EXISTS rayfold_applied (
     "table" text NOT NULL, stream text NOT NULL, revision bigint NOT NULL,
     PRIMARY KEY ("table", stream));
-ALTER TABLE rayfold_checkpoint
-    ADD COLUMN IF NOT EXISTS epoch bigint NOT NULL DEFAULT nextval('rayfold_generation');
-ALTER TABLE rayfold_parked ADD COLUMN IF NOT EXISTS by_store boolean NOT NULL DEFAULT false;
-ALTER TABLE rayfold_parked DROP CONSTRAINT IF EXISTS rayfold_parked_pkey;
-ALTER TABLE rayfold_held DROP CONSTRAINT IF EXISTS rayfold_held_pkey;
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'rayfold_checkpoint'::regclass AND attname = 'epoch') THEN
+        ALTER TABLE rayfold_checkpoint
+            ADD COLUMN epoch bigint NOT NULL DEFAULT nextval('rayfold_generation');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'rayfold_parked'::regclass AND attname = 'by_store') THEN
+        ALTER TABLE rayfold_parked ADD COLUMN by_store boolean NOT NULL DEFAULT false;
+    END IF;
+    IF to_regclass('rayfold_parked_pkey') IS NOT NULL THEN
+        ALTER TABLE rayfold_parked DROP CONSTRAINT rayfold_parked_pkey;
+    END IF;
+    IF to_regclass('rayfold_held_pkey') IS NOT NULL THEN
+        ALTER TABLE rayfold_held DROP CONSTRAINT rayfold_held_pkey;
+    END IF;
+END $$;
 """
 """The tables of our own, also where the layout before this one has made them.
+
+A table is altered only where it has to be: an `ALTER` that finds nothing to do waits for all who
+read the table too, as a backup does, and all who would write it wait for that.
 
 `table` is the name of a generation, or of the live one.
 
@@ -220,9 +235,10 @@ async def become(connection: Connection, live: Live) -> None:
 
 
 async def discard(connection: Connection, name: str, kind: Kind = "TABLE") -> None:
-    """Remove a generation that is not live."""
+    """Remove a generation that is not live; see `_drop`."""
     async with connection.transaction():
-        await _drop(connection, kind, name)
+        if not await _drop(connection, kind, name):
+            return
         for own in ("rayfold_checkpoint", *_BY_TABLE):
             await connection.execute(f'DELETE FROM {own} WHERE "table" = $1', name)
 
@@ -251,11 +267,19 @@ async def _is_there(connection: Connection, live: Live) -> bool:
     return found
 
 
-async def _drop(connection: Connection, kind: Kind, name: str) -> None:
-    """Drop it. A table that somebody else's view or key needs stays: they are told of it."""
+async def _drop(connection: Connection, kind: Kind, name: str) -> bool:
+    """Drop it; return False where it stays, with its rows, until a later start.
+
+    So does a table that a view or key of somebody else's needs, and what somebody reads for long.
+    """
     cascade = " CASCADE" if kind == "SCHEMA" else ""
     try:
         async with connection.transaction():  # the one around it goes on
+            await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
             await connection.execute(f'DROP {kind} IF EXISTS "{name}"{cascade}')
-    except asyncpg.DependentObjectsStillExistError as error:
-        log.warning("a table of before stays, with its rows", extra={"error": error.detail})
+            await connection.execute("SET LOCAL lock_timeout = DEFAULT")
+    except (asyncpg.DependentObjectsStillExistError, asyncpg.LockNotAvailableError) as error:
+        why = {"table": name, "error": error.detail or str(error)}
+        log.warning("a table of before stays, with its rows", extra=why)
+        return False
+    return True

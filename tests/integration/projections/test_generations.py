@@ -166,6 +166,23 @@ async def test_a_switch_that_waits_for_somebody_lets_readers_and_projectors_go_o
         await asyncio.gather(dump.close(), looking.close())
 
 
+async def test_a_start_waits_for_nobody_who_reads(dsn: str) -> None:
+    async with running(MemoryLog(), dsn, TOTALS):
+        pass
+    dump, connection = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+    left = await schema.begin_generation(connection, TOTALS)
+    tables = await dump.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    async with dump.transaction():
+        for (table,) in tables:
+            await dump.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+        async with asyncio.timeout(DEADLINE):
+            assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    assert await connection.fetchval("SELECT to_regclass($1)", f'"{left}"') is not None
+    assert await schema.prepare(connection, [TOTALS], {"totals": 1}) == []
+    assert await connection.fetchval("SELECT to_regclass($1)", f'"{left}"') is None
+    await asyncio.gather(dump.close(), connection.close())
+
+
 async def test_a_table_that_somebody_dropped_is_found_and_built_again(dsn: str) -> None:
     log = MemoryLog()
     await add(log, "a", 1, 2)
