@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,13 @@ ACK_SEEN = 0.02
 LOOK = 0.25
 """Seconds at most between two looks at how far the group is, while it is not there."""
 
+COUNTING = 20
+"""Times as long as it takes to count what is parked, until it is counted again: there may be much,
+and a status is asked for twice a second."""
+
+COUNTED = 10.0
+"""Seconds at most for which that counts."""
+
 
 def group_of(view: ViewDefinition) -> str:
     """Return the name of the view's persistent subscription."""
@@ -74,6 +82,7 @@ class Consumer:
         self.sent_back = 0
         self._parked = 0
         self._first_parked: list[Parked] = []
+        self._count_again = 0.0
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold", **BY_INDEX}
@@ -240,9 +249,12 @@ class Consumer:
     async def status(self) -> dict[str, Any]:
         """Return counts, for operators, after a look at the table."""
         await self.look()
-        if self._pool is not None:
+        began = time.monotonic()
+        if self._pool is not None and began >= self._count_again:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 self._parked, self._first_parked = await self._applier.first_parked(self._pool)
+                now = time.monotonic()
+                self._count_again = now + min(COUNTING * (now - began), COUNTED)
         return self.runner.status(
             [self._view.name],
             sent_back=self.sent_back,

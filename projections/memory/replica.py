@@ -260,7 +260,9 @@ class Replica:
         there = self.progress.position  # the log has at least that
         _, folded = self._rebuilding.get(table.view.name, (0, 0))
         turn = Turn()
-        async for raw in self._store.read_all(self._prefixes, after=after or None):
+        # Of streams that concern the view: it may be a small one of a large log.
+        prefixes = with_deletions(self._registry.prefixes_of([table.view]))
+        async for raw in self._store.read_all(prefixes, after=after or None):
             if raw.position > self.progress.position:
                 return self.progress.position
             _fold({table.view.name: table}, folding, raw)
