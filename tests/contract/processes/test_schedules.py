@@ -108,6 +108,22 @@ async def test_a_refusal_is_told_with_its_rule(later: Later) -> None:
     assert about["code"] == "unknown-stock"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [ReceiveStock(sku="tea", quantity=3), CreateOrder(order_id=uuid4(), customer_id="ada")],
+    ids=["plain", "with its own time"],
+)
+async def test_one_that_the_domain_takes_no_more_is_refused(
+    later: Later, command: Command
+) -> None:
+    kept = later.envelope(command)._replace(payload=b'{"of": "another release"}')
+    told = await later.schedules.schedule(kept, later.clock() - HOUR)
+    await later.until(told["command_id"], "rejected")
+    about = await later.schedules.about(told["command_id"])
+    assert about is not None
+    assert about["code"] == "invalid-command"
+
+
 async def test_the_same_key_again_is_the_same_command_whatever_became_of_it(later: Later) -> None:
     sku, key = f"sku-{uuid4()}", uuid4()
     due = datetime.now(UTC) + HOUR
