@@ -113,9 +113,7 @@ async def test_a_refusal_is_told_with_its_rule(later: Later) -> None:
     [ReceiveStock(sku="tea", quantity=3), CreateOrder(order_id=uuid4(), customer_id="ada")],
     ids=["plain", "with its own time"],
 )
-async def test_one_that_the_domain_takes_no_more_is_refused(
-    later: Later, command: Command
-) -> None:
+async def test_one_that_the_domain_takes_no_more_is_refused(later: Later, command: Command) -> None:
     kept = later.envelope(command)._replace(payload=b'{"of": "another release"}')
     told = await later.schedules.schedule(kept, later.clock() - HOUR)
     await later.until(told["command_id"], "rejected")

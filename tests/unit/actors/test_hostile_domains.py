@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import field_serializer
+from pydantic import AfterValidator, field_serializer
 
 from actors.envelope import Done, enclose
 from actors.errors import DecisionFailed
@@ -33,9 +33,17 @@ class Elsewhere(Event, name="Elsewhere"):
     cup: UUID
 
 
+refused_since: list[str] = []
+"""By a validator, after commands were sent: a release before had none."""
+
+
+def _taken(how: str) -> str:
+    return sys.exit(7) if how in refused_since else how
+
+
 class Pour(Command, name="pour", creates=True):
     cup: UUID
-    how: str
+    how: Annotated[str, AfterValidator(_taken)]
     count: int = 1
 
 
@@ -98,6 +106,18 @@ def registry() -> Registry:
 async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int = 1) -> list[Any]:
     commands = [Pour(cup=cup, how=how, count=count) for how in hows]
     return await host.handle([enclose(registry, command) for command in commands])
+
+
+async def test_a_command_that_breaks_its_validator_fails_alone(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = [Pour(cup=uuid4(), how=how) for how in ("well", "oddly", "well")]
+    sent = [enclose(registry, each) for each in commands]
+    monkeypatch.setattr(sys.modules[__name__], "refused_since", ["oddly"])
+    first, bad, last = await Host(registry, MemoryLog(), "test").handle(sent)
+    assert [type(first), type(last)] == [Done, Done]
+    assert isinstance(bad, DecisionFailed)
+    assert "SystemExit: 7" in bad.detail
 
 
 @pytest.mark.parametrize(
