@@ -16,6 +16,7 @@ from actors.host import aggregate_cache
 from actors.host.host import Host
 from actors.host.snapshots import WORTH, save
 from eventstore.memory import MemoryLog
+from eventstore.port import InvalidAppend
 from rayfold import Aggregate, Command, Event, Message, Registry
 from rayfold.event_checks import MAX_EVENTS
 
@@ -220,3 +221,22 @@ async def test_a_state_that_cannot_be_written_keeps_no_other_from_its_snapshot(
     BREAKS.clear()
     kept = [raw.stream async for raw in log.read_all(["snapshot-"])]
     assert kept == ["snapshot-jug-two"]
+
+
+async def test_a_snapshot_that_the_store_never_takes_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class SmallLog(MemoryLog):
+        """Takes no snapshot."""
+
+        async def append(self, appends: Any) -> Any:
+            if appends[0].stream.startswith("snapshot-"):
+                return [InvalidAppend("it is too large")]
+            return await super().append(appends)
+
+    registry = Registry([sys.modules[__name__]])
+    host = Host(registry, SmallLog(), "test")
+    await host.handle([enclose(registry, Fill(jug="one"))])
+    await host.drain()
+    [told] = [each for each in caplog.records if each.msg.startswith("a snapshot was not written")]
+    assert (told.stream, told.error) == ("jug-one", "it is too large")  # type: ignore[attr-defined]
