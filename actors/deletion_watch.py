@@ -56,8 +56,9 @@ class DeletionWatch:
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        if self._position is None:
-            self._position = await self._store.end_position(self._prefixes)
+        end = await self._store.end_position(None)
+        # A log that was restored to an earlier moment ends before what was followed.
+        self._position = end if self._position is None else min(self._position, end)
         metastreams = [f"$${prefix}" for prefix in self._prefixes]
         subscription = self._store.subscribe(metastreams, self._position or None)
         async with aclosing(subscription) as batches:

@@ -32,7 +32,7 @@ from actors.host.command_traces import CommandTraces
 from actors.host.joint_plan import JointPlan, plan_jointly
 from actors.host.limits import HostLimits
 from actors.host.loading import moved_streams
-from actors.host.plan import JointDecision, PendingCommand, Plan, plan
+from actors.host.plan import JointDecision, PendingCommand, Plan, decision_failed, plan
 from actors.host.snapshots import snapshot_stream
 from actors.host.storage import EventStorage, Storage
 from actors.host.streams import Streams
@@ -209,6 +209,10 @@ class Host:
             command = definition.decode(envelope.payload)
         except ValidationError as error:
             answer.set_result(InvalidCommand(str(error)))
+            return answer
+        except (Exception, SystemExit) as error:
+            # An author's validator broke, which the release that sent it did not have.
+            answer.set_result(decision_failed(error, envelope, -1))
             return answer
         joint = None
         if self._decided_together and definition.model in self._registry.decisions:

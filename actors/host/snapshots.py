@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from actors.host.entity import Entity
 from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen
-from eventstore.port import ANY, Log, StreamAppend
+from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Message
 from rayfold.personal import marked, plain
@@ -60,8 +60,9 @@ def snapshot_stream(stream: str) -> str:
 async def save(store: Log, entity: Entity) -> None:
     """Write a snapshot of the entity as it is now.
 
-    One that would read back as another state is not written, nor one that cannot be JSON: the
-    aggregate is folded from its events then, and no other has to do with it.
+    One that would read back as another state is not written, nor one that cannot be JSON, or that
+    the store never takes: the aggregate is folded from its events then, and no other has to do
+    with it.
 
     Raises:
         StoreUnavailable: it may not have been written.
@@ -69,7 +70,7 @@ async def save(store: Log, entity: Entity) -> None:
     entity.snapshot_revision = entity.revision
     if entity.aggregate.has_data_of_others():
         return  # it would take the keys of all of them to decrypt it
-    about = {"stream": entity.stream, "revision": entity.revision}
+    about: dict[str, object] = {"stream": entity.stream, "revision": entity.revision}
     try:
         state = entity.state.__pydantic_serializer__.to_json(entity.state)
         is_same = bool(_state(entity.aggregate, state) == entity.state)
@@ -97,7 +98,10 @@ async def save(store: Log, entity: Entity) -> None:
         )
     )
     record = NewRecord(_TYPE, data, {}, str(uuid4()))
-    await store.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
+    [answer] = await store.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
+    if isinstance(answer, InvalidAppend):
+        about["error"] = answer.reason
+        log.error("a snapshot was not written: the store never takes it", extra=about)
 
 
 def _state(aggregate: AggregateType, data: bytes) -> Message:

@@ -263,7 +263,7 @@ class ProcessCommits:
             process.state = await load(self._store, self._registry, self._definition, process.key)
         except StoreUnavailable:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # also what an author's `evolve` raises
             log.exception("a process cannot be read", extra=self._about(process.key))
             self._leave(process, f"its stream cannot be read: {type(error).__name__}: {error}")
             return False

@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 
 from actors.envelope import Envelope
-from actors.errors import EventStoreUnavailable, KeyReused, NoSuchSchedule, TooLate
+from actors.errors import (
+    EventStoreUnavailable,
+    InvalidCommand,
+    KeyReused,
+    NoSuchSchedule,
+    TooLate,
+)
 from actors.schedules.records import (
     ACCEPTED,
     CANCELLED,
@@ -25,7 +31,7 @@ from actors.schedules.records import (
     read_scheduled,
 )
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import BEING_FORGOTTEN, Appended, Log, StreamAppend
+from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, StreamAppend
 from eventstore.records import RawRecord
 
 _STATUS = {SCHEDULED: "scheduled", DUE: "processing", CANCELLED: "cancelled"}
@@ -52,6 +58,7 @@ class Schedules:
         The same command under the same id again is the first one, whatever became of it.
 
         Raises:
+            InvalidCommand: the store never takes it: it is too large, say.
             KeyReused: the command id stands for another command, or another time.
             NoSuchSchedule: it stood for one, and its stream was deleted for good.
             EventStoreUnavailable: it may not have been kept; safe to try again.
@@ -116,6 +123,8 @@ class Schedules:
             raise EventStoreUnavailable(str(error)) from error
         if result == BEING_FORGOTTEN:
             raise EventStoreUnavailable(BEING_FORGOTTEN.reason)
+        if isinstance(result, InvalidAppend):
+            raise InvalidCommand(f"the event store never takes it: {result.reason}")
         return isinstance(result, Appended)
 
     async def _read(self, command_id: str) -> tuple[ScheduledCommand, RawRecord]:

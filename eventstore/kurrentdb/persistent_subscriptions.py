@@ -231,10 +231,12 @@ class PersistentSubscriptions:
         try:
             yield deliveries
         finally:
-            with suppress(*_FAILURES, TimeoutError):
-                await subscription.stop(timeout=2)
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
+            try:
+                with suppress(*_FAILURES, TimeoutError):
+                    await subscription.stop(timeout=2)
+            finally:
+                pump.cancel()
+                await asyncio.gather(pump, return_exceptions=True)
 
     async def position(self, group: str) -> int:
         """Return the position up to which every event of the group is acknowledged; 0: not known.

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import logging
 import re
 import time
+from collections.abc import Callable
 
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.errors import group_exists, group_missing
@@ -12,6 +14,8 @@ from eventstore.embedded.persistent.settings import GroupSettings
 from eventstore.embedded.persistent.writes import RemoveGroup, SaveGroup
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 _TICK = 0.5
 """Seconds between looks at timeouts. The real server looks once a second."""
@@ -56,15 +60,22 @@ class Groups:
         return int(position[1]) if position else int(text)
 
     def _committed(self, events: list[Event]) -> None:
-        for group in self._groups.values():
-            group.committed(events)
+        self._each(lambda group: group.committed(events))
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            for group in list(self._groups.values()):
-                group.tick(now)
+            self._each(lambda group: group.tick(time.monotonic()))
+
+    def _each(self, look: Callable[[Group], None]) -> None:
+        """Let every group look. One that breaks, as the disk cannot be read say, looks again soon:
+        neither the others nor who has written, and waits for the answer, have to do with it."""
+        for group in list(self._groups.values()):
+            try:
+                look(group)
+            except Exception:
+                about = {"stream": group.settings.stream, "group": group.settings.name}
+                log.exception("a consumer group broke", extra=about)
 
     async def stop(self) -> None:
         """End all consumers; progress is saved with the store's last commit."""

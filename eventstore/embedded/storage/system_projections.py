@@ -8,15 +8,22 @@ once however often the server dies.
 
 import asyncio
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventstore.embedded.protocol.constants import FLAG_SYSTEM, LINK_TYPE, MAX
+from eventstore.embedded.protocol.errors import RpcError
 from eventstore.embedded.storage.event import Event, Proposed
 from eventstore.embedded.storage.filters import DEFAULT
 from eventstore.embedded.storage.store import Store
 from eventstore.embedded.storage.write_transaction import WriteTransaction
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until what could not be written is tried again."""
 
 _BATCH = 200
 _KEY = "system_projections"
@@ -45,7 +52,11 @@ class WriteLinks:
 
     def apply(self, transaction: WriteTransaction) -> None:
         """Write the links. Deleted link streams are skipped: somebody did not want them."""
+        found = transaction.query(f"SELECT value FROM meta WHERE key = '{_KEY}'")
+        done = int(found[0][0]) if found else 0  # by an attempt that had no answer in time
         for event in self.events:
+            if event.position <= done:
+                continue
             data = f"{event.revision}@{event.stream}".encode()
             metadata = json.dumps(
                 {"$o": event.stream, "$causedBy": str(uuid.UUID(bytes=event.id))}
@@ -78,19 +89,30 @@ class SystemProjections:
             await asyncio.wait((self._task,))
 
     async def _run(self, position: int) -> None:
-        log = self._store.log
         while True:
-            if position >= log.recent.last_position:
-                await log.recent.wait()
-                continue
-            if log.recent.covers(position):
-                looked_at = log.recent.after(position, _BATCH)
-                events = [event for event in looked_at if links_of(event)]
-                position = looked_at[-1].position
-            else:
-                rows, position = log.scan_forwards(position, DEFAULT, _BATCH)
-                events = log.events_at([at for at, _ in rows]) if rows else []
-            if events:
-                await self._store.write(WriteLinks(events, position), type(None))
-            else:
-                await asyncio.sleep(0)
+            try:
+                position = await self._step(position)
+            except RpcError:  # the writer says why
+                await asyncio.sleep(RETRY)
+            except Exception:
+                log.exception("links cannot be written")
+                await asyncio.sleep(RETRY)
+
+    async def _step(self, position: int) -> int:
+        """Write links for some events after a position; return that up to which all have theirs."""
+        reader = self._store.log
+        if position >= reader.recent.last_position:
+            await reader.recent.wait()
+            return position
+        if reader.recent.covers(position):
+            looked_at = reader.recent.after(position, _BATCH)
+            events = [event for event in looked_at if links_of(event)]
+            reached = looked_at[-1].position
+        else:
+            rows, reached = reader.scan_forwards(position, DEFAULT, _BATCH)
+            events = reader.events_at([at for at, _ in rows]) if rows else []
+        if events:
+            await self._store.write(WriteLinks(events, reached), type(None))
+        else:
+            await asyncio.sleep(0)
+        return reached

@@ -12,14 +12,21 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.envelope import Envelope, enclose
-from actors.errors import EventStoreUnavailable, KeyReused, NoSuchSchedule, TooLate, Unavailable
+from actors.errors import (
+    EventStoreUnavailable,
+    InvalidCommand,
+    KeyReused,
+    NoSuchSchedule,
+    TooLate,
+    Unavailable,
+)
 from actors.local import LocalRuntime
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PlaceOrder
 from eventstore.memory import MemoryLog
-from eventstore.port import Log
+from eventstore.port import InvalidAppend, Log
 from rayfold import Command, Registry
 from tests.contract.processes.stages import Clock, until
 
@@ -106,6 +113,20 @@ async def test_a_refusal_is_told_with_its_rule(later: Later) -> None:
     about = await later.schedules.about(told["command_id"])
     assert about is not None
     assert about["code"] == "unknown-stock"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [ReceiveStock(sku="tea", quantity=3), CreateOrder(order_id=uuid4(), customer_id="ada")],
+    ids=["plain", "with its own time"],
+)
+async def test_one_that_the_domain_takes_no_more_is_refused(later: Later, command: Command) -> None:
+    kept = later.envelope(command)._replace(payload=b'{"of": "another release"}')
+    told = await later.schedules.schedule(kept, later.clock() - HOUR)
+    await later.until(told["command_id"], "rejected")
+    about = await later.schedules.about(told["command_id"])
+    assert about is not None
+    assert about["code"] == "invalid-command"
 
 
 async def test_the_same_key_again_is_the_same_command_whatever_became_of_it(later: Later) -> None:
@@ -262,6 +283,18 @@ async def test_nothing_is_promised_without_a_store(registry: Registry) -> None:
         await schedules.schedule(envelope, datetime.now(UTC))
     with pytest.raises(EventStoreUnavailable):
         await schedules.about(envelope.command_id)
+
+
+async def test_one_that_the_store_never_takes_is_refused_as_that(registry: Registry) -> None:
+    class SmallLog(MemoryLog):
+        """Takes nothing, as all of it is too large."""
+
+        async def append(self, appends: Any) -> Any:
+            return [InvalidAppend("it is too large") for _ in appends]
+
+    envelope = enclose(registry, ReceiveStock(sku="tea", quantity=1))
+    with pytest.raises(InvalidCommand, match="the event store never takes it: it is too"):
+        await Schedules(SmallLog()).schedule(envelope, datetime.now(UTC))
 
 
 def _field(data: bytes, name: str) -> str:

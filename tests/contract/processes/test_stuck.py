@@ -137,8 +137,9 @@ async def test_one_that_cannot_even_be_parked_is_listed_and_goes_on_where_it_was
         assert stage.runner.parked == {}
 
 
+@pytest.mark.parametrize("error", [ValueError("another domain's"), SystemExit("another domain's")])
 async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
-    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    log: Log, registry: Registry, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     async with Stage(log, registry) as stage:
         order = await stage.order(await stage.stock())
@@ -147,7 +148,7 @@ async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
 
         def unreadable(event_type: str, *rest: Any) -> Any:
             if event_type == "FulfilmentRequested":
-                raise ValueError("another domain's")
+                raise error
             return decode(event_type, *rest)
 
         monkeypatch.setattr(registry, "decode", unreadable)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
+import pytest
+
+from actors import deletion_watch
 from actors.deletion_watch import DeletionWatch
 from actors.envelope import Done, enclose
 from actors.host.host import Host
@@ -35,6 +38,28 @@ async def test_an_aggregate_that_somebody_deletes_is_forgotten() -> None:
     [outcome] = await host.handle([enclose(registry, create)])
     assert isinstance(outcome, Done)
     assert outcome.revision == 2
+    await watch.stop()
+
+
+async def test_deletions_are_followed_on_in_a_log_that_was_restored_to_an_earlier_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deletion_watch, "RETRY", 0.0)
+    registry, log, forgotten = Registry.load("domain"), MemoryLog(), asyncio.Queue[str]()
+    host, orders = Host(registry, log, "test"), [uuid4() for _ in range(5)]
+    creating = [CreateOrder(order_id=each, customer_id="ada") for each in orders]
+    await host.handle([enclose(registry, each) for each in creating])
+    watch = DeletionWatch(log, registry.prefixes, forgotten.put)
+    watch.start()
+    await log.delete_stream(f"order-{orders[4]}")
+    assert await asyncio.wait_for(forgotten.get(), 10) == f"order-{orders[4]}"
+    log.down = True
+    log._announce()
+    await asyncio.sleep(0)
+    del log._all[1:]
+    log.down = False
+    await log.delete_stream(f"order-{orders[0]}")
+    assert await asyncio.wait_for(forgotten.get(), 10) == f"order-{orders[0]}"
     await watch.stop()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import field_serializer
+from pydantic import AfterValidator, field_serializer
 
 from actors.envelope import Done, enclose
 from actors.errors import DecisionFailed
@@ -16,6 +16,7 @@ from actors.host import aggregate_cache
 from actors.host.host import Host
 from actors.host.snapshots import WORTH, save
 from eventstore.memory import MemoryLog
+from eventstore.port import InvalidAppend
 from rayfold import Aggregate, Command, Event, Message, Registry
 from rayfold.event_checks import MAX_EVENTS
 
@@ -33,9 +34,17 @@ class Elsewhere(Event, name="Elsewhere"):
     cup: UUID
 
 
+refused_since: list[str] = []
+"""By a validator, after commands were sent: a release before had none."""
+
+
+def _taken(how: str) -> str:
+    return sys.exit(7) if how in refused_since else how
+
+
 class Pour(Command, name="pour", creates=True):
     cup: UUID
-    how: str
+    how: Annotated[str, AfterValidator(_taken)]
     count: int = 1
 
 
@@ -98,6 +107,18 @@ def registry() -> Registry:
 async def pour(host: Host, registry: Registry, cup: UUID, *hows: str, count: int = 1) -> list[Any]:
     commands = [Pour(cup=cup, how=how, count=count) for how in hows]
     return await host.handle([enclose(registry, command) for command in commands])
+
+
+async def test_a_command_that_breaks_its_validator_fails_alone(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = [Pour(cup=uuid4(), how=how) for how in ("well", "oddly", "well")]
+    sent = [enclose(registry, each) for each in commands]
+    monkeypatch.setattr(sys.modules[__name__], "refused_since", ["oddly"])
+    first, bad, last = await Host(registry, MemoryLog(), "test").handle(sent)
+    assert [type(first), type(last)] == [Done, Done]
+    assert isinstance(bad, DecisionFailed)
+    assert "SystemExit: 7" in bad.detail
 
 
 @pytest.mark.parametrize(
@@ -200,3 +221,22 @@ async def test_a_state_that_cannot_be_written_keeps_no_other_from_its_snapshot(
     BREAKS.clear()
     kept = [raw.stream async for raw in log.read_all(["snapshot-"])]
     assert kept == ["snapshot-jug-two"]
+
+
+async def test_a_snapshot_that_the_store_never_takes_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class SmallLog(MemoryLog):
+        """Takes no snapshot."""
+
+        async def append(self, appends: Any) -> Any:
+            if appends[0].stream.startswith("snapshot-"):
+                return [InvalidAppend("it is too large")]
+            return await super().append(appends)
+
+    registry = Registry([sys.modules[__name__]])
+    host = Host(registry, SmallLog(), "test")
+    await host.handle([enclose(registry, Fill(jug="one"))])
+    await host.drain()
+    [told] = [each for each in caplog.records if each.msg.startswith("a snapshot was not written")]
+    assert (told.stream, told.error) == ("jug-one", "it is too large")  # type: ignore[attr-defined]

@@ -7,14 +7,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from kurrentdbclient.protos.v1 import persistent_pb2
 
+from eventstore.embedded.persistent import subsystem
+from eventstore.embedded.persistent.consumer import Consumer
+from eventstore.embedded.persistent.message import Message
 from eventstore.embedded.persistent.settings import GroupSettings, settings_of
 from eventstore.embedded.persistent.subsystem import Groups
 from eventstore.embedded.persistent.writes import save_checkpoint
 from eventstore.embedded.protocol.errors import RpcError
+from eventstore.embedded.storage.event import Proposed
+from eventstore.embedded.storage.operations import Append
 from eventstore.embedded.storage.store import Store
 
 ORIGIN = 3
@@ -81,3 +87,23 @@ async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
     with pytest.raises(RpcError):
         await groups.restart()
     assert not groups.get("$all", "readers")._closed
+
+
+async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
+    store: FullStore, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(limit: int) -> list[Message]:
+        raise OSError("the disk cannot be read")
+
+    await groups.create(settings())
+    group, consumer = groups.get("$all", "readers"), Consumer(10, False, "", "")
+    group.join(consumer)
+    fine = group.source.read
+    monkeypatch.setattr(group.source, "read", read)
+    event = Proposed(uuid4().bytes, "Placed", True, b"{}", b"")
+    async with asyncio.timeout(5):
+        await store.submit(Append("order-1", -1, [event]))
+        await asyncio.sleep(2 * subsystem._TICK)
+        monkeypatch.setattr(group.source, "read", fine)
+        [sent] = await consumer.take()
+    assert b"order-1" in sent
