@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.errors import StartError
+
 Data = Annotated[Path | None, typer.Option(help="The data folder; .rayfold by default.")]
 Url = Annotated[
     str | None, typer.Option(help="Of a gateway elsewhere; else that of the data folder.")
@@ -27,8 +29,10 @@ def ask(
     Without a `method` it is a GET, with a body a POST.
 
     Raises:
-        StartError: no gateway, or one that says no.
+        StartError: no gateway, two of them, or one that says no.
     """
+    if data is not None and url is not None:
+        raise StartError("give --data or --url: each names a gateway")
     from deploy.cli import gateway_client
     from deploy.stack.folder import gateway_of
     from deploy.stack.settings import load

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from deploy.errors import StartError
-from deploy.stack.folder import gateway_of
+from deploy.stack.folder import EVENT_STORE, gateway_of
 from deploy.stack.settings import Settings
 from eventstore.errors import StoreError
 from eventstore.kurrentdb.connection import without_password
@@ -51,7 +51,7 @@ def store_of(settings: Settings) -> str:
     """
     gateway_of(settings.data)  # says so when nothing runs
     try:
-        return (settings.data / "eventstore.uri").read_text().strip()
+        return (settings.data / EVENT_STORE).read_text().strip()
     except OSError as error:
         raise StartError("give the store's --eventstore") from error
 

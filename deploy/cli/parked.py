@@ -45,7 +45,8 @@ def parked_show(
     if not found:
         raise StartError(f"nothing is parked in {view!r} under {key!r}")
     for each in found:
-        event = ask(data, url, f"/operators/events/{quote(each['stream'])}/{each['revision']}")
+        stream = quote(each["stream"], safe="")
+        event = ask(data, url, f"/operators/events/{stream}/{each['revision']}")
         typer.echo(json.dumps({**each, "event": event}, indent=2))
 
 

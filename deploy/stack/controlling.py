@@ -115,7 +115,7 @@ async def _terms(
             if owned.taken_down:
                 log.warning("the stack was taken down while this one stood by")
                 return
-            await _check_domain(settings, cluster.postgres, owned)
+            await unless(stop, _check_domain(settings, cluster.postgres, owned))
             if not await _govern(settings, cluster, owned, parts, stop, lost, retake_signals):
                 return
 
@@ -174,17 +174,17 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> None
     if ran == owned.identity.domain:
         return
     try:
-        connection = await connect(postgres, timeout=ANSWER_TIMEOUT)
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            connection = await connect(postgres)
+            try:
+                release = await wanted_release(connection)
+            finally:
+                connection.terminate()
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
-    try:
-        if (release := await wanted_release(connection)) is not None:
-            log.warning(
-                "a release follows another", extra={"before": ran, "number": release.number}
-            )
-            return  # this one's: else it would not own the stack
-    finally:
-        connection.terminate()
+    if release is not None:
+        log.warning("a release follows another", extra={"before": ran, "number": release.number})
+        return  # this one's: else it would not own the stack
     if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):
         raise StartError(
             f"the parts of the stack {settings.stack!r} run another domain ({ran}, here"

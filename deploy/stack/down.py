@@ -15,12 +15,14 @@ from deploy.stack.lease import LENGTH, Lease
 from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
 from deploy.stack.release import wanted_release
+from deploy.stack.roles import unless
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
+from rayfold.runtime.together import ended
 
 ENDING = 120.0
 """Seconds in which an owner ends all parts."""
@@ -59,17 +61,23 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
             " there is nothing to end"
         )
     identities.check(row, settings.stack, row["store"])
-    if (ended := await _by_its_owner(connection)) is not None:
-        return ended
+    if (parts := await _by_its_owner(connection)) is not None:
+        return parts
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
     wanted = await wanted_release(connection)
     await lease.take(row["domain"] if wanted is None else wanted.hash)
+    lost = asyncio.Event()
+    holding = asyncio.create_task(lease.hold(lost.set))
     try:
         identity = {name: row[name] for name in ("store", "domain")} | {"stack": row["id"]}
-        ended = await _end(settings, row["id"])
+        parts = await unless(lost, _end(settings, row["id"]))
+        if parts is None:
+            raise StartError("another one owns the stack by now, and makes its parts: ask again")
         await note_down(postgres, lease.epoch, identity)
-        return ended
+        return parts
     finally:
+        holding.cancel()
+        await ended([holding])
         await lease.release()
 
 
@@ -101,8 +109,8 @@ async def _ask(at: dict[str, str | int]) -> list[str]:
     address = Address(str(at["host"]), int(at["port"]), bytes.fromhex(str(at["key"])))
     client = ControllerClient(lambda: address)
     try:
-        ended: list[str] = await client.call("controller.down", ENDING)
-        return ended
+        parts: list[str] = await client.call("controller.down", ENDING)
+        return parts
     finally:
         client.close()
 
@@ -113,7 +121,6 @@ async def _end(settings: Settings, stack: str) -> list[str]:
     check_ray(settings.ray_address)
     try:
         await in_thread(lambda: ray_runtime.start(settings.ray_address, settings.stack))
-        ended: list[str] = await in_thread(lambda: end_parts(settings.stack, stack))
-        return ended
+        return await in_thread(lambda: end_parts(settings.stack, stack))
     finally:
         await in_thread(ray_runtime.stop)

@@ -15,6 +15,9 @@ from deploy.stack.whole_file import write_whole
 
 _GATEWAY = "gateway.json"
 
+EVENT_STORE = "eventstore.uri"
+"""Where the store is that a stack has started itself."""
+
 
 class InUse(StartError):
     """Another stack has the folder."""
@@ -40,7 +43,8 @@ def locked(data: Path) -> Iterator[Path]:
         ) from error
     except OSError as error:
         raise StartError(f"the data folder {data} cannot be used: {error}") from error
-    (data / _GATEWAY).unlink(missing_ok=True)  # a crash may have left it
+    for left in (_GATEWAY, EVENT_STORE):  # by an earlier stack, or a crash
+        (data / left).unlink(missing_ok=True)
     try:
         yield data.resolve()
     finally:

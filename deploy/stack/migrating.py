@@ -210,7 +210,7 @@ async def _servers(settings: Settings, registry: Registry) -> AsyncIterator[tupl
         except folder.InUse:
             if postgres is None:
                 postgres = await asyncio.to_thread(running_postgres, settings.data / "postgres")
-            yield eventstore or _noted(settings.data / "eventstore.uri"), postgres
+            yield eventstore or _noted(settings.data / folder.EVENT_STORE), postgres
             return
         display = Display()
         uri, _ = await start_eventstore(settings, registry.prefixes, data, parts, display)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ POLL = 1.0
 LOOK = 0.2
 """Seconds between two comparisons of the owner's."""
 
+CHECK = 5.0
+"""Seconds between two looks of the owner's whether the row is still as it wrote it."""
+
 TIMEOUT = 5.0
 """Seconds in which Postgres answers, or is asked over another connection."""
 
@@ -39,10 +43,14 @@ CREATE TABLE IF NOT EXISTS rayfold_routing (
 """
 _PUBLISH = (
     "INSERT INTO rayfold_routing (epoch, version, document)"
-    " SELECT $1::bigint, 1, $2::jsonb FROM rayfold_stack WHERE epoch = $1"
+    " SELECT $1::bigint, $3::bigint + 1, $2::jsonb FROM rayfold_stack WHERE epoch = $1"
     " ON CONFLICT (singleton) DO UPDATE SET epoch = excluded.epoch,"
-    " version = rayfold_routing.version + 1, document = excluded.document"
+    # An heir of Postgres may have missed versions that gateways follow.
+    " version = greatest(rayfold_routing.version, $3) + 1, document = excluded.document"
     " WHERE rayfold_routing.epoch <= excluded.epoch RETURNING version"
+)
+_WRITTEN = (
+    "SELECT version FROM rayfold_stack LEFT JOIN rayfold_routing USING (epoch) WHERE epoch = $1"
 )
 _READ = "SELECT epoch, version, document FROM rayfold_routing"
 
@@ -71,10 +79,15 @@ async def read(connection: Connection) -> Routing | None:
     return Routing(row["epoch"], row["version"], json.loads(row["document"]))
 
 
-async def publish(connection: Connection, epoch: int, document: dict[str, Any]) -> int | None:
-    """Write the table and tell its followers; return its version, None where another owns it."""
+async def publish(
+    connection: Connection, epoch: int, document: dict[str, Any], after: int = 0
+) -> int | None:
+    """Write the table and tell its followers; return its version, None where another owns it.
+
+    The version is later than `after`, the last one that is known.
+    """
     async with connection.transaction():
-        version = await connection.fetchval(_PUBLISH, epoch, json.dumps(document))
+        version = await connection.fetchval(_PUBLISH, epoch, json.dumps(document), after)
         if version is not None:
             await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(version))
     return None if version is None else int(version)
@@ -89,6 +102,8 @@ class RoutingPublisher:
         self._compose = compose
         self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
         self._published: dict[str, Any] | None = None
+        self._version = 0
+        self._checked = time.monotonic()
         self._wake = asyncio.Event()
         self._publishing = asyncio.Lock()
 
@@ -100,18 +115,31 @@ class RoutingPublisher:
         """
         async with self._publishing:
             document = self._compose()
-            if document == self._published:
+            is_known = document == self._published
+            if is_known and time.monotonic() - self._checked < CHECK:
                 return True
+            self._checked = time.monotonic()
             try:
                 async with asyncio.timeout(TIMEOUT):
-                    version = await publish(await self._postgres.get(), self._epoch, document)
+                    connection = await self._postgres.get()
+                    if is_known and await self._is_written(connection):
+                        return True
+                    version = await publish(connection, self._epoch, document, self._version)
             except BaseException:
                 self._postgres.close()
                 raise
             if version is None:
                 return False
-            self._published = json.loads(json.dumps(document))
+            self._published, self._version = json.loads(json.dumps(document)), version
             return True
+
+    async def _is_written(self, connection: Connection) -> bool:
+        """Whether the row is as we wrote it: an heir of Postgres may have missed that.
+
+        Of a stack that is not ours, or not yet in the heir, that is not for us to say.
+        """
+        row = await connection.fetchrow(_WRITTEN, self._epoch)
+        return row is None or row["version"] == self._version
 
     def changed(self) -> None:
         """Look at once."""

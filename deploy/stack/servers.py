@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from deploy.errors import StartError
+from deploy.stack import folder
 from deploy.stack.child_process import ChildProcess
 from deploy.stack.display import Display
 from deploy.stack.own_disk import OwnDisk
@@ -45,7 +46,7 @@ async def start_eventstore(
             parts.push_async_callback(process.stop)
             uri = await process.start()
             disk = OwnDisk(data / "eventstore")
-            write_whole(data / "eventstore.uri", uri)
+            write_whole(data / folder.EVENT_STORE, uri)
         log = EventLog(uri)
         parts.push_async_callback(log.close)
         try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack import down, release, wanted
 from deploy.stack import lease as leases
-from deploy.stack import release, wanted
 from deploy.stack.identity import LAYOUT, identify
 from deploy.stack.lease import Lease
 from deploy.stack.owning import Owned, Owner, own
@@ -177,6 +179,30 @@ async def test_who_is_refused_the_stack_has_changed_nothing_of_it(
         assert await wanted_release(connection) is None
         with pytest.raises(StartError, match="which may be on the log"):
             await check_event_types(connection, one)
+    await connection.close()
+
+
+async def test_who_ends_a_stack_without_an_owner_keeps_the_lease_meanwhile(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To join Ray may take longer than a lease lasts; a controller would make the parts again."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    await identified(postgres)
+    connection = await asyncpg.connect(postgres)
+
+    async def until() -> datetime:
+        return cast(datetime, await connection.fetchval("SELECT until FROM rayfold_stack"))
+
+    async def end(*_: Any) -> list[str]:
+        first = await until()
+        async with asyncio.timeout(leases.LENGTH / 2):
+            while await until() == first:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return ["write#0"]
+
+    monkeypatch.setattr(down, "_end", end)
+    assert await down.down(Settings(stack="shop", postgres=postgres)) == ["write#0"]
+    assert await until() < datetime.now(UTC)  # and nobody waits for it now
     await connection.close()
 
 

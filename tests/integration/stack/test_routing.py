@@ -106,3 +106,36 @@ async def test_a_follower_keeps_its_table_while_postgres_is_away(
 
 async def _deaf(*_: Any) -> None:
     """Listen to nothing, as behind a pooler in transaction mode."""
+
+
+async def test_what_an_heir_of_postgres_has_missed_is_published_again_as_something_newer(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a gateway that starts follows an old table, and one that runs no later one."""
+    monkeypatch.setattr(routing, "CHECK", 0.1, raising=False)
+    document: dict[str, Any] = {}
+    publisher = RoutingPublisher(postgres, await owner(postgres, "a"), lambda: document)
+    for hosts in (1, 2, 3):
+        document["write"] = hosts
+        assert await publisher.publish()
+    last = await table(postgres)
+    assert last == Routing(1, 3, {"write": 3})
+    connection = await connect(postgres)
+    await connection.execute(
+        """UPDATE rayfold_routing SET version = 1, document = '{"write": 1}'"""
+    )
+    await connection.close()
+    followed: asyncio.Queue[Routing] = asyncio.Queue()
+    tasks = [
+        asyncio.create_task(RoutingFollower(postgres, last, followed.put_nowait).run()),
+        asyncio.create_task(publisher.run()),
+    ]
+    try:
+        async with asyncio.timeout(PATIENCE / 6):
+            assert await followed.get() == Routing(1, 4, {"write": 3})
+            document["write"] = 4
+            assert await followed.get() == Routing(1, 5, {"write": 4})
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

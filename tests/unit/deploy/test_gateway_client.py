@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli import asking
 from deploy.cli.gateway_client import ask
 from deploy.errors import StartError
 from deploy.stack.folder import gateway_of
@@ -72,3 +73,9 @@ def test_a_data_folder_that_does_not_say_where_its_gateway_is_has_none(
     (tmp_path / "gateway.json").write_text(text)
     with pytest.raises(StartError, match="no gateway is running"):
         gateway_of(tmp_path)
+
+
+def test_two_gateways_are_never_one(tmp_path: Path) -> None:
+    """A deletion that was meant for the one would be done at the other."""
+    with pytest.raises(StartError, match="--data or --url"):
+        asking.ask(tmp_path, "http://127.0.0.1:1", "/operators/status")
