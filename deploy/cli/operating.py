@@ -125,6 +125,8 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
             typer.echo(f"{each['store']} {each['view']} {each['key']}")
             typer.echo(f"  the log says {each['expected']}\n  the store has {each['found']}")
         typer.echo(f"{len(differences)} differences")
+        if any(each.get("parked") for each in ask(data, url, "/operators/status")["parts"]):
+            typer.echo("what is parked is not compared: see `rayfold parked list`")
     if differences:
         raise typer.Exit(1)
 

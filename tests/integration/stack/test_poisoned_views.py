@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from tests.integration.stack.meters.readings import LONG
+from tests.integration.stack.test_command_line import run
 from tests.stack import Stack, rayfold, run_rayfold
 
 ASKED_FOR = "RAYFOLD_CHAOS_KILLS" in os.environ
@@ -215,6 +216,8 @@ def assert_confined(stack: Stack, http: httpx.Client, token: str) -> None:
         assert parked(http) == expected
         lags(http, 10)  # time passes, and events go by
     assert "postgres latest huge is parked at 1@meter-huge: " in run_rayfold(stack, "status")
+    verified = run("verify", "--data", str(stack.data), cwd=Path.cwd())
+    assert "what is parked is not compared" in verified.stdout
     # Rows that are broken in one store are whole in the other.
     assert ask(http, "/latest/huge", "memory", token)["units"] == 2
     assert ask(http, "/latest/huge", "postgres", token)["units"] == 1
