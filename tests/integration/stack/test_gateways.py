@@ -27,7 +27,7 @@ def actors() -> dict[int, str]:
         with suppress(psutil.NoSuchProcess):
             name = " ".join(process.cmdline())
             if name.startswith("ray::") and "Actor" in name and not name.startswith("ray::IDLE"):
-                found[process.pid] = name.split(".")[0]
+                found[process.pid] = name.split(".")[0].rstrip()  # a title keeps its length
     return found
 
 
