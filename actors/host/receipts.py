@@ -25,9 +25,9 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
         StoreUnavailable: the log cannot be read.
     """
     async for raw in log.read_stream(stream, after=revision - 1 if revision else None, limit=1):
-        writer = _writer(raw.metadata)
+        writer = Metadata(raw.metadata).get("writer")
         last = raw.position
-        if not log.receipts_share_position:
+        if not log.receipts_share_position or writer is None:  # None: somebody else's client
             return last
         while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
             last = position
@@ -65,15 +65,10 @@ def revisions_in(metadata: Metadata) -> dict[str, int]:
         return {}
 
 
-async def _last_of_commit(log: Log, prefixes: list[str], writer: bytes | None, after: int) -> int:
+async def _last_of_commit(log: Log, prefixes: list[str], writer: str, after: int) -> int:
     last = after
     async for other in log.read_all(prefixes, after=after, limit=_PAGE):
-        if _writer(other.metadata) != writer:
+        if Metadata(other.metadata).get("writer") != writer:
             break
         last = other.position
     return last
-
-
-def _writer(metadata: bytes) -> bytes | None:
-    _, ours, rest = metadata.partition(b'"writer":"')
-    return rest.partition(b'"')[0] if ours else None

@@ -11,6 +11,7 @@ import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.errors import dropped, too_many_consumers
@@ -67,7 +68,12 @@ class Group:
         """Add a consumer; raise if the group is full."""
         self.check_room()
         self.consumers.append(consumer)
-        self.pump()
+        try:
+            self.pump()
+        except BaseException:  # nobody serves it, so it is given nothing
+            with suppress(Exception):  # the same once more
+                self.leave(consumer)
+            raise
 
     def leave(self, consumer: Consumer) -> None:
         """Remove a consumer. Its messages go to others, in order; that alone never parks them."""

@@ -52,9 +52,9 @@ class GroupReadHandler:
                 answers.result()
             await sending
         finally:
-            group.leave(consumer)
             for task in (answers, sending):
                 task.cancel()
+            group.leave(consumer)
             await asyncio.gather(answers, sending, return_exceptions=True)
 
 

@@ -107,3 +107,19 @@ async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
         monkeypatch.setattr(group.source, "read", fine)
         [sent] = await consumer.take()
     assert b"order-1" in sent
+
+
+async def test_a_consumer_whose_group_breaks_as_it_joins_is_none_of_its(
+    groups: Groups, store: FullStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(limit: int) -> list[Message]:
+        raise OSError("the disk cannot be read")
+
+    await groups.create(settings())
+    event = Proposed(uuid4().bytes, "Placed", True, b"{}", b"")
+    await store.submit(Append("order-1", -1, [event]))
+    group = groups.get("$all", "readers")
+    monkeypatch.setattr(group.source, "read", read)
+    with pytest.raises(OSError, match="cannot be read"):
+        group.join(Consumer(10, False, "", ""))
+    assert group.consumers == []

@@ -1,0 +1,42 @@
+"""The receipt of what was written before is found by who wrote it, however its metadata looks."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from actors.host.receipts import receipt_position
+from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
+
+
+class SpacedLog(MemoryLog):
+    """Writes metadata as JSON with spaces, as another server may."""
+
+    async def read_stream(self, stream, **options):  # type: ignore[no-untyped-def]
+        async for raw in super().read_stream(stream, **options):
+            yield raw._replace(metadata=raw.metadata.replace(b'":"', b'": "'))
+
+    async def read_all(self, prefixes, **options):  # type: ignore[no-untyped-def]
+        async for raw in super().read_all(prefixes, **options):
+            yield raw._replace(metadata=raw.metadata.replace(b'":"', b'": "'))
+
+
+@pytest.mark.parametrize("log", [MemoryLog(), SpacedLog()], ids=["compact", "spaced"])
+@pytest.mark.parametrize(
+    ("writers", "last"),
+    [(["a/1", "a/1", "a/2"], 2), ([None, None, None], 1)],
+    ids=["ours", "others"],
+)
+async def test_a_receipt_ends_with_its_own_commit(
+    log: MemoryLog, writers: list[str | None], last: int
+) -> None:
+    before = await log.end_position(None)
+    for number, writer in enumerate(writers):
+        about = {"commandId": str(uuid4()), **({} if writer is None else {"writer": writer})}
+        record = NewRecord("Placed", b"{}", about, str(uuid4()))
+        await log.append([StreamAppend(f"order-{before + number}", None, [record])])
+    found = await receipt_position(log, ["order-"], f"order-{before}", 0)
+    assert found == before + last
