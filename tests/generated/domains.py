@@ -260,16 +260,16 @@ def _views(draw: st.DrawFn, name: str, kinds: list[_Kind]) -> Any:
         count_=(int, 0),
         **fields,
     )
-    marked = {"fold_": staticmethod(on(*(each.event for each in followed), key=key_of)(fold))}
+    marked, others = {}, [each.event for each in followed]
     if draw(st.booleans()):
-        first, *others = (each.event for each in followed)
+        first, *others = others
 
         def begin(event: Any, row_key: Any) -> Any:
             return view(**{key: row_key}, **{field: getattr(event, field) for field in held})
 
-        marked = {"begin_": staticmethod(starts(first, key=key_of)(begin))}
-        if others:
-            marked["fold_"] = staticmethod(on(*others, key=key_of)(fold))
+        marked["begin_"] = staticmethod(starts(first, key=key_of)(begin))
+    if others:
+        marked["fold_"] = staticmethod(on(*others, key=key_of)(fold))
     view = type(base)(
         name.title().replace("-", ""),
         (base,),
