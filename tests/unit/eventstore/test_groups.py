@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,6 @@ from uuid import uuid4
 import pytest
 from kurrentdbclient.protos.v1 import persistent_pb2
 
-from eventstore.embedded.persistent import subsystem
 from eventstore.embedded.persistent.consumer import Consumer
 from eventstore.embedded.persistent.message import Message
 from eventstore.embedded.persistent.settings import GroupSettings, settings_of
@@ -92,7 +92,11 @@ async def test_groups_serve_on_where_a_restart_of_all_of_them_fails(
 async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
     store: FullStore, groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reads, looked_again = count(1), asyncio.Event()
+
     def read(limit: int) -> list[Message]:
+        if next(reads) == 2:  # after the write, at a tick
+            looked_again.set()
         raise OSError("the disk cannot be read")
 
     await groups.create(settings())
@@ -103,7 +107,7 @@ async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
     event = Proposed(uuid4().bytes, "Placed", True, b"{}", b"")
     async with asyncio.timeout(5):
         await store.submit(Append("order-1", -1, [event]))
-        await asyncio.sleep(2 * subsystem._TICK)
+        await looked_again.wait()
         monkeypatch.setattr(group.source, "read", fine)
         [sent] = await consumer.take()
     assert b"order-1" in sent
