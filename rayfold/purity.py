@@ -55,8 +55,11 @@ def _calls_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
             name = ast.unparse(node.func)
             first, *rest = name.split(".")
             called = None if first in local else known.get(first)
-            for each in rest:
-                called = getattr(called, each, None)
+            try:
+                for each in rest:
+                    called = getattr(called, each, None)
+            except Exception:  # of a module that loads what it is asked for, say
+                called = None
             yield name, called
 
 

@@ -44,7 +44,6 @@ CREATE TABLE IF NOT EXISTS rayfold_open (
     kind text NOT NULL, key text NOT NULL, due timestamptz, body text NOT NULL,
     PRIMARY KEY (kind, key)
 );
-DROP INDEX IF EXISTS rayfold_open_due;
 CREATE TABLE IF NOT EXISTS rayfold_open_until (
     kind text PRIMARY KEY, version int NOT NULL, position bigint NOT NULL
 );

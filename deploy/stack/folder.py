@@ -31,20 +31,21 @@ def locked(data: Path) -> Iterator[Path]:
         InUse: another stack has it.
         StartError: it cannot be made.
     """
+    lock = FileLock(data / "lock", timeout=0)
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data / "lock", timeout=0)
         lock.acquire()
         keep_private(data)
+        for left in (_GATEWAY, EVENT_STORE):  # by an earlier stack, or a crash
+            (data / left).unlink(missing_ok=True)
     except Timeout as error:
         raise InUse(
             f"the data folder {data} is in use by another rayfold up: stop that one, "
             "or give another --data"
         ) from error
     except OSError as error:
+        lock.release()
         raise StartError(f"the data folder {data} cannot be used: {error}") from error
-    for left in (_GATEWAY, EVENT_STORE):  # by an earlier stack, or a crash
-        (data / left).unlink(missing_ok=True)
     try:
         yield data.resolve()
     finally:

@@ -281,7 +281,7 @@ class Deduplication:
             found = await self._parked(connection, [key]) if key else []
             if not found:
                 raise UnknownTarget(f"no row of {self._view.name!r} is parked under {key!r}")
-            [parked] = found
+            parked, *_ = found
             held = await parking.release(connection, self.table, parked)
             batch = _Batch(self._view, {}, [])
             batch.rows |= await self._rows.load(connection, [key])

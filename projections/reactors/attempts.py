@@ -30,7 +30,12 @@ CREATE INDEX IF NOT EXISTS rayfold_reaction_done
     ON rayfold_reaction (reactor, position) WHERE state = 'done';
 CREATE INDEX IF NOT EXISTS rayfold_reaction_parked
     ON rayfold_reaction (reactor, position) WHERE {_IS_PARKED};
-DROP INDEX IF EXISTS rayfold_reaction_place;
+DO $$ BEGIN  -- a backup reads it for hours, perhaps, and then it stays
+    SET LOCAL lock_timeout = '1s';
+    DROP INDEX IF EXISTS rayfold_reaction_place;
+    SET LOCAL lock_timeout = DEFAULT;
+EXCEPTION WHEN lock_not_available THEN NULL;
+END $$;
 """
 """An event is found by nothing but the primary key. An index of all states would be taken for as
 good while there is little in the table, and has all events of a reactor gone through for one.

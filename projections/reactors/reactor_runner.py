@@ -268,8 +268,10 @@ class ReactorRunner:
         """Do without a parked event.
 
         Raises:
-            UnknownTarget: none of that key is parked.
+            UnknownTarget: none of that key is parked, or it is being tried again.
         """
+        if key in self._again:  # its end would be noted over ours
+            raise UnknownTarget(f"{key!r} is being tried again in {self._definition.name!r}")
         parked = await self._find(key)
         raw = RawRecord("", b"", b"", parked.stream, parked.revision, parked.position, 0)
         log.warning("an event is discarded", extra={**self._about(), "key": key})

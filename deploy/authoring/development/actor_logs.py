@@ -23,7 +23,9 @@ class ActorLogs:
     def __init__(self, data: Path) -> None:
         self._folder = data / "ray" / "tmp" / "session_latest" / "logs"
         self._read: dict[Path, int] = {}
-        self.news()  # what was said before we came is none
+        for file in self._files():  # what was said before we came is no news
+            with suppress(OSError):
+                self._read[file] = file.stat().st_size
 
     async def follow(self) -> None:
         """Tell what comes, until cancelled."""
@@ -32,10 +34,13 @@ class ActorLogs:
             sys.stderr.writelines(f"{line}\n" for line in self.news())
             sys.stderr.flush()
 
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.resolve().glob("worker-*.err"))
+
     def news(self) -> list[str]:
         """Return the lines that have come since this was asked last."""
         found: list[str] = []
-        for file in sorted(self._folder.resolve().glob("worker-*.err")):
+        for file in self._files():
             with suppress(OSError), file.open("rb") as opened:
                 opened.seek(self._read.get(file, 0))
                 come = opened.read(_MOST)
