@@ -51,7 +51,7 @@ def test_an_event_without_an_answer_comes_again_before_new_ones(
     client: KurrentDBClient, name: str, slots: int, order: list[int]
 ) -> None:
     group = Group(client, name, on_all=True)
-    group.create(message_timeout=1, **group.only)
+    group.create(message_timeout=3, **group.only)
     client.append_to_stream(name, current_version=ANY, events=events(3))
     seen = []
     with group.read(event_buffer_size=slots, max_ack_batch_size=1) as subscription:

@@ -133,7 +133,7 @@ def test_nothing_excluded_begins_with_the_systems_own(client: KurrentDBClient) -
 
 def test_a_deadline_ends_a_subscription_not_its_events(client: KurrentDBClient, name: str) -> None:
     client.append_to_stream(name, current_version=ANY, events=events(3))
-    subscription = client.subscribe_to_stream(name, timeout=1)
+    subscription = client.subscribe_to_stream(name, timeout=3)
     assert [e.stream_position for e in take(subscription, 3)] == [0, 1, 2]
     with pytest.raises(GrpcDeadlineExceededError):
         next(subscription)

@@ -133,7 +133,7 @@ async def test_nobody_is_shown_the_rows_of_all(subject: Under) -> None:
         filters: list[dict[str, str]] = [{}, {"name": "tea"}, {TENANT: ""}]
         for each in filters:
             with pytest.raises((NoTenant, Exception)) as raised:
-                await store.ask(RowQuery("shelf", None, end, each, 50, None), timeout=1)
+                await store.ask(RowQuery("shelf", None, end, each, 50, None), timeout=30)
             assert "no tenant" in str(raised.value)
 
 

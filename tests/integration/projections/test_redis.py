@@ -257,8 +257,8 @@ async def test_a_switch_that_nobody_finished_holds_writers_for_a_while_only(
         kept: Any = store.store
         view = store.registry.views["shelf"]
         keys = kept.generations.keys_of(view, await kept.generations.live(view))
-        await kept._server.run(HOLD, [keys.meta, keys.hold], ["somebody", 300])
         began = time.monotonic()
+        await kept._server.run(HOLD, [keys.meta, keys.hold], ["somebody", 300])
         end = await write(store.log, Painted(id="0", colour="red"))
         await store.reached(end)
         assert time.monotonic() - began > 0.2

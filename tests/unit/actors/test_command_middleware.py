@@ -417,7 +417,7 @@ async def test_one_that_hangs_ends_with_the_commands_deadline(swallowed: bool) -
     local = LocalRuntime(registry)
     around = CommandMiddleware.of(registry, local.bus, DomainMiddleware(registry))
     assert around is not None
-    envelope = enclose(registry, TEA, timeout=0.05)
+    envelope = enclose(registry, TEA, timeout=0.5)
     with pytest.raises(MiddlewareFailed if swallowed else Unavailable, match="'hanging'"):
         await around.send(envelope, Sender(Origin.HTTP, "writer"))
 

@@ -105,7 +105,7 @@ async def test_a_group_that_breaks_keeps_no_answer_from_who_writes(
     fine = group.source.read
     monkeypatch.setattr(group.source, "read", read)
     event = Proposed(uuid4().bytes, "Placed", True, b"{}", b"")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await store.submit(Append("order-1", -1, [event]))
         await looked_again.wait()
         monkeypatch.setattr(group.source, "read", fine)

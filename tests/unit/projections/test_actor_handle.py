@@ -151,7 +151,7 @@ async def test_an_actor_that_falls_silent_is_not_ready_and_then_replaced(
     spawned[0].stopped = True
     await handle.look()
     assert (handle.ready, handle.seen, len(spawned)) == (False, {"error": "TimeoutError"}, 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not handle.ready:
             await handle.look()
     assert len(spawned) == 2
