@@ -6,7 +6,8 @@ backwards for what came before and forwards for what came after, each no further
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
@@ -126,27 +127,29 @@ class _Search:
         """Take what is asked for."""
         self._take(raw, self._origin_of(raw))
 
-    async def backwards(self, records: AsyncIterator[RawRecord], scan: int) -> bool:
+    async def backwards(self, records: AsyncGenerator[RawRecord, None], scan: int) -> bool:
         """Look for what came before; return whether the search may end here."""
         since_root, looked = 0, 0
-        async for raw in records:
-            looked += 1
-            matched = self._look(raw)
-            since_root = since_root + 1 if self._has_root and not matched else 0
-            if since_root >= _TOGETHER:
-                return True
-            if looked >= scan:
-                return False
+        async with aclosing(records):
+            async for raw in records:
+                looked += 1
+                matched = self._look(raw)
+                since_root = since_root + 1 if self._has_root and not matched else 0
+                if since_root >= _TOGETHER:
+                    return True
+                if looked >= scan:
+                    return False
         return True
 
-    async def forwards(self, records: AsyncIterator[RawRecord], scan: int) -> bool:
+    async def forwards(self, records: AsyncGenerator[RawRecord, None], scan: int) -> bool:
         """Look for what came after; return whether the log's end was reached."""
         looked = 0
-        async for raw in records:
-            looked += 1
-            self._look(raw)
-            if looked >= scan:
-                return False
+        async with aclosing(records):
+            async for raw in records:
+                looked += 1
+                self._look(raw)
+                if looked >= scan:
+                    return False
         return True
 
     def _look(self, raw: RawRecord) -> bool:

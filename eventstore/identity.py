@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import msgspec
 
+from eventstore.one_record import first_record
 from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
@@ -23,8 +24,8 @@ async def store_id(log: Log) -> str:
         StoreUnavailable: no answer; it may have got one.
     """
     while True:
-        async for raw in log.read_stream(STREAM, limit=1):
-            return _decode(raw.data)["id"]
+        if (named := await first_record(log, STREAM)) is not None:
+            return _decode(named.data)["id"]
         new = uuid4()
         record = NewRecord(_TYPE, msgspec.json.encode({"id": new.hex}), {}, str(new))
         # Of several that name it at once, the first one's name counts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec.json import encode
@@ -59,7 +59,7 @@ class MemoryLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_stream`."""
         self._check()
         if stream.removeprefix("$$") in self._tombstoned:
@@ -79,7 +79,7 @@ class MemoryLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_all`."""
         self._check()
         if backwards:

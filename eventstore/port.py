@@ -6,7 +6,7 @@ Two implementations pass the same suite: `EventLog` (a server, over gRPC) and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from eventstore.records import Batch, NewRecord, RawRecord
@@ -81,7 +81,11 @@ AppendResult = Appended | JointlyAppended | Conflict | InvalidAppend
 
 
 class Log(Protocol):
-    """An event store."""
+    """An event store.
+
+    A read, or a subscription, holds a call to the server open until its last record: whoever may
+    end before closes it (`contextlib.aclosing`).
+    """
 
     async def append(self, appends: Sequence[StreamAppend | JointAppend]) -> list[AppendResult]:
         """Append to many streams; return an answer for each, in order.
@@ -104,7 +108,7 @@ class Log(Protocol):
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """Yield a stream's events after that revision (exclusive); none if it does not exist.
 
         Raises:
@@ -120,7 +124,7 @@ class Log(Protocol):
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """Yield events of streams whose names begin so, in `$all` order, after that position.
 
         Backwards, those before it, the last first.

@@ -7,9 +7,11 @@ the first stack that serves tenants from it, and for good: never does it hold bo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from uuid import uuid4
 
 from eventstore.deletions import is_of_the_server
+from eventstore.one_record import first_record
 from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
@@ -41,12 +43,13 @@ async def check_tenancy(log: Log, prefixes: Sequence[str], *, tenants: bool) -> 
         return
     if not tenants:
         return
-    async for raw in log.read_all(prefixes):
-        if not is_of_the_server(raw):
-            raise MixedTenancy(
-                f"the log has data of no tenant ({raw.stream!r}): tenants begin with an empty log,"
-                " so take tenants = true away, or give another --data or --eventstore"
-            )
+    async with aclosing(log.read_all(prefixes)) as records:
+        async for raw in records:
+            if not is_of_the_server(raw):
+                raise MixedTenancy(
+                    f"the log has data of no tenant ({raw.stream!r}): tenants begin with an empty"
+                    " log, so take tenants = true away, or give another --data or --eventstore"
+                )
 
 
 async def mark_as_tenants(log: Log) -> None:
@@ -70,6 +73,4 @@ async def is_of_tenants(log: Log) -> bool:
     Raises:
         StoreUnavailable: no answer.
     """
-    async for _ in log.read_stream(STREAM, limit=1):
-        return True
-    return False
+    return await first_record(log, STREAM) is not None

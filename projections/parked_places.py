@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from eventstore.one_record import record_at
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import RawRecord
 from projections.poison import Held, Parked
 

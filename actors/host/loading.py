@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from actors.host.entity import Entity
 from actors.host.snapshots import WORTH, restore
 from eventstore.errors import StreamTombstoned
+from eventstore.one_record import last_record
 from eventstore.port import Log
 from rayfold import Registry
 from rayfold.registry import AggregateType
@@ -58,8 +59,7 @@ async def moved_streams(log: Log, entities: Sequence[Entity]) -> tuple[str, ...]
 
 async def _last_revision(log: Log, stream: str) -> int:
     try:
-        async for raw in log.read_stream(stream, backwards=True, limit=1):
-            return raw.revision
+        last = await last_record(log, stream)
     except StreamTombstoned:
         return -2  # where no aggregate was ever folded to
-    return -1
+    return last.revision if last is not None else -1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import msgspec
 
 from actors.envelope import Done
 from actors.host.recent_commands import Seen
+from eventstore.one_record import first_record
 from eventstore.port import Log
 from eventstore.records import Metadata
 from rayfold.foreign_json import UNREADABLE
@@ -24,15 +27,16 @@ async def receipt_position(log: Log, prefixes: list[str], stream: str, revision:
     Raises:
         StoreUnavailable: the log cannot be read.
     """
-    async for raw in log.read_stream(stream, after=revision - 1 if revision else None, limit=1):
-        writer = Metadata(raw.metadata).get("writer")
-        last = raw.position
-        if not log.receipts_share_position or writer is None:  # None: somebody else's client
-            return last
-        while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
-            last = position
+    raw = await first_record(log, stream, revision)
+    if raw is None:
+        return 0
+    writer = Metadata(raw.metadata).get("writer")
+    last = raw.position
+    if not log.receipts_share_position or writer is None:  # None: somebody else's client
         return last
-    return 0
+    while (position := await _last_of_commit(log, prefixes, writer, last)) > last:
+        last = position
+    return last
 
 
 async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str, Seen]) -> Done:
@@ -45,8 +49,8 @@ async def joint_receipt(log: Log, prefixes: list[str], lead: str, seen: dict[str
     """
     stream, found = next(iter(seen.items()))
     revisions: dict[str, int] = {}
-    after = found.revision - 1 if found.revision else None
-    async for raw in log.read_stream(stream, after=after, limit=1):
+    raw = await first_record(log, stream, found.revision)
+    if raw is not None:
         revisions = revisions_in(Metadata(raw.metadata))
     # What was deleted before goes on from where it ended, which nobody knew who wrote the event.
     revisions |= {each: was.revision for each, was in seen.items()}
@@ -67,8 +71,9 @@ def revisions_in(metadata: Metadata) -> dict[str, int]:
 
 async def _last_of_commit(log: Log, prefixes: list[str], writer: str, after: int) -> int:
     last = after
-    async for other in log.read_all(prefixes, after=after, limit=_PAGE):
-        if Metadata(other.metadata).get("writer") != writer:
-            break
-        last = other.position
+    async with aclosing(log.read_all(prefixes, after=after, limit=_PAGE)) as others:
+        async for other in others:
+            if Metadata(other.metadata).get("writer") != writer:
+                break
+            last = other.position
     return last

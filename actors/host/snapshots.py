@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from actors.host.entity import Entity
 from actors.host.recent_commands import ALWAYS_REMEMBERED, Seen
+from eventstore.one_record import last_record
 from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Message
@@ -122,31 +123,32 @@ async def restore(
     Raises:
         StoreUnavailable: the log cannot be read.
     """
-    async for raw in store.read_stream(snapshot_stream(stream), backwards=True, limit=1):
-        try:
-            snapshot = _decode(raw.data)
-            if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
-                return None
-            state = _state(aggregate, bytes(snapshot.state))
-        except (Exception, SystemExit):  # somebody else's, or what an author's validator raises
+    raw = await last_record(store, snapshot_stream(stream))
+    if raw is None:
+        return None
+    try:
+        snapshot = _decode(raw.data)
+        if snapshot.fold != _fold_id(aggregate) or snapshot.revision < not_before:
             return None
-        entity = Entity(aggregate, stream)
-        entity.state = state
-        entity.revision = entity.snapshot_revision = snapshot.revision
-        entity.position = snapshot.position
-        for command in islice(snapshot.recent, ALWAYS_REMEMBERED):
-            entity.recent.add(
-                command.command_id,
-                Seen(
-                    command.fingerprint,
-                    command.revision,
-                    command.position,
-                    command.exact,
-                    command.at,
-                ),
-            )
-        return entity
-    return None
+        state = _state(aggregate, bytes(snapshot.state))
+    except (Exception, SystemExit):  # somebody else's, or what an author's validator raises
+        return None
+    entity = Entity(aggregate, stream)
+    entity.state = state
+    entity.revision = entity.snapshot_revision = snapshot.revision
+    entity.position = snapshot.position
+    for command in islice(snapshot.recent, ALWAYS_REMEMBERED):
+        entity.recent.add(
+            command.command_id,
+            Seen(
+                command.fingerprint,
+                command.revision,
+                command.position,
+                command.exact,
+                command.at,
+            ),
+        )
+    return entity
 
 
 @cache

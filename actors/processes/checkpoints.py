@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from eventstore.one_record import last_record
 from eventstore.port import ANY, Appended, Log, StreamAppend
 from eventstore.records import NewRecord
 
@@ -72,10 +73,11 @@ async def lay_out(store: Log, name: str, partitions: int, prefixes: Sequence[str
 
 
 async def _last_layout(store: Log, stream: str) -> Layout | None:
-    async for raw in store.read_stream(stream, backwards=True, limit=1):
-        found = _decode_layout(raw.data)
-        return Layout(raw.revision, found.partitions, found.position)
-    return None
+    raw = await last_record(store, stream)
+    if raw is None:
+        return None
+    found = _decode_layout(raw.data)
+    return Layout(raw.revision, found.partitions, found.position)
 
 
 async def _furthest_behind(store: Log, name: str, layout: Layout) -> int:
@@ -108,7 +110,8 @@ class Checkpoints:
             StoreUnavailable: no answer.
         """
         position = self._after
-        async for raw in self._store.read_stream(self._stream, backwards=True, limit=1):
+        raw = await last_record(self._store, self._stream)
+        if raw is not None:
             position = _decode(raw.data).position
             self._bounded = raw.revision > 0
         self._saved, self._at = position, time.monotonic()

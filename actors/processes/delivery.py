@@ -7,6 +7,7 @@ import hashlib
 import logging
 import random
 import time
+from contextlib import aclosing
 from typing import NamedTuple
 from uuid import UUID
 
@@ -197,15 +198,16 @@ class Delivery:
 
     async def _found_in(self, stream: str, envelope: Envelope, decided_at: int) -> Done | None:
         try:
-            async for raw in self._store.read_stream(stream, backwards=True):
-                if raw.position <= decided_at:
-                    return None
-                metadata = Metadata(raw.metadata)
-                if metadata.get("commandId") == envelope.command_id:
-                    if revisions := revisions_in(metadata):
-                        revision = revisions.get(envelope.stream, raw.revision)
-                        return Done(revision, raw.position, revisions)
-                    return Done(raw.revision, raw.position)
+            async with aclosing(self._store.read_stream(stream, backwards=True)) as records:
+                async for raw in records:
+                    if raw.position <= decided_at:
+                        return None
+                    metadata = Metadata(raw.metadata)
+                    if metadata.get("commandId") == envelope.command_id:
+                        if revisions := revisions_in(metadata):
+                            revision = revisions.get(envelope.stream, raw.revision)
+                            return Done(revision, raw.position, revisions)
+                        return Done(raw.revision, raw.position)
         except StreamTombstoned:
             return None
         return None

@@ -33,6 +33,7 @@ from actors.schedules.records import (
     read_scheduled,
 )
 from eventstore.errors import StoreError, StoreUnavailable, StreamTombstoned
+from eventstore.one_record import first_record
 from eventstore.port import Appended, AppendResult, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Origin, Registry
@@ -237,7 +238,8 @@ class ScheduleRunner:
         None if somebody has deleted it now: then nobody wants the command.
         """
         with suppress(StreamTombstoned):
-            async for raw in self._store.read_stream(f"{PREFIX}{command_id}", limit=1):
+            raw = await first_record(self._store, f"{PREFIX}{command_id}")
+            if raw is not None:
                 return read_scheduled(raw.data), raw.revision
         return None
 

@@ -16,8 +16,8 @@ from actors.origins import (
     step_read,
 )
 from eventstore.correlation import Correlated, Origin, correlated
+from eventstore.one_record import record_at
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import Metadata, RawRecord
 from projections.publications.told import told_of
 from rayfold import Refused, Registry

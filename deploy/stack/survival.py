@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -71,12 +72,11 @@ async def check_categories(connection: Connection, log: Log, registry: Registry)
         event, before = row["event"], row["category"]
         if before in lost or before in today.get(event, {before}):
             continue
-        async for raw in log.read_all([f"{before}-"]):
+        async for raw in log.read_all([f"{before}-"], limit=1):
             lost[before] = (
                 f"the log has {raw.stream!r}, and events {event!r} are of the category"
                 f" {min(today[event])!r} now: give their aggregate the category {before!r} back"
             )
-            break
     if lost:
         raise StartError(*lost.values())
 
@@ -107,8 +107,8 @@ async def check_log(log: Log, registry: Registry, seconds: float = READ) -> int:
     """
     read = 0
     try:
-        async with asyncio.timeout(seconds):
-            async for raw in log.read_all(registry.prefixes):
+        async with asyncio.timeout(seconds), aclosing(log.read_all(registry.prefixes)) as records:
+            async for raw in records:
                 try:
                     recorded(registry, raw)
                 except (UnknownEventType, UnreadableEvent) as error:

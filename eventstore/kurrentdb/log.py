@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -56,6 +55,7 @@ from eventstore.kurrentdb.handshake import complaint
 from eventstore.kurrentdb.record_client import Records
 from eventstore.kurrentdb.stream_reader import LONGEST, LOOK_AGAIN, StreamReader
 from eventstore.kurrentdb.threaded_reader import read_batches
+from eventstore.one_record import last_record
 from eventstore.port import (
     ANY,
     Appended,
@@ -228,11 +228,9 @@ class EventLog:
 
     async def _reads_as_there(self, stream: str) -> bool:
         try:
-            async for _ in self.read_stream(stream, backwards=True, limit=1):
-                return True
+            return await last_record(self, stream) is not None
         except StreamTombstoned:
-            pass
-        return False
+            return False
 
     async def keep_latest(self, stream: str, count: int) -> None:
         """See `Log.keep_latest`."""
@@ -249,7 +247,7 @@ class EventLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_stream`."""
         if backwards and after == 0:
             return
@@ -266,8 +264,9 @@ class EventLog:
             return client.read_records(stream_name=stream, backwards=backwards, **options)
 
         try:
-            async for record in self._records(read):
-                yield record
+            async with aclosing(self._records(read)) as records:
+                async for record in records:
+                    yield record
         except StreamIsDeletedError as error:
             raise StreamTombstoned(stream) from error
 
@@ -278,11 +277,12 @@ class EventLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_all`."""
         if backwards:
-            async for earlier in self._read_back(prefixes, after, limit):
-                yield earlier
+            async with aclosing(self._read_back(prefixes, after, limit)) as records:
+                async for earlier in records:
+                    yield earlier
             return
         # A read begins with the event at `commit_position`, which is `after` itself: skip it.
         if limit is None:
@@ -298,17 +298,18 @@ class EventLog:
             which = _filtered(prefixes)
             return client.read_records(commit_position=after, limit=limit + 1, **which)
 
-        async for record in self._records(read):
-            if after is not None and record.position <= after:
-                continue
-            if given == limit:
-                return
-            given += 1
-            yield record
+        async with aclosing(self._records(read)) as records:
+            async for record in records:
+                if after is not None and record.position <= after:
+                    continue
+                if given == limit:
+                    return
+                given += 1
+                yield record
 
     async def _read_back(
         self, prefixes: Sequence[str], before: int | None, limit: int | None
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         options: dict[str, Any] = {} if limit is None else {"limit": limit}
 
         def read(client: AppendClient) -> Awaitable[Records]:
@@ -316,8 +317,9 @@ class EventLog:
                 commit_position=before, backwards=True, **options, **_filtered(prefixes)
             )
 
-        async for record in self._records(read):
-            yield record
+        async with aclosing(self._records(read)) as records:
+            async for record in records:
+                yield record
 
     async def subscribe(
         self,
@@ -357,12 +359,11 @@ class EventLog:
             return client.read_records(backwards=True, limit=1, **which)
 
         try:
-            async with asyncio.timeout(END_TIMEOUT):
-                async for record in self._records(read):
-                    return record.position
+            async with asyncio.timeout(END_TIMEOUT), aclosing(self._records(read)) as records:
+                last = await anext(records, None)
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer within {END_TIMEOUT} s") from error
-        return 0
+        return last.position if last is not None else 0
 
     @property
     def receipts_share_position(self) -> bool:
@@ -411,7 +412,7 @@ class EventLog:
 
     async def _records(
         self, read: Callable[[AppendClient], Awaitable[Any]]
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         client = await self._connected()
         try:
             async with await read(client) as records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -130,11 +130,12 @@ class PersonalLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_stream`."""
         reading = self.beneath.read_stream(stream, after=after, backwards=backwards, limit=limit)
-        async for raw in self._together(reading, limit):
-            yield raw
+        async with aclosing(self._together(reading, limit)) as records:
+            async for raw in records:
+                yield raw
 
     async def read_all(
         self,
@@ -143,11 +144,12 @@ class PersonalLog:
         after: int | None = None,
         backwards: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[RawRecord]:
+    ) -> AsyncGenerator[RawRecord, None]:
         """See `Log.read_all`."""
         reading = self.beneath.read_all(prefixes, after=after, backwards=backwards, limit=limit)
-        async for raw in self._together(reading, limit):
-            yield raw
+        async with aclosing(self._together(reading, limit)) as records:
+            async for raw in records:
+                yield raw
 
     async def subscribe(
         self,
@@ -207,15 +209,15 @@ class PersonalLog:
         return record
 
     async def _together(
-        self, reading: AsyncIterator[RawRecord], limit: int | None
-    ) -> AsyncIterator[RawRecord]:
+        self, reading: AsyncGenerator[RawRecord, None], limit: int | None
+    ) -> AsyncGenerator[RawRecord, None]:
         """Yield what is read, with the keys of more and more at once.
 
         Few at first: many a reader ends when it has found what it looks for.
         """
         size = min(limit or 1, AT_ONCE)
         held: list[RawRecord] = []
-        try:
+        async with aclosing(reading):
             async for raw in reading:
                 held.append(raw)
                 if len(held) >= size:
@@ -224,9 +226,6 @@ class PersonalLog:
                     held, size = [], min(size * 2, AT_ONCE)
             for each in await self.opened(held):
                 yield each
-        finally:
-            if isinstance(reading, AsyncGenerator):
-                await reading.aclose()
 
 
 def _no_tenant(stream: str) -> str:

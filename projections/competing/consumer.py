@@ -9,10 +9,10 @@ the gap is closed from the log itself.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import asyncpg
@@ -180,11 +180,12 @@ class Consumer:
         applied = await self._applier.applied_of(pool, gap.raw.stream)
         behind: list[RawRecord] = []
         after = applied if applied >= 0 else None
-        with contextlib.suppress(StreamTombstoned):
-            async for raw in self._store.read_stream(gap.raw.stream, after=after):
-                if raw.revision > gap.raw.revision:
-                    break
-                behind.append(raw)
+        with suppress(StreamTombstoned):
+            async with aclosing(self._store.read_stream(gap.raw.stream, after=after)) as records:
+                async for raw in records:
+                    if raw.revision > gap.raw.revision:
+                        break
+                    behind.append(raw)
         await self._applier.apply(pool, behind, whole=True)
         await self._acknowledge(deliveries, [gap])
 
@@ -221,7 +222,7 @@ class Consumer:
         """
         before = self.progress.position
         if self._pool is not None:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
                 at = await self._pool.fetchval(statement, self._applier.table) or 0
                 if self.progress.position == before:  # else what was read is of before
@@ -251,7 +252,7 @@ class Consumer:
         await self.look()
         began = time.monotonic()
         if self._pool is not None and began >= self._count_again:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 self._parked, self._first_parked = await self._applier.first_parked(self._pool)
                 now = time.monotonic()
                 self._count_again = now + min(COUNTING * (now - began), COUNTED)

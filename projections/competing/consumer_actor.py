@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.competing.consumer import Consumer
-from projections.stores.projector_actor import NICENESS
+from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part, process_status
+from rayfold.runtime.part_process import begin_part
 
 LOOK = 0.05
 """Seconds between two looks at the table while somebody waits for it."""
@@ -31,13 +30,12 @@ class ConsumerActor:
         begin_part(f"competing:{view}")
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
-        self._store = open_log(eventstore, registry, dsn)
-        self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
         identity.check_domain(registry)
-        self._membership = Membership(identity, self._store, dsn)
-        declared = registry.views[view]
-        self._consumer = Consumer(registry, self._store, self._groups, dsn, declared)
-        self._working: asyncio.Task[None] | None = None
+        store = open_log(eventstore, registry, dsn)
+        groups = PersistentSubscriptions(eventstore, opener_of(store))
+        membership = Membership(identity, store, dsn)
+        self._consumer = Consumer(registry, store, groups, dsn, registry.views[view])
+        self._work = ActorWork(membership, self._consumer.run, groups, store)
 
     async def reached(self, position: int, timeout: float) -> int:
         """Where the table is, once it is at `position` or `timeout` seconds have passed."""
@@ -62,27 +60,12 @@ class ConsumerActor:
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
-        await self._membership.check()
-        return {
-            **process_status(),
-            **await self._running().status(),
-        }
+        return {**await self._work.process_status(), **await self._consumer.status()}
 
     async def stop(self) -> None:
         """Leave the group; what is in hand goes to the others."""
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working], timeout=4)
-        await self._groups.close()
-        await self._store.close()
-        await end_part()
+        await self._work.stop()
 
     def _running(self) -> Consumer:
-        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
-        if self._working is None:
-            self._working = asyncio.create_task(self._run())
+        self._work.begin()
         return self._consumer
-
-    async def _run(self) -> None:
-        await self._membership.confirmed()
-        await self._consumer.run()

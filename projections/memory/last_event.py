@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from eventstore.errors import StreamTombstoned
+from eventstore.one_record import first_record
 from eventstore.port import Log
 from eventstore.records import RawRecord, as_written
 
@@ -52,12 +53,12 @@ async def look_for(event: LastEvent, log: Log, prefixes: Sequence[str]) -> Found
         StoreUnavailable: no answer.
     """
     try:
-        async for raw in log.read_stream(event.stream, after=event.revision - 1, limit=1):
-            if raw.revision == event.revision:
-                return Found.THERE if _digest(raw) == event.digest else Found.LOST
+        raw = await first_record(log, event.stream, event.revision)
     except StreamTombstoned:
         return Found.CUT
-    async for _ in log.read_stream(f"$${event.stream}", limit=1):
+    if raw is not None and raw.revision == event.revision:
+        return Found.THERE if _digest(raw) == event.digest else Found.LOST
+    if await first_record(log, f"$${event.stream}") is not None:
         return Found.CUT
     return Found.LOST if await log.end_position(prefixes) >= event.position else Found.BEYOND
 

@@ -262,15 +262,16 @@ class Replica:
         turn = Turn()
         # Of streams that concern the view: it may be a small one of a large log.
         prefixes = with_deletions(self._registry.prefixes_of([table.view]))
-        async for raw in self._store.read_all(prefixes, after=after or None):
-            if raw.position > self.progress.position:
-                return self.progress.position
-            _fold({table.view.name: table}, folding, raw)
-            folded += 1
-            if turn.over:
-                self._rebuilding[table.view.name] = raw.position, folded
-                await turn.pass_on()
-            after = raw.position
+        async with aclosing(self._store.read_all(prefixes, after=after or None)) as records:
+            async for raw in records:
+                if raw.position > self.progress.position:
+                    return self.progress.position
+                _fold({table.view.name: table}, folding, raw)
+                folded += 1
+                if turn.over:
+                    self._rebuilding[table.view.name] = raw.position, folded
+                    await turn.pass_on()
+                after = raw.position
         return max(after, there)
 
     def answer(self, queries: Sequence[RowQuery]) -> list[RowResult | BadCursor | QueryFailed]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from projections.errors import ActorUnavailable
 from projections.row_query import RowQuery, RowResult, Snapshot
-from projections.supervision.actor_handle import SILENCE, ActorHandle, Spawn
+from projections.supervision.actor_handle import SILENCE, ActorHandle
+from projections.supervision.current_actor import Spawn
 from rayfold.runtime.batching import Batcher
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected
@@ -83,7 +84,7 @@ class ReplicaHandle(ActorHandle):
         """
         try:
             async with asyncio.timeout(SILENCE):
-                await self._call("start", peer and peer._actor)
+                await self._call("start", peer and peer._actor.ray_actor)
         except TimeoutError as error:
             raise ActorUnavailable(f"{self.name} does not answer") from error
 
@@ -144,8 +145,8 @@ class ReplicaHandle(ActorHandle):
     def _told(self) -> tuple[Any, ...]:
         return self._asker, {view: count for view, count in self._in_flight.items() if count}
 
-    def _became(self, actor: Any) -> None:
-        super()._became(actor)
+    def _changed(self) -> None:
+        super()._changed()
         self._client.close()
 
     def close(self) -> None:

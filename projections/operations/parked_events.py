@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from eventstore.one_record import record_at
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import as_written, metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget

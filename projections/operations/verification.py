@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from eventstore.deletions import with_deletions
@@ -87,11 +88,12 @@ async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Tab
     folding.discarded = await discards.load(log, registry.views)
     tables = {view.name: Table(view) for view in views}
     turn = Turn()
-    async for raw in log.read_all(with_deletions(registry.prefixes)):
-        if raw.position > until:
-            break
-        await turn.pass_on()
-        for step in folding.steps(raw):
-            tables[step.view.name].fold(step, folding)
-        folding.take_noted()
+    async with aclosing(log.read_all(with_deletions(registry.prefixes))) as records:
+        async for raw in records:
+            if raw.position > until:
+                break
+            await turn.pass_on()
+            for step in folding.steps(raw):
+                tables[step.view.name].fold(step, folding)
+            folding.take_noted()
     return tables

@@ -17,8 +17,8 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from eventstore.errors import StoreUnavailable
+from eventstore.one_record import record_at
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import RawRecord
 from projections.errors import NoSuchPublication
 from projections.publications.deliveries import Deliveries

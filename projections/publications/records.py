@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
+from eventstore.one_record import last_record
 from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
 
@@ -82,8 +83,9 @@ class PublicationRecords:
             StoreUnavailable: no answer.
         """
         position = None
-        async for raw in self._store.read_stream(self._checkpoints, backwards=True, limit=1):
-            position = self._saved = _decode_checkpoint(raw.data).position
+        last = await last_record(self._store, self._checkpoints)
+        if last is not None:
+            position = self._saved = _decode_checkpoint(last.data).position
         parked: dict[str, Parked] = {}
         async for raw in self._store.read_stream(self._parks):
             if raw.event_type == PARKED:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,11 +44,12 @@ class History:
             async for raw in self._readable(aggregate.stream(aggregate_id))
         ]
 
-    async def _readable(self, stream: str) -> AsyncIterator[RawRecord]:
+    async def _readable(self, stream: str) -> AsyncGenerator[RawRecord, None]:
         """Yield a stream's events; none of one that was deleted, for now or for good."""
         with suppress(StreamTombstoned):
-            async for raw in self._log.read_stream(stream):
-                yield raw
+            async with aclosing(self._log.read_stream(stream)) as records:
+                async for raw in records:
+                    yield raw
 
     async def as_of(
         self, view: ViewDefinition, key: str, stream: str, at: int | datetime
@@ -63,16 +64,17 @@ class History:
         """
         entry: VersionedRow | None = None
         turn = Turn()
-        async for raw in self._readable(stream):
-            if isinstance(at, int):
-                if raw.revision > at:
+        async with aclosing(self._readable(stream)) as records:
+            async for raw in records:
+                if isinstance(at, int):
+                    if raw.revision > at:
+                        break
+                elif raw.recorded_at is not None and raw.recorded_at > at:
                     break
-            elif raw.recorded_at is not None and raw.recorded_at > at:
-                break
-            await turn.pass_on()
-            for change in view.changes_of(recorded(self._registry, raw)):
-                if change.key == key:
-                    entry = view.fold(entry, change.event, change.value, change.also)
+                await turn.pass_on()
+                for change in view.changes_of(recorded(self._registry, raw)):
+                    if change.key == key:
+                        entry = view.fold(entry, change.event, change.value, change.also)
         return (document(entry), entry.position) if entry is not None else None
 
 

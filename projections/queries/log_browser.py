@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from datetime import UTC
 from typing import Any
 
 from eventstore.errors import StreamTombstoned
+from eventstore.one_record import record_at
 from eventstore.personal.opening import beneath
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import RawRecord, metadata_of
 from projections.operations.audit import STREAM as OPERATORS
 from projections.queries.through_time import ThroughTime
@@ -58,14 +58,15 @@ class LogBrowser:
         size = _AT_A_TIME if event_type or about else limit + 1
         while looked < MOST_LOOKED:
             given = 0
-            async for raw in self._back(stream, at, size):
-                given += 1
-                if len(found) == limit:
-                    return {"events": found, "next": at, "looked": looked}
-                looked += 1
-                at = raw.revision if stream else raw.position
-                if _matches(raw, event_type, about):
-                    found.append(plain(raw))
+            async with aclosing(self._back(stream, at, size)) as records:
+                async for raw in records:
+                    given += 1
+                    if len(found) == limit:
+                        return {"events": found, "next": at, "looked": looked}
+                    looked += 1
+                    at = raw.revision if stream else raw.position
+                    if _matches(raw, event_type, about):
+                        found.append(plain(raw))
             if given < size:
                 return {"events": found, "next": None, "looked": looked}
         return {"events": found, "next": at, "looked": looked}
@@ -103,14 +104,17 @@ class LogBrowser:
                 }
         return None
 
-    async def _back(self, stream: str, before: int | None, limit: int) -> AsyncIterator[RawRecord]:
+    async def _back(
+        self, stream: str, before: int | None, limit: int
+    ) -> AsyncGenerator[RawRecord, None]:
         if not stream:
             reading = self._log.read_all(self._prefixes, after=before, backwards=True, limit=limit)
         else:
             reading = self._log.read_stream(stream, after=before, backwards=True, limit=limit)
         with suppress(StreamTombstoned):
-            async for raw in reading:
-                yield raw
+            async with aclosing(reading):
+                async for raw in reading:
+                    yield raw
 
 
 def plain(raw: RawRecord) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
+from eventstore.one_record import first_record, last_record
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from rayfold import Registry
@@ -83,28 +85,29 @@ class ThroughTime:
         aggregate: Any = self._registry.aggregates.get(stream.partition("-")[0])
         if aggregate is None:
             return None
-        newest = [raw async for raw in self._log.read_stream(stream, backwards=True, limit=1)]
-        oldest = [raw async for raw in self._log.read_stream(stream, limit=1)]
-        if not newest or not oldest:
+        newest = await last_record(self._log, stream)
+        oldest = await first_record(self._log, stream)
+        if newest is None or oldest is None:
             return None
-        first, last = oldest[0].revision, newest[0].revision
+        first, last = oldest.revision, newest.revision
         until = max(last if revision is None else min(revision, last), first)
         known = self._remembered(stream, first)
         after, state = known.before(until) or (None, aggregate.begun())
         before = state
-        shown, error, turn = oldest[0], "", Turn()
-        async for raw in self._log.read_stream(stream, after=after):
-            if raw.revision > until:
-                break
-            before, shown = state, raw
-            try:
-                for each in recorded(self._registry, raw):
-                    state = aggregate.evolve(state, each.event)
-            except (Exception, SystemExit) as failure:  # the domain's own code
-                error = f"revision {raw.revision} cannot be folded: {failure}"
-                break
-            await turn.pass_on()
-            known.note(raw.revision, state)
+        shown, error, turn = oldest, "", Turn()
+        async with aclosing(self._log.read_stream(stream, after=after)) as records:
+            async for raw in records:
+                if raw.revision > until:
+                    break
+                before, shown = state, raw
+                try:
+                    for each in recorded(self._registry, raw):
+                        state = aggregate.evolve(state, each.event)
+                except (Exception, SystemExit) as failure:  # the domain's own code
+                    error = f"revision {raw.revision} cannot be folded: {failure}"
+                    break
+                await turn.pass_on()
+                known.note(raw.revision, state)
         return Moment(first, last, shown, before, state, error)
 
     def _remembered(self, stream: str, first: int) -> _Known:

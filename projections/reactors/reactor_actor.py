@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.reactors.reactor_runner import ReactorRunner
-from projections.stores.projector_actor import NICENESS
+from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part, process_status
+from rayfold.runtime.part_process import begin_part
 
 
 class ReactorActor:
@@ -35,21 +34,17 @@ class ReactorActor:
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
-        self._store = open_log(eventstore, registry, dsn)
-        self._groups = PersistentSubscriptions(eventstore, opener_of(self._store))
-        self._membership = Membership(identity, self._store, dsn)
+        store = open_log(eventstore, registry, dsn)
+        groups = PersistentSubscriptions(eventstore, opener_of(store))
+        membership = Membership(identity, store, dsn)
         self._runner = ReactorRunner(
-            registry, registry.reactors[name], self._store, self._groups, group, began, dsn
+            registry, registry.reactors[name], store, groups, group, began, dsn
         )
-        self._working: asyncio.Task[None] | None = None
+        self._work = ActorWork(membership, self._runner.run, groups, store)
 
     async def status(self, *_: Any) -> dict[str, Any]:
         """For operators."""
-        await self._membership.check()
-        return {
-            **process_status(),
-            **self._running().status(),
-        }
+        return {**await self._work.process_status(), **self._runner.status()}
 
     async def parked(self) -> list[tuple[Any, ...]]:
         """Return what is parked, as plain tuples."""
@@ -65,19 +60,8 @@ class ReactorActor:
 
     async def stop(self) -> None:
         """Leave the group; what is in hand goes to the others."""
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working], timeout=4)
-        await self._groups.close()
-        await self._store.close()
-        await end_part()
+        await self._work.stop()
 
     def _running(self) -> ReactorRunner:
-        # Not in `__init__`: Ray runs that outside of the loop that the clients must live on.
-        if self._working is None:
-            self._working = asyncio.create_task(self._run())
+        self._work.begin()
         return self._runner
-
-    async def _run(self) -> None:
-        await self._membership.confirmed()
-        await self._runner.run()

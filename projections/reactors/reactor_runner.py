@@ -20,8 +20,8 @@ from eventstore.kurrentdb.persistent_subscriptions import (
     Delivery,
     PersistentSubscriptions,
 )
+from eventstore.one_record import record_at
 from eventstore.port import Log
-from eventstore.record_at import record_at
 from eventstore.records import RawRecord, recorded
 from projections.errors import UnknownTarget, named
 from projections.poison import Parked, in_status

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from eventstore.personal.opening import open_log
-from eventstore.port import Log
 from projections.poison import Parked
 from projections.stores.runner import ProjectionRunner
+from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
 from projections.supervision.progress import Progress
 from rayfold import Registry
 from rayfold.runtime.garbage_collection import collect_rarely
 from rayfold.runtime.identity import Identity
 from rayfold.runtime.node_domain import load_domain
-from rayfold.runtime.part_process import begin_part, end_part, process_status
-
-NICENESS = 5
-"""On a machine where all parts share the cores, a projector lags before commands wait."""
+from rayfold.runtime.part_process import begin_part
 
 
 class LogProjector(Protocol):
@@ -71,12 +67,11 @@ class ProjectorActor:
         os.nice(NICENESS)
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
-        self._store: Log = open_log(eventstore, registry, keys)
         identity.check_domain(registry)
         begin_part(named(registry, arguments))
-        self._membership = Membership(identity, self._store, dsn)
-        self._projector = make(registry, self._store, dsn, *arguments)
-        self._following: asyncio.Task[None] | None = None
+        store = open_log(eventstore, registry, keys)
+        self._projector = make(registry, store, dsn, *arguments)
+        self._work = ActorWork(Membership(identity, store, dsn), self._projector.run, store)
 
     async def reached(self, position: int, timeout: float) -> int:
         """Where the projector is, once it is at `position` or `timeout` seconds have passed."""
@@ -92,35 +87,21 @@ class ProjectorActor:
 
     async def renew(self, view: str) -> None:
         """See `ProjectionRunner.renew`."""
-        self._running()
-        await self._projector.runner.renew(view)
+        await self._running().runner.renew(view)
 
     async def status(self) -> dict[str, Any]:
         """For operators."""
-        self._running()
-        await self._membership.check()
+        process = await self._work.process_status()
         await self._projector.runner.settled()
-        return {
-            **process_status(),
-            **self._running().status(),
-        }
+        return {**process, **self._projector.status()}
 
     async def stop(self) -> None:
         """End the subscription; an open transaction is rolled back."""
-        if self._following is not None:
-            self._following.cancel()
-        await self._store.close()
-        await end_part()
+        await self._work.stop()
 
     def _running(self) -> LogProjector:
-        # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
-        if self._following is None:
-            self._following = asyncio.create_task(self._run())
+        self._work.begin()
         return self._projector
-
-    async def _run(self) -> None:
-        await self._membership.confirmed()
-        await self._projector.run()
 
 
 def named(registry: Registry, arguments: tuple[Any, ...]) -> str:

@@ -1,7 +1,6 @@
 """An actor of the read side as its users in this process see it: all calls to it go this way.
 
-The process that owns what is wanted makes its actors, and replaces those that fall silent. Others
-look them up by name, again and again: they make and end none.
+What it does is asked for now and then. Whoever owns an actor replaces it when it falls silent.
 """
 
 from __future__ import annotations
@@ -9,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
-import ray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError
 
-from projections.errors import ActorUnavailable, named
+from projections.errors import ActorUnavailable
 from projections.poison import Parked
 from projections.supervision.condition import Condition
+from projections.supervision.current_actor import CurrentActor, Spawn
 from projections.supervision.progress import ObservedProgress
-from rayfold import RayfoldError
-from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
+from rayfold.runtime.lost_actor import RuntimeLost
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.together import ended, together
@@ -43,12 +41,6 @@ START = 60.0
 READY = 3600.0
 """Seconds for a new actor to come to the log's end."""
 
-STOP = 5.0
-"""Seconds for an actor to end in order."""
-
-Spawn = Callable[[], Any]
-Handle = TypeVar("Handle", bound="ActorHandle")
-
 
 class ActorHandle:
     """A replica, a projector or a consumer, which may die and come back meanwhile."""
@@ -63,11 +55,7 @@ class ActorHandle:
         *,
         owned: bool = True,
     ) -> None:
-        """`spawn` starts the actor, or finds it if it is not `owned`, and gives Ray's handle of it.
-
-        It may block. `place` is where the actor runs.
-        """
-        self._owned = owned
+        """See `CurrentActor`; `place` is where the actor runs."""
         self._place = place or Placed(Anywhere(), name, kind, kind)
         self.name = name
         self.kind = kind
@@ -77,25 +65,18 @@ class ActorHandle:
         self.ready = False
         self.restarts = -1
         self.seen: dict[str, Any] = {}
-        self._spawn = spawn
-        self._actor: Any = spawn() if owned else None
-        self._finding: asyncio.Task[Any] | None = None
+        self._actor = CurrentActor(name, spawn, self._changed, owned=owned)
         self._pid = 0
         self._heard = False
         """Whether this actor has ever answered: before that it may still be starting."""
         self._silent_since: float | None = None
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Future[Any]] = set()
-        self._respawning: asyncio.Task[None] | None = None
-        self._making: asyncio.Task[None] | None = None
-        """Makes another one in the place of one that is gone."""
-        self._ended = False
 
     @property
     def ray_name(self) -> str:
         """The name by which Ray's other processes find it."""
-        return str(getattr(self._spawn, "ray_name", self.name))
+        return self._actor.ray_name
 
     async def look(self) -> None:
         """Ask the actor for its status; one that does not answer is not ready."""
@@ -173,18 +154,9 @@ class ActorHandle:
 
     async def end(self) -> None:
         """End it for good; whoever waits for it is told that it did not come so far."""
-        self._ended = True
         self.close()
         self._place.ended()
-        try:
-            async with asyncio.timeout(STOP):
-                await self._call("stop", respawn=False)
-        except (TimeoutError, ActorUnavailable) as error:
-            log.info("an actor did not stop by itself", extra={"actor": self.name, "error": error})
-        finally:  # also where we are cancelled while it stops
-            self._kill(self._actor)
-            if self._making is not None:  # which ends what it makes; without Ray's head it cannot
-                await asyncio.wait([self._making], timeout=STOP)
+        await self._actor.end()
 
     async def leave(self) -> None:
         """Call it no more once nobody waits for it; it goes on, for whoever owns it."""
@@ -198,30 +170,25 @@ class ActorHandle:
         """End it, and start it again where it is better."""
         log.warning("an actor goes to another node", extra={"actor": self.name})
         self.ready = False
-        moving = self._actor
-        with suppress(RayError, ValueError):  # it is gone
-            await asyncio.to_thread(ray.kill, moving)
         with suppress(RayError):  # the next call tries again
-            await self._respawn_instead(moving)
+            await self._actor.replace()
 
     def lose(self) -> None:
         """Call the actor no more: its runtime is gone. Who waits for it is told so."""
-        self._actor = LostActor()
+        self._actor.lose()
         self.ready = False
         self._condition.saw(ready=False)
         self.seen = {"error": str(RuntimeLost())}
-        for call in self._calls:
-            call.cancel()
 
     def respawn(self) -> None:
         """Start the actor again, or find it: there is another Ray, or another way to it."""
-        self._became(self._spawn() if self._owned else None)
+        self._actor.respawn()
 
     def close(self) -> None:
         """Stop watching it."""
-        for task in (self._watching, self._respawning):
-            if task is not None:
-                task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        self._actor.leave()
         self.progress.release()
 
     async def _watch(self) -> None:
@@ -241,110 +208,22 @@ class ActorHandle:
             self._heard, self._silent_since = False, None
         elif self._silent_since is None:
             self._silent_since = now
-        elif self._owned and now - self._silent_since > (PATIENCE if self._heard else START):
+        elif self._actor.owned and now - self._silent_since > (PATIENCE if self._heard else START):
             log.warning("a silent actor is replaced", extra={"actor": self.name})
             self._place.suspect()
-            silent = self._actor
-            with suppress(RayError, ValueError):  # it is gone
-                await asyncio.to_thread(ray.kill, silent)
-            await self._respawn_instead(silent)
+            await self._actor.replace()
 
-    async def _respawn_later(self, dead: Any) -> None:
-        await asyncio.sleep(NODE_LOSS)
-        if self._actor is dead:
-            log.warning("an actor is started again", extra={"actor": self.name})
-            with suppress(RayError):  # the next call tries again
-                await self._respawn_instead(dead)
-
-    async def _respawn_instead(self, gone: Any) -> None:
-        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away.
-
-        That goes on where we are cancelled: nobody would know of that actor, and end it.
-        """
-        if self._actor is gone and not self._ended:
-            if self._making is None or self._making.done():
-                self._making = asyncio.create_task(self._make_instead(gone))
-            await asyncio.shield(self._making)
-
-    async def _make_instead(self, gone: Any) -> None:
-        actor = await asyncio.to_thread(self._spawn)
-        if self._ended:
-            self._kill(actor)
-        elif self._actor is gone:
-            self._became(actor)
-
-    def _kill(self, actor: Any) -> None:
-        if isinstance(actor, LostActor):
-            return
-        try:
-            ray.kill(actor)
-        except (RayError, ValueError) as error:  # it is gone
-            log.info("an actor could not be ended", extra={"actor": self.name, "error": error})
-
-    def _became(self, actor: Any) -> None:
+    def _changed(self) -> None:
+        """Begin anew with what is known: there is another actor than before."""
         self._heard, self._silent_since = False, None
-        self._actor = actor
 
     def _told(self) -> tuple[Any, ...]:
         """Return what the actor is told when it is asked for its status."""
         return ()
 
-    async def _found(self) -> Any:
-        """Return the actor that others have made. One look-up at a time: Ray's head may be away.
-
-        Raises:
-            ActorUnavailable: there is none of its name.
-        """
-        if self._finding is None or self._finding.done():
-            self._finding = asyncio.create_task(asyncio.to_thread(self._spawn))
-        finding = self._finding
-        try:
-            actor = await asyncio.shield(finding)
-        except (RayError, ValueError) as error:
-            raise ActorUnavailable(f"{self.name} is not there") from error
-        if self._actor is None:
-            self._became(actor)
-        return self._actor
-
     async def _call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
-        """Call the actor; one that Ray will not bring back is started again, or looked up again.
-
-        Raises:
-            ActorUnavailable: it does not answer, or what it did broke.
-            RayfoldError: as the actor raised it.
-        """
-        actor = self._actor if self._actor is not None else await self._found()
-        try:
-            return await self._answer(getattr(actor, method).remote(*arguments))
-        except RuntimeLost as error:
-            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, RayfoldError):
-                raise type(cause)(*cause.args) from error
-            raise ActorUnavailable(f"{self.name}: {named(cause)}") from error
-        except ActorDiedError as error:
-            if not self._owned:
-                if self._actor is actor:
-                    self._became(None)
-            elif respawn and (self._respawning is None or self._respawning.done()):
-                self._respawning = asyncio.create_task(self._respawn_later(actor))
-            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
-        except RayError as error:
-            raise ActorUnavailable(f"{self.name}: {named(error)}") from error
-
-    async def _answer(self, result: Any) -> Any:
-        """Wait for a result, which never comes when its runtime dies."""
-        call: asyncio.Future[Any] = asyncio.ensure_future(result)
-        self._calls.add(call)
-        try:
-            return await call
-        except asyncio.CancelledError:
-            if isinstance(self._actor, LostActor):
-                raise RuntimeLost from None
-            raise
-        finally:
-            self._calls.discard(call)
+        """See `CurrentActor.call`."""
+        return await self._actor.call(method, *arguments, respawn=respawn)
 
     def status(self, end: int, lag_seconds: float) -> dict[str, Any]:
         """Return it for operators; `lag` is in positions behind the log's end.

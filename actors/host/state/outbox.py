@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from msgspec.json import decode, encode
 
 from eventstore.errors import StreamTombstoned
+from eventstore.one_record import first_record, last_record
 from eventstore.port import Appended, Log, StreamAppend
 from eventstore.records import NewRecord, RawRecord
 from rayfold.foreign_json import UNREADABLE
@@ -37,7 +36,7 @@ class Relay:
         return await self._append_rest(stream, outbox)
 
     async def _append_rest(self, stream: str, outbox: Outbox) -> bool:
-        found = [raw async for raw in self._found(stream, outbox)]
+        found = await self._found(stream, outbox)
         ours = all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=False))
         if not ours or not found or found[0].revision != outbox[0][0]:
             return False
@@ -50,40 +49,40 @@ class Relay:
 
     async def position_of(self, stream: str, outbox: Outbox) -> int | None:
         """Return the position of the last of these if all of them are on the log."""
-        found = [raw async for raw in self._found(stream, outbox)]
+        found = await self._found(stream, outbox)
         if len(found) != len(outbox) or found[0].revision != outbox[0][0]:
             return None
         if not all(_is(raw, record) for raw, (_, record) in zip(found, outbox, strict=True)):
             return None
         return found[-1].position
 
-    async def _found(self, stream: str, outbox: Outbox) -> AsyncIterator[RawRecord]:
+    async def _found(self, stream: str, outbox: Outbox) -> list[RawRecord]:
         first = outbox[0][0]
         after = first - 1 if first > 0 else None
         try:
-            async for raw in self._log.read_stream(stream, after=after, limit=len(outbox)):
-                yield raw
+            records = self._log.read_stream(stream, after=after, limit=len(outbox))
+            return [raw async for raw in records]
         except StreamTombstoned:
-            return
+            return []
 
     async def first_of(self, stream: str) -> int:
         """Return the first revision that the log has of a stream; 0 if it has none."""
-        async for raw in self._log.read_stream(stream, limit=1):
-            return raw.revision
-        return 0
+        first = await first_record(self._log, stream)
+        return first.revision if first is not None else 0
 
     async def was_deleted(self, stream: str, version: int) -> bool:
         """Return whether the stream was deleted at that revision or later, not cut or aged."""
         try:
-            async for raw in self._log.read_stream(f"$${stream}", backwards=True, limit=1):
-                try:
-                    before = decode(raw.data).get("$tb", 0)
-                except (*UNREADABLE, AttributeError):
-                    return False
-                return isinstance(before, int) and (before == _DELETED or before > version)
+            metadata = await last_record(self._log, f"$${stream}")
         except StreamTombstoned:
             return True
-        return False
+        if metadata is None:
+            return False
+        try:
+            before = decode(metadata.data).get("$tb", 0)
+        except (*UNREADABLE, AttributeError):
+            return False
+        return isinstance(before, int) and (before == _DELETED or before > version)
 
 
 def _is(raw: RawRecord, record: NewRecord) -> bool:

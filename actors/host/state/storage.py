@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from actors.errors import StreamUnreadable, Unavailable
@@ -99,17 +99,18 @@ class StateStorage:
         last: RawRecord | None = None
         turn = Turn()
         try:
-            async for raw in self._log.read_stream(stream, after=after):
-                await turn.pass_on()
-                if last is None and raw.revision != kept.version:
-                    return await self._of_another_life(aggregate, stream, stored, raw.revision)
-                if last is None and not kept.current:
-                    return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
-                if last is not None:
-                    entity.fold(self._registry, raw)  # somebody else's, unknown to the row
-                    behind = True
-                entity.position = raw.position
-                last = raw
+            async with aclosing(self._log.read_stream(stream, after=after)) as records:
+                async for raw in records:
+                    await turn.pass_on()
+                    if last is None and raw.revision != kept.version:
+                        return await self._of_another_life(aggregate, stream, stored, raw.revision)
+                    if last is None and not kept.current:
+                        return await self._of_another_layout(aggregate, stream, stored, kept.misfit)
+                    if last is not None:
+                        entity.fold(self._registry, raw)  # somebody else's, unknown to the row
+                        behind = True
+                    entity.position = raw.position
+                    last = raw
         except StreamTombstoned:
             await self._states.remove(aggregate, stream, kept.version)
             raise

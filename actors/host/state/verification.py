@@ -7,6 +7,7 @@ outbox still. Hosts go on meanwhile: a row is compared at the revision that it i
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 from actors.host.entity import Entity
@@ -86,14 +87,15 @@ async def _texts(
     entity = Entity(aggregate, stream)
     folded, turn = 0, Turn()
     try:
-        async for raw in eventstore.read_stream(stream):
-            if folded == 0 and raw.revision != kept.began:
-                return None
-            if raw.revision > kept.version:
-                break
-            entity.fold(registry, raw)
-            folded += 1
-            await turn.pass_on()
+        async with aclosing(eventstore.read_stream(stream)) as records:
+            async for raw in records:
+                if folded == 0 and raw.revision != kept.began:
+                    return None
+                if raw.revision > kept.version:
+                    break
+                entity.fold(registry, raw)
+                folded += 1
+                await turn.pass_on()
     except StreamTombstoned:
         pass
     if entity.revision < kept.version and kept.outbox:

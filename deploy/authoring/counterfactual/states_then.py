@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,16 +94,17 @@ class StatesThen:
             return found
         expected = None if stream in self._deleted else 0
         try:
-            async for raw in self._log.read_stream(stream):
-                over = raw.position >= position if before is None else raw.revision >= before
-                if over:
-                    break
-                if expected is not None and raw.revision != expected:
-                    raise HistoryGone(f"{stream} begins at revision {raw.revision} today")
-                _fold(self._registry, found, raw)
-                if found.error:
-                    return found
-                expected = raw.revision + 1
+            async with aclosing(self._log.read_stream(stream)) as records:
+                async for raw in records:
+                    over = raw.position >= position if before is None else raw.revision >= before
+                    if over:
+                        break
+                    if expected is not None and raw.revision != expected:
+                        raise HistoryGone(f"{stream} begins at revision {raw.revision} today")
+                    _fold(self._registry, found, raw)
+                    if found.error:
+                        return found
+                    expected = raw.revision + 1
         except StreamTombstoned as error:
             raise HistoryGone(f"{stream} was deleted") from error
         if before is not None and found.revision != before - 1 and expected is not None:

@@ -7,7 +7,8 @@ history had at that moment, whatever was decided before it: one difference leads
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -176,44 +177,46 @@ class Counterfactual:
             StoreUnavailable: the log cannot be read.
         """
         if self._since is not None:
-            async for raw in self._log.read_all(OUR_PREFIXES):
-                if raw.position > self._since:
-                    break
-                self._commands.note(raw)
-        async for run in self._runs():
-            for group in _by_command(run):
-                if (finding := await self._compare(group)) is not None:
-                    yield finding
-                for raw in group:
-                    self._states.fold(raw)
+            async with aclosing(self._log.read_all(OUR_PREFIXES)) as records:
+                async for raw in records:
+                    if raw.position > self._since:
+                        break
+                    self._commands.note(raw)
+        async with aclosing(self._runs()) as runs:
+            async for run in runs:
+                for group in _by_command(run):
+                    if (finding := await self._compare(group)) is not None:
+                        yield finding
+                    for raw in group:
+                        self._states.fold(raw)
 
-    async def _runs(self) -> AsyncIterator[list[RawRecord]]:
+    async def _runs(self) -> AsyncGenerator[list[RawRecord], None]:
         """Yield the domain's events, those together that one group commit appended."""
         prefixes = self._prefixes()
         # What comes while it is read, beside a running stack, is left for the next time.
         end = await self._log.end_position(prefixes)
         run: list[RawRecord] = []
         writer = ""
-        async for raw in self._log.read_all(
-            [*with_deletions(prefixes), *OUR_PREFIXES], after=self._since
-        ):
-            if raw.position > end:
-                break
-            gone = deleted_stream(raw)
-            ours = raw.stream.startswith(tuple(OUR_PREFIXES))
-            if gone is None and not ours and is_of_the_server(raw):
-                continue
-            by = "" if gone or ours else Metadata(raw.metadata).get("writer", "")
-            if run and (not by or by != writer):
-                yield run
-                run = []
-            writer = by
-            if gone is not None:
-                self._states.deleted(gone)
-            elif ours:
-                self._commands.note(raw)
-            else:
-                run.append(raw)
+        read = [*with_deletions(prefixes), *OUR_PREFIXES]
+        async with aclosing(self._log.read_all(read, after=self._since)) as records:
+            async for raw in records:
+                if raw.position > end:
+                    break
+                gone = deleted_stream(raw)
+                ours = raw.stream.startswith(tuple(OUR_PREFIXES))
+                if gone is None and not ours and is_of_the_server(raw):
+                    continue
+                by = "" if gone or ours else Metadata(raw.metadata).get("writer", "")
+                if run and (not by or by != writer):
+                    yield run
+                    run = []
+                writer = by
+                if gone is not None:
+                    self._states.deleted(gone)
+                elif ours:
+                    self._commands.note(raw)
+                else:
+                    run.append(raw)
         if run:
             yield run
 

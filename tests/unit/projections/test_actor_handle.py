@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from projections.errors import ActorUnavailable, UnknownTarget
-from projections.supervision import actor_handle
+from projections.supervision import actor_handle, current_actor
 from projections.supervision.actor_handle import ActorHandle, answering
 
 
@@ -48,69 +46,6 @@ async def test_what_is_not_parked_is_told_from_an_actor_that_does_not_answer() -
         await replayed(RayActorError())
 
 
-async def test_an_actor_that_ray_has_given_up_is_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
-    spawned = []
-
-    def spawn() -> _Actor:
-        spawned.append(_Actor(ActorDiedError() if not spawned else True))
-        return spawned[-1]
-
-    handle = ActorHandle("postgres:v", "postgres", ["v"], spawn)
-    with pytest.raises(ActorUnavailable):
-        await handle.replay("v", "k")
-    assert handle._respawning is not None
-    await handle._respawning
-    assert await handle.replay("v", "k")
-    assert len(spawned) == 2
-
-
-async def test_an_actor_whose_node_died_is_not_started_when_all_of_ray_is() -> None:
-    spawned = []
-
-    def spawn() -> _Actor:
-        spawned.append(_Actor(ActorDiedError()))
-        return spawned[-1]
-
-    handle = ActorHandle("postgres:v", "postgres", ["v"], spawn)
-    for _ in range(3):
-        with pytest.raises(ActorUnavailable):
-            await handle.replay("v", "k")
-    handle.lose()
-    with pytest.raises(ActorUnavailable):
-        await handle.replay("v", "k")
-    handle.close()
-    assert len(spawned) == 1
-
-
-async def test_who_waits_for_an_actor_whose_runtime_dies_is_told_so() -> None:
-    asked = asyncio.Event()
-
-    class _Silent:
-        def __init__(self) -> None:
-            self.replay = self
-
-        async def remote(self, view: str, key: str) -> bool:
-            asked.set()
-            await asyncio.Event().wait()
-            return True
-
-    actors: list[Any] = [_Silent(), _Actor(True)]
-    handle = ActorHandle("postgres:v", "postgres", ["v"], lambda: actors.pop(0))
-    waiting = asyncio.create_task(handle.replay("v", "k"))
-    await asked.wait()
-    handle.lose()
-    with pytest.raises(ActorUnavailable, match="started again"):
-        await waiting
-    with pytest.raises(ActorUnavailable, match="started again"):
-        await handle.replay("v", "k")
-    assert len(actors) == 1, "a lost actor is not started before there is a runtime"
-    handle.respawn()
-    assert await handle.replay("v", "k")
-
-
 class _Silent:
     """Answers `status` until it is stopped."""
 
@@ -130,7 +65,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list[_Silent]:
     """What was started, the last one last; what is ended answers no more. Silence is short."""
     monkeypatch.setattr(actor_handle, "SILENCE", 0.1)
     monkeypatch.setattr(actor_handle, "PATIENCE", 0.1)
-    monkeypatch.setattr(actor_handle.ray, "kill", lambda actor: setattr(actor, "stopped", True))
+    monkeypatch.setattr(current_actor.ray, "kill", lambda actor: setattr(actor, "stopped", True))
     return []
 
 
@@ -177,30 +112,6 @@ async def test_an_actor_that_is_still_starting_is_waited_for(
     assert len(spawned) == 1
 
 
-async def test_two_who_meet_a_dead_actor_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
-
-    class Dead:
-        """Is found dead at the same time by all."""
-
-        def __init__(self) -> None:
-            self.replay = self
-
-        async def remote(self, *_: object) -> None:
-            await asyncio.sleep(0)
-            raise ActorDiedError
-
-    started: list[Dead] = []
-    handle = ActorHandle("v", "postgres", ["v"], lambda: started.append(Dead()) or started[-1])
-    both = await asyncio.gather(
-        handle.replay("v", "k"), handle.replay("v", "k"), return_exceptions=True
-    )
-    assert [type(each) for each in both] == [ActorUnavailable, ActorUnavailable]
-    assert handle._respawning is not None
-    await handle._respawning
-    assert len(started) == 2
-
-
 def test_one_that_is_silent_is_known_by_the_views_that_it_keeps() -> None:
     handle = ActorHandle("postgres:all#0", "postgres", ["v", "w"], lambda: None)
     handle.seen = {"error": "TimeoutError"}
@@ -244,9 +155,9 @@ def starting(monkeypatch: pytest.MonkeyPatch) -> tuple[ActorHandle, list[Startin
         if isinstance(actor, Starting):
             actor.ended.set()
 
-    monkeypatch.setattr(actor_handle.ray, "kill", kill)
-    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
-    monkeypatch.setattr(actor_handle, "STOP", 0.01)
+    monkeypatch.setattr(current_actor.ray, "kill", kill)
+    monkeypatch.setattr(current_actor, "NODE_LOSS", 0)
+    monkeypatch.setattr(current_actor, "STOP", 0.01)
     return ActorHandle("v", "postgres", ["v"], spawn), made
 
 
@@ -271,7 +182,7 @@ async def test_where_one_does_not_come_up_none_of_the_others_is_made_again(
     assert asyncio.all_tasks() == before
     assert len(made) == 1
     assert made[0].ended.is_set()
-    assert handle._respawning is None
+    assert handle._actor._respawning is None
 
 
 async def test_who_is_cancelled_while_actors_come_up_leaves_none(
@@ -313,91 +224,3 @@ async def test_of_some_that_do_not_come_up_each_is_ended_whatever_another_meets(
     with pytest.raises(ActorUnavailable, match="does not come up"):
         await answering(handles)
     assert ended == ["w"]
-
-
-async def test_an_actor_that_cannot_be_ended_counts_as_gone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(actor: object) -> None:
-        raise ValueError("there is no such actor")
-
-    monkeypatch.setattr(actor_handle.ray, "kill", refuse)
-    stopping = _Stopping()
-    stopping.let_go.set()
-    handle = ActorHandle("v", "postgres", ["v"], lambda: stopping)
-    await handle.end()
-
-
-async def test_an_end_that_is_broken_off_ends_the_actor_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    killed: list[Any] = []
-    monkeypatch.setattr(actor_handle.ray, "kill", killed.append)
-    actor = _Stopping()
-    handle = ActorHandle("v", "postgres", ["v"], lambda: actor)
-    ending = asyncio.create_task(handle.end())
-    await actor.asked.wait()
-    ending.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await ending
-    assert killed == [actor]
-
-
-class _Making:
-    """Makes one that is gone already, then another, once it is let go."""
-
-    def __init__(self) -> None:
-        self.begun, self.let_go = threading.Event(), threading.Event()
-        self.made: list[_Actor] = []
-
-    def __call__(self) -> _Actor:
-        if self.made:
-            self.begun.set()
-            assert self.let_go.wait(60)
-        self.made.append(_Actor(ActorDiedError()))
-        return self.made[-1]
-
-
-@pytest.mark.parametrize("late", [False, True])
-async def test_an_actor_that_is_being_made_again_is_ended_too(
-    monkeypatch: pytest.MonkeyPatch, late: bool
-) -> None:
-    """Though whoever asked for it is cancelled by the stop; also one that comes after the end."""
-    monkeypatch.setattr(actor_handle, "NODE_LOSS", 0)
-    monkeypatch.setattr(actor_handle, "STOP", 0.01 if late else 60.0)
-    killed: list[Any] = []
-    monkeypatch.setattr(actor_handle.ray, "kill", killed.append)
-    making = _Making()
-    handle = ActorHandle("v", "postgres", ["v"], making)
-    with pytest.raises(ActorUnavailable):
-        await handle.replay("v", "k")
-    assert await asyncio.to_thread(making.begun.wait, 60)
-    monkeypatch.setattr(_Actor, "stop", SimpleNamespace(remote=_died), raising=False)
-    ending = asyncio.create_task(handle.end())
-    if late:
-        await ending
-    await asyncio.sleep(0)
-    making.let_go.set()
-    await ending
-    assert handle._making is not None
-    await handle._making
-    assert killed == making.made
-    assert len(killed) == 2
-    await handle._respawn_instead(handle._actor)  # whoever meets it later makes none
-    assert len(making.made) == 2
-
-
-async def _died() -> None:
-    raise ActorDiedError
-
-
-class _Stopping:
-    """Stops once it is let go."""
-
-    def __init__(self) -> None:
-        self.let_go, self.asked = asyncio.Event(), asyncio.Event()
-        self.stop = self
-
-    async def remote(self) -> None:
-        self.asked.set()
-        await self.let_go.wait()

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError
 from projections.errors import ActorUnavailable
 from projections.read_gateway import ReadGateway
 from projections.settings import ReadSettings
-from projections.supervision import actor_handle, spawning
+from projections.supervision import actor_handle, current_actor, spawning
 from rayfold import Registry
 from tests.integration.projections import small
 
@@ -55,7 +55,7 @@ class Ray:
         self.asked: list[str] = []
         monkeypatch.setattr(spawning.ray, "get_actor", self.get_actor)
         for forbidden in ("kill", "remote"):
-            monkeypatch.setattr(actor_handle.ray, forbidden, self.forbid)
+            monkeypatch.setattr(current_actor.ray, forbidden, self.forbid)
 
     def get_actor(self, name: str, namespace: str) -> Actor:
         assert namespace == "ns"

@@ -1,0 +1,189 @@
+"""The actor of Ray's that a name stands for now: made or looked up, and again when it is gone.
+
+The process that owns what is wanted makes its actors. Others look them up by name, again and
+again: they make and end none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from projections.errors import ActorUnavailable, named
+from rayfold import RayfoldError
+from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
+
+log = logging.getLogger(__name__)
+
+STOP = 5.0
+"""Seconds for an actor to end in order."""
+
+Spawn = Callable[[], Any]
+
+
+class CurrentActor:
+    """Ray restarts it when its process dies; when Ray has given it up, whoever owns it does."""
+
+    def __init__(
+        self, name: str, spawn: Spawn, changed: Callable[[], None], *, owned: bool
+    ) -> None:
+        """`spawn` starts the actor, or finds it if it is not `owned`, and gives Ray's handle of it.
+
+        It may block. `changed` is called whenever there is another actor than before.
+        """
+        self.owned = owned
+        self.ray_actor: Any = spawn() if owned else None
+        """Ray's handle of it; None while it has to be looked up."""
+        self._name = name
+        self._spawn = spawn
+        self._changed = changed
+        self._finding: asyncio.Task[Any] | None = None
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._respawning: asyncio.Task[None] | None = None
+        self._making: asyncio.Task[None] | None = None
+        """Makes another one in the place of one that is gone."""
+        self._ended = False
+
+    @property
+    def ray_name(self) -> str:
+        """The name by which Ray's other processes find it."""
+        return str(getattr(self._spawn, "ray_name", self._name))
+
+    async def call(self, method: str, *arguments: Any, respawn: bool = True) -> Any:
+        """Call the actor; one that Ray will not bring back is started again, or looked up again.
+
+        Raises:
+            ActorUnavailable: it does not answer, or what it did broke.
+            RayfoldError: as the actor raised it.
+        """
+        actor = self.ray_actor if self.ray_actor is not None else await self._found()
+        try:
+            return await self._answer(getattr(actor, method).remote(*arguments))
+        except RuntimeLost as error:
+            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+        except RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, RayfoldError):
+                raise type(cause)(*cause.args) from error
+            raise ActorUnavailable(f"{self._name}: {named(cause)}") from error
+        except ActorDiedError as error:
+            if not self.owned:
+                if self.ray_actor is actor:
+                    self._became(None)
+            elif respawn and (self._respawning is None or self._respawning.done()):
+                self._respawning = asyncio.create_task(self._respawn_later(actor))
+            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+        except RayError as error:
+            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+
+    async def replace(self) -> None:
+        """End the actor, and start another one in its place.
+
+        Raises:
+            RayError: it could not be started; the next call tries again.
+        """
+        replaced = self.ray_actor
+        with suppress(RayError, ValueError):  # it is gone
+            await asyncio.to_thread(ray.kill, replaced)
+        await self._respawn_instead(replaced)
+
+    async def end(self) -> None:
+        """End it for good, also one that is being made meanwhile; it may stop in order before."""
+        self._ended = True
+        self.leave()
+        try:
+            async with asyncio.timeout(STOP):
+                await self.call("stop", respawn=False)
+        except (TimeoutError, ActorUnavailable) as error:
+            log.info("an actor did not stop by itself", extra={"actor": self._name, "error": error})
+        finally:  # also where we are cancelled while it stops
+            self._kill(self.ray_actor)
+            if self._making is not None:  # which ends what it makes; without Ray's head it cannot
+                await asyncio.wait([self._making], timeout=STOP)
+
+    def leave(self) -> None:
+        """Start it again no more."""
+        if self._respawning is not None:
+            self._respawning.cancel()
+
+    def lose(self) -> None:
+        """Call the actor no more: its runtime is gone. Who waits for an answer is told so."""
+        self.ray_actor = LostActor()
+        for call in self._calls:
+            call.cancel()
+
+    def respawn(self) -> None:
+        """Start the actor again, or find it: there is another Ray, or another way to it."""
+        self._became(self._spawn() if self.owned else None)
+
+    def _became(self, actor: Any) -> None:
+        self.ray_actor = actor
+        self._changed()
+
+    async def _respawn_later(self, dead: Any) -> None:
+        await asyncio.sleep(NODE_LOSS)
+        if self.ray_actor is dead:
+            log.warning("an actor is started again", extra={"actor": self._name})
+            with suppress(RayError):  # the next call tries again
+                await self._respawn_instead(dead)
+
+    async def _respawn_instead(self, gone: Any) -> None:
+        """Start it again, unless somebody has or Ray is lost. Ray's head may be slow, or away.
+
+        That goes on where we are cancelled: nobody would know of that actor, and end it.
+        """
+        if self.ray_actor is gone and not self._ended:
+            if self._making is None or self._making.done():
+                self._making = asyncio.create_task(self._make_instead(gone))
+            await asyncio.shield(self._making)
+
+    async def _make_instead(self, gone: Any) -> None:
+        actor = await asyncio.to_thread(self._spawn)
+        if self._ended:
+            self._kill(actor)
+        elif self.ray_actor is gone:
+            self._became(actor)
+
+    def _kill(self, actor: Any) -> None:
+        if isinstance(actor, LostActor):
+            return
+        try:
+            ray.kill(actor)
+        except (RayError, ValueError) as error:  # it is gone
+            log.info("an actor could not be ended", extra={"actor": self._name, "error": error})
+
+    async def _found(self) -> Any:
+        """Return the actor that others have made. One look-up at a time: Ray's head may be away.
+
+        Raises:
+            ActorUnavailable: there is none of its name.
+        """
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(asyncio.to_thread(self._spawn))
+        finding = self._finding
+        try:
+            actor = await asyncio.shield(finding)
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(f"{self._name} is not there") from error
+        if self.ray_actor is None:
+            self._became(actor)
+        return self.ray_actor
+
+    async def _answer(self, result: Any) -> Any:
+        """Wait for a result, which never comes when its runtime dies."""
+        call: asyncio.Future[Any] = asyncio.ensure_future(result)
+        self._calls.add(call)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if isinstance(self.ray_actor, LostActor):
+                raise RuntimeLost from None
+            raise
+        finally:
+            self._calls.discard(call)

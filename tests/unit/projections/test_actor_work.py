@@ -1,0 +1,57 @@
+"""What an actor of the read side goes on with, from its first call to its end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventstore.identity import store_id
+from eventstore.memory import MemoryLog
+from projections.errors import WrongStack
+from projections.supervision.actor_work import ActorWork
+from projections.supervision.membership import Membership
+from rayfold.runtime.identity import Identity
+
+
+class Working:
+    """Work that notes what happens to it, and to the connection that it has."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.at_work = asyncio.Event()
+
+    async def run(self) -> None:
+        self.happened.append("begins")
+        self.at_work.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # what it undoes takes a moment
+            self.happened.append("ends")
+
+    async def close(self) -> None:
+        self.happened.append("is closed")
+
+
+async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> None:
+    log, working = MemoryLog(), Working()
+    member = Membership(Identity(store=await store_id(log)), log, None)
+    work = ActorWork(member, working.run, working)
+    work.begin()
+    work.begin()
+    assert (await work.process_status())["pid"]
+    async with asyncio.timeout(60):
+        await working.at_work.wait()
+        await work.stop()
+    assert working.happened == ["begins", "ends", "is closed"]
+
+
+async def test_on_another_stacks_log_it_does_not_begin() -> None:
+    working = Working()
+    work = ActorWork(Membership(Identity(store="another"), MemoryLog(), None), working.run, working)
+    with pytest.raises(WrongStack):
+        await work.process_status()
+    async with asyncio.timeout(60):
+        await work.stop()
+    assert working.happened == ["is closed"]
