@@ -24,6 +24,7 @@ from actors.processes.records import (
     read_waits,
 )
 from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 
 @dataclass
@@ -35,6 +36,8 @@ class OpenProcess:
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     parked: list[str] = field(default_factory=list)
     error: str = ""
+    unreadable: str = ""
+    """Why nobody can go on with it: another client has written to its stream."""
 
     @property
     def is_open(self) -> bool:
@@ -53,6 +56,14 @@ class OpenProcess:
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
+        try:
+            self._fold(raw)
+        except UNREADABLE as error:
+            self.unreadable = (
+                f"its stream cannot be read: {raw.event_type} at revision {raw.revision}: {error}"
+            )
+
+    def _fold(self, raw: RawRecord) -> None:
         if raw.event_type in STEPS:
             self._step(raw)
         elif raw.event_type == COMMAND_ACCEPTED:

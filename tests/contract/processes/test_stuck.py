@@ -20,7 +20,8 @@ from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
 from domain.orders.events import OrderCreated, OrderPaid
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
-from eventstore.port import InvalidAppend, Log
+from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord
 from rayfold import (
     CommandRejected,
     Complete,
@@ -163,6 +164,24 @@ async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
         monkeypatch.undo()
         await stage.runner.retry(str(order))  # and its timeout, which was due, fires
         await until(lambda: is_so(stage.status(order), "cancelled"))
+
+
+async def test_one_to_whose_stream_another_client_has_written_holds_up_no_start(
+    log: Log, registry: Registry
+) -> None:
+    async with Stage(log, registry) as stage:
+        order, other = [await stage.order(await stage.stock()) for _ in range(2)]
+        await until(lambda: waits_for(stage, order) == waits_for(stage, other) == 1)
+        stream = Fulfilment.__rayfold__.stream(order)
+        foreign = NewRecord("ProcessSawEvent", b"[]", {}, str(uuid4()))
+        await log.append([StreamAppend(stream, ANY, [foreign])])
+        await stage.crash()
+        await until(lambda: stage.runner.parked.keys() == {str(order)})
+        assert "cannot be read" in stage.runner.parked[str(order)]
+        await stage.send(*(PayOrder(order_id=each) for each in (order, other)))
+        await until(lambda: ended(stage, other))
+        with pytest.raises(ProcessStuck, match="cannot be read"):
+            await stage.runner.retry(str(order))
 
 
 async def test_commands_that_are_never_taken_hold_up_no_others_and_stop_when_aborted(
