@@ -50,9 +50,12 @@ class OpenProcess:
         return min((due for _, due in self.timers.values()), default=None)
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
-        """Return whether a record is the first of its stream."""
-        return raw.revision == 0
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
+        """Return whether a record is the first of its stream.
+
+        After a deletion its revision is not 0. No step comes behind the end of a process.
+        """
+        return raw.revision == 0 or (raw.event_type in STEPS and not is_open)
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""

@@ -121,7 +121,7 @@ class OpenSchedule:
         return self.not_before if self.due_at is None else None
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
         """Return whether a record schedules the command; after a deletion its revision is not 0."""
         return raw.event_type == SCHEDULED
 

@@ -171,7 +171,7 @@ class ScheduleRunner:
                 self.error = ""
                 for raw in batch.records:
                     command_id = raw.stream[len(PREFIX) :]
-                    begins = OpenSchedule.begins_with(raw)
+                    begins = OpenSchedule.begins_with(raw, is_open=command_id in self._open)
                     if begins:
                         self._open[command_id] = OpenSchedule()
                     if (each := self._open.get(command_id)) is None:
