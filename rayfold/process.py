@@ -253,9 +253,9 @@ class ProcessDefinition:
         for step in steps:
             if not isinstance(step, Send | Schedule | Unschedule | Publish | Complete):
                 raise TypeError(f"a handler yielded a {type(step).__qualname__}, which is no step")
-            if isinstance(step, Schedule | Unschedule) and step.timeout_name not in self.timeouts:
-                # Now, and not when it is due: a test sees it, and of a slip in an `Unschedule`
-                # nobody would be told at all.
+            # Now, and not when it is due: a test sees it. An `Unschedule` needs none: it is how a
+            # release that has no handler any more forgets what the one before has scheduled.
+            if isinstance(step, Schedule) and step.timeout_name not in self.timeouts:
                 raise NobodyHandles(f"no @on_timeout({step.timeout_name!r}) in {self.name!r}")
         return steps
 

@@ -55,7 +55,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Unschedule:
-    """Forget the timeout of that name; none of that name is no mistake."""
+    """Forget the timeout of that name; none of that name is no mistake, nor is one without handler.
+
+    So a release may take a handler away, and let open processes forget what they wait for.
+    """
 
     timeout_name: str
 

@@ -22,7 +22,7 @@ from actors.processes.planning import ActiveProcess, Message, Order, Plan, What,
 from actors.processes.process_state import ProcessState, load
 from actors.processes.records import Told
 from actors.processes.timers import Timers
-from eventstore.errors import StoreUnavailable
+from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
 from rayfold import Registry
 from rayfold.process import ProcessDefinition
@@ -263,11 +263,31 @@ class ProcessCommits:
             process.state = await load(self._store, self._registry, self._definition, process.key)
         except StoreUnavailable:
             raise
+        except StreamTombstoned:
+            self._gone(process)
+            return False
         except (Exception, SystemExit) as error:  # also what an author's `evolve` raises
             log.exception("a process cannot be read", extra=self._about(process.key))
             self._leave(process, f"its stream cannot be read: {type(error).__name__}: {error}")
             return False
         return True
+
+    def _gone(self, process: ActiveProcess) -> None:
+        """Forget a process whose stream was deleted for good: it is told nothing, ever again."""
+        key, process.left = process.key, "its stream was deleted for good"
+        log.warning("a process was deleted for good", extra=self._about(key))
+        self.open.discard(key)
+        self.parked.pop(key, None)
+        self._held.discard(key)
+        self._timers.forget(key)
+        process.stop_sending()
+        while process.mailbox:
+            message = process.mailbox.popleft()
+            is_order = isinstance(message.what, Order)
+            message.settle(
+                ProcessStuck(self._definition.name, key, process.left) if is_order else None
+            )
+        del self._processes[key]
 
     def _leave(self, process: ActiveProcess, reason: str) -> None:
         """Go on without a process that cannot even be parked in its stream; see the class."""

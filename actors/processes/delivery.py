@@ -32,11 +32,12 @@ from actors.host.receipts import revisions_in
 from actors.processes.records import Accepted, Told
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import Metadata
+from eventstore.records import Metadata, RawRecord
 from rayfold import Refused, Registry
 from rayfold.errors import MiddlewareFailed
 from rayfold.process_instance import Sending
 from rayfold.runtime.middleware_layers import DomainMiddleware
+from rayfold.runtime.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -191,9 +192,26 @@ class Delivery:
         )
 
     async def _found(self, envelope: Envelope, decided_at: int) -> Done | None:
-        for stream in streams_of(self._registry, envelope):
+        try:
+            streams = streams_of(self._registry, envelope)
+        except (ValueError, InvalidCommand, DecisionFailed):
+            streams = []
+        if not streams or envelope.command not in self._registry.commands:
+            # Of another release: which streams a decision of it wrote to, nobody can tell any more.
+            return await self._found_anywhere(envelope, decided_at)
+        for stream in streams:
             if found := await self._found_in(stream, envelope, decided_at):
                 return found
+        return None
+
+    async def _found_anywhere(self, envelope: Envelope, decided_at: int) -> Done | None:
+        after = decided_at if decided_at >= 0 else None
+        turn = Turn()
+        async with aclosing(self._store.read_all(self._registry.prefixes, after=after)) as records:
+            async for raw in records:
+                await turn.pass_on()
+                if found := _done_by(raw, envelope):
+                    return found
         return None
 
     async def _found_in(self, stream: str, envelope: Envelope, decided_at: int) -> Done | None:
@@ -202,15 +220,21 @@ class Delivery:
                 async for raw in records:
                     if raw.position <= decided_at:
                         return None
-                    metadata = Metadata(raw.metadata)
-                    if metadata.get("commandId") == envelope.command_id:
-                        if revisions := revisions_in(metadata):
-                            revision = revisions.get(envelope.stream, raw.revision)
-                            return Done(revision, raw.position, revisions)
-                        return Done(raw.revision, raw.position)
+                    if found := _done_by(raw, envelope):
+                        return found
         except StreamTombstoned:
             return None
         return None
+
+
+def _done_by(raw: RawRecord, envelope: Envelope) -> Done | None:
+    """Return where a command stands in the log, if the record came of it."""
+    metadata = Metadata(raw.metadata)
+    if metadata.get("commandId") != envelope.command_id:
+        return None
+    if revisions := revisions_in(metadata):
+        return Done(revisions.get(envelope.stream, raw.revision), raw.position, revisions)
+    return Done(raw.revision, raw.position)
 
 
 def _refused(sending: Sending, correlation_id: str, refusal: Refusal) -> Told:

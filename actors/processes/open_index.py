@@ -68,8 +68,11 @@ class Open(Protocol):
         ...
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
-        """Return whether a record is the first of its stream; of one that was deleted, again."""
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
+        """Return whether a record is the first of its stream; of one that was deleted, again.
+
+        `is_open`: whether the stream is known, and open.
+        """
         ...
 
     def fold(self, raw: RawRecord) -> None:
@@ -255,7 +258,7 @@ class OpenIndex(Generic[T]):
 
     def _fold(self, found: dict[str, T], raw: RawRecord) -> None:
         key = self._key(raw)
-        if self._type.begins_with(raw):
+        if self._type.begins_with(raw, is_open=key in found):
             found[key] = self._type()
         if (each := found.get(key)) is None:
             return  # it was open no more: what comes afterwards opens nothing again

@@ -24,6 +24,7 @@ from actors.processes.records import (
     read_waits,
 )
 from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 
 @dataclass
@@ -35,6 +36,8 @@ class OpenProcess:
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     parked: list[str] = field(default_factory=list)
     error: str = ""
+    unreadable: str = ""
+    """Why nobody can go on with it: another client has written to its stream."""
 
     @property
     def is_open(self) -> bool:
@@ -47,12 +50,23 @@ class OpenProcess:
         return min((due for _, due in self.timers.values()), default=None)
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
-        """Return whether a record is the first of its stream."""
-        return raw.revision == 0
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
+        """Return whether a record is the first of its stream.
+
+        After a deletion its revision is not 0. No step comes behind the end of a process.
+        """
+        return raw.revision == 0 or (raw.event_type in STEPS and not is_open)
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
+        try:
+            self._fold(raw)
+        except UNREADABLE as error:
+            self.unreadable = (
+                f"its stream cannot be read: {raw.event_type} at revision {raw.revision}: {error}"
+            )
+
+    def _fold(self, raw: RawRecord) -> None:
         if raw.event_type in STEPS:
             self._step(raw)
         elif raw.event_type == COMMAND_ACCEPTED:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from rayfold.runtime.waking import asleep
 
-LONGEST_SLEEP = 3600.0
-"""Seconds. Whatever the clock does meanwhile, it is looked at again."""
+LONGEST_SLEEP = 10.0
+"""Seconds. Sleeping goes by another clock than timeouts do: the wall's is set ahead, or goes on
+while a machine is suspended, and is looked at again so soon."""
 
 
 class Due(NamedTuple):

@@ -1,8 +1,8 @@
 """The stream `schedule-COMMAND_ID` of a command that is sent later: what it says, one at a time.
 
 The first record is the command. What comes next ends the choice: it is due, or it is cancelled;
-both expect the first's revision, so that a command that was cancelled is never sent, and one that
-is due cannot be cancelled any more. Then what became of it.
+both expect that neither is there yet, so that a command that was cancelled is never sent, and one
+that is due cannot be cancelled any more. Then what became of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from eventstore.records import NewRecord, RawRecord
+from rayfold.foreign_json import UNREADABLE
 
 PREFIX = "schedule-"
 
@@ -22,6 +23,9 @@ DUE = "ScheduledCommandDue"
 CANCELLED = "ScheduledCommandCancelled"
 ACCEPTED = "ScheduledCommandAccepted"
 REFUSED = "ScheduledCommandRefused"
+
+ENDS = (CANCELLED, ACCEPTED, REFUSED)
+"""What ends it. A record of any other type is somebody else's, and says nothing of it."""
 
 
 class ScheduledCommand(msgspec.Struct, omit_defaults=True):
@@ -103,6 +107,8 @@ class OpenSchedule:
     principal: str = ""
     due_at: int | None = None
     done: bool = False
+    error: str = ""
+    """Why it is not sent: another client wrote what nobody can read."""
 
     @property
     def is_open(self) -> bool:
@@ -115,17 +121,21 @@ class OpenSchedule:
         return self.not_before if self.due_at is None else None
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
         """Return whether a record schedules the command; after a deletion its revision is not 0."""
         return raw.event_type == SCHEDULED
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""
         if raw.event_type == SCHEDULED:
-            found = _read_when(raw.data)
+            try:
+                found = _read_when(raw.data)
+            except UNREADABLE as unreadable:
+                self.error = f"it cannot be read: {unreadable}"
+                return
             self.command, self.stream = found.command, found.stream
             self.not_before, self.principal = found.not_before, found.principal
         elif raw.event_type == DUE:
             self.due_at = raw.position
-        else:
+        elif raw.event_type in ENDS:
             self.done = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime
 from heapq import nsmallest
 from typing import Any
@@ -19,6 +19,7 @@ from actors.envelope import Done, Envelope
 from actors.processes.delivery import Delivery
 from actors.processes.open_index import OpenIndex
 from actors.processes.timers import Timers
+from actors.schedules.kept import Kept, read_kept
 from actors.schedules.records import (
     ACCEPTED,
     DUE,
@@ -30,11 +31,9 @@ from actors.schedules.records import (
     Refusal,
     ScheduledCommand,
     new_record,
-    read_scheduled,
 )
-from eventstore.errors import StoreError, StoreUnavailable, StreamTombstoned
-from eventstore.one_record import first_record
-from eventstore.port import Appended, AppendResult, Log, StreamAppend
+from eventstore.errors import StoreError, StoreUnavailable
+from eventstore.port import Appended, AppendResult, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Origin, Registry
 from rayfold.process_instance import stamped
@@ -78,6 +77,8 @@ class ScheduleRunner:
         self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule)
         self._timers = Timers()
         self._open: dict[str, OpenSchedule] = {}
+        self._held: dict[str, str] = {}
+        """Why commands are not sent: nobody can read what is scheduled."""
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
@@ -91,10 +92,15 @@ class ScheduleRunner:
         """
         self._open, self._position = await self._index.load()
         for command_id, each in self._open.items():
-            if each.due_at is None:
+            if each.error:
+                self._held[command_id] = each.error
+            elif each.due_at is None:
                 self._timers.replace(command_id, {"": (0, each.not_before)})
             else:  # whoever found it due may not have sent it
-                self._begin(self._fire(command_id, each.due_at))
+                self._begin(self._fire(command_id))
+        for command_id in [*self._held]:  # the index does not know of deletions
+            if await read_kept(self._store, command_id) is None:
+                self._forget(command_id)
         self._begin(self._follow_always())
         self._begin(lasting(self._time, "the clock of scheduled commands"))
         self._begin(lasting(self._index.keep, "the index of scheduled commands"))
@@ -116,25 +122,27 @@ class ScheduleRunner:
         return {
             "position": self._position,
             "timers": len(self._timers),
-            "sending": len(self._open) - len(self._timers),
+            "sending": len(self._open) - len(self._timers) - len(self._held),
+            "parked": len(self._held),
             "fired": self.fired,
             "waiting": len(self._delivery.unanswered),
             **({"error": error} if error else {}),
         }
 
     def scheduled(self, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the commands that are due next, and how many there are."""
-        found = nsmallest(limit, self._timers)
+        """Return the commands that are due next, and how many there are; those held come first."""
+        found = [*self._held, *(key for _, key, *_ in nsmallest(limit, self._timers))]
         return [
             {
-                "due": due,
+                "due": self._open[command_id].not_before,
                 "command_id": command_id,
                 "command": self._open[command_id].command,
                 "stream": self._open[command_id].stream,
                 "principal": self._open[command_id].principal,
+                "error": self._held.get(command_id),
             }
-            for due, command_id, *_ in found
-        ], len(self._timers)
+            for command_id in found[:limit]
+        ], len(self._timers) + len(self._held)
 
     def wake(self) -> None:
         """Look at the clock again."""
@@ -163,7 +171,7 @@ class ScheduleRunner:
                 self.error = ""
                 for raw in batch.records:
                     command_id = raw.stream[len(PREFIX) :]
-                    begins = OpenSchedule.begins_with(raw)
+                    begins = OpenSchedule.begins_with(raw, is_open=command_id in self._open)
                     if begins:
                         self._open[command_id] = OpenSchedule()
                     if (each := self._open.get(command_id)) is None:
@@ -171,7 +179,10 @@ class ScheduleRunner:
                     each.fold(raw)
                     if not each.is_open:
                         self._forget(command_id)
+                    elif begins and each.error:
+                        self._hold(command_id, each.error)
                     elif begins:
+                        self._held.pop(command_id, None)
                         self._timers.replace(command_id, {"": (0, each.not_before)})
                 self._position = batch.position
 
@@ -179,69 +190,66 @@ class ScheduleRunner:
         while True:
             now = self._clock()
             for timer in self._timers.pop_due(now):
-                self._begin(self._fire(timer.key, None))
+                self._begin(self._fire(timer.key))
             await self._timers.sleep(now)
 
-    async def _fire(self, command_id: str, due_at: int | None) -> None:
+    async def _fire(self, command_id: str) -> None:
         while True:
             try:
-                await self._send(command_id, due_at)
+                held = await self._send(command_id)
             except (StoreError, OSError) as error:
                 self.error = str(error)
             except (Exception, SystemExit) as error:  # an author's validator, for instance
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("a scheduled command was not sent", extra={"command_id": command_id})
             else:
-                self._forget(command_id)
+                if held:
+                    self._hold(command_id, held)
+                else:
+                    self._forget(command_id)
                 return
             await asyncio.sleep(RETRY)
 
-    async def _send(self, command_id: str, due_at: int | None) -> None:
+    async def _send(self, command_id: str) -> str:
+        """Send it until it has an answer; return why it is not sent, if nobody can read it."""
         async with self._firing:
-            found = await self._read(command_id)
-            if found is None:
-                log.warning(
-                    "a scheduled command is not sent: its stream was deleted",
-                    extra={"command_id": command_id},
-                )
-                return
-            scheduled, revision = found
-            correlation_id = scheduled.correlation_id or command_id
-            if due_at is None:
-                due = new_record(DUE, Nothing(), correlation_id)
-                if not await self._appended(command_id, revision, due):
-                    # Cancelled, or due already: then it may have been sent, but nobody notes that.
-                    due_at = await self._due_at(command_id)
-                    if due_at is None:
-                        return
+            kept = await self._read(command_id)
+            sent_at = kept.due_at if kept is not None else None  # by whoever found it due, perhaps
+            while kept is not None and kept.end is None and kept.due_at is None:
+                if kept.command is None:
+                    return kept.error
+                due = new_record(DUE, Nothing(), kept.command.correlation_id or command_id)
+                if await self._appended(command_id, kept.revision, due):
+                    kept = kept._replace(revision=kept.revision + 1)
+                    break
+                kept = await self._read(command_id)  # cancelled, or due already
+                sent_at = kept.due_at if kept is not None else None
+        if kept is None or kept.end is not None:
+            return ""
+        if (scheduled := kept.command) is None:
+            return kept.error
         sender = Sender(Origin.SCHEDULE, scheduled.role, frozenset(scheduled.permissions))
-        answer = await self._delivery.answer(self._envelope(command_id, scheduled), due_at, sender)
+        answer = await self._delivery.answer(self._envelope(command_id, scheduled), sent_at, sender)
+        correlation_id = scheduled.correlation_id or command_id
         if isinstance(answer, Done):
-            done = new_record(
-                ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id
-            )
+            end = new_record(ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id)
         else:
-            done = new_record(REFUSED, Refusal(*answer), correlation_id)
-        if await self._appended(command_id, revision + 1, done):
-            self.fired += 1
+            end = new_record(REFUSED, Refusal(*answer), correlation_id)
+        while not await self._appended(command_id, kept.revision, end):
+            kept = await self._read(command_id)
+            if kept is None or kept.end is not None:  # somebody else has noted it
+                return ""
+        self.fired += 1
+        return ""
 
-    async def _due_at(self, command_id: str) -> int | None:
-        """Return the position from which on it may have been sent; None: it is not to be."""
-        found = OpenSchedule()
-        async for raw in self._store.read_stream(f"{PREFIX}{command_id}"):
-            found.fold(raw)
-        return None if found.done else found.due_at
-
-    async def _read(self, command_id: str) -> tuple[ScheduledCommand, int] | None:
-        """Return the command, and its revision in its stream, which may have been deleted before.
-
-        None if somebody has deleted it now: then nobody wants the command.
-        """
-        with suppress(StreamTombstoned):
-            raw = await first_record(self._store, f"{PREFIX}{command_id}")
-            if raw is not None:
-                return read_scheduled(raw.data), raw.revision
-        return None
+    async def _read(self, command_id: str) -> Kept | None:
+        kept = await read_kept(self._store, command_id)
+        if kept is None:  # then nobody wants it
+            log.warning(
+                "a scheduled command is not sent: its stream was deleted",
+                extra={"command_id": command_id},
+            )
+        return kept
 
     def _envelope(self, command_id: str, scheduled: ScheduledCommand) -> Envelope:
         payload = bytes(scheduled.payload)
@@ -268,13 +276,24 @@ class ScheduleRunner:
             tenant=self._registry.tenant_of(scheduled.stream),
         )
 
+    def _hold(self, command_id: str, error: str) -> None:
+        if command_id not in self._open:  # it was cancelled just now
+            return
+        log.error("a scheduled command is held", extra={"command_id": command_id, "error": error})
+        self._held[command_id] = error
+        self._timers.forget(command_id)
+
     def _forget(self, command_id: str) -> None:
         self._open.pop(command_id, None)
+        self._held.pop(command_id, None)
         self._timers.forget(command_id)
 
     async def _appended(self, command_id: str, expected: int, record: NewRecord) -> bool:
         append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
-        return isinstance(await self._appending.call(append), Appended)
+        answer = await self._appending.call(append)
+        if isinstance(answer, InvalidAppend):
+            raise StoreError(answer.reason)
+        return isinstance(answer, Appended)
 
     async def _append(self, appends: list[StreamAppend]) -> Sequence[AppendResult]:
         return await self._store.append(appends)

@@ -16,25 +16,20 @@ from actors.errors import (
     NoSuchSchedule,
     TooLate,
 )
+from actors.schedules.kept import Kept, read_kept
 from actors.schedules.records import (
     ACCEPTED,
     CANCELLED,
-    DUE,
     PREFIX,
-    REFUSED,
     SCHEDULED,
     Cancellation,
     ScheduledCommand,
     new_record,
     read_acceptance,
     read_refusal,
-    read_scheduled,
 )
-from eventstore.errors import StoreUnavailable, StreamTombstoned
+from eventstore.errors import StoreUnavailable
 from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, StreamAppend
-from eventstore.records import RawRecord
-
-_STATUS = {SCHEDULED: "scheduled", DUE: "processing", CANCELLED: "cancelled"}
 
 
 class Schedules:
@@ -81,10 +76,12 @@ class Schedules:
         record = new_record(SCHEDULED, scheduled, envelope.correlation_id or command_id)
         if await self._append(command_id, None, record):
             return _told(command_id, scheduled, "scheduled")
-        known, last = await self._read(command_id)
-        if (known.fingerprint, known.not_before) != (scheduled.fingerprint, scheduled.not_before):
+        kept = await self._read(command_id)
+        known = kept.command
+        wanted = scheduled.fingerprint, scheduled.not_before
+        if known is None or (known.fingerprint, known.not_before) != wanted:
             raise KeyReused(command_id)
-        return _described(command_id, known, last)
+        return _described(command_id, known, kept)
 
     async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
         """Do not send it; return what is known of it. Cancelled twice is cancelled.
@@ -95,13 +92,15 @@ class Schedules:
             EventStoreUnavailable: it may not have been cancelled.
         """
         record = new_record(CANCELLED, Cancellation(principal), command_id)
-        known, last = await self._read(command_id)
-        if last.event_type == SCHEDULED and await self._append(command_id, last.revision, record):
-            return _told(command_id, known, "cancelled")
-        known, last = await self._read(command_id)
-        if last.event_type != CANCELLED:
-            raise TooLate(command_id)
-        return _told(command_id, known, "cancelled")
+        while True:
+            kept = await self._read(command_id)
+            if kept.end is not None and kept.end.event_type == CANCELLED:
+                break
+            if kept.end is not None or kept.due_at is not None:
+                raise TooLate(command_id)
+            if await self._append(command_id, kept.revision, record):
+                break
+        return _told(command_id, kept.command, "cancelled")
 
     async def about(self, command_id: str) -> dict[str, Any] | None:
         """Return what became of a command that was scheduled; None of one that was not.
@@ -110,10 +109,10 @@ class Schedules:
             EventStoreUnavailable: the log does not say.
         """
         try:
-            known, last = await self._read(command_id)
+            kept = await self._read(command_id)
         except NoSuchSchedule:
             return None
-        return _described(command_id, known, last)
+        return None if kept.command is None else _described(command_id, kept.command, kept)
 
     async def _append(self, command_id: str, expected: int | None, record: Any) -> bool:
         append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
@@ -127,37 +126,37 @@ class Schedules:
             raise InvalidCommand(f"the event store never takes it: {result.reason}")
         return isinstance(result, Appended)
 
-    async def _read(self, command_id: str) -> tuple[ScheduledCommand, RawRecord]:
-        records: list[RawRecord] = []
+    async def _read(self, command_id: str) -> Kept:
         try:
-            async for raw in self._store.read_stream(f"{PREFIX}{command_id}"):
-                records.append(raw)
-        except StreamTombstoned:  # by somebody else
-            records = []
+            kept = await read_kept(self._store, command_id)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
-        if not records:
+        if kept is None:
             raise NoSuchSchedule(command_id)
-        return read_scheduled(records[0].data), records[-1]
+        return kept
 
 
-def _told(command_id: str, known: ScheduledCommand, status: str) -> dict[str, Any]:
+def _told(command_id: str, known: ScheduledCommand | None, status: str) -> dict[str, Any]:
     return {
         "command_id": command_id,
         "status": status,
-        "stream": known.stream,
-        "command": known.command,
-        "not_before": known.not_before,
+        "stream": known.stream if known else "",
+        "command": known.command if known else "",
+        "not_before": known.not_before if known else None,
     }
 
 
-def _described(command_id: str, known: ScheduledCommand, last: RawRecord) -> dict[str, Any]:
-    if last.event_type == ACCEPTED:
-        found = read_acceptance(last.data)
+def _described(command_id: str, known: ScheduledCommand, kept: Kept) -> dict[str, Any]:
+    end = kept.end
+    if end is None:
+        status = "scheduled" if kept.due_at is None else "processing"
+        return _told(command_id, known, status)
+    if end.event_type == ACCEPTED:
+        found = read_acceptance(end.data)
         told = _told(command_id, known, "accepted")
         return {**told, "revision": found.revision, "position": found.position}
-    if last.event_type == REFUSED:
-        refusal = read_refusal(last.data)
-        told = _told(command_id, known, "rejected")
-        return {**told, "code": refusal.rule, "detail": refusal.detail}
-    return _told(command_id, known, _STATUS[last.event_type])
+    if end.event_type == CANCELLED:
+        return _told(command_id, known, "cancelled")
+    refusal = read_refusal(end.data)
+    told = _told(command_id, known, "rejected")
+    return {**told, "code": refusal.rule, "detail": refusal.detail}

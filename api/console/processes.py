@@ -76,7 +76,7 @@ class ProcessPages:
             *({"kind": "timeout", **each} for each in found["schedules"]),
             *({"kind": "command", **each} for each in found["commands"]),
         ]
-        due.sort(key=lambda each: str(each["due"]))
+        due.sort(key=lambda each: (not each.get("error"), str(each["due"])))
         return console.page(call, "schedules.html", due=due[:LIMIT], total=found["total"])
 
     async def _ask_retry(self, fields: Mapping[str, str]) -> Question:

@@ -179,6 +179,7 @@ class ScheduledCommand(Struct):
     command: str
     stream: str
     principal: str
+    error: Annotated[str | None, Meta(description="Why it is not sent: nobody can read it")]
 
 
 class ScheduleList(Struct):

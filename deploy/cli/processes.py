@@ -81,11 +81,18 @@ def schedules_list(
     if as_json:
         typer.echo(json.dumps(found))
         return
+    held = [e for e in found["commands"] if e["error"]]
     lines = [
         *(f"{e['due']} {e['process']} {e['key']} {e['timeout']}" for e in found["schedules"]),
-        *(f"{e['due']} {e['command']} {e['stream']} {e['command_id']}" for e in found["commands"]),
+        *(
+            f"{e['due']} {e['command']} {e['stream']} {e['command_id']}"
+            for e in found["commands"]
+            if not e["error"]
+        ),
     ]
-    for line in sorted(lines)[:limit]:
+    for each in held:
+        typer.echo(f"{each['command_id']} is not sent: {each['error']}")
+    for line in sorted(lines)[: max(limit - len(held), 0)]:
         typer.echo(line)
     typer.echo(f"{found['total']} scheduled")
 

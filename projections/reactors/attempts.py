@@ -6,10 +6,13 @@ acknowledgement was lost, and what may have been done is told to the next attemp
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.records import RawRecord
 from projections.poison import NAMED, Parked
+from projections.postgres.rebuild import connected
 
 if TYPE_CHECKING:
     import asyncpg
@@ -118,6 +121,21 @@ class Attempts:
             state,
             error.replace("\x00", "\\0"),
         )
+
+    @asynccontextmanager
+    async def alone(self, dsn: str, key: str) -> AsyncIterator[bool]:
+        """Let nobody else work on what is parked under a key; give False where somebody does.
+
+        Of all processes of the reactor: its state cannot say so, as one may die and leave it. The
+        lock is a transaction's, as behind a pooler no session is anybody's, and on a connection of
+        its own, so that as many as there are in the pool may be tried at once.
+        """
+        async with connected(dsn) as connection, connection.transaction():
+            await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            name = f"rayfold reactor {self._reactor} {key}"
+            yield await connection.fetchval(
+                "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name
+            )
 
     async def forget(self, pool: Pool, position: int) -> None:
         """Forget what is done up to there: the server never gives it again."""

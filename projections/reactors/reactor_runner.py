@@ -11,7 +11,8 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from eventstore.errors import StoreUnavailable
@@ -80,11 +81,10 @@ class ReactorRunner:
         self._group = group
         self._attempts = Attempts(definition.name)
         self._reactor: Reactor | None = None
+        self._dsn = dsn
         self._pool: Pool | None = None
         self._prefixes = tuple(registry.prefixes)
         self._in_hand: dict[tuple[str, int], RawRecord] = {}
-        self._again: set[str] = set()
-        """What is parked, and is being tried again here."""
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._open_error = ""
@@ -246,23 +246,18 @@ class ReactorRunner:
         """Try a parked event again; return False if it broke again, and is parked as before.
 
         Raises:
-            UnknownTarget: none of that key is parked.
-            StoreUnavailable, asyncpg.PostgresError: nobody knows.
+            UnknownTarget: none of that key is parked, or it is being tried again.
+            StoreUnavailable, PostgresUnavailable, asyncpg.PostgresError: nobody knows.
         """
         pool = self._connected()
-        raw = await self._record(await self._find(key))
-        if key in self._again:  # somebody is faster
-            raise UnknownTarget(f"{key!r} is being tried again in {self._definition.name!r}")
-        self._again.add(key)
-        try:
+        async with self._alone(key):
+            raw = await self._record(await self._find(key))
             begun = await self._attempts.begin(pool, raw, again=True)
             if begun is None:
                 raise UnknownTarget(f"nothing is parked in {self._definition.name!r} under {key!r}")
             # However often it was tried: this is one attempt, and ends it.
             last = begun._replace(number=max(begun.number, self._definition.attempts))
             return await self._attempt(pool, raw, last) == DONE
-        finally:
-            self._again.discard(key)
 
     async def discard(self, key: str) -> None:
         """Do without a parked event.
@@ -270,12 +265,18 @@ class ReactorRunner:
         Raises:
             UnknownTarget: none of that key is parked, or it is being tried again.
         """
-        if key in self._again:  # its end would be noted over ours
-            raise UnknownTarget(f"{key!r} is being tried again in {self._definition.name!r}")
-        parked = await self._find(key)
-        raw = RawRecord("", b"", b"", parked.stream, parked.revision, parked.position, 0)
-        log.warning("an event is discarded", extra={**self._about(), "key": key})
-        await self._attempts.end(self._connected(), raw, DONE, "discarded")
+        async with self._alone(key):  # the end of an attempt would be noted over ours
+            parked = await self._find(key)
+            raw = RawRecord("", b"", b"", parked.stream, parked.revision, parked.position, 0)
+            log.warning("an event is discarded", extra={**self._about(), "key": key})
+            await self._attempts.end(self._connected(), raw, DONE, "discarded")
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        async with self._attempts.alone(self._dsn, key) as alone:
+            if not alone:
+                raise UnknownTarget(f"{key!r} is being tried again in {self._definition.name!r}")
+            yield
 
     async def _find(self, key: str) -> Parked:
         found = await self._attempts.find_parked(self._connected(), key)

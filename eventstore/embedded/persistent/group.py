@@ -8,7 +8,7 @@ behind it, until its entry is durable.
 
 import asyncio
 import time
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +46,8 @@ class Group:
         start = settings.origin if checkpoint is None else checkpoint + 1
         self.source = make_source(log, settings, start)
         self.buffer: deque[Message] = deque()
-        self.retries: list[Message] = []
+        self.retries: deque[Message] = deque()
+        """In order; behind them, as they came, those that are replayed."""
         self.outstanding: dict[bytes, list[Message]] = {}
         self.replay = Replay(log, submit, settings)
         self._strategy = STRATEGIES[settings.strategy]()
@@ -163,7 +164,7 @@ class Group:
         if message.replayed is not None:
             self.retries.append(message)
             return
-        fresh = sum(1 for queued in self.retries if queued.replayed is None)
+        fresh = bisect_left(self.retries, True, key=lambda queued: queued.replayed is not None)
         insort(self.retries, message, hi=fresh, key=lambda queued: queued.order)
 
     def _retry_or_park(self, message: Message) -> None:
@@ -231,22 +232,18 @@ class Group:
         self._again = False
         self.pump()
 
-    def _push_from(self, queue: "deque[Message] | list[Message]") -> None:
-        if not queue:
-            return
-        waiting: list[Message] = []
-        blocked = False
-        for message in queue:
-            consumer = None
-            if not blocked:
-                consumer = self._strategy.pick(self.consumers, message)
-            if consumer is None:
-                waiting.append(message)
-                blocked = blocked or not self._strategy.blocks_alone
-                continue
-            self._push(message, consumer)
-        queue.clear()
-        queue.extend(waiting)
+    def _push_from(self, queue: deque[Message]) -> None:
+        """Push from the front, as far as there is room: what is behind that is not looked at."""
+        passed: list[Message] = []
+        while queue and any(consumer.free for consumer in self.consumers):
+            consumer = self._strategy.pick(self.consumers, queue[0])
+            if consumer is not None:
+                self._push(queue.popleft(), consumer)
+            elif self._strategy.blocks_alone:
+                passed.append(queue.popleft())
+            else:
+                break
+        queue.extendleft(reversed(passed))
 
     def _push(self, message: Message, consumer: Consumer) -> None:
         message.deadline = time.monotonic() + self.settings.message_timeout / 1000
@@ -291,10 +288,13 @@ class Group:
         """Return the last revision or position up to which everything is handled."""
         waiting = [
             message.order
-            for queue in (self._all_outstanding(), self.retries, self.buffer)
-            for message in queue
+            for same in self.outstanding.values()
+            for message in same
             if message.replayed is None
         ]
+        for queue in (self.retries, self.buffer):  # the first of each is its lowest
+            if queue and queue[0].replayed is None:
+                waiting.append(queue[0].order)
         return min(waiting) - 1 if waiting else self.source.next - 1
 
     def flush(self) -> None:

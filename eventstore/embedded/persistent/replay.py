@@ -6,6 +6,7 @@ disk; a restart finds the others still parked.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from eventstore.embedded.persistent.errors import group_failed
@@ -33,7 +34,8 @@ class Replay:
         self._submit = submit
         self._settings = settings
         self._stream = settings.parked_stream
-        self._pending: set[int] = set()
+        self._pending: OrderedDict[int, None] = OrderedDict()
+        """The lowest first: that is asked for at each one that is finished."""
         self._until = 0
 
     def start(self, stop_at: int | None) -> list[Message]:
@@ -57,7 +59,7 @@ class Replay:
                 if target is not None:
                     target = held(self._log, target)
                     messages.append(Message(entry, target, entry.revision, entry.revision))
-                    self._pending.add(entry.revision)
+                    self._pending[entry.revision] = None
             at = entries[-1].revision + 1
         self._until = max(self._until, end)
         if not self._pending:
@@ -66,14 +68,18 @@ class Replay:
 
     def finished(self, revision: int) -> None:
         """Note that a replayed message has been handled, or parked again."""
-        self._pending.discard(revision)
-        if not self._pending or revision < min(self._pending):
+        self._pending.pop(revision, None)
+        if revision < self._done:
             self._truncate()
 
+    @property
+    def _done(self) -> int:
+        """The revision up to which, excluding it, the outcomes are on disk."""
+        return next(iter(self._pending), self._until)
+
     def _truncate(self) -> None:
-        done = min(self._pending) if self._pending else self._until
         try:
-            self._submit(TruncateParked(self._stream, done))
+            self._submit(TruncateParked(self._stream, self._done))
         except RpcError:
             return  # the store is stopping: the entries stay parked, and can be replayed again
 

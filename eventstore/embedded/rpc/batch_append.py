@@ -33,6 +33,8 @@ Request = streams_pb2.BatchAppendReq
 Response = streams_pb2.BatchAppendResp
 
 _OPEN_IDS = 10_000
+_OPEN_BYTES = 4 * MAX_APPEND_SIZE
+"""Of one call: what its clients have begun, and do not end, is in memory."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class _Batch:
         self._store = store
         self._call = call
         self._open: dict[bytes, _Open] = {}
+        self._size = 0
+        """Bytes of all that is open."""
         self._running: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
 
@@ -81,21 +85,30 @@ class _Batch:
             for message in request.proposed_messages:
                 event = proposed_event(message)
                 append.size += event.size
+                self._size += event.size
                 append.events.append(event)
             if append.size > MAX_APPEND_SIZE:
-                del self._open[key]
+                self._close(key)
                 await self._send(_too_large(request.correlation_id, append.stream))
                 return
+            if request.is_final:
+                self._close(key)
+            elif self._size > _OPEN_BYTES:
+                raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "Too much is open on this call.")
         except RpcError as refused:
-            self._open.pop(key, None)
+            self._close(key)
             name = request.options.stream_identifier
             await self._send(_refusal(request.correlation_id, name, refused))
             return
         if request.is_final:
-            del self._open[key]
             self._run(request.correlation_id, append)
 
+    def _close(self, key: bytes) -> None:
+        if (append := self._open.pop(key, None)) is not None:
+            self._size -= append.size
+
     def _start(self, key: bytes, options: Request.Options) -> None:
+        self._close(key)  # it begins anew
         if len(self._open) >= _OPEN_IDS:
             raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "Too many appends are open on this call.")
         stream = decode_stream_name(options.stream_identifier.stream_name)

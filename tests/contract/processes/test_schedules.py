@@ -21,14 +21,18 @@ from actors.errors import (
     Unavailable,
 )
 from actors.local import LocalRuntime
+from actors.schedules.records import DUE, Nothing, new_record
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PlaceOrder
 from eventstore.memory import MemoryLog
-from eventstore.port import InvalidAppend, Log
+from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord
+from examples.coupons.coupons import IssueCoupon
+from examples.coupons.redeeming import RedeemCoupon
 from rayfold import Command, Registry
-from tests.contract.processes.stages import Clock, until
+from tests.contract.processes.stages import Clock, is_so, until
 
 HOUR = timedelta(hours=1)
 
@@ -127,6 +131,75 @@ async def test_one_that_the_domain_takes_no_more_is_refused(later: Later, comman
     about = await later.schedules.about(told["command_id"])
     assert about is not None
     assert about["code"] == "invalid-command"
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["it was done", "it was not"])
+async def test_a_decision_that_was_due_before_a_crash_and_that_no_release_reads_has_an_answer(
+    done: bool,
+) -> None:
+    """Which streams it would write to, nobody can tell: it is looked for in all."""
+    log, registry = MemoryLog(), Registry.load("examples.coupons")
+    before = LocalRuntime(registry, log)
+    await before.send(IssueCoupon(coupon_id="spring", times=3))
+    redeem = enclose(registry, RedeemCoupon(coupon_id="spring", customer_id="ada"))
+    later = Later(log, registry)
+    kept = redeem._replace(payload=b'{"of": "another release"}', stream="coupon-autumn")
+    await later.schedules.schedule(kept, later.clock() - HOUR)
+    stream = f"schedule-{redeem.command_id}"
+    await log.append([StreamAppend(stream, 0, [new_record(DUE, Nothing())])])
+    if done:
+        await before.bus.send(redeem)
+    await later.start()
+    await later.until(redeem.command_id, "accepted" if done else "rejected")
+    await later.runner.stop()
+    about = await later.schedules.about(redeem.command_id)
+    assert about is not None
+    assert about.get("code") == (None if done else "invalid-command")
+    redeemed = ["CouponIssued", "CouponRedeemed"] if done else ["CouponIssued"]
+    assert await later.types("coupon-spring") == redeemed
+
+
+async def test_one_that_nobody_can_read_holds_up_no_other_and_is_told_until_it_is_cancelled(
+    later: Later,
+) -> None:
+    foreign, key = str(uuid4()), str(uuid4())
+    for each in (foreign, key):
+        record = NewRecord("CommandScheduled", b"[]", {}, str(uuid4()))
+        await _write(later.log, f"schedule-{each}", None, record)
+    other = await later.schedule(ReceiveStock(sku=f"sku-{uuid4()}", quantity=3), -HOUR)
+    await later.until(other["command_id"], "accepted")
+
+    async def held() -> int:
+        told = {each["command_id"]: each["error"] for each in later.runner.scheduled(1000)[0]}
+        return sum(bool(told.get(each)) for each in (foreign, key))
+
+    for crashes in (False, True):
+        if crashes:
+            await later.crash()
+        await until(lambda: is_so(held(), 2))
+        assert later.runner.status()["parked"] >= 2
+        assert "error" not in later.runner.status()
+    assert await later.schedules.about(key) is None
+    with pytest.raises(KeyReused):
+        await later.schedule(ReceiveStock(sku="tea", quantity=3), HOUR, UUID(key))
+    assert (await later.schedules.cancel(key, "ada"))["status"] == "cancelled"
+    await later.log.delete_stream(f"schedule-{foreign}")
+    await until(lambda: is_so(held(), 1))
+    await later.crash()
+    assert await held() == 0
+
+
+async def test_what_another_client_writes_to_its_stream_does_not_end_it(later: Later) -> None:
+    receive = ReceiveStock(sku=f"sku-{uuid4()}", quantity=3)
+    due, cancelled = [(await later.schedule(receive))["command_id"] for _ in range(2)]
+    for command_id in (due, cancelled):
+        note = NewRecord("SomebodysNote", b"{}", {}, str(uuid4()))
+        await _write(later.log, f"schedule-{command_id}", 0, note)
+        assert await later.status(command_id) == "scheduled"
+    await later.schedules.cancel(cancelled, "ada")
+    later.pass_time(HOUR)
+    await later.until(due, "accepted")
+    assert await later.status(cancelled) == "cancelled"
 
 
 async def test_the_same_key_again_is_the_same_command_whatever_became_of_it(later: Later) -> None:
@@ -295,6 +368,11 @@ async def test_one_that_the_store_never_takes_is_refused_as_that(registry: Regis
     envelope = enclose(registry, ReceiveStock(sku="tea", quantity=1))
     with pytest.raises(InvalidCommand, match="the event store never takes it: it is too"):
         await Schedules(SmallLog()).schedule(envelope, datetime.now(UTC))
+
+
+async def _write(log: Log, stream: str, expected: int | None, record: NewRecord) -> None:
+    [answer] = await log.append([StreamAppend(stream, expected, [record])])
+    assert isinstance(answer, Appended)
 
 
 def _field(data: bytes, name: str) -> str:

@@ -13,14 +13,17 @@ import pytest
 
 from actors.errors import NoSuchProcess, ProcessStuck, Unavailable
 from actors.processes import delivery, runner, showing
-from actors.processes.records import PARKED
+from actors.processes.open_index import OpenIndex
+from actors.processes.open_processes import OpenProcess
+from actors.processes.records import PARKED, SAW_EVENT, Told, new_record, step_record
 from domain.fulfilment.process import Fulfilment, FulfilmentState
 from domain.inventory.stock import ReserveStock, StockReserved
 from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
 from domain.orders.events import OrderCreated, OrderPaid
 from eventstore.kurrentdb.log import EventLog
 from eventstore.memory import MemoryLog
-from eventstore.port import InvalidAppend, Log
+from eventstore.port import ANY, InvalidAppend, Log, StreamAppend
+from eventstore.records import NewRecord
 from rayfold import (
     CommandRejected,
     Complete,
@@ -32,6 +35,7 @@ from rayfold import (
     on_rejected,
     starts,
 )
+from rayfold.process_instance import ProcessStep, Sending
 from tests.contract.processes.breaking import Breaking, Broken
 from tests.contract.processes.stages import (
     Stage,
@@ -163,6 +167,25 @@ async def test_one_that_cannot_be_read_is_not_aborted_and_says_so(
         monkeypatch.undo()
         await stage.runner.retry(str(order))  # and its timeout, which was due, fires
         await until(lambda: is_so(stage.status(order), "cancelled"))
+
+
+async def test_one_to_whose_stream_another_client_has_written_holds_up_no_start(
+    log: Log, registry: Registry
+) -> None:
+    definition = named("foreign")  # alone: the server's log is other tests' too
+    async with Stage(log, registry, definition) as stage:
+        order, other = [await stage.order(await stage.stock()) for _ in range(2)]
+        await until(lambda: waits_for(stage, order) == waits_for(stage, other) == 1)
+        stream = definition.stream(order)
+        foreign = NewRecord("ProcessSawEvent", b"[]", {}, str(uuid4()))
+        await log.append([StreamAppend(stream, ANY, [foreign])])
+        await stage.crash()
+        await until(lambda: stage.runner.parked.keys() == {str(order)})
+        assert "cannot be read" in stage.runner.parked[str(order)]
+        await stage.send(*(PayOrder(order_id=each) for each in (order, other)))
+        await until(lambda: ended(stage, other))
+        with pytest.raises(ProcessStuck, match="cannot be read"):
+            await stage.runner.retry(str(order))
 
 
 async def test_commands_that_are_never_taken_hold_up_no_others_and_stop_when_aborted(
@@ -433,3 +456,32 @@ async def test_a_process_whose_stream_was_deleted_is_none(
     await log.delete_stream(f"{definition.prefix}{key}", tombstone=tombstone)
     with pytest.raises(NoSuchProcess):
         await showing.show(log, registry, definition, key)
+
+
+async def test_a_process_that_is_deleted_for_good_holds_up_nothing(
+    log: Log, registry: Registry
+) -> None:
+    definition = named("buried")
+    async with Stage(log, registry, definition) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        await log.delete_stream(definition.stream(order), tombstone=True)
+        await stage.crash()
+        [paid] = await stage.send(PayOrder(order_id=order))
+        await until(lambda: stage.runner.position >= paid.position)
+        assert stage.runner._safe_position() >= paid.position
+        assert str(order) not in stage.runner.open | stage.runner.parked.keys()
+        with pytest.raises(LookupError):
+            await stage.runner.abort(str(order))
+
+
+async def test_a_process_that_begins_anew_where_one_was_deleted_is_open_after_a_start() -> None:
+    log, definition = MemoryLog(), Fulfilment.__rayfold__
+    stream, told = definition.stream("a"), Told("order-a@0", event="OrderPlaced")
+    for decided in (Complete(), Sending(uuid4(), CancelOrder(order_id=uuid4()))):
+        await log.delete_stream(stream)  # once it has ended, say
+        step = step_record(told, ProcessStep(told.trigger, (), (decided,)))
+        await log.append([StreamAppend(stream, None, [new_record(SAW_EVENT, step, "", "")])])
+    index = OpenIndex(log, "", "process", definition.prefix, OpenProcess)
+    found, _ = await index.load()
+    assert found.keys() == {"a"}

@@ -126,7 +126,7 @@ class Begun(msgspec.Struct):
     due = None
 
     @classmethod
-    def begins_with(cls, raw: RawRecord) -> bool:
+    def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
         return raw.revision == 0
 
     def fold(self, raw: RawRecord) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -309,6 +310,27 @@ async def test_a_parked_event_stays_parked_where_the_process_dies_that_tries_it_
         assert await runner.replay(found.key) is True
         assert await runner.parked() == []
     assert [attempt.interrupted for _, attempt in Listening.attempts] == [False] * 4 + [True]
+
+
+async def test_what_one_process_tries_again_no_other_tries_or_discards(bells: Bells) -> None:
+    bells.definition = replace(bells.definition, timeout=DEADLINE)
+    Listening.broken.add("slow one")
+    async with bells.consuming() as runner, bells.consuming() as other:
+        await bells.ring("slow one")
+        [found] = await parked(runner, 1)
+        Listening.broken.clear()
+        replaying = asyncio.create_task(runner.replay(found.key))
+        await until(lambda: len(Listening.attempts) == 4)
+        for each in (runner, other):
+            for decide in (each.replay, each.discard):
+                with pytest.raises(UnknownTarget, match="is being tried again"):
+                    await decide(found.key)
+        assert await other.parked() == [found]
+        replaying.cancel()
+        await asyncio.wait([replaying])
+        await other.discard(found.key)
+        assert await runner.parked() == []
+    assert len(Listening.attempts) == 4
 
 
 async def test_a_parked_event_can_be_done_without(

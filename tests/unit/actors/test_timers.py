@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from actors.processes.timers import Due, Timers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -75,6 +77,24 @@ async def test_a_sleeper_wakes_for_a_timer_that_is_due_before_the_next() -> None
     timers.replace("b", {"payment": (1, now)})
     async with asyncio.timeout(60):
         await sleeping
+
+
+async def test_a_clock_that_was_set_ahead_is_noticed_within_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    slept, time = 0.0, loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + slept)
+    timers = Timers()
+    now = datetime.now(UTC)
+    timers.replace("a", {"payment": (1, now + timedelta(hours=1))})
+    await timers.sleep(now)  # returns at once: this was not known yet
+    sleeping = asyncio.create_task(timers.sleep(now))
+    await asyncio.sleep(0)
+    slept = 60
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sleeping.done()  # it is asked what time it is
 
 
 async def test_an_instant_at_the_end_of_the_calendar_is_waited_for() -> None:

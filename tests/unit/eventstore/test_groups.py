@@ -127,3 +127,32 @@ async def test_a_consumer_whose_group_breaks_as_it_joins_is_none_of_its(
     with pytest.raises(OSError, match="cannot be read"):
         group.join(Consumer(10, False, "", ""))
     assert group.consumers == []
+
+
+async def test_an_acknowledgement_looks_at_no_more_of_what_waits_than_there_is_room_for(
+    groups: Groups, store: FullStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = persistent_pb2.CreateReq.Settings(read_batch_size=100, history_buffer_size=500)
+    await groups.create(settings_of(wire, "$all", "readers", ORIGIN, ORIGIN, "Pinned"))
+    ids = [uuid4().bytes for _ in range(500)]
+    events = [Proposed(each, "Placed", True, b"{}", b"") for each in ids]
+    await store.submit(Append("order-1", -1, events))
+    group = groups.get("$all", "readers")
+    gone = Consumer(500, False, "", "")
+    group.join(gone)
+    group.leave(gone)
+    assert len(group.retries) == 500
+    group.join(Consumer(1, False, "", ""))
+    picked, pick = count(), group._strategy.pick
+
+    def counted(consumers: list[Consumer], message: Message) -> Consumer | None:
+        next(picked)
+        return pick(consumers, message)
+
+    monkeypatch.setattr(group._strategy, "pick", counted)
+    for each in ids[:10]:
+        group.ack([each])
+    assert next(picked) == 10
+    assert [group._find(each) is not None for each in ids[9:12]] == [False, True, False]
+    [waiting] = group.outstanding[ids[10]]
+    assert group.progress() == waiting.order - 1

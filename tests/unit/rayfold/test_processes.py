@@ -277,8 +277,9 @@ def test_what_nobody_handles_says_so() -> None:
         given(Deaf).when(rang(1))
 
 
-@pytest.mark.parametrize("step", [Schedule("lat", after=timedelta(hours=1)), Unschedule("lat")])
-def test_a_timeout_without_a_handler_is_told_when_it_is_decided(step: Step) -> None:
+def _yielding(step: Step) -> type[ProcessManager[Any, Any]]:
+    """Return a manager that yields this when it begins."""
+
     class Slip(ProcessManager[Heard, Rang], name="slip", key="bell", initial=Heard()):
         @staticmethod
         def evolve(state: Heard, happened: Any) -> Heard:
@@ -294,8 +295,17 @@ def test_a_timeout_without_a_handler_is_told_when_it_is_decided(step: Step) -> N
         def late(state: Heard, timeout: TimedOut) -> Iterator[Step]:
             yield Complete()
 
+    return Slip
+
+
+def test_a_timeout_without_a_handler_is_told_when_it_is_decided() -> None:
     with pytest.raises(NobodyHandles, match=r"no @on_timeout\('lat'\) in 'slip'"):
-        given(Slip).when(rang(1))
+        given(_yielding(Schedule("lat", after=timedelta(hours=1)))).when(rang(1))
+
+
+def test_one_whose_handler_has_gone_is_unscheduled_all_the_same() -> None:
+    step = Unschedule("lat")
+    given(_yielding(step)).when(rang(1)).then(step)
 
 
 def test_a_handler_may_be_for_several_events_and_timeouts() -> None:

@@ -1,0 +1,57 @@
+"""A scheduled command as its stream has it: what it says, and how far it has come."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from actors.schedules.records import (
+    DUE,
+    ENDS,
+    PREFIX,
+    SCHEDULED,
+    ScheduledCommand,
+    read_scheduled,
+)
+from eventstore.errors import StreamTombstoned
+from eventstore.port import Log
+from eventstore.records import RawRecord
+from rayfold.foreign_json import UNREADABLE
+
+
+class Kept(NamedTuple):
+    """`command` is None where nobody can read it: another has written it, or another release.
+
+    `revision` is the stream's last, which may be a record that is none of ours. `due_at` is the
+    position at which it was noted as due, `end` what became of it.
+    """
+
+    command: ScheduledCommand | None
+    error: str
+    revision: int
+    due_at: int | None
+    end: RawRecord | None
+
+
+async def read_kept(store: Log, command_id: str) -> Kept | None:
+    """Return a scheduled command; None where there is none, or somebody has deleted its stream.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    records: list[RawRecord] = []
+    try:
+        async for raw in store.read_stream(f"{PREFIX}{command_id}"):
+            records.append(raw)
+    except StreamTombstoned:
+        return None
+    if not records:
+        return None
+    command, error = None, f"its stream begins with a {records[0].event_type}"
+    if records[0].event_type == SCHEDULED:
+        try:
+            command, error = read_scheduled(records[0].data), ""
+        except UNREADABLE as unreadable:
+            error = f"it cannot be read: {unreadable}"
+    due = (raw.position for raw in records if raw.event_type == DUE)
+    ends = (raw for raw in records if raw.event_type in ENDS)
+    return Kept(command, error, records[-1].revision, next(due, None), next(ends, None))
