@@ -27,6 +27,7 @@ from deploy.cli import (
     upgrading,
 )
 from deploy.errors import StartError, tell
+from rayfold.errors import RayfoldError
 
 app = typer.Typer(
     help="CQRS and event sourcing on Ray: aggregates as actors, views that scale on their own.",
@@ -44,6 +45,12 @@ app.add_typer(parked.app, name="parked", no_args_is_help=True)
 app.add_typer(processes.app, name="processes", no_args_is_help=True)
 app.add_typer(publications.app, name="publications", no_args_is_help=True)
 app.add_typer(processes.schedules, name="schedules", no_args_is_help=True)
+
+TRACEBACK = "RAYFOLD_TRACEBACK"
+"""The environment variable that asks for Python's own account of what failed, where it did."""
+
+_OTHERS = {"asyncpg", "grpc", "httpx", "kurrentdbclient", "ray", "redis", "sqlite3"}
+"""Packages whose errors say that a server, or what lies between, failed us."""
 
 _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """A full disk, a limit, a terminal that is gone: where the output went, or a folder of ours."""
@@ -87,11 +94,21 @@ def main() -> None:
     except StartError as error:
         tell(error)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in _NOT_WRITTEN:
-            raise
-        where = "" if error.filename is None else f" {error.filename}"
-        sys.stderr.write(f"rayfold: cannot write{where}: {error.strerror}\n")
-        # Python writes what is left as it ends, and would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if os.environ.get(TRACEBACK) or not _is_of_others(error):
+            raise  # a mistake of ours: whoever mends it is to see where
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            where = "" if error.filename is None else f" {error.filename}"
+            tell(StartError(f"cannot write{where}: {error.strerror}"))
+            # Python writes what is left as it ends, and would complain again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            said = str(error).strip().partition("\n")[0]
+            tell(StartError(f"{type(error).__name__}: {said} ({TRACEBACK}=1 tells where)"))
         sys.exit(2)
+
+
+def _is_of_others(error: Exception) -> bool:
+    """Tell the world that fails, or what a layer of ours says of it, from a mistake of ours."""
+    packages = {each.__module__.partition(".")[0] for each in type(error).__mro__}
+    return isinstance(error, (OSError, RayfoldError)) or not _OTHERS.isdisjoint(packages)

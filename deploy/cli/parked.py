@@ -10,7 +10,6 @@ import typer
 
 from deploy.cli.asking import Data, Json, Url, ask
 from deploy.errors import StartError
-from rayfold.keys import printable
 
 app = typer.Typer(help="What is parked behind an event that cannot be folded.")
 
@@ -22,6 +21,8 @@ def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> No
     if as_json:
         typer.echo(json.dumps({"parked": found}))
         return
+    from rayfold.keys import printable
+
     for each in found:
         what = printable(each["key"]) or "the whole stream"
         place = f"{each['stream']} revision {each['revision']}"
@@ -37,6 +38,8 @@ def parked_show(
     url: Url = None,
 ) -> None:
     """Show the event on which a row is parked, with its error, as JSON."""
+    from rayfold.keys import printable
+
     found = [
         each
         for each in ask(data, url, "/operators/parked")["parked"]
@@ -75,6 +78,8 @@ def parked_discard(
 
 
 def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:
+    from rayfold.keys import printable
+
     for each in parked:
         state = "still parked" if each["parked"] else done
         typer.echo(

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.asking import Data
 from deploy.errors import StartError
 
 app = typer.Typer()
@@ -22,11 +21,13 @@ def upgrade(
     ] = None,
     eventstore: Annotated[str | None, typer.Option(help="URI of the stack's store.")] = None,
     postgres: Annotated[str | None, typer.Option(help="DSN of the stack's database.")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="The stack's Ray cluster.")] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Not needed; taken, so that all commands can be told the same."),
+    ] = None,
     stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
     wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
-    data: Data = None,
 ) -> None:
     """Change code and domain of a stack that runs, without a failed request."""
     from deploy.stack.settings import load
@@ -43,6 +44,5 @@ def upgrade(
         postgres=postgres,
         ray_address=ray_address,
         stack=stack,
-        data=data,
     )
     asyncio.run(run(settings, typer.echo, wait=wait, timeout=timeout))

@@ -177,5 +177,9 @@ class ChildProcess(ABC):
 
     def _begin_log_anew(self) -> None:
         # Whoever writes it appends, so what comes next is at its beginning.
-        shutil.copyfile(self._errors, f"{self._errors}.1")
+        try:
+            shutil.copyfile(self._errors, f"{self._errors}.1")
+        except OSError as error:  # a full disk: what is said on and on must not keep it so
+            log.error("a log is cut without a copy", extra={"file": self._errors, "error": error})
+            Path(f"{self._errors}.1").unlink(missing_ok=True)
         os.truncate(self._errors, 0)

@@ -12,8 +12,12 @@ from filelock import FileLock, Timeout
 
 from deploy.errors import StartError
 from deploy.stack.whole_file import write_whole
+from eventstore.embedded.storage.foreign_folder import foreign
 
 _GATEWAY = "gateway.json"
+
+_OURS = ("lock", "eventstore/events.sqlite")
+"""What each stack has left in its folder; and what somebody puts there who restores a log."""
 
 EVENT_STORE = "eventstore.uri"
 """Where the store is that a stack has started itself."""
@@ -29,11 +33,17 @@ def locked(data: Path) -> Iterator[Path]:
 
     Raises:
         InUse: another stack has it.
-        StartError: it cannot be made.
+        StartError: it cannot be made, or is somebody's, like the working folder: that would be
+            closed to all others, and hold our files between theirs.
     """
     lock = FileLock(data / "lock", timeout=0)
     try:
         data.mkdir(parents=True, exist_ok=True)
+        if (file := foreign(data, _OURS)) is not None:
+            raise StartError(
+                f"the data folder {data} has other files in it, like {file}: give --data a folder"
+                " of its own"
+            )
         lock.acquire()
         keep_private(data)
         for left in (_GATEWAY, EVENT_STORE):  # by an earlier stack, or a crash

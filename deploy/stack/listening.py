@@ -32,7 +32,10 @@ def bound(host: str, port: int, *, open_to_all: bool, shared: bool = False) -> s
             f"others reach {host}, and nobody would need a token: set tokens (RAYFOLD_TOKENS, or "
             "[tokens.NAME] in rayfold.toml), or serve on 127.0.0.1"
         )
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a kernel without IPv6, say
+        raise StartError(f"{host} cannot be listened on here: {error.strerror}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:

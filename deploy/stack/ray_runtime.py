@@ -36,6 +36,11 @@ at a time than there are cores, and waits a minute for each to register."""
 
 TOKEN_FILE = "ray.token"
 
+_RAYLET_PID = "RAY_RAYLET_PID"
+"""Ray ends a driver whose raylet has died, without a word, if init is the parent: by that it knows
+workers that were left behind, and takes services and what runs in containers for such. Where it
+imports this variable it asks for that process instead; we tell it our own."""
+
 _joined: JoinedRaylet | None = None
 """Of a cluster that is not ours."""
 
@@ -75,11 +80,12 @@ def start(
         **({"runtime_env": told} if (told := _runtime_env(address, runtime_env or {})) else {}),
         **({"address": address} if address else _of_our_own(data)),
     }
+    import ray
+
+    os.environ.pop(_RAYLET_PID)  # which a raylet of ours would hand on to its workers
     global _joined, _forks
     if not address and _forks is None:
         _forks = _fork_server(domain)
-    import ray
-
     for attempt, timeout in enumerate(TIMEOUTS, start=1):
         try:
             with ExitStack() as conditions:
@@ -107,6 +113,7 @@ def _set_environment() -> None:
     os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     # A call that meets no Ray is an error, not a reason to start another one.
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    os.environ[_RAYLET_PID] = str(os.getpid())
     # Their last report would hold up leaving a Ray whose GCS has died for five seconds.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ["PYTHONPATH"] = os.pathsep.join(_import_path())

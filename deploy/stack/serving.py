@@ -38,10 +38,12 @@ async def run(
     take_signals: Callable[[], None],
     *,
     serves: asyncio.Event,
+    lost: Callable[[], None],
 ) -> None:
     """Start everything and serve on a socket until `stop`; `parts` undoes what was started.
 
-    `take_signals` takes signals back that Ray has taken. `serves` is set once requests are taken.
+    `take_signals` takes signals back that Ray has taken. `serves` is set once requests are taken;
+    `lost` is called once another one owns the stack.
 
     Raises:
         StartError: a part does not come up.
@@ -78,7 +80,7 @@ async def run(
                     postgres,
                     Owner.of_folder(data),
                     parts,
-                    stop.set,
+                    lost,
                 )
             local = LocalRay(data, start_ray)
             servers: list[Server] = [store, database, *redis.probes, local]

@@ -26,9 +26,9 @@ async def up(settings: Settings) -> int:
     """Run the stack until SIGINT or SIGTERM; return the exit code.
 
     Raises:
-        StartError: it cannot start; nothing is left running.
+        StartError: it cannot start, or another one owns the stack by now; nothing is left running.
     """
-    stop, serves = asyncio.Event(), asyncio.Event()
+    stop, serves, lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
     take_signals(stop)
     os.umask(0o077)  # events, rows and tokens are for their owner alone
     registry = load_registry(settings)
@@ -41,15 +41,21 @@ async def up(settings: Settings) -> int:
         _end_leftovers(data, "a process of an earlier stack was left and is ended")
         descendants.mark_descendants(data)
         try:
-            return await _until_stopped(settings, registry, data, bound, stop, serves)
+            code = await _until_stopped(settings, registry, data, bound, stop, serves, lost)
         except Exception:
             if not stop.is_set() or serves.is_set():
                 raise
             # Told to stop while it started: what ended half made may not end in order.
             log.warning("stopped while starting", exc_info=True)
-            return 130
+            code = 130
         finally:
             _end_leftovers(data, "a process did not end in order and is killed")
+    if lost.is_set():  # nobody has told it to end: whoever looks after it is to know
+        raise StartError(
+            f"another one has taken over the stack {settings.stack!r}, which has ended here:"
+            " two of one name may not share a database"
+        )
+    return code
 
 
 async def _until_stopped(
@@ -59,12 +65,17 @@ async def _until_stopped(
     bound: socket.socket,
     stop: asyncio.Event,
     serves: asyncio.Event,
+    lost: asyncio.Event,
 ) -> int:
+    def lose() -> None:
+        lost.set()
+        stop.set()
+
     async with AsyncExitStack() as parts:
         parts.enter_context(bound)  # also where nobody comes to listen on it
         retake = partial(take_signals, stop)
         running = asyncio.create_task(
-            run(settings, registry, data, parts, bound, stop, retake, serves=serves)
+            run(settings, registry, data, parts, bound, stop, retake, serves=serves, lost=lose)
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)

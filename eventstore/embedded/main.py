@@ -13,7 +13,7 @@ import uvloop
 from eventstore.embedded.http2 import peer_user
 from eventstore.embedded.http2.tls import TlsError, tls_context
 from eventstore.embedded.server import EmbeddedServer
-from eventstore.embedded.storage.data_folder import FolderInUseError
+from eventstore.embedded.storage.data_folder import FolderInUseError, ForeignFolderError
 from eventstore.embedded.storage.schema import SchemaMismatchError
 from rayfold.runtime.log_format import log_to_stderr
 
@@ -75,7 +75,13 @@ async def _serve(server: EmbeddedServer) -> int:
         loop.add_signal_handler(number, asked.set)
     try:
         await server.start()
-    except (FolderInUseError, SchemaMismatchError, OSError, sqlite3.Error) as error:
+    except (
+        FolderInUseError,
+        ForeignFolderError,
+        SchemaMismatchError,
+        OSError,
+        sqlite3.Error,
+    ) as error:
         return _refuse(error)
     print(server.uri, flush=True)
     waiting = [asyncio.create_task(asked.wait()), failed := asyncio.create_task(server.wait())]

@@ -95,7 +95,6 @@ def test_a_release_follows_another_without_a_failed_request(hosts: Cluster) -> N
             "upgrade",
             *(sys.executable, "-c", "from deploy.cli import main; main()"),
             *("upgrade", "--domain", "tests.releases.two", *hosts.joining),
-            *("--data", str(head.folder / "upgrade")),
         )
         took = time.monotonic() - since
         account.wait_for(50)

@@ -4,6 +4,16 @@ import fcntl
 import os
 from pathlib import Path
 
+from eventstore.embedded.storage.foreign_folder import foreign
+
+_LOCK = "lock"
+
+_DATABASE = "events.sqlite"
+
+
+class ForeignFolderError(Exception):
+    """The data folder has files of somebody else's. Give a folder of its own."""
+
 
 class FolderInUseError(Exception):
     """Another server works on this data folder. Stop it, or give another folder."""
@@ -15,8 +25,10 @@ class DataFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
+        if (other := foreign(path, (_LOCK, _DATABASE))) is not None:
+            raise ForeignFolderError(f"the data folder {path} has other files in it, like {other}")
         path.chmod(0o700)
-        self._fd = _private(path / "lock")
+        self._fd = _private(path / _LOCK)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -30,7 +42,7 @@ class DataFolder:
     @property
     def database(self) -> Path:
         """The SQLite file."""
-        return self.path / "events.sqlite"
+        return self.path / _DATABASE
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -90,3 +90,35 @@ def test_a_start_waits_for_no_worker_as_that_may_die_first() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == {"workers": [], "numbered": 7}
+
+
+ORPHAN = """
+import os, sys, time
+
+if os.fork():
+    os._exit(0)
+while os.getppid() == int(sys.argv[1]):
+    time.sleep(0.01)
+from deploy.stack import ray_runtime
+
+ray_runtime.start(None, "test")
+from ray._private import worker
+
+for each in worker._global_node.all_processes["raylet"]:
+    each.process.kill()
+    each.process.wait()
+ray_runtime.stop()
+print("lives on", flush=True)
+"""
+
+
+def test_a_service_outlives_its_raylet() -> None:
+    """Init is the parent of services and in containers: Ray takes those for workers left behind."""
+    ran = subprocess.run(
+        ["sh", "-c", 'exec "$@" $$', "sh", sys.executable, "-c", ORPHAN],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert ran.stdout.splitlines()[-1:] == ["lives on"], ran.stderr

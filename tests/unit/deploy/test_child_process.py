@@ -89,3 +89,23 @@ async def test_the_log_of_a_server_that_says_much_begins_anew(
     said = before.read_text() + (tmp_path / "server.log").read_text()
     assert "of a start before" not in said
     assert "\0" not in said  # what is written after that is at its beginning
+
+
+async def test_a_log_is_cut_though_the_disk_has_no_room_for_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "LOOK", 0.001)
+    monkeypatch.setattr(child_process, "LONGEST_LOG", 10_000)
+    copied = tmp_path / "server.log.1"
+    copied.symlink_to("/dev/full")
+    said = tmp_path / "server.log"
+    said.write_text("of a start before\n" * 1000)
+    server = _Server(tmp_path / "data")
+    await server.start()
+    try:
+        async with asyncio.timeout(30):
+            while said.stat().st_size:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    finally:
+        await server.stop()
+    assert not copied.is_symlink()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,50 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     )
     assert result.stderr == "rayfold: the working folder is not there: No such file or directory\n"
     assert result.returncode == 2
+
+
+def _fails(error: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of which the middle raises, whatever it was at."""
+    code = f"""
+from deploy.cli import checking, main
+def read(*_): raise {error}
+import deploy.authoring.catalogue.lock as lock
+lock.read = read
+import sys; sys.argv = ["rayfold", "check"]
+main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("ConnectionResetError(104, 'Connection reset by peer')", "[Errno 104] Connection reset"),
+        ("__import__('ray').exceptions.RayError('the GCS\\nis gone')", "RayError: the GCS ("),
+        ("__import__('asyncpg').TooManyConnectionsError('too many')", "TooManyConnectionsError: "),
+        ("__import__('rayfold').RayfoldError('the log is gone')", "RayfoldError: the log is gone"),
+    ],
+)
+def test_whatever_fails_outside_is_one_line(error: str, told: str) -> None:
+    result = _fails(error)
+    assert result.returncode == 2
+    assert result.stderr.startswith("rayfold: ")
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_who_asks_is_told_where() -> None:
+    asked = _fails("OSError(1, 'no')", RAYFOLD_TRACEBACK="1")
+    assert "Traceback" in asked.stderr
+    assert asked.returncode == 1
+
+
+def test_a_mistake_of_ours_says_where_it_is() -> None:
+    assert "Traceback" in _fails("KeyError('x')").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_IMODE
 
 import pytest
 
@@ -10,10 +11,12 @@ from deploy.cli.events import store_of
 from deploy.errors import StartError
 from deploy.stack import folder
 from deploy.stack.settings import Settings
+from eventstore.embedded.storage.data_folder import DataFolder, ForeignFolderError
 
 
 def test_where_the_store_of_an_earlier_stack_was_is_not_told(tmp_path: Path) -> None:
     """The one before had a store of its own, and this one was given another's."""
+    (tmp_path / "lock").touch()
     (tmp_path / "eventstore.uri").write_text("kdb://127.0.0.1:1")
     with folder.locked(tmp_path):
         folder.announce(tmp_path, "http://127.0.0.1:1")
@@ -27,3 +30,35 @@ def test_a_folder_that_does_not_forget_is_free_again(tmp_path: Path) -> None:
     (tmp_path / "gateway.json").rmdir()
     with folder.locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("mine", ["pyproject.toml", "eventstore"])
+def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(
+    tmp_path: Path, mine: str
+) -> None:
+    """`--data .` would close a project's folder to all others."""
+    (tmp_path / mine).mkdir()
+    tmp_path.chmod(0o755)
+    with pytest.raises(StartError, match=f"other files .* like {mine}"), folder.locked(tmp_path):
+        pass
+    assert S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert [each.name for each in tmp_path.iterdir()] == [mine]
+
+
+def test_the_store_leaves_somebodys_folder_as_it_is_too(tmp_path: Path) -> None:
+    """`rayfold eventstore --data .`, in a project that has a package of that name."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "__init__.py").touch()
+    with pytest.raises(ForeignFolderError, match="other files in it, like __init__"):
+        DataFolder(tmp_path)
+    assert S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("there", ["lost+found", ".profile", "lock", "eventstore/events.sqlite"])
+def test_a_new_disk_a_home_one_of_before_and_a_restored_log_are_ours(
+    tmp_path: Path, there: str
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    with folder.locked(tmp_path) as taken:
+        assert S_IMODE(taken.stat().st_mode) & 0o066 == 0

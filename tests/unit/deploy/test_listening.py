@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -39,6 +40,17 @@ def test_an_address_that_cannot_be_bound_is_one_line(port: int) -> None:
         bound("8.8.8.8", port, open_to_all=False)
     with pytest.raises(StartError, match="no address"):
         bound("x" * 70, port, open_to_all=False)
+
+
+def test_a_kernel_without_such_addresses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    def none(*_: object) -> socket.socket:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", none)
+    with pytest.raises(StartError, match=r"::1 cannot be listened on here: Address family"):
+        bound("::1", port, open_to_all=True)
 
 
 def test_nobody_else_gets_it_while_the_parts_start(port: int) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.errors import StartError
 from deploy.stack import folder, up
 from deploy.stack.settings import Settings
 from rayfold import Registry
+from tests.ports import free_port
 
 TIMEOUT = 60.0
 
@@ -26,7 +30,7 @@ async def test_what_was_asked_is_answered_though_the_data_folder_is_gone(
     stop = asyncio.Event()
     answered: list[str] = []
 
-    async def run(*_: Any, serves: asyncio.Event) -> None:
+    async def run(*_: Any, serves: asyncio.Event, lost: object) -> None:
         folder.announce(data, "http://127.0.0.1:1")
         serves.set()
         shutil.rmtree(data)
@@ -39,6 +43,30 @@ async def test_what_was_asked_is_answered_though_the_data_folder_is_gone(
     with socket.socket() as bound:
         async with asyncio.timeout(TIMEOUT):
             code = await up._until_stopped(
-                Settings(), Registry(()), data, bound, stop, asyncio.Event()
+                Settings(), Registry(()), data, bound, stop, asyncio.Event(), asyncio.Event()
             )
     assert (code, answered) == (0, ["it"])
+
+
+@pytest.mark.parametrize("serving", [True, False])
+async def test_one_whose_stack_another_has_taken_over_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, serving: bool
+) -> None:
+    """Nobody told it to end: a supervisor that starts what failed again is to know."""
+
+    async def run(*given: Any, serves: asyncio.Event, lost: Callable[[], None]) -> None:
+        if serving:
+            serves.set()
+        lost()
+        stop = given[5]
+        assert stop.is_set()
+        await asyncio.sleep(0)
+        if not serving:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(up, "run", run)
+    monkeypatch.setattr(os, "umask", lambda _: None)  # that of the tests stays
+    settings = Settings(data=tmp_path / "data", port=free_port())
+    with pytest.raises(StartError, match="another one has taken over the stack 'rayfold'"):
+        async with asyncio.timeout(TIMEOUT):
+            await up.up(settings)
