@@ -8,6 +8,7 @@ from rayfold.composed import ComposedQuery
 from rayfold.query import PageQuery, Query
 from rayfold.routes import Route
 from rayfold.sql_query import SqlQuery
+from rayfold.view import ViewDefinition
 
 if TYPE_CHECKING:
     from rayfold.registry import AggregateType, Registry
@@ -16,34 +17,44 @@ HISTORY = "/history"
 LIVE = "/live"
 
 
-def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
-    """Return the aggregate that the route's row follows; None if it follows none, or many.
+def followed_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
+    """Return the aggregate whose instances the view's rows follow, each one; None if they do not.
 
-    Such a row is keyed by the aggregate's id and folds that aggregate's events only: its
-    revision is the aggregate's, and its past can be folded from the one stream.
+    Such a row is keyed by the aggregate's id and folds that aggregate's events only, each at its
+    own id: its revision is the aggregate's, and its past can be folded from the one stream.
     """
-    message: Any = declared.message
-    if declared.method != "GET" or not issubclass(message, Query):
-        return None
-    if issubclass(message, PageQuery | SqlQuery | ComposedQuery):
-        return None
-    view = message.__rayfold__.view
+    folds = view.folds
     for aggregate in registry.aggregates.values():
         if (
-            declared.parameters == (aggregate.id_field,)
-            and view.key == aggregate.id_field
-            and set(view.folds) <= set(aggregate.events)
+            view.key == aggregate.id_field
+            and set(folds) <= set(aggregate.events)
+            and all(fold.key_of is None for fold in folds.values())
         ):
             return aggregate
     return None
 
 
-def is_live(registry: Registry, declared: Route) -> bool:
-    """Tell whether the route's row can be followed: memory replicas alone tell of changes."""
+def row_of(declared: Route) -> ViewDefinition | None:
+    """Return the view whose row a route answers with, by the key in its path; None for all else."""
     message: Any = declared.message
-    return (
-        aggregate_of(registry, declared) is not None and "memory" in message.__rayfold__.view.stores
-    )
+    if declared.method != "GET" or not issubclass(message, Query):
+        return None
+    if issubclass(message, PageQuery | SqlQuery | ComposedQuery):
+        return None
+    view: ViewDefinition = message.__rayfold__.view
+    return view if declared.parameters == (view.key,) else None
+
+
+def aggregate_of(registry: Registry, declared: Route) -> AggregateType | None:
+    """Return the aggregate that the route's row follows; None if it follows none, or many."""
+    view = row_of(declared)
+    return None if view is None else followed_by(registry, view)
+
+
+def is_live(declared: Route) -> bool:
+    """Tell whether the route's row can be followed: memory replicas alone tell of changes."""
+    view = row_of(declared)
+    return view is not None and "memory" in view.stores
 
 
 def derived(registry: Registry, declared: Route) -> list[str]:
@@ -51,6 +62,6 @@ def derived(registry: Registry, declared: Route) -> list[str]:
     found = []
     if aggregate_of(registry, declared) is not None:
         found.append(declared.shape + HISTORY)
-    if is_live(registry, declared):
+    if is_live(declared):
         found.append(declared.shape + LIVE)
     return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rayfold.declarations import miscalled
 from rayfold.messages import Event
-from rayfold.purity import drawing, tree_of
+from rayfold.purity import drawing
 
 KeyOf = Callable[[Any], Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -138,6 +139,7 @@ def mistakes_of_folds(
             starting = ("event", "key") if fold.wants_key else ("event",)
             found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
             found += drawing(where, fold.apply)
+        found += drawing(f"the key of {where}", fold.key_of)
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found
@@ -145,8 +147,11 @@ def mistakes_of_folds(
 
 def returns_nothing(function: Callable[..., Any]) -> bool:
     """Whether the function's statements neither return, yield nor raise anything."""
-    if function.__name__ == "<lambda>":
+    if getattr(function, "__name__", "") == "<lambda>":
         return False
-    tree = tree_of(function)
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):  # there is no source
+        return False
     ends = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
-    return tree is not None and not any(isinstance(node, ends) for node in ast.walk(tree))
+    return not any(isinstance(node, ends) for node in ast.walk(tree))

@@ -307,6 +307,7 @@ class ProcessDefinition:
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):
+            found += drawing(f"the key of {name}.{member}", fold.key_of)
             if fold.event_type not in self.events:
                 found.append(
                     f"{name}.{member} is for {_said(fold.event_type)}, which {name} does not see: "

@@ -6,17 +6,16 @@ calls by itself is seen, not what it calls in others.
 
 from __future__ import annotations
 
-import ast
+import dis
 import inspect
 import os
 import random
 import secrets
-import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
-from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 _DRAWN = (
@@ -27,44 +26,49 @@ _DRAWN = (
 _OF_A_CLOCK = ("now", "today", "utcnow")
 
 
-def drawing(where: str, function: Callable[..., Any]) -> list[str]:
+def drawing(where: str, function: Callable[..., Any] | None) -> list[str]:
     """Return a sentence for what a function calls that gives another value each time."""
-    names = {name for name, called in _calls_of(function) if _is_drawn(called)}
+    names = {name for name, value in _named_by(function) if _is_drawn(value)}
     return [
         f"{where} calls {name}, which gives another value each time: take it from what happened"
         for name in sorted(names)
     ]
 
 
-@lru_cache(maxsize=1)  # what is asked of one function is asked in a row
-def tree_of(function: Callable[..., Any]) -> ast.AST | None:
-    """Return a function's source as a tree; None where there is no source."""
+def _named_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, Any]]:
+    """Yield what a function names of its module, as it is written there, and what that is.
+
+    Of its code, also of functions within it: that knows which names are its own, as source does
+    not. What has no code, as it is written in C, names nothing.
+    """
+    function = inspect.unwrap(function) if function else None
+    module = getattr(function, "__globals__", {})
+    codes = [getattr(function, "__code__", None)]
+    while codes:
+        if (code := codes.pop()) is None:
+            continue
+        codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+        name, value = "", None
+        for step in dis.get_instructions(code):
+            if step.opname == "LOAD_GLOBAL":
+                name, value = step.argval, module.get(step.argval)
+            elif name and step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                name, value = f"{name}.{step.argval}", _member(value, step.argval)
+            else:
+                name = ""
+                continue
+            yield name, value
+
+
+def _member(value: Any, name: str) -> Any:
     try:
-        return ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, SyntaxError, TypeError):
+        return getattr(value, name, None)
+    except Exception:  # of a module that loads what it is asked for, say
         return None
 
 
-def _calls_of(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what a function calls by a name of its module, as it is written there."""
-    tree, known = tree_of(function), getattr(function, "__globals__", {})
-    code = getattr(function, "__code__", None)
-    local = (*code.co_varnames, *code.co_cellvars, *code.co_freevars) if code else ()
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            first, *rest = name.split(".")
-            called = None if first in local else known.get(first)
-            try:
-                for each in rest:
-                    called = getattr(called, each, None)
-            except Exception:  # of a module that loads what it is asked for, say
-                called = None
-            yield name, called
-
-
 def _is_drawn(called: Any) -> bool:
-    of = getattr(called, "__self__", None)
+    of = _member(called, "__self__")
     if isinstance(of, random.Random):
         return True
     if isinstance(of, type) and issubclass(of, date):

@@ -42,6 +42,7 @@ from projections.errors import (
     UnknownTarget,
 )
 from rayfold import Forbidden, NotFound, RayfoldError, Rejected
+from rayfold.derived_routes import HISTORY, LIVE
 from rayfold.errors import MiddlewareFailed
 from rayfold.runtime.controller_rpc import ControllerUnavailable
 
@@ -217,7 +218,20 @@ def allowed(methods: Iterable[str]) -> str:
     return ", ".join(sorted(methods))
 
 
-def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+_WHY_NOT = {
+    HISTORY: "a row has a history, and `as_of`, where it takes in the events of one aggregate, by"
+    " the aggregate's id",
+    LIVE: "a row can be followed by its key, where its view is kept in memory",
+}
+
+
+def _no_such_path(path: str) -> str:
+    """Return what to say of a path that no route has."""
+    why = [f": {reason}" for ending, reason in _WHY_NOT.items() if path.endswith(ending)]
+    return f"nothing is at this path{''.join(why)}; /docs shows what there is"
+
+
+def on_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer Litestar when the router raised."""
     status = error.status_code
     try:
@@ -229,6 +243,8 @@ def on_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         if name.lower() == "allow":
             headers["Allow"] = allowed(value.split(", "))
     detail = error.detail if status < 500 else "see the log"
+    if status == 404:
+        detail = _no_such_path(request.scope["path"])
     return Problem(status, kind, detail, headers=headers).response()
 
 

@@ -66,7 +66,9 @@ class DomainPaths:
             else:
                 item.get = self._query(route.message, route.parameters, tag_of(route.path), route)
                 if aggregate_of(self._registry, route) is not None:
-                    self._add_past_and_present(paths, route, route.message)
+                    self._add_past(paths, route, route.message)
+                if is_live(route):
+                    self._add_live(paths, route, route.message)
         for name, command in self._registry.commands.items():
             item = paths.setdefault(f"/commands/{name}", PathItem())
             item.post = self._command(command.model, (), "commands", "send")
@@ -130,19 +132,15 @@ class DomainPaths:
             },
         )
 
-    def _add_past_and_present(
-        self, paths: dict[str, PathItem], route: Route, query: type[Query]
-    ) -> None:
-        subject = query.__rayfold__.name.removeprefix("get-")
-        tags = [tag_of(route.path)]
+    def _add_past(self, paths: dict[str, PathItem], route: Route, query: type[Query]) -> None:
         events = Given(
             given={"type": "array", "items": {"$ref": "#/components/schemas/RecordedEvent"}}
         )
         paths[f"{route.path}{HISTORY}"] = PathItem(
             get=Operation(
-                tags=tags,
+                tags=[tag_of(route.path)],
                 summary="The audit trail: its events in order",
-                operation_id=self._ids.of("get", f"{subject}-history"),
+                operation_id=self._ids.of("get", f"{_subject(query)}-history"),
                 parameters=[*self._in_path(query, route.parameters), CONSISTENCY_TOKEN],
                 responses={
                     "200": content("The events", {JSON: events}, TOKEN_HEADER),
@@ -150,8 +148,8 @@ class DomainPaths:
                 },
             )
         )
-        if not is_live(self._registry, route):
-            return
+
+    def _add_live(self, paths: dict[str, PathItem], route: Route, query: type[Query]) -> None:
         row = self._schemas.answer(query)
         stream = Given(
             given={
@@ -173,9 +171,9 @@ class DomainPaths:
         )
         paths[f"{route.path}{LIVE}"] = PathItem(
             get=Operation(
-                tags=tags,
+                tags=[tag_of(route.path)],
                 summary="Server-Sent Events: the row now, then each change of it",
-                operation_id=self._ids.of("watch", subject),
+                operation_id=self._ids.of("watch", _subject(query)),
                 parameters=[
                     *self._in_path(query, route.parameters),
                     LAST_EVENT_ID,
@@ -206,6 +204,10 @@ def _is_required(query: type[Query], name: str) -> bool:
 
 def _is_prefer(parameter: Parameter | Reference) -> bool:
     return isinstance(parameter, Parameter) and parameter.name == "Prefer"
+
+
+def _subject(query: type[Query]) -> str:
+    return query.__rayfold__.name.removeprefix("get-")
 
 
 def _summary(message: type[Command] | type[Query]) -> str:

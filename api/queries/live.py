@@ -52,7 +52,7 @@ def live_handlers(
             needs_of(declared.message),
         )
         for declared in registry.routes
-        if is_live(registry, declared)
+        if is_live(declared)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import cache, partial
+from hashlib import blake2b
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
@@ -23,11 +24,17 @@ from api.queries.minimal import minimal_reply, wants_minimal, with_vary
 from api.queries.query_middleware import QueryMiddleware
 from api.queries.resources import needs_of
 from projections.errors import Behind
-from rayfold import Answer, Query, Reading, Registry, Route
+from rayfold import Answer, Query, Reading, Registry, Route, ViewQueryDefinition
+from rayfold.derived_routes import followed_by
 
 TIMEOUT = 2.0
 """Seconds that a query waits for a store to reach its `Consistency-Token`, unless it says
 otherwise: `Prefer: wait=N`."""
+
+NO_PAST = (
+    "only a row that takes in the events of one aggregate, by the aggregate's id, can be asked for"
+    " as it was"
+)
 
 
 class Queries(Protocol):
@@ -72,6 +79,12 @@ class QueryRoutes:
         self._queries = queries
         self._history = history
         self._metrics = metrics
+        self._joined = {
+            each.model
+            for each in registry.queries.values()
+            if isinstance(each, ViewQueryDefinition) and followed_by(registry, each.view) is None
+        }
+        """Queries for rows that take in events of several streams: no revision says which state."""
 
     def handlers(self, endpoint: Endpoint) -> list[HTTPRouteHandler]:
         """Return one for each declared route, and one for all queries by name."""
@@ -99,6 +112,8 @@ class QueryRoutes:
                 given = parameters(call.query_string)
                 if history is not None and "as_of" in given:
                     return await history.as_of(call, given)
+                if "as_of" in given and "as_of" not in query_type.model_fields:
+                    raise invalid_field("as_of", NO_PAST)
                 fields = merged(fields, given)
             if minimal is None:
                 return await self._answer(read_query(query_type, fields), call)
@@ -140,7 +155,7 @@ class QueryRoutes:
                 answer = await self._around.ask(call, query, within, Reading.NOW, timeout)
         except Behind as behind:
             return processing(behind)
-        return respond(answer, headers)
+        return respond(answer, headers, joined=type(query) in self._joined)
 
 
 def parameters(query_string: bytes) -> dict[str, str]:
@@ -223,8 +238,12 @@ def processing(behind: Behind) -> Reply:
     return json_reply(body, 202, [(b"retry-after", b"1")])
 
 
-def respond(answer: Answer, headers: Headers) -> Reply:
-    """Return 200 with the body as the store made it, 304, or raise 404."""
+def respond(answer: Answer, headers: Headers, *, joined: bool = False) -> Reply:
+    """Return 200 with the body as the store made it, 304, or raise 404.
+
+    A row's tag is its revision, which is its aggregate's. One that is `joined` from several streams
+    may have the same revision twice, of different ones: its tag is made of what it shows.
+    """
     body, revision, position = answer
     token = b"%d" % position
     if body is None:
@@ -236,7 +255,8 @@ def respond(answer: Answer, headers: Headers) -> Reply:
         )
     if revision is None:
         return json_bytes(body, 200, [(b"consistency-token", token)])
-    etag = b'"%d"' % revision
+    tag = blake2b(body, digest_size=9).hexdigest() if joined else revision
+    etag = b'"%b"' % str(tag).encode()
     if b"if-none-match" in headers and read.matches(headers, etag):
         return Reply(304, [*GUARDS, (b"etag", etag), (b"consistency-token", token)], b"")
     return Reply(

@@ -87,6 +87,28 @@ async def test_every_query_goes_by_its_name_too(gateway: Gateway) -> None:
     assert reply.content == ROW
 
 
+async def test_a_row_of_many_streams_is_known_by_what_it_shows(gateway: Gateway) -> None:
+    """Two orders of one day are at the same revision, each of its own."""
+    tags = []
+    for orders in (1, 2):
+        gateway.queries.answer = Answer(b'{"orders":%d,"revision":4}' % orders, 4, 42)
+        tags.append((await gateway.http.get("/sales/2026-11-24")).headers["etag"])
+    for path in ("/sales/2026-11-24", "/queries/get-sales?day=2026-11-24"):
+        for tag, status in zip(tags, (200, 304), strict=True):
+            reply = await gateway.http.get(path, headers={"if-none-match": tag})
+            assert (reply.status_code, reply.headers["etag"]) == (status, tags[1])
+
+
+async def test_a_row_of_many_streams_has_no_past_and_can_be_followed(gateway: Gateway) -> None:
+    was = problem(await gateway.http.get("/sales/2026-11-24?as_of=0"), 422, "invalid-fields")
+    assert "events of one aggregate" in was["errors"][0]["message"]
+    past = problem(await gateway.http.get("/sales/2026-11-24/history"), 404, "not-found")
+    assert "events of one aggregate" in past["detail"]
+    paths = (await gateway.http.get("/schema")).json()["paths"]
+    assert "/sales/{day}/live" in paths
+    assert "/sales/{day}/history" not in paths
+
+
 async def test_head_is_get_without_a_body(gateway: Gateway) -> None:
     reply = await gateway.http.head(ORDER)
     assert reply.status_code == 200

@@ -20,6 +20,7 @@ from rayfold import (
     View,
     on,
 )
+from rayfold.derived_routes import aggregate_of, derived
 
 
 class Mark(Command, name="mark"):
@@ -55,11 +56,24 @@ class Stored(Places, name="stored", key="place", stores=("postgres",)):
     """Nobody follows its rows live."""
 
 
+class Neighbours(View, name="neighbours", key="place"):
+    place: str
+
+    @staticmethod
+    @on(Marked, key=lambda event: [event.place, f"beside {event.place}"])
+    def marked(row: Neighbours, event: Marked) -> Neighbours:
+        return row
+
+
 class GetPlace(Query, name="get-place", view=Places):
     place: str
 
 
 class GetStored(Query, name="get-stored", view=Stored):
+    place: str
+
+
+class GetNeighbour(Query, name="get-neighbour", view=Neighbours):
     place: str
 
 
@@ -82,3 +96,13 @@ def test_what_the_gateway_does_not_add_is_free() -> None:
         Route("POST", "/places/{place}/history", Mark),
     ]
     assert load(*routes).routes == routes
+
+
+def test_a_row_that_is_reached_by_anothers_events_has_no_past_of_its_own() -> None:
+    """Its own stream has a part of them; a replica has them all."""
+    own = Route("GET", "/places/{place}", GetPlace)
+    reached = Route("GET", "/neighbours/{place}", GetNeighbour)
+    registry = load(own, reached)
+    assert aggregate_of(registry, own) is Place
+    assert aggregate_of(registry, reached) is None
+    assert derived(registry, reached) == [f"{reached.shape}/live"]

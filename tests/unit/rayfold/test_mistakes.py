@@ -160,6 +160,8 @@ Lots.drawn calls datetime.now, which gives another value each time: \
 take it from what happened
 Lots.drawn calls random.randint, which gives another value each time: \
 take it from what happened
+the key of LotsByChance.drawn calls uuid4, which gives another value each time: \
+take it from what happened
 Draws.drawn calls datetime.utcnow, which gives another value each time: \
 take it from what happened
 Wheel.evolve calls date.today, which gives another value each time: \

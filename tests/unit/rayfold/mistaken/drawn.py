@@ -63,6 +63,15 @@ class Lots(View, name="lots", key="lot"):
         return row.replace(at=datetime.now(UTC), number=number, since=str(calendar.date.today()))
 
 
+class LotsByChance(View, name="lots-by-chance", key="lot"):
+    lot: str
+
+    @staticmethod
+    @on(Drawn, key=lambda event: str(uuid4()))
+    def drawn(row: LotsByChance, event: Drawn) -> LotsByChance:
+        return row
+
+
 class Draws(SqlProjection, name="draws"):
     schema = "CREATE TABLE draw (at timestamptz)"
 
