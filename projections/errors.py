@@ -35,6 +35,13 @@ class WrongStack(ActorUnavailable):
     """An actor reaches a log or a database of another stack: it does nothing there."""
 
 
+class WouldPark(ProjectionError):
+    """A new generation has parked keys that the one in service serves, which goes on.
+
+    Mend what broke, or ask for it all the same.
+    """
+
+
 class ReplicaUnavailable(ProjectionError):
     """No memory replica of the view answers."""
 

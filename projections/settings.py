@@ -43,6 +43,9 @@ class ReadSettings:
     the stack adopts those that it would make."""
     release: str = ""
     """Of code and domain: actors of another release are not adopted."""
+    accept_parked: bool = True
+    """Whether a view of another definition takes the place, at the start, of one that serves keys
+    which are parked in it. Nobody folds the one before any more, unless its release still runs."""
     snapshots: str = ""
     """A folder of each node for snapshots of views that are in memory alone; none without it."""
     host_connections: int = 0

@@ -185,16 +185,18 @@ class Views:
             [
                 f"Every event that it folds is read again from the log, in {stores}.",
                 "The rows that serve now go on serving. The new ones take their place at once "
-                "when they have caught up; if that fails, all stays as it is.",
+                "when they have caught up; if that fails, or keys that serve would be parked, all "
+                "stays as it is.",
                 "It takes CPU, and room for a second generation of the rows.",
             ],
             "Rebuild it",
             {"view": view},
             "/console/views",
+            [Input("accept_parked", "Also if keys that serve would be parked", "true", "checkbox")],
         )
 
     async def _rebuild(self, call: Call, wanted: Rebuild) -> Outcome:
-        await self._operations.rebuild(wanted.view)
+        await self._operations.rebuild(wanted.view, accept_parked=wanted.accept_parked)
         return Outcome(
             f"{wanted.view} is being rebuilt",
             [],

@@ -298,6 +298,8 @@ def _rebuilding(name: str, rebuilds: Sequence[Mapping[str, Any]]) -> list[Findin
         if each["state"] == "failed":
             why = f"the last rebuild of {name} failed ({each.get('error')})"
             what, do = f"{why}: what served before serves", f"`rayfold rebuild {name}` again"
+            if each.get("would_park"):
+                do = f"mend what breaks, and {do}; with `--accept-parked` it is put up with"
             found.append(Finding("rebuild-failed", "", None, what, do))
         elif each["state"] != "done":
             left = each.get("seconds_left")

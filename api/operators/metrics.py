@@ -78,8 +78,14 @@ class Metrics:
         if seconds is not None:
             self._seconds[method, route].observe(seconds, trace_id)
 
-    def text(self, parts: Iterable[Mapping[str, Any]], *, open_metrics: bool = False) -> str:
-        """Return everything, with the state of the parts as gauges.
+    def text(
+        self,
+        parts: Iterable[Mapping[str, Any]],
+        rebuilds: Iterable[Mapping[str, Any]] = (),
+        *,
+        open_metrics: bool = False,
+    ) -> str:
+        """Return everything, with the state of the parts and the last rebuilds as gauges.
 
         As OpenMetrics with exemplars: which trace took so long.
         """
@@ -114,6 +120,8 @@ class Metrics:
         for name, help_text in _GAUGES.items():
             values = [({"part": part["part"]}, part[name]) for part in known if name in part]
             write.gauge(name, help_text, values)
+        failed = [({"view": each["view"]}, int(each["state"] == "failed")) for each in rebuilds]
+        write.gauge("rebuild_failed", "Whether the view's last rebuild failed", failed)
         return write.text()
 
 

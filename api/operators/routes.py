@@ -43,7 +43,7 @@ class Operations(Protocol):
         """Return the last changes of scale with their reasons, the newest first."""
         ...
 
-    async def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str, *, accept_parked: bool) -> dict[str, Any]:
         """Begin to rebuild a view; return the rebuild's status. `RayfoldError` if it cannot."""
         ...
 
@@ -112,9 +112,13 @@ _REVISION = re.compile(r"([0-9]{1,18})(\.0+)?\Z")
 
 
 class Rebuild(msgspec.Struct, forbid_unknown_fields=True):
-    """Which view, or SQL projection, is folded again from the log."""
+    """Which view, or SQL projection, is folded again from the log.
+
+    What serves is not replaced by what has parked more keys, unless that is accepted.
+    """
 
     view: str
+    accept_parked: bool = False
 
 
 class Replay(msgspec.Struct, forbid_unknown_fields=True):
@@ -205,7 +209,9 @@ class OperatorRoutes:
     async def _prometheus(self, call: Call) -> Reply:
         # Only OpenMetrics has exemplars; Prometheus asks for it.
         is_open = b"application/openmetrics-text" in call.headers.get(b"accept", b"")
-        text = self._metrics.text(await self._operations.parts(), open_metrics=is_open)
+        parts = await self._operations.parts()
+        rebuilds = await if_known(self._operations.rebuilds())
+        text = self._metrics.text(parts, rebuilds, open_metrics=is_open)
         return content(text.encode(), OPEN_METRICS if is_open else TEXT)
 
     async def _status(self, recent_errors: RecentErrors, call: Call) -> Reply:
@@ -239,7 +245,8 @@ class OperatorRoutes:
 
     async def _rebuild(self, call: Call) -> Reply:
         wanted = await read_body(call, Rebuild)
-        return json_reply(await self._operations.rebuild(wanted.view), 202)
+        begun = await self._operations.rebuild(wanted.view, accept_parked=wanted.accept_parked)
+        return json_reply(begun, 202)
 
     async def _parked(self, call: Call) -> Reply:
         return json_reply({"parked": await self._operations.parked()})

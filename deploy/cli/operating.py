@@ -18,9 +18,10 @@ app = typer.Typer()
 @app.command()
 def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """Show every part: state, positions, lag."""
-    parts = ask(data, url, "/operators/status")["parts"]
+    found = ask(data, url, "/operators/status")
+    parts, rebuilds = found["parts"], found["rebuilds"]
     if as_json:
-        typer.echo(json.dumps({"parts": parts}))
+        typer.echo(json.dumps({"parts": parts, "rebuilds": rebuilds}))
         return
     from rich.console import Console
     from rich.table import Table
@@ -50,6 +51,9 @@ def status(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     Console(width=max(Console().width, needed)).print(table)
     for line in dict.fromkeys(line for part in parts for line in _poison(part)):
         typer.echo(line)
+    for each in rebuilds:
+        if each["state"] == "failed":
+            typer.echo(f"the last rebuild of {each['view']} failed: {each['error']}")
 
 
 def _poison(part: dict[str, Any]) -> list[str]:
@@ -69,11 +73,18 @@ def scale(target: str, n: int, data: Data = None, url: Url = None) -> None:
 
 
 @app.command()
-def rebuild(view: str, data: Data = None, url: Url = None) -> None:
+def rebuild(
+    view: str,
+    accept_parked: Annotated[
+        bool, typer.Option("--accept-parked", help="Also if keys that serve would be parked.")
+    ] = False,
+    data: Data = None,
+    url: Url = None,
+) -> None:
     """Rebuild a view, or a SQL projection, in every store that keeps it, while it serves."""
     from deploy.cli.rebuild_progress import follow_rebuild
 
-    follow_rebuild(partial(ask, data, url), view)
+    follow_rebuild(partial(ask, data, url), view, accept_parked=accept_parked)
 
 
 @app.command()

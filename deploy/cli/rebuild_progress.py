@@ -16,7 +16,7 @@ LOOK = 0.3
 """Seconds between two looks."""
 
 
-def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
+def follow_rebuild(ask: Callable[..., Any], view: str, *, accept_parked: bool = False) -> None:
     """Begin a rebuild, or join the one that is going on, and return when it is done.
 
     Raises:
@@ -33,7 +33,7 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
         transient=True,
     ) as bar:
         task = bar.add_task(view, total=None, rate=0)
-        now = ask("/operators/rebuild", {"view": view})
+        now = ask("/operators/rebuild", {"view": view, "accept_parked": accept_parked})
         while now["state"] not in ("done", "failed"):
             bar.update(
                 task,
@@ -52,9 +52,10 @@ def follow_rebuild(ask: Callable[..., Any], view: str) -> None:
                 )
             [now] = known
     if now["state"] == "failed":
-        raise StartError(
-            f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"
-        )
+        why = [f"the rebuild of {view!r} failed, what serves is as it was: {now['error']}"]
+        if now.get("would_park"):
+            why.append("mend what breaks; or put up with it, and add --accept-parked")
+        raise StartError(*why)
     sys.stdout.write(
         f"{view}: rebuilt in {_listed(now['stores'])}, {now['seconds']} s,"
         f" {now['events_per_second']:,} events/s in {now['store']}\n"

@@ -79,9 +79,9 @@ class StackOperations:
         """See `Operations.moves`."""
         return self._reads.scaling.moves()
 
-    async def rebuild(self, view: str) -> dict[str, Any]:
-        """See `Operations.rebuild`."""
-        return self._reads.rebuilds.begin(view)
+    async def rebuild(self, view: str, *, accept_parked: bool = False) -> dict[str, Any]:
+        """See `Operations.rebuild`; a gateway of the release before may know less of it."""
+        return self._reads.rebuilds.begin(view, accept_parked=accept_parked)
 
     async def rebuilds(self) -> list[dict[str, Any]]:
         """See `Operations.rebuilds`."""

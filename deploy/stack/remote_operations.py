@@ -89,9 +89,13 @@ class RemoteOperations:
         """See `Operations.moves`."""
         return list(await self._controller.call("operations.moves", SOON))
 
-    async def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str, *, accept_parked: bool) -> dict[str, Any]:
         """See `Operations.rebuild`."""
-        return dict(await self._controller.call("operations.rebuild", QUICK, view=view))
+        return dict(
+            await self._controller.call(
+                "operations.rebuild", QUICK, view=view, accept_parked=accept_parked
+            )
+        )
 
     async def rebuilds(self) -> list[dict[str, Any]]:
         """See `Operations.rebuilds`."""

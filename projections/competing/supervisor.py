@@ -69,12 +69,13 @@ class CompetingSupervisor:
                 if view not in stale
             }
         lost = await self._folded.lacks(checkpoints)  # before a build gives the log time to grow
+        accept_parked = self._settings.accept_parked
         for view in stale:
             log.warning("the definition of %r has changed: its table is rebuilt", view.name)
-            await self.rebuild(Rebuild(view.name, ["postgres"]))
+            await self.rebuild(Rebuild(view.name, ["postgres"], accept_parked=accept_parked))
         for name in lost:
             log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
-            await self.rebuild(Rebuild(name, ["postgres"]))
+            await self.rebuild(Rebuild(name, ["postgres"], accept_parked=True))
         for view in views:
             async with connected(self._settings.postgres) as connection:
                 position = await schema.position_of(connection, schema.table_of(view))

@@ -19,6 +19,7 @@ from projections.dynamodb.keys import BUILDING, LIVE, GenerationKeys, Key, view_
 from projections.dynamodb.rows import LAYOUT, Item
 from projections.dynamodb.table import Action, Check, Delete, NotSo, Put, Table, Update
 from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.poison import Parked
 from projections.stores.documents import fingerprint
 from projections.stores.pointed_generations import HELD, NONE, PointedGenerations, Pointer
 from rayfold import ViewDefinition
@@ -103,6 +104,12 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
                 await self._table.update(
                     Update(keys.checkpoint(at), {"mark": each["mark"], "hold": None}, _still(each))
                 )
+
+    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
+        """See `PointedGenerations.parked`."""
+        found = self._table.all(self.keys_of(view, generation).parked_events)
+        names = Parked._fields[1:]
+        return [Parked(view.name, *(each[name] for name in names)) async for each in found]
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
         """See `Generations.discard`."""

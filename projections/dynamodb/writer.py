@@ -72,8 +72,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             raise Fenced("the key space is partitioned in another way, or the generation is gone")
         kept = _Kept(view, keys, checkpoint["mark"])
         self._opened(view, kept, checkpoint["position"], filling="filling" in checkpoint)
-        found = [each async for each in self.table.all(keys.parked_events)]
-        return [Parked(view.name, *(each[name] for name in Parked._fields[1:])) for each in found]
+        return await self._generations.parked(view, generation)
 
     @asynccontextmanager
     async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[DynamoTransaction]:

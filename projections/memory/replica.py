@@ -22,9 +22,11 @@ from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table
+from projections.newly_parked import newly_parked, would_park
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked, in_status
 from projections.row_query import RowQuery, RowResult, Snapshot
+from projections.stores.port import Standing
 from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold import Registry
@@ -217,10 +219,11 @@ class Replica:
             self._newest = next(ours, self._newest)
             self.progress.advance(records[-1].position)
 
-    async def rebuild(self, view: str) -> None:
+    async def rebuild(self, view: str, *, accept_parked: bool = False) -> None:
         """Fold a view afresh from the log beside the one that serves, then take its place.
 
         Raises:
+            WouldPark: it would serve less, and is not accepted; what serves goes on to serve.
             StoreUnavailable: the log cannot be read; what serves goes on to serve.
         """
         view_type = self.tables[view].view
@@ -236,12 +239,27 @@ class Replica:
                     self._may_fold.clear()  # or it would be chased for ever under load
                 covered = await self._refold(table, folding, covered)
             # No await since the comparison: both tables are at one position.
+            if new := self._newly_parked(view, folding):
+                worse = would_park(view, "memory", new)
+                if not accept_parked:
+                    raise worse
+                why = {"error": str(worse)}
+                log.error("a rebuilt view takes the place all the same", extra=why)
             self.tables[view] = table
             self._folding.adopt(view, folding)
             self.subscriptions.note_all(view)
         finally:
             self._may_fold.set()
             self._rebuilding.pop(view, None)
+
+    def _newly_parked(self, view: str, fresh: Folding) -> list[Parked]:
+        """Return what `fresh` has parked that serves here, or where it stopped before we do."""
+        mine = [each for each in self._folding.parked if each.view == view]
+        new = newly_parked(fresh.parked, Standing(self.progress.position, mine))
+        before, stopped = self._folding.stopped.get(view), fresh.stopped.get(view)
+        if stopped is not None and (before is None or stopped.position < before.position):
+            new.append(stopped)
+        return new
 
     async def _caught_up_with_log(self) -> None:
         """Wait until all is folded that was read before now: somebody may be forgotten since.

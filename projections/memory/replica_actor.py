@@ -265,12 +265,12 @@ class ReplicaActor:
             why = {"error": str(error)}
             log.warning("the log is folded instead of rows that were kept", extra=why)
 
-    async def rebuild(self, view: str) -> None:
+    async def rebuild(self, view: str, accept_parked: bool = False) -> None:
         """See `Replica.rebuild`; a snapshot from before it goes."""
         async with self._snapshotting:
             if self._snapshots is not None:
                 self._snapshots.forget(view)
-            await self._replica.rebuild(view)
+            await self._replica.rebuild(view, accept_parked=accept_parked)
 
     async def parked(self) -> list[tuple[Any, ...]]:
         """See `Replica.parked`; as plain tuples."""

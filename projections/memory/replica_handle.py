@@ -88,13 +88,14 @@ class ReplicaHandle(ActorHandle):
         except TimeoutError as error:
             raise ActorUnavailable(f"{self.name} does not answer") from error
 
-    async def rebuild(self, view: str) -> None:
+    async def rebuild(self, view: str, *, accept_parked: bool) -> None:
         """Fold a view from the log again, beside the one that serves, and put it in its place.
 
         Raises:
+            WouldPark: it would serve less than what serves now, which is as it was.
             ActorUnavailable: it broke; what serves is as it was.
         """
-        await self._call("rebuild", view)
+        await self._call("rebuild", view, accept_parked)
 
     async def retire(self) -> None:
         """End it for good once it is idle, with its snapshots: there are to be fewer."""

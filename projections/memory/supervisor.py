@@ -82,10 +82,13 @@ class MemorySupervisor:
         """Fold the view again in one replica after the other; each serves meanwhile.
 
         Raises:
+            WouldPark: it would serve less than what serves now, which is as it was.
             ActorUnavailable: not done, in one of them.
         """
         for replica in self._placements.replicas_of(rebuild.view):
-            folding = asyncio.ensure_future(replica.rebuild(rebuild.view))
+            folding = asyncio.ensure_future(
+                replica.rebuild(rebuild.view, accept_parked=rebuild.accept_parked)
+            )
             try:
                 while not folding.done():
                     await asyncio.wait([folding], timeout=0.2)

@@ -15,8 +15,10 @@ State = Literal["waiting", "building", "switching", "done", "failed"]
 class Rebuild:
     """One view's way through the stores that keep it, one after the other."""
 
-    def __init__(self, view: str, stores: Sequence[Store]) -> None:
+    def __init__(self, view: str, stores: Sequence[Store], *, accept_parked: bool = False) -> None:
+        """`accept_parked`: it takes the place also of what serves keys that are parked now."""
         self.view = view
+        self.accept_parked = accept_parked
         self.stores = list(stores)
         self.store: Store | None = None
         self.state: State = "waiting"
@@ -24,6 +26,8 @@ class Rebuild:
         self.end = 0
         self.events = 0
         self.error: str | None = None
+        self.would_park = False
+        """Whether it failed for what it has parked: see `WouldPark`."""
         self.finished = asyncio.Event()
         self._began = time.monotonic()
         self._began_store = self._began
@@ -40,8 +44,9 @@ class Rebuild:
         self.position, self.events = position, events
         self.end = max(self.end, position)
 
-    def over(self, error: str | None) -> None:
+    def over(self, error: str | None, *, would_park: bool = False) -> None:
         """Note that it is done, or has failed."""
+        self.would_park = would_park
         self.state = "failed" if error else "done"
         self.error = error
         self._ended = time.monotonic()
@@ -68,5 +73,5 @@ class Rebuild:
             "events_per_second": round(self.events / took) if took > 0 else 0,
             "seconds": round(now - self._began, 1),
             "seconds_left": round(left, 1) if left is not None and self.running else None,
-            **({"error": self.error} if self.error else {}),
+            **({"error": self.error, "would_park": self.would_park} if self.error else {}),
         }

@@ -9,7 +9,7 @@ from typing import Any
 
 from eventstore.deletions import with_deletions
 from eventstore.port import Log
-from projections.errors import ProjectionError, UnknownTarget
+from projections.errors import ProjectionError, UnknownTarget, WouldPark
 from projections.operations.rebuild import Rebuild
 from rayfold import RayfoldError, Registry, ViewDefinition
 from rayfold.runtime.together import ended
@@ -41,24 +41,24 @@ class Rebuilds:
         self._rebuilds: dict[str, Rebuild] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, view: str) -> dict[str, Any]:
+    def begin(self, view: str, *, accept_parked: bool = False) -> dict[str, Any]:
         """Begin to rebuild a view in every store that keeps it; return the rebuild's status.
 
-        Custom SQL projections count as views.
+        Custom SQL projections count as views. One that is going on is joined, as it was asked for.
 
         Raises:
             UnknownTarget: there is no such view.
         """
-        return self._begun(view).status()
+        return self._begun(view, accept_parked).status()
 
-    def _begun(self, view: str) -> Rebuild:
+    def _begun(self, view: str, accept_parked: bool = False) -> Rebuild:
         known = self._registry.views.get(view)
         if known is None and view not in self._registry.projections:
             raise UnknownTarget(f"no view is named {view!r}")
         running = self._rebuilds.get(view)
         if running is None or not running.running:
             stores = self._stores_of(known) if known is not None else ("postgres",)
-            running = self._rebuilds[view] = Rebuild(view, stores)
+            running = self._rebuilds[view] = Rebuild(view, stores, accept_parked=accept_parked)
             task = asyncio.create_task(self._run(running))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -70,20 +70,19 @@ class Rebuilds:
         Raises:
             ProjectionError: it failed; what serves is as it was.
         """
-        rebuild = self._begun(view)  # by the time that it is over there may be another
-        await rebuild.finished.wait()
-        if rebuild.error:
-            raise ProjectionError(rebuild.error)
+        await _over(self._begun(view))
 
     async def afresh(self, view: str) -> None:
         """As `done`, from the log as it is now: one that is going on does not count.
+
+        What serves has to go, whatever is parked instead: there is somebody in it who is forgotten.
 
         Raises:
             ProjectionError: it failed; what serves is as it was.
         """
         if (running := self._rebuilds.get(view)) is not None:
             await running.finished.wait()
-        await self.done(view)
+        await _over(self._begun(view, accept_parked=True))
 
     def status(self) -> list[dict[str, Any]]:
         """Return the last rebuild of each view."""
@@ -105,7 +104,14 @@ class Rebuilds:
             rebuild.over(None)
         except RayfoldError as error:
             log.warning("a rebuild failed", extra={"view": rebuild.view, "error": error})
-            rebuild.over(str(error))
+            rebuild.over(str(error), would_park=isinstance(error, WouldPark))
         except BaseException as error:
             rebuild.over(repr(error))
             raise
+
+
+async def _over(rebuild: Rebuild) -> None:
+    """Wait for this one: by the time that it is over there may be another of the view."""
+    await rebuild.finished.wait()
+    if rebuild.error:
+        raise ProjectionError(rebuild.error)

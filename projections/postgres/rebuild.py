@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeAlias
 
 from projections.errors import PostgresUnavailable
+from projections.newly_parked import newly_parked
+from projections.poison import Parked
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
 from projections.stores.port import Reached
@@ -47,6 +49,13 @@ class PostgresBuilding(NamedTuple):
     built: str
     make_ready: Finish | None = None
     hold: Hold | None = None
+
+    async def newly_parked(self) -> list[Parked]:
+        """See `Building.newly_parked`."""
+        async with connected(self.dsn) as connection:
+            live = await generations.standing(connection, self.live.name, self.live.relation)
+            built = await generations.standing(connection, self.live.name, self.built)
+            return newly_parked(built.parked, live)
 
     async def finish(self) -> int:
         """See `Building.finish`."""

@@ -9,13 +9,13 @@ from typing import Any
 import asyncpg
 
 from projections.poison import is_refused, is_too_long
-from projections.postgres import schema
+from projections.postgres import generations, schema
 from projections.postgres.queries import PostgresRows
 from projections.postgres.rebuild import connected
 from projections.postgres.runner import SETTINGS, pool
 from projections.postgres.writer import PostgresWriter
 from projections.row_query import RowQuery, Snapshot
-from projections.stores.port import Found, Reached
+from projections.stores.port import Found, Reached, Standing
 from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
 
@@ -115,6 +115,12 @@ class PostgresGenerations:
         """See `Generations.furthest`."""
         async with connected(self._dsn) as connection:
             return await schema.position_of(connection, schema.table_of(view))
+
+    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
+        """See `Generations.standing`."""
+        async with connected(self._dsn) as connection:
+            table = generation or schema.table_of(view)
+            return await generations.standing(connection, view.name, table)
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
         """See `Generations.switch`."""

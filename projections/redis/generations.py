@@ -9,7 +9,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
 from projections.errors import ProjectionError
+from projections.poison import Parked
 from projections.redis.keys import GenerationKeys, pointer_of
 from projections.redis.rows import LAYOUT
 from projections.redis.scripts import HOLD, POINT, RECUT, RELEASE, STILL_HELD
@@ -22,6 +25,8 @@ BEGINNING = f"{0:020d}"
 
 _BUILDING = "b:"
 """In a pointer, what the names of generations in the making begin with."""
+
+_parked = msgspec.json.Decoder(tuple[str, str, str, int, int, str, bool])
 
 
 class RedisGenerations(PointedGenerations[str]):
@@ -62,6 +67,14 @@ class RedisGenerations(PointedGenerations[str]):
         with answering():
             found = await self._server.ask(self._server.client.hget(self.pointer_key(view), "live"))
         return found.decode() if found else ""
+
+    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
+        """See `PointedGenerations.parked`."""
+        with answering():
+            found = await self._server.ask(
+                self._server.client.hvals(self.keys_of(view, generation).parked)
+            )
+        return [Parked(view.name, *_parked.decode(each)[1:]) for each in found]
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
         """See `Generations.discard`."""

@@ -38,8 +38,6 @@ WAIT = 0.02
 LOOK = 0.5
 """Seconds between two looks whether everything is still there, while nothing is written."""
 
-_parked = msgspec.json.Decoder(tuple[str, str, str, int, int, str, bool])
-
 
 class _Kept:
     """One view's generation as the writer knows it."""
@@ -79,8 +77,7 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
         checkpoint = said[f"p{self._partition}"]
         kept = _Kept(view, keys, checkpoint)
         self._opened(view, kept, _position_of(checkpoint), filling=f"f{self._partition}" in said)
-        found = await self.server.ask(self.server.client.hvals(keys.parked))
-        return [Parked(view.name, *_parked.decode(each)[1:]) for each in found]
+        return await self._generations.parked(view, generation)
 
     async def _whole(self, view: ViewDefinition, keys: GenerationKeys) -> dict[str, str]:
         """Return what a generation says of itself; one that is not whole begins again."""

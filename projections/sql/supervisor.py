@@ -55,12 +55,13 @@ class SqlSupervisor:
                 if each not in changed
             }
         lost = await self._folded.lacks(checkpoints)  # before a build gives the log time to grow
+        accept_parked = self._settings.accept_parked
         for projection in changed:
             log.warning("the definition of %r has changed: it is rebuilt", projection.name)
-            await self.rebuild(Rebuild(projection.name, ["postgres"]))
+            await self.rebuild(Rebuild(projection.name, ["postgres"], accept_parked=accept_parked))
         for name in lost:
             log.warning("the log was restored to an earlier moment: %r is rebuilt", name)
-            await self.rebuild(Rebuild(name, ["postgres"]))
+            await self.rebuild(Rebuild(name, ["postgres"], accept_parked=True))
         self._placements.sql_projectors = {
             name: self._projector(name) for name in self._projections
         }

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
 from projections.errors import ProjectionError, ReadStoreUnavailable
-from projections.stores.port import Reached
+from projections.poison import Parked
+from projections.stores.port import Reached, Standing
 from rayfold import ViewDefinition
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,16 @@ class PointedGenerations(ABC, Generic[Hold]):
         """See `Generations.furthest`."""
         pointer = await self.pointer(view)
         return max(await self._positions(view, pointer.live), default=0)
+
+    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
+        """See `Generations.standing`."""
+        named = generation or (await self.pointer(view)).live
+        position = min(await self._positions(view, named), default=0)
+        return Standing(position, await self.parked(view, named))
+
+    @abstractmethod
+    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
+        """Return what is parked in a generation; nothing if there is no such generation."""
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
         """See `Generations.switch`."""

@@ -47,6 +47,13 @@ class Found(NamedTuple):
     covered: int
 
 
+class Standing(NamedTuple):
+    """How far all of a generation has come, and what is parked in it, which was asked for then."""
+
+    position: int
+    parked: Sequence[Parked]
+
+
 class Transaction(Protocol):
     """What a batch of events changes. Views and keys are those of one writer."""
 
@@ -159,6 +166,10 @@ class Generations(Protocol):
 
     async def furthest(self, view: ViewDefinition) -> int:
         """Return how far the furthest partition of the live generation has come."""
+        ...
+
+    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
+        """Return how a generation stands; without a name the live one."""
         ...
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:

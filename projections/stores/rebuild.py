@@ -10,8 +10,10 @@ from functools import partial
 from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
-from projections.errors import ActorUnavailable, ProjectionError
+from projections.errors import ActorUnavailable, ProjectionError, named
+from projections.newly_parked import would_park
 from projections.operations.rebuild import Rebuild
+from projections.poison import Parked
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering
 from projections.supervision.progress import Progress
@@ -30,6 +32,10 @@ STUCK = 30.0
 
 class Building(Protocol):
     """A generation that is being built, of a view or of a SQL projection: see `Generations`."""
+
+    async def newly_parked(self) -> Sequence[Parked]:
+        """Return what is parked in it, and not in the live one, in the log's order."""
+        ...
 
     async def finish(self) -> int:
         """Do what is quicker on a full generation; return how far the live one is then."""
@@ -59,6 +65,7 @@ async def build(
     live one has come to, the build has to have all of the log.
 
     Raises:
+        WouldPark: it serves less than the live one does, which is as it was.
         ProjectionError: not done; the live one is as it was.
     """
     try:
@@ -77,9 +84,11 @@ async def build(
             stopped = builder.seen["stopped"].items()
             reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
             raise ProjectionError(f"the build stopped: {reasons}")
-        if parked := builder.seen.get("parked"):  # a fold is wrong, perhaps for every row
-            about = {"view": rebuild.view, "parked": parked}
-            log.warning("of what was built rows are parked: see `rayfold parked list`", extra=about)
+        if new := await building.newly_parked():  # a fold is wrong, perhaps for every row
+            worse = would_park(rebuild.view, rebuild.store or rebuild.stores[0], new)
+            if not rebuild.accept_parked:
+                raise worse
+            log.error("a new generation takes the place all the same", extra={"error": str(worse)})
         furthest = await building.finish()
         # What came while it was finished: before the live one has to wait for it.
         is_lost = not await reaches(builder, furthest, folded)
@@ -93,7 +102,11 @@ async def build(
             await asyncio.gather(*(_renew(each, rebuild.view) for each in following))
     finally:
         await builder.end()
-        await building.discard()
+        try:
+            await building.discard()
+        except Exception as error:  # what became of the build is the news
+            left = {"view": rebuild.view, "error": named(error)}
+            log.warning("what a build has left stays until the next start", extra=left)
 
 
 class Coming(Protocol):

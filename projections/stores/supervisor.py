@@ -11,7 +11,9 @@ from eventstore.deletions import with_deletions
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from projections.errors import ReadStoreUnavailable
+from projections.newly_parked import newly_parked
 from projections.operations.rebuild import Rebuild
+from projections.poison import Parked
 from projections.settings import ReadSettings
 from projections.stores import known
 from projections.stores.port import Generations, Place, Reached, ReadStore
@@ -74,11 +76,12 @@ class StoreSupervisor:
 
         Raises:
             ReadStoreUnavailable: it does not answer, and is required.
+            WouldPark: see `ReadSettings.accept_parked`.
             ProjectionError: an actor does not come up.
         """
         if self.store.required:
             for view, why in (await self._prepare()).items():
-                await self._rebuild_stale(view, why)
+                await self._rebuild_stale(view, why, self._settings.accept_parked)
         else:
             self._preparing = asyncio.create_task(self._prepare_later())
         adopted = self._settings.detached
@@ -125,11 +128,12 @@ class StoreSupervisor:
             except Exception:
                 log.exception("a rebuild broke", extra={"view": view, "store": self.store.name})
 
-    async def _rebuild_stale(self, view: str, why: str) -> None:
+    async def _rebuild_stale(self, view: str, why: str, accept_parked: bool = True) -> None:
         about = {"view": view, "store": self.store.name}
         log.warning("%s: a view is rebuilt", why, extra=about)
         try:
-            await self.rebuild(Rebuild(view, [self.store.name]))
+            accept_parked = accept_parked or why == RESTORED
+            await self.rebuild(Rebuild(view, [self.store.name], accept_parked=accept_parked))
         except RayfoldError as error:
             log.warning("a rebuild failed", extra={**about, "error": error})
             raise
@@ -177,6 +181,7 @@ class StoreSupervisor:
         """Build a new generation of a view's rows beside the live one, then switch.
 
         Raises:
+            WouldPark: it serves less than the live one does, which is as it was.
             ProjectionError: not done; the live one is as it was.
         """
         view = self._views[rebuild.view]
@@ -228,6 +233,12 @@ class ViewBuilding(NamedTuple):
     generations: Generations
     view: ViewDefinition
     generation: str
+
+    async def newly_parked(self) -> list[Parked]:
+        """See `Building.newly_parked`."""
+        live = await self.generations.standing(self.view)
+        built = await self.generations.standing(self.view, self.generation)
+        return newly_parked(built.parked, live)
 
     async def finish(self) -> int:
         """See `Building.finish`."""

@@ -169,6 +169,16 @@ class Durable:
         return await self.reader.snapshot(view, queries)
 
     async def rebuild(self, view: str) -> None:
+        async with self.built(view) as (builder, beside):
+            folded, here = FoldedLog(self.log, self.registry.prefixes), Here(builder.progress)
+            there = await reaches(here, await beside.finish(), folded)
+            await beside.switch(partial(enough, here, None if there else folded))
+            for each in self.projectors:
+                await each.runner.renew(view)
+
+    @asynccontextmanager
+    async def built(self, view: str) -> AsyncIterator[tuple[Projector, ViewBuilding]]:
+        """A generation that has come to the log's end, beside the live one."""
         declared, generations = self.registry.views[view], self.store.generations
         generation = await generations.begin(declared)
         builder = self.projector(0, 1, {view: generation})
@@ -176,12 +186,7 @@ class Durable:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await builder.runner.ready.wait()
-            beside = ViewBuilding(generations, declared, generation)
-            folded, here = FoldedLog(self.log, self.registry.prefixes), Here(builder.progress)
-            there = await reaches(here, await beside.finish(), folded)
-            await beside.switch(partial(enough, here, None if there else folded))
-            for each in self.projectors:
-                await each.runner.renew(view)
+            yield builder, ViewBuilding(generations, declared, generation)
         finally:
             await _cancelled([building])
             await generations.discard(declared, generation)

@@ -457,6 +457,28 @@ async def test_a_row_that_breaks_is_parked_with_what_comes_after_it_and_no_other
         assert await differences(log, store) == []
 
 
+async def test_a_generation_in_the_making_says_what_it_parks_that_the_live_one_serves(
+    durable: Durable,
+) -> None:
+    log = durable.log
+    Shelf.broken = {"black"}
+    await durable.start(2)
+    for key, colour in (("a", "black"), ("b", "red"), ("c", "blue")):
+        end = await write(log, Put(id=key, name="tea"), Painted(id=key, colour=colour))
+    await durable.reached(end)
+    Shelf.broken = {"black", "red"}
+    async with durable.built("shelf") as (_, beside):
+        assert told([*await beside.newly_parked()]) == {("shelf", "b", 1)}
+        live, built = [
+            await beside.generations.standing(beside.view, name) for name in ("", beside.generation)
+        ]
+    assert told([*live.parked]) == {("shelf", "a", 1)}
+    assert told([*built.parked]) == {("shelf", "a", 1), ("shelf", "b", 1)}
+    assert live.position >= end
+    assert await painted(durable, "b", end) == 1
+    await durable.close()
+
+
 async def test_what_is_parked_outlives_a_restart_and_is_replayed_in_order(
     durable: Durable,
 ) -> None:

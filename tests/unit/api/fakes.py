@@ -130,7 +130,7 @@ class FakeOperations:
     async def moves(self) -> list[dict[str, Any]]:
         return [{"target": "memory", "from": 1, "to": 2, "reason": "an operator", "at": "now"}]
 
-    async def rebuild(self, view: str) -> dict[str, Any]:
+    async def rebuild(self, view: str, *, accept_parked: bool) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
         return {"view": view, "state": "waiting"}

@@ -69,7 +69,8 @@ async def test_the_controller_does_what_operators_ask_a_gateway_for(stack: Stack
     await operations.scale("memory", 2)
     assert controllers.scaled == [("memory", 2)]
     assert await operations.moves() == await controllers.moves()
-    assert await operations.rebuild("orders") == {"view": "orders", "state": "waiting"}
+    begun = await operations.rebuild("orders", accept_parked=True)
+    assert begun == {"view": "orders", "state": "waiting"}
     assert await operations.delete("order-1", tombstone=True) == ["sales-by-day"]
     assert await operations.discard("v", "k") == await controllers.discard("v", "k")
     assert (await operations.verify(), await operations.parked()) == ([], [])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from projections.errors import ReadStoreUnavailable, WouldPark
 from projections.operations.rebuild import Rebuild
+from projections.poison import Parked
 from projections.stores.port import Reached
 from projections.stores.rebuild import build
 from projections.supervision.actor_handle import ActorHandle
@@ -17,8 +19,8 @@ from projections.supervision.actor_handle import ActorHandle
 class Full:
     """An actor that has filled a generation, as Ray gives a handle of it."""
 
-    def __init__(self, parked: int) -> None:
-        self._status = {"pid": 1, "ready": True, "position": 7, "parked": parked}
+    def __init__(self) -> None:
+        self._status = {"pid": 1, "ready": True, "position": 7}
         self.status = self
 
     async def remote(self) -> dict[str, Any]:
@@ -35,6 +37,16 @@ class Generation:
     """Takes the live one's place."""
 
     live = False
+    stays = False
+    """Whether its store has gone away by the time that it is to be removed."""
+
+    def __init__(self, parked: int = 0) -> None:
+        self._parked = [
+            Parked("rooms", f"r{at}", f"room-{at}", 0, at, "ValueError: no") for at in range(parked)
+        ]
+
+    async def newly_parked(self) -> list[Parked]:
+        return self._parked
 
     async def finish(self) -> int:
         return 0
@@ -42,18 +54,47 @@ class Generation:
     async def switch(self, reached: Reached) -> None:
         self.live = True
 
-    async def discard(self) -> None: ...
+    async def discard(self) -> None:
+        if self.stays:
+            raise ReadStoreUnavailable("it does not answer")
+
+
+async def built(generation: Generation, *, accept_parked: bool = False) -> None:
+    builder = Builder("build:rooms", "postgres", ["rooms"], Full)
+    rebuild = Rebuild("rooms", ["postgres"], accept_parked=accept_parked)
+    log: Any = None
+    await build(generation, builder, rebuild, asyncio.Lock(), log)
+
+
+async def test_one_that_parks_keys_that_serve_does_not_take_the_place() -> None:
+    generation = Generation(parked=3)
+    with pytest.raises(WouldPark, match="of 'rooms' in postgres 3 keys that serve would be parked"):
+        await built(generation)
+    assert not generation.live
 
 
 @pytest.mark.parametrize("parked", [0, 3])
-async def test_rows_that_are_parked_in_it_are_told(
+async def test_one_that_is_accepted_does_and_what_it_parks_is_told(
     parked: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    builder = Builder("build:rooms", "postgres", ["rooms"], lambda: Full(parked))
-    log: Any = None
-    generation = Generation()
+    generation = Generation(parked)
     with caplog.at_level(logging.WARNING):
-        await build(generation, builder, Rebuild("rooms", ["postgres"]), asyncio.Lock(), log)
+        await built(generation, accept_parked=True)
     assert generation.live
-    told = [(each.view, each.parked) for each in caplog.records]  # type: ignore[attr-defined]
-    assert told == ([("rooms", 3)] if parked else [])
+    told = [each.error for each in caplog.records]  # type: ignore[attr-defined]
+    assert len(told) == min(parked, 1)
+    assert all("3 keys that serve would be parked, the first r0" in each for each in told)
+
+
+async def test_a_build_that_cannot_be_removed_says_what_it_failed_of() -> None:
+    generation = Generation(parked=1)
+    generation.stays = True
+    with pytest.raises(WouldPark):
+        await built(generation)
+
+
+async def test_one_that_took_the_place_is_no_failure_though_its_store_went_away_then() -> None:
+    generation = Generation()
+    generation.stays = True
+    await built(generation)
+    assert generation.live

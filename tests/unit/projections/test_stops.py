@@ -73,7 +73,7 @@ async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
 async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() -> None:
     asking: list[asyncio.Task[Any]] = []
 
-    async def rebuild(view: str) -> None:
+    async def rebuild(view: str, *, accept_parked: bool) -> None:
         task = asyncio.current_task()
         assert task is not None
         asking.append(task)
