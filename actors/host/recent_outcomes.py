@@ -37,7 +37,14 @@ class _Batch:
         return None
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
-        """All outcomes are known."""
+        """All outcomes are known.
+
+        Errors are kept as what they say: where one was raised states and commands were in memory,
+        also of people who are forgotten meanwhile, and would be for as long.
+        """
+        for each in outcomes:
+            if isinstance(each, Exception):
+                each.__traceback__ = each.__context__ = each.__cause__ = None
         self.outcomes, self.coming = outcomes, ()
 
 

@@ -29,7 +29,7 @@ from api.http.exchange import EXCHANGE, Exchange
 from api.http.headers import joined, traceparent
 from api.http.limits import Limits
 from api.http.origin import Origins
-from api.http.paths import HELD_SLASH, with_slashes
+from api.http.paths import HELD_SLASH, UNREADABLE, check_utf8, with_slashes
 from api.http.problems import (
     UNFORESEEN,
     Problem,
@@ -271,6 +271,8 @@ class Endpoint:
                     call.traced = True
                 if HELD_SLASH in scope["path"]:
                     call.path = with_slashes(scope)
+                if UNREADABLE in scope["path"]:
+                    check_utf8(scope)
                 if changes:
                     check_change(headers)
                 if check_name is not None:

@@ -8,7 +8,7 @@ have otherwise.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from litestar.types import Scope
 
@@ -17,6 +17,10 @@ from api.http.problems import malformed
 HELD_SLASH = "\x00"
 
 _HELD = "rayfold.held_slashes"
+
+UNREADABLE = "\ufffd"
+"""What a server reads for bytes that are no UTF-8: the same for all of them, so that ids that a
+client takes for two would be one."""
 
 
 def held(scope: Scope) -> Scope:
@@ -42,3 +46,15 @@ def with_slashes(scope: Any) -> dict[str, str]:
         raise malformed("a path has no NUL in it")
     parameters: dict[str, str] = scope["path_params"]
     return {name: text.replace(HELD_SLASH, "/") for name, text in parameters.items()}
+
+
+def check_utf8(scope: Any) -> None:
+    """Check that a path has `UNREADABLE` because it says so.
+
+    Raises:
+        Problem: 400 if it is no UTF-8.
+    """
+    try:
+        unquote_to_bytes(scope.get("raw_path") or b"").decode()
+    except UnicodeDecodeError as error:
+        raise malformed("a path is UTF-8") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from operator import itemgetter
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -15,6 +17,8 @@ from api.http.connections import Connections
 from api.http.exchange import EXCHANGE, Exchange
 from api.http.one_write import OneWrite
 from api.http.problems import Problem, malformed, unavailable
+
+_name_of = itemgetter(0)
 
 # Where a client is with its next request. Plain numbers: each request sets them three times.
 _NOTHING, _HEAD, _BODY = range(3)
@@ -83,7 +87,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def turn_away(self) -> None:
         """See `Connection`."""
-        self.transport.write(_raw(unavailable("too-many-connections", "there is no room for more")))
+        self._write(unavailable("too-many-connections", "there is no room for more"))
         self.transport.close()
 
     # The transport's side
@@ -112,7 +116,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         else:
             self._framing_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._refused or self._reading == _NOTHING:
             return
         # Beside a head the parser keeps what stands between chunks, and trailers after the last.
@@ -141,7 +145,9 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Hand the request on, unless its head is too large."""
+        """Hand the request on, unless its head is too large, or does not say for which host."""
+        if self.parser.should_upgrade():
+            return  # it comes again: see `_parse`
         limits = self._limits
         if len(self.headers) > limits.headers:
             self._refuse(_too_large(limits.head_bytes, limits.headers))
@@ -151,8 +157,10 @@ class GatewayProtocol(HttpToolsProtocol):
             and self._size_of_head() > limits.head_bytes
         ):
             self._refuse(_too_large(limits.head_bytes))
+        elif not self._names_one_host():
+            self._refuse(malformed("a request of HTTP/1.1 names one Host"))
         if self._refused:
-            raise ValueError("refused")  # ends the parser's turn; see `send_400_response`
+            raise ValueError("refused")  # ends the parser's turn
         self._reading = _BODY
         self._head_bytes = self._framing_bytes = 0
         super().on_headers_complete()
@@ -167,6 +175,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the client has sent all of its request."""
+        if self.parser.should_upgrade():
+            return
         self._reading = _NOTHING
         super().on_message_complete()
 
@@ -184,10 +194,33 @@ class GatewayProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        if not self._refused:
-            self._refuse(malformed(msg))
+    def _parse(self, data: bytes) -> None:
+        """Hand to the parser what has come.
+
+        A request that would have another protocol (`Upgrade: h2c`, as Java's client sends) is
+        answered in this one. To the parser all that follows such a head is of the other protocol:
+        a body would be dropped, or taken for the next request. So it is given the head again.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse(malformed("this is no proxy"))
+                    return
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                if not self._refused:
+                    self._refuse(malformed("this is no request of HTTP/1.1"))
+                return
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
@@ -201,6 +234,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _size_of_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _names_one_host(self) -> bool:
+        hosts = [*map(_name_of, self.headers)].count(b"host")
+        return hosts == 1 or (hosts == 0 and self.parser.get_http_version() != "1.1")
 
     # The end
 
@@ -216,8 +253,14 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._in_flight:
             self.cycle.keep_alive = False  # of the request before it, whose answer comes first
         elif not self.transport.is_closing():
-            self.transport.write(_raw(problem))
+            self._write(problem)
         self._linger()
+
+    def _write(self, problem: Problem) -> None:
+        status, headers, body = problem.reply()
+        fields = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
+        lines = [b"%b: %b\r\n" % each for each in fields]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
 
     def _end(self) -> bool:
         """Tell whether the transport may be closed now; else it is, when the client has ended."""
@@ -230,12 +273,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self._lingering = True
         self._since = self.loop.time()
         self.flow.resume_reading()
-
-
-def _raw(problem: Problem) -> bytes:
-    status, headers, body = problem.reply()
-    lines = [b"%b: %b\r\n" % each for each in (*headers, (b"connection", b"close"))]
-    return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
 
 
 def _too_large(head_bytes: int, headers: int | None = None) -> Problem:

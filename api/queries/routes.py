@@ -168,7 +168,7 @@ def parameters(query_string: bytes) -> dict[str, str]:
         return {}
     try:
         pairs = parse_qsl(
-            query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=100
+            query_string.decode(), keep_blank_values=True, errors="strict", max_num_fields=100
         )
     except ValueError as error:
         raise malformed(f"the query string cannot be read: {error}") from error

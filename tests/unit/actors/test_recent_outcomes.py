@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -70,6 +71,30 @@ def test_what_was_refused_unread_is_no_outcome(unread: Exception) -> None:
     recent = RecentOutcomes()
     note(recent, a=unread)
     assert recent.of("a") is None
+
+
+def test_what_was_in_memory_where_a_command_was_refused_is_not_kept() -> None:
+    class State:
+        pass
+
+    held: list[weakref.ref[State]] = []
+
+    def refuse() -> None:
+        state = State()
+        held.append(weakref.ref(state))
+        try:
+            raise KeyError
+        except KeyError as error:
+            raise Rejected("no", "never") from error
+
+    recent = RecentOutcomes()
+    with pytest.raises(Rejected) as caught:
+        refuse()
+    refusal = caught.value
+    del caught
+    note(recent, a=refusal)
+    assert held[0]() is None
+    assert recent.of("a") == ("counter-a", refusal)
 
 
 def test_one_that_is_in_a_batch_twice_is_found_done() -> None:
