@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,10 @@ def upgrade(
     stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
     wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Not needed; taken, so that all commands can be told the same."),
+    ] = None,
 ) -> None:
     """Change code and domain of a stack that runs, without a failed request."""
     from deploy.stack.settings import load

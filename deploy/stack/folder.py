@@ -33,8 +33,8 @@ def locked(data: Path) -> Iterator[Path]:
 
     Raises:
         InUse: another stack has it.
-        StartError: it cannot be made, or is somebody's, like the working folder: that would be
-            closed to all others, and hold our files between theirs.
+        StartError: it cannot be made, or is the working folder and has somebody's files: that
+            would be closed to all others, and hold our files between theirs.
     """
     lock = FileLock(data / "lock", timeout=0)
     try:

@@ -52,6 +52,7 @@ from eventstore.kurrentdb.connection import (
     refused,
 )
 from eventstore.kurrentdb.handshake import complaint
+from eventstore.kurrentdb.letting_go import let_go, let_go_of
 from eventstore.kurrentdb.record_client import Records
 from eventstore.kurrentdb.stream_reader import LONGEST, LOOK_AGAIN, StreamReader
 from eventstore.kurrentdb.threaded_reader import read_batches
@@ -376,7 +377,7 @@ class EventLog:
         client, self._client = self._client, None
         if client is not None:
             with suppress(KurrentDBClientError, ProgrammingError, grpc.RpcError):
-                await client.close()
+                await let_go(client.close())
 
     async def _connected(self) -> AppendClient:
         if self._client is None:
@@ -415,7 +416,7 @@ class EventLog:
     ) -> AsyncGenerator[RawRecord, None]:
         client = await self._connected()
         try:
-            async with await read(client) as records:
+            async with let_go_of(await read(client)) as records:
                 async for record in records:
                     yield record
         except NotFoundError:

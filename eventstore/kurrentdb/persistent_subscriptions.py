@@ -24,6 +24,7 @@ from kurrentdbclient.exceptions import (
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.connection import AsyncClient, for_leader, refused
+from eventstore.kurrentdb.letting_go import let_go
 from eventstore.kurrentdb.sync_client import raw_of
 from eventstore.records import RawRecord
 
@@ -233,7 +234,7 @@ class PersistentSubscriptions:
         finally:
             try:
                 with suppress(*_FAILURES, TimeoutError):
-                    await subscription.stop(timeout=2)
+                    await let_go(subscription.stop(timeout=2))
             finally:
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)
@@ -255,7 +256,7 @@ class PersistentSubscriptions:
         client, self._client = self._client, None
         if client is not None:
             with suppress(*_FAILURES, ProgrammingError):  # that: it never was connected
-                await client.close()
+                await let_go(client.close())
 
     def _connected(self) -> AsyncClient:
         if self._client is None:

@@ -1,4 +1,4 @@
-"""Folders that somebody has already: what is kept there beside our data was not meant for them."""
+"""Folders of somebody's, given by mistake: `--data .` in a project would close all of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ _OF_A_DISK = "lost+found"
 
 
 def foreign(folder: Path, ours: Iterable[str]) -> str | None:
-    """Return the name of a file in a folder that has none of `ours`; None if we may take it.
+    """Return the name of a file of somebody's in a folder; None if we may take the folder.
 
-    Hidden ones do not count: those of a home, or of who keeps an empty folder in a repository.
+    Only the working folder and those above it are asked about: whoever names another one means
+    that, whatever is in it, like the log of the command that is run. One that has any of `ours` is
+    ours. Hidden files do not count: those of a home, or of who keeps an empty folder in a
+    repository.
     """
+    here = Path.cwd()
+    if folder.resolve() not in (here, *here.parents):
+        return None
     if any((folder / each).exists() for each in ours):
         return None
     names = sorted(each.name for each in folder.iterdir())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
+from kurrentdbclient.streams import AsyncReadResponse
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
+from tests.contract.eventstore.process import ServerProcess
 from tests.ports import free_port
 
 DEADLINE = 20.0
@@ -47,4 +50,24 @@ async def test_a_call_that_has_failed_already_hides_no_cancellation(nobody: str)
         _, running = await asyncio.wait(tasks, timeout=DEADLINE)
         assert not running
     await groups.close()
+    await log.close()
+
+
+async def test_what_is_cancelled_as_a_read_ends_is_cancelled(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client waits for its own reader then, and drops what it is told meanwhile."""
+    log = EventLog(server.uri)
+    await log.end_position(None)
+    stop = AsyncReadResponse.stop
+
+    async def cancelled_meanwhile(reading: AsyncReadResponse, **options: Any) -> None:
+        if not reading._is_context_manager_active:
+            asyncio.get_running_loop().call_soon(asking.cancel)
+        await stop(reading, **options)
+
+    monkeypatch.setattr(AsyncReadResponse, "stop", cancelled_meanwhile)
+    asking = asyncio.create_task(log.end_position(None))
+    await asyncio.wait([asking], timeout=DEADLINE)
+    assert asking.cancelled()
     await log.close()

@@ -33,11 +33,13 @@ def test_a_folder_that_does_not_forget_is_free_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mine", ["pyproject.toml", "eventstore"])
+@pytest.mark.parametrize("below", [".", "below"])
 def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(
-    tmp_path: Path, mine: str
+    tmp_path: Path, mine: str, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--data .` would close a project's folder to all others."""
-    (tmp_path / mine).mkdir()
+    """`--data .` would close a project's folder to all others; so would `--data ..`."""
+    (tmp_path / mine / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / mine / below if below != "." else tmp_path)
     tmp_path.chmod(0o755)
     with pytest.raises(StartError, match=f"other files .* like {mine}"), folder.locked(tmp_path):
         pass
@@ -45,8 +47,19 @@ def test_a_folder_with_somebodys_files_is_refused_and_left_as_it_is(
     assert [each.name for each in tmp_path.iterdir()] == [mine]
 
 
-def test_the_store_leaves_somebodys_folder_as_it_is_too(tmp_path: Path) -> None:
+def test_a_folder_that_is_named_is_taken_with_what_is_in_it(tmp_path: Path) -> None:
+    """As by `rayfold up --data here > here/up.log`."""
+    (tmp_path / "up.log").touch()
+    with folder.locked(tmp_path) as taken:
+        assert S_IMODE(taken.stat().st_mode) & 0o066 == 0
+    DataFolder(tmp_path / "eventstore").close()
+
+
+def test_the_store_leaves_somebodys_folder_as_it_is_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`rayfold eventstore --data .`, in a project that has a package of that name."""
+    monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
     (tmp_path / "__init__.py").touch()
     with pytest.raises(ForeignFolderError, match="other files in it, like __init__"):
@@ -56,8 +69,9 @@ def test_the_store_leaves_somebodys_folder_as_it_is_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", ["lost+found", ".profile", "lock", "eventstore/events.sqlite"])
 def test_a_new_disk_a_home_one_of_before_and_a_restored_log_are_ours(
-    tmp_path: Path, there: str
+    tmp_path: Path, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / there).parent.mkdir(exist_ok=True)
     (tmp_path / there).touch()
     with folder.locked(tmp_path) as taken:
