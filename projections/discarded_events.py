@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(dict[str, str | int]).decode
 
 
 def stream_of(view: str) -> str:
-    """Where the decisions for a view are."""
+    """Return the stream that the decisions for a view are on."""
     return f"discarded-{view}"
 
 

@@ -229,7 +229,7 @@ class Folding:
         self._noted.held.append(Held(view.name, key, at.stream, at.revision, at.position))
 
     def release(self, parked: Parked) -> None:
-        """Events of that row are folded again."""
+        """Let events of that row be folded again."""
         self.parked.remove(parked)
         self.rows_parked.discard((parked.view, parked.key))
 

@@ -7,7 +7,7 @@ from zlib import crc32
 
 
 def hash_of(key: str) -> int:
-    """Its remainder by the number of partitions is the partition that a row belongs to."""
+    """Return a number of 32 bits, whose remainder by the number of partitions is the key's."""
     return crc32(key.encode())
 
 
@@ -35,7 +35,7 @@ class AlreadyProjected:
         return AlreadyProjected([min(at, end) for at in self._checkpoints], gone)
 
     def has(self, key: str, position: int) -> bool:
-        """Whether what happened to the key at that position is in the table."""
+        """Return whether what happened to the key at that position is in the table."""
         if position <= self._checkpoints[hash_of(key) % len(self._checkpoints)]:
             return True
         return bool(self._gone) and position <= self._gone.get(key, 0)

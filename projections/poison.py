@@ -123,7 +123,7 @@ _OPERATORS = ("42501", "42P05")
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether a store does not take this row, however often it is tried.
+    """Return whether a store does not take this row, however often it is tried.
 
     A lost connection, a full disk, a table that is gone say nothing about the row.
     """
@@ -141,7 +141,7 @@ _TOO_LONG = ("57014", "25P03", "25P04")
 
 
 def is_too_long(error: BaseException) -> bool:
-    """Whether less at a time may help."""
+    """Return whether less at a time may help."""
     if isinstance(error, asyncpg.InterfaceError):
         # Not within a statement: it was we who had the session wait, for a fold of much.
         return "connection is closed" in str(error)
@@ -149,7 +149,7 @@ def is_too_long(error: BaseException) -> bool:
 
 
 def is_poison(error: BaseException) -> bool:
-    """Whether an author's statement would fail again, however often it is tried."""
+    """Return whether an author's statement would fail again, however often it is tried."""
     if isinstance(error, asyncpg.PostgresError):
         state = str(getattr(error, "sqlstate", ""))
         return state.startswith((*_VALUES, *_STATEMENTS)) and state not in _OPERATORS

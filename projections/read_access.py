@@ -9,7 +9,7 @@ from eventstore.personal.opening import open_log
 from projections.memory.reader import MemoryReader
 from projections.memory.restarted import start_restarted
 from projections.operations.audit import Audit
-from projections.operations.monitor import LOOK, Monitor
+from projections.operations.monitor import Monitor
 from projections.postgres.reader import PostgresReader
 from projections.queries.bus import QueryBus, RowReader
 from projections.queries.history import History
@@ -18,6 +18,7 @@ from projections.settings import ReadSettings
 from projections.sql.reader import SqlReader
 from projections.stores.configured import readers_beside
 from projections.stores.reader import StoreReader
+from projections.supervision.actor_handle import LOOK
 from projections.supervision.placements import Placements
 from rayfold import Registry
 from rayfold.runtime.waking import asleep

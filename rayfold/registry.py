@@ -1,11 +1,9 @@
-"""Everything that a domain package declares, found by importing it."""
+"""Everything that a domain package declares, if it fits together: asked by all that runs it."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
@@ -21,25 +19,15 @@ from rayfold.agreement import (
     of_personal_data,
     tables_of_two,
 )
-from rayfold.decision import Decision, DecisionDefinition
-from rayfold.declarations import miscalled
+from rayfold.collected import Collected
+from rayfold.domain_modules import import_all
 from rayfold.errors import DomainError, UnknownEventType, UnreadableEvent
-from rayfold.folds import returns_nothing, yielding
-from rayfold.integration_event import IntegrationEventDefinition
 from rayfold.keys import scalar_of
-from rayfold.messages import Command, CommandDefinition, Event, EventDefinition, Message
-from rayfold.middleware import Middleware, MiddlewareDefinition
+from rayfold.messages import Command, Event, Message
 from rayfold.personal import plain
-from rayfold.process import ProcessDefinition, ProcessManager
-from rayfold.publication import Publication, PublicationDefinition
-from rayfold.purity import drawing
-from rayfold.query import Query, QueryDefinition
-from rayfold.reactor import Reactor, ReactorDefinition
-from rayfold.routes import Route
-from rayfold.sql_projection import SqlProjection
 from rayfold.tenants import tenant_of_stream
 from rayfold.upcasting import Data, Upcaster, fingerprint_of_upcasters, upcast
-from rayfold.view import View, ViewDefinition
+from rayfold.view import ViewDefinition
 
 AggregateType = type[Aggregate[Any, Any, Any]]
 
@@ -69,61 +57,44 @@ class Registry:
         Raises:
             DomainError: something is wrong; it has a sentence for each thing that is.
         """
-        self.commands: dict[str, CommandDefinition] = {}
-        self.events: dict[str, EventDefinition] = {}
-        self.aggregates: dict[str, AggregateType] = {}
-        self.views: dict[str, ViewDefinition] = {}
-        self.projections: dict[str, type[SqlProjection]] = {}
-        self.queries: dict[str, QueryDefinition] = {}
-        self.processes: dict[str, ProcessDefinition] = {}
-        self.publications: dict[str, PublicationDefinition] = {}
-        self.integration_events: dict[str, IntegrationEventDefinition] = {}
-        self.reactors: dict[str, ReactorDefinition] = {}
-        self.middleware: dict[str, MiddlewareDefinition] = {}
-        self.owner: dict[type[Command], AggregateType] = {}
-        self.decisions: dict[type[Command], DecisionDefinition] = {}
-        self._decisions: list[DecisionDefinition] = []
-        self._named_commands: list[type[Command]] = []
-        self.routes: list[Route] = []
-        self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        collected = Collected(modules, mistakes)
+        self.commands = collected.commands
+        self.events = collected.events
+        self.aggregates = collected.aggregates
+        self.views = collected.views
+        self.projections = collected.projections
+        self.queries = collected.queries
+        self.processes = collected.processes
+        self.publications = collected.publications
+        self.integration_events = collected.integration_events
+        self.reactors = collected.reactors
+        self.middleware = collected.middleware
+        self.owner = collected.owner
+        self.decisions = collected.decisions
+        self.routes = collected.routes
         self.tenants = tenants
-        self._mistakes = list(mistakes)
-        for module in modules:
-            for member in list(vars(module).values()):
-                self._add(member, module.__name__)
+        self._upcasters = collected.upcasters
+        self._upcast_names = {name for name, _ in self._upcasters}
+        found = collected.mistakes
         if tenants:
             # The class is that of every stack which this process knows: its own definition stays.
             self.views = {name: replace(each, tenants=True) for name, each in self.views.items()}
-            self._mistakes += mistakes_of_sql(self)
-        for aggregate in self.aggregates.values():
-            self._add_messages(aggregate)
-        for decision in self._decisions:
-            self._add_decision(decision)
-        for publication in self.publications.values():
-            self._add_carried(publication)
+            found += mistakes_of_sql(self)
         try:
-            self._mistakes += disagreements(self, self._decisions, self._upcasters)
+            found += disagreements(self, collected.several, self._upcasters)
         except (AttributeError, LookupError, TypeError):
-            if not self._mistakes:  # else it is of what is told already
+            if not found:  # else it is of what is told already
                 raise
-        if not self._mistakes:
-            self._mistakes += [*tables_of_two(self), *derived_routes_of_two(self)]
-            self._mistakes += of_personal_data(self)
-            self._mistakes += [
-                f"nobody decides {each.__qualname__}: add it to the commands of its Aggregate[…],"
-                " or of a Decision[…]"
-                for each in self._named_commands
-                if each not in self.owner
-            ]
+        if not found:
+            found += [*tables_of_two(self), *derived_routes_of_two(self)]
+            found += [*of_personal_data(self), *collected.undecided()]
+        if found:
+            raise DomainError(*dict.fromkeys(found))
         events = [*self.events.values(), *self.integration_events.values()]
-        self.is_personal = not self._mistakes and (
-            any(each.personal for each in events)
-            or any(each.personal for each in self.commands.values())
+        self.is_personal = any(each.personal for each in events) or any(
+            each.personal for each in self.commands.values()
         )
         """Whether there is personal data in the domain: its log is read and written with keys."""
-        self._upcast_names = {name for name, _ in self._upcasters}
-        if self._mistakes:
-            raise DomainError(*dict.fromkeys(self._mistakes))
         self._tell_what_is_upcast()
 
     @classmethod
@@ -133,7 +104,7 @@ class Registry:
         Raises:
             DomainError: it cannot be imported, or something that it declares is wrong.
         """
-        modules, mistakes = _import_all(package)
+        modules, mistakes = import_all(package)
         registry = cls(modules, mistakes, tenants=tenants)
         if not registry.aggregates:
             raise DomainError(f"the domain {package!r} declares no aggregate")
@@ -309,161 +280,8 @@ class Registry:
         names = {each.__rayfold__.name for each in events}
         return fingerprint_of_upcasters(self.upcasters, names, self.events)
 
-    def _add(self, member: Any, module: str) -> None:
-        if isinstance(member, Upcaster):
-            where = f"the upcaster of version {member.from_version} of {member.name!r}"
-            self._mistakes += miscalled(where, member.upcast, "data")
-            self._mistakes += yielding(where, member.upcast, "a list")
-            self._mistakes += drawing(where, member.upcast)
-            if returns_nothing(member.upcast):
-                self._mistakes.append(f"{where} returns nothing: return the data, or None")
-            other = self._upcasters.setdefault((member.name, member.from_version), member)
-            if other is not member:
-                self._mistakes.append(
-                    f"two upcasters read version {member.from_version} of {member.name!r}"
-                )
-        elif isinstance(member, list | tuple) and any(isinstance(each, Route) for each in member):
-            self._add_routes(member, module)
-        elif not isinstance(member, type) or member.__module__ != module:
-            return  # a class counts where it is defined, not wherever it is imported
-        elif _is_base(member):
-            return
-        elif issubclass(member, Aggregate):
-            self._register(self.aggregates, member.category, member, "category")
-            self._mistakes += member.mistakes()
-        elif issubclass(member, Decision):
-            self._decisions.append(member.__rayfold__)
-        elif issubclass(member, View):
-            self._declare(self.views, member.__rayfold__, "view")
-        elif issubclass(member, SqlProjection):
-            self._register(self.projections, member.name, member, "projection")
-            self._mistakes += member.mistakes()
-        elif issubclass(member, Query):
-            self._declare(self.queries, member.__rayfold__, "query")
-        elif issubclass(member, ProcessManager):
-            self._declare(self.processes, member.__rayfold__, "process manager")
-        elif issubclass(member, Publication):
-            self._declare(self.publications, member.__rayfold__, "publication")
-        elif issubclass(member, Reactor):
-            self._declare(self.reactors, member.__rayfold__, "reactor")
-        elif issubclass(member, Middleware):
-            self._declare(self.middleware, member.__rayfold__, "middleware")
-        elif issubclass(member, Command) and member.__rayfold__.name:
-            self._named_commands.append(member)
-
-    def _add_routes(self, declared: Sequence[Any], module: str) -> None:
-        for each in declared:
-            if not isinstance(each, Route):
-                self._mistakes.append(f"among the routes of {module} is {each!r}, which is none")
-            elif each not in self.routes:
-                mistakes = each.mistakes_of_message()
-                self._mistakes += mistakes
-                self.routes += [] if mistakes else [each]
-
-    def _declare(self, known: dict[str, Any], definition: Any, kind: str) -> None:
-        mistakes = definition.mistakes()
-        self._mistakes += mistakes
-        self._register(known, definition.name, definition, kind)
-
-    def _register(self, known: dict[str, Any], name: str, declared: Any, kind: str) -> None:
-        other = known.setdefault(name, declared)
-        if other is not declared and name:
-            one, two = getattr(other, "model", other), getattr(declared, "model", declared)
-            self._mistakes.append(
-                f"two declarations of the {kind} {name!r}: {one.__module__}.{one.__qualname__} "
-                f"and {two.__module__}.{two.__qualname__}"
-            )
-
-    def _add_messages(self, aggregate: AggregateType) -> None:
-        for command in aggregate.commands:
-            definition = command.__rayfold__
-            self._register(self.commands, definition.name, definition, "command")
-            other = self.owner.setdefault(command, aggregate)
-            if other is not aggregate:
-                self._mistakes.append(
-                    f"{command.__qualname__} is a command of both {other.__qualname__} "
-                    f"and {aggregate.__qualname__}"
-                )
-            definition.belongs_to(aggregate.id_field)
-        for event in aggregate.events:
-            self._register(self.events, event.__rayfold__.name, event.__rayfold__, "event")
-
-    def _add_decision(self, decision: DecisionDefinition) -> None:
-        mistakes = decision.mistakes()
-        self._mistakes += mistakes
-        if mistakes:
-            return
-        name = decision.model.__qualname__
-        self._mistakes += [
-            f"{name} reads {each.__qualname__}, an aggregate that the domain lacks"
-            for each in decision.aggregates
-            if self.aggregates.get(each.category) is not each
-        ]
-        self._mistakes += [
-            f"{name} reads {each.__qualname__}, which is state-stored: its row and others' events"
-            ' cannot be checked in one append. Give it storage="events"'
-            for each in decision.aggregates
-            if each.storage == Storage.STATE
-        ]
-        for command in decision.commands:
-            definition = command.__rayfold__
-            self._register(self.commands, definition.name, definition, "command")
-            other = self.decisions.get(command)
-            owner = other.model if other else self.owner.get(command)
-            if owner is not None:
-                self._mistakes.append(
-                    f"{command.__qualname__} is a command of both {owner.__qualname__} and {name}"
-                )
-            self.decisions[command] = decision
-            self.owner[command] = decision.lead.aggregate
-
-    def _add_carried(self, publication: PublicationDefinition) -> None:
-        for carried in publication.carries:
-            definition = carried.__rayfold__
-            if self.integration_events.get(definition.name) is not definition:
-                self._mistakes += definition.mistakes()
-            self._register(
-                self.integration_events, definition.name, definition, "integration event"
-            )
-
 
 def _is_text(message: type[Message], field: str) -> bool:
     info = message.model_fields.get(field)
     scalar = scalar_of(info) if info is not None else None
     return scalar is not None and scalar.kind is str and scalar.enum is None
-
-
-def _is_base(cls: type) -> bool:
-    """Tell whether a class has no name and others derive from it: it is nothing by itself."""
-    declared = getattr(cls, "__rayfold__", cls)
-    if isinstance(declared, DecisionDefinition):  # which has no name
-        name = "" if not declared.declared else None
-    else:
-        name = getattr(declared, "category" if issubclass(cls, Aggregate) else "name", None)
-    return name == "" and bool(cls.__subclasses__())
-
-
-def _import_all(package: str) -> tuple[list[ModuleType], list[str]]:
-    """Return the package's modules, and a sentence for each that cannot be imported."""
-    try:
-        root = importlib.import_module(package)
-    except (Exception, SystemExit) as error:  # a user's code
-        return [], [f"cannot import the domain {package!r}: {_told(error)}"]
-    modules, mistakes = [root], []
-    broken: list[str] = []
-    found = pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}.", broken.append)
-    for info in found:
-        try:
-            modules.append(importlib.import_module(info.name))
-        except (Exception, SystemExit) as error:  # a user's code
-            mistakes.append(f"cannot import {info.name}: {_told(error)}")
-    return modules, mistakes
-
-
-def _told(error: BaseException) -> str:
-    if isinstance(error, ValidationError):
-        each = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in (error.title, *each["loc"]))
-        return f"{where}: {each['msg']}"
-    first = str(error).splitlines()[:1]
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -32,7 +32,7 @@ class Backfill:
         self._registry = registry
         self._store = store
         self._view = view
-        self._applier = Deduplication(registry, store, view, table)
+        self._deduplication = Deduplication(registry, store, view, table)
         self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
         self.progress = self.runner.progress
 
@@ -41,8 +41,8 @@ class Backfill:
         await self.runner.run(self._follow)
 
     async def _follow(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        table = self._applier.table
-        await self._applier.load_discards()
+        table = self._deduplication.table
+        await self._deduplication.load_discards()
         # A place that is behind the rows is no harm: what is folded again is a repeat.
         after = await pool.fetchval(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
@@ -51,7 +51,7 @@ class Backfill:
         async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 if batch.records:
-                    await self._applier.apply(pool, batch.records, whole=True)
+                    await self._deduplication.apply(pool, batch.records, whole=True)
                     self.runner.events += len(batch.records)
                 await pool.execute(
                     'UPDATE rayfold_checkpoint SET position = $2 WHERE "table" = $1',

@@ -73,7 +73,7 @@ class Consumer:
         self._store = store
         self._groups = groups
         self._view = view
-        self._applier = Deduplication(registry, store, view)
+        self._deduplication = Deduplication(registry, store, view)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._moved = asyncio.Event()
         self._furthest = 0
@@ -92,7 +92,7 @@ class Consumer:
         self.joined = self.runner.ready
 
     async def run(self) -> None:
-        """Consumes for ever; what breaks is tried again."""
+        """Consume for ever; what breaks is tried again."""
         await self.runner.run(self._join_and_consume)
 
     async def _join_and_consume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -109,18 +109,18 @@ class Consumer:
 
         Our code would make wrong rows of events that the group gives to others if we are away.
         """
-        if not await self._applier.is_replaced(pool):
+        if not await self._deduplication.is_replaced(pool):
             return
         self.runner.error = f"another release has built {self._view.name!r}"
         log.warning("another release has built a view", extra={"view": self._view.name})
-        while await self._applier.is_replaced(pool):  # noqa: ASYNC110
+        while await self._deduplication.is_replaced(pool):  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
 
     async def _work(self, pool: asyncpg.Pool[asyncpg.Record], deliveries: Deliveries) -> None:
         self._rejoin.clear()
         self._moved.set()
         self._furthest = 0
-        await self._applier.load_discards()
+        await self._deduplication.load_discards()
         tasks = [
             asyncio.create_task(self._consume(pool, deliveries)),
             asyncio.create_task(self._follow_group(pool)),
@@ -144,7 +144,7 @@ class Consumer:
             batch = await deliveries.take()
             records = [each.raw for each in batch]
             span = self.runner.traced([self._view.name], records)
-            missing = await self._applier.apply(pool, records)
+            missing = await self._deduplication.apply(pool, records)
             if span is not None:
                 span.end()
             places = {(raw.stream, raw.revision) for raw in missing}
@@ -177,7 +177,7 @@ class Consumer:
             self.sent_back += 1
             await deliveries.retry(gap)
             return
-        applied = await self._applier.applied_of(pool, gap.raw.stream)
+        applied = await self._deduplication.applied_of(pool, gap.raw.stream)
         behind: list[RawRecord] = []
         after = applied if applied >= 0 else None
         with suppress(StreamTombstoned):
@@ -186,7 +186,7 @@ class Consumer:
                     if raw.revision > gap.raw.revision:
                         break
                     behind.append(raw)
-        await self._applier.apply(pool, behind, whole=True)
+        await self._deduplication.apply(pool, behind, whole=True)
         await self._acknowledge(deliveries, [gap])
 
     async def _follow_group(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -210,13 +210,13 @@ class Consumer:
         at = await pool.fetchval(
             "UPDATE rayfold_checkpoint SET position = greatest(position, $2)"
             ' WHERE "table" = $1 RETURNING position',
-            self._applier.table,
+            self._deduplication.table,
             position,
         )
         self.progress.advance(at or 0)
 
     async def look(self) -> int:
-        """How far the table is, whoever of the consumers brought it there.
+        """Return how far the table is by now, whoever of the consumers brought it there.
 
         Less than before, where another has taken its place that was built from a restored log.
         """
@@ -224,7 +224,7 @@ class Consumer:
         if self._pool is not None:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 statement = 'SELECT position FROM rayfold_checkpoint WHERE "table" = $1'
-                at = await self._pool.fetchval(statement, self._applier.table) or 0
+                at = await self._pool.fetchval(statement, self._deduplication.table) or 0
                 if self.progress.position == before:  # else what was read is of before
                     self.progress.begin_at(at)
                 self.progress.advance(at)
@@ -236,11 +236,11 @@ class Consumer:
 
     async def replay(self, key: str) -> bool:
         """See `Deduplication.replay`."""
-        return await self._applier.replay(self._connected(), key)
+        return await self._deduplication.replay(self._connected(), key)
 
     async def parked(self) -> list[Parked]:
-        """Rows of the view that are parked, whoever met the event."""
-        return await self._applier.parked(self._connected())
+        """Return the rows of the view that are parked, whoever met the event."""
+        return await self._deduplication.parked(self._connected())
 
     def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._pool is None:
@@ -253,7 +253,8 @@ class Consumer:
         began = time.monotonic()
         if self._pool is not None and began >= self._count_again:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                self._parked, self._first_parked = await self._applier.first_parked(self._pool)
+                counted = await self._deduplication.first_parked(self._pool)
+                self._parked, self._first_parked = counted
                 now = time.monotonic()
                 self._count_again = now + min(COUNTING * (now - began), COUNTED)
         return self.runner.status(

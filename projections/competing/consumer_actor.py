@@ -38,7 +38,7 @@ class ConsumerActor:
         self._work = ActorWork(membership, self._consumer.run, groups, store)
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Where the table is, once it is at `position` or `timeout` seconds have passed."""
+        """Return where the table is, once it is at `position` or `timeout` seconds have passed."""
         consumer = self._running()
         until = time.monotonic() + timeout
         # By its own acknowledgements it is told at once; of others' it has to look.
@@ -59,7 +59,7 @@ class ConsumerActor:
         self._running().rejoin()
 
     async def status(self) -> dict[str, Any]:
-        """For operators."""
+        """Return what operators are told of it."""
         return {**await self._work.process_status(), **await self._consumer.status()}
 
     async def stop(self) -> None:

@@ -53,7 +53,7 @@ class _Step(NamedTuple):
 
 
 class Deduplication:
-    """One view in one table. All state is in Postgres: many appliers may work at once."""
+    """One view in one table. All state is in Postgres: many consumers may work at once."""
 
     def __init__(
         self, registry: Registry, store: Log, view: ViewDefinition, table: str | None = None
@@ -248,7 +248,7 @@ class Deduplication:
             return (await self._applied(connection, {stream}))[stream]
 
     async def parked(self, pool: _Pool[asyncpg.Record]) -> list[Parked]:
-        """Rows and streams that are parked."""
+        """Return the rows and streams that are parked."""
         async with pool.acquire() as connection:
             return await parking.load(connection, {self.table: self._view.name})
 
@@ -371,7 +371,7 @@ class _Batch:
             self.rows[key] = self.changed[key] = after
 
     def refuse(self, steps: Sequence[_Step], key: str, error: Exception) -> None:
-        """Postgres does not take the row, or does not find it: park it."""
+        """Park a row that Postgres does not take, or does not find."""
         self.changed.pop(key, None)
         step = next(each for each in steps if any(change.key == key for change in each.changes))
         self._park(step, key, error, by_store=True)

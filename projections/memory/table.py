@@ -88,12 +88,12 @@ class Row:
         return row
 
     def freeze(self) -> None:
-        """From now on only JSON."""
+        """Keep it as JSON alone from now on."""
         self.json()
         self._entry = None
 
     def json(self) -> bytes:
-        """For readers."""
+        """Return the row as readers get it: its document, as JSON."""
         if self._body is None:
             self._body = document(self.entry)
         return self._body

@@ -11,16 +11,13 @@ from typing import Any
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
 from projections.errors import ActorUnavailable, Behind
-from projections.operations.lag import Lag
 from projections.stores.port import ReadStore
-from projections.supervision.actor_handle import ActorHandle
+from projections.supervision.actor_handle import LOOK, ActorHandle
 from projections.supervision.condition import OVER
+from projections.supervision.lag import Lag
 from projections.supervision.placements import Placements
 
 log = logging.getLogger(__name__)
-
-LOOK = 0.5
-"""Seconds between two looks at every actor."""
 
 PAUSE = 0.05
 """Seconds between two questions whether an actor is ready by now."""

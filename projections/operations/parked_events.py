@@ -27,7 +27,7 @@ class _Found(NamedTuple):
         return self.store, self.parked.view, self.parked.key, self.parked.stream
 
     def plain(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return it as plain data, for JSON."""
         return {"store": self.store, **self.parked._asdict()}
 
 

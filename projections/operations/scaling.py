@@ -14,8 +14,9 @@ from projections.competing.supervisor import CompetingSupervisor
 from projections.errors import UnknownTarget
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.autoscaler import LAG, QUERIES, Autoscaler
-from projections.operations.monitor import LOOK, Monitor
+from projections.operations.monitor import Monitor
 from projections.stores.supervisor import StoreSupervisor
+from projections.supervision.actor_handle import LOOK
 from projections.supervision.placements import Placements
 from rayfold import RayfoldError
 

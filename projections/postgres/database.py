@@ -123,7 +123,7 @@ class Database:
             self._pool.terminate()
 
     def status(self, end: int) -> dict[str, Any]:
-        """For operators."""
+        """Return what operators are told of it; `end` is the log's, as a position."""
         position = min(self.positions.values(), default=0)
         return {
             "part": self.name,

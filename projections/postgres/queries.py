@@ -48,7 +48,7 @@ class PostgresRows:
         self.replicas = [Database(dsn, f"postgres-read#{at}") for at, dsn in enumerate(streaming)]
 
     async def connect(self) -> None:
-        """Replicas may be away for now; they are looked for again and again.
+        """Connect. Replicas may be away for now; they are looked for again and again.
 
         Raises:
             PostgresUnavailable: the primary does not answer.

@@ -29,7 +29,7 @@ class PostgresReader(StoreReader):
         self.replicas = store.rows.replicas
 
     async def connect(self) -> None:
-        """Replicas may be away for now; they are looked for again and again.
+        """Connect. Replicas may be away for now; they are looked for again and again.
 
         Raises:
             PostgresUnavailable: the primary does not answer.

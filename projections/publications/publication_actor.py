@@ -50,7 +50,7 @@ class PublicationActor:
         self._work = ActorWork(membership, self._publisher.run, store)
 
     async def status(self, *_: Any) -> dict[str, Any]:
-        """For operators."""
+        """Return what operators are told of it."""
         return {
             **await self._work.process_status(),
             "made_with": self._made_with,

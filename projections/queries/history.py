@@ -62,7 +62,7 @@ class History:
             StoreUnavailable: the log cannot be read.
             UnknownEventType, UnreadableEvent: nor can an event.
         """
-        entry: VersionedRow | None = None
+        row: VersionedRow | None = None
         turn = Turn()
         async with aclosing(self._readable(stream)) as records:
             async for raw in records:
@@ -74,8 +74,8 @@ class History:
                 await turn.pass_on()
                 for change in view.changes_of(recorded(self._registry, raw)):
                     if change.key == key:
-                        entry = view.fold(entry, change.event, change.value, change.also)
-        return (document(entry), entry.position) if entry is not None else None
+                        row = view.fold(row, change.event, change.value, change.also)
+        return (document(row), row.position) if row is not None else None
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -43,7 +43,7 @@ class ReactorActor:
         self._work = ActorWork(membership, self._runner.run, groups, store)
 
     async def status(self, *_: Any) -> dict[str, Any]:
-        """For operators."""
+        """Return what operators are told of it."""
         return {**await self._work.process_status(), **self._runner.status()}
 
     async def parked(self) -> list[tuple[Any, ...]]:

@@ -25,7 +25,7 @@ class Work(NamedTuple):
 
 
 async def execute(connection: Connection, schema: str, work: Sequence[Work]) -> None:
-    """All statements, in order, seeing the tables of one schema; within a transaction.
+    """Run all statements, in order, on the tables of one schema, within a transaction.
 
     Raises:
         asyncpg.PostgresError, asyncpg.InterfaceError: one failed; none has had an effect.

@@ -256,7 +256,7 @@ class SqlProjector:
         return self.stopped is None or self.stopped.position > parked.position
 
     def parked(self) -> list[Parked]:
-        """Events that were skipped, or stopped the projection."""
+        """Return the events that were skipped, or stopped the projection."""
         return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
 
     def status(self) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class ProjectorActor:
         self._work = ActorWork(Membership(identity, store, dsn), self._projector.run, store)
 
     async def reached(self, position: int, timeout: float) -> int:
-        """Where the projector is, once it is at `position` or `timeout` seconds have passed."""
+        """Return how far it is, once it is at `position` or `timeout` seconds have passed."""
         return await self._running().runner.reached(position, timeout)
 
     async def parked(self) -> list[tuple[Any, ...]]:
@@ -90,7 +90,7 @@ class ProjectorActor:
         await self._running().runner.renew(view)
 
     async def status(self) -> dict[str, Any]:
-        """For operators."""
+        """Return what operators are told of it, once it has come as far as the log is."""
         process = await self._work.process_status()
         await self._projector.runner.settled()
         return {**process, **self._projector.status()}

@@ -26,6 +26,9 @@ from rayfold.runtime.together import ended, together
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.5
+"""Seconds between two looks at every actor."""
+
 POLL = 5.0
 """Seconds that a question for a position stays with the actor, if nothing happens."""
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from eventstore.errors import StoreUnavailable
 from eventstore.port import Log
-from projections.operations.lag import Lag
-from projections.operations.monitor import LOOK
 from projections.settings import ReadSettings
-from projections.supervision.actor_handle import ActorHandle, answering
+from projections.supervision.actor_handle import LOOK, ActorHandle, answering
+from projections.supervision.lag import Lag
 from projections.supervision.spawning import end_leftovers
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import all_done, ended

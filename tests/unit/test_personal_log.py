@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -253,7 +253,7 @@ async def test_a_row_that_cannot_be_made_again_is_told_of_and_not_tried_for_ever
     await world.runtime.host.take_over()  # nothing is in the outbox
     read = world.beneath.read_stream
 
-    def cut(stream: str, **options: Any) -> AsyncIterator[RawRecord]:
+    def cut(stream: str, **options: Any) -> AsyncGenerator[RawRecord, None]:
         return read(stream, **{**options, "after": options.get("after") or 0})
 
     monkeypatch.setattr(world.beneath, "read_stream", cut)

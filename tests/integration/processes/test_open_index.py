@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +31,7 @@ class Counting(EventLog):
 
     def read_all(
         self, prefixes: Sequence[str], *, after: int | None = None, limit: int | None = None
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         self.read_after.append(after)
         return super().read_all(prefixes, after=after, limit=limit)
 

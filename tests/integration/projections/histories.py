@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -105,10 +105,11 @@ class BadLog(MemoryLog):
         yield Batch([], self._history[-1].position if self._history else 0, True)
         await asyncio.Event().wait()
 
-    async def read_stream(self, stream: str, **where: Any) -> AsyncIterator[RawRecord]:
-        after = where.get("after", -1)
+    async def read_stream(
+        self, stream: str, *, after: int | None = None, **how: Any
+    ) -> AsyncGenerator[RawRecord, None]:
         for raw in self._history:
-            if raw.stream == stream and raw.revision > after:
+            if raw.stream == stream and (after is None or raw.revision > after):
                 yield raw
 
     async def end_position(self, prefixes: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ class Flaky(MemoryLog):
 
     failed = False
 
-    async def read_stream(self, *asked: Any, **how: Any) -> AsyncIterator[RawRecord]:
+    async def read_stream(self, *asked: Any, **how: Any) -> AsyncGenerator[RawRecord, None]:
         if not self.failed:
             self.failed = True
             raise StoreUnavailable("no answer")

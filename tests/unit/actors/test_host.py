@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -52,7 +52,7 @@ class CountingLog(MemoryLog):
         answers = await super().append(appends)
         return [Conflict("lost") for _ in answers] if self.loses_answers else answers
 
-    async def read_stream(self, stream: str, **options: Any) -> AsyncIterator[RawRecord]:
+    async def read_stream(self, stream: str, **options: Any) -> AsyncGenerator[RawRecord, None]:
         async for raw in super().read_stream(stream, **options):
             self.read += 1
             yield raw

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -81,7 +81,7 @@ class UnreliableLog(MemoryLog):
             raise TimeoutError("lost")
         return answers
 
-    async def read_stream(self, stream: str, **options: Any) -> AsyncIterator[RawRecord]:
+    async def read_stream(self, stream: str, **options: Any) -> AsyncGenerator[RawRecord, None]:
         await _pause()
         async for raw in super().read_stream(stream, **options):
             yield raw

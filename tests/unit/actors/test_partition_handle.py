@@ -180,52 +180,50 @@ async def test_one_that_was_never_made_has_nothing_to_end(spawned: list[Actor]) 
     assert spawned == []
 
 
+class Making:
+    """Makes an actor once it is let go."""
+
+    def __init__(self, pid: int) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.made = Actor(pid)
+        self.made.stop = Method(lambda: None)  # type: ignore[attr-defined]
+
+    def __call__(self) -> Actor:
+        self.begun.set()
+        assert self.let_go.wait(60)
+        return self.made
+
+
 async def test_one_whose_start_is_broken_off_is_ended_with_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun, let_go = threading.Event(), threading.Event()
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
-
-    def spawn() -> Actor:
-        begun.set()
-        assert let_go.wait(60)
-        return made
-
-    made = Actor(1)
-    made.stop = Method(lambda: None)  # type: ignore[attr-defined]
-    handle = PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "process"))
+    making = Making(1)
+    handle = PartitionHandle("process:p#0", making, Placed(Anywhere(), "p", "process", "process"))
     starting = asyncio.create_task(handle.start())
-    assert await asyncio.to_thread(begun.wait, 60)
+    assert await asyncio.to_thread(making.begun.wait, 60)
     starting.cancel()
-    let_go.set()
+    making.let_go.set()
     with pytest.raises(asyncio.CancelledError):
         await starting
     await handle.end()
-    assert killed == [made]
+    assert killed == [making.made]
 
 
 async def test_one_that_is_being_made_again_is_ended_too(
     handle: PartitionHandle, spawned: list[Actor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, let_go = threading.Event(), threading.Event()
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
-
-    def spawn() -> Actor:
-        begun.set()
-        assert let_go.wait(60)
-        return again
-
-    again = Actor(2)
-    again.stop = Method(lambda: None)  # type: ignore[attr-defined]
-    monkeypatch.setattr(handle, "_spawn", spawn)
+    making = Making(2)
+    monkeypatch.setattr(handle, "_spawn", making)
     spawned[0].says = ActorDiedError()
     await handle.look(HERE)
-    assert await asyncio.to_thread(begun.wait, 60)
+    assert await asyncio.to_thread(making.begun.wait, 60)
     ending = asyncio.create_task(handle.end())
     for _ in range(5):
         await asyncio.sleep(0)
-    let_go.set()
+    making.let_go.set()
     await ending
-    assert killed == [again]
+    assert killed == [making.made]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
@@ -33,7 +33,7 @@ class FailingLog(MemoryLog):
         super().__init__()
         self.appended: list[Any] = []
 
-    async def read_stream(self, *asked: Any, **how: Any) -> AsyncIterator[RawRecord]:
+    async def read_stream(self, *asked: Any, **how: Any) -> AsyncGenerator[RawRecord, None]:
         """Raise."""
         raise StoreUnavailable("no answer")
         yield

@@ -34,7 +34,7 @@ async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None
         await asyncio.sleep(0.1)
         return 100_000 + counted, []
 
-    consumer._applier.first_parked = count  # type: ignore[method-assign]
+    consumer._deduplication.first_parked = count  # type: ignore[method-assign]
     for _ in range(10):
         assert (await consumer.status())["parked"] > 100_000
     assert 1 <= counted <= 5

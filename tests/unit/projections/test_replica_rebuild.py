@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,9 @@ class Counting(MemoryLog):
 
     read = 0
 
-    async def read_all(self, prefixes: Sequence[str], **where: Any) -> AsyncIterator[RawRecord]:
+    async def read_all(
+        self, prefixes: Sequence[str], **where: Any
+    ) -> AsyncGenerator[RawRecord, None]:
         async for raw in super().read_all(prefixes, **where):
             self.read += 1
             yield raw

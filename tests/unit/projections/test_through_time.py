@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +26,7 @@ class CountingLog(MemoryLog):
 
     read = 0
 
-    async def read_stream(self, stream: str, **how: Any) -> AsyncIterator[RawRecord]:
+    async def read_stream(self, stream: str, **how: Any) -> AsyncGenerator[RawRecord, None]:
         async for raw in super().read_stream(stream, **how):
             self.read += 1
             yield raw

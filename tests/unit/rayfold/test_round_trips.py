@@ -64,21 +64,12 @@ def domain_of(annotation: Any, version: int = 1) -> tuple[Registry, Any]:
     return Registry([module]), module
 
 
+@pytest.mark.parametrize("version", [1, 2], ids=["as it is", "through an upcaster"])
 @generous
 @given(st.data())
-def test_an_event_comes_back_from_the_log(data: st.DataObject) -> None:
+def test_an_event_comes_back_from_the_log(version: int, data: st.DataObject) -> None:
     kind = data.draw(field_types)
-    registry, made = domain_of(kind.annotation)
-    event = made.event(id="1", content=data.draw(kind.values))
-    written = event.__rayfold__.encode(event)
-    assert registry.decode("WasPut", written, 1, "thing-1", 0) == [event]
-
-
-@generous
-@given(st.data())
-def test_an_event_comes_back_through_an_upcaster(data: st.DataObject) -> None:
-    kind = data.draw(field_types)
-    registry, made = domain_of(kind.annotation, version=2)
+    registry, made = domain_of(kind.annotation, version=version)
     event = made.event(id="1", content=data.draw(kind.values))
     written = event.__rayfold__.encode(event)
     assert registry.decode("WasPut", written, 1, "thing-1", 0) == [event]

@@ -150,28 +150,19 @@ def test_names_are_given_and_checked() -> None:
     assert "it has none" in mistakes_of(Nameless)
 
 
-def test_a_category_has_no_dash() -> None:
+@pytest.mark.parametrize(
+    ("named", "told"), [("two-words", "without a dash"), ("snapshot", "of its own in 'snapshot'")]
+)
+def test_a_category_has_no_dash_and_is_none_of_ours(named: str, told: str) -> None:
     class Bad(
         Aggregate[ThingState, Rename, Renamed],
-        category="two-words",
+        category=named,
         id_field="thing_id",
         initial=ThingState(),
     ):
         pass
 
-    assert any("without a dash" in each for each in Bad.mistakes())
-
-
-def test_a_category_is_none_of_ours() -> None:
-    class Bad(
-        Aggregate[ThingState, Rename, Renamed],
-        category="snapshot",
-        id_field="thing_id",
-        initial=ThingState(),
-    ):
-        pass
-
-    assert any("of its own in 'snapshot'" in each for each in Bad.mistakes())
+    assert any(told in each for each in Bad.mistakes())
 
 
 def test_a_view_has_the_fields_it_names() -> None:

@@ -32,7 +32,7 @@ class Lag:
         return (end - first) / (now - began) if now > began else 0.0
 
     def of(self, position: int, now: float) -> float:
-        """Seconds since the log first was seen to be beyond that position; 0 if it is not."""
+        """Return the seconds since the log was first seen beyond that position; 0 if it is not."""
         if position >= self.end:
             return 0.0
         return next(now - at for at, end in self._ends if end > position)
