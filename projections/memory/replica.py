@@ -21,7 +21,7 @@ from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
-from projections.memory.table import Table
+from projections.memory.table import Table, no_json
 from projections.newly_parked import newly_parked, would_park
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked, in_status
@@ -299,7 +299,7 @@ class Replica:
         try:
             return self._answer(query)
         except ValueError as error:  # a fold gave what was not validated, and is no JSON
-            return QueryFailed(f"a row of {query.view!r} cannot be written as JSON: {error}")
+            return no_json(query.view, error)
 
     def _answer(self, query: RowQuery) -> RowResult | BadCursor:
         position = self.progress.position
