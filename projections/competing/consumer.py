@@ -235,7 +235,10 @@ class Consumer:
 
     async def replay(self, key: str) -> bool:
         """See `Deduplication.replay`."""
-        return await self._applier.replay(self._connected(), key)
+        try:
+            return await self._applier.replay(self._connected(), key)
+        finally:
+            self._count_again = 0.0  # whoever asked for it looks next how much is left
 
     async def parked(self) -> list[Parked]:
         """Rows of the view that are parked, whoever met the event."""

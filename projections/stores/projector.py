@@ -351,7 +351,7 @@ class Projector:
             StoreUnavailable: not done, nothing has changed; so is whatever the store raises.
         """
         async with self._writing:
-            parked = next((p for p in self._folding.parked if (p.view, p.key) == (view, key)), None)
+            parked = self._folding.parked_row(view, key)
             if parked is None or self._writer is None:
                 raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
             folding = Folding(self._registry, [self._views[view]])
