@@ -24,6 +24,9 @@ def upgrade(
     postgres: Annotated[str | None, typer.Option(help="DSN of the stack's database.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="The stack's Ray cluster.")] = None,
     stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
+    accept_parked: Annotated[
+        bool, typer.Option("--accept-parked", help="Also if keys that serve would be parked.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
     data: Data = None,
@@ -45,4 +48,4 @@ def upgrade(
         stack=stack,
         data=data,
     )
-    asyncio.run(run(settings, typer.echo, wait=wait, timeout=timeout))
+    asyncio.run(run(settings, typer.echo, accept_parked=accept_parked, wait=wait, timeout=timeout))

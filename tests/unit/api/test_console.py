@@ -195,7 +195,11 @@ async def test_a_form_does_what_the_page_has_asked(guarded: Gateway, notes: Note
 
 
 ACTIONS = {
-    "rebuild": ("rebuild", "view=order-details", b'{"view":"order-details"}'),
+    "rebuild": (
+        "rebuild",
+        "view=order-details",
+        b'{"view":"order-details","accept_parked":false}',
+    ),
     "scale": ("scale", "target=memory&n=2", b'{"target":"memory","n":2}'),
     "verify": ("verify", "", b"{}"),
     "replay": ("replay", "view=x", b'{"view":"x","key":""}'),
