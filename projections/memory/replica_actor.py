@@ -25,6 +25,7 @@ from projections.memory.last_event import LastEvent, LogChanged
 from projections.memory.replica import COOL, RETRY, Replica
 from projections.memory.snapshots import Snapshots, views_alone
 from projections.memory.table import Copied, Table
+from projections.parked_pages import Asked
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.membership import Membership
@@ -278,9 +279,9 @@ class ReplicaActor:
                 self._snapshots.forget(view)
             await self._replica.rebuild(view, accept_parked=accept_parked)
 
-    async def parked(self) -> list[tuple[Any, ...]]:
-        """See `Replica.parked`; as plain tuples."""
-        return [tuple(parked) for parked in self._replica.parked()]
+    async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
+        """See `Asked.of`; as plain tuples."""
+        return [tuple(parked) for parked in Asked(*asked).of(self._replica.parked())]
 
     async def address(self) -> Address:
         """Where queries are taken, in batches, an answer for each."""

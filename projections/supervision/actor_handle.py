@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from projections.errors import ActorUnavailable, named
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked
 from projections.supervision.condition import Condition
 from projections.supervision.progress import ObservedProgress
@@ -146,13 +147,13 @@ class ActorHandle:
             await asyncio.sleep(0.05)
             await self.look()
 
-    async def parked(self) -> list[Parked]:
-        """Return what is parked there.
+    async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
+        """Return what is parked there: see `Asked.of`.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
-        return [Parked(*fields) for fields in await self._call("parked")]
+        return [Parked(*fields) for fields in await self._call("parked", *asked)]
 
     async def replay(self, view: str, key: str) -> bool:
         """Try again what is parked of a view under `key`; return False if it broke again.

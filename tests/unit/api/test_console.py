@@ -389,7 +389,7 @@ class EvilOperations:
     async def rebuilds(self) -> list[dict[str, Any]]:
         return [{"view": "order-details", "state": "failed", "error": EVIL, "store": None}]
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked(self, *_: Any) -> list[dict[str, Any]]:
         return [self.held]
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any]:
