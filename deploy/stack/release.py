@@ -64,6 +64,10 @@ class Release(NamedTuple):
     refused: str = ""
     """Why its controller has given up: then nobody starts it, and what ran before goes on."""
 
+    def lets_run(self, domain_hash: str) -> bool:
+        """Return whether code of this hash may go on: it is wanted, or another one is refused."""
+        return (self.hash == domain_hash) != bool(self.refused)
+
 
 async def want(
     connection: Connection,
@@ -143,7 +147,7 @@ class ReleaseWatch:
                     self._postgres.close()
                     log.info("what is wanted cannot be read", extra={"error": repr(error)})
                 else:
-                    if release is not None and (release.hash == self._own) == bool(release.refused):
+                    if release is not None and not release.lets_run(self._own):
                         self._differs(release)
                 await asyncio.sleep(LOOK)
         finally:

@@ -132,6 +132,13 @@ async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
             await upgrade._follow(postgres, "first", lambda _: None, 0.0)
 
 
+def test_code_goes_on_that_is_wanted_or_whose_successor_was_refused() -> None:
+    wanted = Release(1, "shop", "new", {})
+    refused = wanted._replace(refused="it parks keys")
+    assert [wanted.lets_run(each) for each in ("old", "new")] == [False, True]
+    assert [refused.lets_run(each) for each in ("old", "new")] == [True, False]
+
+
 def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:
     document = {"read": "new", "previous": {"h1": "old"}}
     assert read_part(document, "h1") == "old"
