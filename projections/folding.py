@@ -9,13 +9,14 @@ lacks something. A view that is declared so stops as a whole instead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from eventstore.deletions import is_of_the_server
 from eventstore.records import RawRecord, recorded
 from projections.erasure import Erasures
 from projections.partitions import AlreadyProjected
-from projections.poison import Discarded, Held, Parked, park
+from projections.poison import NAMED, Discarded, Held, Parked, in_status, park
 from rayfold import (
     Event,
     OnPoison,
@@ -60,7 +61,7 @@ class Folding:
         self._registry = registry
         self._views = list(views)
         self._rows: dict[tuple[str, str], Parked] = {}
-        """Rows that are parked, by view and key."""
+        """Rows that are parked, by view and key; what stands first in the log comes first here."""
         self._streams: dict[tuple[str, str], Parked] = {}
         """Streams that are parked as a whole, by view and name."""
         self._noted = Noted([], [], [], [])
@@ -211,6 +212,16 @@ class Folding:
         """Rows and streams that are parked."""
         return [*self._streams.values(), *self._rows.values()]
 
+    def told_of_parked(self, *, streams: bool = True) -> dict[str, Any]:
+        """Return how much is parked and what comes first of it, for a status.
+
+        That is asked for twice a second, so it goes through none of the rest: there may be as much
+        as there are rows.
+        """
+        kept = [self._streams, self._rows] if streams else [self._rows]
+        first = [each for places in kept for each in islice(places.values(), NAMED)]
+        return {"parked": sum(map(len, kept)), **in_status([*first, *self.stopped.values()])}
+
     def parked_row(self, view: str, key: str) -> Parked | None:
         """Return what the row is parked at; None if it is not."""
         return self._rows.get((view, key))
@@ -271,6 +282,7 @@ class Folding:
         self.stopped.update(fresh.stopped)
         for parked in fresh.parked:
             self.park(parked)
+        self._rows = dict(sorted(self._rows.items(), key=lambda row: row[1].position))
 
     def _is_discarded(self, view: ViewDefinition, key: str, raw: RawRecord) -> bool:
         return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
