@@ -9,13 +9,14 @@ lacks something. A view that is declared so stops as a whole instead.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from eventstore.deletions import is_of_the_server
 from eventstore.records import RawRecord, recorded
 from projections.erasure import Erasures
 from projections.partitions import AlreadyProjected
-from projections.poison import Discarded, Held, Parked, park
+from projections.poison import NAMED, Discarded, Held, Parked, in_status, park
 from rayfold import (
     Event,
     OnPoison,
@@ -59,15 +60,15 @@ class Folding:
     def __init__(self, registry: Registry, views: Sequence[ViewDefinition]) -> None:
         self._registry = registry
         self._views = list(views)
-        self.parked: list[Parked] = []
+        self._rows: dict[tuple[str, str], Parked] = {}
+        """Rows that are parked, by view and key; what stands first in the log comes first here."""
+        self._streams: dict[tuple[str, str], Parked] = {}
+        """Streams that are parked as a whole, by view and name."""
         self._noted = Noted([], [], [], [])
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
         self.discarded: frozenset[Discarded] = frozenset()
         """Events that are not folded: see `projections.discarded_events`."""
-        self.rows_parked: set[tuple[str, str]] = set()
-        self._streams: dict[tuple[str, str], int] = {}
-        """Streams that are parked, and since which position."""
         self._covered: dict[str, AlreadyProjected] = {}
         self._covered_until = 0
         self.left_out = 0
@@ -159,7 +160,7 @@ class Folding:
                     continue
                 if self.discarded and self._is_discarded(view, each, raw):
                     continue
-                if self.rows_parked and (view.name, each) in self.rows_parked:
+                if self._rows and (view.name, each) in self._rows:
                     self.hold(view, each, raw)
                 else:
                     yield Step(view, each, event, key)
@@ -173,7 +174,7 @@ class Folding:
         if erases:
             self._release_row(view.name, key)
             return None
-        if self.rows_parked and (view.name, key) in self.rows_parked:
+        if self._rows and (view.name, key) in self._rows:
             self.hold(view, key, event)
             return before
         try:
@@ -199,24 +200,38 @@ class Folding:
     def undo(self, noted: Noted) -> None:
         """Forget it: the rows that it belongs to were not kept either."""
         for parked in noted.parked:
-            self.parked.remove(parked)
-            if parked.key:
-                self.rows_parked.discard((parked.view, parked.key))
-            else:
-                self._streams.pop((parked.view, parked.stream), None)
+            self.release(parked)
         for parked in noted.released:
             self.park(parked)
         for parked in noted.stopped:
             self.stopped.pop(parked.view, None)
         self.left_out -= len(noted.held)
 
+    @property
+    def parked(self) -> list[Parked]:
+        """Rows and streams that are parked."""
+        return [*self._streams.values(), *self._rows.values()]
+
+    def told_of_parked(self, *, streams: bool = True) -> dict[str, Any]:
+        """Return how much is parked and what comes first of it, for a status.
+
+        That is asked for twice a second, so it goes through none of the rest: there may be as much
+        as there are rows.
+        """
+        kept = [self._streams, self._rows] if streams else [self._rows]
+        first = [each for places in kept for each in islice(places.values(), NAMED)]
+        return {"parked": sum(map(len, kept)), **in_status([*first, *self.stopped.values()])}
+
+    def parked_row(self, view: str, key: str) -> Parked | None:
+        """Return what the row is parked at; None if it is not."""
+        return self._rows.get((view, key))
+
     def park(self, parked: Parked) -> None:
         """From now on events of that row, or stream, are held back."""
-        self.parked.append(parked)
         if parked.key:
-            self.rows_parked.add((parked.view, parked.key))
+            self._rows.setdefault((parked.view, parked.key), parked)
         else:
-            self._streams.setdefault((parked.view, parked.stream), parked.position)
+            self._streams.setdefault((parked.view, parked.stream), parked)
 
     def cover(self, view: str, covered: AlreadyProjected) -> None:
         """Pass over these events: the view's rows have them."""
@@ -229,46 +244,45 @@ class Folding:
         self._noted.held.append(Held(view.name, key, at.stream, at.revision, at.position))
 
     def release(self, parked: Parked) -> None:
-        """Let events of that row be folded again."""
-        self.parked.remove(parked)
-        self.rows_parked.discard((parked.view, parked.key))
+        """Let events of that row, or stream, be folded again."""
+        if parked.key:
+            self._rows.pop((parked.view, parked.key), None)
+        else:
+            self._streams.pop((parked.view, parked.stream), None)
 
     def _release_row(self, view: str, key: str) -> None:
         """Forget what is parked of the row, and what waits behind it."""
-        if (view, key) not in self.rows_parked:
+        parked = self._rows.get((view, key))
+        if parked is None:
             return
-        self._forget([each for each in self.parked if (each.view, each.key) == (view, key)])
+        self._forget(parked)
         held = [each for each in self._noted.held if (each.view, each.key) != (view, key)]
         self.left_out -= len(self._noted.held) - len(held)
         self._noted.held[:] = held
 
     def _release_stream(self, view: str, stream: str) -> None:
         """Forget that the stream is parked."""
-        if (view, stream) in self._streams:
-            place = (view, "", stream)
-            self._forget([each for each in self.parked if each[:3] == place])
+        parked = self._streams.get((view, stream))
+        if parked is not None:
+            self._forget(parked)
 
-    def _forget(self, parked: list[Parked]) -> None:
-        for each in parked:
-            self.parked.remove(each)
-            self.rows_parked.discard((each.view, each.key))
-            if not each.key:
-                self._streams.pop((each.view, each.stream), None)
-            if each in self._noted.parked:
-                self._noted.parked.remove(each)
-            else:
-                self._noted.released.append(each)
+    def _forget(self, parked: Parked) -> None:
+        self.release(parked)
+        if parked in self._noted.parked:
+            self._noted.parked.remove(parked)
+        else:
+            self._noted.released.append(parked)
 
     def adopt(self, view: str, fresh: Folding) -> None:
         """Forget what was parked of the view, and take what `fresh` has parked of it."""
-        self.parked = [parked for parked in self.parked if parked.view != view]
-        self.rows_parked = {row for row in self.rows_parked if row[0] != view}
-        self._streams = {at: since for at, since in self._streams.items() if at[0] != view}
+        self._rows = {at: parked for at, parked in self._rows.items() if at[0] != view}
+        self._streams = {at: parked for at, parked in self._streams.items() if at[0] != view}
         self._covered.pop(view, None)
         self.stopped.pop(view, None)
         self.stopped.update(fresh.stopped)
         for parked in fresh.parked:
             self.park(parked)
+        self._rows = dict(sorted(self._rows.items(), key=lambda row: row[1].position))
 
     def _is_discarded(self, view: ViewDefinition, key: str, raw: RawRecord) -> bool:
         return Discarded(view.name, key, raw.stream, raw.revision) in self.discarded
@@ -304,8 +318,8 @@ class Folding:
 
     def _is_parked(self, view: ViewDefinition, raw: RawRecord) -> bool:
         # What is known to be parked later on, from a partition that is further, holds nothing yet.
-        since = self._streams.get((view.name, raw.stream))
-        return since is not None and raw.position >= since
+        parked = self._streams.get((view.name, raw.stream))
+        return parked is not None and raw.position >= parked.position
 
     def _is_covered(self, view: ViewDefinition, key: str | None, raw: RawRecord) -> bool:
         """Whether the row has the event already; without a key, whether every row has."""

@@ -1,7 +1,6 @@
 """What a new generation has parked, and the one in service has not: keys that would serve no more.
 
-A key is what is compared, and not the event: a row that was parked before, and is parked further
-on now, serves no less than before.
+A row that is parked at the same event in both, or further on than before, serves no less.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ def newly_parked(built: Sequence[Parked], live: Standing) -> list[Parked]:
     At events that stand later than all of the live one has come to, that one may be about to park
     them too.
     """
-    rows = {each.key for each in live.parked if each.key}
-    streams = {each.stream for each in live.parked if not each.key}
+    until = live.position + 1
+    rows = {each.key: each.position for each in live.parked if each.key}
+    streams = {each.stream: each.position for each in live.parked if not each.key}
     new = [
         each
         for each in built
-        if each.position <= live.position and each.key not in rows and each.stream not in streams
+        if each.position < min(until, rows.get(each.key, until), streams.get(each.stream, until))
     ]
     return sorted(new, key=lambda each: (each.position, each.key))
 

@@ -81,7 +81,7 @@ class ParkedEvents:
         here = next(
             (
                 each
-                for each in await self._operations.parked()
+                for each in await self._operations.parked(view, key or stream)
                 if (each["store"], each["view"], each["key"], each["stream"], each["revision"])
                 == (store, view, key, stream, revision)
             ),

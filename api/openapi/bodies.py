@@ -270,9 +270,10 @@ class ParkedEvent(Struct):
 
 
 class ParkedEvents(Struct):
-    """Every key that is parked."""
+    """Keys that are parked, in the log's order."""
 
     parked: list[ParkedEvent]
+    next_cursor: str | None
 
 
 class AfterReplay(Struct):

@@ -103,7 +103,13 @@ class GatewayPaths:
     def _add_log(self, paths: dict[str, PathItem]) -> None:
         """Add what asks for single events and what became of them, and what changes that."""
         paths["/operators/parked"] = self._asks(
-            "list-parked", "Every key that is parked", "ParkedEvents"
+            "list-parked",
+            "Keys that are parked, in the log's order",
+            "ParkedEvents",
+            query_parameter("view", _TEXT, "Of this view, SQL projection or reactor alone"),
+            query_parameter("key", _TEXT, "Under this key, or in this stream, alone"),
+            query_parameter("limit", _AUDIT_LIMIT, "At most so many, 999 by default"),
+            query_parameter("cursor", _TEXT, "`next_cursor` of the page before"),
         )
         paths["/operators/events/{stream}/{revision}"] = self._asks(
             "get-event",

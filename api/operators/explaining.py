@@ -33,8 +33,8 @@ class Observed(Protocol):
         """Return the last rebuild of each view."""
         ...
 
-    async def parked(self) -> list[dict[str, Any]]:
-        """Return what is parked."""
+    async def parked(self, view: str) -> list[dict[str, Any]]:
+        """Return what is parked of a view."""
         ...
 
 
@@ -80,7 +80,7 @@ class ExplainRoutes:
             raise Problem(404, "not-found", f"no view is named {asked!r}{hint}")
         parts = await self._operations.parts()
         rebuilds, parked = await asyncio.gather(
-            _soon(self._operations.rebuilds()), _soon(self._operations.parked())
+            _soon(self._operations.rebuilds()), _soon(self._operations.parked(name))
         )
         if parked is None:
             parked = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Awaitable, Sequence
 from functools import partial
@@ -51,8 +53,14 @@ class Operations(Protocol):
         """Return the last rebuild of each view."""
         ...
 
-    async def parked(self) -> list[dict[str, Any]]:
-        """Return the rows and streams that are parked, with the event and the error."""
+    async def parked(
+        self, view: str = "", key: str = "", after: Sequence[Any] = (), limit: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return the rows and streams that are parked, with the event and the error.
+
+        Those of a view, under a key or in a stream, if that is named; those that are listed after
+        a position, view, key, stream and store; at most so many, where there is a `limit`.
+        """
         ...
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
@@ -95,6 +103,8 @@ class Operations(Protocol):
 
 
 AUDIT_PAGE = 50
+
+PARKED_PAGE = 999
 
 SCAN = 50_000
 """Records of the log that a search for causes and effects reads in each direction."""
@@ -249,7 +259,17 @@ class OperatorRoutes:
         return json_reply(begun, 202)
 
     async def _parked(self, call: Call) -> Reply:
-        return json_reply({"parked": await self._operations.parked()})
+        given = known_parameters(call.query_string, "view", "key", "limit", "cursor")
+        limit = given.get("limit", str(PARKED_PAGE))
+        if not _LIMIT.match(limit):
+            raise invalid_field("limit", "is a number from 1 to 999")
+        after = _decode_place(given["cursor"]) if given.get("cursor") else ()
+        found = await self._operations.parked(
+            given.get("view", ""), given.get("key", ""), after, int(limit) + 1
+        )
+        page = found[: int(limit)]
+        cursor = _encode_place(page[-1]) if len(found) > len(page) else None
+        return json_reply({"parked": page, "next_cursor": cursor})
 
     async def _event(self, call: Call) -> Reply:
         stream, revision = call.path["stream"], call.path["revision"]
@@ -296,6 +316,25 @@ class OperatorRoutes:
         wanted = await read_body(call, Delete)
         kept = await self._operations.delete(wanted.stream, tombstone=wanted.tombstone)
         return json_reply({"stream": wanted.stream, "tombstone": wanted.tombstone, "kept_in": kept})
+
+
+_PLACE = ("position", "view", "key", "stream", "store")
+"""What a cursor has of something parked: it stands after all that is listed before it."""
+
+
+def _encode_place(parked: dict[str, Any]) -> str:
+    place = json.dumps([parked[name] for name in _PLACE])
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _decode_place(cursor: str) -> list[Any]:
+    try:
+        place = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
+        if [type(each) for each in place] == [int, str, str, str, str]:
+            return list(place)
+    except (ValueError, TypeError):
+        pass
+    raise invalid_field("cursor", "is no cursor of ours")
 
 
 async def if_known(asked: Awaitable[list[dict[str, Any]]]) -> list[dict[str, Any]]:

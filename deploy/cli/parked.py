@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -17,17 +19,19 @@ app = typer.Typer(help="What is parked behind an event that cannot be folded.")
 @app.command("list")
 def parked_list(data: Data = None, url: Url = None, as_json: Json = False) -> None:
     """List the rows and streams that are parked, and on which event."""
-    found = ask(data, url, "/operators/parked")["parked"]
+    found = _parked(data, url)
     if as_json:
-        typer.echo(json.dumps({"parked": found}))
+        typer.echo(json.dumps({"parked": list(found)}))
         return
     from rayfold.keys import printable
 
+    count = 0
     for each in found:
+        count += 1
         what = printable(each["key"]) or "the whole stream"
         place = f"{each['stream']} revision {each['revision']}"
         typer.echo(f"{each['store']} {each['view']} {what}: {place}: {each['error']}")
-    typer.echo(f"{len(found)} parked")
+    typer.echo(f"{count} parked")
 
 
 @app.command("show")
@@ -38,13 +42,7 @@ def parked_show(
     url: Url = None,
 ) -> None:
     """Show the event on which a row is parked, with its error, as JSON."""
-    from rayfold.keys import printable
-
-    found = [
-        each
-        for each in ask(data, url, "/operators/parked")["parked"]
-        if each["view"] == view and key in (each["key"], printable(each["key"]), each["stream"])
-    ]
+    found = list(_parked(data, url, view=view, key=key))
     if not found:
         raise StartError(f"nothing is parked in {view!r} under {key!r}")
     for each in found:
@@ -75,6 +73,17 @@ def parked_discard(
     """Do without the event, for good, and fold on behind it; exits 1 if a later one broke."""
     discarded = ask(data, url, "/operators/discard", {"view": view, "key": key})["discarded"]
     _say_whether_parked(discarded, "discarded")
+
+
+def _parked(data: Path | None, url: str | None, **named: str) -> Iterator[dict[str, Any]]:
+    """Yield what is parked, page by page: it may be as much as there are rows."""
+    asked = dict(named)
+    while True:
+        page = ask(data, url, f"/operators/parked?{urlencode(asked, errors='surrogatepass')}")
+        yield from page["parked"]
+        if page["next_cursor"] is None:
+            return
+        asked["cursor"] = page["next_cursor"]
 
 
 def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:

@@ -27,6 +27,9 @@ def upgrade(
         typer.Option(help="Not needed; taken, so that all commands can be told the same."),
     ] = None,
     stack: Annotated[str | None, typer.Option(help="The stack's name.")] = None,
+    accept_parked: Annotated[
+        bool, typer.Option("--accept-parked", help="Also if keys that serve would be parked.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Until all of the stack runs it.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 600.0,
     data: Annotated[
@@ -50,4 +53,4 @@ def upgrade(
         ray_address=ray_address,
         stack=stack,
     )
-    asyncio.run(run(settings, typer.echo, wait=wait, timeout=timeout))
+    asyncio.run(run(settings, typer.echo, accept_parked=accept_parked, wait=wait, timeout=timeout))

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from uuid import uuid4
 
@@ -22,14 +22,15 @@ from deploy.stack.http_front import say
 from deploy.stack.nodes import placing_of
 from deploy.stack.owning import Owned, Owner, own
 from deploy.stack.parts_left import named_parts
-from deploy.stack.release import ReleaseWatch, wanted_release
+from deploy.stack.release import Release, ReleaseWatch, refuse, wanted_release
 from deploy.stack.roles import Cluster, check, join, unless, until_stopped
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
+from projections.errors import WouldPark
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, LastingConnection, connect, why
+from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, connect, why
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,12 @@ async def _terms(
             if owned.taken_down:
                 log.warning("the stack was taken down while this one stood by")
                 return
-            await unless(stop, _check_domain(settings, cluster.postgres, owned))
-            if not await _govern(settings, cluster, owned, parts, stop, lost, retake_signals):
+            follows = await unless(stop, _check_domain(settings, cluster.postgres, owned))
+            # Where no other release runs, there is nobody who would go on to serve.
+            accept_parked = follows is None or follows.accept_parked
+            if not await _govern(
+                settings, cluster, owned, parts, stop, lost, retake_signals, accept_parked
+            ):
                 return
 
 
@@ -128,6 +133,7 @@ async def _govern(
     stop: asyncio.Event,
     lost: asyncio.Event,
     retake_signals: Callable[[], None],
+    accept_parked: bool,
 ) -> bool:
     """Keep the stack's parts until told to stop, or until another one owns it: then return True."""
     government = Government(
@@ -140,6 +146,7 @@ async def _govern(
         placing_of(settings),
         detached=True,
         stop=stop.set,
+        accept_parked=accept_parked,
     )
     both = asyncio.Event()
     watching = [asyncio.create_task(_pass_on(each, both)) for each in (stop, lost)]
@@ -153,6 +160,9 @@ async def _govern(
             keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
+    except WouldPark as error:
+        await _give_up(cluster.postgres, owned.identity.domain, str(error))
+        raise
     finally:
         for each in watching:
             each.cancel()
@@ -164,30 +174,50 @@ async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
     to.set()
 
 
-async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> None:
+async def _give_up(postgres: str, own: str, why_not: str) -> None:
+    """Let the release before go on: `rayfold upgrade` says why."""
+    try:
+        async with _connection(postgres) as connection:
+            await refuse(connection, own, why_not)
+    except FAILURES as error:  # the next attempt says so again
+        log.error("a release could not be given up", extra={"error": repr(error)})
+
+
+@asynccontextmanager
+async def _connection(postgres: str) -> AsyncIterator[Connection]:
+    async with asyncio.timeout(ANSWER_TIMEOUT):
+        connection = await connect(postgres)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+
+async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Release | None:
     """Refuse to make parts of one domain beside those of another, but for an upgrade.
 
+    Return the release that follows another one, if that is ours.
+
     Raises:
-        StartError: parts of another one run.
+        StartError: parts of another one run; or ours was refused.
     """
     ran = owned.before.get("domain", owned.identity.domain)
     if ran == owned.identity.domain:
-        return
+        return None
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            connection = await connect(postgres)
-            try:
-                release = await wanted_release(connection)
-            finally:
-                connection.terminate()
+        async with _connection(postgres) as connection:
+            release = await wanted_release(connection)
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
-    if release is not None:
+    if release is not None and release.hash == owned.identity.domain:
+        if release.refused:
+            raise StartError(f"release {release.number} was refused: {release.refused}")
         log.warning("a release follows another", extra={"before": ran, "number": release.number})
-        return  # this one's: else it would not own the stack
+        return release
     if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):
         raise StartError(
             f"the parts of the stack {settings.stack!r} run another domain ({ran}, here"
             f" {owned.identity.domain}): give that one, change it by `rayfold upgrade`, or end them"
             " with `rayfold down`"
         )
+    return None

@@ -104,7 +104,7 @@ async def _served(settings: Settings, registry: Registry, seat: Seat, wait: floa
         if not said:
             said = True
             log.warning("waiting for the release", extra={"wanted": member.wanted.domain})
-        if member.wanted.hash != member.identity.domain:
+        if not member.wanted.lets_run(member.identity.domain):
             seat.wanted(member.wanted)
         await asyncio.sleep(LOOK)
         member = await find_membership(settings, registry)

@@ -64,9 +64,10 @@ class Government:
         *,
         detached: bool,
         stop: Callable[[], None],
+        accept_parked: bool = True,
     ) -> None:
         """`detached` parts live on when it ends, unless `down` was asked for; then it calls `stop`
-        to be ended."""
+        to be ended. `accept_parked`: see `ReadSettings`."""
         self._settings = settings
         self._registry = registry
         self._owned = owned
@@ -76,6 +77,7 @@ class Government:
         self._placing = placing
         self._detached = detached
         self._stop = stop
+        self._accept_parked = accept_parked
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._server = ControllerServer(self._methods)
         self._controller: dict[str, Any] | None = None
@@ -91,6 +93,7 @@ class Government:
         """Start what is to run, or adopt what runs; publish it, and answer gateways.
 
         Raises:
+            WouldPark: the release before goes on: see `ReadSettings.accept_parked`.
             RayfoldError: a part does not come up.
         """
         if self._settings.ray_address is not None:
@@ -271,6 +274,7 @@ class Government:
             wanted=self._owned.wanted,
             detached=self._detached,
             placing=self._placing,
+            accept_parked=self._accept_parked,
         )
 
     @property

@@ -28,13 +28,14 @@ _LOOK = 0.5
 """Seconds between two looks at somebody else's lease."""
 
 _TAKE = (
-    "WITH taken AS ("
+    "WITH wanted AS (SELECT hash FROM rayfold_release WHERE refused = ''), taken AS ("
     "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
     " until = clock_timestamp() + make_interval(secs => $5)"
     # Whoever has the release that is wanted need not wait for another's; nobody else may take it.
     " WHERE (owner = $1 OR until < clock_timestamp()"
-    " OR NOT $6 AND domain <> $3 AND EXISTS (SELECT FROM rayfold_release WHERE hash = $3))"
-    " AND ($6 OR NOT EXISTS (SELECT FROM rayfold_release WHERE hash <> $3)) RETURNING epoch),"
+    # One that was refused is wanted by nobody: what ran before is owned as before.
+    " OR NOT $6 AND domain <> $3 AND EXISTS (SELECT FROM wanted WHERE hash = $3))"
+    " AND ($6 OR NOT EXISTS (SELECT FROM wanted WHERE hash <> $3)) RETURNING epoch),"
     # With the lease and not before: who does not get it changes nothing of what others run.
     " forgotten AS (DELETE FROM rayfold_release WHERE $6 AND EXISTS (SELECT FROM taken))"
     " SELECT epoch FROM taken"

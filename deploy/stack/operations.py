@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from projections.errors import UnknownTarget
+from projections.parked_pages import BEFORE_ALL, Asked
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
     from actors.process_side import ProcessSide
@@ -87,9 +88,14 @@ class StackOperations:
         """See `Operations.rebuilds`."""
         return self._reads.rebuilds.status()
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked(
+        self, view: str = "", key: str = "", after: Sequence[Any] = (), limit: int = 0
+    ) -> list[dict[str, Any]]:
         """See `Operations.parked`."""
-        return [*await self._reads.parked_events.parked(), *await self._outbound.reactors.parked()]
+        position, *texts = after or BEFORE_ALL
+        asked = Asked(view, key, (position, *texts), limit)
+        reads, reactors = self._reads.parked_events, self._outbound.reactors
+        return asked.page([*await reads.parked(asked), *await reactors.parked(asked)])
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """See `Operations.parked_event`."""

@@ -33,12 +33,21 @@ CREATE TABLE IF NOT EXISTS rayfold_release (
     hash text NOT NULL,
     runtime_env jsonb NOT NULL,
     wanted_at timestamptz NOT NULL DEFAULT now()
-)
+);
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                   WHERE attrelid = 'rayfold_release'::regclass AND attname = 'refused') THEN
+        ALTER TABLE rayfold_release ADD COLUMN accept_parked boolean NOT NULL DEFAULT false,
+            ADD COLUMN refused text NOT NULL DEFAULT '';
+    END IF;
+END $$
 """
 _WANT = (
-    "INSERT INTO rayfold_release (number, domain, hash, runtime_env) VALUES (1, $1, $2, $3)"
+    "INSERT INTO rayfold_release (number, domain, hash, runtime_env, accept_parked)"
+    " VALUES (1, $1, $2, $3, $4)"
     " ON CONFLICT (singleton) DO UPDATE SET number = rayfold_release.number + 1,"
     " domain = excluded.domain, hash = excluded.hash, runtime_env = excluded.runtime_env,"
+    " accept_parked = excluded.accept_parked, refused = '',"
     " wanted_at = now() RETURNING number"
 )
 
@@ -50,26 +59,54 @@ class Release(NamedTuple):
     domain: str
     hash: str
     runtime_env: dict[str, Any]
+    accept_parked: bool = False
+    """Whether its views take the place also of those that serve keys which are parked in them."""
+    refused: str = ""
+    """Why its controller has given up: then nobody starts it, and what ran before goes on."""
+
+    def lets_run(self, domain_hash: str) -> bool:
+        """Return whether code of this hash may go on: it is wanted, or another one is refused."""
+        return (self.hash == domain_hash) != bool(self.refused)
 
 
 async def want(
-    connection: Connection, domain: str, domain_hash: str, runtime_env: dict[str, Any]
+    connection: Connection,
+    domain: str,
+    domain_hash: str,
+    runtime_env: dict[str, Any],
+    *,
+    accept_parked: bool = False,
 ) -> Release:
     """Note what is to run from now on; whoever watches does the rest."""
     async with connection.transaction():
         await connection.execute(TABLE)
-        number = await connection.fetchval(_WANT, domain, domain_hash, json.dumps(runtime_env))
-    return Release(number, domain, domain_hash, runtime_env)
+        number = await connection.fetchval(
+            _WANT, domain, domain_hash, json.dumps(runtime_env), accept_parked
+        )
+    return Release(number, domain, domain_hash, runtime_env, accept_parked)
+
+
+async def refuse(connection: Connection, domain_hash: str, why: str) -> None:
+    """Note that a release is not to run, if it is wanted still, until it is asked for again."""
+    statement = "UPDATE rayfold_release SET refused = $2 WHERE hash = $1"
+    await connection.execute(statement, domain_hash, why)
 
 
 async def wanted_release(connection: Connection) -> Release | None:
     """Return what is to run; None where nobody has ever said it."""
     if await connection.fetchval("SELECT to_regclass('rayfold_release')") is None:
         return None
-    row = await connection.fetchrow("SELECT number, domain, hash, runtime_env FROM rayfold_release")
+    row = await connection.fetchrow("SELECT * FROM rayfold_release")
     if row is None:
         return None
-    return Release(row["number"], row["domain"], row["hash"], json.loads(row["runtime_env"]))
+    return Release(
+        row["number"],
+        row["domain"],
+        row["hash"],
+        json.loads(row["runtime_env"]),
+        row.get("accept_parked", False),  # of a Rayfold before they are not there
+        row.get("refused", ""),
+    )
 
 
 def read_part(document: dict[str, Any], domain_hash: str) -> dict[str, Any]:
@@ -91,7 +128,10 @@ class ReleaseWatch:
     """Looks whether another release is wanted."""
 
     def __init__(self, dsn: str, own: str, differs: Callable[[Release], None]) -> None:
-        """`differs` is called with one that is wanted and is not `own`, again and again."""
+        """`differs` is called, again and again, with one that is wanted and is not `own`.
+
+        Where `own` was refused, also with that one: whoever has made room for it is to be told.
+        """
         self._own = own
         self._differs = differs
         self._postgres = LastingConnection(dsn, timeout=TIMEOUT, command_timeout=TIMEOUT)
@@ -107,7 +147,7 @@ class ReleaseWatch:
                     self._postgres.close()
                     log.info("what is wanted cannot be read", extra={"error": repr(error)})
                 else:
-                    if release is not None and release.hash != self._own:
+                    if release is not None and not release.lets_run(self._own):
                         self._differs(release)
                 await asyncio.sleep(LOOK)
         finally:

@@ -101,9 +101,12 @@ class RemoteOperations:
         """See `Operations.rebuilds`."""
         return list(await self._controller.call("operations.rebuilds", SOON))
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked(
+        self, view: str = "", key: str = "", after: Sequence[Any] = (), limit: int = 0
+    ) -> list[dict[str, Any]]:
         """See `Operations.parked`."""
-        return list(await self._controller.call("operations.parked", QUICK))
+        asked = {"view": view, "key": key, "after": list(after), "limit": limit}
+        return list(await self._controller.call("operations.parked", QUICK, **asked))
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """See `Operations.parked_event`."""

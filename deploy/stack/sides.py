@@ -55,6 +55,7 @@ def read_settings(
     wanted: Mapping[str, int] | None = None,
     detached: bool = False,
     placing: Placing | None = None,
+    accept_parked: bool = True,
 ) -> ReadSettings:
     """Return what the read side must be told; without a `redis` there is none.
 
@@ -80,6 +81,7 @@ def read_settings(
         stack_id=identity.stack,
         identity=identity,
         release=identity.domain,
+        accept_parked=accept_parked,
         snapshots=settings.snapshots_of_nodes,
         detached=detached,
         placing=placing or Anywhere(),

@@ -58,12 +58,18 @@ class Progress(NamedTuple):
 
 
 async def upgrade(
-    settings: Settings, say: Callable[[str], None], *, wait: bool = True, timeout: float = TIMEOUT
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    accept_parked: bool = False,
+    wait: bool = True,
+    timeout: float = TIMEOUT,
 ) -> None:
     """Check a domain against log and database, want it, and wait until all of the stack runs it.
 
     Raises:
-        StartError: it would not survive, or it is not done in time; nothing has changed, or the
+        StartError: it would not survive, or its views serve less than those that are there, which
+            is put up with by `accept_parked`: nothing has changed. Or it is not done in time: the
             stack goes on to change.
     """
     if settings.postgres is None or settings.eventstore is None:
@@ -88,7 +94,13 @@ async def upgrade(
         await _check(connection, settings, registry, settings.eventstore, say)
         if (await progress_of(connection, hash_)).is_done:
             say("this very release runs already: nothing of it is started again")
-        wanted = await release.want(connection, settings.domain, hash_, settings.runtime_env)
+        wanted = await release.want(
+            connection,
+            settings.domain,
+            hash_,
+            settings.runtime_env,
+            accept_parked=accept_parked,
+        )
         say(f"release {wanted.number} is wanted: {settings.domain} ({hash_})")
         if wait:
             await _follow(connection, hash_, say, timeout)
@@ -158,6 +170,11 @@ async def _follow(
         if wanted is not None and wanted.hash != hash_:
             raise StartError(
                 f"{wanted.domain} is wanted meanwhile, as release {wanted.number}, and not this one"
+            )
+        if wanted is not None and wanted.refused:
+            raise StartError(
+                f"release {wanted.number} is refused, and the one before goes on: {wanted.refused}",
+                "mend what breaks, and upgrade again; or put up with it, and add --accept-parked",
             )
         if time.monotonic() > until:
             raise StartError(

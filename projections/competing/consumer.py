@@ -236,7 +236,10 @@ class Consumer:
 
     async def replay(self, key: str) -> bool:
         """See `Deduplication.replay`."""
-        return await self._deduplication.replay(self._connected(), key)
+        try:
+            return await self._deduplication.replay(self._connected(), key)
+        finally:
+            self._count_again = 0.0  # whoever asked for it looks next how much is left
 
     async def parked(self) -> list[Parked]:
         """Return the rows of the view that are parked, whoever met the event."""

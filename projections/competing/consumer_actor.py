@@ -9,6 +9,7 @@ from typing import Any
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
 from projections.competing.consumer import Consumer
+from projections.parked_pages import Asked
 from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
 from rayfold.runtime.garbage_collection import collect_rarely
@@ -46,9 +47,9 @@ class ConsumerActor:
             await consumer.progress.reached(position, LOOK)
         return consumer.progress.position
 
-    async def parked(self) -> list[tuple[Any, ...]]:
-        """Return what is parked in the table, as plain tuples."""
-        return [tuple(parked) for parked in await self._running().parked()]
+    async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
+        """See `Asked.of`, of the table; as plain tuples."""
+        return [tuple(parked) for parked in Asked(*asked).of(await self._running().parked())]
 
     async def replay(self, view: str, key: str) -> bool:
         """See `Deduplication.replay`; `view` is the consumer's own."""

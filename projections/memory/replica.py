@@ -21,10 +21,10 @@ from projections.folding import Folding, Step
 from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
-from projections.memory.table import Table
+from projections.memory.table import Table, no_json
 from projections.newly_parked import newly_parked, would_park
 from projections.partitions import AlreadyProjected
-from projections.poison import Parked, in_status
+from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.stores.port import Standing
 from projections.supervision.condition import AtWork, working_on
@@ -300,7 +300,7 @@ class Replica:
         try:
             return self._answer(query)
         except ValueError as error:  # a fold gave what was not validated, and is no JSON
-            return QueryFailed(f"a row of {query.view!r} cannot be written as JSON: {error}")
+            return no_json(query.view, error)
 
     def _answer(self, query: RowQuery) -> RowResult | BadCursor:
         position = self.progress.position
@@ -401,13 +401,12 @@ class Replica:
             "ready": self.caught_up.is_set(),
             "rows": {name: len(table.rows) for name, table in self.tables.items()},
             "events": self.events,
-            "parked": len(self._folding.parked),
             "left_out": self._folding.left_out,
             **({"filled": self._filled} if self._filled else {}),
             **({"rebuilding": dict(self._rebuilding)} if self._rebuilding else {}),
             **({"stopped": stopped} if stopped else {}),
             **working_on(self._working),
-            **in_status(self.parked()),
+            **self._folding.told_of_parked(),
         }
 
 

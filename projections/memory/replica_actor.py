@@ -19,12 +19,13 @@ from ray.exceptions import RayError
 from eventstore.errors import StoreUnavailable
 from eventstore.personal.forgotten import Forgotten, forgotten_by_now
 from eventstore.personal.opening import open_log
-from projections.errors import named
+from projections.errors import QueryFailed, named
 from projections.memory import bootstrap as from_postgres
 from projections.memory.last_event import LastEvent, LogChanged
 from projections.memory.replica import COOL, RETRY, Replica
 from projections.memory.snapshots import Snapshots, views_alone
 from projections.memory.table import Copied, Table
+from projections.parked_pages import Asked
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult
 from projections.supervision.membership import Membership
@@ -152,12 +153,18 @@ class ReplicaActor:
         elif peer is not None:
             try:
                 await self._copy(peer)
+            except QueryFailed as error:
+                why = {"error": str(error)}
+                log.warning("rows of a peer are folded instead of copied", extra=why)
+                self._replica = Replica(self._registry, self._views, self._store)
+                await self._fill(forgotten.mark)
             except (RayError, KeyError) as error:  # it ended, or copies for somebody else
                 log.info("the peer went away: %r", error)
                 return
-            if self._snapshots is not None:
-                # What the peer has erased since is not met in the log again.
-                self._snapshots.forget_all()
+            else:
+                if self._snapshots is not None:
+                    # What the peer has erased since is not met in the log again.
+                    self._snapshots.forget_all()
         else:
             await self._fill(forgotten.mark)
         async with asyncio.TaskGroup() as tasks:
@@ -272,9 +279,9 @@ class ReplicaActor:
                 self._snapshots.forget(view)
             await self._replica.rebuild(view, accept_parked=accept_parked)
 
-    async def parked(self) -> list[tuple[Any, ...]]:
-        """See `Replica.parked`; as plain tuples."""
-        return [tuple(parked) for parked in self._replica.parked()]
+    async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
+        """See `Asked.of`; as plain tuples."""
+        return [tuple(parked) for parked in Asked(*asked).of(self._replica.parked())]
 
     async def address(self) -> Address:
         """Where queries are taken, in batches, an answer for each."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from eventstore.port import Log
-from projections.errors import named
+from projections.errors import QueryFailed, named
 from projections.memory import snapshot_file
 from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, look_for
@@ -159,7 +159,7 @@ class Snapshots:
                     continue  # the last one is from before that event, which is met again after it
                 if replica.last is not None:
                     await self._write(view, replica, forgotten)
-            except OSError as error:
+            except (OSError, QueryFailed) as error:
                 why = {"view": view, "error": str(error)}
                 log.warning("a snapshot cannot be written", extra=why)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from projections.errors import QueryFailed
 from projections.folding import Folding, Step
 from projections.pages import Place, decode_cursor, page_json
 from rayfold import VersionedRow, View, ViewDefinition, document, key_text
@@ -152,15 +153,23 @@ class Table:
         return gone
 
     def export(self, keys: Sequence[str]) -> Copied:
-        """Return these rows, as far as they are still there, for a peer."""
+        """Return these rows, as far as they are still there, for a peer.
+
+        Raises:
+            QueryFailed: one of them is no JSON.
+        """
         there = [key for key in keys if key in self.rows]
         rows = [self.rows[key] for key in there]
+        try:
+            bodies = [row.json() for row in rows]
+        except ValueError as error:  # a fold gave what was not validated
+            raise no_json(self.view.name, error) from error
         return Copied(
             there,
             [row.revision for row in rows],
             [row.position for row in rows],
             [row.started for row in rows],
-            [row.json() for row in rows],
+            bodies,
             [row.indexed for row in rows],
         )
 
@@ -321,6 +330,11 @@ class Table:
                     del lists[old]
             if new is not None and place is not None:
                 insort(lists.setdefault(new, []), place)
+
+
+def no_json(view: str, error: ValueError) -> QueryFailed:
+    """Return what is said of a row that cannot be written."""
+    return QueryFailed(f"a row of {view!r} cannot be written as JSON: {error}")
 
 
 def _remove(places: list[Place], place: Place) -> None:

@@ -10,6 +10,7 @@ from eventstore.port import Log
 from eventstore.records import as_written, metadata_of
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.spawning import IN_POSTGRES
@@ -65,13 +66,13 @@ class ParkedEventOperations:
         self._placements = placements
         self._rebuild = rebuild
 
-    async def parked(self) -> list[dict[str, Any]]:
-        """Return what is parked, in every store.
+    async def parked(self, asked: Asked = EVERYTHING) -> list[dict[str, Any]]:
+        """Return a page of what is parked, in every store.
 
         Raises:
             ActorUnavailable: a store does not answer.
         """
-        return [each.plain() for each in await self._all()]
+        return asked.page(each.plain() for each in await self._all(asked))
 
     async def event(self, stream: str, revision: int) -> dict[str, Any] | None:
         """Return an event on which something is parked, as the log has it.
@@ -101,7 +102,7 @@ class ParkedEventOperations:
         Raises:
             UnknownTarget: nothing of the kind is parked.
         """
-        return await self._again(view, await self._find(view, key))
+        return await self._again(Asked(view, key), await self._find(view, key))
 
     async def discard(self, view: str, key: str) -> list[dict[str, Any]]:
         """Decide to do without the event that is parked under `key`, and fold on behind it.
@@ -117,15 +118,15 @@ class ParkedEventOperations:
         found = await self._find(view, key, or_stream=True)
         for each in found:
             await discards.record(self._log, each.parked)
-        return await self._again(view, found)
+        return await self._again(Asked(view, key), found)
 
-    async def _again(self, view: str, found: list[_Found]) -> list[dict[str, Any]]:
+    async def _again(self, asked: Asked, found: list[_Found]) -> list[dict[str, Any]]:
         if all(self._can_fold_on(each) for each in found):
             for each in found:
                 await self._fold_on(each)
         else:
-            await self._rebuild(view)
-        still = {each.place for each in await self._all()}
+            await self._rebuild(asked.view)
+        still = {each.place for each in await self._all(asked)}
         return [{**each.plain(), "parked": each.place in still} for each in found]
 
     async def _fold_on(self, found: _Found) -> None:
@@ -144,9 +145,8 @@ class ParkedEventOperations:
     async def _find(self, view: str, key: str, *, or_stream: bool = False) -> list[_Found]:
         found = [
             each
-            for each in await self._all()
-            if each.parked.view == view
-            and (
+            for each in await self._all(Asked(view, key))
+            if (
                 key in (each.parked.key, printable(each.parked.key))
                 or (key == "" and not or_stream)
                 or (or_stream and key == each.parked.stream and not each.parked.key)
@@ -156,9 +156,11 @@ class ParkedEventOperations:
             raise UnknownTarget(f"nothing is parked in {view!r}" + (f" under {key!r}" * bool(key)))
         return found
 
-    async def _all(self) -> list[_Found]:
+    async def _all(self, asked: Asked) -> list[_Found]:
         found: dict[_Found, None] = {}
         for handle in self._placements.all:
+            if asked.view and asked.view not in handle.views:
+                continue
             store = "postgres" if handle.kind in IN_POSTGRES else handle.kind
-            found |= {_Found(store, parked): None for parked in await handle.parked()}
+            found |= {_Found(store, parked): None for parked in await handle.parked(asked)}
         return sorted(found, key=lambda each: (each.parked.position, each.store))

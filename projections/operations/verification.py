@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -55,9 +55,9 @@ class Verification:
         expected = await fold_afresh(self._registry, self._log, end)
         differences: list[Difference] = []
         for view in self._registry.views.values():
-            table = expected[view.name]
+            table = expected.pop(view.name)  # as much as the view itself has, and needed once
             queries = await asyncio.to_thread(sample, table)
-            for store, found in (await self._stores_of(view, queries)).items():
+            async for store, found in self._stores_of(view, queries):
                 differences += await asyncio.to_thread(
                     compare_store, store, table, queries, found, end
                 )
@@ -65,14 +65,13 @@ class Verification:
 
     async def _stores_of(
         self, view: ViewDefinition, queries: Sequence[RowQuery]
-    ) -> dict[str, Snapshot]:
-        stores: dict[str, Snapshot] = {}
+    ) -> AsyncIterator[tuple[str, Snapshot]]:
+        """Yield one store's after the other: each is as large as the view."""
         for replica in self._placements.replicas_of(view.name):
-            stores[replica.name] = await replica.snapshot(view.name, queries)
+            yield replica.name, await replica.snapshot(view.name, queries)
         for name in view.stores:
             if name in self._readers:
-                stores[name] = await self._readers[name].snapshot(view.name, queries)
-        return stores
+                yield name, await self._readers[name].snapshot(view.name, queries)
 
 
 async def fold_afresh(registry: Registry, log: Log, until: int) -> dict[str, Table]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.personal.opening import open_log, opener_of
+from projections.parked_pages import Asked
 from projections.reactors.reactor_runner import ReactorRunner
 from projections.supervision.actor_work import NICENESS, ActorWork
 from projections.supervision.membership import Membership
@@ -46,9 +47,9 @@ class ReactorActor:
         """Return what operators are told of it."""
         return {**await self._work.process_status(), **self._runner.status()}
 
-    async def parked(self) -> list[tuple[Any, ...]]:
-        """Return what is parked, as plain tuples."""
-        return [tuple(parked) for parked in await self._running().parked()]
+    async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
+        """See `Asked.of`; as plain tuples."""
+        return [tuple(parked) for parked in Asked(*asked).of(await self._running().parked())]
 
     async def replay(self, name: str, key: str) -> bool:
         """See `ReactorRunner.replay`; `name` is the reactor's own."""

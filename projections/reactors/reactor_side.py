@@ -13,6 +13,7 @@ from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscription
 from eventstore.personal.opening import open_log
 from projections.errors import UnknownTarget
 from projections.operations.scaling import MOST
+from projections.parked_pages import EVERYTHING, Asked
 from projections.postgres.generations import lock_migrations
 from projections.postgres.rebuild import connected
 from projections.reactors.attempts import TABLES
@@ -172,8 +173,8 @@ class ReactorSide:
         """Return whether that is a reactor."""
         return name in self._registry.reactors
 
-    async def parked(self) -> list[dict[str, Any]]:
-        """Return the events that are parked, of all reactors.
+    async def parked(self, asked: Asked = EVERYTHING) -> list[dict[str, Any]]:
+        """Return the events that are parked, of all reactors: see `Asked.of`.
 
         Raises:
             ActorUnavailable: one does not answer.
@@ -181,9 +182,10 @@ class ReactorSide:
         found = [
             {"store": "reactor", **each._asdict()}
             for name in self._registry.reactors
-            for each in await self._first(name).parked()
+            if asked.view in ("", name)
+            for each in await self._first(name).parked(asked)
         ]
-        return sorted(found, key=lambda each: each["position"])
+        return asked.page(found)
 
     async def replay(self, name: str, key: str) -> list[dict[str, Any]]:
         """Try a parked event again, all of them where `key` is empty; say which still is parked.
@@ -213,8 +215,8 @@ class ReactorSide:
     async def _found(self, name: str, key: str) -> list[dict[str, Any]]:
         found = [
             each
-            for each in await self.parked()
-            if each["view"] == name and key in ("", each["key"], printable(each["key"]))
+            for each in await self.parked(Asked(name, key))
+            if key in ("", each["key"], printable(each["key"]))
         ]
         if not found:
             under = f" under {key!r}" if key else ""

@@ -21,7 +21,7 @@ from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.folding import Folding, Step
 from projections.partitions import AlreadyProjected, hash_of
-from projections.poison import Parked, in_status
+from projections.poison import Parked
 from projections.stores.port import ReadStore, Transaction, Writer
 from projections.stores.runner import ProjectionRunner
 from rayfold import Registry, VersionedRow, ViewDefinition
@@ -111,8 +111,9 @@ class Projector:
         self._passed = None
         self._folding = Folding(self._registry, list(self._views.values()))
         self._folding.discarded = await discards.load(self._log, self._views)
-        for parked in await writer.open():
-            self._folding.park(parked)
+        for parked in sorted(await writer.open(), key=lambda each: each.position):
+            if not parked.key or self._is_mine(parked.key):
+                self._folding.park(parked)
         for view, position in writer.positions.items():  # that of a view that began later is less
             self._folding.cover(view, AlreadyProjected([position]))
         at = _slowest(writer)
@@ -351,7 +352,7 @@ class Projector:
             StoreUnavailable: not done, nothing has changed; so is whatever the store raises.
         """
         async with self._writing:
-            parked = next((p for p in self._folding.parked if (p.view, p.key) == (view, key)), None)
+            parked = self._folding.parked_row(view, key)
             if parked is None or self._writer is None:
                 raise UnknownTarget(f"no row of {view!r} is parked under {key!r}")
             folding = Folding(self._registry, [self._views[view]])
@@ -382,18 +383,18 @@ class Projector:
 
     def parked(self) -> list[Parked]:
         """Return rows of this partition, and streams, that are parked; and views that stopped."""
-        mine = [parked for parked in self._folding.parked if self._is_mine(parked.key)]
+        mine = [each for each in self._folding.parked if self._is_mine(each.key)]
         return [*mine, *self._folding.stopped.values()]
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""
         stopped = {view: parked.error for view, parked in self._folding.stopped.items()}
-        parked = self.parked()
+        told = self._folding.told_of_parked(streams=self._is_mine(""))
+        told["parked"] += len(stopped)
         return self.runner.status(
             list(self._views),
-            parked=len(parked),
             left_out=self._folding.left_out,
-            **in_status(parked),
+            **told,
             **({"stopped": stopped} if stopped else {}),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from eventstore.personal.opening import open_log
+from projections.parked_pages import Asked
 from projections.poison import Parked
 from projections.stores.runner import ProjectionRunner
 from projections.supervision.actor_work import NICENESS, ActorWork
@@ -77,9 +78,9 @@ class ProjectorActor:
         """Return how far it is, once it is at `position` or `timeout` seconds have passed."""
         return await self._running().runner.reached(position, timeout)
 
-    async def parked(self) -> list[tuple[Any, ...]]:
-        """Return what is parked, as plain tuples."""
-        return [tuple(parked) for parked in self._running().parked()]
+    async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
+        """See `Asked.of`; as plain tuples."""
+        return [tuple(parked) for parked in Asked(*asked).of(self._running().parked())]
 
     async def replay(self, view: str, key: str) -> bool:
         """See `ActorHandle.replay`."""

@@ -15,6 +15,7 @@ from typing import Any
 from ray.exceptions import ActorDiedError, RayError
 
 from projections.errors import ActorUnavailable
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked
 from projections.supervision.condition import Condition
 from projections.supervision.current_actor import CurrentActor, Spawn
@@ -130,13 +131,13 @@ class ActorHandle:
             await asyncio.sleep(0.05)
             await self.look()
 
-    async def parked(self) -> list[Parked]:
-        """Return what is parked there.
+    async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
+        """Return what is parked there: see `Asked.of`.
 
         Raises:
             ActorUnavailable: it does not answer.
         """
-        return [Parked(*fields) for fields in await self._call("parked")]
+        return [Parked(*fields) for fields in await self._call("parked", *asked)]
 
     async def replay(self, view: str, key: str) -> bool:
         """Try again what is parked of a view under `key`; return False if it broke again.

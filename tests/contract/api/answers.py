@@ -78,7 +78,7 @@ class Histories(FakeHistories):
 class Operations(FakeOperations):
     """Has one parked event, and a log with one."""
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked(self, *_: Any) -> list[dict[str, Any]]:
         """See `Operations.parked`."""
         return [{"store": "memory", "view": "order-details", "key": ORDER_ID}]
 

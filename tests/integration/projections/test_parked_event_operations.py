@@ -10,6 +10,7 @@ from eventstore.memory import MemoryLog
 from projections import discarded_events as discards
 from projections.errors import UnknownTarget
 from projections.operations.parked_events import ParkedEventOperations
+from projections.parked_pages import Asked
 from projections.poison import Discarded, Parked
 from rayfold import Registry
 from tests.integration.projections import small
@@ -49,9 +50,10 @@ class Placed:
 class _Handle:
     def __init__(self, placed: Placed, kind: str) -> None:
         self._placed, self.kind = placed, kind
+        self.views = [*REGISTRY.views, *REGISTRY.projections]
 
-    async def parked(self) -> list[Parked]:
-        return list(self._placed.kept[self.kind])
+    async def parked(self, asked: Asked) -> list[Parked]:
+        return asked.of(self._placed.kept[self.kind])
 
     async def replay(self, view: str, key: str) -> bool:
         self._placed.did.append(("fold on", view, key))

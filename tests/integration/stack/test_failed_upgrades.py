@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -34,11 +35,19 @@ T = TypeVar("T")
 def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows(
     ray: str, databases: list[str], store: str, tmp_path: Path
 ) -> None:
-    package = tmp_path / "broken_release"
-    package.mkdir()
+    code = tmp_path / "code"
+    package = code / "broken_release"
+    package.mkdir(parents=True)
     (package / "__init__.py").write_text(BROKEN)
     (package / "accounts.py").write_text(Path(accounts.__file__).read_text())
-    path = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    parking = code / "parking_release"
+    parking.mkdir()
+    (parking / "__init__.py").touch()
+    fold = "cents=row.cents + event.cents, deposits"
+    source = Path(accounts.__file__).read_text()
+    assert fold in source
+    (parking / "accounts.py").write_text(source.replace(fold, "cents=[][event.cents], deposits"))
+    path = os.pathsep.join([str(code), str(Path.cwd())])
     environment = {**RAY, "PYTHONPATH": path}
     where = ("--ray-address", ray, "--eventstore", store, "--postgres", databases[0])
     started: list[Role] = []
@@ -90,6 +99,18 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
             back = upgrade(ONE)  # as if nothing had been
             assert "runs already" in back
             assert "done" in back
+            serves()
+
+            # The next one's view breaks on what it is built from.
+            brought = json.dumps({"working_dir": str(code)})
+            parks = ("upgrade", "--domain", "parking_release", "--runtime-env", brought, *where)
+            refused = run(*parks, cwd=Path.cwd(), **environment)
+            assert refused.returncode == 2
+            assert "is refused, and the one before goes on: of 'balances'" in refused.stderr
+            assert (
+                "in postgres one key that serves would be parked, the first ada" in refused.stderr
+            )
+            assert "add --accept-parked" in refused.stderr
             serves()
 
             # The next one comes up, but its controller is killed before it has taken over.

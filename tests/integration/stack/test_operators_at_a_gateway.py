@@ -56,7 +56,7 @@ def test_every_action_of_operators_works_at_a_gateway(
             while told("GET", "/operators/rebuilds")["rebuilds"][0]["state"] != "done":
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            assert told("GET", "/operators/parked") == {"parked": []}
+            assert told("GET", "/operators/parked") == {"parked": [], "next_cursor": None}
             told("POST", "/operators/replay", 422, view="order-details", key="nothing")
             told("POST", "/operators/discard", 422, view="order-details", key="nothing")
             assert told("GET", "/operators/verify") == {"differences": []}

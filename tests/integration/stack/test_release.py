@@ -86,6 +86,41 @@ async def test_who_has_the_wanted_release_takes_the_stack_at_once_and_nobody_els
     await asyncio.gather(standing_by, again.release(), return_exceptions=True)
 
 
+async def test_one_that_is_refused_is_wanted_no_more_until_it_is_asked_for_again(
+    server: str, postgres: Connection
+) -> None:
+    await postgres.execute("DROP TABLE IF EXISTS rayfold_stack")
+    await identify(postgres, "shop", "s1", "id1", "one")
+    await release.want(postgres, "shop", "two", {})
+    await release.refuse(postgres, "two", "it parks keys")
+    old, new = Lease(server, "old", "here"), Lease(server, "new", "there")
+    async with asyncio.timeout(PATIENCE):
+        await old.stand_by("one")  # though another was wanted, it owns the stack
+    assert await new._take("two") == "here"
+    with pytest.raises(StartError, match=r"release 1 is refused.*: it parks keys"):
+        await upgrade._follow(postgres, "two", lambda _: None, 0.0)
+    noticed: asyncio.Queue[Release] = asyncio.Queue()
+    watching = [
+        asyncio.create_task(ReleaseWatch(server, own, noticed.put_nowait).run())
+        for own in ("one", "two")
+    ]
+    async with asyncio.timeout(PATIENCE):
+        told = await noticed.get()  # whoever has come for it, and by nobody else
+    assert (told.hash, told.refused) == ("two", "it parks keys")
+    await release.want(postgres, "shop", "two", {}, accept_parked=True)
+    again = await wanted_release(postgres)
+    assert again == Release(2, "shop", "two", {}, accept_parked=True)
+    async with asyncio.timeout(PATIENCE):
+        while (await noticed.get()).refused:
+            pass
+    for each in watching:
+        each.cancel()
+    await asyncio.gather(*watching, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE):
+        await new.stand_by("two")
+    await asyncio.gather(old.release(), new.release())
+
+
 async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
     postgres: Connection,
 ) -> None:
@@ -95,6 +130,13 @@ async def test_who_follows_a_release_is_told_that_another_is_wanted_instead(
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(StartError, match="shop2 is wanted meanwhile"):
             await upgrade._follow(postgres, "first", lambda _: None, 0.0)
+
+
+def test_code_goes_on_that_is_wanted_or_whose_successor_was_refused() -> None:
+    wanted = Release(1, "shop", "new", {})
+    refused = wanted._replace(refused="it parks keys")
+    assert [wanted.lets_run(each) for each in ("old", "new")] == [False, True]
+    assert [refused.lets_run(each) for each in ("old", "new")] == [True, False]
 
 
 def test_each_release_reads_by_its_own_part_while_there_are_two() -> None:

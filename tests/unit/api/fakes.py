@@ -115,6 +115,10 @@ class FakeOperations:
         self.causes: dict[str, Any] | None = None
         self.traced: tuple[list[str], int] = [], 0
         self.error: Exception | None = None
+        self.accepted = False
+        self.known_rebuilds: list[dict[str, Any]] = []
+        self.known_parked: list[dict[str, Any]] = []
+        self.parked_asked: tuple[str, str, list[Any], int] = "", "", [], 0
 
     async def parts(self) -> list[dict[str, Any]]:
         return self.known
@@ -133,13 +137,17 @@ class FakeOperations:
     async def rebuild(self, view: str, *, accept_parked: bool) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
+        self.accepted = accept_parked
         return {"view": view, "state": "waiting"}
 
     async def rebuilds(self) -> list[dict[str, Any]]:
-        return []
+        return self.known_rebuilds
 
-    async def parked(self) -> list[dict[str, Any]]:
-        return []
+    async def parked(
+        self, view: str = "", key: str = "", after: Sequence[Any] = (), limit: int = 0
+    ) -> list[dict[str, Any]]:
+        self.parked_asked = view, key, list(after), limit
+        return self.known_parked[:limit] if limit else self.known_parked
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any] | None:
         return None

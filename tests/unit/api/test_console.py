@@ -195,7 +195,11 @@ async def test_a_form_does_what_the_page_has_asked(guarded: Gateway, notes: Note
 
 
 ACTIONS = {
-    "rebuild": ("rebuild", "view=order-details", b'{"view":"order-details"}'),
+    "rebuild": (
+        "rebuild",
+        "view=order-details",
+        b'{"view":"order-details","accept_parked":false}',
+    ),
     "scale": ("scale", "target=memory&n=2", b'{"target":"memory","n":2}'),
     "verify": ("verify", "", b"{}"),
     "replay": ("replay", "view=x", b'{"view":"x","key":""}'),
@@ -385,7 +389,7 @@ class EvilOperations:
     async def rebuilds(self) -> list[dict[str, Any]]:
         return [{"view": "order-details", "state": "failed", "error": EVIL, "store": None}]
 
-    async def parked(self) -> list[dict[str, Any]]:
+    async def parked(self, *_: Any) -> list[dict[str, Any]]:
         return [self.held]
 
     async def parked_event(self, stream: str, revision: int) -> dict[str, Any]:

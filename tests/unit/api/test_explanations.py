@@ -131,6 +131,8 @@ def test_a_rebuild_is_told_with_what_is_left() -> None:
     assert "in postgres for 30 s, 1200 events a second, about 90 s are left" in found.sentence
     failed = {**going_on, "state": "failed", "error": "disk full"}
     assert causes(explained(MEMORY, rebuilds=[failed])) == ["rebuild-failed"]
+    [refused] = explained(MEMORY, rebuilds=[{**failed, "would_park": True}]).findings
+    assert "--accept-parked" in refused.do
     assert causes(explained(MEMORY, rebuilds=[{**going_on, "state": "done"}])) == []
 
 
@@ -272,7 +274,7 @@ async def test_a_view_is_explained_by_its_name_or_that_of_its_query(gateway: Gat
 async def test_what_is_parked_is_known_from_the_status_where_a_part_does_not_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def silent() -> list[dict[str, Any]]:
+    async def silent(*_: Any) -> list[dict[str, Any]]:
         raise RayfoldError("no answer")
 
     monkeypatch.setattr(gateway.operations, "parked", silent)

@@ -104,6 +104,49 @@ async def test_a_rebuild_is_begun(gateway: Gateway) -> None:
     assert (await gateway.http.get("/operators/events/order-1/1")).status_code == 404
 
 
+async def test_a_rebuild_puts_up_with_what_it_parks_if_it_is_told_so(gateway: Gateway) -> None:
+    for body, accepted in (({}, False), ({"accept_parked": True}, True)):
+        await gateway.http.post("/operators/rebuild", json={"view": "order-details", **body})
+        assert gateway.operations.accepted is accepted
+
+
+async def test_metrics_tell_which_view_was_not_rebuilt(gateway: Gateway) -> None:
+    gateway.operations.known_rebuilds = [
+        {"view": "order-details", "state": "failed"},
+        {"view": "sales-by-day", "state": "done"},
+    ]
+    lines = (await gateway.http.get("/metrics")).text.splitlines()
+    assert 'rayfold_rebuild_failed{view="order-details"} 1' in lines
+    assert 'rayfold_rebuild_failed{view="sales-by-day"} 0' in lines
+
+
+def _parked(position: int) -> dict[str, object]:
+    place = {"view": "order-details", "key": "a \n&", "stream": "order-1"}
+    return {"store": "memory", **place, "revision": 0, "position": position, "error": "no"}
+
+
+async def test_what_is_parked_is_listed_in_pages(gateway: Gateway) -> None:
+    operations = gateway.operations
+    operations.known_parked = [_parked(at) for at in range(3)]
+    page = (await gateway.http.get("/operators/parked?view=order-details&limit=2")).json()
+    assert page["parked"] == operations.known_parked[:2]
+    assert operations.parked_asked == ("order-details", "", [], 3)
+    operations.known_parked = operations.known_parked[2:]
+    asked = {"limit": 2, "key": "a", "cursor": page["next_cursor"]}
+    page = (await gateway.http.get("/operators/parked", params=asked)).json()
+    assert operations.parked_asked == (
+        ("", "a", [1, "order-details", "a \n&", "order-1", "memory"], 3)
+    )
+    assert page == {"parked": operations.known_parked, "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    "asked", ["limit=0", "limit=1000", "cursor=x", "cursor=W10", "cursor=MQ", "cursor=%F0", "of=a"]
+)
+async def test_pages_of_what_is_parked_take_nothing_else(gateway: Gateway, asked: str) -> None:
+    problem(await gateway.http.get(f"/operators/parked?{asked}"), 422, "invalid-fields")
+
+
 async def test_a_stream_is_deleted(gateway: Gateway) -> None:
     answer = await gateway.http.post("/operators/delete", json={"stream": "order-1"})
     assert answer.status_code == 200

@@ -22,3 +22,20 @@ def test_a_rebuild_that_a_new_controller_knows_nothing_of_is_told(
 
     with pytest.raises(StartError, match="'orders' was broken off"):
         follow_rebuild(ask, "orders")
+
+
+def test_one_that_would_park_what_serves_says_how_it_is_put_up_with() -> None:
+    asked: list[dict[str, Any] | None] = []
+
+    def ask(path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        asked.append(body)
+        return {"state": "failed", "error": "3 keys would be parked", "would_park": True}
+
+    with pytest.raises(StartError) as refused:
+        follow_rebuild(ask, "orders")
+    why, what_to_do = refused.value.reasons
+    assert why.endswith("what serves is as it was: 3 keys would be parked")
+    assert "--accept-parked" in what_to_do
+    with pytest.raises(StartError):
+        follow_rebuild(ask, "orders", accept_parked=True)
+    assert asked == [{"view": "orders", "accept_parked": each} for each in (False, True)]

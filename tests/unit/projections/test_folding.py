@@ -8,6 +8,7 @@ from types import ModuleType
 from eventstore.records import RawRecord
 from projections.folding import Folding
 from projections.partitions import AlreadyProjected
+from projections.poison import Parked
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on, upcaster
 from rayfold.folds import starts
 
@@ -151,3 +152,24 @@ def test_with_an_upcaster_any_stream_may_have_any_event() -> None:
     registry = Registry([module])
     registry.aggregates = {"thing": Thing, "stone": Stone}
     assert registry.prefixes_of([Growth.__rayfold__]) == ["stone-", "thing-"]
+
+
+def test_a_status_tells_of_what_is_parked_first_without_going_through_the_rest() -> None:
+    """It is asked for twice a second, while there may be a million rows."""
+    folding = Folding(Registry(()), [])
+    for at in range(9, 3, -1):
+        folding.park(Parked("other", f"o{at}", f"other-{at}", 0, at, "no"))
+    fresh = Folding(Registry(()), [])
+    for at in range(3):
+        fresh.park(Parked("whole", f"w{at}", f"thing-{at}", 0, at, "no"))
+    folding.adopt("whole", fresh)
+    folding.park(Parked("whole", "", "thing-7", 0, 1, "unreadable"))
+    told = folding.told_of_parked()
+    assert told["parked"] == 10
+    assert [each["event"] for each in told["poison"]] == ["0@thing-0", "0@thing-7", "0@thing-1"]
+    told = folding.told_of_parked(streams=False)
+    assert told["parked"] == 9
+    assert [each["key"] for each in told["poison"]] == ["w0", "w1", "w2"]
+    folding.adopt("other", Folding(Registry(()), []))
+    folding.adopt("whole", Folding(Registry(()), []))
+    assert folding.told_of_parked() == {"parked": 0}

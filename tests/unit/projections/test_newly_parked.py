@@ -17,9 +17,11 @@ def parked(key: str, position: int, stream: str = "room-1") -> Parked:
     ("live", "new"),
     [
         ([], ["a", "b"]),
-        ([parked("a", 1)], ["b"]),  # at another event: it served nothing newer
+        ([parked("a", 1)], ["b"]),  # further on: it serves what it has served
+        ([parked("a", 4)], ["a", "b"]),  # it served an event more
         ([parked("a", 3), parked("b", 4)], []),
         ([parked("", 2)], []),  # all of the stream waited
+        ([parked("", 4)], ["a"]),
         ([parked("", 2, "room-2")], ["a", "b"]),
     ],
 )

@@ -43,7 +43,8 @@ class Remote:
         self._actor = actor
 
     def __getattr__(self, method: str) -> Any:
-        return SimpleNamespace(remote=getattr(self._actor, method))
+        called = getattr(self._actor, method)  # it begins at once, whoever waits for it
+        return SimpleNamespace(remote=lambda *args: asyncio.ensure_future(called(*args)))
 
 
 @asynccontextmanager
@@ -137,6 +138,22 @@ async def test_what_a_peer_has_erased_goes_from_the_files_of_whoever_copies_it(
             assert having(here, b"ada-secret") == []
         assert len(files(here)) == len(VIEWS)  # left as it stopped, though it folded no event
         assert having(here, b"ada-secret") == []
+
+
+async def test_rows_of_a_peer_that_are_no_json_are_folded_instead(
+    log: MemoryLog, tmp_path: Path
+) -> None:
+    """Else whoever copies would begin again and again, and no replica could be added."""
+    await add(log, "a", 1)
+    async with running(tmp_path / "there") as peer:
+        await status_until(peer, ready=True)
+        row = peer._replica.tables["totals"].rows["a"]
+        no_json: Any = object()
+        row.become(row.entry._replace(row=Totals.model_construct(counter="a", total=no_json)))
+        async with running(tmp_path / "here", peer) as actor:
+            await status_until(actor, ready=True)
+            answer = await total_of(actor, "a")
+    assert answer.body == b'{"counter":"a","total":1,"revision":0}'
 
 
 async def test_what_is_erased_right_before_the_end_is_not_left(

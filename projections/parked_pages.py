@@ -1,0 +1,64 @@
+"""What is asked of all that is parked, and a page of it: it may be as much as there are rows.
+
+It is listed in the log's order. One event may have parked several rows, in several stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from heapq import nsmallest
+from typing import Any, NamedTuple
+
+from projections.poison import Parked
+from rayfold.keys import printable
+
+Place = tuple[int, str, str, str, str]
+"""Position, view, key, stream and store: where something stands in the list."""
+
+BEFORE_ALL: Place = (-1, "", "", "", "")
+
+
+class Asked(NamedTuple):
+    """What stands behind a place; of a view, if that is named, and under a key or in a stream.
+
+    Without a `limit` it is all of that.
+    """
+
+    view: str = ""
+    key: str = ""
+    """Of a row, perhaps as people are shown it; or the name of a stream."""
+    after: Place = BEFORE_ALL
+    limit: int = 0
+
+    def of(self, parked: Iterable[Parked]) -> list[Parked]:
+        """Return what a part of one store gives for it: nothing is left out of the page then.
+
+        The first of it may be what the last page ended with: a part does not know its store's name.
+        """
+        least = tuple(self.after)[:-1]  # a list, where it has travelled
+        found = (each for each in parked if self._wants(each) and _place(each) >= least)
+        return nsmallest(self.limit + 1, found, key=_place) if self.limit else list(found)
+
+    def page(self, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the page of what all parts gave, each with its `store`."""
+        after = tuple(self.after)
+        page = sorted((dict(each) for each in found if place_of(each) > after), key=place_of)
+        return page[: self.limit] if self.limit else page
+
+    def _wants(self, parked: Parked) -> bool:
+        if self.view not in ("", parked.view):
+            return False
+        return self.key in ("", parked.key, printable(parked.key), parked.stream)
+
+
+EVERYTHING = Asked()
+
+
+def place_of(listed: Mapping[str, Any]) -> Place:
+    """Return where it stands in the list."""
+    of = listed["position"], listed["view"], listed["key"], listed["stream"]
+    return (*of, listed["store"])
+
+
+def _place(parked: Parked) -> tuple[int, str, str, str]:
+    return parked.position, parked.view, parked.key, parked.stream
