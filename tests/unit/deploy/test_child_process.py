@@ -76,9 +76,7 @@ async def test_the_log_of_a_server_that_says_much_begins_anew(
     monkeypatch.setattr(child_process, "LONGEST_LOG", 10_000)
     (tmp_path / "server.log").write_text("of a start before\n" * 1000)
     server = _Server(tmp_path / "data")
-    server.code = (
-        "import os\nprint('ready', flush=True)\nwhile True: os.write(2, b'refused\\n')"
-    )
+    server.code = "import os\nprint('ready', flush=True)\nwhile True: os.write(2, b'refused\\n')"
     await server.start()
     before = tmp_path / "server.log.1"
     before.touch()
