@@ -241,7 +241,7 @@ class ProcessCommits:
             results = await self._store.append(appends)
             for planned, result in zip(writing, results, strict=True):
                 if isinstance(result, Appended):
-                    planned.commit(result.last_revision)
+                    planned.commit(result)
                     self.steps += len(planned.records)
                 elif isinstance(result, InvalidAppend):
                     refused[planned.process.key] = result.reason
@@ -354,7 +354,8 @@ class ProcessCommits:
                     sending,
                     principal=f"process:{self._definition.name}",
                     correlation_id=state.correlation_id,
-                    decided_at=state.unsure.get(sending.command_id),
+                    decided_at=state.decided_at[sending.command_id],
+                    sent=sending.command_id in state.unsure,
                     trace=process.trace,
                     tenant=tenant_of(process.key) if self._registry.tenants else "",
                 )

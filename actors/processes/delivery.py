@@ -27,6 +27,7 @@ from actors.errors import (
     KeyReused,
     Overloaded,
     RevisionMismatch,
+    Unavailable,
 )
 from actors.host.receipts import revisions_in
 from actors.processes.records import Accepted, Told
@@ -81,22 +82,31 @@ class Delivery:
         *,
         principal: str,
         correlation_id: str,
-        decided_at: int | None,
+        decided_at: int,
+        sent: bool,
         trace: str = "",
         tenant: str = "",
     ) -> Accepted | Told:
-        """Return what became of a process's command: it was accepted, or what it is to be told."""
+        """Return what became of a process's command: it was accepted, or what it is to be told.
+
+        `decided_at`, `sent`: see `answer`.
+        """
         try:
             envelope = self._envelope(sending, principal, correlation_id, trace, tenant)
         except (InvalidCommand, DecisionFailed) as error:
             return _refused(sending, correlation_id, Refusal("invalid-command", str(error)))
-        answer = await self.answer(envelope, decided_at)
+        answer = await self.answer(envelope, decided_at, sent=sent)
         if isinstance(answer, Refusal):
             return _refused(sending, correlation_id, answer)
         return Accepted(sending.command_id, envelope.stream, answer.revision)
 
     async def answer(
-        self, envelope: Envelope, decided_at: int | None, sender: Sender = THE_STACK
+        self,
+        envelope: Envelope,
+        decided_at: int,
+        sender: Sender = THE_STACK,
+        *,
+        sent: bool = False,
     ) -> Done | Refusal:
         """Return the answer to a command that will not change.
 
@@ -104,30 +114,30 @@ class Delivery:
         final, so the command is sent again. One that refuses has not asked the aggregate, which
         knows what an attempt before it has done: then the log says so.
 
-        `decided_at` is given where somebody may have sent it before: the position of the
-        decision. Then the log is asked first. An aggregate remembers its latest commands, and
-        that may be too few for one that was sent long ago.
+        `decided_at` is the position of the decision: behind it are its events, if there are any.
+        Where it may have been `sent` before, by somebody or in vain, the log is asked first: an
+        aggregate remembers its latest commands, and that may be too few.
         """
         try:
-            return await self._answer(envelope, decided_at, sender)
+            return await self._answer(envelope, decided_at, sender, sent)
         finally:
             self.unanswered.pop(envelope.command_id, None)
 
     async def _answer(
-        self, envelope: Envelope, decided_at: int | None, sender: Sender
+        self, envelope: Envelope, decided_at: int, sender: Sender, sent: bool
     ) -> Done | Refusal:
         pause = 0.05
         refusal: Refusal | None = None  # unless the log says that it was done
         while True:
             try:
                 async with self._sending:
-                    if decided_at is not None:
+                    if sent:
                         done = await self._found(envelope, decided_at)
                         if done is not None:
                             return done
                         if refusal is not None:
                             return refusal
-                        decided_at = None
+                        sent = False
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     if self._around is None:
                         receipt = await self._bus.send(attempt)
@@ -138,11 +148,11 @@ class Delivery:
                 refusal = Refusal(refused.rule, refused.detail)
                 if self._around is None or envelope.command_id not in self.unanswered:
                     return refusal
-                decided_at = -1
+                sent = True
                 continue
             except KeyReused as error:
                 # The id is ours alone: it was written by an older version of the domain.
-                refusal, decided_at = Refusal("key-reused", str(error)), -1
+                refusal, decided_at, sent = Refusal("key-reused", str(error)), -1, True
                 continue
             except RevisionMismatch as error:
                 return Refusal("revision-mismatch", str(error))
@@ -152,8 +162,11 @@ class Delivery:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
                 self.unanswered[envelope.command_id] = str(error)
-                if isinstance(error, MiddlewareFailed) and error.done:
-                    decided_at = -1  # the log has its answer, whatever breaks afterwards
+                # Then the log may have its answer, whatever breaks afterwards.
+                may_be_done = isinstance(error, Unavailable) or (
+                    isinstance(error, MiddlewareFailed) and error.done
+                )
+                sent = sent or may_be_done
                 if not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",

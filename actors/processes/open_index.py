@@ -21,6 +21,7 @@ from eventstore.errors import StoreUnavailable
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from eventstore.records import Batch, RawRecord
+from rayfold.foreign_json import UNREADABLE
 from rayfold.runtime.postgres import BY_INDEX, FAILURES, connect, why
 from rayfold.runtime.postgres_text import restored, storable
 
@@ -98,6 +99,8 @@ class OpenIndex(Generic[T]):
         self.error = ""
         self._lost: int | None = None
         """Where the index was when it turned out to be of a log that was restored since."""
+        self._broken = False
+        """Whether it has a row that cannot be read: of another release, or changed by hand."""
 
     async def load(self) -> tuple[dict[str, T], int]:
         """Return what is open by key, as of the log's end, and the position up to which it is.
@@ -114,7 +117,9 @@ class OpenIndex(Generic[T]):
                 found, position = await self._read()
                 if await self._is_lost(position):
                     found, position = {}, 0
-            except FAILURES as error:
+            except (*FAILURES, *UNREADABLE) as error:
+                found, position = {}, 0
+                self._broken = self._broken or isinstance(error, UNREADABLE)
                 self.error = f"the index of what is open cannot be read: {why(error)}"
                 log.warning(
                     "what is open is read from the log",
@@ -130,14 +135,15 @@ class OpenIndex(Generic[T]):
         while self._dsn:
             try:
                 await self._keep_up()
-            except (*FAILURES, StoreUnavailable) as error:
+            except (*FAILURES, *UNREADABLE, StoreUnavailable) as error:
+                self._broken = self._broken or isinstance(error, UNREADABLE)
                 self.error = f"the index of what is open is not kept: {why(error)}"
             await asyncio.sleep(RETRY)
 
     async def _keep_up(self) -> None:
         async with self._connected() as connection:
             position = await self._until(connection)
-            if position is None or await self._is_lost(position):
+            if position is None or self._broken or await self._is_lost(position):
                 await self._begin_again(connection)
                 position = 0
             self.error = ""
@@ -241,7 +247,7 @@ class OpenIndex(Generic[T]):
                 self._kind,
                 _VERSION,
             )
-        self._lost = None
+        self._lost, self._broken = None, False
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Any]:

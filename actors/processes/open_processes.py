@@ -36,8 +36,8 @@ class OpenProcess:
     timers: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     parked: list[str] = field(default_factory=list)
     error: str = ""
-    unreadable: str = ""
-    """Why nobody can go on with it: another client has written to its stream."""
+    unreadable: bool = False
+    """Whether nobody can go on with it, as another client has written to its stream."""
 
     @property
     def is_open(self) -> bool:
@@ -61,10 +61,8 @@ class OpenProcess:
         """Take in a record of its stream."""
         try:
             self._fold(raw)
-        except UNREADABLE as error:
-            self.unreadable = (
-                f"its stream cannot be read: {raw.event_type} at revision {raw.revision}: {error}"
-            )
+        except UNREADABLE:
+            self.unreadable = True
 
     def _fold(self, raw: RawRecord) -> None:
         if raw.event_type in STEPS:

@@ -21,6 +21,7 @@ from actors.processes.records import (
     Waits,
     new_record,
 )
+from eventstore.port import Appended
 from eventstore.records import NewRecord
 from rayfold.runtime.tracing import Span
 
@@ -109,14 +110,15 @@ class Plan:
         """Where it would be appended."""
         return f"{self.state.instance.definition.prefix}{self.process.key}"
 
-    def commit(self, last_revision: int | None) -> None:
-        """Move the process on: the records are durable. `last_revision`: see `Appended`."""
+    def commit(self, appended: Appended) -> None:
+        """Move the process on: the records are durable."""
         self.process.refused = ""
         self.state.revision += len(self.records)
-        if last_revision is not None:
-            self.state.revision = last_revision
+        if appended.last_revision is not None:
+            self.state.revision = appended.last_revision
         for apply in self.apply:
             apply()
+        self.state.decided(appended.position)
 
     def drop(self) -> None:
         """Fold the process again: somebody else has written, or nobody knows."""

@@ -7,7 +7,7 @@ import logging
 from heapq import nsmallest
 from typing import Any
 
-from actors.errors import NoSuchProcess
+from actors.errors import NoSuchProcess, Unavailable
 from actors.processes.checkpoints import Layout
 from actors.processes.reaching import Reach
 from actors.processes.runner import ProcessRunner
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 RETRY = 1.0
 """Seconds until it tries again to begin."""
+
+STARTING = 10.0
+"""Seconds that somebody who asks waits for it to begin."""
 
 
 class ProcessActor:
@@ -73,24 +76,24 @@ class ProcessActor:
 
     async def open(self, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
         """See `ProcessRunner.describe_open`."""
-        return self._running().describe_open(parked=parked, limit=limit)
+        return (await self._begun()).describe_open(parked=parked, limit=limit)
 
     async def timeouts(self, limit: int) -> tuple[list[tuple[Any, str, str]], int]:
         """Return the timeouts that are due next, and how many there are."""
-        timers = self._running().timers
+        timers = (await self._begun()).timers
         return [(due, key, name) for due, key, name, _ in nsmallest(limit, timers)], len(timers)
 
     async def retry(self, key: str) -> None:
         """See `ProcessRunner.retry`; what is not parked is `NoSuchProcess`."""
         try:
-            await self._running().retry(key)
+            await (await self._begun()).retry(key)
         except LookupError as error:
             raise NoSuchProcess(self._name, key) from error
 
     async def abort(self, key: str, as_it_is: bool) -> None:
         """See `ProcessRunner.abort`; what is not open is `NoSuchProcess`."""
         try:
-            await self._running().abort(key, as_it_is=as_it_is)
+            await (await self._begun()).abort(key, as_it_is=as_it_is)
         except LookupError as error:
             raise NoSuchProcess(self._name, key) from error
 
@@ -115,6 +118,20 @@ class ProcessActor:
     @property
     def _has_begun(self) -> bool:
         return self._starting is not None and self._starting.done() and not self._error
+
+    async def _begun(self) -> ProcessRunner:
+        """Return the runner once it knows what is open: before that it would say that nothing is.
+
+        Raises:
+            Unavailable: it does not yet.
+        """
+        runner = self._running()
+        if not self._has_begun:
+            assert self._starting is not None
+            await asyncio.wait([self._starting], timeout=STARTING)
+        if not self._has_begun:
+            raise Unavailable(f"{self._name}#{self._partition} starts: {self._error or 'wait'}")
+        return runner
 
     def _running(self) -> ProcessRunner:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.

@@ -48,9 +48,10 @@ log = logging.getLogger(__name__)
 class ProcessState:
     """As of `revision`, its stream's last. `parked` begins with what it broke on, by `error`.
 
-    `unsure` are commands that may have been sent by somebody before us, with the position at which
-    they were decided. `lost` are those that wait for an answer and that the domain cannot read any
-    more: a command that has gone since, or has another shape. Once accepted, nobody asks for it.
+    `decided_at` has the positions at which the commands that wait were decided on, `unsure` those
+    of them that somebody may have sent before us. `lost` are those that wait for an answer and that
+    the domain cannot read any more: a command that has gone since, or has another shape. Once
+    accepted, nobody asks for it.
     """
 
     instance: ProcessInstance
@@ -59,7 +60,8 @@ class ProcessState:
     correlation_id: str = ""
     parked: list[Told] = field(default_factory=list)
     error: str = ""
-    unsure: dict[UUID, int] = field(default_factory=dict)
+    decided_at: dict[UUID, int] = field(default_factory=dict)
+    unsure: set[UUID] = field(default_factory=set)
     lost: Lost = field(default_factory=dict)
 
     @property
@@ -190,7 +192,7 @@ class ProcessState:
             record = read_step(raw.data)
             step = self._step(record)
             self.apply(record.told, step)
-            self._unsure(step, raw.position)
+            self._read(step, raw.position)
         elif raw.event_type == COMMAND_ACCEPTED:
             self.answered(read_accepted(raw.data).command_id)
         elif raw.event_type == PARKED:
@@ -215,7 +217,8 @@ class ProcessState:
     def answered(self, command_id: UUID) -> None:
         """Note that a command was accepted."""
         self.instance.answered(command_id)
-        self.unsure.pop(command_id, None)
+        self.decided_at.pop(command_id, None)
+        self.unsure.discard(command_id)
         self.lost.pop(command_id, None)
 
     def park(self, told: Told, error: str) -> None:
@@ -268,13 +271,18 @@ class ProcessState:
             if command is not None and str(command_id) not in refused:
                 happened.append(CommandRejected(command, WITHDRAWN))
         step = abort_step_of(self.registry, record, happened, self.lost)
-        self._unsure(step, position)
+        self._read(step, position)
         return step
 
-    def _unsure(self, step: ProcessStep, position: int) -> None:
-        for each in step.decided:
-            if isinstance(each, Sending):
-                self.unsure[each.command_id] = position
+    def decided(self, position: int) -> None:
+        """Note where the commands stand that were decided on just now."""
+        for command_id in self.instance.waiting:
+            self.decided_at.setdefault(command_id, position)
+
+    def _read(self, step: ProcessStep, position: int) -> None:
+        sends = [each.command_id for each in step.decided if isinstance(each, Sending)]
+        self.decided_at.update(dict.fromkeys(sends, position))
+        self.unsure.update(sends)
 
     def _correlation(self, told: Told) -> str:
         return told.correlation_id or self.correlation_id

@@ -99,9 +99,10 @@ class ProcessRunner:
                 continue
             self._commits.open.add(key)
             self._timers.replace(key, open_process.timers)
-            if error := open_process.unreadable or open_process.error:
-                self._commits.parked[key] = error
-            if open_process.unanswered or (open_process.parked and not open_process.error):
+            if open_process.error:
+                self._commits.parked[key] = open_process.error
+            mended = open_process.parked and not open_process.error
+            if open_process.unanswered or mended or open_process.unreadable:
                 self._commits.resume(key)
         self._commits.start()
         self._following = self._begin(self._follow_always())

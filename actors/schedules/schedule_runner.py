@@ -213,23 +213,25 @@ class ScheduleRunner:
     async def _send(self, command_id: str) -> str:
         """Send it until it has an answer; return why it is not sent, if nobody can read it."""
         async with self._firing:
-            kept = await self._read(command_id)
-            sent_at = kept.due_at if kept is not None else None  # by whoever found it due, perhaps
+            kept, due_at = await self._read(command_id), None
             while kept is not None and kept.end is None and kept.due_at is None:
                 if kept.command is None:
                     return kept.error
                 due = new_record(DUE, Nothing(), kept.command.correlation_id or command_id)
-                if await self._appended(command_id, kept.revision, due):
-                    kept = kept._replace(revision=kept.revision + 1)
+                if noted := await self._appended(command_id, kept.revision, due):
+                    kept, due_at = kept._replace(revision=kept.revision + 1), noted.position
                     break
                 kept = await self._read(command_id)  # cancelled, or due already
-                sent_at = kept.due_at if kept is not None else None
         if kept is None or kept.end is not None:
             return ""
         if (scheduled := kept.command) is None:
             return kept.error
+        sent = due_at is None  # perhaps, by whoever found it due
+        decided_at = kept.due_at if due_at is None else due_at
+        assert decided_at is not None
         sender = Sender(Origin.SCHEDULE, scheduled.role, frozenset(scheduled.permissions))
-        answer = await self._delivery.answer(self._envelope(command_id, scheduled), sent_at, sender)
+        envelope = self._envelope(command_id, scheduled)
+        answer = await self._delivery.answer(envelope, decided_at, sender, sent=sent)
         correlation_id = scheduled.correlation_id or command_id
         if isinstance(answer, Done):
             end = new_record(ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id)
@@ -288,12 +290,12 @@ class ScheduleRunner:
         self._held.pop(command_id, None)
         self._timers.forget(command_id)
 
-    async def _appended(self, command_id: str, expected: int, record: NewRecord) -> bool:
+    async def _appended(self, command_id: str, expected: int, record: NewRecord) -> Appended | None:
         append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
         answer = await self._appending.call(append)
         if isinstance(answer, InvalidAppend):
             raise StoreError(answer.reason)
-        return isinstance(answer, Appended)
+        return answer if isinstance(answer, Appended) else None
 
     async def _append(self, appends: list[StreamAppend]) -> Sequence[AppendResult]:
         return await self._store.append(appends)

@@ -81,13 +81,13 @@ def schedules_list(
     if as_json:
         typer.echo(json.dumps(found))
         return
-    held = [e for e in found["commands"] if e["error"]]
+    held = [e for e in found["commands"] if e.get("error")]
     lines = [
         *(f"{e['due']} {e['process']} {e['key']} {e['timeout']}" for e in found["schedules"]),
         *(
             f"{e['due']} {e['command']} {e['stream']} {e['command_id']}"
             for e in found["commands"]
-            if not e["error"]
+            if not e.get("error")
         ),
     ]
     for each in held:

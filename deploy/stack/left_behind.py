@@ -28,6 +28,7 @@ _SCHEDULED = """
 SELECT body::json ->> 'command' AS command, count(*) AS number, min(key) AS one FROM rayfold_open
 WHERE kind = 'schedule' AND NOT body::json ->> 'command' = ANY($1) GROUP BY 1 ORDER BY 1
 """
+"""One that nobody can read has no name, and is told by `rayfold schedules list`."""
 _VIEWS = "SELECT view FROM rayfold_view WHERE NOT view = ANY($1) ORDER BY 1"
 
 
@@ -58,7 +59,7 @@ async def _open(connection: Connection, registry: Registry) -> list[str]:
     return found + [
         f"{row['number']} commands {row['command']!r} are scheduled, {row['one']!r} for instance,"
         " which the domain has no more: they will be refused. Bring it back, or cancel them"
-        for row in await connection.fetch(_SCHEDULED, [*registry.commands])
+        for row in await connection.fetch(_SCHEDULED, ["", *registry.commands])
     ]
 
 

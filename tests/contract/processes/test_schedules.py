@@ -384,7 +384,7 @@ async def test_an_error_that_nobody_expected_is_shown_until_it_is_over(
 ) -> None:
     fine = later.runner._delivery.answer
 
-    async def broken(*_: Any) -> Any:
+    async def broken(*_: Any, **__: Any) -> Any:
         raise TypeError("nobody thought of it")
 
     monkeypatch.setattr(later.runner._delivery, "answer", broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 
@@ -14,6 +15,8 @@ from deploy.stack.left_behind import left_behind
 from domain.inventory.stock import ReceiveStock
 from domain.inventory.views import StockLevels
 from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
+from eventstore.records import NewRecord
 from projections.postgres.schema import prepare
 from rayfold import Registry
 from tests.contract.processes.stages import Stage, named, until, waits_for
@@ -29,9 +32,11 @@ async def test_what_goes_on_with_nobody_is_told(registry: Registry, postgres: st
         await until(lambda: waits_for(stage, order) == 1)
         received = enclose(registry, ReceiveStock(sku="tea", quantity=1))
         await Schedules(log).schedule(received, FAR)
+        unreadable = NewRecord("CommandScheduled", b"[]", {}, str(uuid4()))
+        await log.append([StreamAppend("schedule-another-clients", None, [unreadable])])
         runner = ScheduleRunner(registry, log, stage.writes.bus, postgres)
         await runner.start()
-        await until(lambda: _are(connection, 2))
+        await until(lambda: _are(connection, 3))
         await runner.stop()
     await prepare(connection, [StockLevels.__rayfold__], {"stock-levels": 1})
 

@@ -89,6 +89,22 @@ async def test_an_index_that_is_lost_is_made_again_from_the_log(
         await until(lambda: _keys(postgres, kind, {str(order)}))
 
 
+async def test_an_index_with_a_row_that_nobody_can_read_is_made_again_too(
+    log: Counting, registry: Registry, postgres: str
+) -> None:
+    async with Stage(log, registry, named("garbled"), postgres=postgres) as stage:
+        order = await stage.order(await stage.stock())
+        await until(lambda: waits_for(stage, order) == 1)
+        kind = f"process:{stage.definition.name}"
+        await until(lambda: _keys(postgres, kind, {str(order)}))
+        row = f"""'{kind}', 'other', NULL, '{{"timers": "of another release"}}'"""
+        await _execute(postgres, f"INSERT INTO rayfold_open VALUES ({row})")
+        await stage.crash()
+        assert stage.runner.open == {str(order)}
+        await until(lambda: _keys(postgres, kind, {str(order)}))
+        await until(lambda: "index" not in stage.runner.status())
+
+
 async def test_processes_start_while_postgres_is_away(
     log: Counting, registry: Registry, postgres: str
 ) -> None:

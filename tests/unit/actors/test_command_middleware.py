@@ -643,9 +643,9 @@ async def test_what_the_stack_sends_goes_through_it_at_each_attempt() -> None:
     registry, log = with_middleware(Watching), MemoryLog()
     delivery = Delivery(registry, log, LocalRuntime(registry, log).bus)
     envelope = enclose(registry, TEA, principal="process:restocking")
-    assert not isinstance(await delivery.answer(envelope, None), Refusal)
+    assert not isinstance(await delivery.answer(envelope, -1), Refusal)
     refused = enclose(registry, TEA.replace(sku="coffee"))
-    assert await delivery.answer(refused, None) == Refusal("no-coffee", "tea alone")
+    assert await delivery.answer(refused, -1) == Refusal("no-coffee", "tea alone")
     [first, _] = Watching.seen
     assert (first.origin, first.principal, first.role) == ("process", "process:restocking", "stack")
 
@@ -663,7 +663,7 @@ async def test_one_that_breaks_afterwards_does_not_hold_a_process_up() -> None:
     registry, log = with_middleware(Late), MemoryLog()
     delivery = Delivery(registry, log, LocalRuntime(registry, log).bus)
     async with asyncio.timeout(30):
-        done = await delivery.answer(enclose(registry, TEA), None)
+        done = await delivery.answer(enclose(registry, TEA), -1)
     assert isinstance(done, Done)
     assert len(tried) == 1
 
@@ -690,7 +690,7 @@ async def test_one_that_refuses_a_second_attempt_does_not_undo_the_first(done: b
     registry, log = with_middleware(Once), MemoryLog()
     local = LocalRuntime(registry, log)
     async with asyncio.timeout(30):
-        answer = await Delivery(registry, log, Lossy()).answer(enclose(registry, TEA), None)
+        answer = await Delivery(registry, log, Lossy()).answer(enclose(registry, TEA), -1)
     assert answer == (Done(0, 1) if done else Refusal("quota", "once a day"))
 
 

@@ -9,9 +9,11 @@ from uuid import uuid4
 import pytest
 
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import KeyReused
+from actors.errors import KeyReused, Unavailable
+from actors.host import recent_commands
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery, Refusal
+from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder
 from eventstore.errors import StoreUnavailable
 from eventstore.memory import MemoryLog
@@ -45,6 +47,41 @@ async def test_an_id_that_is_known_already_is_looked_up_until_the_log_answers(th
     envelope = enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"))
     if there:
         await LocalRuntime(registry, log).bus.send(envelope)
-    answer = await Delivery(registry, log, Reused()).answer(envelope, None)
+    answer = await Delivery(registry, log, Reused()).answer(envelope, -1)
     assert log.failed
     assert answer == Done(0, 1) if there else isinstance(answer, Refusal)
+
+
+class Lossy:
+    """A bus that loses an answer, until the writer has forgotten the command."""
+
+    def __init__(self, writes: LocalRuntime) -> None:
+        self.lost = False
+        self._writes = writes
+
+    async def send(self, envelope: Envelope) -> Receipt:
+        receipt = await self._writes.bus.send(envelope)
+        if self.lost:
+            return receipt
+        self.lost = True
+        for _ in range(3):
+            await self._writes.send(ReceiveStock(sku="tea", quantity=1))
+        raise Unavailable("the answer is lost")
+
+
+async def test_a_command_whose_answer_is_lost_counts_once_though_its_aggregate_has_forgotten_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_commands, "ALWAYS_REMEMBERED", 1)
+    monkeypatch.setattr(recent_commands, "RETENTION", 0.0)
+    registry, log = Registry.load("domain"), MemoryLog()
+    writes = LocalRuntime(registry, log)
+    received = await writes.send(ReceiveStock(sku="tea", quantity=9))
+    reserve = enclose(registry, ReserveStock(sku="tea", quantity=1))
+    bus = Lossy(writes)
+    answer = await Delivery(registry, log, bus).answer(reserve, received.position)
+    assert bus.lost
+    assert isinstance(answer, Done)
+    assert answer.revision == 1
+    types = [raw.event_type async for raw in log.read_stream("stock-tea")]
+    assert types == ["StockReceived", "StockReserved", *["StockReceived"] * 3]

@@ -581,10 +581,10 @@ async def test_a_process_finds_its_decision_in_whichever_stream_it_stands(
     delivery = Delivery(registry, log, runtime.bus)
     key = uuid4()
     envelope = enclose(registry, InspectCoupon(coupon_id="c", customer_id="ada"), command_id=key)
-    first = await delivery.answer(envelope, None)
+    first = await delivery.answer(envelope, -1)
     assert isinstance(first, Done)
     # Sent before, and nobody remembers: the log is asked, of the customer too.
     nobody = Delivery(registry, log, None)  # type: ignore[arg-type]
-    again = await nobody.answer(envelope, 0)
+    again = await nobody.answer(envelope, 0, sent=True)
     assert isinstance(again, Done)
     assert (again.revision, again.revisions) == (0, {"coupon-c": 0, "customer-ada": 0})

@@ -12,9 +12,12 @@ from uuid import uuid4
 import pytest
 
 from actors.envelope import enclose
+from actors.errors import Unavailable
 from actors.local import LocalRuntime
+from actors.processes import process_actor
 from actors.processes import runner as runner_module
 from actors.processes.checkpoints import Layout
+from actors.processes.process_actor import ProcessActor
 from actors.processes.runner import ProcessRunner
 from domain.inventory.stock import ReserveStock
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
@@ -124,3 +127,22 @@ async def test_others_have_their_turn_while_events_are_read(
         await others()
     await runner.stop()
     assert all(before < after for before, after in pairwise(seen))
+
+
+async def test_an_actor_that_does_not_know_yet_what_is_open_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not that nothing is."""
+    registry, log = Registry.load("domain"), MemoryLog()
+    definition = registry.processes["fulfilment"]
+    actor = ProcessActor.__new__(ProcessActor)  # its `__init__` is for a process of its own
+    actor._name, actor._partition, actor._error = definition.name, 0, "the store is away"
+    actor._starting = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
+    monkeypatch.setattr(process_actor, "STARTING", 0.01)
+    bus = LocalRuntime(registry, log).bus
+    actor._runner = ProcessRunner(registry, definition, log, bus, layout=Layout(0, 1, 0))
+    asking = (actor.open(False, 10), actor.timeouts(10), actor.retry("a"), actor.abort("a", True))
+    for asked in asking:
+        with pytest.raises(Unavailable, match="the store is away"):
+            await asked
+    actor._starting.cancel()

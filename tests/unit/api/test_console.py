@@ -418,7 +418,7 @@ class EvilProcesses:
 
     async def schedules(self, limit: int) -> dict[str, Any]:
         timeout = {"due": EVIL, "process": EVIL, "key": EVIL, "timeout": EVIL}
-        command = {"due": EVIL, "command": EVIL, "stream": EVIL, "command_id": EVIL}
+        command = {"due": EVIL, "command": EVIL, "stream": EVIL, "command_id": EVIL, "error": EVIL}
         return {"schedules": [timeout], "commands": [command], "total": 2}
 
     async def show(self, name: str, key: str) -> dict[str, Any]:
