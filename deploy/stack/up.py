@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deploy.errors import StartError
 from deploy.stack import descendants, folder, listening, publishing
+from deploy.stack.own_disk import check_room
 from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
@@ -36,6 +37,7 @@ async def up(settings: Settings) -> int:
     publishing.check(settings, registry)
     listening.check_rpc_ports()
     with folder.locked(settings.data) as data:
+        check_room(data)
         bound = listening.bound(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:
             check_ray(settings.ray_address)
