@@ -28,17 +28,21 @@ def check(
     from deploy.authoring.catalogue.checking import taken_up
     from deploy.authoring.catalogue.lock import FILE, Catalogue, catalogue_of, read, text_of
     from deploy.stack.settings import load
+    from deploy.stack.unused import unused
     from deploy.stack.whole_file import write_whole
     from rayfold import DomainError, Registry
 
     if force and not update:
         raise StartError("--force goes with --update")
-    package, file = load(domain=domain).domain, lock or Path(FILE)
+    settings = load(domain=domain)
+    package, file = settings.domain, lock or Path(FILE)
     locked = read(file)
     try:
         registry = Registry.load(package)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
+    for sentence in unused(settings, registry):
+        typer.echo(f"nothing uses it: {sentence}")
     if locked is None and not update:
         typer.echo(f"{file} is not there: write it with `rayfold check --update`, and commit it")
         raise typer.Exit(1)

@@ -82,7 +82,7 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
 
 
 async def _by_its_owner(connection: Connection) -> list[str] | None:
-    """Have the owner end it; None once there is none.
+    """Have the owner end it; None once there is none, or none that can be asked.
 
     One that died a moment ago has the lease until that runs out or a successor takes it.
 
@@ -94,8 +94,8 @@ async def _by_its_owner(connection: Connection) -> list[str] | None:
         row, table = await identities.read(connection), await routing.read(connection)
         place = row["place"] if row is not None else "another one"
         at = (table.document if table is not None else {}).get("controller")
-        if at is None:
-            raise StartError(f"the stack is run by {place}: stop that one")
+        if at is None:  # an `up`, or a `down`: who takes its lease sees whether it lives
+            return None
         try:
             return await _ask(at)
         except ControllerUnavailable as error:

@@ -5,8 +5,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from deploy.errors import StartError
+
 NEARLY_FULL = 8 * 1024 * 1024
 """Bytes below which whoever writes there is not ready: it will soon fail."""
+
+LEAST = 1024 * 1024
+"""Bytes without which nothing starts: each part writes where it listens, and logs."""
+
+
+def check_room(folder: Path) -> None:
+    """Check that a stack can start in a folder; each part would find out in its own way, and time.
+
+    Raises:
+        StartError: its disk is full.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST:
+        raise StartError(f"the disk of {folder} is full: {free} bytes are free")
 
 
 class OwnDisk:

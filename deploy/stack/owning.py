@@ -99,6 +99,8 @@ async def own(
         await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
         async with _connection(postgres) as connection:
+            # Not only when hosts are renewed: one that is made in place of another, or for an
+            # aggregate of its own, has our code before that, and writes our events.
             await survival.note_event_types(connection, registry)
             before = await routing.read(connection) or Routing()
             return Owned(

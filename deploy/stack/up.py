@@ -13,9 +13,11 @@ from pathlib import Path
 
 from deploy.errors import StartError
 from deploy.stack import descendants, folder, listening, publishing
+from deploy.stack.own_disk import check_room
 from deploy.stack.reaching import check_ray
 from deploy.stack.serving import run
 from deploy.stack.settings import Settings
+from deploy.stack.unused import unused
 from rayfold import DomainError, Registry
 from rayfold.runtime.middleware_layers import DomainMiddleware
 
@@ -35,6 +37,7 @@ async def up(settings: Settings) -> int:
     publishing.check(settings, registry)
     listening.check_rpc_ports()
     with folder.locked(settings.data) as data:
+        check_room(data)
         bound = listening.bound(settings.host, settings.port, open_to_all=settings.is_open)
         if settings.ray_address:
             check_ray(settings.ray_address)
@@ -109,7 +112,7 @@ def _end_leftovers(data: Path, message: str) -> None:
 
 
 def load_registry(settings: Settings) -> Registry:
-    """Return the domain.
+    """Return the domain; warn of settings that are for nothing of it.
 
     Raises:
         StartError: it cannot be loaded; each mistake is a line.
@@ -117,6 +120,8 @@ def load_registry(settings: Settings) -> Registry:
     try:
         registry = Registry.load(settings.domain, tenants=settings.tenants)
         DomainMiddleware(registry)  # told here, and not when parts run already
-        return registry
     except DomainError as error:
         raise StartError(*error.mistakes) from error
+    for sentence in unused(settings, registry):
+        log.warning("nothing uses it: %s", sentence)
+    return registry

@@ -10,6 +10,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from rayfold.runtime.lasting import lasting
+
 _EVERY = 0.3
 """Seconds between two looks: the folder is another one with each start."""
 
@@ -29,6 +31,9 @@ class ActorLogs:
 
     async def follow(self) -> None:
         """Tell what comes, until cancelled."""
+        await lasting(self._tell, "telling what actors say")
+
+    async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_EVERY)
             sys.stderr.writelines(f"{line}\n" for line in self.news())

@@ -17,6 +17,7 @@ from deploy.authoring.development.actor_logs import ActorLogs
 from deploy.authoring.development.changes import Changes, place_of
 from deploy.authoring.development.served import Served, child
 from deploy.errors import StartError, tell
+from deploy.stack.folder import gateway_of
 from deploy.stack.settings import load
 
 
@@ -30,7 +31,7 @@ async def dev(flags: dict[str, Any], up: list[str]) -> int:
     """
     settings = load(**flags)
     place_of(settings.domain)
-    serving = asyncio.ensure_future(_serve(flags, up, ActorLogs(settings.data)))
+    serving = asyncio.ensure_future(_serve(flags, up, settings.data))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _cancel_once, serving)
@@ -46,9 +47,9 @@ def _cancel_once(task: asyncio.Future[None]) -> None:
     task.cancel()
 
 
-async def _serve(flags: dict[str, Any], up: list[str], logs: ActorLogs) -> None:
+async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
     stack = Served(up)
-    telling = asyncio.ensure_future(logs.follow())
+    telling = asyncio.ensure_future(ActorLogs(data).follow())
     try:
         async with Changes() as changes:
             while True:
@@ -58,8 +59,13 @@ async def _serve(flags: dict[str, Any], up: list[str], logs: ActorLogs) -> None:
                 if sound:
                     _say("starting")
                     await stack.stop()
+                    with suppress(StartError):  # they are wrong again: the next look tells
+                        data = load(**flags).data
                     await stack.start()
                 elif sound is not None:
+                    if stack.runs and not _serves(data):
+                        _say("a start is broken off: it may have read some of it")
+                        await stack.stop()
                     before = "; the code before it is served on" if stack.runs else ""
                     _say(f"the next change is waited for{before}")
                 while (code := await _until(changes, stack.ended())) is not None:
@@ -69,6 +75,15 @@ async def _serve(flags: dict[str, Any], up: list[str], logs: ActorLogs) -> None:
         await stack.stop()
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+
+
+def _serves(data: Path) -> bool:
+    """Whether the stack of a folder takes requests: all of it has read the code by then."""
+    try:
+        gateway_of(data)
+    except StartError:
+        return False
+    return True
 
 
 def _follow(changes: Changes, flags: dict[str, Any]) -> None:

@@ -117,6 +117,20 @@ async def test_a_changed_definition_is_found_and_the_old_table_kept_until_then(d
     await connection.close()
 
 
+async def test_a_table_is_vacuumed_before_a_list_has_a_fifth_of_dead_rows(dsn: str) -> None:
+    """Whoever reads a list of what is open passes over all that has left it since."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await schema.prepare(connection, [TOTALS], {"totals": 1})
+        table = await schema.begin_generation(connection, TOTALS)
+        settings = "SELECT reloptions FROM pg_class WHERE relname = $1"
+        options = dict(each.split("=") for each in await connection.fetchval(settings, table))
+        assert float(options["autovacuum_vacuum_scale_factor"]) < 0.1
+        assert int(options["fillfactor"]) < 100
+    finally:
+        await connection.close()
+
+
 async def test_a_table_that_somebody_elses_view_reads_stays_and_stops_nothing(
     dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -206,6 +206,29 @@ async def test_who_ends_a_stack_without_an_owner_keeps_the_lease_meanwhile(
     await connection.close()
 
 
+async def test_who_ends_a_stack_after_one_that_was_killed_at_that_waits_for_its_lease(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told to stop that one; nobody can."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+
+    async def end(*_: Any) -> list[str]:
+        return ["write#0"]
+
+    monkeypatch.setattr(down, "_end", end)
+    await identified(postgres)
+    await Lease(postgres, "killed", "there", length=2.0).take("domain")
+    settings = Settings(stack="shop", postgres=postgres)
+    assert await down.down(settings) == ["write#0"]
+    alive = Lease(postgres, "an up", "there")
+    await alive.take("domain")
+    holding = asyncio.create_task(alive.hold(lambda: None))
+    with pytest.raises(StartError, match="the stack 'shop' is run by there: stop that one"):
+        await down.down(settings)
+    holding.cancel()
+    await alive.release()
+
+
 async def test_what_operators_have_scaled_is_there_after_a_restart(postgres: str) -> None:
     await identified(postgres)
     for target, number in (("memory", 2), ("memory:orders", 3), ("postgres", 4), ("write", 2)):

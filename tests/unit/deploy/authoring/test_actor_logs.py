@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from pathlib import Path
+
+import pytest
 
 from deploy.authoring.development.actor_logs import ActorLogs
 
@@ -37,3 +41,29 @@ def test_a_start_has_logs_of_its_own(tmp_path: Path) -> None:
     for name in ("session_1", "session_2"):
         (session(tmp_path, name) / "worker-a-1.err").write_text(f"of {name}\n")
         assert logs.news() == [f"of {name}"]
+
+
+async def test_an_error_does_not_end_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, broken = ActorLogs(tmp_path), [OSError(errno.EIO, "Input/output error")]
+    read = logs.news
+
+    def news() -> list[str]:
+        if broken:
+            raise broken.pop()
+        return read()
+
+    monkeypatch.setattr(logs, "news", news)
+    (session(tmp_path, "session_1") / "worker-a-1.err").write_text("ERROR a fold broke\n")
+    following = asyncio.create_task(logs.follow())
+    said = ""
+    try:
+        async with asyncio.timeout(30):
+            while "ERROR a fold broke" not in said:
+                await asyncio.sleep(0.01)
+                said += capfd.readouterr().err
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert not broken

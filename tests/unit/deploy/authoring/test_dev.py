@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import typer.main
 
 from deploy.authoring.development.changes import Changes, place_of
-from deploy.authoring.development.dev import _is_sound, dev
+from deploy.authoring.development.dev import _is_sound, _serve, dev
 from deploy.authoring.development.served import Served
 from deploy.authoring.new import write
 from deploy.cli.command_line import app
@@ -159,6 +160,45 @@ async def test_who_is_told_to_stop_while_a_stack_stops_waits_for_it(package: Pat
     async with asyncio.timeout(SOON):
         await stack.stop()
     assert not stack.runs
+
+
+STACK = """
+import os, sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+if sys.argv[2]:
+    (folder / "gateway.json").write_text('{"url": "http://127.0.0.1:1"}')
+(folder / "new").write_text(str(os.getpid()))
+(folder / "new").rename(folder / "pid")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("serves", ["", "yes"])
+async def test_a_mistake_ends_a_start_and_no_stack_that_serves(
+    package: Path, capfd: pytest.CaptureFixture[str], serves: str
+) -> None:
+    """What starts reads the code for seconds, one process after the other: it would have both."""
+    data = package.parent / "data"
+    data.mkdir()
+    flags = {"domain": "watched_shop", "data": str(data)}
+    serving = asyncio.create_task(_serve(flags, ["-c", STACK, str(data), serves], data))
+    said = ""
+    try:
+        async with asyncio.timeout(2 * SOON):
+            while not (data / "pid").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            (package / "__init__.py").write_text("raise ValueError\n")
+            while "the next change is waited for" not in said:
+                await asyncio.sleep(0.01)
+                said += capfd.readouterr().err
+        assert ("a start is broken off" in said) is not bool(serves)
+        assert ("the code before it is served on" in said) is bool(serves)
+        assert psutil.pid_exists(int((data / "pid").read_text())) is bool(serves)
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+    assert not psutil.pid_exists(int((data / "pid").read_text()))
 
 
 async def test_what_python_and_editors_leave_is_no_change(changes: Changes, package: Path) -> None:

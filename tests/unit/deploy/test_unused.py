@@ -1,0 +1,59 @@
+"""Settings that nothing uses are told: a slip in a name, or what a release has left behind."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from typer.testing import CliRunner
+
+from api.http.rates import ANONYMOUS, DEFAULT
+from deploy.cli.command_line import app
+from deploy.stack.settings import load
+from deploy.stack.unused import unused
+from deploy.stack.up import load_registry
+from rayfold import Registry
+
+DOMAIN = "tests.unit.api.guarded"
+TOKEN = {"token": "a" * 16, "role": "writer"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"stores": {"casandra": "x://y"}}, ["setting stores.casandra: no view of the domain"]),
+        ({"stores": {"postgres": "postgresql://db/shop"}}, []),
+        ({"rates": {"wbe": "5/second"}}, ["setting rates.wbe: no token is of that name"]),
+        ({"rates": {DEFAULT: "5/second", ANONYMOUS: "1/second"}}, []),
+        ({"rates": {"web": "9/second"}, "tokens": {"web": TOKEN}}, []),
+        (
+            {
+                "rates": {"whoever": "5/second"},
+                "jwt": {"issuer": "i", "audience": "a", "jwks": "https://idp/keys"},
+            },
+            [],
+        ),
+        (
+            {"tokens": {"web": {**TOKEN, "permissions": ["refunds:grant", "refunds:garnt"]}}},
+            ["setting tokens.web.permissions: nothing of the domain needs 'refunds:garnt'"],
+        ),
+    ],
+)
+def test_a_name_of_nothing_is_told(given: dict[str, object], told: list[str]) -> None:
+    found = list(unused(load(**given), Registry.load(DOMAIN)))
+    assert len(found) == len(told)
+    for sentence, beginning in zip(found, told, strict=True):
+        assert sentence.startswith(beginning)
+
+
+def test_the_check_and_each_start_tell_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAYFOLD_STORES", '{"casandra": "x://y"}')
+    said = "setting stores.casandra: no view of the domain is kept there"
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 0
+    assert said in result.output
+    with caplog.at_level(logging.WARNING):
+        load_registry(load())
+    assert said in caplog.text
