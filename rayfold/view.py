@@ -337,10 +337,9 @@ class ViewDefinition:
         if not self.folds:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
         elif self.key and not self._begins():
-            required = ", ".join(each for each in self._required if each != self.key)
-            found.append(
-                f"{name}: no row ever begins; mark a fold with @starts, or give {required} a default"
-            )
+            lacking = ", ".join(each for each in self._required if each != self.key)
+            told = f"{name}: no row ever begins; mark a fold with @starts"
+            found.append(f"{told}, or give {lacking} a default")
         return found + self._mistakes_of_keys()
 
     def _begins(self) -> bool:

@@ -16,9 +16,12 @@ MISTAKEN = "tests.unit.rayfold.mistaken"
 ROOT = Path(__file__).resolve().parents[3]
 
 SENTENCES = """
-cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken (broken.py, line 3)
-cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configured (ending.py, line 5)
-cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required (unmade.py, line 10)
+cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken \
+(broken.py, line 3)
+cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configured \
+(ending.py, line 5)
+cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required \
+(unmade.py, line 10)
 Thing: a category is lower case without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
@@ -92,13 +95,16 @@ two declarations of the command 'twice': tests.unit.rayfold.mistaken.things.Twic
 tests.unit.rayfold.mistaken.things.TwiceAgain
 Twice is a command of both Thing and Snapshots
 OfNobody is for NobodyYields, which no aggregate yields
-the route POST /things/relabel lacks {thing_id}, the id of what Twice is for
+the route POST /things/relabel lacks {thing_id}, the id of what Twice is for; \
+only one with creates=True may bring it in its body
 the route POST /things/{what}/again has the parameter 'what', which is no field of TwiceAgain
-the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for
+the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for; \
+only one with creates=True may bring it in its body
 the route POST /commands/{thing_id} is the gateway's own: choose another first segment
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
 the route POST things is no path of segments and {parameters}
-the route POST things lacks {thing_id}, the id of what Twice is for
+the route POST things lacks {thing_id}, the id of what Twice is for; \
+only one with creates=True may bring it in its body
 Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
 Dashed: no process ever begins; mark a handler with @starts
 NoArguments must derive from ProcessManager[State, Events]
