@@ -26,7 +26,16 @@ def keywords_of(cls: type, left: Mapping[str, Any]) -> Iterator[None]:
         if not left:
             raise
         names = ", ".join(f"{each}=…" for each in left)
-        raise TypeError(f"{cls.__qualname__} has no class keyword {names}") from error
+        told = f"{cls.__qualname__} has no class keyword {names}"
+        raise TypeError(f"{told}; it takes {', '.join(_keywords_of(cls))}") from error
+
+
+def _keywords_of(cls: type) -> Iterator[str]:
+    """Yield the keywords that a class may be declared with."""
+    for base in cls.__mro__[1:]:
+        if isinstance(method := vars(base).get("__init_subclass__"), classmethod):
+            parameters = inspect.signature(method.__func__).parameters.values()
+            yield from (each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:

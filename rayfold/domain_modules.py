@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import traceback
+from pathlib import Path
 from types import ModuleType
 
 from pydantic import ValidationError
@@ -14,7 +16,7 @@ def import_all(package: str) -> tuple[list[ModuleType], list[str]]:
     try:
         root = importlib.import_module(package)
     except (Exception, SystemExit) as error:  # a user's code
-        return [], [f"cannot import the domain {package!r}: {_told(error)}"]
+        return [], [f"cannot import the domain {package!r}: {_told(error, package)}"]
     modules, mistakes = [root], []
     broken: list[str] = []
     found = pkgutil.walk_packages(getattr(root, "__path__", ()), f"{package}.", broken.append)
@@ -22,14 +24,24 @@ def import_all(package: str) -> tuple[list[ModuleType], list[str]]:
         try:
             modules.append(importlib.import_module(info.name))
         except (Exception, SystemExit) as error:  # a user's code
-            mistakes.append(f"cannot import {info.name}: {_told(error)}")
+            mistakes.append(f"cannot import {info.name}: {_told(error, package)}")
     return modules, mistakes
 
 
-def _told(error: BaseException) -> str:
+def _told(error: BaseException, package: str) -> str:
+    """Return what an error says, and the last line of the domain's that led to it."""
+    told = type(error).__name__
     if isinstance(error, ValidationError):
         each = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in (error.title, *each["loc"]))
-        return f"{where}: {each['msg']}"
-    first = str(error).splitlines()[:1]
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+        told = f"{where}: {each['msg']}"
+    elif lines := str(error).splitlines():
+        told = f"{told}: {lines[0]}"
+    if isinstance(error, SyntaxError):  # it says so itself
+        return told
+    places = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] == package.partition(".")[0]
+    ]
+    return told + "".join(places[-1:])

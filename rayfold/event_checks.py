@@ -24,14 +24,29 @@ class InvalidEvent(Exception):
     """An event that may not be appended; the message says which, and why."""
 
 
+def listed(given: Iterable[Event] | Event | None) -> list[Event]:
+    """Return what `decide` gave as a list.
+
+    Raises:
+        InvalidEvent: it is a single event, whose fields Python would go through; or nothing; or
+            more than `MAX_EVENTS`.
+    """
+    if isinstance(given, Event):
+        raise InvalidEvent(f"decide gives a {type(given).__qualname__} by itself: put it in a list")
+    if given is None:
+        raise InvalidEvent("decide gives None: where nothing happens, give an empty list")
+    events = list(islice(given, MAX_EVENTS + 1))
+    if len(events) > MAX_EVENTS:
+        raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
+    return events
+
+
 def check_events(events: Sequence[Event], aggregate: AggregateType, command: Command) -> None:
     """Check that the events are the aggregate's own, and of the instance that was commanded.
 
     Raises:
-        InvalidEvent: one of them is not; or there are more than `MAX_EVENTS`.
+        InvalidEvent: one of them is not.
     """
-    if len(events) > MAX_EVENTS:
-        raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
     field = aggregate.id_field
     wanted = getattr(command, field)
     for event in events:
@@ -55,7 +70,7 @@ def decided(events: Iterable[Event], aggregate: AggregateType, command: Command)
         InvalidEvent: it would not.
         ValueError: one of them does not come back from the log as it is.
     """
-    found = list(islice(events, MAX_EVENTS + 1))
+    found = listed(events)
     check_events(found, aggregate, command)
     return written(found)
 

@@ -28,14 +28,14 @@ _OF_A_CLOCK = ("now", "today", "utcnow")
 
 def drawing(where: str, function: Callable[..., Any] | None) -> list[str]:
     """Return a sentence for what a function calls that gives another value each time."""
-    names = {name for name, value in _named_by(function) if _is_drawn(value)}
+    names = {name for name, value in named_by(function) if _is_drawn(value)}
     return [
         f"{where} calls {name}, which gives another value each time: take it from what happened"
         for name in sorted(names)
     ]
 
 
-def _named_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, Any]]:
+def named_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, Any]]:
     """Yield what a function names of its module, as it is written there, and what that is.
 
     Of its code, also of functions within it: that knows which names are its own, as source does

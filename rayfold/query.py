@@ -87,7 +87,11 @@ class ViewQueryDefinition(QueryDefinition):
         ]
         for field in self.filter_fields:
             if field not in view.indexes:
-                found.append(f"{name}.{field} is no index of {view.model.__qualname__}")
+                found.append(
+                    f"{name}.{field} is no index of {view.model.__qualname__}, and a page is"
+                    f" filtered by such alone: indexes=(…, {field!r}), or a SqlQuery for ranges and"
+                    " orders"
+                )
                 continue
             own, indexed = self.model.model_fields[field], view.model.model_fields.get(field)
             mine, its = scalar_of(own), scalar_of(indexed) if indexed else None

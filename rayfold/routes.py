@@ -89,7 +89,8 @@ class Route:
         if id_field is not None and issubclass(message, Command):
             creates = message.__rayfold__.creates
             if id_field not in self.parameters and not self.derived_id and not creates:
-                found.append(f"{where} lacks {{{id_field}}}, the id of what {name} is for")
+                told = f"{where} lacks {{{id_field}}}, the id of what {name} is for"
+                found.append(f"{told}; only one with creates=True may bring it in its body")
         if self.derived_id is not None and self.derived_id not in fields:
             found.append(f"{where} derives {self.derived_id!r}, which is no field of {name}")
         return found

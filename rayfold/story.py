@@ -19,7 +19,7 @@ from uuid import UUID
 from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision, DecisionDefinition
 from rayfold.errors import DomainError, Refused
-from rayfold.event_checks import decided, written
+from rayfold.event_checks import decided, listed, written
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
 from rayfold.messages import Command, Event
@@ -175,7 +175,7 @@ class Story:
         instances = decision.instances(command)
         states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
         with Unchanged(decision.model, *states.values()):
-            events = list(decision.model.decide(states, command))
+            events = listed(decision.model.decide(states, command))
             after: dict[str, Any] = {}
             for event in events:
                 at = decision.instance_of(event, instances)

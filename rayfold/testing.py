@@ -16,7 +16,7 @@ from rayfold import given_rows
 from rayfold.aggregate import Aggregate
 from rayfold.decision import Decision
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
-from rayfold.event_checks import decided, written
+from rayfold.event_checks import decided, listed, written
 from rayfold.given_rows import GivenView
 from rayfold.given_upcasters import GivenUpcasters
 from rayfold.integration_event import IntegrationEvent
@@ -132,6 +132,7 @@ class GivenDecision:
 
         Raises:
             LookupError: it is another decision's.
+            InvalidEvent: it gives no events, or too many.
             ValueError: it yields an event of an aggregate that it did not read, or one that would
                 not be written.
         """
@@ -148,7 +149,7 @@ class GivenDecision:
         after = dict(states)
         try:
             with Unchanged(self._definition.model, *states.values()):
-                events = list(self._definition.model.decide(states, command))
+                events = listed(self._definition.model.decide(states, command))
                 for event in events:
                     at = self._definition.instance_of(event, instances)
                     written([event])

@@ -119,8 +119,11 @@ class ViewDefinition:
     @cached_property
     def begins_anywhere(self) -> bool:
         """Whether any event may begin a row."""
-        fields = self.model.model_fields.items()
-        return all(not info.is_required() for field, info in fields if field != self.key)
+        return not {*self._required} - {self.key}
+
+    @property
+    def _required(self) -> list[str]:
+        return [field for field, info in self.model.model_fields.items() if info.is_required()]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -326,7 +329,7 @@ class ViewDefinition:
             if field and field not in fields:
                 found.append(f"{name} has no field {field!r} for its {what}")
             elif field and scalar_of(fields[field]) is None:
-                found.append(f"{name}.{field} cannot be its {what}: the type has no order")
+                found.append(f"{name}.{field} cannot be its {what}: it is not one value")
         found += self._mistakes_of_settings()
         found += mistakes_of_folds(cls)
         for member, fold in folds_of(cls):
@@ -334,7 +337,9 @@ class ViewDefinition:
         if not self.folds:
             found.append(f"{name} folds no event: mark its functions with @on or @starts")
         elif self.key and not self._begins():
-            found.append(f"{name}: no row ever begins; mark a fold with @starts, or give defaults")
+            lacking = ", ".join(each for each in self._required if each != self.key)
+            told = f"{name}: no row ever begins; mark a fold with @starts"
+            found.append(f"{told}, or give {lacking} a default")
         return found + self._mistakes_of_keys()
 
     def _begins(self) -> bool:

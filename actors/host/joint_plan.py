@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from msgspec.json import encode
@@ -31,7 +30,7 @@ from eventstore.port import JointAppend, JointlyAppended
 from eventstore.records import NewRecord
 from rayfold import Event, Refused
 from rayfold.decision import Instance
-from rayfold.event_checks import MAX_EVENTS, InvalidEvent
+from rayfold.event_checks import listed
 from rayfold.runtime.turns import Turn
 from rayfold.unchanged import Unchanged
 
@@ -176,10 +175,7 @@ def _decide_jointly(
     states = {each.name: plans[each.stream].state for each in joint.instances}
     try:
         with Unchanged(joint.definition.model, *states.values()):
-            decided = joint.definition.model.decide(states, pending.command)
-            events = list(islice(decided, MAX_EVENTS + 1))
-            if len(events) > MAX_EVENTS:
-                raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
+            events = listed(joint.definition.model.decide(states, pending.command))
             told = [
                 (joint.definition.instance_of(each, joint.instances, envelope.tenant), each)
                 for each in events

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from actors.envelope import Done, Envelope, Outcome
@@ -17,7 +16,7 @@ from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Command, DecisionDefinition, Event, Refused
 from rayfold.decision import Instance
-from rayfold.event_checks import MAX_EVENTS, check_events
+from rayfold.event_checks import check_events, listed
 from rayfold.runtime.tracing import Span
 from rayfold.runtime.turns import Turn
 from rayfold.unchanged import Unchanged
@@ -161,7 +160,7 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
     aggregate = planned.entity.aggregate
     try:
         with Unchanged(aggregate, planned.state):
-            events = list(islice(aggregate.decide(planned.state, pending.command), MAX_EVENTS + 1))
+            events = listed(aggregate.decide(planned.state, pending.command))
             check_events(events, aggregate, pending.command)
             state = aggregate.fold(events, planned.state)
         keeps = aggregate.keep_commands

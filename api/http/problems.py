@@ -195,7 +195,7 @@ def _domain_failed(error: DecisionFailed) -> Problem:
 
 
 def _query_failed(error: QueryFailed) -> Problem:
-    log.error("the domain's query broke", extra={"error": str(error)})
+    log.error("the domain's query broke", exc_info=error.__cause__, extra={"error": str(error)})
     return Problem(500, "domain-failed", "the domain's own query broke")
 
 

@@ -27,6 +27,7 @@ def check(
     from deploy.authoring.catalogue.checking import check as compare
     from deploy.authoring.catalogue.checking import taken_up
     from deploy.authoring.catalogue.lock import FILE, Catalogue, catalogue_of, read, text_of
+    from deploy.authoring.endless import endless
     from deploy.stack.settings import load
     from deploy.stack.unused import unused
     from deploy.stack.whole_file import write_whole
@@ -43,6 +44,9 @@ def check(
         raise StartError(*error.mistakes) from error
     for sentence in unused(settings, registry):
         typer.echo(f"nothing uses it: {sentence}")
+    for name in endless(registry):
+        told = "no handler yields Complete, so each of its processes stays open for ever"
+        typer.echo(f"warning: {name}: {told}", err=True)
     if locked is None and not update:
         typer.echo(f"{file} is not there: write it with `rayfold check --update`, and commit it")
         raise typer.Exit(1)

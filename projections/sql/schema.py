@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import asyncpg
+
+from projections.errors import PostgresUnavailable
 from projections.postgres import generations
 from projections.postgres.generations import Connection, Live
 from rayfold import SqlProjection
+from rayfold.runtime.postgres import why
 
 Projection = type[SqlProjection]
 
@@ -60,6 +64,10 @@ async def _create(connection: Connection, projection: Projection, schema: str) -
     # A schema of this name without our checkpoint is somebody else's: then this fails.
     await connection.execute(f'CREATE SCHEMA "{schema}"')
     await connection.execute(f'SET LOCAL search_path = "{schema}"')
-    await connection.execute(projection.schema)
+    try:
+        await connection.execute(projection.schema)
+    except asyncpg.PostgresError as error:
+        told = f"the schema of {projection.name!r} is refused: {why(error)}"
+        raise PostgresUnavailable(told) from error
     await connection.execute("SET LOCAL search_path = DEFAULT")
     await generations.partition(connection, schema, 1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from rayfold import Command, Event, Refused, Registry
 from rayfold.decision import Instance
-from rayfold.event_checks import MAX_EVENTS, InvalidEvent, check_events
+from rayfold.event_checks import check_events, listed
 from rayfold.personal import plain
 from rayfold.unchanged import Unchanged
 
@@ -85,15 +84,13 @@ def _events(
     if decision is None:
         [(_, aggregate, stream)], [state] = instances, states
         with Unchanged(aggregate, state):
-            events = list(islice(aggregate.decide(state, command), MAX_EVENTS + 1))
+            events = listed(aggregate.decide(state, command))
             check_events(events, aggregate, command)
             aggregate.fold(events, state)
         return [told(stream, each) for each in events]
     by_name = {each.name: state for each, state in zip(instances, states, strict=True)}
     with Unchanged(decision.model, *states):
-        events = list(islice(decision.model.decide(by_name, command), MAX_EVENTS + 1))
-        if len(events) > MAX_EVENTS:
-            raise InvalidEvent(f"decide yields more than {MAX_EVENTS} events")
+        events = listed(decision.model.decide(by_name, command))
         tenant = registry.tenant_of(instances[0].stream)
         placed = [(decision.instance_of(each, instances, tenant), each) for each in events]
         after = {each.stream: state for each, state in zip(instances, states, strict=True)}

@@ -22,7 +22,7 @@ from eventstore.records import RawRecord
 from examples.shop.baskets import BasketBought, ItemPut
 from examples.shop.bestsellers import Bestsellers
 from projections import discarded_events as discards
-from projections.errors import BadQuery, QueryFailed, UnknownTarget
+from projections.errors import BadQuery, PostgresUnavailable, QueryFailed, UnknownTarget
 from projections.postgres import generations
 from projections.postgres.reader import PostgresReader
 from projections.sql.projector import SqlProjector
@@ -244,6 +244,17 @@ async def test_a_changed_definition_is_found(postgres: str, monkeypatch: Any) ->
     monkeypatch.setattr(Bestsellers, "version", 2)
     assert await prepare(connection, [Bestsellers]) == [Bestsellers]
     assert await connection.fetchval("SELECT to_regnamespace($1)", left) is None
+    await connection.close()
+
+
+async def test_a_schema_that_postgres_refuses_is_told_with_its_projections_name(
+    postgres: str, monkeypatch: Any
+) -> None:
+    await empty(postgres, Bestsellers)
+    monkeypatch.setattr(Bestsellers, "schema", "CREATE TABLE put (took intervall)")
+    connection = await asyncpg.connect(postgres)
+    with pytest.raises(PostgresUnavailable, match="schema of 'bestsellers' is refused"):
+        await begin_generation(connection, Bestsellers)
     await connection.close()
 
 

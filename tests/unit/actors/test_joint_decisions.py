@@ -474,7 +474,7 @@ def _domain(*members: Any) -> Registry:
         ([Move(source="a", target="b")], "is not among the events of Coupon, Customer"),
         ([7], "int"),
         (7, "not iterable"),
-        (None, "not iterable"),
+        (None, "gives None"),
         (TooMany(), "more than"),
         (
             [CouponRedeemed.model_construct(coupon_id="c", customer_id=b"\xff")],

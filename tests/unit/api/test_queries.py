@@ -198,3 +198,15 @@ async def test_queries_in_sql_and_composed_ones_are_reached_alike(shop: Gateway)
     for error, status in ((BadQuery("no"), 422), (QueryFailed("no"), 500)):
         shop.queries.error = error
         problem(await shop.http.get("/bestsellers/2026-11-24"), status)
+
+
+async def test_the_log_says_in_which_line_a_query_of_the_domains_broke(
+    shop: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    why = KeyError("x")
+    shop.queries.error = QueryFailed("'get-basket-and-demand' broke: KeyError: 'x'")
+    shop.queries.error.__cause__ = why
+    problem(await shop.http.get("/baskets/a/demand"), 500, "domain-failed")
+    [told] = [each for each in caplog.records if each.msg == "the domain's query broke"]
+    assert told.exc_info is not None
+    assert told.exc_info[1] is why

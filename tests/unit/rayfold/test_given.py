@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -79,7 +78,7 @@ class Cup(Message):
 
 class Cups(Aggregate[Cup, Pour, Poured], category="cup", id_field="cup", initial=Cup()):
     @staticmethod
-    def decide(state: Cup, command: Pour) -> Iterable[Any]:
+    def decide(state: Cup, command: Pour) -> Any:
         match command.how:
             case "into another":
                 return [Poured(cup="other")]
@@ -89,6 +88,10 @@ class Cups(Aggregate[Cup, Pour, Poured], category="cup", id_field="cup", initial
                 return [Poured(cup=command.cup).replace(litres=1.0), _unvalidated(command)]
             case "nothing":
                 return [None]
+            case "no list":
+                return Poured(cup=command.cup)
+            case "no end":
+                return None
         return [Poured(cup=command.cup)]
 
     @staticmethod
@@ -110,6 +113,8 @@ class TestRules:
             ("what is not its own", "yields a StockReceived, which is not among the events"),
             ("no number", "NaN is no JSON"),
             ("nothing", "yields a NoneType"),
+            ("no list", "gives a Poured by itself: put it in a list"),
+            ("no end", "gives None: where nothing happens, give an empty list"),
         ],
     )
     def test_events_that_would_not_be_written_are_told(self, how: str, told: str) -> None:

@@ -16,9 +16,12 @@ MISTAKEN = "tests.unit.rayfold.mistaken"
 ROOT = Path(__file__).resolve().parents[3]
 
 SENTENCES = """
-cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken
-cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configured
-cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required
+cannot import tests.unit.rayfold.mistaken.broken: RuntimeError: this module is broken \
+(broken.py, line 3)
+cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configured \
+(ending.py, line 5)
+cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required \
+(unmade.py, line 10)
 Thing: a category is lower case without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
@@ -61,11 +64,11 @@ Keyless needs key="…", the field that identifies a row
 TwoForOne.two and one are both for Versioned: one has to go
 ReturnsNothing.versioned returns nothing: write `return None` where it deletes the row
 Versioned has no field 'colour', the key of Unkeyed: give its fold key=…
-Unordered.tags cannot be its index: the type has no order
+Unordered.tags cannot be its index: it is not one value
 Unordered has no field 'colour' for its index
 SystemColumn.xmin needs another name: Postgres has a system column of that name
 SystemColumn.revision needs another name: every row's document has a `revision` of its own
-NeverBegins: no row ever begins; mark a fold with @starts, or give defaults
+NeverBegins: no row ever begins; mark a fold with @starts, or give total a default
 FoldsNothing folds no event: mark its functions with @on or @starts
 WhereTo: stores are ('memory', 'postgres', 'redis', 'dynamodb'), at least one; got ('oracle',)
 Competing: competing consumers need stores=('postgres',) and to park
@@ -79,7 +82,8 @@ NoTables handles no event
 NoView needs view=…, the view that it asks
 WrongField must have the field 'thing_id' and no other; derive it from PageQuery to ask for many \
 rows
-NoIndex.thing_id is no index of TwoForOne
+NoIndex.thing_id is no index of TwoForOne, and a page is filtered by such alone: indexes=(…, \
+'thing_id'), or a SqlQuery for ranges and orders
 OwnLimit.limit needs another name: it is a page's own
 NotAsked.handle is async: let it `yield` what it asks, and take `async` away
 NoHandle needs result=…, the model of its answer
@@ -91,13 +95,16 @@ two declarations of the command 'twice': tests.unit.rayfold.mistaken.things.Twic
 tests.unit.rayfold.mistaken.things.TwiceAgain
 Twice is a command of both Thing and Snapshots
 OfNobody is for NobodyYields, which no aggregate yields
-the route POST /things/relabel lacks {thing_id}, the id of what Twice is for
+the route POST /things/relabel lacks {thing_id}, the id of what Twice is for; \
+only one with creates=True may bring it in its body
 the route POST /things/{what}/again has the parameter 'what', which is no field of TwiceAgain
-the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for
+the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain is for; \
+only one with creates=True may bring it in its body
 the route POST /commands/{thing_id} is the gateway's own: choose another first segment
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
 the route POST things is no path of segments and {parameters}
-the route POST things lacks {thing_id}, the id of what Twice is for
+the route POST things lacks {thing_id}, the id of what Twice is for; \
+only one with creates=True may bring it in its body
 Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
 Dashed: no process ever begins; mark a handler with @starts
 NoArguments must derive from ProcessManager[State, Events]
@@ -305,11 +312,14 @@ ODD = {
     ),
     "a keyword with a slip": (
         ('Event, name="WasPut"', 'Event, name="WasPut", versoin=2'),
-        "cannot import the domain 'alone': TypeError: WasPut has no class keyword versoin=…",
+        "cannot import the domain 'alone': TypeError: WasPut has no class keyword versoin=…;"
+        " it takes name, version, subject (alone.py, line 12)",
     ),
     "a keyword of another class": (
         ("initial=State()):", "initial=State(), key='id'):"),
-        "cannot import the domain 'alone': TypeError: Thing has no class keyword key=…",
+        "cannot import the domain 'alone': TypeError: Thing has no class keyword key=…; it takes"
+        " category, id_field, initial, placement, fold_version, snapshot_every, storage,"
+        " keep_commands (alone.py, line 18)",
     ),
 }
 
