@@ -299,7 +299,7 @@ class Endpoint:
             except (Exception, SystemExit) as error:  # an author's validator may exit
                 if span is not None:
                     span.end(error)
-                reply = self._unforeseen(scope, error)
+                reply = self._unforeseen(scope, error, front)
                 span = None
             except BaseException as error:  # nobody waits for an answer
                 if span is not None:
@@ -377,13 +377,13 @@ class Endpoint:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply() if front is None else front.told(scope, problem)
 
-    def _unforeseen(self, scope: Any, error: BaseException) -> Reply:
+    def _unforeseen(self, scope: Any, error: BaseException, front: Front | None) -> Reply:
         """Return the answer to a mistake of ours: told in the log, not to the client."""
         method, path = scope["method"], scope["path"]
         log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
         detail = f"{type(error).__name__}, see the log"
         self.recent_errors.note(method, path, 500, detail)
-        return UNFORESEEN.reply()
+        return UNFORESEEN.reply() if front is None else front.told(scope, UNFORESEEN)
 
     def _admitted(self, stream: Stream) -> Stream:
         if self._streams >= self._limits.streams:
