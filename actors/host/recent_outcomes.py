@@ -49,11 +49,17 @@ class _Batch:
 
 
 class RecentOutcomes:
-    """One note for a batch, whatever its size; looked through only when somebody asks."""
+    """One note for a batch, whatever its size, found by the ids in it.
+
+    Whoever may read may ask for any id as often as it likes: a look through all would hold up
+    every command of the host.
+    """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._batches: deque[_Batch] = deque()
+        self._with: dict[str, list[_Batch]] = {}
+        """Those that a command is in, in their order: it may have been sent again."""
         self._size = 0
 
     def begin(self, envelopes: Sequence[Envelope]) -> _Batch:
@@ -61,9 +67,18 @@ class RecentOutcomes:
         batch = _Batch(envelopes)
         self._batches.append(batch)
         self._size += len(batch.ids)
+        for each in dict.fromkeys(batch.ids):
+            self._with.setdefault(each, []).append(batch)
         while self._size > self._capacity and len(self._batches) > 1:
-            self._size -= len(self._batches.popleft().ids)
+            self._forget(self._batches.popleft())
         return batch
+
+    def _forget(self, oldest: _Batch) -> None:
+        self._size -= len(oldest.ids)
+        for each in dict.fromkeys(oldest.ids):
+            later = self._with.pop(each)[1:]
+            if later:
+                self._with[each] = later
 
     def of(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return the command's stream, and what became of it if that is known; None if nothing is.
@@ -72,9 +87,7 @@ class RecentOutcomes:
         was refused unread, as under another's id, is no outcome.
         """
         last: tuple[str, Outcome | None] | None = None
-        for batch in reversed(self._batches):
-            if command_id not in batch.ids:
-                continue
+        for batch in reversed(self._with.get(command_id, ())):
             for at, each in enumerate(batch.ids):
                 if each != command_id:
                     continue

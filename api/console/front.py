@@ -75,7 +75,8 @@ class ConsoleFront:
         kept = _cookie(call.headers)
         if not kept and call.headers.get(b"authorization"):
             return
-        if not kept or not hmac.compare_digest(_word(kept), fields.get(FORM_WORD, "")):
+        shown = fields.get(FORM_WORD, "").encode(errors="replace")
+        if not kept or not hmac.compare_digest(_word(kept).encode(), shown):
             raise Problem(
                 403, "foreign-form", "this form is not one of this page's: load the page again"
             )

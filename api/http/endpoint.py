@@ -24,6 +24,7 @@ from litestar.types import ASGIApp, Receive, Send
 
 from api.http import tenants
 from api.http.auth import EVERYBODY, Access, Principals, Role
+from api.http.bodies import Bodies
 from api.http.direct_routes import DirectRoutes
 from api.http.exchange import EXCHANGE, Exchange
 from api.http.headers import joined, traceparent
@@ -58,6 +59,7 @@ class Call:
     """A request: what an answer may need, read only when it is needed."""
 
     __slots__ = (
+        "_bodies",
         "_known_body",
         "_max_body",
         "_receive",
@@ -71,7 +73,14 @@ class Call:
         "traced",
     )
 
-    def __init__(self, scope: Any, receive: Receive, headers: dict[bytes, bytes], max_body: int):
+    def __init__(
+        self,
+        scope: Any,
+        receive: Receive,
+        headers: dict[bytes, bytes],
+        max_body: int,
+        bodies: Bodies,
+    ) -> None:
         self.scope = scope
         self.headers = headers
         self.path: dict[str, str] = scope["path_params"]
@@ -84,6 +93,7 @@ class Call:
         """Whether this gateway traces requests, as it may this one: then it has a `span`."""
         self._receive = receive
         self._max_body = max_body
+        self._bodies = bodies
         self._known_body: bytes | None = None
 
     @property
@@ -130,11 +140,13 @@ class Call:
     async def _rest(self, begun: bytes) -> tuple[bytes, Any]:
         body = bytearray(begun)
         message: Any = None
-        while message is None or message.get("more_body"):
-            if len(body) > self._max_body:
-                raise self._too_large()
-            message = await self._receive()
-            body += message.get("body", b"")
+        with self._bodies.begun() as one:
+            while message is None or message.get("more_body"):
+                if len(body) > self._max_body:
+                    raise self._too_large()
+                one.grown(len(body))
+                message = await self._receive()
+                body += message.get("body", b"")
         return bytes(body), message
 
     async def gone(self) -> None:
@@ -212,6 +224,7 @@ class Endpoint:
         self._principals = principals
         self._origins = origins
         self._limits = limits
+        self._bodies = Bodies(limits.bodies_bytes)
         self._rates = rates or Rates()
         self._audit = audit
         self.access: dict[tuple[str, str], Access] = {}
@@ -241,6 +254,8 @@ class Endpoint:
         """
         needed = self.access[method, path] = Access(role, permission)
         changes = method != "GET"
+        limits = self._limits
+        max_body = limits.public_body_bytes if role is Role.PUBLIC else limits.body_bytes
         checked = role is not Role.PUBLIC and not self._principals.open
         counted = role is not Role.PUBLIC and not self._rates.unbounded
         check_change = self._origins.check_change if front is None else front.check_change
@@ -265,7 +280,7 @@ class Endpoint:
                     headers = joined(pairs)
                 if front is not None:
                     headers = front.known(headers)
-                call = Call(scope, receive, headers, self._limits.body_bytes)
+                call = Call(scope, receive, headers, max_body, self._bodies)
                 if traces is not None:
                     span = call.span = traces.begin(method, path, traceparent(headers))
                     call.traced = True
@@ -299,7 +314,7 @@ class Endpoint:
             except (Exception, SystemExit) as error:  # an author's validator may exit
                 if span is not None:
                     span.end(error)
-                reply = self._unforeseen(scope, error)
+                reply = self._unforeseen(scope, error, front)
                 span = None
             except BaseException as error:  # nobody waits for an answer
                 if span is not None:
@@ -377,13 +392,13 @@ class Endpoint:
             self.recent_errors.note(scope["method"], scope["path"], problem.status, problem.detail)
         return problem.reply() if front is None else front.told(scope, problem)
 
-    def _unforeseen(self, scope: Any, error: BaseException) -> Reply:
+    def _unforeseen(self, scope: Any, error: BaseException, front: Front | None) -> Reply:
         """Return the answer to a mistake of ours: told in the log, not to the client."""
         method, path = scope["method"], scope["path"]
         log.error("a request failed", exc_info=error, extra={"method": method, "path": path})
         detail = f"{type(error).__name__}, see the log"
         self.recent_errors.note(method, path, 500, detail)
-        return UNFORESEEN.reply()
+        return UNFORESEEN.reply() if front is None else front.told(scope, UNFORESEEN)
 
     def _admitted(self, stream: Stream) -> Stream:
         if self._streams >= self._limits.streams:

@@ -19,7 +19,13 @@ class Limits:
     head_bytes: int = 32 * 1024
     """Request line and headers."""
     headers: int = 100
+    pipelined: int = 50
+    """Requests that wait for the answer to one before them, on one connection."""
     body_bytes: int = 1024 * 1024
+    public_body_bytes: int = 16 * 1024
+    """Of a request that asks for no token: a form in which one is shown."""
+    bodies_bytes: int = 128 * 1024 * 1024
+    """Of all bodies that have come in part."""
     head_timeout: float = 10.0
     """From a request's first byte, or a connection's begin, to the end of its headers."""
     body_timeout: float = 30.0

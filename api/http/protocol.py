@@ -159,6 +159,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._refuse(_too_large(limits.head_bytes))
         elif not self._names_one_host():
             self._refuse(malformed("a request of HTTP/1.1 names one Host"))
+        elif len(self.pipeline) >= limits.pipelined:
+            self._refuse(unavailable("overloaded", "too many requests wait on this connection"))
         if self._refused:
             raise ValueError("refused")  # ends the parser's turn
         self._reading = _BODY

@@ -110,3 +110,13 @@ def test_the_oldest_batches_are_forgotten_first() -> None:
     assert [recent.of(each) is not None for each in "abcd"] == [False, True, True, True]
     recent.begin(sent("e", "f", "g", "h")).outcomes = [Done(0, 1)] * 4
     assert [recent.of(each) is not None for each in "dh"] == [False, True]
+
+
+def test_one_that_was_sent_again_is_known_until_its_last_batch_goes() -> None:
+    recent = RecentOutcomes(capacity=3)
+    recent.begin(sent("a", "a")).end([NO, NO])
+    note(recent, a=Done(0, 1))
+    note(recent, b=Done(0, 2))
+    assert recent.of("a") == ("counter-a", Done(0, 1))
+    note(recent, c=Done(0, 3), d=Done(0, 4))
+    assert [recent.of(each) is not None for each in "abcd"] == [False, True, True, True]

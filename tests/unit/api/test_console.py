@@ -235,7 +235,7 @@ async def test_every_action_is_noted_as_that_of_the_api_is(guarded: Gateway, not
         assert refused == (reply.status_code != 200), (path, reply.text)
 
 
-@pytest.mark.parametrize("word", ["", "0" * 64, None])
+@pytest.mark.parametrize("word", ["", "0" * 64, None, "é", "\x00"])
 async def test_a_form_of_anybody_else_is_refused(
     guarded: Gateway, notes: Notes, word: str | None
 ) -> None:
@@ -325,6 +325,20 @@ async def test_a_stack_that_does_not_answer_is_told_on_the_page(
     page = await gateway.http.get("/console/parked")
     assert page.status_code == 503
     assert "Open this page" in page.text
+
+
+async def test_a_mistake_of_ours_is_told_on_a_page_too(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> Any:
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(gateway.operations, "parked", broken)
+    page = await gateway.http.get("/console/parked")
+    assert page.status_code == 500
+    assert page.headers["content-type"].startswith("text/html")
+    assert "this is our fault" in page.text
+    assert "of ours" not in page.text
 
 
 EVIL = """<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{7*7}}\u202e\x00"""

@@ -12,7 +12,10 @@ import httpx
 import pytest
 import urllib3
 
+from api.http.bodies import Bodies
 from api.http.limits import Limits
+from api.http.problems import Problem
+from rayfold import Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -256,6 +259,50 @@ async def test_a_client_sees_that_its_body_is_too_large(
         status, document = await soon(asyncio.to_thread(send, url, b" " * size))
         assert status == 413
         assert json.loads(document)["type"] == "/problems/too-large"
+
+
+async def test_so_many_requests_at_once_wait_on_a_connection(gateway: Gateway, port: int) -> None:
+    async with serving(gateway, port, Limits(pipelined=10)):
+        reader, _ = await connected(port, LIVE * 100)
+        got = await soon(reader.read())
+    # The one that is answered, those that wait, and then their client may connect again.
+    assert got.count(b"HTTP/1.1 200 OK") == got.count(b"HTTP/1.1") == 11
+    assert got.rpartition(b"HTTP/1.1")[2].count(b"connection: close") == 1
+
+
+async def test_who_shows_no_token_sends_no_large_body(gateway: Gateway, port: int) -> None:
+    form = b"token=".ljust(20_000, b"t")
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    async with serving(gateway, port):
+        for path in (b"/console/sign-in", b"/console/sign-out"):
+            reader, _ = await connected(port, head % (path, len(form)) + form)
+            got = await soon(reader.readuntil(b"\r\n"))
+            assert b" 303 " in got if path.endswith(b"out") else b" 413 " in got
+
+
+async def test_what_has_come_of_all_bodies_is_bounded(registry: Registry, port: int) -> None:
+    gateway = Gateway(registry, options={"limits": Limits(bodies_bytes=200_000)})
+    async with serving(gateway, port):
+        begun = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n"
+        reader, _ = await connected(port, begun + b" " * 400_000)
+        got, document = await answer(reader)
+        assert (got, document["type"]) == (503, "/problems/overloaded")
+        body = b'{"customer_id":"c"}'.ljust(150_000)
+        url = f"http://127.0.0.1:{port}/orders"
+        assert (await soon(asyncio.to_thread(_by_httpx, url, body)))[0] == 202
+
+
+def test_a_body_counts_until_it_is_there() -> None:
+    bodies = Bodies(100)
+    with bodies.begun() as one:
+        one.grown(40)
+        one.grown(60)
+        with pytest.raises(Problem, match="overloaded"), bodies.begun() as another:
+            another.grown(50)
+        with bodies.begun() as another:
+            another.grown(40)
+    with bodies.begun() as one:
+        one.grown(100)
 
 
 async def test_a_body_without_end_is_not_read_for_ever(gateway: Gateway, port: int) -> None:
