@@ -132,6 +132,8 @@ class LiveQueries:
 
     async def _tell_interest(self, replica: ReplicaHandle) -> None:
         """Keep the replica told of which rows are followed, while the other call waits."""
+        # What it told us last may have been lost on the way: so that every row is news to it.
+        await replica.watch(self._name, [])
         while True:
             await self._interest.wait()
             self._interest.clear()

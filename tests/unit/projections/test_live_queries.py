@@ -58,3 +58,47 @@ async def test_a_replica_without_a_view_that_is_followed_too_is_left_in_peace() 
     assert few.told == {"orders"}
     await orders.aclose()
     await stock.aclose()
+
+
+class Cut(Holder):
+    """A replica that is cut off for a while: it gives its answers to nobody."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self.given_up = asyncio.Event()
+        super().__init__("before", "orders", open=0)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "ready" and not value:
+            self.given_up.set()
+
+    async def watch(self, watcher: str, rows: Sequence[tuple[str, str]]) -> None:
+        if self.is_cut:
+            raise ActorUnavailable("cut off")
+        await super().watch(watcher, rows)
+
+    async def changes(self, watcher: str, timeout: float) -> list[Any] | None:
+        found = await super().changes(watcher, timeout)
+        if self.is_cut:
+            raise ActorUnavailable("cut off")
+        return found
+
+    def change(self) -> None:
+        """Let the row that is followed be another one."""
+        self.name = "since"
+        self._subscriptions.note("orders", "a")
+
+
+async def test_a_change_whose_news_was_lost_on_the_way_is_told_again() -> None:
+    replica, placements = Cut(), Placements()
+    placements.replicas = [replica]  # type: ignore[list-item]
+    orders = LiveQueries(placements, Memory()).follow("orders", "a", 0)  # type: ignore[arg-type]
+    async with asyncio.timeout(DEADLINE):
+        assert [(await anext(orders))[1], (await anext(orders))[1]] == [b"asked", b"before"]
+        replica.is_cut = True
+        replica.change()
+        await replica.given_up.wait()
+        replica.is_cut, replica.ready = False, True
+        assert (await anext(orders))[1] == b"since"
+    await orders.aclose()
