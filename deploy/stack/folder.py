@@ -16,7 +16,7 @@ from eventstore.embedded.storage.foreign_folder import foreign
 
 _GATEWAY = "gateway.json"
 
-_OURS = ("lock", "eventstore/events.sqlite")
+_OURS = ("lock", _GATEWAY, "eventstore/events.sqlite")
 """What each stack has left in its folder; and what somebody puts there who restores a log."""
 
 EVENT_STORE = "eventstore.uri"

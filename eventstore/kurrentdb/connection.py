@@ -225,7 +225,10 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
     """
     if was_cancelled():
         raise asyncio.CancelledError from error
-    text = without_password(" ".join(f"{error}".split()))
+    name, said = type(error).__name__, f"{error}"
+    if isinstance(error, grpc.Call | grpc.aio.AioRpcError):  # says all of it twice, on many lines
+        name, said = error.code().name, error.details() or ""
+    text = without_password(" ".join(said.split()))
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")
     if isinstance(error, AccessDeniedError):
@@ -236,4 +239,4 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
         return StoreRefused(text)
     if isinstance(error, grpc.RpcError | KurrentDBClientError) and _INVALID_POSITION.search(text):
         return NoSuchPosition()
-    return StoreUnavailable(f"{type(error).__name__}: {text}")
+    return StoreUnavailable(f"{name}: {text}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.stack import rayfold
 
 
@@ -58,7 +59,7 @@ main()
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -88,3 +89,18 @@ def test_who_asks_is_told_where() -> None:
 
 def test_a_mistake_of_ours_says_where_it_is() -> None:
     assert "Traceback" in _fails("KeyError('x')").stderr
+
+
+def test_a_store_that_is_away_is_told_in_its_own_words() -> None:
+    """The client's error says all of it twice, with names of its own."""
+    result = subprocess.run(
+        [*rayfold(), "events", "--eventstore", f"kdb://127.0.0.1:{free_port()}?Tls=false"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "failed to connect to all addresses" in result.stderr
+    assert "Rendezvous" not in result.stderr
+    assert "debug_error_string" not in result.stderr

@@ -61,11 +61,15 @@ async def test_one_that_waits_for_views_to_be_built_hears_sigterm(
     monkeypatch.setattr(gateway, "serve_http", never)
     monkeypatch.setattr(following, "Following", Sides)
     monkeypatch.setattr(opening, "open_log", lambda *_: MemoryLog())
-    async with asyncio.timeout(TIMEOUT):
-        running = asyncio.create_task(gateway.run(Settings(), Seat(), 0.0))
-        await waits.wait()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert await running == 0
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            running = asyncio.create_task(gateway.run(Settings(), Seat(), 0.0))
+            await waits.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await running == 0
+    finally:  # the loop is that of all tests
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
     assert left.is_set()
 
 

@@ -65,7 +65,8 @@ async def test_one_whose_stack_another_has_taken_over_says_so(
             await asyncio.Event().wait()
 
     monkeypatch.setattr(up, "run", run)
-    monkeypatch.setattr(os, "umask", lambda _: None)  # that of the tests stays
+    monkeypatch.setattr(up, "take_signals", lambda _: None)  # those of the tests stay
+    monkeypatch.setattr(os, "umask", lambda _: None)  # and theirs as well
     settings = Settings(data=tmp_path / "data", port=free_port())
     with pytest.raises(StartError, match="another one has taken over the stack 'rayfold'"):
         async with asyncio.timeout(TIMEOUT):
@@ -77,7 +78,8 @@ async def test_a_full_disk_is_told_before_anything_is_started(
 ) -> None:
     full = shutil._ntuple_diskusage(10**9, 10**9, 61_440)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    monkeypatch.setattr(os, "umask", lambda _: None)  # that of the tests stays
+    monkeypatch.setattr(up, "take_signals", lambda _: None)  # those of the tests stay
+    monkeypatch.setattr(os, "umask", lambda _: None)  # and theirs as well
     settings = Settings(data=tmp_path / "data", port=free_port())
     with pytest.raises(StartError, match=r"the disk of .*data is full: 61440 bytes are free"):
         await up.up(settings)
