@@ -242,8 +242,9 @@ def given(
 
     Raises:
         DomainError: it is declared wrongly.
-        TypeError: nothing of it is tested so.
+        TypeError: nothing of it is tested so, or an event is given by its class.
     """
+    _refuse_classes(past)
     if isinstance(what, Upcaster):
         return GivenUpcasters(what, *past)
     if not isinstance(what, type) or what in (Aggregate, Decision, ProcessManager, View):
@@ -263,7 +264,16 @@ def given(
 
 def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
     """Return the view's rows by key after these events, as if they were the whole log."""
+    _refuse_classes(events)
     return given_rows.rows_of(view, events)
+
+
+def _refuse_classes(past: tuple[Any, ...]) -> None:
+    """Raise TypeError for a class: no fold is for it, so that a test would pass for nothing."""
+    for each in past:
+        if isinstance(each, type):
+            name = each.__qualname__
+            raise TypeError(f"{name} is a class: give what happened, {name}(…)")
 
 
 def published(publication: type[Publication[Any]], *events: Event) -> list[IntegrationEvent]:

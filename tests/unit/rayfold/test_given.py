@@ -23,7 +23,7 @@ from rayfold import (
     upcaster,
 )
 from rayfold.event_checks import InvalidEvent
-from rayfold.testing import Story, given
+from rayfold.testing import Story, given, rows_of
 
 TWO = StockReceived(sku="tea", quantity=2)
 ONE_RESERVED = StockReserved(sku="tea", quantity=1)
@@ -121,6 +121,11 @@ class TestRules:
         for play in (given(Cups).when, Story(Cups).send):
             with pytest.raises((InvalidEvent, ValueError), match=told):
                 play(Pour(cup="mine", how=how))
+
+    def test_an_event_is_given_and_not_its_class(self) -> None:
+        for play in (given, rows_of):
+            with pytest.raises(TypeError, match="StockReceived is a class: give what happened"):
+                play(StockLevels, StockReceived)  # type: ignore[operator]
 
     def test_a_command_of_another_aggregate_is_none_of_this_ones(self) -> None:
         with pytest.raises(LookupError, match="Cups takes no ReceiveStock"):
