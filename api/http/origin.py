@@ -23,7 +23,8 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _PRIVATE = (".internal", ".svc", ".cluster.local")
 """Ends of names that nobody can have on the web: ICANN keeps the first apart, Kubernetes' are no
 top-level domains (`local` is not for the DNS at all, RFC 6762)."""
-_OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+_OF_PROXIES = (b"forwarded", b"via", b"x-forwarded-", b"x-real-ip")
+"""What the names of headers begin with that proxies add: some say the scheme or the port alone."""
 
 
 class Origins:
@@ -101,7 +102,7 @@ class Origins:
         client = scope.get("client")
         if client is not None and not _is_loopback(client[0]):
             raise Problem(403, "not-local", "without tokens this answers to this machine alone")
-        if any(name in headers for name in _OF_PROXIES):
+        if any(name.startswith(_OF_PROXIES) for name in headers):
             raise Problem(403, "not-local", "without tokens this answers to no proxy")
         host, _ = _split(headers.get(b"host", b"").decode("latin-1"))
         if not _is_loopback(host) and host not in self._hosts:

@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 
 from api.http.auth import Caller, Role
-from api.http.signing_keys import REFRESH, SigningKeys
+from api.http.signing_keys import SigningKeys
 from rayfold.foreign_json import UNREADABLE
 from rayfold.tenants import is_tenant
 
@@ -109,7 +109,8 @@ class JwtTokens:
             return None
         permissions = frozenset(_texts(claims, self._claims.permission))
         caller = Caller(name, max(said), permissions, tenant)
-        self._good[token] = caller, min(float(claims["exp"]) + LEEWAY, time.time() + REFRESH)
+        ends = min(float(claims["exp"]) + LEEWAY, time.time() + self._keys.seconds_left)
+        self._good[token] = caller, ends
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)
         return caller

@@ -48,6 +48,11 @@ class SigningKeys:
             raise unavailable("keys-unavailable", "the identity provider's keys are not known", 5)
         return self._keys if key_id is None else self._named(key_id)
 
+    @property
+    def seconds_left(self) -> float:
+        """For how long what these keys say counts: then they are fetched again."""
+        return self._fetched_at + REFRESH - time.monotonic()
+
     def _named(self, key_id: str) -> list[jwt.PyJWK]:
         return [key for key in self._keys if key.key_id == key_id]
 

@@ -217,7 +217,9 @@ async def test_without_tokens_operators_are_on_this_machine(gateway: Gateway) ->
             assert (await http.get(ORDER)).status_code == 200
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"])
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Via"]
+)
 async def test_without_tokens_operators_are_behind_no_proxy(gateway: Gateway, header: str) -> None:
     """One on this machine may pass on what anybody sends, under the name that it knows."""
     headers = {"host": "127.0.0.1:8000", header: "127.0.0.1"}

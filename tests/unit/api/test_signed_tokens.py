@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from api.console.front import COOKIE
-from api.http import signing_keys
+from api.http import signed_tokens, signing_keys
 from api.http.auth import Role, Token
 from api.http.signed_tokens import JwtClaims, JwtTokens
 from api.http.signing_keys import SigningKeys
@@ -233,6 +234,26 @@ async def test_known_keys_are_kept_while_the_provider_is_away(
     reply = await guarded.http.post(PLACE, headers=bearer(signed(sub="bob")))
     assert reply.status_code == 202
     assert provider.asked == 2
+
+
+async def test_a_key_that_is_taken_back_counts_no_longer_than_keys_are_kept(
+    guarded: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = 0.0
+    clock = SimpleNamespace(
+        monotonic=lambda: time.monotonic() + passed, time=lambda: time.time() + passed
+    )
+    for module in (signing_keys, signed_tokens):
+        monkeypatch.setattr(module, "time", clock)
+    early, late = (bearer(signed(sub=name, exp=time.time() + 9000)) for name in ("ada", "bob"))
+    assert (await guarded.http.post(PLACE, headers=early)).status_code == 202
+    provider.keys = [published("two")]
+    passed = signing_keys.REFRESH - 60
+    assert (await guarded.http.post(PLACE, headers=late)).status_code == 202
+    assert provider.asked == 1
+    passed = signing_keys.REFRESH + 1
+    problem(await guarded.http.post(PLACE, headers=late), 401, "unauthorized")
+    problem(await guarded.http.post(PLACE, headers=early), 401, "unauthorized")
 
 
 async def test_claims_are_found_where_the_provider_has_them(
