@@ -17,8 +17,8 @@ def test_the_event_of_a_stream_with_a_slash_is_asked_for_as_one_word(
     def ask(_data: None, _url: None, path: str) -> dict[str, Any]:
         asked.append(path)
         at = {"view": "baskets", "key": "a/b", "stream": "basket-a/b", "revision": 3}
-        return {"parked": [at]}
+        return {"parked": [at], "next_cursor": None}
 
     monkeypatch.setattr(parked, "ask", ask)
     parked.parked_show("baskets", "a/b")
-    assert asked == ["/operators/parked", "/operators/events/basket-a%2Fb/3"]
+    assert asked == ["/operators/parked?view=baskets&key=a%2Fb", "/operators/events/basket-a%2Fb/3"]
