@@ -17,21 +17,26 @@ HISTORY = "/history"
 LIVE = "/live"
 
 
+def shown_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
+    """Return the aggregate whose instances the view has a row for, by its id; None if of none.
+
+    A row may fold events of other instances too.
+    """
+    for aggregate in registry.aggregates.values():
+        if view.key == aggregate.id_field and set(view.folds) <= set(aggregate.events):
+            return aggregate
+    return None
+
+
 def followed_by(registry: Registry, view: ViewDefinition) -> AggregateType | None:
     """Return the aggregate whose instances the view's rows follow, each one; None if they do not.
 
     Such a row is keyed by the aggregate's id and folds that aggregate's events only, each at its
     own id: its revision is the aggregate's, and its past can be folded from the one stream.
     """
-    folds = view.folds
-    for aggregate in registry.aggregates.values():
-        if (
-            view.key == aggregate.id_field
-            and set(folds) <= set(aggregate.events)
-            and all(fold.key_of is None for fold in folds.values())
-        ):
-            return aggregate
-    return None
+    if any(fold.key_of is not None for fold in view.folds.values()):
+        return None
+    return shown_by(registry, view)
 
 
 def row_of(declared: Route) -> ViewDefinition | None:

@@ -28,7 +28,7 @@ from api.operators.metrics import Metrics
 from api.queries.resources import needs_of
 from api.queries.routes import Queries
 from rayfold import Receipt, Refused, Registry, Route
-from rayfold.derived_routes import aggregate_of
+from rayfold.derived_routes import row_of, shown_by
 from rayfold.errors import MiddlewareFailed
 from rayfold.registry import AggregateType
 from rayfold.runtime.middleware_layers import DomainMiddleware
@@ -69,7 +69,8 @@ class CommandRoutes:
         self._views = views_of(registry)
         self._locations: dict[AggregateType, Location] = {}
         for declared in registry.routes:
-            aggregate = aggregate_of(registry, declared)
+            view = row_of(declared)
+            aggregate = shown_by(registry, view) if view is not None else None
             if aggregate is not None:
                 self._locations.setdefault(aggregate, _location(declared, aggregate))
 

@@ -1,7 +1,7 @@
 """Process managers that end no process: each stays open for ever, and nobody is told.
 
 Some are meant so. What a handler calls in its own package is followed; what it finds at run time,
-a function in a table say, is not: it is a warning, and no mistake.
+a function in a table say, or by an import of its own, is not: it is a warning, and no mistake.
 """
 
 from __future__ import annotations

@@ -94,17 +94,20 @@ def main() -> None:
     except StartError as error:
         tell(error)
         sys.exit(2)
-    except Exception as error:
-        if os.environ.get(TRACEBACK) or not _is_of_others(error):
+    except Exception as raised:
+        # Of an actor Ray tells where it was called first, and the reason in its last line.
+        cause = getattr(raised, "cause", None)
+        reason = cause if isinstance(cause, Exception) else raised
+        if os.environ.get(TRACEBACK) or not _is_of_others(reason):
             raise  # a mistake of ours: whoever mends it is to see where
-        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
-            where = "" if error.filename is None else f" {error.filename}"
-            tell(StartError(f"cannot write{where}: {error.strerror}"))
+        if isinstance(reason, OSError) and reason.errno in _NOT_WRITTEN:
+            where = "" if reason.filename is None else f" {reason.filename}"
+            tell(StartError(f"cannot write{where}: {reason.strerror}"))
             # Python writes what is left as it ends, and would complain again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
-            said = str(error).strip().partition("\n")[0]
-            tell(StartError(f"{type(error).__name__}: {said} ({TRACEBACK}=1 tells where)"))
+            said = str(reason).strip().partition("\n")[0]
+            tell(StartError(f"{type(reason).__name__}: {said} ({TRACEBACK}=1 tells where)"))
         sys.exit(2)
 
 

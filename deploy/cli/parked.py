@@ -81,9 +81,9 @@ def _parked(data: Path | None, url: str | None, **named: str) -> Iterator[dict[s
     while True:
         page = ask(data, url, f"/operators/parked?{urlencode(asked, errors='surrogatepass')}")
         yield from page["parked"]
-        if page["next_cursor"] is None:
+        if (cursor := page.get("next_cursor")) is None:  # a gateway of before has one page
             return
-        asked["cursor"] = page["next_cursor"]
+        asked["cursor"] = cursor
 
 
 def _say_whether_parked(parked: list[dict[str, Any]], done: str) -> None:

@@ -117,10 +117,8 @@ async def _terms(
                 log.warning("the stack was taken down while this one stood by")
                 return
             follows = await unless(stop, _check_domain(settings, cluster.postgres, owned))
-            # Where no other release runs, there is nobody who would go on to serve.
-            accept_parked = follows is None or follows.accept_parked
             if not await _govern(
-                settings, cluster, owned, parts, stop, lost, retake_signals, accept_parked
+                settings, cluster, owned, parts, stop, lost, retake_signals, follows
             ):
                 return
 
@@ -133,9 +131,12 @@ async def _govern(
     stop: asyncio.Event,
     lost: asyncio.Event,
     retake_signals: Callable[[], None],
-    accept_parked: bool,
+    follows: Release | None,
 ) -> bool:
-    """Keep the stack's parts until told to stop, or until another one owns it: then return True."""
+    """Keep the stack's parts until told to stop, or until another one owns it: then return True.
+
+    `follows` is our release where another one runs: without, nobody would go on to serve.
+    """
     government = Government(
         settings,
         cluster.registry,
@@ -146,7 +147,7 @@ async def _govern(
         placing_of(settings),
         detached=True,
         stop=stop.set,
-        accept_parked=accept_parked,
+        accept_parked=follows is None or follows.accept_parked,
     )
     both = asyncio.Event()
     watching = [asyncio.create_task(_pass_on(each, both)) for each in (stop, lost)]
@@ -161,7 +162,8 @@ async def _govern(
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
     except WouldPark as error:
-        await _give_up(cluster.postgres, owned.identity.domain, str(error))
+        if follows is not None:
+            await _give_up(cluster.postgres, follows, str(error))
         raise
     finally:
         for each in watching:
@@ -174,7 +176,7 @@ async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
     to.set()
 
 
-async def _give_up(postgres: str, own: str, why_not: str) -> None:
+async def _give_up(postgres: str, own: Release, why_not: str) -> None:
     """Let the release before go on: `rayfold upgrade` says why."""
     try:
         async with _connection(postgres) as connection:
@@ -211,7 +213,10 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Rele
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error
     if release is not None and release.hash == owned.identity.domain:
         if release.refused:
-            raise StartError(f"release {release.number} was refused: {release.refused}")
+            raise StartError(
+                f"release {release.number} was refused: {release.refused}: mended or not, ask for"
+                " it again with `rayfold upgrade`"
+            )
         log.warning("a release follows another", extra={"before": ran, "number": release.number})
         return release
     if await asyncio.to_thread(named_parts, settings.stack, owned.identity.stack):

@@ -65,7 +65,8 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
         return parts
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
     wanted = await wanted_release(connection)
-    await lease.take(row["domain"] if wanted is None else wanted.hash)
+    runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
+    await lease.take(runs)
     lost = asyncio.Event()
     holding = asyncio.create_task(lease.hold(lost.set))
     try:

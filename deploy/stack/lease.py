@@ -28,7 +28,9 @@ _LOOK = 0.5
 """Seconds between two looks at somebody else's lease."""
 
 _TAKE = (
-    "WITH wanted AS (SELECT hash FROM rayfold_release WHERE refused = ''), taken AS ("
+    # A `rayfold down` may find the table as a Rayfold before has made it: without that column.
+    "WITH wanted AS (SELECT hash FROM rayfold_release AS release"
+    " WHERE coalesce(to_jsonb(release) ->> 'refused', '') = ''), taken AS ("
     "UPDATE rayfold_stack SET owner = $1, place = $2, domain = $3, layout = $4, epoch = epoch + 1,"
     " until = clock_timestamp() + make_interval(secs => $5)"
     # Whoever has the release that is wanted need not wait for another's; nobody else may take it.

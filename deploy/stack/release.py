@@ -86,10 +86,10 @@ async def want(
     return Release(number, domain, domain_hash, runtime_env, accept_parked)
 
 
-async def refuse(connection: Connection, domain_hash: str, why: str) -> None:
-    """Note that a release is not to run, if it is wanted still, until it is asked for again."""
-    statement = "UPDATE rayfold_release SET refused = $2 WHERE hash = $1"
-    await connection.execute(statement, domain_hash, why)
+async def refuse(connection: Connection, release: Release, why: str) -> None:
+    """Note that a release is not to run, unless by now another is wanted, or it is once more."""
+    statement = "UPDATE rayfold_release SET refused = $2 WHERE number = $1"
+    await connection.execute(statement, release.number, why)
 
 
 async def wanted_release(connection: Connection) -> Release | None:

@@ -227,7 +227,8 @@ def refused(uri: str, error: BaseException) -> StoreUnavailable:
         raise asyncio.CancelledError from error
     name, said = type(error).__name__, f"{error}"
     if isinstance(error, grpc.Call | grpc.aio.AioRpcError):  # says all of it twice, on many lines
-        name, said = error.code().name, error.details() or ""
+        code = error.code()
+        name, said = code.name if code is not None else name, error.details() or ""
     text = without_password(" ".join(said.split()))
     if isinstance(error, UnauthenticatedError):
         return StoreRefused(f"it does not know user {_user(uri)!r} with this password")

@@ -19,9 +19,11 @@ async def let_go(stopping: Awaitable[None]) -> None:
     """Wait until the client has let go of a call; raise a cancellation that comes meanwhile."""
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
-    await stopping
-    if task is not None and task.cancelling() > before:
-        raise asyncio.CancelledError
+    try:
+        await stopping
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 @asynccontextmanager

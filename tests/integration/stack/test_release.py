@@ -91,8 +91,8 @@ async def test_one_that_is_refused_is_wanted_no_more_until_it_is_asked_for_again
 ) -> None:
     await postgres.execute("DROP TABLE IF EXISTS rayfold_stack")
     await identify(postgres, "shop", "s1", "id1", "one")
-    await release.want(postgres, "shop", "two", {})
-    await release.refuse(postgres, "two", "it parks keys")
+    asked = await release.want(postgres, "shop", "two", {})
+    await release.refuse(postgres, asked, "it parks keys")
     old, new = Lease(server, "old", "here"), Lease(server, "new", "there")
     async with asyncio.timeout(PATIENCE):
         await old.stand_by("one")  # though another was wanted, it owns the stack
@@ -110,6 +110,8 @@ async def test_one_that_is_refused_is_wanted_no_more_until_it_is_asked_for_again
     await release.want(postgres, "shop", "two", {}, accept_parked=True)
     again = await wanted_release(postgres)
     assert again == Release(2, "shop", "two", {}, accept_parked=True)
+    await release.refuse(postgres, asked, "it parks keys")  # by who builds it as it was asked first
+    assert await wanted_release(postgres) == again
     async with asyncio.timeout(PATIENCE):
         while (await noticed.get()).refused:
             pass

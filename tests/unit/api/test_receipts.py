@@ -8,9 +8,11 @@ from uuid import UUID
 
 import pytest
 
+from rayfold import Route
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
 from tests.unit.api.problems import problem
+from tests.unit.rayfold.test_derived_routes import GetNeighbour, Mark, load
 
 LINE = {"sku": "sku-1", "quantity": 2, "unit_price_cents": 150}
 
@@ -162,6 +164,17 @@ async def test_every_command_goes_by_its_name_too(gateway: Gateway) -> None:
 async def test_stock_is_found_under_its_sku(gateway: Gateway) -> None:
     reply = await gateway.http.post("/stock/nut:7/receive", json={"quantity": 5})
     assert reply.headers["location"] == "/stock/nut%3A7"
+
+
+async def test_an_aggregate_is_found_where_others_events_come_to_its_row_too() -> None:
+    routes = [
+        Route("GET", "/neighbours/{place}", GetNeighbour),
+        Route("POST", "/marks/{place}", Mark),
+    ]
+    gateway = Gateway(load(*routes))
+    async with gateway.http as http:
+        reply = await http.post("/marks/here")
+        assert reply.headers["location"] == "/neighbours/here"
 
 
 async def test_a_receipt_forgets_nothing_that_the_client_has_seen(gateway: Gateway) -> None:

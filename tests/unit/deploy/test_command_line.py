@@ -87,8 +87,12 @@ def test_who_asks_is_told_where() -> None:
     assert asked.returncode == 1
 
 
-def test_a_mistake_of_ours_says_where_it_is() -> None:
-    assert "Traceback" in _fails("KeyError('x')").stderr
+@pytest.mark.parametrize(
+    "error",
+    ["KeyError('x')", "__import__('ray').exceptions.RayTaskError('f', 'its trace', KeyError('x'))"],
+)
+def test_a_mistake_of_ours_says_where_it_is(error: str) -> None:
+    assert "Traceback" in _fails(error).stderr
 
 
 def test_a_store_that_is_away_is_told_in_its_own_words() -> None:

@@ -67,6 +67,7 @@ async def test_one_whose_stack_another_has_taken_over_says_so(
     monkeypatch.setattr(up, "run", run)
     monkeypatch.setattr(up, "take_signals", lambda _: None)  # those of the tests stay
     monkeypatch.setattr(os, "umask", lambda _: None)  # and theirs as well
+    monkeypatch.setattr(up.descendants, "mark_descendants", lambda _: None)
     settings = Settings(data=tmp_path / "data", port=free_port())
     with pytest.raises(StartError, match="another one has taken over the stack 'rayfold'"):
         async with asyncio.timeout(TIMEOUT):
@@ -80,6 +81,7 @@ async def test_a_full_disk_is_told_before_anything_is_started(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     monkeypatch.setattr(up, "take_signals", lambda _: None)  # those of the tests stay
     monkeypatch.setattr(os, "umask", lambda _: None)  # and theirs as well
+    monkeypatch.setattr(up.descendants, "mark_descendants", lambda _: None)
     settings = Settings(data=tmp_path / "data", port=free_port())
     with pytest.raises(StartError, match=r"the disk of .*data is full: 61440 bytes are free"):
         await up.up(settings)
