@@ -27,7 +27,7 @@ from actors.errors import (
     KeyReused,
     Overloaded,
     RevisionMismatch,
-    Unavailable,
+    StreamUnreadable,
 )
 from actors.host.receipts import revisions_in
 from actors.processes.records import Accepted, Told
@@ -35,7 +35,6 @@ from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
 from eventstore.records import Metadata, RawRecord
 from rayfold import Refused, Registry
-from rayfold.errors import MiddlewareFailed
 from rayfold.process_instance import Sending
 from rayfold.runtime.middleware_layers import DomainMiddleware
 from rayfold.runtime.turns import Turn
@@ -50,6 +49,10 @@ LONGEST_PAUSE = 5.0
 
 SENDING = 128
 """Commands that are on their way at a time; those between two attempts are not."""
+
+
+NOTHING_DONE = (Overloaded, StreamUnreadable, DecisionFailed)
+"""Errors after which a command stands in no log."""
 
 
 class Refusal(NamedTuple):
@@ -162,11 +165,8 @@ class Delivery:
                 return Refusal("invalid-command", str(error))
             except Exception as error:  # no answer, or one that may change: it is sent again
                 self.unanswered[envelope.command_id] = str(error)
-                # Then the log may have its answer, whatever breaks afterwards.
-                may_be_done = isinstance(error, Unavailable) or (
-                    isinstance(error, MiddlewareFailed) and error.done
-                )
-                sent = sent or may_be_done
+                # After any other the log may have it: a middleware may have met a lost answer.
+                sent = sent or not isinstance(error, NOTHING_DONE)
                 if not isinstance(error, Overloaded):
                     log.warning(
                         "a command has no answer, and is sent again",

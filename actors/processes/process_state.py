@@ -180,6 +180,7 @@ class ProcessState:
         self.correlation_id = self.correlation_id or told.correlation_id
         self.instance.apply(step)
         self.drop(told.trigger)
+        self._forget_what_waits_no_more()
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of the stream.
@@ -243,10 +244,16 @@ class ProcessState:
             self.instance.apply(step)
         self.parked.clear()
         self.error = ""
+        self._forget_what_waits_no_more()
 
     def is_parked_on(self, trigger: str) -> bool:
         """Return whether this waits already."""
         return any(told.trigger == trigger for told in self.parked)
+
+    def _forget_what_waits_no_more(self) -> None:
+        waiting = self.instance.waiting.keys()
+        self.decided_at = {each: at for each, at in self.decided_at.items() if each in waiting}
+        self.unsure &= waiting
 
     def _step(self, record: StepRecord) -> ProcessStep:
         refused: Command | None = None

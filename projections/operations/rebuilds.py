@@ -44,7 +44,8 @@ class Rebuilds:
     def begin(self, view: str, *, accept_parked: bool = False) -> dict[str, Any]:
         """Begin to rebuild a view in every store that keeps it; return the rebuild's status.
 
-        Custom SQL projections count as views. One that is going on is joined, as it was asked for.
+        Custom SQL projections count as views. One that is going on is joined, and puts up with what
+        either of those who asked does.
 
         Raises:
             UnknownTarget: there is no such view.
@@ -62,6 +63,7 @@ class Rebuilds:
             task = asyncio.create_task(self._run(running))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        running.accept_parked = running.accept_parked or accept_parked
         return running
 
     async def done(self, view: str) -> None:
@@ -80,7 +82,7 @@ class Rebuilds:
         Raises:
             ProjectionError: it failed; what serves is as it was.
         """
-        if (running := self._rebuilds.get(view)) is not None:
+        while (running := self._rebuilds.get(view)) is not None and running.running:
             await running.finished.wait()
         await _over(self._begun(view, accept_parked=True))
 

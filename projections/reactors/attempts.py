@@ -7,12 +7,13 @@ acknowledgement was lost, and what may have been done is told to the next attemp
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.records import RawRecord
 from projections.poison import NAMED, Parked
 from projections.postgres.rebuild import connected
+from rayfold.runtime.postgres import FAILURES
 
 if TYPE_CHECKING:
     import asyncpg
@@ -130,12 +131,18 @@ class Attempts:
         lock is a transaction's, as behind a pooler no session is anybody's, and on a connection of
         its own, so that as many as there are in the pool may be tried at once.
         """
-        async with connected(dsn) as connection, connection.transaction():
+        async with connected(dsn) as connection:
+            holding = connection.transaction()
+            await holding.start()
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             name = f"rayfold reactor {self._reactor} {key}"
-            yield await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name
-            )
+            try:
+                yield await connection.fetchval(
+                    "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name
+                )
+            finally:
+                with suppress(*FAILURES):  # a connection that was cut meanwhile undoes nothing
+                    await holding.rollback()
 
     async def forget(self, pool: Pool, position: int) -> None:
         """Forget what is done up to there: the server never gives it again."""

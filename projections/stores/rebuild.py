@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
-from projections.errors import ActorUnavailable, ProjectionError, named
+from projections.errors import ActorUnavailable, ProjectionError, WouldPark, named
 from projections.newly_parked import would_park
 from projections.operations.rebuild import Rebuild
 from projections.poison import Parked
@@ -84,17 +84,17 @@ async def build(
             stopped = builder.seen["stopped"].items()
             reasons = "; ".join(f"{view}: {error}" for view, error in stopped)
             raise ProjectionError(f"the build stopped: {reasons}")
-        if new := await building.newly_parked():  # a fold is wrong, perhaps for every row
-            worse = would_park(rebuild.view, rebuild.store or rebuild.stores[0], new)
-            if not rebuild.accept_parked:
-                raise worse
-            log.error("a new generation takes the place all the same", extra={"error": str(worse)})
+        worse = await _worse(building, rebuild)
         furthest = await building.finish()
         # What came while it was finished: before the live one has to wait for it.
         is_lost = not await reaches(builder, furthest, folded)
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
             log.warning("rows are replaced of which the log has less", extra=why)
+        elif worse is None:
+            worse = await _worse(building, rebuild)  # on what has come meanwhile
+        if worse is not None:
+            log.error("a new generation takes the place all the same", extra={"error": str(worse)})
         rebuild.state = "switching"
 
         async with changing:
@@ -107,6 +107,21 @@ async def build(
         except Exception as error:  # what became of the build is the news
             left = {"view": rebuild.view, "error": named(error)}
             log.warning("what a build has left stays until the next start", extra=left)
+
+
+async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
+    """Return what a build serves less than the live one does: a fold is wrong, perhaps for all.
+
+    Raises:
+        WouldPark: that, unless somebody puts up with it.
+    """
+    new = await building.newly_parked()
+    if not new:
+        return None
+    worse = would_park(rebuild.view, rebuild.store or rebuild.stores[0], new)
+    if not rebuild.accept_parked:
+        raise worse
+    return worse
 
 
 class Coming(Protocol):

@@ -38,14 +38,15 @@ class ActorWork:
         self._work = work
         self._connections = connections
         self._working: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def begin(self) -> None:
-        """Begin, if it has not; the work waits until the actor is known to be of its stack.
+        """Begin, if it has not and is not told to stop; it waits until its stack is known as ours.
 
         With a call and not in the actor's `__init__`: Ray runs that outside of the loop that
         clients must live on.
         """
-        if self._working is None:
+        if self._working is None and not self._stopped:
             self._working = asyncio.create_task(self._run())
 
     async def process_status(self) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class ActorWork:
 
     async def stop(self) -> None:
         """Let the work undo what it was at, then end what it reaches others by."""
+        self._stopped = True
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working], timeout=STOP)

@@ -54,22 +54,16 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
 @pytest.fixture
 def ray(tmp_path: Path) -> Iterator[str]:
     """Return the address of a cluster of one node."""
-    address = f"127.0.0.1:{free_port()}"
-    listening = ("--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}")
-    sizes = ("--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=false")
-    command = (str(Path(sys.executable).with_name("ray")), "start", "--head", "--block")
-    with (tmp_path / "ray.log").open("wb") as said:
-        process = subprocess.Popen(
-            [*command, *listening, *sizes],
-            env={**os.environ, **RAY},
-            stdout=subprocess.PIPE,
-            stderr=said,
-            start_new_session=True,
-        )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if b"Ray runtime started" in line:
+    said, tries = tmp_path / "ray.log", 3
+    for _ in range(tries):  # somebody else may take the port before Ray does
+        address = f"127.0.0.1:{free_port()}"
+        process = _ray_head(address, said)
+        assert process.stdout is not None
+        if any(b"Ray runtime started" in line for line in process.stdout):
             break
+        process.wait(60)
+    else:
+        pytest.fail(f"Ray does not start: {said.read_text(errors='replace')[-3000:]}")
     yield address
     # In order it would take half a minute to drain what nobody needs any more.
     whole = psutil.Process(process.pid)
@@ -79,6 +73,20 @@ def ray(tmp_path: Path) -> Iterator[str]:
             each.kill()
     process.wait(60)
     psutil.wait_procs(running, timeout=60)
+
+
+def _ray_head(address: str, log: Path) -> subprocess.Popen[bytes]:
+    listening = ("--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}")
+    sizes = ("--num-cpus=4", "--object-store-memory=100000000", "--include-dashboard=false")
+    command = (str(Path(sys.executable).with_name("ray")), "start", "--head", "--block")
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            [*command, *listening, *sizes],
+            env={**os.environ, **RAY},
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from actors.command_middleware import ANYBODY, CommandMiddleware, Sender
 from actors.envelope import Done, Envelope, enclose
 from actors.errors import KeyReused, Overloaded, RevisionMismatch, Unavailable
+from actors.host import recent_commands
 from actors.local import LocalRuntime
 from actors.processes.delivery import Delivery, Refusal
 from actors.schedules.schedule_runner import ScheduleRunner
@@ -692,6 +693,39 @@ async def test_one_that_refuses_a_second_attempt_does_not_undo_the_first(done: b
     async with asyncio.timeout(30):
         answer = await Delivery(registry, log, Lossy()).answer(enclose(registry, TEA), -1)
     assert answer == (Done(0, 1) if done else Refusal("quota", "once a day"))
+
+
+async def test_one_that_breaks_on_a_lost_answer_has_no_command_count_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_commands, "ALWAYS_REMEMBERED", 1)
+    monkeypatch.setattr(recent_commands, "RETENTION", 0.0)
+
+    class Breaking(Around, name="breaking"):
+        async def command(self, command: Command, context: Any, proceed: Any) -> Any:
+            try:
+                return await proceed(command)
+            except Unavailable:
+                raise ZeroDivisionError from None
+
+    class Lossy:
+        sent = 0
+
+        async def send(self, envelope: Envelope) -> Receipt:
+            receipt = await local.bus.send(envelope)
+            self.sent += 1
+            if self.sent > 1:
+                return receipt
+            for _ in range(3):  # until the aggregate has forgotten it
+                await local.bus.send(enclose(registry, TEA))
+            raise Unavailable("the connection was lost")
+
+    registry, log = with_middleware(Breaking), MemoryLog()
+    local = LocalRuntime(registry, log)
+    async with asyncio.timeout(30):
+        answer = await Delivery(registry, log, Lossy()).answer(enclose(registry, TEA), -1)
+    assert answer == Done(0, 1)
+    assert len(await recorded(local, "stock-tea")) == 4
 
 
 @pytest.mark.parametrize(

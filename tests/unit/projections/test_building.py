@@ -41,6 +41,8 @@ class Generation:
     """Whether its store has gone away by the time that it is to be removed."""
 
     def __init__(self, parked: int = 0) -> None:
+        self.parks_then: list[Parked] = []
+        """On what comes while it is finished."""
         self._parked = [
             Parked("rooms", f"r{at}", f"room-{at}", 0, at, "ValueError: no") for at in range(parked)
         ]
@@ -49,6 +51,7 @@ class Generation:
         return self._parked
 
     async def finish(self) -> int:
+        self._parked += self.parks_then
         return 0
 
     async def switch(self, reached: Reached) -> None:
@@ -69,6 +72,14 @@ async def built(generation: Generation, *, accept_parked: bool = False) -> None:
 async def test_one_that_parks_keys_that_serve_does_not_take_the_place() -> None:
     generation = Generation(parked=3)
     with pytest.raises(WouldPark, match="of 'rooms' in postgres 3 keys that serve would be parked"):
+        await built(generation)
+    assert not generation.live
+
+
+async def test_what_it_parks_while_it_is_finished_counts_too() -> None:
+    generation = Generation()
+    generation.parks_then = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
+    with pytest.raises(WouldPark, match="the first r9"):
         await built(generation)
     assert not generation.live
 
