@@ -156,7 +156,7 @@ class Call:
 
     def _too_large(self) -> Problem:
         detail = f"a body has at most {self._max_body} bytes"
-        # Nothing more is read of it than makes the client come to read this: see `Limits.linger`.
+        # Nothing more is read of it than makes the client come to read this: `Limits.linger_bytes`.
         return Problem(413, "too-large", detail, headers={"Connection": "close"})
 
 

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from deploy.stack.display import Display
 from deploy.stack.governing import Government
 from deploy.stack.http_front import say
 from deploy.stack.nodes import placing_of
-from deploy.stack.owning import Owned, Owner, own
+from deploy.stack.owning import Owned, Owner, connected, own
 from deploy.stack.parts_left import named_parts
 from deploy.stack.release import Release, ReleaseWatch, refuse, wanted_release
 from deploy.stack.roles import Cluster, check, join, unless, until_stopped
@@ -30,7 +30,7 @@ from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
 from deploy.stack.up import load_registry
 from projections.errors import WouldPark
 from rayfold.runtime.identity import domain_hash
-from rayfold.runtime.postgres import FAILURES, Connection, LastingConnection, connect, why
+from rayfold.runtime.postgres import FAILURES, LastingConnection, why
 
 log = logging.getLogger(__name__)
 
@@ -179,20 +179,10 @@ async def _pass_on(event: asyncio.Event, to: asyncio.Event) -> None:
 async def _give_up(postgres: str, own: Release, why_not: str) -> None:
     """Let the release before go on: `rayfold upgrade` says why."""
     try:
-        async with _connection(postgres) as connection:
+        async with asyncio.timeout(ANSWER_TIMEOUT), connected(postgres) as connection:
             await refuse(connection, own, why_not)
     except FAILURES as error:  # the next attempt says so again
         log.error("a release could not be given up", extra={"error": repr(error)})
-
-
-@asynccontextmanager
-async def _connection(postgres: str) -> AsyncIterator[Connection]:
-    async with asyncio.timeout(ANSWER_TIMEOUT):
-        connection = await connect(postgres)
-        try:
-            yield connection
-        finally:
-            connection.terminate()
 
 
 async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Release | None:
@@ -207,7 +197,7 @@ async def _check_domain(settings: Settings, postgres: str, owned: Owned) -> Rele
     if ran == owned.identity.domain:
         return None
     try:
-        async with _connection(postgres) as connection:
+        async with asyncio.timeout(ANSWER_TIMEOUT), connected(postgres) as connection:
             release = await wanted_release(connection)
     except FAILURES as error:
         raise StartError(f"Postgres does not answer: {why(error)}: check --postgres") from error

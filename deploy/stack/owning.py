@@ -83,7 +83,7 @@ async def own(
     store = await own_store_id(eventstore)
     domain = domain_hash(registry)
     try:
-        async with _connection(postgres) as connection:
+        async with connected(postgres) as connection:
             stack_id = await identify(connection, settings.stack, store, uuid4().hex[:12], domain)
             await _check_categories(connection, eventstore, registry)
             if registry.is_personal:
@@ -98,7 +98,7 @@ async def own(
         await (lease.stand_by(domain) if stand_by else lease.take(domain, alone=True))
         await _check_tenancy(eventstore, registry)
         keep_going(partial(lease.hold, lost), "holding the lease", parts)
-        async with _connection(postgres) as connection:
+        async with connected(postgres) as connection:
             # Not only when hosts are renewed: one that is made in place of another, or for an
             # aggregate of its own, has our code before that, and writes our events.
             await survival.note_event_types(connection, registry)
@@ -115,7 +115,8 @@ async def own(
 
 
 @asynccontextmanager
-async def _connection(postgres: str) -> AsyncIterator[Connection]:
+async def connected(postgres: str) -> AsyncIterator[Connection]:
+    """Return a connection for a few statements, made while there is time to answer."""
     async with asyncio.timeout(ANSWER_TIMEOUT):
         connection = await connect(postgres)
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +15,7 @@ from deploy.cli.command_line import app
 from deploy.stack.settings import load
 from deploy.stack.unused import unused
 from deploy.stack.up import load_registry
-from rayfold import Registry
+from rayfold import Command, CommandContext, Middleware, ProceedCommand, Registry
 
 DOMAIN = "tests.unit.api.guarded"
 TOKEN = {"token": "a" * 16, "role": "writer"}
@@ -44,6 +47,20 @@ def test_a_name_of_nothing_is_told(given: dict[str, object], told: list[str]) ->
     assert len(found) == len(told)
     for sentence, beginning in zip(found, told, strict=True):
         assert sentence.startswith(beginning)
+
+
+def test_a_permission_that_middleware_may_ask_for_is_not_told() -> None:
+    class Asking(Middleware, name="asking"):
+        async def command(
+            self, command: Command, context: CommandContext, proceed: ProceedCommand
+        ) -> Any:
+            return await proceed(command)
+
+    with_middleware = ModuleType("with_middleware")
+    with_middleware.Asking = Asking  # type: ignore[attr-defined]
+    Asking.__module__ = "with_middleware"
+    settings = load(tokens={"web": {**TOKEN, "permissions": ["asked:within"]}})
+    assert not list(unused(settings, Registry([import_module(DOMAIN), with_middleware])))
 
 
 def test_the_check_and_each_start_tell_it(
