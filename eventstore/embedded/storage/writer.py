@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from eventstore.embedded.protocol.errors import RpcError, unavailable
 from eventstore.embedded.storage.event import Event
 from eventstore.embedded.storage.operations import Operation
+from eventstore.embedded.storage.preallocation import preallocate
 from eventstore.embedded.storage.schema import BUSY_MS, connect
 from eventstore.embedded.storage.stream_names import StreamNames
 from eventstore.embedded.storage.write_transaction import WriteTransaction
@@ -32,9 +33,13 @@ _GROUP_LIMIT = 2_000
 """Operations a transaction: bounds the time until the first of them is answered."""
 _QUEUE_BYTES = 512 * 1024 * 1024
 _CHECKPOINT_BYTES = 16 * 1024 * 1024
+_WAL_BYTES = _CHECKPOINT_BYTES * 3 // 2
+"""Room that the write-ahead log has from the start: a checkpoint's, and what comes during one."""
 _RESTART_MS = 50
-_ROW_OVERHEAD = 300
-"""Index entries and page remainders an event, roughly."""
+_EVENT_OVERHEAD = 500
+"""Bytes of the write-ahead log an event beside its own: index entries and parts of pages."""
+_COMMIT_OVERHEAD = 11_000
+"""Bytes of the write-ahead log a commit, whatever is in it: it takes whole pages, some three."""
 
 
 @dataclass(eq=False, slots=True)
@@ -109,6 +114,7 @@ class Writer:
         self._db.close()
 
     def _run(self) -> None:
+        preallocate(self._database.with_name(f"{self._database.name}-wal"), _WAL_BYTES)
         running = True
         while running:
             job = self._queue.get()
@@ -209,12 +215,13 @@ class Writer:
 
     def _keep_wal_short(self, events: list[Event]) -> None:
         """Copy the WAL back now and then, and start it over: the longer it is, the more every read
-        of a page costs. Its file keeps its size, so growth is counted by what was written.
+        of a page costs. Its file keeps its size, so what was written is reckoned.
 
         Another thread does the work. What was committed meanwhile is little, so the writer copies
         that itself; without this last step a steady load would keep the WAL growing for ever.
         """
-        self._unchecked += sum(len(event.resp) + _ROW_OVERHEAD for event in events)
+        self._unchecked += _COMMIT_OVERHEAD
+        self._unchecked += sum(len(event.resp) + _EVENT_OVERHEAD for event in events)
         if self._checkpointing:
             return
         if self._checkpointed:

@@ -24,6 +24,7 @@ async def test_no_write_waits_for_a_backup_and_the_write_ahead_log_is_cut_again_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_CHECKPOINT_BYTES", 5 * EVENT)
+    monkeypatch.setattr(writer, "_WAL_BYTES", 0)
     monkeypatch.setattr(schema, "_LONGEST_WAL", LONGEST_WAL)
     store = Store(tmp_path / "data")
     await store.start()
