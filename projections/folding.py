@@ -61,7 +61,7 @@ class Folding:
         self._registry = registry
         self._views = list(views)
         self._rows: dict[tuple[str, str], Parked] = {}
-        """Rows that are parked, by view and key; what stands first in the log comes first here."""
+        """Rows that are parked, by view and key; what broke first in the log comes first here."""
         self._streams: dict[tuple[str, str], Parked] = {}
         """Streams that are parked as a whole, by view and name."""
         self._noted = Noted([], [], [], [])
@@ -249,6 +249,20 @@ class Folding:
             self._rows.pop((parked.view, parked.key), None)
         else:
             self._streams.pop((parked.view, parked.stream), None)
+
+    def replayed(self, parked: Parked, again: Sequence[Parked]) -> None:
+        """Park what broke as a parked row was folded again; else let the row's events be folded.
+
+        A row that broke keeps its place among the others.
+        """
+        row = parked.view, parked.key
+        broke = next((each for each in again if (each.view, each.key) == row), None)
+        if broke is None:
+            self.release(parked)
+        else:
+            self._rows[row] = broke
+        for each in again:
+            self.park(each)
 
     def _release_row(self, view: str, key: str) -> None:
         """Forget what is parked of the row, and what waits behind it."""

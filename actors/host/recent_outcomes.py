@@ -58,7 +58,7 @@ class RecentOutcomes:
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._batches: deque[_Batch] = deque()
-        self._with: dict[str, list[_Batch]] = {}
+        self._with: dict[str, deque[_Batch]] = {}
         """Those that a command is in, in their order: it may have been sent again."""
         self._size = 0
 
@@ -68,7 +68,7 @@ class RecentOutcomes:
         self._batches.append(batch)
         self._size += len(batch.ids)
         for each in dict.fromkeys(batch.ids):
-            self._with.setdefault(each, []).append(batch)
+            self._with.setdefault(each, deque()).append(batch)
         while self._size > self._capacity and len(self._batches) > 1:
             self._forget(self._batches.popleft())
         return batch
@@ -76,9 +76,10 @@ class RecentOutcomes:
     def _forget(self, oldest: _Batch) -> None:
         self._size -= len(oldest.ids)
         for each in dict.fromkeys(oldest.ids):
-            later = self._with.pop(each)[1:]
-            if later:
-                self._with[each] = later
+            batches = self._with[each]
+            batches.popleft()
+            if not batches:
+                del self._with[each]
 
     def of(self, command_id: str) -> tuple[str, Outcome | None] | None:
         """Return the command's stream, and what became of it if that is known; None if nothing is.

@@ -50,6 +50,8 @@ LONGEST_PAUSE = 5.0
 SENDING = 128
 """Commands that are on their way at a time; those between two attempts are not."""
 
+SEARCHING = 2
+"""Commands that are looked for in the whole log at a time: that holds up none that are sent."""
 
 NOTHING_DONE = (Overloaded, StreamUnreadable, DecisionFailed)
 """Errors after which a command stands in no log."""
@@ -72,6 +74,7 @@ class Delivery:
         self._middleware = DomainMiddleware(registry)
         self._around = CommandMiddleware.of(registry, bus, self._middleware)
         self._sending = asyncio.Semaphore(SENDING)
+        self._searching = asyncio.Semaphore(SEARCHING)
         self.unanswered: dict[str, str] = {}
         """Why a command that is sent again had no answer the last time, by its id."""
 
@@ -133,14 +136,14 @@ class Delivery:
         refusal: Refusal | None = None  # unless the log says that it was done
         while True:
             try:
+                if sent:
+                    done = await self._found(envelope, decided_at)
+                    if done is not None:
+                        return done
+                    if refusal is not None:
+                        return refusal
+                    sent = False
                 async with self._sending:
-                    if sent:
-                        done = await self._found(envelope, decided_at)
-                        if done is not None:
-                            return done
-                        if refusal is not None:
-                            return refusal
-                        sent = False
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     if self._around is None:
                         receipt = await self._bus.send(attempt)
@@ -211,10 +214,12 @@ class Delivery:
             streams = []
         if not streams or envelope.command not in self._registry.commands:
             # Of another release: which streams a decision of it wrote to, nobody can tell any more.
-            return await self._found_anywhere(envelope, decided_at)
-        for stream in streams:
-            if found := await self._found_in(stream, envelope, decided_at):
-                return found
+            async with self._searching:
+                return await self._found_anywhere(envelope, decided_at)
+        async with self._sending:
+            for stream in streams:
+                if found := await self._found_in(stream, envelope, decided_at):
+                    return found
         return None
 
     async def _found_anywhere(self, envelope: Envelope, decided_at: int) -> Done | None:

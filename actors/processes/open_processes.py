@@ -53,9 +53,10 @@ class OpenProcess:
     def begins_with(cls, raw: RawRecord, *, is_open: bool) -> bool:
         """Return whether a record is the first of its stream.
 
-        After a deletion its revision is not 0. No step comes behind the end of a process.
+        After a deletion its revision is not 0. Nothing is decided behind the end of a process, and
+        nothing breaks there.
         """
-        return raw.revision == 0 or (raw.event_type in STEPS and not is_open)
+        return raw.revision == 0 or (raw.event_type in (*STEPS, PARKED) and not is_open)
 
     def fold(self, raw: RawRecord) -> None:
         """Take in a record of its stream."""

@@ -35,6 +35,14 @@ class Exchange:
         body, cycle.body = bytes(cycle.body), bytearray()
         return body
 
+    def hold_nothing_back(self) -> None:
+        """Have who sends wait as soon as the client leaves anything unread.
+
+        A stream gives the newest state then. It would give the older ones as well, up to the 64 KiB
+        that a transport holds: much, where thousands follow a row.
+        """
+        self._cycle.transport.set_write_buffer_limits(high=0)
+
     def answer(self, status: int, headers: Fields, body: bytes) -> bool:
         """Send an answer that names its content's length; False: it has to go by ASGI."""
         cycle = self._cycle

@@ -141,7 +141,9 @@ def down(postgres: Postgres = None, ray_address: Ray = None, stack: StackName = 
     from deploy.stack.down import down as end
     from deploy.stack.settings import load
 
-    ended = asyncio.run(end(load(postgres=postgres, ray_address=ray_address, stack=stack)))
+    settings = load(postgres=postgres, ray_address=ray_address, stack=stack)
+    _log(settings, "down")
+    ended = asyncio.run(end(settings))
     for part in ended:
         typer.echo(part)
     typer.echo(f"{len(ended)} parts ended")

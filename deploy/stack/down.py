@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 from deploy.errors import StartError
@@ -24,14 +27,30 @@ from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import ended
 
+log = logging.getLogger(__name__)
+
 ENDING = 120.0
 """Seconds in which an owner ends all parts."""
 
 SUCCESSION = 3 * LENGTH
 """Seconds in which a dead owner has a successor that answers, if another one stands by."""
 
+WORD = 3.0
+"""Seconds after which whoever asked is told what is waited for."""
+
 _LOOK = 0.5
 """Seconds between two tries."""
+
+
+@contextmanager
+def _waiting_for(what: str) -> Iterator[None]:
+    """Say so where it takes long."""
+    loop = asyncio.get_running_loop()
+    word = loop.call_later(WORD, lambda: log.warning("still waiting", extra={"for": what}))
+    try:
+        yield
+    finally:
+        word.cancel()
 
 
 async def down(settings: Settings) -> list[str]:
@@ -61,7 +80,9 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
             " there is nothing to end"
         )
     identities.check(row, settings.stack, row["store"])
-    if (parts := await _by_its_owner(connection)) is not None:
+    with _waiting_for("the stack's owner, which is to end all parts"):
+        parts = await _by_its_owner(connection)
+    if parts is not None:
         return parts
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
     wanted = await wanted_release(connection)
@@ -117,11 +138,13 @@ async def _ask(at: dict[str, str | int]) -> list[str]:
 
 
 async def _end(settings: Settings, stack: str) -> list[str]:
-    if settings.ray_address is None:
+    address = settings.ray_address
+    if address is None:
         raise StartError("no controller runs: give --ray-address, to end what it has left")
-    check_ray(settings.ray_address)
-    try:
-        await in_thread(lambda: ray_runtime.start(settings.ray_address, settings.stack))
-        return await in_thread(lambda: end_parts(settings.stack, stack))
-    finally:
-        await in_thread(ray_runtime.stop)
+    with _waiting_for(f"Ray at {address}, which has what an owner left"):
+        await in_thread(lambda: check_ray(address))
+        try:  # once: who asked may ask again, and is told sooner
+            await in_thread(lambda: ray_runtime.start(address, settings.stack, lambda: False))
+            return await in_thread(lambda: end_parts(settings.stack, stack))
+        finally:
+            await in_thread(ray_runtime.stop)

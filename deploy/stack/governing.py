@@ -13,21 +13,24 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deploy.stack import publishing, routing, wanted
+from deploy.errors import StartError
+from deploy.stack import publishing, ray_runtime, routing, wanted
 from deploy.stack.display import Display
 from deploy.stack.handing_over import HandingOver
 from deploy.stack.local_ray import OnRay
 from deploy.stack.operations import Server, StackOperations
 from deploy.stack.owning import Owned
 from deploy.stack.parts_left import end_parts, named_parts
+from deploy.stack.reaching import check_ray
 from deploy.stack.routing import RoutingPublisher
 from deploy.stack.settings import Settings
 from deploy.stack.sides import process_settings, read_settings, write_settings
 from deploy.stack.starting import keep_going
 from rayfold import Registry
-from rayfold.runtime.controller_rpc import ControllerServer, Methods
+from rayfold.runtime.controller_rpc import ControllerServer, ControllerUnavailable, Methods
 from rayfold.runtime.placing import Placing
 from rayfold.runtime.postgres import FAILURES, connect
+from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
 
 if TYPE_CHECKING:
@@ -174,7 +177,16 @@ class Government:
         }
 
     async def down(self) -> list[str]:
-        """End all parts, and this process; return what has ended."""
+        """End all parts, and this process; return what has ended.
+
+        Raises:
+            ControllerUnavailable: Ray does not say what there is.
+        """
+        if (head := ray_runtime.addresses().get("gcs_server")) is not None:
+            try:  # Ray itself would be waited for without a word, or end this process
+                await in_thread(lambda: check_ray(head))
+            except StartError as error:
+                raise ControllerUnavailable(str(error)) from error
         self._parts = await asyncio.to_thread(
             named_parts, self._settings.stack, self._owned.identity.stack
         )

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from deploy.errors import StartError
 from deploy.stack.nodes import Node
+from deploy.stack.ray_answers import GREETING
 from deploy.stack.settings import EMBEDDED
 
 CONNECT = 5.0
 """Seconds in which Ray's head accepts."""
+
+ANSWER = 10.0
+"""Seconds in which it says something then: the kernel accepts for one that hangs as well."""
 
 
 def check_ray(address: str) -> None:
     """Check an address of Ray before anything is started: Ray itself tries for minutes.
 
     Raises:
-        StartError: nobody listens there, or it is none.
+        StartError: nobody listens there, or who does hangs, or it is none.
     """
     if address == "auto":
         return
@@ -27,9 +32,20 @@ def check_ray(address: str) -> None:
     if "://" in address or not host or not port.isdigit():
         raise StartError(f"--ray-address is HOST:PORT of Ray's head, or auto: {address!r}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT).close()
+        head = socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT)
     except (OSError, OverflowError) as error:
         raise StartError(f"no Ray answers at {address} ({error}): check --ray-address") from error
+    with head:
+        head.settimeout(ANSWER)
+        try:
+            with suppress(ConnectionError):  # it lives: with TLS it takes no greeting in the clear
+                head.sendall(GREETING)
+                head.recv(1)
+        except TimeoutError as error:
+            raise StartError(
+                f"Ray's head at {address} says nothing within {ANSWER:.0f} s: it hangs,"
+                " and has to be started again"
+            ) from error
 
 
 def check_cluster(

@@ -375,9 +375,7 @@ class Projector:
                 if not self._store.refuses(error):
                     raise
                 return False  # the store does not take it now either
-            self._folding.release(parked)
-            for again in folding.parked:
-                self._folding.park(again)
+            self._folding.replayed(parked, folding.parked)
             self._remember(view, {key: row})
             return not folding.parked
 

@@ -83,14 +83,16 @@ class MemoryStates:
         del self._rows[stream]
         return True
 
-    async def waiting(self, categories: list[str], older_than: float, limit: int) -> list[str]:
+    async def waiting(
+        self, categories: list[str], older_than: float, after: str, limit: int
+    ) -> list[str]:
         """See `States.waiting`."""
         await self._reached()
         before = time.monotonic() - older_than
         found = (
             stream for stream, row in self._rows.items() if row.outbox and row.written_at <= before
         )
-        return list(found)[:limit]
+        return sorted(stream for stream in found if stream > after)[:limit]
 
     async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:
         """See `States.ids`."""

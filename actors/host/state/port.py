@@ -118,8 +118,12 @@ class States(Protocol):
         """
         ...
 
-    async def waiting(self, categories: list[str], older_than: float, limit: int) -> list[str]:
+    async def waiting(
+        self, categories: list[str], older_than: float, after: str, limit: int
+    ) -> list[str]:
         """Return streams of these categories whose outbox has something so many seconds old.
+
+        Those behind `after`, in order; "" is before all.
 
         Raises:
             StatesUnavailable: no answer.

@@ -56,7 +56,7 @@ _SETTLE = (
 _WAITING = (
     f"SELECT DISTINCT stream FROM {SCHEMA}._outbox"
     " WHERE at < now() - make_interval(secs => $1) AND split_part(stream, '-', 1) = ANY($2)"
-    " LIMIT $3"
+    " AND stream > $3 ORDER BY stream LIMIT $4"
 )
 
 
@@ -220,10 +220,12 @@ class PostgresStates:
                 await connection.execute(f"DELETE FROM {SCHEMA}.{own} WHERE stream = $1", stream)
             return True
 
-    async def waiting(self, categories: list[str], older_than: float, limit: int) -> list[str]:
+    async def waiting(
+        self, categories: list[str], older_than: float, after: str, limit: int
+    ) -> list[str]:
         """See `States.waiting`."""
         async with self._connection() as connection:
-            rows = await connection.fetch(_WAITING, older_than, categories, limit)
+            rows = await connection.fetch(_WAITING, older_than, categories, after, limit)
         return [row["stream"] for row in rows]
 
     async def ids(self, aggregate: AggregateType, after: str, limit: int) -> list[str]:

@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 ORPHANED = 3.0
 """Seconds after which whoever wrote to an outbox is not waited for any more."""
 
+TAKEN_OVER = 200
+"""Streams whose outboxes are taken over at a time."""
+
 SETTLED_WITHIN = 0.5
 """Seconds in which what was relayed leaves the outbox, unless the next commit takes it along."""
 
@@ -66,6 +69,8 @@ class StateStorage:
         self._owed: dict[str, AggregateType] = {}
         """Streams whose events the log did not take when it was last asked."""
         self._settling: asyncio.Task[None] | None = None
+        self._taken_over = ""
+        """The last stream that was taken over in this round; "" where a round begins."""
 
     # Loading
 
@@ -332,17 +337,22 @@ class StateStorage:
     async def take_over(self) -> int:
         """Relay what others have left in the outbox; return how many streams that was.
 
+        The next call goes on behind those of this one: some may be stuck, and hide no others.
+
         Raises:
             StoreUnavailable, Unavailable: something does not answer.
         """
         await self._settle()
         stored = {each.category: each for each in self._registry.state_stored}
-        streams = await self._states.waiting(list(stored), ORPHANED, 200)
+        streams = await self._states.waiting(list(stored), ORPHANED, self._taken_over, TAKEN_OVER)
         for stream in streams:
+            self._taken_over = stream  # also where it breaks: it is tried again in the next round
             try:
                 await self.relay(stored[stream.partition("-")[0]], stream)
             except StreamUnreadable as error:
                 log.error("an outbox is stuck", extra={"stream": stream, "error": str(error)})
+        if len(streams) < TAKEN_OVER:
+            self._taken_over = ""
         await self._settle()
         return len(streams)
 

@@ -95,13 +95,21 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Stop sending: the socket's buffer is full."""
+        """Stop sending: the socket's buffer is full; and take nothing that would be answered.
+
+        A peer that reads none of its answers, to PINGs or refused calls, would have them all kept.
+        """
         if self._paused is None:
             self._paused = self._loop.create_future()
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Send again: the socket can take more."""
+        """Send again, and take what is asked: the peer has read."""
         paused, self._paused = self._paused, None
+        if paused is not None and self._transport is not None and not self._transport.is_closing():
+            self._heard = True
+            self._transport.resume_reading()
         if paused is not None and not paused.done():
             paused.set_result(None)
 

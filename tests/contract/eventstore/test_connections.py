@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ import pytest
 import uvloop
 from kurrentdbclient import KurrentDBClient, StreamState
 
+from eventstore.embedded.http2.frames import PING, PREFACE, frame, settings
 from eventstore.embedded.server import EmbeddedServer
 from tests.contract.eventstore.making import event
 from tests.contract.eventstore.process import ServerProcess
+
+MUCH = 64 << 20
+"""Bytes: more than all buffers between two of this machine hold."""
 
 
 def test_silent_connections_keep_no_client_out_with_128_descriptors(tmp_path: Path) -> None:
@@ -45,6 +49,29 @@ def test_a_connection_that_does_not_speak_http2_is_closed(server: ServerProcess)
     with socket.create_connection((host, int(port)), timeout=10) as silent:
         while silent.recv(4096):
             pass  # the server's own greeting
+
+
+def test_of_a_peer_that_reads_no_answers_no_more_is_taken(server: ServerProcess) -> None:
+    """They were kept for it, whatever it asked: hundreds of megabytes."""
+    host, _, port = server.target.rpartition(":")
+    pings = frame(PING, 0, 0, b"answered") * 4096
+    with socket.create_connection((host, int(port))) as flood, KurrentDBClient(server.uri) as other:
+        flood.sendall(PREFACE + settings({}))
+        flood.settimeout(2)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < MUCH:
+                sent += flood.send(pings)
+        assert sent < MUCH
+        other.append_to_stream(
+            "order-flood", current_version=StreamState.ANY, events=event(), timeout=30
+        )
+        flood.settimeout(30)
+        answered = bytearray()
+        while answered.count(b"answered") < sent // 17:  # and all of it, once it reads
+            more = flood.recv(1 << 20)
+            assert more
+            answered += more
 
 
 def test_a_port_on_which_another_server_listens_first_is_taken(

@@ -15,7 +15,7 @@ from actors.errors import NoSuchProcess, ProcessStuck, Unavailable
 from actors.processes import delivery, runner, showing
 from actors.processes.open_index import OpenIndex
 from actors.processes.open_processes import OpenProcess
-from actors.processes.records import PARKED, SAW_EVENT, Told, new_record, step_record
+from actors.processes.records import PARKED, SAW_EVENT, Parked, Told, new_record, step_record
 from domain.fulfilment.process import Fulfilment, FulfilmentState
 from domain.inventory.stock import ReserveStock, StockReserved
 from domain.orders.commands import CancelOrder, CreateOrder, PayOrder
@@ -485,3 +485,17 @@ async def test_a_process_that_begins_anew_where_one_was_deleted_is_open_after_a_
     index = OpenIndex(log, "", "process", definition.prefix, OpenProcess)
     found, _ = await index.load()
     assert found.keys() == {"a"}
+
+
+async def test_one_that_begins_anew_and_breaks_at_once_is_parked_after_a_start() -> None:
+    log, definition = MemoryLog(), Fulfilment.__rayfold__
+    stream, told = definition.stream("a"), Told("order-a@0", event="OrderPlaced")
+    step = step_record(told, ProcessStep(told.trigger, (), (Complete(),)))
+    await log.append([StreamAppend(stream, None, [new_record(SAW_EVENT, step, "", "")])])
+    await log.delete_stream(stream)
+    parked = new_record(PARKED, Parked(told, "no idea"), "", "")
+    await log.append([StreamAppend(stream, None, [parked])])
+    index = OpenIndex(log, "", "process", definition.prefix, OpenProcess)
+    found, _ = await index.load()
+    assert found["a"].parked == [told.trigger]
+    assert found["a"].error == "no idea"

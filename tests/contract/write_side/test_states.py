@@ -137,6 +137,36 @@ async def test_a_first_event_is_relayed_by_whoever_looks_at_the_outbox(
     assert await other.host.take_over() == 0
 
 
+async def test_an_outbox_that_is_stuck_for_good_hides_no_other(
+    registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.host.state.storage.ORPHANED", 0.0)
+    monkeypatch.setattr("actors.host.state.storage.TAKEN_OVER", 1)
+    log = FailingLog()
+    stuck, behind = sorted((uuid4(), uuid4()), key=str)
+    runtime = LocalRuntime(registry, log, states=states[0])
+    for customer in (stuck, behind):
+        await runtime.send(register(customer))
+    await runtime.send(rename(stuck, "B"))
+    log.takes = False
+    answers = await asyncio.gather(
+        *(runtime.send(rename(each, "C")) for each in (stuck, behind)), return_exceptions=True
+    )
+    assert [type(each) for each in answers] == [EventStoreUnavailable] * 2
+    log.takes = True
+    foreign = NewRecord("AddressRemoved", b"{}", {}, str(uuid4()))
+    await log.append([StreamAppend(f"customer-{stuck}", 1, [foreign])])
+    log._truncate(f"customer-{stuck}", 2)
+    waiting = await states[1].waiting(["customer"], 0.0, "", 10_000)  # some are other tests'
+    other = LocalRuntime(registry, log, states=states[1])
+    for _ in waiting:
+        await other.host.take_over()
+    assert [revision for revision, _ in await types(log, behind)] == [0, 1]
+    left = await states[1].waiting(["customer"], 0.0, "", 10_000)
+    assert f"customer-{stuck}" in left
+    assert f"customer-{behind}" not in left
+
+
 async def test_nothing_more_is_written_while_the_log_takes_nothing(
     registry: Registry, states: list[States]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from actors.envelope import Done, Envelope, enclose
 from actors.errors import KeyReused, Unavailable
 from actors.host import recent_commands
 from actors.local import LocalRuntime
+from actors.processes import delivery
 from actors.processes.delivery import Delivery, Refusal
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder
@@ -50,6 +52,33 @@ async def test_an_id_that_is_known_already_is_looked_up_until_the_log_answers(th
     answer = await Delivery(registry, log, Reused()).answer(envelope, -1)
     assert log.failed
     assert answer == Done(0, 1) if there else isinstance(answer, Refusal)
+
+
+async def test_what_is_looked_for_in_the_whole_log_holds_up_nothing_that_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "SENDING", 1)
+    registry, reading, let_go = Registry.load("domain"), asyncio.Event(), asyncio.Event()
+
+    class Long(MemoryLog):
+        """Takes its time to be read whole."""
+
+        async def read_all(self, *asked: Any, **how: Any) -> AsyncGenerator[RawRecord, None]:
+            reading.set()
+            await let_go.wait()
+            async for raw in super().read_all(*asked, **how):
+                yield raw
+
+    log = Long()
+    sender = Delivery(registry, log, LocalRuntime(registry, log).bus)
+    known = enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"))
+    unknown = known._replace(command="gone", command_id=str(uuid4()))
+    async with asyncio.timeout(30):
+        looked_for = asyncio.create_task(sender.answer(unknown, 0, sent=True))
+        await reading.wait()
+        assert await sender.answer(known, 0) == Done(0, 1)
+        let_go.set()
+        assert isinstance(await looked_for, Refusal)  # nobody has done it, and nobody takes it
 
 
 class Lossy:

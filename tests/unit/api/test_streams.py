@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from itertools import count
 from typing import Any
 
 import pytest
 
+from api.http.protocol import GatewayProtocol
 from rayfold import Query, Registry
+from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW, FakeQueries
+from tests.unit.api.serving import serving, soon
+
+LARGE_ROW = b'{"text":"%b"}' % (b"x" * 8000)
 
 
 class FollowedQueries(FakeQueries):
@@ -27,6 +33,38 @@ class FollowedQueries(FakeQueries):
             await asyncio.Event().wait()
         finally:
             self.following -= 1
+
+
+class RestlessQueries(FakeQueries):
+    """Follows a row that changes all the time."""
+
+    async def live(
+        self, query: Query, *, after: int | None, tenant: str = ""
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        for position in count():
+            yield position, LARGE_ROW
+            await asyncio.sleep(0)
+
+
+async def test_of_a_stream_that_nobody_reads_one_state_is_kept(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as 5,000 may be left unread."""
+    kept: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    pause = GatewayProtocol.pause_writing
+
+    def paused(protocol: GatewayProtocol) -> None:
+        pause(protocol)
+        if not kept.done():
+            kept.set_result(protocol.transport.get_write_buffer_size())
+
+    monkeypatch.setattr(GatewayProtocol, "pause_writing", paused)
+    port = free_port()
+    async with serving(Gateway(registry, queries=RestlessQueries()), port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert await soon(kept) < 2 * len(LARGE_ROW)
+        writer.close()
 
 
 @pytest.mark.parametrize("reads", [True, False])

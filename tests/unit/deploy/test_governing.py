@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from ray.exceptions import RaySystemError
 
-from deploy.stack import governing, publishing
+from deploy.errors import StartError
+from deploy.stack import governing, publishing, ray_runtime
 from deploy.stack.governing import Government
 from projections import outbound_side
+from rayfold.runtime.controller_rpc import ControllerUnavailable
 
 
 class Outbound:
@@ -45,6 +47,21 @@ async def test_what_goes_out_ends_in_order_where_all_goes_down(
         side = await government._start_outbound(parts)
         government._going_down = going_down
     assert side.done == done
+
+
+async def test_a_down_says_that_ray_hangs_instead_of_asking_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hangs(address: str) -> None:
+        raise StartError(f"Ray's head at {address} says nothing")
+
+    monkeypatch.setattr(ray_runtime, "addresses", lambda: {"gcs_server": "head:6379"})
+    monkeypatch.setattr(governing, "check_ray", hangs)
+    government: Any = Government.__new__(Government)
+    government._going_down = False
+    with pytest.raises(ControllerUnavailable, match="head:6379 says nothing"):
+        await government.down()
+    assert not government._going_down
 
 
 async def test_a_down_that_cannot_begin_ends_nothing_later(monkeypatch: pytest.MonkeyPatch) -> None:

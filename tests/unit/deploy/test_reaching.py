@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from deploy.errors import StartError
+from deploy.stack import reaching
 from deploy.stack.nodes import Node
 from deploy.stack.reaching import check_cluster, check_ray
 
@@ -64,10 +66,30 @@ def test_what_is_no_address_of_a_head_is_refused(address: str) -> None:
         check_ray(address)
 
 
+@pytest.mark.parametrize("says", [b"\0", b""])
+def test_an_address_where_somebody_answers_is_taken(says: bytes) -> None:
+    """Whatever that is: with TLS it hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as beside:
+        checking = beside.submit(check_ray, f"127.0.0.1:{server.getsockname()[1]}")
+        head, _ = server.accept()
+        with head:
+            head.sendall(says)
+        checking.result()
+
+
+def test_one_that_hangs_is_told_though_the_kernel_accepts_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reaching, "ANSWER", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StartError, match=f"head at 127.0.0.1:{port} says nothing"):
+            check_ray(f"127.0.0.1:{port}")
+
+
 def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        check_ray(f"127.0.0.1:{port}")
     with pytest.raises(StartError, match=f"no Ray answers at 127.0.0.1:{port}"):
         check_ray(f"127.0.0.1:{port}")
     check_ray("auto")

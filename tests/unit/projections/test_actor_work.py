@@ -47,6 +47,22 @@ async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> Non
     assert working.happened == ["begins", "ends", "is closed"]
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> None:
+    """Also where its first call comes later; or in the same turn, with its task not begun."""
+    log, working = MemoryLog(), Working()
+    member = Membership(Identity(store=await store_id(log)), log, None)
+    work = ActorWork(member, working.run, working)
+    if begun:
+        work.begin()
+    async with asyncio.timeout(60):
+        await work.stop()
+    await work.process_status()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left
+    assert working.happened == ["is closed"]
+
+
 async def test_on_another_stacks_log_it_does_not_begin() -> None:
     working = Working()
     work = ActorWork(Membership(Identity(store="another"), MemoryLog(), None), working.run, working)

@@ -12,6 +12,7 @@ import pytest
 
 from eventstore.memory import MemoryLog
 from eventstore.records import Batch
+from projections.folding import Folding
 from projections.poison import Parked
 from projections.stores.projector import Projector
 from rayfold import Registry, VersionedRow
@@ -66,6 +67,20 @@ async def test_what_a_view_has_already_is_not_loaded_for_another_that_begins() -
         "balances": {"d"},
         "totals": {*"abcd"},
     }
+
+
+def test_what_breaks_again_when_it_is_replayed_keeps_its_place() -> None:
+    folding = Folding(Registry([small]), [])
+    rows = [
+        Parked("balances", key, f"counter-{key}", 0, at, "broken") for at, key in enumerate("abc")
+    ]
+    for each in rows:
+        folding.park(each)
+    later = Parked("balances", "a", "counter-a", 1, 3, "broken")
+    folding.replayed(rows[0], [later])
+    assert folding.parked == [later, *rows[1:]]
+    folding.replayed(rows[1], [])
+    assert folding.parked == [later, rows[2]]
 
 
 @pytest.mark.parametrize("turns", range(5))
