@@ -11,9 +11,8 @@ from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
 from projections.errors import ActorUnavailable, ProjectionError, WouldPark, named
-from projections.newly_parked import would_park
+from projections.newly_parked import NewlyParked, would_park
 from projections.operations.rebuild import Rebuild
-from projections.poison import Parked
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering
 from projections.supervision.progress import Progress
@@ -33,8 +32,8 @@ STUCK = 30.0
 class Building(Protocol):
     """A generation that is being built, of a view or of a SQL projection: see `Generations`."""
 
-    async def newly_parked(self) -> Sequence[Parked]:
-        """Return what is parked in it, and not in the live one, in the log's order."""
+    async def newly_parked(self) -> NewlyParked | None:
+        """Return what is parked in it, and not in the live one."""
         ...
 
     async def finish(self) -> int:
@@ -116,7 +115,7 @@ async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
         WouldPark: that, unless somebody puts up with it.
     """
     new = await building.newly_parked()
-    if not new:
+    if new is None:
         return None
     worse = would_park(rebuild.view, rebuild.store or rebuild.stores[0], new)
     if not rebuild.accept_parked:

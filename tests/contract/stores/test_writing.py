@@ -463,19 +463,34 @@ async def test_a_generation_in_the_making_says_what_it_parks_that_the_live_one_s
     log = durable.log
     Shelf.broken = {"black"}
     await durable.start(2)
-    for key, colour in (("a", "black"), ("b", "red"), ("c", "blue")):
-        end = await write(log, Put(id=key, name="tea"), Painted(id=key, colour=colour))
+    painted_so = {
+        "a": ["black", "red"],  # parked already, and before
+        "b": ["red", "black"],  # served an event more
+        "c": ["blue"],
+        'd "\n': ["red"],
+        "e": ["black"],  # parked no more
+    }
+    for key, colours in painted_so.items():
+        events = [Painted(id=key, colour=colour) for colour in colours]
+        end = await write(log, Put(id=key, name="tea"), *events)
+    unknown = [NewRecord("Whatever", b"{}", {}, str(uuid4()))]  # parks all of its stream, in both
+    await log.append([StreamAppend("thing-c", ANY, unknown)])
+    end = await write(log, Put(id="f", name="tea"))
     await durable.reached(end)
-    Shelf.broken = {"black", "red"}
+    here = {("shelf", "a", 1), ("shelf", "b", 2), ("shelf", "e", 1), ("shelf", "", 2)}
+    assert told(each for each in durable.parked() if each.view == "shelf") == here
+    Shelf.broken = {"red"}
+    async with durable.built("shelf") as (builder, beside):
+        there = {("shelf", "a", 2), ("shelf", "b", 1), ("shelf", 'd "\n', 1), ("shelf", "", 2)}
+        assert told(builder.parked()) == there
+        new = await beside.newly_parked()
+    assert new is not None
+    assert (new.number, new.first.key, new.first.revision) == (2, "b", 1)
+    assert "red" in new.first.error
+    Shelf.broken = {"black"}
     async with durable.built("shelf") as (_, beside):
-        assert told([*await beside.newly_parked()]) == {("shelf", "b", 1)}
-        live, built = [
-            await beside.generations.standing(beside.view, name) for name in ("", beside.generation)
-        ]
-    assert told([*live.parked]) == {("shelf", "a", 1)}
-    assert told([*built.parked]) == {("shelf", "a", 1), ("shelf", "b", 1)}
-    assert live.position >= end
-    assert await painted(durable, "b", end) == 1
+        assert await beside.newly_parked() is None
+    assert await painted(durable, 'd "\n', end) == 1
     await durable.close()
 
 

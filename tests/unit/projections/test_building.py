@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from projections.errors import ReadStoreUnavailable, WouldPark
+from projections.newly_parked import NewlyParked
 from projections.operations.rebuild import Rebuild
 from projections.poison import Parked
 from projections.stores.port import Reached
@@ -47,8 +48,8 @@ class Generation:
             Parked("rooms", f"r{at}", f"room-{at}", 0, at, "ValueError: no") for at in range(parked)
         ]
 
-    async def newly_parked(self) -> list[Parked]:
-        return self._parked
+    async def newly_parked(self) -> NewlyParked | None:
+        return NewlyParked(len(self._parked), self._parked[0]) if self._parked else None
 
     async def finish(self) -> int:
         self._parked += self.parks_then
