@@ -30,7 +30,8 @@ from rayfold import Registry, VersionedRow, ViewDefinition
 
 Reached = Callable[[int], Awaitable[int | None]]
 """Waits until a build has come to a position; returns how far it has to be then. That is less where
-the log was restored to an earlier moment and has no more. None: it does not come so far in time."""
+the log was restored to an earlier moment and has no more. None: it does not come so far in time.
+Raises `WouldPark` where what came meanwhile has parked more: see `Generations.newly_parked`."""
 
 
 class Place(NamedTuple):
@@ -176,7 +177,8 @@ class Generations(Protocol):
         readers go on. The new one is partitioned as the old one was, which is dropped.
 
         Raises:
-            ProjectionError: the build did not come so far; nothing has changed.
+            ProjectionError: the build did not come so far, or `reached` says that it serves less;
+                nothing has changed.
         """
         ...
 

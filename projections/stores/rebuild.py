@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
@@ -90,14 +89,26 @@ async def build(
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
             log.warning("rows are replaced of which the log has less", extra=why)
-        elif worse is None:
+        await builder.look()
+        asked = builder.seen.get("parked")
+        if worse is None and not is_lost:
             worse = await _worse(building, rebuild)  # on what has come meanwhile
-        if worse is not None:
-            log.error("a new generation takes the place all the same", extra={"error": str(worse)})
-        rebuild.state = "switching"
 
+        async def enough_that_serves(position: int) -> int | None:
+            nonlocal worse
+            there = await enough(builder, folded if is_lost else None, position)
+            await builder.look()
+            # Writers wait meanwhile: all that is parked is not compared for nothing.
+            if worse is None and not is_lost and builder.seen.get("parked") != asked:
+                worse = await _worse(building, rebuild)
+            return there
+
+        rebuild.state = "switching"
         async with changing:
-            await building.switch(partial(enough, builder, folded if is_lost else None))
+            await building.switch(enough_that_serves)
+            if worse is not None:
+                why = {"error": str(worse)}
+                log.error("a new generation took the place all the same", extra=why)
             await asyncio.gather(*(_renew(each, rebuild.view) for each in following))
     finally:
         await builder.end()

@@ -16,7 +16,7 @@ import pytest
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
-from projections.errors import Fenced, ProjectionError, UnknownTarget
+from projections.errors import Fenced, ProjectionError, UnknownTarget, WouldPark
 from projections.stores import rebuild
 from projections.stores.port import ReadStore
 from projections.stores.projector import APART
@@ -310,9 +310,15 @@ async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None
         async def never(position: int) -> None:
             assert position >= end
 
+        async def worse(position: int) -> None:
+            assert await generations.newly_parked(view, built) is None  # also while writers wait
+            raise WouldPark("it serves less")
+
         built = await generations.begin(view)
         with pytest.raises(ProjectionError):
             await generations.switch(view, built, never)
+        with pytest.raises(WouldPark, match="serves less"):
+            await generations.switch(view, built, worse)
         await generations.discard(view, built)
         with pytest.raises(ProjectionError):
             await generations.switch(view, built, lambda at: asyncio.sleep(0, at))
