@@ -47,7 +47,6 @@ CREATE TABLE IF NOT EXISTS rayfold_parked (
     by_store boolean NOT NULL DEFAULT false);
 CREATE UNIQUE INDEX IF NOT EXISTS rayfold_parked_place
     ON rayfold_parked ("table", md5(key), md5(stream));
-CREATE INDEX IF NOT EXISTS rayfold_parked_order ON rayfold_parked ("table", position);
 CREATE TABLE IF NOT EXISTS rayfold_held (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
     revision bigint NOT NULL, position bigint NOT NULL);

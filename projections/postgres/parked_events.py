@@ -52,7 +52,11 @@ _PAGE = (
     ' (SELECT * FROM rayfold_parked WHERE "table" = $1 AND position > $2'
     " ORDER BY position FETCH FIRST ($3) ROWS WITH TIES)"
 )
-"""All that one event has parked, or nothing of it: Postgres may order keys in another way."""
+"""All that one event has parked, or nothing of it: Postgres may order keys in another way.
+
+Postgres goes through the table for it. An index by position would be taken for as good as the one
+that a batch finds its rows by.
+"""
 
 
 async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[Parked]:
