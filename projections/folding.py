@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from eventstore.deletions import is_of_the_server
 from eventstore.records import RawRecord, recorded
 from projections.erasure import Erasures
+from projections.parked_pages import in_order
 from projections.partitions import AlreadyProjected
 from projections.poison import NAMED, Discarded, Held, Parked, in_status, park
 from rayfold import (
@@ -64,6 +65,8 @@ class Folding:
         """Rows that are parked, by view and key; what broke first in the log comes first here."""
         self._streams: dict[tuple[str, str], Parked] = {}
         """Streams that are parked as a whole, by view and name."""
+        self._listed: dict[bool, list[Parked]] = {}
+        """See `listed`: from when operators ask until it changes."""
         self._noted = Noted([], [], [], [])
         self.stopped: dict[str, Parked] = {}
         """Views that stopped as a whole, and on which event."""
@@ -212,6 +215,17 @@ class Folding:
         """Rows and streams that are parked."""
         return [*self._streams.values(), *self._rows.values()]
 
+    def listed(self, *, streams: bool = True) -> Sequence[Parked]:
+        """Return what is parked, and where views stopped, `in_order`; perhaps without `streams`.
+
+        There may be as much as there are rows, and operators ask for it page by page.
+        """
+        listed = self._listed.get(streams)
+        if listed is None:
+            kept = self.parked if streams else self._rows.values()
+            listed = self._listed[streams] = in_order(kept)
+        return in_order([*listed, *self.stopped.values()]) if self.stopped else listed
+
     def told_of_parked(self, *, streams: bool = True) -> dict[str, Any]:
         """Return how much is parked and what comes first of it, for a status.
 
@@ -228,6 +242,7 @@ class Folding:
 
     def park(self, parked: Parked) -> None:
         """From now on events of that row, or stream, are held back."""
+        self._listed.clear()
         if parked.key:
             self._rows.setdefault((parked.view, parked.key), parked)
         else:
@@ -245,6 +260,7 @@ class Folding:
 
     def release(self, parked: Parked) -> None:
         """Let events of that row, or stream, be folded again."""
+        self._listed.clear()
         if parked.key:
             self._rows.pop((parked.view, parked.key), None)
         else:
@@ -289,6 +305,7 @@ class Folding:
 
     def adopt(self, view: str, fresh: Folding) -> None:
         """Forget what was parked of the view, and take what `fresh` has parked of it."""
+        self._listed.clear()
         self._rows = {at: parked for at, parked in self._rows.items() if at[0] != view}
         self._streams = {at: parked for at, parked in self._streams.items() if at[0] != view}
         self._covered.pop(view, None)

@@ -5,8 +5,9 @@ It is listed in the log's order. One event may have parked several rows, in seve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from heapq import nsmallest
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from projections.poison import Parked
@@ -30,14 +31,17 @@ class Asked(NamedTuple):
     after: Place = BEFORE_ALL
     limit: int = 0
 
-    def of(self, parked: Iterable[Parked]) -> list[Parked]:
+    def of(self, parked: Sequence[Parked]) -> list[Parked]:
         """Return what a part of one store gives for it: nothing is left out of the page then.
+
+        What the part has is `in_order`, so that what stands before the page costs nothing.
 
         The first of it may be what the last page ended with: a part does not know its store's name.
         """
         least = tuple(self.after)[:-1]  # a list, where it has travelled
-        found = (each for each in parked if self._wants(each) and _place(each) >= least)
-        return nsmallest(self.limit + 1, found, key=_place) if self.limit else list(found)
+        behind = islice(parked, bisect_left(parked, least, key=_place), None)
+        found = (each for each in behind if self._wants(each))
+        return list(islice(found, self.limit + 1) if self.limit else found)
 
     def page(self, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the page of what all parts gave, each with its `store`."""
@@ -52,6 +56,11 @@ class Asked(NamedTuple):
 
 
 EVERYTHING = Asked()
+
+
+def in_order(parked: Iterable[Parked]) -> list[Parked]:
+    """Return it as it is listed."""
+    return sorted(parked, key=_place)
 
 
 def place_of(listed: Mapping[str, Any]) -> Place:

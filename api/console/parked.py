@@ -22,7 +22,14 @@ from api.console.templates import url
 from api.http.endpoint import Call
 from api.http.problems import Problem
 from api.http.reply import Reply
-from api.operators.routes import Discard, Operations, Replay
+from api.operators.routes import (
+    Discard,
+    Operations,
+    Replay,
+    decode_place,
+    encode_place,
+    if_known,
+)
 from rayfold.foreign_json import readable
 
 BACK = "/console/parked"
@@ -51,27 +58,24 @@ class ParkedEvents:
 
     async def _list(self, console: Console, call: Call) -> Reply:
         fields = given(call)
-        view, begin = fields.get("view", ""), position(fields, "from") or 0
-        parked = await self._operations.parked()
-        views = sorted({each["view"] for each in parked})
-        found = [each for each in parked if view in ("", each["view"])]
-        begin = min(begin, max(len(found) - 1, 0)) // PAGE * PAGE
+        view, cursor = fields.get("view", ""), fields.get("cursor")
+        after = decode_place(cursor) if cursor else ()
+        found = await self._operations.parked(view, "", after, PAGE + 1)
+        page = found[:PAGE]
         asked = {"view": view} if view else {}
-
-        def at(number: int) -> str | None:
-            inside = 0 <= number < len(found)
-            return url(BACK, **asked, **{"from": number}) if inside else None
-
+        later = len(found) > PAGE
+        parts = await if_known(self._operations.parts())
+        named = {each["view"] for part in parts for each in part.get("poison", ())}
+        here = {each["view"] for each in page}
         return console.page(
             call,
             "parked.html",
-            parked=found[begin : begin + PAGE],
-            begin=begin,
-            total=len(found),
-            earlier=at(begin - PAGE),
-            later=at(begin + PAGE),
+            parked=page,
+            beginning=url(BACK, **asked) if after else None,
+            later=url(BACK, **asked, cursor=encode_place(page[-1])) if later else None,
             view=view,
-            views=views,
+            views=sorted(here | named | ({view} if view else set())),
+            here=sorted(here),
         )
 
     async def _event(self, console: Console, call: Call) -> Reply:

@@ -13,7 +13,7 @@ from api.http.auth import Role
 from api.http.endpoint import Call, Endpoint
 from api.http.problems import Problem
 from api.http.reply import Reply, json_reply
-from api.operators.explanations import explain
+from api.operators.explanations import COUNTED, explain
 from rayfold import RayfoldError, Registry
 
 SOON = 3.0
@@ -33,8 +33,10 @@ class Observed(Protocol):
         """Return the last rebuild of each view."""
         ...
 
-    async def parked(self, view: str) -> list[dict[str, Any]]:
-        """Return what is parked of a view."""
+    async def parked(
+        self, view: str, key: str, after: Sequence[Any], limit: int
+    ) -> list[dict[str, Any]]:
+        """See `Operations.parked`."""
         ...
 
 
@@ -80,7 +82,8 @@ class ExplainRoutes:
             raise Problem(404, "not-found", f"no view is named {asked!r}{hint}")
         parts = await self._operations.parts()
         rebuilds, parked = await asyncio.gather(
-            _soon(self._operations.rebuilds()), _soon(self._operations.parked(name))
+            _soon(self._operations.rebuilds()),
+            _soon(self._operations.parked(name, "", (), COUNTED)),
         )
         if parked is None:
             parked = [

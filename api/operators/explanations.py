@@ -19,6 +19,9 @@ BEHIND = 2.0
 LONGEST = 160
 """Characters of somebody else's error in a sentence."""
 
+COUNTED = 101
+"""Rows that are parked, of which an explanation says how many: there may be as many as rows."""
+
 _SERVERS = {
     "eventstore": ("store-down", "the event store", "look at the event store and the way to it"),
     "ray": ("ray-down", "Ray", "nothing: it is started again; look at its log if that goes on"),
@@ -220,7 +223,8 @@ def _parked(name: str, parked: Sequence[Mapping[str, Any]]) -> list[Finding]:
     what = repr(first["key"]) if first["key"] else f"all of {first['stream']}"
     place = f"{first['revision']}@{first['stream']}"
     keys = {each["key"] or each["stream"] for each in mine}
-    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    at_least = "at least " if len(mine) >= COUNTED else ""
+    more = f" and {at_least}{len(keys) - 1} more" if len(keys) > 1 else ""
     stores = " and ".join(dict.fromkeys(each["store"] for each in mine))
     error = _shortened(str(first["error"]))
     return [

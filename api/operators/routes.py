@@ -263,12 +263,12 @@ class OperatorRoutes:
         limit = given.get("limit", str(PARKED_PAGE))
         if not _LIMIT.match(limit):
             raise invalid_field("limit", "is a number from 1 to 999")
-        after = _decode_place(given["cursor"]) if given.get("cursor") else ()
+        after = decode_place(given["cursor"]) if given.get("cursor") else ()
         found = await self._operations.parked(
             given.get("view", ""), given.get("key", ""), after, int(limit) + 1
         )
         page = found[: int(limit)]
-        cursor = _encode_place(page[-1]) if len(found) > len(page) else None
+        cursor = encode_place(page[-1]) if len(found) > len(page) else None
         return json_reply({"parked": page, "next_cursor": cursor})
 
     async def _event(self, call: Call) -> Reply:
@@ -322,12 +322,18 @@ _PLACE = ("position", "view", "key", "stream", "store")
 """What a cursor has of something parked: it stands after all that is listed before it."""
 
 
-def _encode_place(parked: dict[str, Any]) -> str:
+def encode_place(parked: dict[str, Any]) -> str:
+    """Return the cursor of the page that begins behind it."""
     place = json.dumps([parked[name] for name in _PLACE])
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def _decode_place(cursor: str) -> list[Any]:
+def decode_place(cursor: str) -> list[Any]:
+    """Return where a cursor's page begins.
+
+    Raises:
+        Problem: it is none.
+    """
     try:
         place = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
         if [type(each) for each in place] == [int, str, str, str, str]:

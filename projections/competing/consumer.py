@@ -26,6 +26,7 @@ from eventstore.kurrentdb.persistent_subscriptions import (
 from eventstore.port import Log
 from eventstore.records import RawRecord
 from projections.competing.deduplication import Deduplication
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from rayfold import Registry, ViewDefinition
@@ -241,9 +242,9 @@ class Consumer:
         finally:
             self._count_again = 0.0  # whoever asked for it looks next how much is left
 
-    async def parked(self) -> list[Parked]:
-        """Return the rows of the view that are parked, whoever met the event."""
-        return await self._deduplication.parked(self._connected())
+    async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
+        """See `parked_events.listed`: the rows of the view, whoever met the event."""
+        return await self._deduplication.parked(self._connected(), asked)
 
     def _connected(self) -> asyncpg.Pool[asyncpg.Record]:
         if self._pool is None:

@@ -49,7 +49,8 @@ class ConsumerActor:
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
         """See `Asked.of`, of the table; as plain tuples."""
-        return [tuple(parked) for parked in Asked(*asked).of(await self._running().parked())]
+        page = Asked(*asked)
+        return [tuple(parked) for parked in page.of(await self._running().parked(page))]
 
     async def replay(self, view: str, key: str) -> bool:
         """See `Deduplication.replay`; `view` is the consumer's own."""

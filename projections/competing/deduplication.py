@@ -22,6 +22,7 @@ from projections import parked_places
 from projections.competing.locks import lock
 from projections.erasure import Erasures
 from projections.errors import Fenced, UnknownTarget
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Discarded, Held, Parked, is_refused, park
 from projections.postgres import generations
 from projections.postgres import parked_events as parking
@@ -247,10 +248,9 @@ class Deduplication:
         async with pool.acquire() as connection:
             return (await self._applied(connection, {stream}))[stream]
 
-    async def parked(self, pool: _Pool[asyncpg.Record]) -> list[Parked]:
-        """Return the rows and streams that are parked."""
-        async with pool.acquire() as connection:
-            return await parking.load(connection, {self.table: self._view.name})
+    async def parked(self, pool: _Pool[asyncpg.Record], asked: Asked = EVERYTHING) -> list[Parked]:
+        """See `parked_events.listed`: the rows and streams that are parked."""
+        return await parking.listed(pool, self.table, self._view.name, asked)
 
     async def first_parked(self, pool: _Pool[asyncpg.Record]) -> tuple[int, list[Parked]]:
         """Return how much is parked, and what of it comes first in the log."""

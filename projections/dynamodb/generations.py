@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -105,11 +105,11 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
                     Update(keys.checkpoint(at), {"mark": each["mark"], "hold": None}, _still(each))
                 )
 
-    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
+    async def parked(self, view: ViewDefinition, generation: str) -> AsyncIterator[Parked]:
         """See `PointedGenerations.parked`."""
-        found = self._table.all(self.keys_of(view, generation).parked_events)
         names = Parked._fields[1:]
-        return [Parked(view.name, *(each[name] for name in names)) async for each in found]
+        async for each in self._table.all(self.keys_of(view, generation).parked_events):
+            yield Parked(view.name, *(each[name] for name in names))
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
         """See `Generations.discard`."""

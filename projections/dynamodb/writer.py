@@ -62,7 +62,7 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
         super().__init__(generations, views, partition, partitions, building)
         self.table = table
 
-    async def _open(self, view: ViewDefinition, generation: str) -> list[Parked]:
+    async def _open(self, view: ViewDefinition, generation: str) -> None:
         keys = self._generations.keys_of(view, generation)
         await finish_journal(self.table, keys, self._partition)
         [checkpoint] = await self.table.get([keys.checkpoint(self._partition)])
@@ -72,7 +72,6 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             raise Fenced("the key space is partitioned in another way, or the generation is gone")
         kept = _Kept(view, keys, checkpoint["mark"])
         self._opened(view, kept, checkpoint["position"], filling="filling" in checkpoint)
-        return await self._generations.parked(view, generation)
 
     @asynccontextmanager
     async def transaction(self, to: Mapping[str, int]) -> AsyncIterator[DynamoTransaction]:

@@ -22,11 +22,10 @@ from projections.memory.bootstrap import Filled
 from projections.memory.last_event import Found, LastEvent, LogChanged, look_for
 from projections.memory.subscriptions import Subscriptions
 from projections.memory.table import Table, no_json
-from projections.newly_parked import newly_parked, would_park
+from projections.newly_parked import Comparison, NewlyParked, would_park
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked
 from projections.row_query import RowQuery, RowResult, Snapshot
-from projections.stores.port import Standing
 from projections.supervision.condition import AtWork, working_on
 from projections.supervision.progress import Progress
 from rayfold import Registry
@@ -252,14 +251,16 @@ class Replica:
             self._may_fold.set()
             self._rebuilding.pop(view, None)
 
-    def _newly_parked(self, view: str, fresh: Folding) -> list[Parked]:
+    def _newly_parked(self, view: str, fresh: Folding) -> NewlyParked | None:
         """Return what `fresh` has parked that serves here, or where it stopped before we do."""
-        mine = [each for each in self._folding.parked if each.view == view]
-        new = newly_parked(fresh.parked, Standing(self.progress.position, mine))
-        before, stopped = self._folding.stopped.get(view), fresh.stopped.get(view)
-        if stopped is not None and (before is None or stopped.position < before.position):
-            new.append(stopped)
-        return new
+        stopped = self._folding.stopped.get(view)
+        compared = Comparison(stopped.position - 1 if stopped else self.progress.position)
+        for each in self._folding.parked:
+            if each.view == view:
+                compared.live(each)
+        for each in [*fresh.parked, *fresh.stopped.values()]:
+            compared.built(each)
+        return compared.newly_parked
 
     async def _caught_up_with_log(self) -> None:
         """Wait until all is folded that was read before now: somebody may be forgotten since.
@@ -360,9 +361,9 @@ class Replica:
         erased, self.erased = self.erased, set()
         return erased
 
-    def parked(self) -> list[Parked]:
-        """Rows and streams that are parked, and views that stopped."""
-        return [*self._folding.parked, *self._folding.stopped.values()]
+    def parked(self) -> Sequence[Parked]:
+        """Rows and streams that are parked, and views that stopped, `in_order`."""
+        return self._folding.listed()
 
     def rows(self, view: str) -> list[tuple[str, bytes, int]]:
         """Key, document and position of every row."""

@@ -59,6 +59,9 @@ class Rebuilds:
         running = self._rebuilds.get(view)
         if running is None or not running.running:
             stores = self._stores_of(known) if known is not None else ("postgres",)
+            # What memory would park others would too, and they refuse rows besides: so nothing in
+            # memory is replaced where one of them refuses.
+            stores = sorted(stores, key=lambda store: store == "memory")
             running = self._rebuilds[view] = Rebuild(view, stores, accept_parked=accept_parked)
             task = asyncio.create_task(self._run(running))
             self._tasks.add(task)

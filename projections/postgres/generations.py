@@ -16,8 +16,6 @@ from typing import Literal, NamedTuple, TypeAlias
 import asyncpg
 
 from projections.errors import ProjectionError
-from projections.postgres import parked_events
-from projections.stores.port import Standing
 
 log = logging.getLogger(__name__)
 
@@ -224,13 +222,6 @@ async def position_of(connection: Connection, table: str) -> int:
     """How far the furthest partition of a table has come."""
     statement = 'SELECT max(position) FROM rayfold_checkpoint WHERE "table" = $1'
     return await connection.fetchval(statement, table) or 0
-
-
-async def standing(connection: Connection, name: str, table: str) -> Standing:
-    """Return how a generation of the view, or SQL projection, `name` stands."""
-    statement = 'SELECT min(position) FROM rayfold_checkpoint WHERE "table" = $1'
-    position = await connection.fetchval(statement, table) or 0
-    return Standing(position, await parked_events.load(connection, {table: name}))
 
 
 async def become(connection: Connection, live: Live) -> None:

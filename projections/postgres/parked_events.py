@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from projections.newly_parked import NewlyParked
+from projections.parked_pages import Asked, in_order
 from projections.poison import NAMED, Held, Parked
 from rayfold.runtime.postgres_text import restored, storable
 
@@ -45,6 +47,26 @@ async def load(connection: Any, views: Mapping[str, str]) -> list[Parked]:
     return [_parked(views, record) for record in records]
 
 
+_PAGE = (
+    'SELECT * FROM rayfold_parked WHERE "table" = $1 AND position = $2 UNION ALL'
+    ' (SELECT * FROM rayfold_parked WHERE "table" = $1 AND position > $2'
+    " ORDER BY position FETCH FIRST ($3) ROWS WITH TIES)"
+)
+"""All that one event has parked, or nothing of it: Postgres may order keys in another way.
+
+Postgres goes through the table for it. An index by position would be taken for as good as the one
+that a batch finds its rows by.
+"""
+
+
+async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[Parked]:
+    """Return what is parked in a table, `in_order`, as far as `Asked.of` needs it."""
+    if not asked.limit or asked.key:
+        return in_order(await load(connection, {table: view}))
+    records = await connection.fetch(_PAGE, table, asked.after[0], asked.limit + 1)
+    return in_order(_parked({table: view}, record) for record in records)
+
+
 _AMONG = (
     'SELECT * FROM rayfold_parked WHERE "table" = $1'
     " AND md5(key) = ANY(ARRAY(SELECT md5(each) FROM unnest($2::text[]) AS each))"
@@ -76,6 +98,29 @@ async def first(connection: Any, table: str, view: str) -> tuple[int, list[Parke
     )
     parked = [_parked({table: view}, record) for record in records]
     return (records[0]["total"] if records else 0), parked
+
+
+_NEWLY = """
+SELECT built.*, count(*) OVER () AS total FROM rayfold_parked AS built
+WHERE built."table" = $2
+AND built.position <= (SELECT min(position) FROM rayfold_checkpoint WHERE "table" = $1)
+AND NOT EXISTS (SELECT FROM rayfold_parked AS live
+    WHERE live."table" = $1 AND built.key <> '' AND md5(live.key) = md5(built.key)
+    AND live.position <= built.position)
+AND NOT EXISTS (SELECT FROM rayfold_parked AS live
+    WHERE live."table" = $1 AND live.key = '' AND md5(live.key) = md5('')
+    AND md5(live.stream) = md5(built.stream) AND live.position <= built.position)
+ORDER BY built.position, built.key LIMIT 1
+"""
+
+
+async def newly_parked(connection: Any, view: str, live: str, built: str) -> NewlyParked | None:
+    """Return what of the view is parked in the table `built`, and not in `live`.
+
+    As `newly_parked.Comparison` does, but of one moment, and without a look at what is in both.
+    """
+    record = await connection.fetchrow(_NEWLY, live, built)
+    return None if record is None else NewlyParked(record["total"], _parked({built: view}, record))
 
 
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:

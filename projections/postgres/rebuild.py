@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeAlias
 
 from projections.errors import PostgresUnavailable
-from projections.newly_parked import newly_parked
-from projections.poison import Parked
-from projections.postgres import generations
+from projections.newly_parked import NewlyParked
+from projections.postgres import generations, parked_events
 from projections.postgres.generations import Connection, Live
 from projections.stores.port import Reached
 from rayfold.runtime.postgres import FAILURES, connect, why
@@ -50,12 +49,13 @@ class PostgresBuilding(NamedTuple):
     make_ready: Finish | None = None
     hold: Hold | None = None
 
-    async def newly_parked(self) -> list[Parked]:
+    async def newly_parked(self) -> NewlyParked | None:
         """See `Building.newly_parked`."""
         async with connected(self.dsn) as connection:
-            live = await generations.standing(connection, self.live.name, self.live.relation)
-            built = await generations.standing(connection, self.live.name, self.built)
-            return newly_parked(built.parked, live)
+            live = self.live
+            return await parked_events.newly_parked(
+                connection, live.name, live.relation, self.built
+            )
 
     async def finish(self) -> int:
         """See `Building.finish`."""

@@ -8,14 +8,15 @@ from typing import Any
 
 import asyncpg
 
+from projections.newly_parked import NewlyParked
 from projections.poison import is_refused, is_too_long
-from projections.postgres import generations, schema
+from projections.postgres import parked_events, schema
 from projections.postgres.queries import PostgresRows
 from projections.postgres.rebuild import connected
 from projections.postgres.runner import SETTINGS, pool
 from projections.postgres.writer import PostgresWriter
 from projections.row_query import RowQuery, Snapshot
-from projections.stores.port import Found, Reached, Standing
+from projections.stores.port import Found, Reached
 from rayfold import Registry, ViewDefinition
 from rayfold.runtime.postgres import BY_INDEX
 
@@ -116,11 +117,11 @@ class PostgresGenerations:
         async with connected(self._dsn) as connection:
             return await schema.position_of(connection, schema.table_of(view))
 
-    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
-        """See `Generations.standing`."""
+    async def newly_parked(self, view: ViewDefinition, generation: str) -> NewlyParked | None:
+        """See `Generations.newly_parked`."""
         async with connected(self._dsn) as connection:
-            table = generation or schema.table_of(view)
-            return await generations.standing(connection, view.name, table)
+            live = schema.table_of(view)
+            return await parked_events.newly_parked(connection, view.name, live, generation)
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
         """See `Generations.switch`."""

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from eventstore.records import RawRecord
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import NAMED, Parked
 from projections.postgres.rebuild import connected
 from rayfold.runtime.postgres import FAILURES
@@ -47,7 +48,7 @@ good while there is little in the table, and has all events of a reactor gone th
 
 _ALL = (
     "SELECT stream, revision, position, error FROM rayfold_reaction"
-    f" WHERE reactor = $1 AND {_IS_PARKED} ORDER BY position"
+    f" WHERE reactor = $1 AND {_IS_PARKED} AND position >= $2 ORDER BY position LIMIT $3"
 )
 _ONE = (
     "SELECT stream, revision, position, error, state FROM rayfold_reaction"
@@ -152,9 +153,14 @@ class Attempts:
             position,
         )
 
-    async def parked(self, pool: Pool) -> list[Parked]:
-        """Return what is parked, in the log's order."""
-        return [self._parked(each) for each in await pool.fetch(_ALL, self._reactor)]
+    async def parked(self, pool: Pool, asked: Asked = EVERYTHING) -> list[Parked]:
+        """Return what is parked, `in_order`, as far as `Asked.of` needs it.
+
+        An event is parked once, so that no two stand at one position.
+        """
+        most = asked.limit + 1 if asked.limit and not asked.key else None
+        found = await pool.fetch(_ALL, self._reactor, asked.after[0], most)
+        return [self._parked(each) for each in found]
 
     async def find_parked(self, pool: Pool, key: str) -> Parked | None:
         """Return what is parked under a key, None if nothing is."""

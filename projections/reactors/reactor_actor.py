@@ -49,7 +49,8 @@ class ReactorActor:
 
     async def parked(self, *asked: Any) -> list[tuple[Any, ...]]:
         """See `Asked.of`; as plain tuples."""
-        return [tuple(parked) for parked in Asked(*asked).of(await self._running().parked())]
+        page = Asked(*asked)
+        return [tuple(parked) for parked in page.of(await self._running().parked(page))]
 
     async def replay(self, name: str, key: str) -> bool:
         """See `ReactorRunner.replay`; `name` is the reactor's own."""

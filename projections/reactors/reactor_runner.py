@@ -25,6 +25,7 @@ from eventstore.one_record import record_at
 from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections.errors import UnknownTarget, named
+from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
@@ -238,9 +239,9 @@ class ReactorRunner:
 
     # For operators.
 
-    async def parked(self) -> list[Parked]:
-        """Return what is parked, whoever met it."""
-        return await self._attempts.parked(self._connected())
+    async def parked(self, asked: Asked = EVERYTHING) -> list[Parked]:
+        """See `Attempts.parked`; whoever met it."""
+        return await self._attempts.parked(self._connected(), asked)
 
     async def replay(self, key: str) -> bool:
         """Try a parked event again; return False if it broke again, and is parked as before.

@@ -7,7 +7,7 @@ switch therefore lets writers of the live one wait (`hold`), for a time that end
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,9 @@ from projections.stores.pointed_generations import HELD, PointedGenerations, Poi
 from rayfold import ViewDefinition
 
 BEGINNING = f"{0:020d}"
+
+PIECE = 1000
+"""Of what is parked, at once: the server answers nobody else meanwhile."""
 
 _BUILDING = "b:"
 """In a pointer, what the names of generations in the making begin with."""
@@ -68,13 +71,16 @@ class RedisGenerations(PointedGenerations[str]):
             found = await self._server.ask(self._server.client.hget(self.pointer_key(view), "live"))
         return found.decode() if found else ""
 
-    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
-        """See `PointedGenerations.parked`."""
-        with answering():
-            found = await self._server.ask(
-                self._server.client.hvals(self.keys_of(view, generation).parked)
-            )
-        return [Parked(view.name, *_parked.decode(each)[1:]) for each in found]
+    async def parked(self, view: ViewDefinition, generation: str) -> AsyncIterator[Parked]:
+        """See `PointedGenerations.parked`; what comes twice came while the hash was growing."""
+        hash_, cursor = self.keys_of(view, generation).parked, None
+        while cursor != 0:
+            with answering():
+                cursor, found = await self._server.ask(
+                    self._server.client.hscan(hash_, cursor or 0, count=PIECE)
+                )
+            for each in found.values():
+                yield Parked(view.name, *_parked.decode(each)[1:])
 
     async def discard(self, view: ViewDefinition, generation: str) -> None:
         """See `Generations.discard`."""

@@ -69,7 +69,7 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
     async def _check(self) -> None:
         await self.server.check()
 
-    async def _open(self, view: ViewDefinition, generation: str) -> list[Parked]:
+    async def _open(self, view: ViewDefinition, generation: str) -> None:
         keys = self._generations.keys_of(view, generation)
         said = await self._whole(view, keys)
         if said.get("partitions") != str(self._partitions):
@@ -77,7 +77,6 @@ class RedisWriter(PointedWriter[RedisGenerations, _Kept]):
         checkpoint = said[f"p{self._partition}"]
         kept = _Kept(view, keys, checkpoint)
         self._opened(view, kept, _position_of(checkpoint), filling=f"f{self._partition}" in said)
-        return await self._generations.parked(view, generation)
 
     async def _whole(self, view: ViewDefinition, keys: GenerationKeys) -> dict[str, str]:
         """Return what a generation says of itself; one that is not whole begins again."""

@@ -21,6 +21,7 @@ from eventstore.records import Batch, RawRecord, recorded
 from projections import discarded_events as discards
 from projections import parked_places
 from projections.errors import UnknownTarget
+from projections.parked_pages import in_order
 from projections.poison import Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
@@ -256,8 +257,8 @@ class SqlProjector:
         return self.stopped is None or self.stopped.position > parked.position
 
     def parked(self) -> list[Parked]:
-        """Return the events that were skipped, or stopped the projection."""
-        return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
+        """Return the events that were skipped, or stopped the projection, `in_order`."""
+        return in_order([*self._skipped.values(), *([self.stopped] if self.stopped else [])])
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
 from projections.errors import ProjectionError, ReadStoreUnavailable
+from projections.newly_parked import Comparison, NewlyParked
 from projections.poison import Parked
-from projections.stores.port import Reached, Standing
+from projections.stores.port import Reached
 from rayfold import ViewDefinition
 
 log = logging.getLogger(__name__)
@@ -108,15 +109,19 @@ class PointedGenerations(ABC, Generic[Hold]):
         pointer = await self.pointer(view)
         return max(await self._positions(view, pointer.live), default=0)
 
-    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
-        """See `Generations.standing`."""
-        named = generation or (await self.pointer(view)).live
-        position = min(await self._positions(view, named), default=0)
-        return Standing(position, await self.parked(view, named))
+    async def newly_parked(self, view: ViewDefinition, generation: str) -> NewlyParked | None:
+        """See `Generations.newly_parked`."""
+        live = (await self.pointer(view)).live
+        compared = Comparison(min(await self._positions(view, live), default=0))
+        async for each in self.parked(view, live):
+            compared.live(each)
+        async for each in self.parked(view, generation):
+            compared.built(each)
+        return compared.newly_parked
 
     @abstractmethod
-    async def parked(self, view: ViewDefinition, generation: str) -> list[Parked]:
-        """Return what is parked in a generation; nothing if there is no such generation."""
+    def parked(self, view: ViewDefinition, generation: str) -> AsyncIterator[Parked]:
+        """Yield what is parked in a generation; nothing if there is no such generation."""
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
         """See `Generations.switch`."""

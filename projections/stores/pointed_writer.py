@@ -48,7 +48,8 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
         for view in self._views.values():
             building = self._building.get(view.name)
             generation = building if building is not None else await self._live(view)
-            parked += await self._open(view, generation)
+            await self._open(view, generation)
+            parked += [each async for each in self._generations.parked(view, generation)]
         return parked
 
     async def _live(self, view: ViewDefinition) -> str:
@@ -84,8 +85,8 @@ class PointedWriter(ABC, Generic[Generations, Kept]):
         """See whether the store can keep rows; where nothing else is said, it can."""
 
     @abstractmethod
-    async def _open(self, view: ViewDefinition, generation: str) -> list[Parked]:
-        """Take the checkpoint of a generation, and tell `_opened`; return what is parked.
+    async def _open(self, view: ViewDefinition, generation: str) -> None:
+        """Take the checkpoint of a generation, and tell `_opened`.
 
         Raises:
             Fenced: see `Writer.open`.

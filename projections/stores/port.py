@@ -23,13 +23,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
+from projections.newly_parked import NewlyParked
 from projections.poison import Held, Parked
 from projections.row_query import RowQuery, RowResult, Snapshot
 from rayfold import Registry, VersionedRow, ViewDefinition
 
 Reached = Callable[[int], Awaitable[int | None]]
 """Waits until a build has come to a position; returns how far it has to be then. That is less where
-the log was restored to an earlier moment and has no more. None: it does not come so far in time."""
+the log was restored to an earlier moment and has no more. None: it does not come so far in time.
+Raises `WouldPark` where what came meanwhile has parked more: see `Generations.newly_parked`."""
 
 
 class Place(NamedTuple):
@@ -45,13 +47,6 @@ class Found(NamedTuple):
 
     result: RowResult
     covered: int
-
-
-class Standing(NamedTuple):
-    """How far all of a generation has come, and what is parked in it, which was asked for then."""
-
-    position: int
-    parked: Sequence[Parked]
 
 
 class Transaction(Protocol):
@@ -168,8 +163,11 @@ class Generations(Protocol):
         """Return how far the furthest partition of the live generation has come."""
         ...
 
-    async def standing(self, view: ViewDefinition, generation: str = "") -> Standing:
-        """Return how a generation stands; without a name the live one."""
+    async def newly_parked(self, view: ViewDefinition, generation: str) -> NewlyParked | None:
+        """Return what a generation in the making has parked, and the live one has not.
+
+        It may be as much as there are rows: `newly_parked.Comparison` compares them one by one.
+        """
         ...
 
     async def switch(self, view: ViewDefinition, generation: str, reached: Reached) -> None:
@@ -179,7 +177,8 @@ class Generations(Protocol):
         readers go on. The new one is partitioned as the old one was, which is dropped.
 
         Raises:
-            ProjectionError: the build did not come so far; nothing has changed.
+            ProjectionError: the build did not come so far, or `reached` says that it serves less;
+                nothing has changed.
         """
         ...
 

@@ -379,10 +379,12 @@ class Projector:
             self._remember(view, {key: row})
             return not folding.parked
 
-    def parked(self) -> list[Parked]:
-        """Return rows of this partition, and streams, that are parked; and views that stopped."""
-        mine = [each for each in self._folding.parked if self._is_mine(each.key)]
-        return [*mine, *self._folding.stopped.values()]
+    def parked(self) -> Sequence[Parked]:
+        """Return rows of this partition, and streams, that are parked; and views that stopped.
+
+        It is `in_order`.
+        """
+        return self._folding.listed(streams=self._is_mine(""))
 
     def status(self) -> dict[str, Any]:
         """Return counts, for operators."""

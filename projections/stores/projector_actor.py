@@ -35,7 +35,7 @@ class LogProjector(Protocol):
         ...
 
     def parked(self) -> Sequence[Parked]:
-        """Return what is parked."""
+        """Return what is parked, `in_order`."""
         ...
 
     def status(self) -> dict[str, Any]:

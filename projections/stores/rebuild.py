@@ -6,14 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 from eventstore.folded_log import FoldedLog
 from projections.errors import ActorUnavailable, ProjectionError, WouldPark, named
-from projections.newly_parked import would_park
+from projections.newly_parked import NewlyParked, would_park
 from projections.operations.rebuild import Rebuild
-from projections.poison import Parked
 from projections.stores.port import Reached
 from projections.supervision.actor_handle import READY, ActorHandle, answering
 from projections.supervision.progress import Progress
@@ -33,8 +31,8 @@ STUCK = 30.0
 class Building(Protocol):
     """A generation that is being built, of a view or of a SQL projection: see `Generations`."""
 
-    async def newly_parked(self) -> Sequence[Parked]:
-        """Return what is parked in it, and not in the live one, in the log's order."""
+    async def newly_parked(self) -> NewlyParked | None:
+        """Return what is parked in it, and not in the live one."""
         ...
 
     async def finish(self) -> int:
@@ -91,14 +89,26 @@ async def build(
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
             log.warning("rows are replaced of which the log has less", extra=why)
-        elif worse is None:
+        await builder.look()
+        asked = builder.seen.get("parked")
+        if worse is None and not is_lost:
             worse = await _worse(building, rebuild)  # on what has come meanwhile
-        if worse is not None:
-            log.error("a new generation takes the place all the same", extra={"error": str(worse)})
-        rebuild.state = "switching"
 
+        async def enough_that_serves(position: int) -> int | None:
+            nonlocal worse
+            there = await enough(builder, folded if is_lost else None, position)
+            await builder.look()
+            # Writers wait meanwhile: all that is parked is not compared for nothing.
+            if worse is None and not is_lost and builder.seen.get("parked") != asked:
+                worse = await _worse(building, rebuild)
+            return there
+
+        rebuild.state = "switching"
         async with changing:
-            await building.switch(partial(enough, builder, folded if is_lost else None))
+            await building.switch(enough_that_serves)
+            if worse is not None:
+                why = {"error": str(worse)}
+                log.error("a new generation took the place all the same", extra=why)
             await asyncio.gather(*(_renew(each, rebuild.view) for each in following))
     finally:
         await builder.end()
@@ -116,7 +126,7 @@ async def _worse(building: Building, rebuild: Rebuild) -> WouldPark | None:
         WouldPark: that, unless somebody puts up with it.
     """
     new = await building.newly_parked()
-    if not new:
+    if new is None:
         return None
     worse = would_park(rebuild.view, rebuild.store or rebuild.stores[0], new)
     if not rebuild.accept_parked:

@@ -11,9 +11,8 @@ from eventstore.deletions import with_deletions
 from eventstore.folded_log import FoldedLog
 from eventstore.port import Log
 from projections.errors import ReadStoreUnavailable
-from projections.newly_parked import newly_parked
+from projections.newly_parked import NewlyParked
 from projections.operations.rebuild import Rebuild
-from projections.poison import Parked
 from projections.settings import ReadSettings
 from projections.stores import known
 from projections.stores.port import Generations, Place, Reached, ReadStore
@@ -234,11 +233,9 @@ class ViewBuilding(NamedTuple):
     view: ViewDefinition
     generation: str
 
-    async def newly_parked(self) -> list[Parked]:
+    async def newly_parked(self) -> NewlyParked | None:
         """See `Building.newly_parked`."""
-        live = await self.generations.standing(self.view)
-        built = await self.generations.standing(self.view, self.generation)
-        return newly_parked(built.parked, live)
+        return await self.generations.newly_parked(self.view, self.generation)
 
     async def finish(self) -> int:
         """See `Building.finish`."""

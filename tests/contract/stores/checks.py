@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from eventstore.deletions import with_deletions
@@ -24,6 +25,6 @@ async def differences(log: MemoryLog, subject: Subject) -> list[Difference]:
     return found
 
 
-def told(parked: list[Any]) -> set[tuple[str, str, int]]:
+def told(parked: Iterable[Any]) -> set[tuple[str, str, int]]:
     """View, key and revision of what is parked."""
     return {(each.view, each.key, each.revision) for each in parked}

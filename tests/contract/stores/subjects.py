@@ -97,7 +97,7 @@ class InMemory:
         assert await self.replica.progress.reached(position, TIMEOUT)
 
     def parked(self) -> list[Parked]:
-        return self.replica.parked()
+        return [*self.replica.parked()]
 
 
 class Durable:

@@ -16,7 +16,7 @@ import pytest
 from eventstore.memory import MemoryLog
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
-from projections.errors import Fenced, ProjectionError, UnknownTarget
+from projections.errors import Fenced, ProjectionError, UnknownTarget, WouldPark
 from projections.stores import rebuild
 from projections.stores.port import ReadStore
 from projections.stores.projector import APART
@@ -310,9 +310,15 @@ async def test_a_build_that_is_behind_replaces_nothing(durable: Durable) -> None
         async def never(position: int) -> None:
             assert position >= end
 
+        async def worse(position: int) -> None:
+            assert await generations.newly_parked(view, built) is None  # also while writers wait
+            raise WouldPark("it serves less")
+
         built = await generations.begin(view)
         with pytest.raises(ProjectionError):
             await generations.switch(view, built, never)
+        with pytest.raises(WouldPark, match="serves less"):
+            await generations.switch(view, built, worse)
         await generations.discard(view, built)
         with pytest.raises(ProjectionError):
             await generations.switch(view, built, lambda at: asyncio.sleep(0, at))
@@ -463,19 +469,34 @@ async def test_a_generation_in_the_making_says_what_it_parks_that_the_live_one_s
     log = durable.log
     Shelf.broken = {"black"}
     await durable.start(2)
-    for key, colour in (("a", "black"), ("b", "red"), ("c", "blue")):
-        end = await write(log, Put(id=key, name="tea"), Painted(id=key, colour=colour))
+    painted_so = {
+        "a": ["black", "red"],  # parked already, and before
+        "b": ["red", "black"],  # served an event more
+        "c": ["blue"],
+        'd "\n': ["red"],
+        "e": ["black"],  # parked no more
+    }
+    for key, colours in painted_so.items():
+        events = [Painted(id=key, colour=colour) for colour in colours]
+        end = await write(log, Put(id=key, name="tea"), *events)
+    unknown = [NewRecord("Whatever", b"{}", {}, str(uuid4()))]  # parks all of its stream, in both
+    await log.append([StreamAppend("thing-c", ANY, unknown)])
+    end = await write(log, Put(id="f", name="tea"))
     await durable.reached(end)
-    Shelf.broken = {"black", "red"}
+    here = {("shelf", "a", 1), ("shelf", "b", 2), ("shelf", "e", 1), ("shelf", "", 2)}
+    assert told(each for each in durable.parked() if each.view == "shelf") == here
+    Shelf.broken = {"red"}
+    async with durable.built("shelf") as (builder, beside):
+        there = {("shelf", "a", 2), ("shelf", "b", 1), ("shelf", 'd "\n', 1), ("shelf", "", 2)}
+        assert told(builder.parked()) == there
+        new = await beside.newly_parked()
+    assert new is not None
+    assert (new.number, new.first.key, new.first.revision) == (2, "b", 1)
+    assert "red" in new.first.error
+    Shelf.broken = {"black"}
     async with durable.built("shelf") as (_, beside):
-        assert told([*await beside.newly_parked()]) == {("shelf", "b", 1)}
-        live, built = [
-            await beside.generations.standing(beside.view, name) for name in ("", beside.generation)
-        ]
-    assert told([*live.parked]) == {("shelf", "a", 1)}
-    assert told([*built.parked]) == {("shelf", "a", 1), ("shelf", "b", 1)}
-    assert live.position >= end
-    assert await painted(durable, "b", end) == 1
+        assert await beside.newly_parked() is None
+    assert await painted(durable, 'd "\n', end) == 1
     await durable.close()
 
 

@@ -80,7 +80,7 @@ async def test_a_view_is_rebuilt_and_watched(operator: Operator, market: Market)
     await expect(dialog).to_contain_text("The rows that serve now go on serving")
     await operator.confirm("Rebuild it")
     await expect(dialog.locator("[data-state=done]")).to_be_visible()
-    await expect(dialog).to_contain_text("Rebuilt in memory and postgres")
+    await expect(dialog).to_contain_text("Rebuilt in postgres and memory")
     operator.took("Rebuild a view, and watch it")
     [rebuild] = market.ask("/operators/rebuilds")["rebuilds"]
     assert (rebuild["view"], rebuild["state"]) == ("orders", "done")

@@ -34,7 +34,9 @@ from projections.competing.consumer import Consumer, group_of
 from projections.competing.deduplication import Deduplication
 from projections.competing.locks import lock, lock_table
 from projections.errors import Fenced, UnknownTarget
-from projections.postgres import generations, schema
+from projections.parked_pages import BEFORE_ALL, Asked, Place, in_order, place_of
+from projections.poison import Parked
+from projections.postgres import generations, parked_events, schema
 from projections.postgres.rows import Rows
 from projections.stores import runner
 from projections.stores.rebuild import enough
@@ -234,6 +236,35 @@ async def test_of_much_that_is_parked_a_batch_reads_what_concerns_it(postgres: s
         assert set(await rows_in(pool, SUMS)) == {"fresh", "k7"}
         number, _ = await applier.first_parked(pool)
         assert number == 3000  # one is not any more, and a stream is
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_pages_of_what_is_parked_have_everything_once_also_of_one_event(
+    postgres: str, limit: int
+) -> None:
+    async with database(postgres, SUMS) as pool:
+        keys = ["\u00e4", "A", "a", 'a "', "b", "\n", "Z"]  # Postgres may order them in another way
+        kept = [Parked("sums", key, f"counter-{at}", 0, at, "no") for at in (3, 1) for key in keys]
+        kept += [Parked("sums", "", f"counter-{at}", 0, at, "no") for at in (4, 2)]
+        await parked_events.save(pool, {"sums": "sums"}, kept)
+        applier = Deduplication(SMALL, MemoryLog(), SUMS)
+        found: list[Parked] = []
+        after: Place = BEFORE_ALL
+        while True:
+            asked = Asked("", "", after, limit)
+            page = asked.page(
+                {"store": "postgres", **each._asdict()}
+                for each in asked.of(await applier.parked(pool, asked))
+            )
+            found += [Parked(**{name: each[name] for name in Parked._fields}) for each in page]
+            if not page:
+                break
+            assert len(page) <= limit
+            after = place_of(page[-1])
+        assert found == in_order(kept)
+        # What stands before a page, and far behind it, is not loaded.
+        first = Asked("", "", BEFORE_ALL, 1)
+        assert {each.position for each in await applier.parked(pool, first)} == {1}
 
 
 @pytest.mark.parametrize("poison", [13, 14, 2**70])

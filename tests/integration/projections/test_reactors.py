@@ -19,6 +19,7 @@ from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscription
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import UnknownTarget
+from projections.parked_pages import Asked
 from projections.poison import NAMED
 from projections.reactors import reactor_runner
 from projections.reactors.attempts import TABLES
@@ -344,6 +345,8 @@ async def test_a_parked_event_can_be_done_without(
         await until(lambda: runner.status()["parked"] == NAMED + 2)
         named = [each["event"] for each in runner.status()["poison"]]
         assert named == [each.key for each in found[:NAMED]]
+        behind = Asked(after=(found[0].position + 1, "", "", "", ""), limit=1)
+        assert await runner.parked(behind) == found[1:3]
         await runner.discard(found[0].key)
         assert await runner.parked() == found[1:]
         with pytest.raises(UnknownTarget):

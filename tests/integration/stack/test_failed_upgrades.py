@@ -103,8 +103,8 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
 
             # The next one's view breaks on what it is built from.
             brought = json.dumps({"working_dir": str(code)})
-            parks = ("upgrade", "--domain", "parking_release", "--runtime-env", brought, *where)
-            refused = run(*parks, cwd=Path.cwd(), **environment)
+            parks = "parking_release", "--runtime-env", brought
+            refused = run("upgrade", "--domain", *parks, *where, cwd=Path.cwd(), **environment)
             assert refused.returncode == 2
             assert "is refused, and the one before goes on: of 'balances'" in refused.stderr
             assert (
@@ -126,6 +126,32 @@ def test_a_release_that_does_not_come_up_changes_nothing_and_another_one_follows
             serves()
             interest = http.post("/accounts/ada/interest")
             assert interest.status_code == 202, interest.text
+
+            # The one that was refused is put up with: what it does not serve is told of.
+            assert "done" in upgrade(*parks, "--accept-parked")
+            assert http.get("/accounts/ada").status_code == 404
+            row = {"view": "balances", "key": "ada"}
+
+            def parked() -> list[tuple[str, str, str]]:
+                listed = http.get("/operators/parked").json()["parked"]
+                return [(each["store"], each["view"], each["key"]) for each in listed]
+
+            def told() -> set[tuple[str, str]]:
+                parts = http.get("/operators/status").json()["parts"]
+                return {
+                    (part["kind"], each["key"]) for part in parts for each in part.get("poison", ())
+                }
+
+            both = ["memory", "postgres"]
+            until(lambda: parked() == [(store, *row.values()) for store in both])
+            until(lambda: told() == {(store, "ada") for store in both})
+            replayed = http.post("/operators/replay", json=row).json()["replayed"]
+            assert [each["parked"] for each in replayed] == [True, True]
+
+            # The next one folds it again, from the beginning.
+            assert "done" in upgrade(TWO)
+            serves()
+            assert parked() == []
     finally:
         run("down", "--postgres", databases[0], "--ray-address", ray, cwd=Path.cwd(), **RAY)
         for each in reversed(started):

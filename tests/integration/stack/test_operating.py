@@ -42,7 +42,7 @@ def test_no_query_fails_while_views_are_rebuilt_and_scaled(stack: Stack) -> None
         each.start()
     try:
         said = run_rayfold(stack, "rebuild", "order-details")
-        assert said.startswith("order-details: rebuilt in memory and postgres")
+        assert said.startswith("order-details: rebuilt in postgres and memory")
         run_rayfold(stack, "scale", "memory:order-details", "2")
         run_rayfold(stack, "scale", "postgres:order-details", "2")
         run_rayfold(stack, "rebuild", "order-details")

@@ -113,7 +113,7 @@ def test_no_query_fails_while_the_view_is_rebuilt_and_scaled(
         thread.start()
     try:
         said = run_rayfold(own, "rebuild", "customer-profiles")
-        assert said.startswith("customer-profiles: rebuilt in memory, postgres and redis"), said
+        assert said.startswith("customer-profiles: rebuilt in postgres, redis and memory"), said
         run_rayfold(own, "scale", "redis:customer-profiles", "2")
         assert len(parts(http, "redis")) == 2
         run_rayfold(own, "rebuild", "customer-profiles")

@@ -314,7 +314,7 @@ async def test_another_site_may_link_to_a_page_and_see_nothing_of_it(gateway: Ga
 async def test_a_stack_that_does_not_answer_is_told_on_the_page(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away() -> Any:
+    async def away(*_: Any) -> Any:
         raise Overloaded
 
     for name in ("parts", "parked"):
@@ -330,7 +330,7 @@ async def test_a_stack_that_does_not_answer_is_told_on_the_page(
 async def test_a_mistake_of_ours_is_told_on_a_page_too(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken() -> Any:
+    async def broken(*_: Any) -> Any:
         raise RuntimeError("of ours")
 
     monkeypatch.setattr(gateway.operations, "parked", broken)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import unescape
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -16,7 +18,9 @@ MANY = 10_000
 
 
 @pytest.fixture
-def parked(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def parked(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gives how many rows each question was answered with."""
+    answered: list[int] = []
     rows = [
         {
             "store": "postgres",
@@ -24,15 +28,20 @@ def parked(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
             "key": f"key-{number}-" + "x" * 900,
             "stream": f"order-{number}",
             "revision": number,
+            "position": number,
             "error": "broke " * 200,
         }
         for number in range(MANY)
     ]
 
-    async def all_of_it() -> list[dict[str, Any]]:
-        return rows
+    async def page(view: str, key: str, after: Sequence[Any], limit: int) -> list[dict[str, Any]]:
+        begin, *_ = after or [-1]
+        found = (each for each in rows[begin + 1 :] if view in ("", each["view"]) and not key)
+        answered.append(len(given := list(islice(found, limit))))
+        return given
 
-    monkeypatch.setattr(gateway.operations, "parked", all_of_it)
+    monkeypatch.setattr(gateway.operations, "parked", page)
+    return answered
 
 
 def keys(page: httpx.Response) -> list[int]:
@@ -52,26 +61,27 @@ def link(page: httpx.Response, name: str) -> str | None:
     return unescape(found[1]) if found else None
 
 
-@pytest.mark.usefixtures("parked")
 @pytest.mark.parametrize(("asked", "number"), [("", MANY), ("?view=sales-by-day", MANY // 2)])
-async def test_every_parked_row_is_on_one_page(gateway: Gateway, asked: str, number: int) -> None:
+async def test_every_parked_row_is_on_one_page_and_no_more_are_asked_for(
+    gateway: Gateway, parked: list[int], asked: str, number: int
+) -> None:
     seen, path, pages = [], f"/console/parked{asked}", 0
     while path:
         page = await gateway.http.get(path)
         seen += keys(page)
-        assert (link(page, "Earlier") is None) == (pages == 0)
+        first = link(page, "From the beginning")
+        assert first == (f"/console/parked{asked}" if pages else None)
         path, pages = link(page, "Later") or "", pages + 1
     assert pages == number // 100
     assert len(seen) == len(set(seen)) == number
+    assert max(parked) == 101
 
 
 @pytest.mark.usefixtures("parked")
-async def test_a_page_says_which_of_how_many_it_shows(gateway: Gateway) -> None:
-    page = await gateway.http.get("/console/parked?from=9900")
-    assert "10000 rows are parked, 9901 to 10000 are here" in words(page)
-    beyond = await gateway.http.get("/console/parked?from=99999999")
-    assert keys(beyond) == keys(page)
-    assert (await gateway.http.get("/console/parked?from=x")).status_code == 422
+async def test_a_page_says_that_it_does_not_show_all(gateway: Gateway) -> None:
+    page = await gateway.http.get("/console/parked")
+    assert "Of the rows that are parked 100 are here" in words(page)
+    assert (await gateway.http.get("/console/parked?cursor=x")).status_code == 422
 
 
 class FullPublications:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.operators.explaining import names_of
-from api.operators.explanations import Explanation, explain
+from api.operators.explanations import COUNTED, Explanation, explain
 from rayfold import RayfoldError, Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.problems import problem
@@ -89,6 +89,8 @@ def test_a_parked_row_is_named_with_its_event_and_its_error() -> None:
         found.sentence
     )
     assert "rayfold parked replay order-details" in found.findings[0].do
+    many = [{**first, "key": str(at), "error": "x"} for at in range(COUNTED)]
+    assert "'0' and at least 100 more in" in explained(MEMORY, POSTGRES, parked=many).sentence
 
 
 @pytest.mark.parametrize(

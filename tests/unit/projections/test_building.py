@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from projections.errors import ReadStoreUnavailable, WouldPark
+from projections.newly_parked import NewlyParked
 from projections.operations.rebuild import Rebuild
 from projections.poison import Parked
 from projections.stores.port import Reached
@@ -19,12 +20,13 @@ from projections.supervision.actor_handle import ActorHandle
 class Full:
     """An actor that has filled a generation, as Ray gives a handle of it."""
 
-    def __init__(self) -> None:
-        self._status = {"pid": 1, "ready": True, "position": 7}
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
         self.status = self
 
     async def remote(self) -> dict[str, Any]:
-        return self._status
+        parked = len(self._generation.parked)
+        return {"pid": 1, "ready": True, "position": 7, "parked": parked}
 
 
 class Builder(ActorHandle):
@@ -43,19 +45,24 @@ class Generation:
     def __init__(self, parked: int = 0) -> None:
         self.parks_then: list[Parked] = []
         """On what comes while it is finished."""
-        self._parked = [
+        self.parks_at_last: list[Parked] = []
+        """On what comes while the live one stands still."""
+        self.asked = 0
+        self.parked = [
             Parked("rooms", f"r{at}", f"room-{at}", 0, at, "ValueError: no") for at in range(parked)
         ]
 
-    async def newly_parked(self) -> list[Parked]:
-        return self._parked
+    async def newly_parked(self) -> NewlyParked | None:
+        self.asked += 1
+        return NewlyParked(len(self.parked), self.parked[0]) if self.parked else None
 
     async def finish(self) -> int:
-        self._parked += self.parks_then
+        self.parked += self.parks_then
         return 0
 
     async def switch(self, reached: Reached) -> None:
-        self.live = True
+        self.parked += self.parks_at_last
+        self.live = await reached(7) == 7
 
     async def discard(self) -> None:
         if self.stays:
@@ -63,7 +70,7 @@ class Generation:
 
 
 async def built(generation: Generation, *, accept_parked: bool = False) -> None:
-    builder = Builder("build:rooms", "postgres", ["rooms"], Full)
+    builder = Builder("build:rooms", "postgres", ["rooms"], lambda: Full(generation))
     rebuild = Rebuild("rooms", ["postgres"], accept_parked=accept_parked)
     log: Any = None
     await build(generation, builder, rebuild, asyncio.Lock(), log)
@@ -82,6 +89,29 @@ async def test_what_it_parks_while_it_is_finished_counts_too() -> None:
     with pytest.raises(WouldPark, match="the first r9"):
         await built(generation)
     assert not generation.live
+
+
+async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_counts_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    generation = Generation()
+    generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
+    with pytest.raises(WouldPark, match="the first r9"):
+        await built(generation)
+    assert not generation.live
+    generation.parked.clear()
+    with caplog.at_level(logging.WARNING):
+        await built(generation, accept_parked=True)
+    assert generation.live
+    [told] = [each.error for each in caplog.records]  # type: ignore[attr-defined]
+    assert "the first r9" in told
+
+
+async def test_nothing_is_compared_while_the_live_one_stands_still_unless_it_has_parked() -> None:
+    generation = Generation()
+    await built(generation)
+    assert generation.live
+    assert generation.asked == 2  # at the log's end, and when it was finished
 
 
 @pytest.mark.parametrize("parked", [0, 3])

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from eventstore.records import RawRecord
 from projections.folding import Folding
+from projections.parked_pages import in_order
 from projections.partitions import AlreadyProjected
 from projections.poison import Parked
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on, upcaster
@@ -83,6 +84,31 @@ def test_what_a_table_covers_is_not_read_again_however_it_would_be_read_now() ->
     assert [parked.view for parked in folding.parked] == ["growth"]
     [step] = folding.steps(raw("ThingBegan", b'{"thing":"a"}', 2))
     assert step.view is Whole.__rayfold__
+
+
+def test_what_is_parked_is_listed_in_order_whatever_comes_and_goes() -> None:
+    folding = Folding(Registry(()), [])
+    kept = [
+        Parked(view, key, f"thing-{at}", 0, at, "no")
+        for view, key, at in [
+            ("growth", "b", 7),
+            ("growth", "a", 3),
+            ("whole", "a", 3),
+            ("growth", "", 5),
+        ]
+    ]
+    for number, each in enumerate(kept, 1):
+        folding.park(each)
+        assert folding.listed() == in_order(kept[:number])
+    assert folding.listed(streams=False) == in_order(kept[:3])
+    stopped = Parked("strict", "a", "thing-4", 0, 4, "no")
+    folding.stopped["strict"] = stopped
+    assert folding.listed() == in_order([*kept, stopped])
+    del folding.stopped["strict"]
+    folding.release(kept[3])
+    assert folding.listed() == folding.listed(streams=False) == in_order(kept[:3])
+    folding.adopt("growth", Folding(Registry(()), []))
+    assert folding.listed() == [kept[2]]
 
 
 def _sku(event: Grew) -> str:

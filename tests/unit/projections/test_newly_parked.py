@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from projections.newly_parked import newly_parked, would_park
+from projections.newly_parked import Comparison, NewlyParked, would_park
 from projections.poison import Parked
-from projections.stores.port import Standing
 
 
 def parked(key: str, position: int, stream: str = "room-1") -> Parked:
     return Parked("rooms", key, stream, position, position, "ValueError: no")
+
+
+def compared(built: list[Parked], live: list[Parked], position: int = 9) -> NewlyParked | None:
+    comparison = Comparison(position)
+    for each in live:
+        comparison.live(each)
+    for each in built:
+        comparison.built(each)
+    return comparison.newly_parked
 
 
 @pytest.mark.parametrize(
@@ -27,19 +35,20 @@ def parked(key: str, position: int, stream: str = "room-1") -> Parked:
 )
 def test_keys_that_the_live_one_serves_are_new(live: list[Parked], new: list[str]) -> None:
     built = [parked("b", 4), parked("a", 3)]
-    assert [each.key for each in newly_parked(built, Standing(9, live))] == new
+    found = compared(built, live)
+    assert (found and (found.number, found.first.key)) == ((len(new), new[0]) if new else None)
 
 
 def test_what_the_live_one_may_be_about_to_park_itself_is_not_new() -> None:
-    assert newly_parked([parked("a", 5)], Standing(4, [])) == []
+    assert compared([parked("a", 5)], [], position=4) is None
 
 
 def test_a_stream_that_is_parked_as_a_whole_is_new_though_a_row_of_it_was_parked() -> None:
-    assert newly_parked([parked("", 5)], Standing(9, [parked("a", 3)])) == [parked("", 5)]
+    assert compared([parked("", 5)], [parked("a", 3)]) == (1, parked("", 5))
 
 
 def test_the_first_of_them_is_told() -> None:
-    assert str(would_park("rooms", "redis", [parked("a", 3), parked("b", 4)])) == (
+    assert str(would_park("rooms", "redis", NewlyParked(2, parked("a", 3)))) == (
         "of 'rooms' in redis 2 keys that serve would be parked, the first a at 3@room-1:"
         " ValueError: no"
     )

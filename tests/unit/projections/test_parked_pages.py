@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from projections.parked_pages import BEFORE_ALL, Asked, Place, place_of
+from projections.parked_pages import BEFORE_ALL, Asked, Place, in_order, place_of
 from projections.poison import Parked
 
 
@@ -26,7 +26,7 @@ def page(asked: Asked) -> list[dict[str, Any]]:
     return asked.page(
         {"store": store, **each._asdict()}
         for store, kept in PARTS.items()
-        for each in Asked(*[*asked[:2], list(asked.after), asked.limit]).of(kept)
+        for each in Asked(*[*asked[:2], list(asked.after), asked.limit]).of(in_order(kept))
     )
 
 
@@ -43,7 +43,7 @@ def test_pages_have_everything_once_in_the_logs_order(limit: int) -> None:
 
 
 def test_a_part_gives_no_more_than_a_page_needs() -> None:
-    assert len(Asked(limit=1).of(PARTS["postgres"])) == 2
+    assert len(Asked(limit=1).of(in_order(PARTS["postgres"]))) == 2
 
 
 @pytest.mark.parametrize("key", ["r5\n", "r5\\n", "room-5"])

@@ -1,0 +1,145 @@
+"""Rebuilds of one view beside each other, and its stores one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from projections.errors import ProjectionError, WouldPark
+from projections.operations.rebuild import Rebuild
+from projections.operations.rebuilds import Rebuilder, Rebuilds
+from rayfold import Registry
+
+VIEW = "order-details"
+
+
+class Building:
+    """Rebuilds in every store that the view has, when it is let."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[Rebuild, str]] = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.refused_by = ""
+        stores = ("memory", "postgres", "redis")
+        self.rebuilds = Rebuilds(
+            Registry.load("domain"), MemoryLog(), lambda _: stores, self._rebuilder
+        )
+
+    def _rebuilder(self, view: str, store: str) -> Rebuilder:
+        async def build(rebuild: Rebuild) -> None:
+            self.begun.append((rebuild, store))
+            await self.may_go_on.wait()
+            if store == self.refused_by and not rebuild.accept_parked:
+                raise WouldPark(f"{store} would serve less")
+
+        return build
+
+    @property
+    def stores(self) -> list[str]:
+        """Where something was built, in order."""
+        return [store for _, store in self.begun]
+
+    async def has_begun(self, number: int) -> Rebuild:
+        """Return the rebuild that comes to a store as so manieth."""
+        async with asyncio.timeout(60):
+            while len(self.begun) < number:
+                await asyncio.sleep(0)
+        return self.begun[number - 1][0]
+
+
+@pytest.fixture
+async def building() -> AsyncIterator[Building]:
+    it = Building()
+    yield it
+    await it.rebuilds.stop()
+
+
+def status(building: Building) -> dict[str, Any]:
+    [told] = building.rebuilds.status()
+    return told
+
+
+async def test_one_that_is_refused_by_a_durable_store_has_replaced_nothing_in_memory(
+    building: Building,
+) -> None:
+    building.refused_by = "postgres"
+    with pytest.raises(ProjectionError, match="postgres would serve less"):
+        await building.rebuilds.done(VIEW)
+    assert building.stores == ["postgres"]
+    assert (status(building)["state"], status(building)["would_park"]) == ("failed", True)
+    building.refused_by = ""
+    await building.rebuilds.done(VIEW)
+    assert building.stores[1:] == ["postgres", "redis", "memory"]
+
+
+async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
+    building: Building,
+) -> None:
+    building.refused_by = "redis"
+    building.may_go_on.clear()
+    first = asyncio.create_task(building.rebuilds.done(VIEW))
+    rebuild = await building.has_begun(1)
+    assert building.rebuilds.begin(VIEW, accept_parked=True)["state"] == "building"
+    building.rebuilds.begin(VIEW)  # does not take it back
+    assert rebuild.accept_parked
+    building.may_go_on.set()
+    await first
+    assert building.stores == ["postgres", "redis", "memory"]
+    assert {id(each) for each, _ in building.begun} == {id(rebuild)}
+
+
+@pytest.mark.parametrize("refused_by", ["", "postgres"])
+async def test_one_afresh_begins_after_the_one_that_goes_on_whatever_becomes_of_that(
+    building: Building, refused_by: str
+) -> None:
+    building.refused_by = refused_by
+    building.may_go_on.clear()
+    building.rebuilds.begin(VIEW)
+    before = await building.has_begun(1)
+    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
+    await asyncio.sleep(0)
+    building.rebuilds.begin(VIEW)  # joins the one that goes on: the other has not begun
+    assert building.stores == ["postgres"]
+    building.may_go_on.set()
+    await afresh
+    assert not before.running
+    assert bool(before.error) == bool(refused_by)
+    own = building.begun[-1][0]
+    assert own is not before
+    assert own.accept_parked
+    assert [store for each, store in building.begun if each is own] == [
+        "postgres",
+        "redis",
+        "memory",
+    ]
+    assert status(building)["state"] == "done"
+
+
+async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then(
+    building: Building,
+) -> None:
+    building.may_go_on.clear()
+    building.rebuilds.begin(VIEW)
+    before = await building.has_begun(1)
+    both = [asyncio.create_task(building.rebuilds.afresh(VIEW)) for _ in range(2)]
+    await asyncio.sleep(0)
+    building.may_go_on.set()
+    await asyncio.gather(*both)
+    assert not any(each is before for each, _ in building.begun[3:])
+    assert not building.begun[-1][0].running
+
+
+async def test_who_joins_one_afresh_is_answered_by_it(building: Building) -> None:
+    building.may_go_on.clear()
+    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
+    rebuild = await building.has_begun(1)
+    joined = asyncio.create_task(building.rebuilds.done(VIEW))
+    await asyncio.sleep(0)
+    building.may_go_on.set()
+    await asyncio.gather(afresh, joined)
+    assert {id(each) for each, _ in building.begun} == {id(rebuild)}
