@@ -77,6 +77,18 @@ def announce(data: Path, url: str) -> None:
     write_whole(data / _GATEWAY, json.dumps({"url": url}))
 
 
+def announced(data: Path) -> tuple[int, int] | None:
+    """Return what tells one gateway's announcement from another's; None if there is none.
+
+    One that was killed leaves its own, which stands until the next stack has begun.
+    """
+    try:
+        found = (data / _GATEWAY).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def gateway_of(data: Path) -> str:
     """Return where the gateway of a folder is.
 

@@ -6,6 +6,7 @@ acknowledgement was lost, and what may have been done is told to the next attemp
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -130,17 +131,29 @@ class Attempts:
 
         Of all processes of the reactor: its state cannot say so, as one may die and leave it. The
         lock is a transaction's, as behind a pooler no session is anybody's, and on a connection of
-        its own, so that as many as there are in the pool may be tried at once.
+        its own, so that as many as there are in the pool may be tried at once. Where that is cut
+        the lock is gone, and what is done under it is cancelled: another may begin.
+
+        Raises:
+            PostgresUnavailable: it does not answer, or has cut the connection.
         """
         async with connected(dsn) as connection:
             holding = connection.transaction()
             await holding.start()
             await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             name = f"rayfold reactor {self._reactor} {key}"
+            lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
+
+            def cut(_: object) -> None:
+                held.reschedule(0)  # in the past: it is over now
+
             try:
-                yield await connection.fetchval(
-                    "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", name
-                )
+                async with asyncio.timeout(None) as held:
+                    connection.add_termination_listener(cut)
+                    try:
+                        yield await connection.fetchval(lock, name)
+                    finally:
+                        connection.remove_termination_listener(cut)
             finally:
                 with suppress(*FAILURES):  # a connection that was cut meanwhile undoes nothing
                     await holding.rollback()

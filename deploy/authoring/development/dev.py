@@ -17,7 +17,7 @@ from deploy.authoring.development.actor_logs import ActorLogs
 from deploy.authoring.development.changes import Changes, place_of
 from deploy.authoring.development.served import Served, child
 from deploy.errors import StartError, tell
-from deploy.stack.folder import gateway_of
+from deploy.stack.folder import announced
 from deploy.stack.settings import load
 
 
@@ -48,7 +48,7 @@ def _cancel_once(task: asyncio.Future[None]) -> None:
 
 
 async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
-    stack = Served(up)
+    stack, left = Served(up), announced(data)
     telling = asyncio.ensure_future(ActorLogs(data).follow())
     try:
         async with Changes() as changes:
@@ -61,9 +61,11 @@ async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
                     await stack.stop()
                     with suppress(StartError):  # they are wrong again: the next look tells
                         data = load(**flags).data
+                    left = announced(data)
                     await stack.start()
                 elif sound is not None:
-                    if stack.runs and not _serves(data):
+                    # One that takes requests says where: all of it has read the code by then.
+                    if stack.runs and announced(data) in (None, left):
                         _say("a start is broken off: it may have read some of it")
                         await stack.stop()
                     before = "; the code before it is served on" if stack.runs else ""
@@ -75,15 +77,6 @@ async def _serve(flags: dict[str, Any], up: list[str], data: Path) -> None:
         await stack.stop()
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
-
-
-def _serves(data: Path) -> bool:
-    """Whether the stack of a folder takes requests: all of it has read the code by then."""
-    try:
-        gateway_of(data)
-    except StartError:
-        return False
-    return True
 
 
 def _follow(changes: Changes, flags: dict[str, Any]) -> None:

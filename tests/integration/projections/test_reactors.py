@@ -18,7 +18,7 @@ from eventstore.kurrentdb.log import EventLog
 from eventstore.kurrentdb.persistent_subscriptions import PersistentSubscriptions
 from eventstore.port import ANY, StreamAppend
 from eventstore.records import NewRecord
-from projections.errors import UnknownTarget
+from projections.errors import PostgresUnavailable, UnknownTarget
 from projections.parked_pages import Asked
 from projections.poison import NAMED
 from projections.reactors import reactor_runner
@@ -332,6 +332,33 @@ async def test_what_one_process_tries_again_no_other_tries_or_discards(bells: Be
         await other.discard(found.key)
         assert await runner.parked() == []
     assert len(Listening.attempts) == 4
+
+
+async def test_who_loses_what_keeps_others_away_stops_and_another_takes_over(bells: Bells) -> None:
+    """It would note its end over the other's: the event be parked again that was done, say."""
+    bells.definition = replace(bells.definition, timeout=DEADLINE)
+    Listening.broken.add("slow one")
+    async with bells.consuming() as runner, bells.consuming() as other:
+        await bells.ring("slow one")
+        [found] = await parked(runner, 1)
+        Listening.broken.clear()
+        replaying = asyncio.create_task(runner.replay(found.key))
+        await until(lambda: len(Listening.attempts) == 4)
+        connection = await asyncpg.connect(bells.dsn)
+        [ended] = await connection.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND (classid::bigint << 32 | objid::bigint) = hashtextextended($1, 0)",
+            f"rayfold reactor {bells.definition.name} {found.key}",
+        )
+        await connection.close()
+        assert ended[0]
+        with pytest.raises(PostgresUnavailable):
+            await replaying
+        Listening.broken.add("past slow one")
+        assert await other.replay(found.key) is True
+        assert await runner.parked() == []
+    assert Listening.done["slow one"] == 1
+    assert Listening.attempts[-1][1].interrupted
 
 
 async def test_a_parked_event_can_be_done_without(

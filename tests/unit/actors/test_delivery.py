@@ -36,6 +36,41 @@ class Flaky(MemoryLog):
             yield raw
 
 
+class Counting(MemoryLog):
+    """Notes which records were read of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[int] = []
+
+    async def read_stream(self, *asked: Any, **how: Any) -> AsyncGenerator[RawRecord, None]:
+        async for raw in super().read_stream(*asked, **how):
+            self.read.append(raw.position)
+            yield raw
+
+    async def read_all(self, *asked: Any, **how: Any) -> AsyncGenerator[RawRecord, None]:
+        async for raw in super().read_all(*asked, **how):
+            self.read.append(raw.position)
+            yield raw
+
+
+@pytest.mark.parametrize("command", ["receive-stock", "gone"])
+async def test_a_command_is_looked_for_behind_the_decision_to_send_it_and_no_further(
+    command: str,
+) -> None:
+    """In its stream, or in the whole log: the end of either may be a million events behind that."""
+    registry, log = Registry.load("domain"), Counting()
+    writes = LocalRuntime(registry, log)
+    positions = [
+        (await writes.send(ReceiveStock(sku="tea", quantity=1))).position for _ in range(9)
+    ]
+    log.read.clear()
+    unsent = enclose(registry, ReceiveStock(sku="tea", quantity=1))._replace(command=command)
+    found = await Delivery(registry, log, writes.bus)._found(unsent, positions[5])
+    assert found is None
+    assert {*positions[6:]} <= {*log.read} <= {*positions[5:]}
+
+
 class Reused:
     """A bus whose writers know each id already."""
 

@@ -174,13 +174,19 @@ time.sleep(600)
 """
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("serves", ["", "yes"])
 async def test_a_mistake_ends_a_start_and_no_stack_that_serves(
-    package: Path, capfd: pytest.CaptureFixture[str], serves: str
+    package: Path, capfd: pytest.CaptureFixture[str], serves: str, left: bool
 ) -> None:
-    """What starts reads the code for seconds, one process after the other: it would have both."""
+    """What starts reads the code for seconds, one process after the other: it would have both.
+
+    `left`: a stack before, that was killed, has said where it serves.
+    """
     data = package.parent / "data"
     data.mkdir()
+    if left:
+        (data / "gateway.json").write_text('{"url": "http://127.0.0.1:2"}')
     flags = {"domain": "watched_shop", "data": str(data)}
     serving = asyncio.create_task(_serve(flags, ["-c", STACK, str(data), serves], data))
     said = ""
