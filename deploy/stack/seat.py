@@ -69,8 +69,12 @@ class Seat:
         self._say({"ready": url})
 
     def wanted(self, release: Release) -> None:
-        """Say that another release is to have the place."""
-        self._say({"domain": release.domain, "runtime_env": release.runtime_env})
+        """Say that another release is to have the place; or that ours was refused, if that is it.
+
+        Whoever has made room for ours is told to go on then.
+        """
+        message = {"domain": release.domain, "runtime_env": release.runtime_env}
+        self._say(message | ({"refused": True} if release.refused else {}))
 
     def _say(self, message: dict[str, Any]) -> None:
         if self._control is not None:

@@ -100,7 +100,8 @@ class Succession:
             elif "ready" in message:
                 self._is_ready(child, message["ready"])
             elif child is self._current:
-                await self._succeed(message)
+                if "refused" not in message:  # else the next would end as this one does, at once
+                    await self._succeed(message)
             elif child is self._successor and not self._dismissed:
                 # It may never be ready, where its release cannot run: it makes room for the next.
                 log.warning("a successor is wanted no more", extra={"pid": child.process.pid})

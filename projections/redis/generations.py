@@ -73,11 +73,11 @@ class RedisGenerations(PointedGenerations[str]):
 
     async def parked(self, view: ViewDefinition, generation: str) -> AsyncIterator[Parked]:
         """See `PointedGenerations.parked`; what comes twice came while the hash was growing."""
-        hash_, cursor = self.keys_of(view, generation).parked, None
+        key, cursor = self.keys_of(view, generation).parked, None
         while cursor != 0:
             with answering():
                 cursor, found = await self._server.ask(
-                    self._server.client.hscan(hash_, cursor or 0, count=PIECE)
+                    self._server.client.hscan(key, cursor or 0, count=PIECE)
                 )
             for each in found.values():
                 yield Parked(view.name, *_parked.decode(each)[1:])

@@ -12,6 +12,7 @@ from eventstore.memory import MemoryLog
 from projections.dynamodb import generations as generations_module
 from projections.dynamodb import queries as queries_module
 from projections.memory import replica as replica_module
+from projections.redis import generations as redis_generations
 from projections.stores import known, runner
 from projections.stores.port import Place, ReadStore
 from tests.contract.stores import documented
@@ -45,6 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     # A question to moto is three requests of some 20 ms of CPU each: seconds on a busy machine.
     monkeypatch.setattr(queries_module, "ANSWERED", TIMEOUT)
     monkeypatch.setattr(generations_module, "GRACE", 3 * TIMEOUT)
+    monkeypatch.setattr(redis_generations, "PIECE", 1)  # of what is parked, which is little here
 
 
 @pytest.fixture(scope="session")

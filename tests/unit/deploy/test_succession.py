@@ -227,6 +227,20 @@ async def test_a_process_that_is_killed_is_told_as_shells_tell_it() -> None:
         assert await Succession(words, None, None).run() == 137
 
 
+REFUSED = """
+from deploy.stack.release import Release
+from deploy.stack.seat import Seat
+Seat.of_process().wanted(Release(1, "first", "hash", {}, refused="it would serve less"))
+raise SystemExit(2)
+"""
+
+
+async def test_a_process_whose_own_release_was_refused_ends_and_nobody_succeeds_it() -> None:
+    """Each that was started in its place ended as it did, and the next one came at once."""
+    async with asyncio.timeout(TIMEOUT):
+        assert await Succession(["-c", REFUSED], None, None).run() == 2
+
+
 async def test_the_end_of_a_process_is_known_that_never_read_what_it_was_told() -> None:
     """One that hangs is told to retire and killed a minute later: the socket is reset then."""
     ours, theirs = socket.socketpair()

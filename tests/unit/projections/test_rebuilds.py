@@ -22,6 +22,7 @@ class Building:
 
     def __init__(self) -> None:
         self.begun: list[tuple[Rebuild, str]] = []
+        self.has_begun = asyncio.Event()
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.refused_by = ""
@@ -33,6 +34,7 @@ class Building:
     def _rebuilder(self, view: str, store: str) -> Rebuilder:
         async def build(rebuild: Rebuild) -> None:
             self.begun.append((rebuild, store))
+            self.has_begun.set()
             await self.may_go_on.wait()
             if store == self.refused_by and not rebuild.accept_parked:
                 raise WouldPark(f"{store} would serve less")
@@ -44,12 +46,10 @@ class Building:
         """Where something was built, in order."""
         return [store for _, store in self.begun]
 
-    async def has_begun(self, number: int) -> Rebuild:
-        """Return the rebuild that comes to a store as so manieth."""
-        async with asyncio.timeout(60):
-            while len(self.begun) < number:
-                await asyncio.sleep(0)
-        return self.begun[number - 1][0]
+    async def first(self) -> Rebuild:
+        """Return the rebuild that comes to a store first, once it is there."""
+        await asyncio.wait_for(self.has_begun.wait(), 60)
+        return self.begun[0][0]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
     building.refused_by = "redis"
     building.may_go_on.clear()
     first = asyncio.create_task(building.rebuilds.done(VIEW))
-    rebuild = await building.has_begun(1)
+    rebuild = await building.first()
     assert building.rebuilds.begin(VIEW, accept_parked=True)["state"] == "building"
     building.rebuilds.begin(VIEW)  # does not take it back
     assert rebuild.accept_parked
@@ -100,7 +100,7 @@ async def test_one_afresh_begins_after_the_one_that_goes_on_whatever_becomes_of_
     building.refused_by = refused_by
     building.may_go_on.clear()
     building.rebuilds.begin(VIEW)
-    before = await building.has_begun(1)
+    before = await building.first()
     afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
     await asyncio.sleep(0)
     building.rebuilds.begin(VIEW)  # joins the one that goes on: the other has not begun
@@ -125,7 +125,7 @@ async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then
 ) -> None:
     building.may_go_on.clear()
     building.rebuilds.begin(VIEW)
-    before = await building.has_begun(1)
+    before = await building.first()
     both = [asyncio.create_task(building.rebuilds.afresh(VIEW)) for _ in range(2)]
     await asyncio.sleep(0)
     building.may_go_on.set()
@@ -137,7 +137,7 @@ async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then
 async def test_who_joins_one_afresh_is_answered_by_it(building: Building) -> None:
     building.may_go_on.clear()
     afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
-    rebuild = await building.has_begun(1)
+    rebuild = await building.first()
     joined = asyncio.create_task(building.rebuilds.done(VIEW))
     await asyncio.sleep(0)
     building.may_go_on.set()
