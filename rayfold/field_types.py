@@ -186,7 +186,7 @@ def _is_called(node: dict[str, Any]) -> bool:
 
 def _field_by_alias(model: type[BaseModel]) -> str | None:
     config = model.model_config
-    if any(map(config.get, ("validate_by_name", "populate_by_name", "serialize_by_alias"))):
+    if config.get("validate_by_name") or config.get("populate_by_name"):
         return None
     return next((name for name, info in model.model_fields.items() if info.validation_alias), None)
 

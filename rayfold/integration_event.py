@@ -17,6 +17,8 @@ _NAME = re.compile(rf"{_WORD}(\.{_WORD})*\Z")
 class IntegrationEventDefinition(EventDefinition):
     """What an integration event's class declares."""
 
+    by_alias = None  # what others are told is a contract: under the names that it has there
+
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         form = "kebab-case, with dots at most, like 'shop.order-shipped'"
@@ -26,6 +28,11 @@ class IntegrationEventDefinition(EventDefinition):
             for field, each in self.personal.items()
             if not each.subject
         ]
+        if self.personal and self.model.model_config.get("serialize_by_alias"):
+            found.append(
+                f"{self.model.__qualname__} has personal data, which is known by the fields' own"
+                " names: leave serialize_by_alias out"
+            )
         return found + self.mistakes_of_schema()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -143,10 +143,12 @@ class CommandDefinition:
     def encode(self, command: Command) -> bytes:
         """Return the command as JSON that its writer reads as the same; personal data is marked.
 
+        Fields have their own names, as in events: an alias is for clients, and may change.
+
         Raises:
             ValueError: it would not: a validator changes again what it has changed, say.
         """
-        data: bytes = command.__pydantic_serializer__.to_json(command)
+        data: bytes = command.__pydantic_serializer__.to_json(command, by_alias=False)
         if not self._is_plain and self.decode(data) != command:
             raise ValueError(
                 "it does not come back from JSON as it was read: its validators may run twice"
@@ -206,6 +208,9 @@ class Command(Message):
 class EventDefinition:
     """What an event class declares, and how its events stand in the log."""
 
+    by_alias: ClassVar[bool | None] = False
+    """Whether fields are written under their aliases; None: as the class says."""
+
     model: type[Event]
     name: str
     version: int
@@ -219,6 +224,9 @@ class EventDefinition:
     def encode(self, event: Event) -> bytes:
         """Return the event as JSON that comes back as the same event; personal data is marked.
 
+        Fields have their own names, also where the class says `serialize_by_alias`: what is
+        personal, and what old events have, is known by these.
+
         The log is for ever, so what could not be read again is not written: a value that got
         around validation (`model_construct`, `replace`), NaN, a type that JSON makes another
         of. That costs some microseconds an event.
@@ -226,7 +234,7 @@ class EventDefinition:
         Raises:
             ValueError: it would not come back.
         """
-        serialize = event.__pydantic_serializer__.to_json
+        serialize = partial(event.__pydantic_serializer__.to_json, by_alias=self.by_alias)
         data = serialize(event, warnings=False)
         try:
             back = self.model.__pydantic_validator__.validate_json(data, extra="ignore")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 from litestar.openapi.spec import Reference, Schema
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 
 from rayfold import (
     Command,
@@ -45,6 +45,23 @@ def ref(name: str) -> Reference:
     return Reference(ref=_PLACE + name)
 
 
+class _ByName(GenerateJsonSchema):
+    """Fields by their own names, by which all of them are taken and, unless they say so, answered.
+
+    An alias is another name that is taken. A path's parameters have no other name than the field.
+    """
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        """Return a model's: with its aliases where it is answered with these."""
+        outside = self.by_alias
+        answered = self.mode == "serialization"
+        self.by_alias = answered and schema["cls"].model_config.get("serialize_by_alias", False)
+        try:
+            return super().model_schema(schema)
+        finally:
+            self.by_alias = outside
+
+
 class Schemas:
     """The schemas that the document's operations refer to, by name."""
 
@@ -57,7 +74,12 @@ class Schemas:
         models: list[tuple[Any, _Mode]] = [(each, "validation") for each in (*commands, *queries)]
         models += [(each, "serialization") for each in (Receipt, *sorted(answers, key=_qualified))]
         _, own = msgspec.json.schema_components(bodies, ref_template=_PLACE + "{name}")
-        described = models_json_schema(models, ref_template=_PLACE + "{model}")
+        described = models_json_schema(
+            models,
+            by_alias=False,
+            ref_template=_PLACE + "{model}",
+            schema_generator=_ByName,
+        )
         names, definitions = _renamed(described, own)
         self._names = {key: each["$ref"].removeprefix(_PLACE) for key, each in names.items()}
         self._schemas: dict[str, _Json] = definitions["$defs"] | own

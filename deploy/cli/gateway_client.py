@@ -37,7 +37,11 @@ def ask(
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             return _Answer(json.load(answer))
     except urllib.error.HTTPError as error:
-        raise StartError(_detail(error)) from error
+        told = _detail(error)
+        if error.code == 401:
+            where = "that of an operator in rayfold.toml of the working folder, or RAYFOLD_TOKEN"
+            told += f": {where}"
+        raise StartError(told) from error
     except OSError as error:
         raise StartError(f"the gateway at {url} does not answer: {error}") from error
     except (ValueError, TypeError, http.client.HTTPException) as error:

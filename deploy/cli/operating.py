@@ -137,7 +137,10 @@ def verify(data: Data = None, url: Url = None, as_json: Json = False) -> None:
             typer.echo(f"  the log says {each['expected']}\n  the store has {each['found']}")
         typer.echo(f"{len(differences)} differences")
         if any(each.get("parked") for each in ask(data, url, "/operators/status")["parts"]):
-            typer.echo("what is parked is not compared: see `rayfold parked list`")
+            typer.echo(
+                "a row that breaks its fold is compared as it was before; one that a store alone"
+                " refuses is a difference: see `rayfold parked list`"
+            )
     if differences:
         raise typer.Exit(1)
 

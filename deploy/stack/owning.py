@@ -157,7 +157,7 @@ async def _check_keys(connection: Connection, uri: str) -> None:
             "the keys of the log's personal data are not in this database, and all of it would"
             " be unreadable: restore the tables rayfold_personal_key and"
             " rayfold_personal_forgotten. If they are lost for good, say so: UPDATE"
-            " rayfold_personal_forgotten SET lost = true"
+            " rayfold_personal_forgotten SET lost = true. How: docs/how-to/forget-a-person.md"
         )
     if again := await destroy(connection, found.destroyed):
         log.warning("keys of persons who are forgotten were there again", extra={"keys": again})

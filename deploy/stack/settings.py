@@ -94,9 +94,18 @@ _TokenName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 """It is in the metadata of events, in logs and on pages: one line."""
 
 
+SHORTEST_TOKEN = 16
+
+
 def _rate(text: str) -> str:
     limits.parse(text)
     return text
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters")
+    return token
 
 
 class TokenSettings(BaseModel):
@@ -104,7 +113,7 @@ class TokenSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    token: Annotated[SecretStr, Field(min_length=16)]
+    token: Annotated[SecretStr, AfterValidator(_long_enough)]
     role: RoleName
     permissions: list[Permission] = []
     """What commands and queries of the domain ask for with `needs`; operators have all."""

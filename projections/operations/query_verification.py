@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from projections.memory.table import Table
 from projections.operations.differences import Difference, StoredRow, compare, rows_of
@@ -98,8 +98,12 @@ def _texts(view: ViewDefinition, body: bytes) -> tuple[str | None, ...]:
 @cache
 def _indexed_fields(view: ViewDefinition) -> type[Message]:
     """Return a model of the indexed fields alone, whatever is in the others."""
-    infos = view.model.model_fields
-    fields: Any = {field: (infos[field].rebuild_annotation(), ...) for field in view.indexes}
+    by_alias = view.model.model_config.get("serialize_by_alias", False)
+    fields: Any = {}
+    for field in view.indexes:
+        info = view.model.model_fields[field]
+        written = info.serialization_alias if by_alias else None
+        fields[field] = (info.rebuild_annotation(), Field(validation_alias=written))
     return create_model("Indexed", __base__=Message, **fields)
 
 

@@ -50,14 +50,13 @@ def _by_factory(value: Any, data: Any) -> Any:
     if isinstance(value, BaseModel) and isinstance(data, dict):
         found = dict(data)
         for name, info in type(value).model_fields.items():
-            written = info.serialization_alias or name
-            if written not in found:
+            if name not in found:
                 continue
             made = info.default_factory is not None and name not in value.model_fields_set
             if made and info.default_factory not in _FIXED:
-                found[written] = DRAWN
+                found[name] = DRAWN
             else:
-                found[written] = _by_factory(getattr(value, name), found[written])
+                found[name] = _by_factory(getattr(value, name), found[name])
         return found
     if isinstance(value, list | tuple) and isinstance(data, list):
         return [_by_factory(*pair) for pair in zip(value, data, strict=False)]

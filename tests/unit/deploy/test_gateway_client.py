@@ -45,6 +45,15 @@ def test_what_is_no_gateway_is_said_to_be_none(says: str) -> None:
         ask(says, "/operators/status")
 
 
+UNKNOWN = b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 21\r\n\r\n{"detail": "a token"}\n'
+
+
+@pytest.mark.parametrize("says", [UNKNOWN], indirect=True)
+def test_whoever_shows_no_known_token_is_told_where_one_is_taken_from(says: str) -> None:
+    with pytest.raises(StartError, match=r"^a token: .*rayfold.toml.*RAYFOLD_TOKEN"):
+        ask(says, "/operators/status")
+
+
 @pytest.mark.parametrize("says", [HEAD % (2, b"{}")], indirect=True)
 def test_what_an_answer_lacks_is_named(says: str) -> None:
     answer = ask(says, "/operators/status")

@@ -64,7 +64,10 @@ def test_tokens_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ('{"a": {"token": "short", "role": "reader"}}', "tokens.a.token"),
+        (
+            '{"a": {"token": "short", "role": "reader"}}',
+            "tokens.a.token: a token has at least 16 characters",
+        ),
         ('{"a": {"token": "0123456789abcdef", "role": "king"}}', "tokens.a.role"),
         ('{"a": "0123456789abcdef"}', "tokens.a"),
         ('{"a\\nb": {"token": "0123456789abcdef", "role": "reader"}}', "tokens"),
