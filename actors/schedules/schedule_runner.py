@@ -62,7 +62,7 @@ class ScheduleRunner:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         bus: Bus,
         postgres: str = "",
         *,
@@ -71,10 +71,10 @@ class ScheduleRunner:
         self.error = ""
         self.fired = 0
         self._registry = registry
-        self._store = store
+        self._log = log
         self._clock = clock
-        self._delivery = Delivery(registry, store, bus)
-        self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule)
+        self._delivery = Delivery(registry, log, bus)
+        self._index = OpenIndex(log, postgres, "schedule", PREFIX, OpenSchedule)
         self._timers = Timers()
         self._open: dict[str, OpenSchedule] = {}
         self._held: dict[str, str] = {}
@@ -99,7 +99,7 @@ class ScheduleRunner:
             else:  # whoever found it due may not have sent it
                 self._begin(self._fire(command_id))
         for command_id in [*self._held]:  # the index does not know of deletions
-            if await read_schedule(self._store, command_id) is None:
+            if await read_schedule(self._log, command_id) is None:
                 self._forget(command_id)
         self._begin(self._follow_always())
         self._begin(lasting(self._time, "the clock of scheduled commands"))
@@ -165,7 +165,7 @@ class ScheduleRunner:
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        subscription = self._store.subscribe([PREFIX], self._position or None)
+        subscription = self._log.subscribe([PREFIX], self._position or None)
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 self.error = ""
@@ -245,7 +245,7 @@ class ScheduleRunner:
         return ""
 
     async def _read(self, command_id: str) -> ScheduleState | None:
-        state = await read_schedule(self._store, command_id)
+        state = await read_schedule(self._log, command_id)
         if state is None:  # then nobody wants it
             log.warning(
                 "a scheduled command is not sent: its stream was deleted",
@@ -298,4 +298,4 @@ class ScheduleRunner:
         return answer if isinstance(answer, Appended) else None
 
     async def _append(self, appends: list[StreamAppend]) -> Sequence[AppendResult]:
-        return await self._store.append(appends)
+        return await self._log.append(appends)

@@ -32,7 +32,7 @@ class ScheduleState(NamedTuple):
     end: RawRecord | None
 
 
-async def read_schedule(store: Log, command_id: str) -> ScheduleState | None:
+async def read_schedule(log: Log, command_id: str) -> ScheduleState | None:
     """Return a scheduled command; None where there is none, or somebody has deleted its stream.
 
     Raises:
@@ -40,7 +40,7 @@ async def read_schedule(store: Log, command_id: str) -> ScheduleState | None:
     """
     records: list[RawRecord] = []
     try:
-        async for raw in store.read_stream(f"{PREFIX}{command_id}"):
+        async for raw in log.read_stream(f"{PREFIX}{command_id}"):
             records.append(raw)
     except StreamTombstoned:
         return None

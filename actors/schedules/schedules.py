@@ -35,9 +35,9 @@ from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, Strea
 class Schedules:
     """On the log alone: any gateway may be asked."""
 
-    def __init__(self, store: Log) -> None:
-        """`store` stays whose it is."""
-        self._store = store
+    def __init__(self, log: Log) -> None:
+        """`log` stays whose it is."""
+        self._log = log
 
     async def schedule(
         self,
@@ -117,7 +117,7 @@ class Schedules:
     async def _append(self, command_id: str, expected: int | None, record: Any) -> bool:
         append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
         try:
-            [result] = await self._store.append([append])
+            [result] = await self._log.append([append])
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
         if result == BEING_FORGOTTEN:
@@ -128,7 +128,7 @@ class Schedules:
 
     async def _read(self, command_id: str) -> ScheduleState:
         try:
-            state = await read_schedule(self._store, command_id)
+            state = await read_schedule(self._log, command_id)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
         if state is None:

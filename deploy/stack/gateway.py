@@ -127,8 +127,8 @@ async def _serve(
     from deploy.stack.following import Following
     from eventstore.personal.opening import open_log
 
-    store = open_log(foundation.eventstore, foundation.registry, foundation.postgres)
-    parts.push_async_callback(store.close)
+    log = open_log(foundation.eventstore, foundation.registry, foundation.postgres)
+    parts.push_async_callback(log.close)
     sides = Following(settings, foundation, member)
     writes, reads, controller = sides.writes, sides.reads, sides.controller
 
@@ -159,7 +159,7 @@ async def _serve(
         histories=reads.history,
         operations=RemoteOperations(writes, reads.monitor, controller, foundation.servers),
         processes=RemoteProcesses(controller),
-        schedules=Schedules(store),
+        schedules=Schedules(log),
         publications=RemotePublications(controller),
         outcomes=writes,
         browser=reads.browser,
