@@ -65,10 +65,10 @@ class AppendWatch:
         seconds = round(time.monotonic() - began, 1)
         log.warning("the event store takes appends again", extra={"seconds": seconds})
 
-    async def _try(self, store: Log) -> None:
+    async def _try(self, log: Log) -> None:
         record = NewRecord("Probed", b"{}", {}, str(uuid4()))
         try:
-            [answer] = await store.append([StreamAppend(PROBE_STREAM, ANY, [record])])
+            [answer] = await log.append([StreamAppend(PROBE_STREAM, ANY, [record])])
         except StoreUnavailable as error:
             self._error = str(error)
         else:

@@ -25,10 +25,10 @@ class DeletionWatch:
     """Follows the metadata of the aggregates' streams from now on."""
 
     def __init__(
-        self, store: Log, prefixes: Sequence[str], forget: Callable[[str], Awaitable[None]]
+        self, log: Log, prefixes: Sequence[str], forget: Callable[[str], Awaitable[None]]
     ) -> None:
         """`forget` is told of each stream of those prefixes that was deleted or cut."""
-        self._store = store
+        self._log = log
         self._prefixes = prefixes
         self._forget = forget
         self._position: int | None = None
@@ -43,7 +43,7 @@ class DeletionWatch:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._store.close()
+        await self._log.close()
 
     async def _run(self) -> None:
         while True:
@@ -56,11 +56,11 @@ class DeletionWatch:
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        end = await self._store.end_position(None)
+        end = await self._log.end_position(None)
         # A log that was restored to an earlier moment ends before what was followed.
         self._position = end if self._position is None else min(self._position, end)
         metastreams = [f"$${prefix}" for prefix in self._prefixes]
-        subscription = self._store.subscribe(metastreams, self._position or None)
+        subscription = self._log.subscribe(metastreams, self._position or None)
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 for raw in batch.records:

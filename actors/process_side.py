@@ -54,13 +54,13 @@ class ProcessSide:
     def __init__(self, registry: Registry, settings: ProcessSettings, writes: WriteSide) -> None:
         self._registry = registry
         self._settings = settings
-        self._store = open_log(settings.eventstore, registry, settings.postgres)
+        self._log = open_log(settings.eventstore, registry, settings.postgres)
         self._switchboard = Switchboard(
             lambda: (writes.settings.epoch, writes.routes()), writes.owner.make_dedicated
         )
-        self.schedules_of_gateway = Schedules(self._store)
+        self.schedules_of_gateway = Schedules(self._log)
         """What a gateway in this process does with commands that are sent later."""
-        self._commands = ScheduleRunner(registry, self._store, writes.bus, settings.postgres)
+        self._commands = ScheduleRunner(registry, self._log, writes.bus, settings.postgres)
         self._partitions: dict[str, list[PartitionHandle]] = {}
         self._scaling = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class ProcessSide:
     async def stop(self) -> None:
         """Stop where they are; the next start goes on from there. Detached actors go on."""
         async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
-            closing.push_async_callback(self._store.close)
+            closing.push_async_callback(self._log.close)
             closing.push_async_callback(self._switchboard.close)
             if not self._settings.detached:
                 closing.push_async_callback(self.end)
@@ -203,7 +203,7 @@ class ProcessSide:
         if definition is None:
             raise NoSuchProcess(name)
         try:
-            return await show(self._store, self._registry, definition, key)
+            return await show(self._log, self._registry, definition, key)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
 
@@ -249,7 +249,7 @@ class ProcessSide:
 
     async def _lay_out(self, name: str, partitions: int) -> Layout:
         try:
-            return await lay_out(self._store, name, partitions, self._registry.prefixes)
+            return await lay_out(self._log, name, partitions, self._registry.prefixes)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
 

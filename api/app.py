@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from litestar import Litestar
 from litestar.exceptions import MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import Receive, Scope, Send
 
 from api.commands.records import CommandRecords
-from api.commands.routes import CommandRoutes, Commands, on_no_such_method, views_of
-from api.commands.schedules import NoSchedules, ScheduleRoutes, Schedules
-from api.commands.status import CommandStatus, NoOutcomes, Outcomes
+from api.commands.routes import CommandRoutes, on_no_such_method, views_of
+from api.commands.schedules import ScheduleRoutes
+from api.commands.status import CommandStatus
 from api.console.access import Openness
-from api.console.log import Browser, NoBrowser
-from api.console.routes import Ports, console_handlers
-from api.http.auth import Principals, SignedTokens, Token
-from api.http.endpoint import Audits, Endpoint
+from api.console.routes import console_handlers
+from api.http.admission import Admission
+from api.http.auth import Principals
+from api.http.endpoint import Endpoint
 from api.http.limits import Limits
 from api.http.origin import Origins
 from api.http.paths import held
 from api.http.problems import HANDLERS, Problem
-from api.http.rates import Rates
 from api.http.reply import Reply
 from api.http.traces import RequestTraces
 from api.openapi.routes import openapi_handlers
 from api.operators.explaining import ExplainRoutes
 from api.operators.health import Health
 from api.operators.metrics import Metrics
-from api.operators.processes import NoProcesses, Processes, ProcessRoutes
-from api.operators.publications import NoPublications, PublicationRoutes, Publications
-from api.operators.routes import Operations, OperatorRoutes
-from api.queries.history import Histories, HistoryRoutes
+from api.operators.processes import ProcessRoutes
+from api.operators.publications import PublicationRoutes
+from api.operators.routes import OperatorRoutes
+from api.ports import Ports
+from api.queries.history import HistoryRoutes
 from api.queries.live import live_handlers
 from api.queries.query_middleware import QueryMiddleware
-from api.queries.routes import Queries, QueryRoutes
+from api.queries.routes import QueryRoutes
 from rayfold import Registry
 from rayfold.runtime.middleware_layers import DomainMiddleware
 
@@ -82,72 +82,33 @@ async def _answer(reply: Reply, send: Send) -> None:
 
 def create_app(
     registry: Registry,
-    commands: Commands,
-    queries: Queries,
-    histories: Histories,
-    operations: Operations,
+    ports: Ports,
+    admission: Admission | None = None,
     *,
-    processes: Processes | None = None,
-    schedules: Schedules | None = None,
-    publications: Publications | None = None,
-    outcomes: Outcomes | None = None,
-    tokens: Collection[Token] = (),
-    signed: SignedTokens | None = None,
-    rates: Rates | None = None,
-    audit: Audits | None = None,
-    browser: Browser | None = None,
     openness: Openness = list,
-    hosts: Collection[str] = (),
     limits: Limits | None = None,
     traces: RequestTraces | None = None,
 ) -> Gateway:
-    """Return the application over the two sides, whatever runs them.
-
-    With neither `tokens` nor `signed` ones everybody may call, and operators from this machine
-    alone. `hosts` are the
-    names under which browsers reach the gateway, beside loopback ones and addresses.
-    """
+    """Return the application of a domain."""
+    admission = admission or Admission()
+    principals = Principals(admission.tokens, admission.signed)
+    origins = Origins(admission.hosts, open_to_all=principals.open)
     metrics = Metrics()
-    principals = Principals(tokens, signed)
-    origins = Origins(hosts, open_to_all=principals.open)
     endpoint = Endpoint(
         metrics,
         principals,
         origins,
         limits or Limits.of_process(),
-        rates,
-        audit,
+        admission.rates,
+        ports.audit,
         traces,
         tenants=registry.tenants,
     )
-    schedules = schedules or NoSchedules()
-    processes = processes or NoProcesses()
-    publications = publications or NoPublications()
-    ports = Ports(
-        operations, processes, schedules, publications, browser or NoBrowser(), audit, openness
-    )
     middleware = DomainMiddleware(registry)
-    around = QueryMiddleware.of(middleware)
-    history = HistoryRoutes(registry, histories, around)
-    records = CommandRecords()
-    scheduling = ScheduleRoutes(registry, schedules, metrics)
     handlers = [
-        *CommandRoutes(
-            registry, commands, queries, metrics, records, scheduling, middleware
-        ).handlers(endpoint),
-        *CommandStatus(
-            registry, records, queries, views_of(registry), scheduling, outcomes or NoOutcomes()
-        ).handlers(endpoint),
-        *scheduling.handlers(endpoint),
-        *QueryRoutes(registry, queries, history, metrics, around).handlers(endpoint),
-        *history.handlers(endpoint),
-        *live_handlers(registry, queries, endpoint, around),
-        *Health(operations.parts).handlers(endpoint),
-        *OperatorRoutes(operations, metrics, audit).handlers(endpoint),
-        *ExplainRoutes(registry, operations).handlers(endpoint),
-        *ProcessRoutes(processes).handlers(endpoint),
-        *PublicationRoutes(publications).handlers(endpoint),
-        *console_handlers(registry, ports, endpoint, principals, origins, metrics),
+        *_of_domain(registry, ports, endpoint, metrics, middleware),
+        *_of_operators(registry, ports, endpoint, metrics),
+        *console_handlers(registry, ports, openness, endpoint, principals, origins, metrics),
         *openapi_handlers(registry, endpoint, secured=not principals.open),
     ]
     app = Litestar(
@@ -159,3 +120,43 @@ def create_app(
         pdb_on_exception=False,
     )
     return Gateway(app, endpoint, middleware)
+
+
+def _of_domain(
+    registry: Registry,
+    ports: Ports,
+    endpoint: Endpoint,
+    metrics: Metrics,
+    middleware: DomainMiddleware,
+) -> list[HTTPRouteHandler]:
+    """Return the handlers of commands, of what becomes of them, and of queries."""
+    commands, queries = ports.commands, ports.queries
+    records = CommandRecords()
+    scheduling = ScheduleRoutes(registry, ports.schedules, metrics)
+    around = QueryMiddleware.of(middleware)
+    history = HistoryRoutes(registry, ports.histories, around)
+    return [
+        *CommandRoutes(
+            registry, commands, queries, metrics, records, scheduling, middleware
+        ).handlers(endpoint),
+        *CommandStatus(
+            registry, records, queries, views_of(registry), scheduling, ports.outcomes
+        ).handlers(endpoint),
+        *scheduling.handlers(endpoint),
+        *QueryRoutes(registry, queries, history, metrics, around).handlers(endpoint),
+        *history.handlers(endpoint),
+        *live_handlers(registry, queries, endpoint, around),
+    ]
+
+
+def _of_operators(
+    registry: Registry, ports: Ports, endpoint: Endpoint, metrics: Metrics
+) -> list[HTTPRouteHandler]:
+    operations = ports.operations
+    return [
+        *Health(operations.parts).handlers(endpoint),
+        *OperatorRoutes(operations, metrics, ports.audit).handlers(endpoint),
+        *ExplainRoutes(registry, operations).handlers(endpoint),
+        *ProcessRoutes(ports.processes).handlers(endpoint),
+        *PublicationRoutes(ports.publications).handlers(endpoint),
+    ]

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 class AggregateCache:
     """Entities by stream, the least recently used first."""
 
-    def __init__(self, store: Log | None, idle_timeout: float, capacity: int) -> None:
-        """`store` takes snapshots; None: nobody needs any."""
-        self._store = store
+    def __init__(self, log: Log | None, idle_timeout: float, capacity: int) -> None:
+        """`log` takes snapshots; None: nobody needs any."""
+        self._log = log
         self._idle_timeout = idle_timeout
         self._capacity = capacity
         self._entities: OrderedDict[str, Entity] = OrderedDict()
@@ -60,9 +60,9 @@ class AggregateCache:
     def changed(self, entity: Entity) -> None:
         """Take a snapshot in the background if it is due."""
         due = entity.revision - entity.snapshot_revision >= entity.aggregate.snapshot_every
-        if due and self._store is not None:
+        if due and self._log is not None:
             # Encoded at once, before the entity changes again; only the writing waits.
-            self._begun(self._save(self._store, entity))
+            self._begun(self._save(self._log, entity))
 
     async def sweep(self, busy: Container[str], *, keep: float = 1.0) -> int:
         """Evict those that are idle or too many, except `busy` ones; return their number.
@@ -92,13 +92,13 @@ class AggregateCache:
         await asyncio.gather(*self._saving, return_exceptions=True)
 
     async def _saved_evicted(self, evicted: list[Entity]) -> None:
-        if self._store is not None:
-            await self._begun(self._save_evicted(self._store, evicted))
+        if self._log is not None:
+            await self._begun(self._save_evicted(self._log, evicted))
 
-    async def _save_evicted(self, store: Log, evicted: list[Entity]) -> None:
+    async def _save_evicted(self, log: Log, evicted: list[Entity]) -> None:
         for entity in evicted:
             if entity.revision - entity.snapshot_revision >= WORTH:
-                await self._save(store, entity)
+                await self._save(log, entity)
 
     def _begun(self, saving: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(saving)
@@ -106,9 +106,9 @@ class AggregateCache:
         task.add_done_callback(self._saving.discard)
         return task
 
-    async def _save(self, store: Log, entity: Entity) -> None:
+    async def _save(self, event_log: Log, entity: Entity) -> None:
         try:
-            await save(store, entity)
+            await save(event_log, entity)
         except StoreUnavailable as error:
             # A cache: the next one will do.
             log.warning(

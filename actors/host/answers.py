@@ -23,10 +23,10 @@ class Answers:
     """Of one host. A repeat whose receipt only the log has is answered in a task of its own."""
 
     def __init__(
-        self, store: Log, prefixes: list[str], spawn: Callable[[Coroutine[Any, Any, None]], None]
+        self, log: Log, prefixes: list[str], spawn: Callable[[Coroutine[Any, Any, None]], None]
     ) -> None:
         """Take what begins such a task; `prefixes` are those of all streams of the domain."""
-        self._store = store
+        self._log = log
         self._prefixes = prefixes
         self._spawn = spawn
         self.owed = 0
@@ -54,19 +54,19 @@ class Answers:
                 self.give(pending, Done(revision, position, verdict.revisions))
             elif isinstance(verdict, JointlySeen):
                 lead = pending.envelope.stream
-                found = joint_receipt(self._store, self._prefixes, lead, verdict.seen)
+                found = joint_receipt(self._log, self._prefixes, lead, verdict.seen)
                 self._spawn(self._give_when_found(pending, found))
             else:
                 self.give(pending, verdict)
 
     def _repeat(self, pending: PendingCommand, stream: str, seen: Seen) -> None:
-        if seen.exact or (seen.position and not self._store.receipts_share_position):
+        if seen.exact or (seen.position and not self._log.receipts_share_position):
             self.give(pending, Done(seen.revision, seen.position))
         else:
             self._spawn(self._give_when_found(pending, self._receipt(stream, seen.revision)))
 
     async def _receipt(self, stream: str, revision: int) -> Done:
-        position = await receipt_position(self._store, self._prefixes, stream, revision)
+        position = await receipt_position(self._log, self._prefixes, stream, revision)
         return Done(revision, position)
 
     async def _give_when_found(self, pending: PendingCommand, found: Awaitable[Done]) -> None:

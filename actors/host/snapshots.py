@@ -58,7 +58,7 @@ def snapshot_stream(stream: str) -> str:
     return f"snapshot-{stream}"
 
 
-async def save(store: Log, entity: Entity) -> None:
+async def save(event_log: Log, entity: Entity) -> None:
     """Write a snapshot of the entity as it is now.
 
     One that would read back as another state is not written, nor one that cannot be JSON, or that
@@ -99,7 +99,7 @@ async def save(store: Log, entity: Entity) -> None:
         )
     )
     record = NewRecord(_TYPE, data, {}, str(uuid4()))
-    [answer] = await store.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
+    [answer] = await event_log.append([StreamAppend(snapshot_stream(entity.stream), ANY, [record])])
     if isinstance(answer, InvalidAppend):
         about["error"] = answer.reason
         log.error("a snapshot was not written: the store never takes it", extra=about)
@@ -113,7 +113,7 @@ def _state(aggregate: AggregateType, data: bytes) -> Message:
 
 
 async def restore(
-    store: Log, aggregate: AggregateType, stream: str, *, not_before: int
+    log: Log, aggregate: AggregateType, stream: str, *, not_before: int
 ) -> Entity | None:
     """Return the entity as of its latest snapshot; None where there is none that fits.
 
@@ -123,7 +123,7 @@ async def restore(
     Raises:
         StoreUnavailable: the log cannot be read.
     """
-    raw = await last_record(store, snapshot_stream(stream))
+    raw = await last_record(log, snapshot_stream(stream))
     if raw is None:
         return None
     try:

@@ -48,7 +48,7 @@ _decode = msgspec.json.Decoder(_Checkpoint).decode
 _encode = msgspec.json.Encoder().encode
 
 
-async def lay_out(store: Log, name: str, partitions: int, prefixes: Sequence[str]) -> Layout:
+async def lay_out(log: Log, name: str, partitions: int, prefixes: Sequence[str]) -> Layout:
     """Return the layout with so many partitions: the one that there is, or a new one.
 
     A new one goes on from where the partition of the last one that is furthest behind has come:
@@ -59,29 +59,29 @@ async def lay_out(store: Log, name: str, partitions: int, prefixes: Sequence[str
     """
     stream = _stream_of(name)
     while True:
-        last = await _last_layout(store, stream)
+        last = await _last_layout(log, stream)
         if last is not None and last.partitions == partitions:
             return last
         if last is None:
-            expected, after = None, await store.end_position(prefixes)
+            expected, after = None, await log.end_position(prefixes)
         else:
-            expected, after = last.number, await _furthest_behind(store, name, last)
+            expected, after = last.number, await _furthest_behind(log, name, last)
         record = NewRecord(_LAYOUT, _encode(_Layout(partitions, after)), {}, str(uuid4()))
-        [result] = await store.append([StreamAppend(stream, expected, [record])])
+        [result] = await log.append([StreamAppend(stream, expected, [record])])
         if isinstance(result, Appended):
-            await store.keep_latest(stream, _KEPT)
+            await log.keep_latest(stream, _KEPT)
 
 
-async def _last_layout(store: Log, stream: str) -> Layout | None:
-    raw = await last_record(store, stream)
+async def _last_layout(log: Log, stream: str) -> Layout | None:
+    raw = await last_record(log, stream)
     if raw is None:
         return None
     found = _decode_layout(raw.data)
     return Layout(raw.revision, found.partitions, found.position)
 
 
-async def _furthest_behind(store: Log, name: str, layout: Layout) -> int:
-    checkpoints = [Checkpoints(store, name, layout, each) for each in range(layout.partitions)]
+async def _furthest_behind(log: Log, name: str, layout: Layout) -> int:
+    checkpoints = [Checkpoints(log, name, layout, each) for each in range(layout.partitions)]
     return min([await each.load() for each in checkpoints])
 
 
@@ -95,8 +95,8 @@ class Checkpoints:
     One that is older than need be costs time alone: a process knows what it was told.
     """
 
-    def __init__(self, store: Log, name: str, layout: Layout, partition: int) -> None:
-        self._store = store
+    def __init__(self, log: Log, name: str, layout: Layout, partition: int) -> None:
+        self._log = log
         self._stream = f"{_stream_of(name)}-{layout.number}-{partition}"
         self._after = layout.after
         self._bounded = False
@@ -110,7 +110,7 @@ class Checkpoints:
             StoreUnavailable: no answer.
         """
         position = self._after
-        raw = await last_record(self._store, self._stream)
+        raw = await last_record(self._log, self._stream)
         if raw is not None:
             position = _decode(raw.data).position
             self._bounded = raw.revision > 0
@@ -135,8 +135,8 @@ class Checkpoints:
         if position == self._saved:
             return
         record = NewRecord(_CHECKPOINT, _encode(_Checkpoint(position)), {}, str(uuid4()))
-        await self._store.append([StreamAppend(self._stream, ANY, [record])])
+        await self._log.append([StreamAppend(self._stream, ANY, [record])])
         self._saved, self._at = position, time.monotonic()
         if not self._bounded:
-            await self._store.keep_latest(self._stream, _KEPT)
+            await self._log.keep_latest(self._stream, _KEPT)
             self._bounded = True

@@ -57,7 +57,7 @@ class ProcessCommits:
         self,
         registry: Registry,
         definition: ProcessDefinition,
-        store: Log,
+        log: Log,
         bus: Bus,
         clock: Callable[[], datetime],
         timers: Timers,
@@ -69,13 +69,13 @@ class ProcessCommits:
         self.error = ""
         self._registry = registry
         self._definition = definition
-        self._store = store
+        self._log = log
         self._clock = clock
         self._timers = timers
         self._held: set[str] = set()
         """Left processes that were not told of an event."""
         self._writer = f"process:{definition.name}:{uuid4().hex[:12]}"
-        self._delivery = Delivery(registry, store, bus)
+        self._delivery = Delivery(registry, log, bus)
         self._tracing = tracing()
         self._processes: dict[str, ActiveProcess] = {}
         self._ready: dict[str, None] = {}
@@ -238,7 +238,7 @@ class ProcessCommits:
         writing = [each for each in plans if each.records]
         if writing:
             appends = [StreamAppend(p.stream, p.state.expected, p.records) for p in writing]
-            results = await self._store.append(appends)
+            results = await self._log.append(appends)
             for planned, result in zip(writing, results, strict=True):
                 if isinstance(result, Appended):
                     planned.commit(result)
@@ -260,7 +260,7 @@ class ProcessCommits:
         if process.state is not None:
             return True
         try:
-            process.state = await load(self._store, self._registry, self._definition, process.key)
+            process.state = await load(self._log, self._registry, self._definition, process.key)
         except StoreUnavailable:
             raise
         except StreamTombstoned:

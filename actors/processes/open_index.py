@@ -87,10 +87,10 @@ T = TypeVar("T", bound=Open)
 class OpenIndex(Generic[T]):
     """Of streams whose names begin with `prefix`, their keys being the rest."""
 
-    def __init__(self, store: Log, dsn: str, kind: str, prefix: str, type_: type[T]) -> None:
+    def __init__(self, log: Log, dsn: str, kind: str, prefix: str, type_: type[T]) -> None:
         """Without a `dsn` nothing is kept: all is read from the log each time."""
-        self._store = store
-        self._folded = FoldedLog(store, [prefix])
+        self._log = log
+        self._folded = FoldedLog(log, [prefix])
         self._dsn = dsn
         self._kind = kind
         self._prefix = prefix
@@ -125,7 +125,7 @@ class OpenIndex(Generic[T]):
                     "what is open is read from the log",
                     extra={"kind": self._kind, "error": str(error)},
                 )
-        async for raw in self._store.read_all([self._prefix], after=position or None):
+        async for raw in self._log.read_all([self._prefix], after=position or None):
             self._fold(found, raw)
             position = raw.position
         return {key: each for key, each in found.items() if each.is_open}, position
@@ -149,7 +149,7 @@ class OpenIndex(Generic[T]):
             self.error = ""
             saved_at = time.monotonic()
             at_end = False
-            subscription = self._store.subscribe([self._prefix], position or None, gather=INTERVAL)
+            subscription = self._log.subscribe([self._prefix], position or None, gather=INTERVAL)
             async with aclosing(subscription) as batches:
                 async for batch in batches:
                     # How far it came at first is kept at once: a log without anything of ours may

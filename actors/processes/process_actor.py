@@ -50,7 +50,7 @@ class ProcessActor:
         reached.identity.check_domain(self._registry)
         check_middleware(self._registry)
         self._reached = reached
-        self._store = open_log(reached.eventstore, self._registry, postgres)
+        self._log = open_log(reached.eventstore, self._registry, postgres)
         self._postgres = postgres
         self._reach: Reach | None = None
         self._runner: ProcessRunner | None = None
@@ -112,7 +112,7 @@ class ProcessActor:
             await runner.stop()
         if self._reach is not None:
             await self._reach.stop()
-        await self._store.close()
+        await self._log.close()
         await end_part()
 
     @property
@@ -141,7 +141,7 @@ class ProcessActor:
             self._runner = ProcessRunner(
                 self._registry,
                 self._registry.processes[self._name],
-                self._store,
+                self._log,
                 self._reach.bus,
                 partition=self._partition,
                 layout=self._layout,
@@ -153,7 +153,7 @@ class ProcessActor:
     async def _start(self, runner: ProcessRunner) -> None:
         while True:
             try:
-                self._reached.identity.check_store(await store_id(self._store))
+                self._reached.identity.check_store(await store_id(self._log))
                 await runner.start()
             except StoreUnavailable as error:
                 self._error = str(error)

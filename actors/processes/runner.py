@@ -54,7 +54,7 @@ class ProcessRunner:
         self,
         registry: Registry,
         definition: ProcessDefinition,
-        store: Log,
+        log: Log,
         bus: Bus,
         *,
         partition: int = 0,
@@ -72,16 +72,16 @@ class ProcessRunner:
         self._resume: int | None = None
         """Where the batch begins with the first event that a process could not be told of."""
         self._registry = registry
-        self._store = store
+        self._log = log
         self._partition, self._partitions = partition, layout.partitions
         self._clock = clock
         self._timers = Timers()
         self._tracing = tracing()
-        self._commits = ProcessCommits(registry, definition, store, bus, clock, self._timers)
-        self._checkpoints = Checkpoints(store, definition.name, layout, partition)
+        self._commits = ProcessCommits(registry, definition, log, bus, clock, self._timers)
+        self._checkpoints = Checkpoints(log, definition.name, layout, partition)
         self._event_types = registry.stored_as(definition.events)
         name, prefix = definition.name, definition.prefix
-        self._index = OpenIndex(store, postgres, f"process:{name}", prefix, OpenProcess)
+        self._index = OpenIndex(log, postgres, f"process:{name}", prefix, OpenProcess)
         self._following: asyncio.Task[None] | None = None
         self._beginning_again = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -245,7 +245,7 @@ class ProcessRunner:
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        subscription = self._store.subscribe(
+        subscription = self._log.subscribe(
             self._registry.prefixes, self.position or None, event_types=self._event_types
         )
         async with aclosing(subscription) as batches:

@@ -17,7 +17,7 @@ from rayfold.process_instance import ProcessInstance
 
 
 async def show(
-    store: Log, registry: Registry, definition: ProcessDefinition, key: str
+    log: Log, registry: Registry, definition: ProcessDefinition, key: str
 ) -> dict[str, Any]:
     """Return a process: its state, its steps, what waits.
 
@@ -29,7 +29,7 @@ async def show(
     steps: list[dict[str, Any]] = []
     unreadable = ""
     with suppress(StreamTombstoned):  # by somebody else
-        async for raw in store.read_stream(f"{definition.prefix}{key}"):
+        async for raw in log.read_stream(f"{definition.prefix}{key}"):
             steps.append(
                 {
                     "type": raw.event_type,

@@ -19,7 +19,6 @@ from actors.envelope import Done, Envelope
 from actors.processes.delivery import Delivery
 from actors.processes.open_index import OpenIndex
 from actors.processes.timers import Timers
-from actors.schedules.kept import Kept, read_kept
 from actors.schedules.records import (
     ACCEPTED,
     DUE,
@@ -32,6 +31,7 @@ from actors.schedules.records import (
     ScheduledCommand,
     new_record,
 )
+from actors.schedules.schedule_state import ScheduleState, read_schedule
 from eventstore.errors import StoreError, StoreUnavailable
 from eventstore.port import Appended, AppendResult, InvalidAppend, Log, StreamAppend
 from eventstore.records import NewRecord
@@ -62,7 +62,7 @@ class ScheduleRunner:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         bus: Bus,
         postgres: str = "",
         *,
@@ -71,10 +71,10 @@ class ScheduleRunner:
         self.error = ""
         self.fired = 0
         self._registry = registry
-        self._store = store
+        self._log = log
         self._clock = clock
-        self._delivery = Delivery(registry, store, bus)
-        self._index = OpenIndex(store, postgres, "schedule", PREFIX, OpenSchedule)
+        self._delivery = Delivery(registry, log, bus)
+        self._index = OpenIndex(log, postgres, "schedule", PREFIX, OpenSchedule)
         self._timers = Timers()
         self._open: dict[str, OpenSchedule] = {}
         self._held: dict[str, str] = {}
@@ -99,7 +99,7 @@ class ScheduleRunner:
             else:  # whoever found it due may not have sent it
                 self._begin(self._fire(command_id))
         for command_id in [*self._held]:  # the index does not know of deletions
-            if await read_kept(self._store, command_id) is None:
+            if await read_schedule(self._log, command_id) is None:
                 self._forget(command_id)
         self._begin(self._follow_always())
         self._begin(lasting(self._time, "the clock of scheduled commands"))
@@ -165,7 +165,7 @@ class ScheduleRunner:
             await asyncio.sleep(RETRY)
 
     async def _follow(self) -> None:
-        subscription = self._store.subscribe([PREFIX], self._position or None)
+        subscription = self._log.subscribe([PREFIX], self._position or None)
         async with aclosing(subscription) as batches:
             async for batch in batches:
                 self.error = ""
@@ -213,21 +213,21 @@ class ScheduleRunner:
     async def _send(self, command_id: str) -> str:
         """Send it until it has an answer; return why it is not sent, if nobody can read it."""
         async with self._firing:
-            kept, due_at = await self._read(command_id), None
-            while kept is not None and kept.end is None and kept.due_at is None:
-                if kept.command is None:
-                    return kept.error
-                due = new_record(DUE, Nothing(), kept.command.correlation_id or command_id)
-                if noted := await self._appended(command_id, kept.revision, due):
-                    kept, due_at = kept._replace(revision=kept.revision + 1), noted.position
+            state, due_at = await self._read(command_id), None
+            while state is not None and state.end is None and state.due_at is None:
+                if state.command is None:
+                    return state.error
+                due = new_record(DUE, Nothing(), state.command.correlation_id or command_id)
+                if noted := await self._appended(command_id, state.revision, due):
+                    state, due_at = state._replace(revision=state.revision + 1), noted.position
                     break
-                kept = await self._read(command_id)  # cancelled, or due already
-        if kept is None or kept.end is not None:
+                state = await self._read(command_id)  # cancelled, or due already
+        if state is None or state.end is not None:
             return ""
-        if (scheduled := kept.command) is None:
-            return kept.error
+        if (scheduled := state.command) is None:
+            return state.error
         sent = due_at is None  # perhaps, by whoever found it due
-        decided_at = kept.due_at if due_at is None else due_at
+        decided_at = state.due_at if due_at is None else due_at
         assert decided_at is not None
         sender = Sender(Origin.SCHEDULE, scheduled.role, frozenset(scheduled.permissions))
         envelope = self._envelope(command_id, scheduled)
@@ -237,21 +237,21 @@ class ScheduleRunner:
             end = new_record(ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id)
         else:
             end = new_record(REFUSED, Refusal(*answer), correlation_id)
-        while not await self._appended(command_id, kept.revision, end):
-            kept = await self._read(command_id)
-            if kept is None or kept.end is not None:  # somebody else has noted it
+        while not await self._appended(command_id, state.revision, end):
+            state = await self._read(command_id)
+            if state is None or state.end is not None:  # somebody else has noted it
                 return ""
         self.fired += 1
         return ""
 
-    async def _read(self, command_id: str) -> Kept | None:
-        kept = await read_kept(self._store, command_id)
-        if kept is None:  # then nobody wants it
+    async def _read(self, command_id: str) -> ScheduleState | None:
+        state = await read_schedule(self._log, command_id)
+        if state is None:  # then nobody wants it
             log.warning(
                 "a scheduled command is not sent: its stream was deleted",
                 extra={"command_id": command_id},
             )
-        return kept
+        return state
 
     def _envelope(self, command_id: str, scheduled: ScheduledCommand) -> Envelope:
         payload = bytes(scheduled.payload)
@@ -298,4 +298,4 @@ class ScheduleRunner:
         return answer if isinstance(answer, Appended) else None
 
     async def _append(self, appends: list[StreamAppend]) -> Sequence[AppendResult]:
-        return await self._store.append(appends)
+        return await self._log.append(appends)

@@ -16,7 +16,6 @@ from actors.errors import (
     NoSuchSchedule,
     TooLate,
 )
-from actors.schedules.kept import Kept, read_kept
 from actors.schedules.records import (
     ACCEPTED,
     CANCELLED,
@@ -28,6 +27,7 @@ from actors.schedules.records import (
     read_acceptance,
     read_refusal,
 )
+from actors.schedules.schedule_state import ScheduleState, read_schedule
 from eventstore.errors import StoreUnavailable
 from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, StreamAppend
 
@@ -35,9 +35,9 @@ from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, Strea
 class Schedules:
     """On the log alone: any gateway may be asked."""
 
-    def __init__(self, store: Log) -> None:
-        """`store` stays whose it is."""
-        self._store = store
+    def __init__(self, log: Log) -> None:
+        """`log` stays whose it is."""
+        self._log = log
 
     async def schedule(
         self,
@@ -76,12 +76,12 @@ class Schedules:
         record = new_record(SCHEDULED, scheduled, envelope.correlation_id or command_id)
         if await self._append(command_id, None, record):
             return _told(command_id, scheduled, "scheduled")
-        kept = await self._read(command_id)
-        known = kept.command
+        state = await self._read(command_id)
+        known = state.command
         wanted = scheduled.fingerprint, scheduled.not_before
         if known is None or (known.fingerprint, known.not_before) != wanted:
             raise KeyReused(command_id)
-        return _described(command_id, known, kept)
+        return _described(command_id, known, state)
 
     async def cancel(self, command_id: str, principal: str) -> dict[str, Any]:
         """Do not send it; return what is known of it. Cancelled twice is cancelled.
@@ -93,14 +93,14 @@ class Schedules:
         """
         record = new_record(CANCELLED, Cancellation(principal), command_id)
         while True:
-            kept = await self._read(command_id)
-            if kept.end is not None and kept.end.event_type == CANCELLED:
+            state = await self._read(command_id)
+            if state.end is not None and state.end.event_type == CANCELLED:
                 break
-            if kept.end is not None or kept.due_at is not None:
+            if state.end is not None or state.due_at is not None:
                 raise TooLate(command_id)
-            if await self._append(command_id, kept.revision, record):
+            if await self._append(command_id, state.revision, record):
                 break
-        return _told(command_id, kept.command, "cancelled")
+        return _told(command_id, state.command, "cancelled")
 
     async def about(self, command_id: str) -> dict[str, Any] | None:
         """Return what became of a command that was scheduled; None of one that was not.
@@ -109,15 +109,15 @@ class Schedules:
             EventStoreUnavailable: the log does not say.
         """
         try:
-            kept = await self._read(command_id)
+            state = await self._read(command_id)
         except NoSuchSchedule:
             return None
-        return None if kept.command is None else _described(command_id, kept.command, kept)
+        return None if state.command is None else _described(command_id, state.command, state)
 
     async def _append(self, command_id: str, expected: int | None, record: Any) -> bool:
         append = StreamAppend(f"{PREFIX}{command_id}", expected, [record])
         try:
-            [result] = await self._store.append([append])
+            [result] = await self._log.append([append])
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
         if result == BEING_FORGOTTEN:
@@ -126,14 +126,14 @@ class Schedules:
             raise InvalidCommand(f"the event store never takes it: {result.reason}")
         return isinstance(result, Appended)
 
-    async def _read(self, command_id: str) -> Kept:
+    async def _read(self, command_id: str) -> ScheduleState:
         try:
-            kept = await read_kept(self._store, command_id)
+            state = await read_schedule(self._log, command_id)
         except StoreUnavailable as error:
             raise EventStoreUnavailable(str(error)) from error
-        if kept is None:
+        if state is None:
             raise NoSuchSchedule(command_id)
-        return kept
+        return state
 
 
 def _told(command_id: str, known: ScheduledCommand | None, status: str) -> dict[str, Any]:
@@ -146,10 +146,10 @@ def _told(command_id: str, known: ScheduledCommand | None, status: str) -> dict[
     }
 
 
-def _described(command_id: str, known: ScheduledCommand, kept: Kept) -> dict[str, Any]:
-    end = kept.end
+def _described(command_id: str, known: ScheduledCommand, state: ScheduleState) -> dict[str, Any]:
+    end = state.end
     if end is None:
-        status = "scheduled" if kept.due_at is None else "processing"
+        status = "scheduled" if state.due_at is None else "processing"
         return _told(command_id, known, status)
     if end.event_type == ACCEPTED:
         found = read_acceptance(end.data)

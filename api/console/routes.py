@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from litestar.handlers import HTTPRouteHandler
 
-from api.commands.schedules import Schedules
 from api.console.access import AccessPage, Openness
 from api.console.assets import Assets
 from api.console.audit import AuditPage
@@ -14,7 +11,7 @@ from api.console.causality import CausalityPage
 from api.console.forgetting import ForgettingForm
 from api.console.forms import Console
 from api.console.front import ConsoleFront
-from api.console.log import Browser, LogPages
+from api.console.log import LogPages
 from api.console.overview import Overview
 from api.console.parked import ParkedEvents
 from api.console.processes import ProcessPages
@@ -24,12 +21,10 @@ from api.console.templates import Templates
 from api.console.views import Views
 from api.console.watch import Watch
 from api.http.auth import Principals
-from api.http.endpoint import Audits, Endpoint
+from api.http.endpoint import Endpoint
 from api.http.origin import Origins
 from api.operators.metrics import Metrics
-from api.operators.processes import Processes
-from api.operators.publications import Publications
-from api.operators.routes import Operations
+from api.ports import Ports
 from rayfold import Registry
 
 NAVIGATION = (
@@ -47,21 +42,10 @@ NAVIGATION = (
 )
 
 
-class Ports(NamedTuple):
-    """What the console asks."""
-
-    operations: Operations
-    processes: Processes
-    schedules: Schedules
-    publications: Publications
-    browser: Browser
-    audit: Audits | None
-    openness: Openness
-
-
 def console_handlers(
     registry: Registry,
     ports: Ports,
+    openness: Openness,
     endpoint: Endpoint,
     principals: Principals,
     origins: Origins,
@@ -72,7 +56,7 @@ def console_handlers(
     templates = Templates(asset=assets.url, navigation=NAVIGATION)
     front = ConsoleFront(templates, principals, origins)
     console = Console(endpoint, front)
-    operations, processes, schedules, publications, browser, audit, openness = ports
+    operations = ports.operations
     watch = Watch(operations, metrics)
     return [
         *assets.handlers(endpoint),
@@ -80,11 +64,11 @@ def console_handlers(
         *Overview(registry, operations, watch, templates, endpoint.recent_errors).handlers(console),
         *Views(registry, operations, watch).handlers(console),
         *ParkedEvents(operations).handlers(console),
-        *LogPages(registry, browser, operations).handlers(console),
-        *ProcessPages(registry, processes, schedules).handlers(console),
-        *PublicationPages(publications).handlers(console),
+        *LogPages(registry, ports.browser, operations).handlers(console),
+        *ProcessPages(registry, ports.processes, ports.schedules).handlers(console),
+        *PublicationPages(ports.publications).handlers(console),
         *CausalityPage(operations).handlers(console),
-        *AuditPage(audit).handlers(console),
+        *AuditPage(ports.audit).handlers(console),
         *ForgettingForm(operations).handlers(console),
         *AccessPage(openness).handlers(console),
     ]

@@ -23,7 +23,8 @@ DEFAULT_TIMEOUT = 15.0
 MAX_TIMEOUT = 60.0
 
 _SECONDS = re.compile(rb"[0-9]{1,6}(\.[0-9]{1,6})?\Z")
-_ETAG = re.compile(rb'"([0-9]{1,18})"\Z')
+_ETAG = re.compile(rb'"([0-9]{1,18})(?:-[0-9a-f]{18})?"\Z')
+"""A receipt's has the revision alone, a row's a digest of what it shows as well."""
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
 )
@@ -142,7 +143,7 @@ def timeout(headers: Headers) -> float:
 
 
 def expected_revision(headers: Headers) -> int | None:
-    """Return the revision in `If-Match`; None without one, and for `*`.
+    """Return the revision in `If-Match`, of a receipt's tag or a row's; None without, and for `*`.
 
     Raises:
         Problem: 400 if it is neither.

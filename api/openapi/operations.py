@@ -31,12 +31,12 @@ IDEMPOTENCY_KEY = Parameter(
     ),
     "The command id; a repeat gives the first receipt",
 )
-_REVISION = {"type": "string", "pattern": '^"[0-9]{1,18}"$'}
+_REVISION = {"type": "string", "pattern": '^"[0-9]{1,18}(-[0-9a-f]{18})?"$'}
 IF_MATCH = Parameter(
     "If-Match",
     "header",
     Given(given={"anyOf": [_REVISION, {"type": "string", "enum": ["*"]}]}),
-    'The revision that the aggregate must have: `"<revision>"`',
+    'The revision that the aggregate must have: `"<revision>"`, or the `ETag` of its row',
 )
 TIMEOUT = Parameter(
     "Rayfold-Timeout",

@@ -241,8 +241,9 @@ def processing(behind: Behind) -> Reply:
 def respond(answer: Answer, headers: Headers, *, joined: bool = False) -> Reply:
     """Return 200 with the body as the store made it, 304, or raise 404.
 
-    A row's tag is its revision, which is its aggregate's. One that is `joined` from several streams
-    may have the same revision twice, of different ones: its tag is made of what it shows.
+    A row's tag is a digest of what it shows: a view that is folded anew may show something else
+    at the same revision. The revision, which is its aggregate's, stands before it for `If-Match`;
+    not in that of a row that is `joined` from several streams, where it says nothing.
     """
     body, revision, position = answer
     token = b"%d" % position
@@ -255,8 +256,8 @@ def respond(answer: Answer, headers: Headers, *, joined: bool = False) -> Reply:
         )
     if revision is None:
         return json_bytes(body, 200, [(b"consistency-token", token)])
-    tag = blake2b(body, digest_size=9).hexdigest() if joined else revision
-    etag = b'"%b"' % str(tag).encode()
+    shown = blake2b(body, digest_size=9).hexdigest().encode()
+    etag = b'"%b"' % shown if joined else b'"%d-%b"' % (revision, shown)
     if b"if-none-match" in headers and read.matches(headers, etag):
         return Reply(304, [*GUARDS, (b"etag", etag), (b"consistency-token", token)], b"")
     return Reply(

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from deploy.stack.settings import JwtSettings, RoleName, Settings
 
 if TYPE_CHECKING:
-    from api.http.auth import Token
-    from api.http.rates import Rates
+    from api.http.admission import Admission
     from api.http.signed_tokens import JwtTokens
 
 
 _ROLES: tuple[RoleName, ...] = ("reader", "writer", "operator")
 
 
-class Access(TypedDict):
-    """Arguments of `api.app.create_app`."""
-
-    tokens: list[Token]
-    signed: JwtTokens | None
-    rates: Rates
-    hosts: list[str]
-
-
-def access_of(settings: Settings) -> Access:
+def admission_of(settings: Settings) -> Admission:
     """Return what the settings say."""
+    from api.http.admission import Admission
     from api.http.auth import Role, Token
     from api.http.rates import Rates
 
-    return {
-        "tokens": [
+    return Admission(
+        tokens=[
             Token(
                 name,
                 each.token.get_secret_value(),
@@ -40,10 +31,10 @@ def access_of(settings: Settings) -> Access:
             )
             for name, each in settings.tokens.items()
         ],
-        "signed": _signed(settings.jwt) if settings.jwt else None,
-        "rates": Rates(settings.rates),
-        "hosts": settings.hosts,
-    }
+        signed=_signed(settings.jwt) if settings.jwt else None,
+        rates=Rates(settings.rates),
+        hosts=settings.hosts,
+    )
 
 
 def _signed(jwt: JwtSettings) -> JwtTokens:

@@ -17,13 +17,13 @@ from uuid import uuid4
 from deploy.errors import StartError
 from deploy.stack import publishing, routing
 from deploy.stack.display import Display
+from deploy.stack.foundation import Foundation
 from deploy.stack.governing import Government
 from deploy.stack.http_front import say
-from deploy.stack.nodes import placing_of
 from deploy.stack.owning import Owned, Owner, connected, own
 from deploy.stack.parts_left import named_parts
 from deploy.stack.release import Release, ReleaseWatch, refuse, wanted_release
-from deploy.stack.roles import Cluster, check, join, unless, until_stopped
+from deploy.stack.roles import check, join, unless, until_stopped
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT, keep_going
@@ -53,15 +53,15 @@ async def run(settings: Settings, seat: Seat) -> int:
     async def role(parts: AsyncExitStack, retake_signals: Callable[[], None]) -> None:
         registry = load_registry(settings)
         publishing.check(settings, registry)
-        cluster = await unless(stop, join(settings, registry, parts, stop, retake_signals))
-        if cluster is None:
+        foundation = await unless(stop, join(settings, registry, parts, stop, retake_signals))
+        if foundation is None:
             return
-        watch = ReleaseWatch(cluster.postgres, domain_hash(registry), seat.wanted)
+        watch = ReleaseWatch(foundation.postgres, domain_hash(registry), seat.wanted)
         keep_going(watch.run, "watching for a release", parts)
         keep_going(partial(seat.watch, stop.set), "watching for a successor", parts)
-        ready = partial(_say_ready, cluster.postgres, domain_hash(registry), seat)
+        ready = partial(_say_ready, foundation.postgres, domain_hash(registry), seat)
         keep_going(ready, "saying that it is ready", parts)
-        await _terms(settings, cluster, stop, retake_signals)
+        await _terms(settings, foundation, stop, retake_signals)
 
     return await until_stopped(role, stop)
 
@@ -91,7 +91,10 @@ async def _say_ready(dsn: str, own: str, seat: Seat) -> None:
 
 
 async def _terms(
-    settings: Settings, cluster: Cluster, stop: asyncio.Event, retake_signals: Callable[[], None]
+    settings: Settings,
+    foundation: Foundation,
+    stop: asyncio.Event,
+    retake_signals: Callable[[], None],
 ) -> None:
     """Own the stack whenever nobody else does, until told to stop."""
     this = Owner(uuid4().hex, f"a controller on {socket.gethostname()}, process {os.getpid()}")
@@ -102,9 +105,9 @@ async def _terms(
                 stop,
                 own(
                     settings,
-                    cluster.registry,
-                    cluster.eventstore,
-                    cluster.postgres,
+                    foundation.registry,
+                    foundation.eventstore,
+                    foundation.postgres,
                     this,
                     parts,
                     lost.set,
@@ -116,16 +119,16 @@ async def _terms(
             if owned.taken_down:
                 log.warning("the stack was taken down while this one stood by")
                 return
-            follows = await unless(stop, _check_domain(settings, cluster.postgres, owned))
+            follows = await unless(stop, _check_domain(settings, foundation.postgres, owned))
             if not await _govern(
-                settings, cluster, owned, parts, stop, lost, retake_signals, follows
+                settings, foundation, owned, parts, stop, lost, retake_signals, follows
             ):
                 return
 
 
 async def _govern(
     settings: Settings,
-    cluster: Cluster,
+    foundation: Foundation,
     owned: Owned,
     parts: AsyncExitStack,
     stop: asyncio.Event,
@@ -139,12 +142,8 @@ async def _govern(
     """
     government = Government(
         settings,
-        cluster.registry,
+        foundation,
         owned,
-        cluster.eventstore,
-        cluster.postgres,
-        cluster.redis,
-        placing_of(settings),
         detached=True,
         stop=stop.set,
         accept_parked=follows is None or follows.accept_parked,
@@ -154,16 +153,16 @@ async def _govern(
     try:
         display = Display()
         with display.shown():
-            started = await unless(both, government.start(cluster.servers, parts, display))
+            started = await unless(both, government.start(parts, display))
         if started is not None:
-            watch = partial(cluster.ray.watch, government.sides, retake_signals)
+            watch = partial(foundation.ray.watch, government.sides, retake_signals)
             keep_going(watch, "watching Ray", parts)
-            keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
+            keep_going(foundation.ray.answers.watch, "asking Ray's processes", parts)
             say(f"ready {settings.stack}, epoch {owned.epoch}")
             await both.wait()
     except WouldPark as error:
         if follows is not None:
-            await _give_up(cluster.postgres, follows, str(error))
+            await _give_up(foundation.postgres, follows, str(error))
         raise
     finally:
         for each in watching:

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from actors.write_gateway import WriteGateway
+from deploy.stack.foundation import Foundation
 from deploy.stack.membership import Membership
 from deploy.stack.release import read_part
-from deploy.stack.roles import Cluster
 from deploy.stack.routing import Routing, RoutingFollower
 from deploy.stack.settings import Settings
 from deploy.stack.sides import read_settings, write_settings
@@ -27,22 +27,22 @@ ASKING = 2.0
 class Following:
     """The ways of commands and queries to their actors, and of the rest to the controller."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, member: Membership) -> None:
+    def __init__(self, settings: Settings, foundation: Foundation, member: Membership) -> None:
         self.release = member.identity.domain
         """The hash of the domain that this process has."""
-        self._follower = RoutingFollower(cluster.postgres, member.routing, self._follow)
+        self._follower = RoutingFollower(foundation.postgres, member.routing, self._follow)
         self.controller = ControllerClient(lambda: _controller_of(self.routing))
-        ours = (member.identity, cluster.eventstore, cluster.postgres)
+        ours = (member.identity, foundation.eventstore, foundation.postgres)
         self.writes = WriteGateway(
-            cluster.registry,
+            foundation.registry,
             write_settings(settings, *ours),
             make_dedicated=self._make_dedicated,
             ask_outcome=self._ask_outcome,
             look=self._follower.look,
         )
         self.reads = ReadGateway(
-            cluster.registry,
-            read_settings(settings, cluster.registry, *ours, redis=cluster.redis),
+            foundation.registry,
+            read_settings(settings, foundation.registry, *ours, redis=foundation.redis),
         )
 
     @property

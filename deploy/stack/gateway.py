@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
 from deploy.stack import folder, listening
+from deploy.stack.foundation import Foundation
 from deploy.stack.http_front import serve_http
 from deploy.stack.membership import Membership, NotRunYet, find_membership
 from deploy.stack.presence import Presence
 from deploy.stack.release import Release, ReleaseWatch
 from deploy.stack.remote_operations import RemoteOperations, RemoteProcesses, RemotePublications
-from deploy.stack.roles import Cluster, check, join, unless, until_stopped
+from deploy.stack.roles import check, join, unless, until_stopped
 from deploy.stack.seat import Seat
 from deploy.stack.settings import Settings
 from deploy.stack.starting import keep_going
@@ -60,7 +61,7 @@ async def run(settings: Settings, seat: Seat, wait: float) -> int:
         if "data" in settings.model_fields_set:
             parts.enter_context(folder.locked(settings.data))
 
-        async def joining() -> tuple[Cluster, Membership]:
+        async def joining() -> tuple[Foundation, Membership]:
             registry = load_registry(settings)
             member = await _served(
                 settings, registry, seat, wait
@@ -113,7 +114,7 @@ async def _served(settings: Settings, registry: Registry, seat: Seat, wait: floa
 
 async def _serve(
     settings: Settings,
-    cluster: Cluster,
+    foundation: Foundation,
     member: Membership,
     parts: AsyncExitStack,
     stop: asyncio.Event,
@@ -122,23 +123,24 @@ async def _serve(
 ) -> None:
     # Imported here, since they pull in Ray, which reads its environment on import.
     from actors.schedules.schedules import Schedules
+    from api.ports import Ports
     from deploy.stack.following import Following
     from eventstore.personal.opening import open_log
 
-    store = open_log(cluster.eventstore, cluster.registry, cluster.postgres)
-    parts.push_async_callback(store.close)
-    sides = Following(settings, cluster, member)
+    log = open_log(foundation.eventstore, foundation.registry, foundation.postgres)
+    parts.push_async_callback(log.close)
+    sides = Following(settings, foundation, member)
     writes, reads, controller = sides.writes, sides.reads, sides.controller
 
     async def begun() -> bool:
         await sides.start(parts)
-        watching = partial(cluster.ray.watch, [writes, reads], retake_signals)
+        watching = partial(foundation.ray.watch, [writes, reads], retake_signals)
         keep_going(watching, "watching Ray", parts)
-        keep_going(cluster.ray.answers.watch, "asking Ray's processes", parts)
+        keep_going(foundation.ray.answers.watch, "asking Ray's processes", parts)
         if seat.follows or member.routing.document.get("previous"):
             # Somebody else answers meanwhile, who can.
             await reads.monitor.caught_up(BUILDING)
-        await _enter(settings, cluster.postgres, sides, parts, stop, seat)
+        await _enter(settings, foundation.postgres, sides, parts, stop, seat)
         return True
 
     if not await unless(stop, begun()):
@@ -151,16 +153,23 @@ async def _serve(
     def ready() -> None:
         seat.ready(listening.local_url(settings.host, settings.port))
 
+    ports = Ports(
+        commands=writes.bus,
+        queries=reads.bus,
+        histories=reads.history,
+        operations=RemoteOperations(writes, reads.monitor, controller, foundation.servers),
+        processes=RemoteProcesses(controller),
+        schedules=Schedules(log),
+        publications=RemotePublications(controller),
+        outcomes=writes,
+        browser=reads.browser,
+        audit=reads.audit,
+    )
     await serve_http(
         settings,
-        cluster.registry,
-        writes,
-        reads,
-        RemoteOperations(writes, reads.monitor, controller, cluster.servers),
-        RemoteProcesses(controller),
-        Schedules(store),
-        RemotePublications(controller),
-        writes,
+        foundation.registry,
+        ports,
+        reads.monitor,
         seat.listening
         or listening.bound(settings.host, settings.port, open_to_all=settings.is_open, shared=True),
         stop,

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from deploy.errors import StartError
 from deploy.stack import publishing, ray_runtime, routing, wanted
 from deploy.stack.display import Display
+from deploy.stack.foundation import Foundation
 from deploy.stack.handing_over import HandingOver
 from deploy.stack.local_ray import OnRay
-from deploy.stack.operations import Server, StackOperations
+from deploy.stack.nodes import placing_of
+from deploy.stack.operations import StackOperations
 from deploy.stack.owning import Owned
 from deploy.stack.parts_left import end_parts, named_parts
 from deploy.stack.reaching import check_ray
@@ -26,9 +28,7 @@ from deploy.stack.routing import RoutingPublisher
 from deploy.stack.settings import Settings
 from deploy.stack.sides import process_settings, read_settings, write_settings
 from deploy.stack.starting import keep_going
-from rayfold import Registry
 from rayfold.runtime.controller_rpc import ControllerServer, ControllerUnavailable, Methods
-from rayfold.runtime.placing import Placing
 from rayfold.runtime.postgres import FAILURES, connect
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import together
@@ -58,12 +58,8 @@ class Government:
     def __init__(
         self,
         settings: Settings,
-        registry: Registry,
+        foundation: Foundation,
         owned: Owned,
-        eventstore: str,
-        postgres: str,
-        redis: str,
-        placing: Placing,
         *,
         detached: bool,
         stop: Callable[[], None],
@@ -72,27 +68,26 @@ class Government:
         """`detached` parts live on when it ends, unless `down` was asked for; then it calls `stop`
         to be ended. `accept_parked`: see `ReadSettings`."""
         self._settings = settings
-        self._registry = registry
+        self._registry = foundation.registry
+        self._eventstore = foundation.eventstore
+        self._postgres = foundation.postgres
+        self._redis = foundation.redis
+        self._servers = foundation.servers
+        self._placing = placing_of(settings)
         self._owned = owned
-        self._eventstore = eventstore
-        self._postgres = postgres
-        self._redis = redis
-        self._placing = placing
         self._detached = detached
         self._stop = stop
         self._accept_parked = accept_parked
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._server = ControllerServer(self._methods)
         self._controller: dict[str, Any] | None = None
-        self._handing_over = HandingOver(postgres, owned.identity.domain, owned.before)
+        self._handing_over = HandingOver(self._postgres, owned.identity.domain, owned.before)
         self._is_whole = False
         self._going_down = False
         self._parts: list[str] = []
         self._down: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
-    async def start(
-        self, servers: list[Server], parts: AsyncExitStack, display: Display
-    ) -> Government:
+    async def start(self, parts: AsyncExitStack, display: Display) -> Government:
         """Start what is to run, or adopt what runs; publish it, and answer gateways.
 
         Raises:
@@ -103,60 +98,16 @@ class Government:
             await self._listen(parts)
         parts.push_async_callback(self._ended)
         publisher = RoutingPublisher(self._postgres, self._owned.epoch, self.document)
-        published = partial(_published, publisher)
         (self.writes, self.processes), self.reads = await together(
             self._start_writes_and_processes(parts, display, publisher),
             self._start_reads(parts, display),
         )
         self.outbound = await self._start_outbound(parts)
-        from deploy.stack.causality import Causality
-        from deploy.stack.forgetting import Forgetting
-
-        forgetting = Forgetting(
-            self._registry,
-            self._postgres,
-            self.writes,
-            self.processes,
-            self.reads.rebuilds,
-            self.reads.log,
-            lambda: not self._handing_over.previous,
-        )
-        if self._registry.is_personal:
-            keep_going(forgetting.run, "forgetting", parts)
-        self.operations = StackOperations(
-            self.writes,
-            self.reads,
-            self.processes,
-            self.outbound,
-            servers,
-            partial(wanted.note, self._postgres),
-            Causality(
-                self._registry,
-                self.reads.log,
-                self.writes,
-                self.reads.applications,
-                self.outbound,
-            ),
-            forgetting,
-        )
+        self.operations = self._operate(parts)
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
         self._methods["controller.down"] = self.down
-        self._is_whole = True
-        await published()
-        self.writes.published = published
-        self.reads.on_change = published
-        if "read" not in self._owned.before:
-            keep_going(publisher.run, "publishing the routing table", parts)
-        if self._handing_over.previous:
-            handing_over = partial(
-                self._handing_over.run,
-                self.reads.end_leftovers,
-                self.writes.owner.renew,
-                publisher.changed,
-            )
-            keep_going(handing_over, "handing over", parts)
-        else:
-            await self.reads.end_leftovers()
+        await self._publish(publisher, parts)
+        await self._end_leftovers(publisher, parts)
         return self
 
     def document(self) -> dict[str, Any]:
@@ -293,6 +244,60 @@ class Government:
     def sides(self) -> list[OnRay]:
         """Return what has actors."""
         return [self.writes, self.reads, self.processes, self.outbound]
+
+    def _operate(self, parts: AsyncExitStack) -> StackOperations:
+        """Return what operators may ask for; until `parts` end, whom they had forgotten is."""
+        # Imported here for the same reason as the sides.
+        from deploy.stack.causality import Causality
+        from deploy.stack.forgetting import Forgetting
+
+        forgetting = Forgetting(
+            self._registry,
+            self._postgres,
+            self.writes,
+            self.processes,
+            self.reads.rebuilds,
+            self.reads.log,
+            lambda: not self._handing_over.previous,
+        )
+        if self._registry.is_personal:
+            keep_going(forgetting.run, "forgetting", parts)
+        causality = Causality(
+            self._registry, self.reads.log, self.writes, self.reads.applications, self.outbound
+        )
+        return StackOperations(
+            self.writes,
+            self.reads,
+            self.processes,
+            self.outbound,
+            self._servers,
+            partial(wanted.note, self._postgres),
+            causality,
+            forgetting,
+        )
+
+    async def _publish(self, publisher: RoutingPublisher, parts: AsyncExitStack) -> None:
+        """Tell gateways that all is there, and of each change from now on."""
+        self._is_whole = True
+        published = partial(_published, publisher)
+        await published()
+        self.writes.published = published
+        self.reads.on_change = published
+        if "read" not in self._owned.before:  # else it goes on since the hosts were there
+            keep_going(publisher.run, "publishing the routing table", parts)
+
+    async def _end_leftovers(self, publisher: RoutingPublisher, parts: AsyncExitStack) -> None:
+        """End what the owner before has left; of another release, once no gateway asks it."""
+        if not self._handing_over.previous:
+            await self.reads.end_leftovers()
+            return
+        handing_over = partial(
+            self._handing_over.run,
+            self.reads.end_leftovers,
+            self.writes.owner.renew,
+            publisher.changed,
+        )
+        keep_going(handing_over, "handing over", parts)
 
     async def _end_if_down(self, side: ProcessSide | OutboundSide) -> None:
         if self._going_down:

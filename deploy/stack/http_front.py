@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from deploy.errors import StartError
-from deploy.stack.access import access_of
+from deploy.stack.access import admission_of
 from deploy.stack.listening import url
 from deploy.stack.openness import what_is_open
 from deploy.stack.settings import Settings
@@ -23,11 +23,7 @@ from rayfold.runtime.part_process import end_part
 from rayfold.runtime.tracing import RequestTraces, start_tracing
 
 if TYPE_CHECKING:
-    from api.commands.schedules import Schedules
-    from api.commands.status import Outcomes
-    from api.operators.processes import Processes
-    from api.operators.publications import Publications
-    from api.operators.routes import Operations
+    from api.ports import Ports
     from projections.operations.monitor import Monitor
 
 log = logging.getLogger(__name__)
@@ -39,22 +35,6 @@ REMINDER = 5.0
 """Seconds after which it says again what it waits for."""
 
 
-class Writes(Protocol):
-    """A write side, or a gateway to one."""
-
-    bus: Any
-
-
-class Reads(Protocol):
-    """A read side, or a gateway to one."""
-
-    bus: Any
-    history: Any
-    browser: Any
-    monitor: Monitor
-    audit: Any
-
-
 def import_app() -> None:
     """Import what serves, which takes a third of a second."""
     from api import app  # noqa: F401
@@ -64,13 +44,8 @@ def import_app() -> None:
 async def serve_http(
     settings: Settings,
     registry: Registry,
-    writes: Writes,
-    reads: Reads,
-    operations: Operations,
-    processes: Processes,
-    schedules: Schedules,
-    publications: Publications,
-    outcomes: Outcomes,
+    ports: Ports,
+    monitor: Monitor,
     listening: socket.socket,
     stop: asyncio.Event,
     serving: Callable[[], None] = lambda: None,
@@ -80,8 +55,8 @@ async def serve_http(
 ) -> None:
     """Serve until `stop` is set; requests in flight are finished.
 
-    `serving` is called first, `ready` once the views are. For `listening` and `drain` see
-    `api.http.server.serve`.
+    `serving` is called first, `ready` once the views are, as `monitor` says. For `listening` and
+    `drain` see `api.http.server.serve`.
 
     Raises:
         StartError: somebody else listens there meanwhile.
@@ -91,19 +66,10 @@ async def serve_http(
 
     app = create_app(
         registry,
-        writes.bus,
-        reads.bus,
-        reads.history,
-        operations,
-        processes=processes,
-        schedules=schedules,
-        publications=publications,
-        audit=reads.audit,
-        browser=reads.browser,
+        ports,
+        admission_of(settings),
         openness=partial(what_is_open, settings),
-        outcomes=outcomes,
         traces=RequestTraces(traced) if (traced := start_tracing("gateway")) else None,
-        **access_of(settings),
     )
     address = url(settings.host, settings.port)
     async with AsyncExitStack() as waiting:
@@ -112,7 +78,7 @@ async def serve_http(
 
         def on_ready() -> None:
             serving()
-            say_ready = partial(_say_ready, reads.monitor, address, ready)
+            say_ready = partial(_say_ready, monitor, address, ready)
             keep_going(say_ready, "saying that it is ready", waiting)
 
         try:

@@ -6,23 +6,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from deploy.errors import StartError
-from deploy.stack import ray_runtime
 from deploy.stack.display import Display
+from deploy.stack.foundation import Foundation, lay
 from deploy.stack.listening import check_rpc_ports
-from deploy.stack.local_ray import LocalRay
-from deploy.stack.nodes import cluster_nodes
-from deploy.stack.operations import Server
-from deploy.stack.reaching import check_cluster, check_ray
-from deploy.stack.redis_server import start_redis
-from deploy.stack.servers import start_eventstore, start_postgres
+from deploy.stack.reaching import check_ray
 from deploy.stack.settings import EMBEDDED, Settings
 from deploy.stack.up import take_signals
 from rayfold import RayfoldError, Registry
-from rayfold.runtime.threads import in_thread
-from rayfold.runtime.together import ended, together
+from rayfold.runtime.together import ended
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +25,6 @@ T = TypeVar("T")
 Role = Callable[[AsyncExitStack, Callable[[], None]], Awaitable[None]]
 """Runs until it is told to stop; what it starts ends with the exits. The second argument takes
 signals back that Ray has taken."""
-
-
-class Cluster(NamedTuple):
-    """What a process on a cluster has joined."""
-
-    registry: Registry
-    eventstore: str
-    postgres: str
-    redis: str
-    servers: list[Server]
-    ray: LocalRay
 
 
 def check(settings: Settings, command: str) -> None:
@@ -67,40 +50,15 @@ async def join(
     parts: AsyncExitStack,
     stop: asyncio.Event,
     retake_signals: Callable[[], None],
-) -> Cluster:
+) -> Foundation:
     """Connect to everything.
 
     Raises:
         StartError: something does not answer.
     """
     display = Display()
-
-    def start_ray() -> None:
-        ray_runtime.start(
-            settings.ray_address,
-            settings.stack,
-            lambda: not stop.is_set(),
-            runtime_env=settings.runtime_env,
-        )
-
-    async def ray() -> None:
-        with display.part("ray"):
-            parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
-            await in_thread(start_ray)
-            retake_signals()
-            here, nodes = await in_thread(cluster_nodes)
-            check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
-
     with display.shown():
-        (eventstore, store), (postgres, database), redis, _ = await together(
-            start_eventstore(settings, registry.prefixes, settings.data, parts, display),
-            start_postgres(settings, settings.data, parts, display),
-            start_redis(settings, registry, settings.data, parts, display),
-            ray(),
-        )
-    local = LocalRay(None, start_ray)
-    servers: list[Server] = [store, database, *redis.probes, local]
-    return Cluster(registry, eventstore, postgres, redis.url, servers, local)
+        return await lay(settings, registry, parts, display, stop, retake_signals)
 
 
 async def until_stopped(role: Role, stop: asyncio.Event) -> int:

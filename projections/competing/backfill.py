@@ -27,12 +27,12 @@ class Backfill:
     """
 
     def __init__(
-        self, registry: Registry, store: Log, dsn: str, view: ViewDefinition, table: str
+        self, registry: Registry, log: Log, dsn: str, view: ViewDefinition, table: str
     ) -> None:
         self._registry = registry
-        self._store = store
+        self._log = log
         self._view = view
-        self._deduplication = Deduplication(registry, store, view, table)
+        self._deduplication = Deduplication(registry, log, view, table)
         self.runner = pooled(dsn, server_settings=SETTINGS | BY_INDEX)
         self.progress = self.runner.progress
 
@@ -47,7 +47,7 @@ class Backfill:
         after = await pool.fetchval(
             'SELECT position FROM rayfold_checkpoint WHERE "table" = $1', table
         )
-        subscription = self._store.subscribe(with_deletions(self._registry.prefixes), after or None)
+        subscription = self._log.subscribe(with_deletions(self._registry.prefixes), after or None)
         async with aclosing(self.runner.batches(subscription, MOST_EVENTS)) as batches:
             async for batch in batches:
                 if batch.records:

@@ -35,13 +35,13 @@ class CompetingSupervisor:
     """Keeps the consumers that are wanted, as `PostgresSupervisor` does with projectors."""
 
     def __init__(
-        self, registry: Registry, settings: ReadSettings, placements: Placements, store: Log
+        self, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._placements = placements
-        self._store = store
-        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
+        self._log = log
+        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._groups = PersistentSubscriptions(settings.eventstore)
         self._views: dict[str, ViewDefinition] = {
             view.name: view for view in registry.views.values() if view.delivery == "competing"
@@ -123,7 +123,7 @@ class CompetingSupervisor:
 
         async def hold(connection: Connection) -> int:
             await lock_table(connection, schema.table_of(view))
-            return await self._store.end_position(with_deletions(self._registry.prefixes))
+            return await self._log.end_position(with_deletions(self._registry.prefixes))
 
         make_ready = partial(schema.create_indexes, view=view, table=table)
         await build(
@@ -152,6 +152,6 @@ class CompetingSupervisor:
         )
 
 
-def _builder(registry: Registry, store: Log, dsn: str, view: str, table: str) -> Backfill:
+def _builder(registry: Registry, log: Log, dsn: str, view: str, table: str) -> Backfill:
     """In the actor's process: classes do not travel, their names do."""
-    return Backfill(registry, store, dsn, registry.views[view], table)
+    return Backfill(registry, log, dsn, registry.views[view], table)

@@ -91,10 +91,10 @@ class ReplicaActor:
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._postgres = postgres
         self._registry = load_domain(domain, identity.tenants)
-        self._store = open_log(eventstore, self._registry, postgres)
+        self._log = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
-        self._membership = Membership(identity, self._store, None)
-        self._replica = Replica(self._registry, views, self._store)
+        self._membership = Membership(identity, self._log, None)
+        self._replica = Replica(self._registry, views, self._log)
         self._snapshots: Snapshots | None = None
         if snapshots:
             alone = views_alone(self._registry, postgres=bool(postgres))
@@ -135,7 +135,7 @@ class ReplicaActor:
         except* Exception as error:  # a mistake of ours: what was folded is not current any more
             self._error = named(error.exceptions[0])
             log.exception("a replica begins again")
-        self._replica = Replica(self._registry, self._views, self._store)
+        self._replica = Replica(self._registry, self._views, self._log)
         self._copies.clear()
         self._started = False
 
@@ -156,7 +156,7 @@ class ReplicaActor:
             except QueryFailed as error:
                 why = {"error": str(error)}
                 log.warning("rows of a peer are folded instead of copied", extra=why)
-                self._replica = Replica(self._registry, self._views, self._store)
+                self._replica = Replica(self._registry, self._views, self._log)
                 await self._fill(forgotten.mark)
             except (RayError, KeyError) as error:  # it ended, or copies for somebody else
                 log.info("the peer went away: %r", error)
@@ -175,14 +175,14 @@ class ReplicaActor:
     async def _forgotten(self) -> Forgotten:
         while True:
             try:
-                return await forgotten_by_now(self._store)
+                return await forgotten_by_now(self._log)
             except StoreUnavailable as error:
                 log.info("who is forgotten is not known", extra={"error": str(error)})
                 await asyncio.sleep(RETRY)
 
     async def _save(self, snapshots: Snapshots) -> None:
         """Take snapshots, unless there may be something in them of who is being forgotten."""
-        forgotten = await forgotten_by_now(self._store)
+        forgotten = await forgotten_by_now(self._log)
         if forgotten.is_settled:
             await snapshots.save(self._replica, forgotten.mark)
 
@@ -266,7 +266,7 @@ class ReplicaActor:
             # Files are read while Postgres puts rows together.
             sources = [from_postgres.fill(self._postgres, views)] if self._postgres else []
             if self._snapshots is not None:
-                sources.append(self._snapshots.load(self._store, forgotten))
+                sources.append(self._snapshots.load(self._log, forgotten))
             await self._replica.begin(list(chain(*await together(*sources))))
         except StoreUnavailable as error:  # whoever follows it waits for it
             why = {"error": str(error)}
@@ -354,5 +354,5 @@ class ReplicaActor:
                 if self._snapshots is not None and self._replica.caught_up.is_set():
                     await self._save(self._snapshots)
         await self._server.close()
-        await self._store.close()
+        await self._log.close()
         await end_part()

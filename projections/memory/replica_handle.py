@@ -11,8 +11,8 @@ from typing import Any
 from projections.errors import ActorUnavailable
 from projections.row_query import RowQuery, RowResult, Snapshot
 from projections.supervision.actor_handle import SILENCE, ActorHandle
-from projections.supervision.current_actor import Spawn
 from rayfold.runtime.batching import Batcher
+from rayfold.runtime.current_actor import Spawn
 from rayfold.runtime.placing import Placed
 from rayfold.runtime.rpc import Address, RpcClient, RpcDisconnected
 

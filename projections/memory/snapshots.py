@@ -100,7 +100,7 @@ class Snapshots:
 
         _remove(self._folder, f"*.{self._stack}.*", is_old)
 
-    async def load(self, store: Log, forgotten: str = "") -> list[Filled]:
+    async def load(self, event_log: Log, forgotten: str = "") -> list[Filled]:
         """Return the views that there are snapshots of, of the log as it is.
 
         `forgotten` is the mark of who is by now: a file may tell of somebody who was not yet when
@@ -120,7 +120,7 @@ class Snapshots:
                 log.warning("a snapshot is of no use: the log is folded", extra=why)
                 self.forget(view)
                 continue
-            if await look_for(tail.last, store, self._registry.prefixes) is not Found.THERE:
+            if await look_for(tail.last, event_log, self._registry.prefixes) is not Found.THERE:
                 log.warning("a snapshot is of another log", extra={"view": view})
                 self.forget(view)
                 continue

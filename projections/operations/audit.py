@@ -33,8 +33,8 @@ MOST_ARGUMENTS = 4096
 class Audit:
     """Notes what operators do, and tells of it."""
 
-    def __init__(self, store: Log) -> None:
-        self._log = store
+    def __init__(self, log: Log) -> None:
+        self._log = log
 
     async def asked(self, principal: str, action: str, arguments: bytes) -> str:
         """Note what an operator asks for, before it is done; return the id of the note."""

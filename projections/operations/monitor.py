@@ -33,12 +33,12 @@ class Monitor:
         self,
         placements: Placements,
         stores: Sequence[ReadStore],
-        store: Log,
+        log: Log,
         prefixes: Sequence[str],
     ) -> None:
         self._placements = placements
         self._stores = stores
-        self._log = store
+        self._log = log
         self._prefixes = list(prefixes)
         self._lag = Lag()
 

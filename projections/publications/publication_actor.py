@@ -35,19 +35,19 @@ class PublicationActor:
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
-        store = open_log(eventstore, registry, keys)
+        log = open_log(eventstore, registry, keys)
         self._made_with = configured.digest
         self._publisher = Publisher(
             registry,
             registry.publications[name],
-            store,
+            log,
             receiver_of(configured.target),
             source=configured.source,
             patience=configured.patience,
             connections=configured.target.connections,
         )
-        membership = Membership(identity, store, None)
-        self._work = ActorWork(membership, self._publisher.run, store)
+        membership = Membership(identity, log, None)
+        self._work = ActorWork(membership, self._publisher.run, log)
 
     async def status(self, *_: Any) -> dict[str, Any]:
         """Return what operators are told of it."""

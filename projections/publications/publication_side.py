@@ -58,8 +58,8 @@ class PublicationSide:
         self._registry = registry
         self._settings = settings
         self._configured = configured
-        self._store = open_log(settings.eventstore, registry, settings.postgres)
-        self._actors = WatchedActors("publication", settings, self._store, registry.prefixes)
+        self._log = open_log(settings.eventstore, registry, settings.postgres)
+        self._actors = WatchedActors("publication", settings, self._log, registry.prefixes)
 
     async def start(self) -> None:
         """Start the actors and wait until they answer.
@@ -100,7 +100,7 @@ class PublicationSide:
         try:
             await self._actors.stop()
         finally:
-            await self._store.close()
+            await self._log.close()
 
     async def end(self) -> None:
         """See `WatchedActors.end`."""

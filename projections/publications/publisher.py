@@ -58,7 +58,7 @@ class Publisher:
         self,
         registry: Registry,
         definition: PublicationDefinition,
-        store: Log,
+        log: Log,
         receiver: Receiver,
         *,
         source: str,
@@ -68,12 +68,12 @@ class Publisher:
         self.definition = definition
         self.error = ""
         self.parked: dict[str, Parked] = {}
-        self._store = store
+        self._log = log
         self._is_personal = registry.is_personal
         self._patience = patience or Patience()
         self._deliveries = Deliveries(definition.name, receiver, self._patience, connections)
         self._derivation = Derivation(registry, definition, source)
-        self._records = PublicationRecords(store, definition.name)
+        self._records = PublicationRecords(log, definition.name)
         self._window = Window(0, MOST_WAITING)
         self._read = 0
         self._taken = 0
@@ -136,7 +136,7 @@ class Publisher:
                     # A new one, whatever there is to tell already, begins as it was declared.
                     prefixes = self._derivation.prefixes
                     from_beginning = self.definition.from_beginning
-                    position = 0 if from_beginning else await self._store.end_position(prefixes)
+                    position = 0 if from_beginning else await self._log.end_position(prefixes)
                     await self._records.save(position)
             except StoreUnavailable as error:
                 self.error = str(error)
@@ -148,7 +148,7 @@ class Publisher:
     # From the log.
 
     async def _follow(self) -> None:
-        batches = self._store.subscribe(
+        batches = self._log.subscribe(
             self._derivation.prefixes,
             self._read or None,
             event_types=self._derivation.event_types,
@@ -251,7 +251,7 @@ class Publisher:
         if not self._is_personal:
             return waiting.outgoing
         try:
-            raw = await record_at(self._store, waiting.raw.stream, waiting.raw.revision)
+            raw = await record_at(self._log, waiting.raw.stream, waiting.raw.revision)
             told = self._derivation.outgoing(raw) if raw is not None else []
         except (StoreUnavailable, Unpublishable) as error:
             raise NotDelivered(str(error)) from error
@@ -303,7 +303,7 @@ class Publisher:
         """
         async with self._replaying:
             return await send_again(
-                self._store, self._derivation, self._deliveries, after, until, key
+                self._log, self._derivation, self._deliveries, after, until, key
             )
 
     async def _release(self, names: list[str]) -> int:
@@ -312,7 +312,7 @@ class Publisher:
         if not left:
             return 0
         still, from_position = 0, min(each.position for each in left.values())
-        batches = self._store.subscribe(
+        batches = self._log.subscribe(
             self._derivation.prefixes,
             from_position - 1 if from_position > 0 else None,
             event_types=self._derivation.event_types,

@@ -68,8 +68,8 @@ def now_text() -> str:
 class PublicationRecords:
     """Of one publication: its checkpoints, and beside them what is parked."""
 
-    def __init__(self, store: Log, name: str) -> None:
-        self._store = store
+    def __init__(self, log: Log, name: str) -> None:
+        self._log = log
         self._checkpoints = f"rayfold-publication-{name}"
         self._parks = f"rayfold-unpublished-{name}"
         self._bounded = False
@@ -83,11 +83,11 @@ class PublicationRecords:
             StoreUnavailable: no answer.
         """
         position = None
-        last = await last_record(self._store, self._checkpoints)
+        last = await last_record(self._log, self._checkpoints)
         if last is not None:
             position = self._saved = _decode_checkpoint(last.data).position
         parked: dict[str, Parked] = {}
-        async for raw in self._store.read_stream(self._parks):
+        async for raw in self._log.read_stream(self._parks):
             if raw.event_type == PARKED:
                 found = _decode_parked(raw.data)
                 parked[found.lane] = found
@@ -117,7 +117,7 @@ class PublicationRecords:
         await self._append(self._checkpoints, CHECKPOINT, _Checkpoint(position))
         self._saved = position
         if not self._bounded:
-            await self._store.keep_latest(self._checkpoints, _KEPT)
+            await self._log.keep_latest(self._checkpoints, _KEPT)
             self._bounded = True
 
     async def park(self, parked: Parked) -> None:
@@ -138,4 +138,4 @@ class PublicationRecords:
 
     async def _append(self, stream: str, event_type: str, body: msgspec.Struct) -> None:
         record = NewRecord(event_type, _encode(body), {}, str(uuid4()))
-        await self._store.append([StreamAppend(stream, ANY, [record])])
+        await self._log.append([StreamAppend(stream, ANY, [record])])

@@ -18,7 +18,7 @@ Found = list[tuple[RawRecord, list[Outgoing] | Unpublishable]]
 
 
 async def send_again(
-    store: Log,
+    log: Log,
     derivation: Derivation,
     deliveries: Deliveries,
     after: int,
@@ -31,12 +31,10 @@ async def send_again(
         StoreUnavailable: the log cannot be read.
     """
     published, failed = 0, set[str]()
-    until = min(until, await store.end_position(derivation.prefixes))
+    until = min(until, await log.end_position(derivation.prefixes))
     if after >= until:  # the log might say that it has no such position
         return {"published": 0, "failed_keys": 0}
-    batches = store.subscribe(
-        derivation.prefixes, after or None, event_types=derivation.event_types
-    )
+    batches = log.subscribe(derivation.prefixes, after or None, event_types=derivation.event_types)
     async with aclosing(batches):
         async for batch in batches:
             lanes: dict[str, list[Outgoing]] = {}

@@ -46,9 +46,9 @@ class ReactorSide:
     def __init__(self, registry: Registry, settings: ReadSettings) -> None:
         self._registry = registry
         self._settings = settings
-        self._store = open_log(settings.eventstore, registry, settings.postgres)
+        self._log = open_log(settings.eventstore, registry, settings.postgres)
         self._groups = PersistentSubscriptions(settings.eventstore)
-        self._actors = WatchedActors("reactor", settings, self._store, registry.prefixes)
+        self._actors = WatchedActors("reactor", settings, self._log, registry.prefixes)
         self._group_of: dict[str, tuple[str, int]] = {}
         """By reactor: its group, and after which position that begins."""
         self._numbers = {name: count() for name in registry.reactors}
@@ -101,7 +101,7 @@ class ReactorSide:
             elif definition.from_beginning:
                 began = 0
             else:
-                began = await self._store.end_position(self._registry.prefixes)
+                began = await self._log.end_position(self._registry.prefixes)
             await self._groups.create_by_types(group, types, began, message_timeout(definition))
             await connection.execute(
                 "INSERT INTO rayfold_reactor VALUES ($1, $2, $3) ON CONFLICT (reactor)"
@@ -157,7 +157,7 @@ class ReactorSide:
     async def stop(self) -> None:
         """See `WatchedActors.stop`."""
         async with AsyncExitStack() as closing:  # the last first, whatever one of them raises
-            closing.push_async_callback(self._store.close)
+            closing.push_async_callback(self._log.close)
             closing.push_async_callback(self._groups.close)
             await self._actors.stop()
 

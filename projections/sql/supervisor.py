@@ -28,12 +28,12 @@ class SqlSupervisor:
     """Keeps a projector for each projection."""
 
     def __init__(
-        self, registry: Registry, settings: ReadSettings, placements: Placements, store: Log
+        self, registry: Registry, settings: ReadSettings, placements: Placements, log: Log
     ) -> None:
         self._settings = settings
         self._placements = placements
         self._projections = registry.projections
-        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
+        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -95,7 +95,7 @@ class SqlSupervisor:
 
 
 def _projector(
-    registry: Registry, store: Log, dsn: str, name: str, built: str | None
+    registry: Registry, log: Log, dsn: str, name: str, built: str | None
 ) -> SqlProjector:
     """In the actor's process: classes do not travel, their names do."""
-    return SqlProjector(registry, store, dsn, registry.projections[name], built)
+    return SqlProjector(registry, log, dsn, registry.projections[name], built)

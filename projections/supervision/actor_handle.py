@@ -14,12 +14,12 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError, RayError
 
-from projections.errors import ActorUnavailable
+from projections.errors import ActorUnavailable, named
 from projections.parked_pages import EVERYTHING, Asked
 from projections.poison import Parked
 from projections.supervision.condition import Condition
-from projections.supervision.current_actor import CurrentActor, Spawn
 from projections.supervision.progress import ObservedProgress
+from rayfold.runtime.current_actor import ActorNotThere, CurrentActor, Spawn
 from rayfold.runtime.lost_actor import RuntimeLost
 from rayfold.runtime.node_domain import broke_while_made, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
@@ -69,7 +69,7 @@ class ActorHandle:
         self.ready = False
         self.restarts = -1
         self.seen: dict[str, Any] = {}
-        self._actor = CurrentActor(name, spawn, self._changed, owned=owned)
+        self._actor = CurrentActor(name, spawn, self._changed, _unavailable, owned=owned)
         self._pid = 0
         self._heard = False
         """Whether this actor has ever answered: before that it may still be starting."""
@@ -249,6 +249,12 @@ class ActorHandle:
             "lag": behind,
             "lag_seconds": round(seconds, 3),
         }
+
+
+def _unavailable(name: str, error: BaseException) -> ActorUnavailable:
+    if isinstance(error, ActorNotThere):
+        return ActorUnavailable(f"{name} is not there")
+    return ActorUnavailable(f"{name}: {named(error)}")
 
 
 async def answering(handles: Sequence[ActorHandle], *, adopted: bool = False) -> None:

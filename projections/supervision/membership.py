@@ -31,10 +31,10 @@ TIMEOUT = 5.0
 class Membership:
     """Asks the log and Postgres once; nothing runs in the actor before both have said so."""
 
-    def __init__(self, identity: Identity, store: Log, postgres: str | None) -> None:
+    def __init__(self, identity: Identity, log: Log, postgres: str | None) -> None:
         """`postgres` is a DSN; None for an actor that does without it while it is away."""
         self._identity = identity
-        self._store = store
+        self._log = log
         self._postgres = postgres
         self._asking: asyncio.Task[None] | None = None
 
@@ -81,7 +81,7 @@ class Membership:
     async def _store_id(self) -> str:
         while True:
             try:
-                return await store_id(self._store)
+                return await store_id(self._log)
             except StoreError as error:
                 log.info("which log it is, is not known", extra={"error": str(error)})
             await asyncio.sleep(RETRY)

@@ -23,13 +23,13 @@ class WatchedActors:
     """`kind` is what their names begin with. What they do serves no request."""
 
     def __init__(
-        self, kind: str, settings: ReadSettings, store: Log, prefixes: Sequence[str]
+        self, kind: str, settings: ReadSettings, log: Log, prefixes: Sequence[str]
     ) -> None:
         """Their lag is behind the end of streams whose names begin with `prefixes`."""
         self.handles: list[ActorHandle] = []
         self._kind = kind
         self._settings = settings
-        self._store = store
+        self._log = log
         self._prefixes = list(prefixes)
         self._lag = Lag()
         self._watching: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class WatchedActors:
             await asyncio.gather(*(handle.look() for handle in self.handles))
             with suppress(StoreUnavailable):
                 if self.handles:
-                    end = await self._store.end_position(self._prefixes)
+                    end = await self._log.end_position(self._prefixes)
                     self._lag.saw(time.monotonic(), end)
             await asyncio.sleep(LOOK)
 

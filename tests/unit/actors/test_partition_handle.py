@@ -15,6 +15,7 @@ from actors.errors import Unavailable
 from actors.processes import partition_handle
 from actors.processes.partition_handle import PartitionHandle
 from rayfold import DomainError
+from rayfold.runtime import current_actor
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.rpc import Address
 
@@ -48,13 +49,14 @@ class Actor:
         self.asks_at: list[Any] = []
         self.status = Method(lambda: self.says or {"pid": self.pid, "ready": True})
         self.ask_at = Method(self.asks_at.append)
+        self.stop = Method(lambda: None)
 
 
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[Actor]:
     monkeypatch.setattr(partition_handle, "SILENCE", 0.01)
     monkeypatch.setattr(partition_handle, "PATIENCE", 0.0)
-    monkeypatch.setattr(partition_handle, "NODE_LOSS", 0.0)
+    monkeypatch.setattr(current_actor, "NODE_LOSS", 0.0)
     monkeypatch.setattr(ray, "kill", lambda actor: None)
     return []
 
@@ -171,12 +173,17 @@ async def test_no_call_reaches_a_runtime_that_is_gone(
     assert len(spawned) == 2
 
 
-async def test_one_that_was_never_made_has_nothing_to_end(spawned: list[Actor]) -> None:
+async def test_one_that_was_never_made_has_no_answer_and_nothing_to_end(
+    spawned: list[Actor],
+) -> None:
     def spawn() -> Actor:
         spawned.append(Actor(1))
         return spawned[-1]
 
-    await PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "p")).end()
+    handle = PartitionHandle("process:p#0", spawn, Placed(Anywhere(), "p", "process", "p"))
+    with pytest.raises(Unavailable, match="is being made"):
+        await handle.ask("retry", "1")
+    await handle.end()
     assert spawned == []
 
 
@@ -186,7 +193,6 @@ class Making:
     def __init__(self, pid: int) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
         self.made = Actor(pid)
-        self.made.stop = Method(lambda: None)  # type: ignore[attr-defined]
 
     def __call__(self) -> Actor:
         self.begun.set()
@@ -217,7 +223,7 @@ async def test_one_that_is_being_made_again_is_ended_too(
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
     making = Making(2)
-    monkeypatch.setattr(handle, "_spawn", making)
+    monkeypatch.setattr(handle._actor, "_spawn", making)
     spawned[0].says = ActorDiedError()
     await handle.look(HERE)
     assert await asyncio.to_thread(making.begun.wait, 60)
@@ -226,4 +232,4 @@ async def test_one_that_is_being_made_again_is_ended_too(
         await asyncio.sleep(0)
     making.let_go.set()
     await ending
-    assert killed == [making.made]
+    assert killed == [spawned[0], making.made]

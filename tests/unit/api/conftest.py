@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import httpx
 import pytest
 
 from api.app import create_app
+from api.http.admission import Admission
+from api.ports import Ports
 from rayfold import Registry
 from tests.unit.api.fakes import FakeCommands, FakeHistories, FakeOperations, FakeQueries
 
@@ -26,13 +29,23 @@ class Gateway:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        options = dict(self.options)
+
+        def of(part: Callable[..., Any]) -> dict[str, Any]:
+            names = signature(part).parameters.keys() & options.keys()
+            return {name: options.pop(name) for name in names}
+
         self.app = create_app(
             self.registry,
-            self.commands,
-            self.queries,
-            self.histories,
-            self.operations,
-            **self.options,
+            Ports(
+                commands=self.commands,
+                queries=self.queries,
+                histories=self.histories,
+                operations=self.operations,
+                **of(Ports),
+            ),
+            Admission(**of(Admission)),
+            **options,
         )
         transport = httpx.ASGITransport(app=self.app)  # type: ignore[arg-type]
         self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")

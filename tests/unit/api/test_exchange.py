@@ -32,7 +32,7 @@ REQUESTS = [
     _request(f"GET /orders/{ORDER_ID} HTTP/1.1"),
     _request(f"GET /orders/{ORDER_ID} HTTP/1.1", "prefer: return=minimal"),
     _request(f"GET /orders/{ORDER_ID} HTTP/1.1", "connection: close"),
-    _request(f"GET /orders/{ORDER_ID} HTTP/1.1", 'if-none-match: "3"'),
+    _request(f"GET /orders/{ORDER_ID} HTTP/1.1", 'if-none-match: *'),
     _request(f"GET /orders/{ORDER_ID} HTTP/1.0"),
     _request(f"HEAD /orders/{ORDER_ID} HTTP/1.1"),
     _request("GET /orders/%ff HTTP/1.1"),

@@ -207,7 +207,8 @@ async def test_an_answer_may_have_another_body_which_is_no_longer_that_of_its_re
             return answer.with_document(document)
 
     made = gateway(Hiding)
-    reply = await made.http.get(ORDER, headers={"If-None-Match": '"3"'})
+    whole = (await gateway().http.get(ORDER)).headers["etag"]
+    reply = await made.http.get(ORDER, headers={"If-None-Match": whole})
     assert (reply.status_code, reply.json()) == (200, {"order_id": ORDER_ID, "revision": 3})
     assert "etag" not in reply.headers
     assert reply.headers["consistency-token"] == "42"
@@ -226,7 +227,7 @@ async def test_an_answer_that_is_left_as_it_is_keeps_its_tag_and_a_hidden_row_is
             return answer
 
     made = gateway(Looking)
-    assert (await made.http.get(ORDER)).headers["etag"] == '"3"'
+    assert (await made.http.get(ORDER)).headers["etag"].startswith('"3-')
     problem(await made.http.get(ORDER, headers={"X-Hide": "1"}), 404, "not-found")
     problem(await made.http.get(ORDER, headers={"X-Refuse": "1"}), 404, "unknown-order")
     problem(await made.http.get(f"{ORDER}/history", headers={"X-Hide": "1"}), 404, "not-found")

@@ -22,21 +22,40 @@ async def test_the_body_is_that_of_the_store(gateway: Gateway) -> None:
     assert reply.status_code == 200
     assert reply.content == ROW
     assert reply.headers["content-type"] == "application/json"
-    assert reply.headers["etag"] == '"3"'
+    assert reply.headers["etag"].startswith('"3-')
     assert reply.headers["consistency-token"] == "42"
 
 
-@pytest.mark.parametrize("tag", ['"3"', 'W/"3"', '"1", "3"', "*"])
-async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, tag: str) -> None:
-    reply = await gateway.http.get(ORDER, headers={"if-none-match": tag})
+@pytest.mark.parametrize("known", ["{tag}", "W/{tag}", '"1", {tag}', "*"])
+async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, known: str) -> None:
+    tag = (await gateway.http.get(ORDER)).headers["etag"]
+    reply = await gateway.http.get(ORDER, headers={"if-none-match": known.format(tag=tag)})
     assert reply.status_code == 304
     assert reply.content == b""
-    assert reply.headers["etag"] == '"3"'
+    assert reply.headers["etag"] == tag
 
 
-async def test_what_has_changed_is_sent(gateway: Gateway) -> None:
-    reply = await gateway.http.get(ORDER, headers={"if-none-match": '"2"'})
-    assert reply.status_code == 200
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Answer(ROW.replace(b'"revision":3', b'"revision":4'), 4, 43),
+        Answer(ROW.replace(b'"lines":', b'"entries":'), 3, 42),
+    ],
+    ids=["another revision", "another fold of the same events"],
+)
+async def test_what_has_changed_is_sent(gateway: Gateway, changed: Answer) -> None:
+    tag = (await gateway.http.get(ORDER)).headers["etag"]
+    gateway.queries.answer = changed
+    reply = await gateway.http.get(ORDER, headers={"if-none-match": tag})
+    assert (reply.status_code, reply.content) == (200, changed.body)
+    assert reply.headers["etag"] != tag
+
+
+async def test_the_tag_of_a_row_says_its_revision_to_a_command(gateway: Gateway) -> None:
+    tag = (await gateway.http.get(ORDER)).headers["etag"]
+    reply = await gateway.http.post(f"{ORDER}/place", headers={"if-match": tag})
+    assert reply.status_code == 202
+    assert gateway.commands.sent[0].expected_revision == 3
 
 
 async def test_no_row_is_not_found(gateway: Gateway) -> None:
@@ -112,7 +131,7 @@ async def test_a_row_of_many_streams_has_no_past_and_can_be_followed(gateway: Ga
 async def test_head_is_get_without_a_body(gateway: Gateway) -> None:
     reply = await gateway.http.head(ORDER)
     assert reply.status_code == 200
-    assert reply.headers["etag"] == '"3"'
+    assert reply.headers["etag"] == (await gateway.http.get(ORDER)).headers["etag"]
 
 
 MEDIA_TYPE = "application/vnd.rayfold.minimal+json"
@@ -130,7 +149,7 @@ async def test_the_minimal_document_has_no_revision(
 ) -> None:
     reply = await gateway.http.get(ORDER, headers=headers)
     assert reply.json() == {"order_id": ORDER_ID, "lines": []}
-    assert reply.headers["etag"] == '"3"'
+    assert reply.headers["etag"].startswith('"3-')
     assert reply.headers["vary"] == "Accept, Prefer"
     assert reply.headers["content-type"] == MEDIA_TYPE
     assert ("preference-applied" in reply.headers) == ("prefer" in headers)
@@ -158,7 +177,8 @@ async def test_everybody_else_gets_the_whole_document(
 
 
 async def test_the_minimal_document_may_be_missing_or_known(gateway: Gateway) -> None:
-    known = {**MINIMAL[0], "if-none-match": '"3"'}
+    tag = (await gateway.http.get(ORDER, headers=MINIMAL[0])).headers["etag"]
+    known = {**MINIMAL[0], "if-none-match": tag}
     assert (await gateway.http.get(ORDER, headers=known)).status_code == 304
     gateway.queries.answer = Answer(None, None, 42)
     problem(await gateway.http.get(ORDER, headers=MINIMAL[0]), 404)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack.access import access_of
+from deploy.stack.access import admission_of
 from deploy.stack.roles import check
 from deploy.stack.settings import load
 from deploy.stack.up import up
@@ -171,7 +171,7 @@ def test_a_token_has_a_tenant_where_the_stack_serves_some(
     (folder / "rayfold.toml").write_text(
         '[tokens.shop]\ntoken = "0123456789abcdef-w"\nrole = "writer"\ntenant = "acme"\n'
     )
-    assert access_of(load())["tokens"][0].tenant == "acme"
+    assert admission_of(load()).tokens[0].tenant == "acme"
     (folder / "rayfold.toml").write_text(
         '[tokens.ops]\ntoken = "0123456789abcdef-w"\nrole = "operator"\ntenant = "acme"\n'
     )
@@ -185,7 +185,7 @@ def test_a_claim_has_a_tenant_where_the_stack_serves_some(folder: Path) -> None:
     with pytest.raises(StartError, match="the stack serves none"):
         load()
     (folder / "rayfold.toml").write_text(f"tenants = true\n{jwt}")
-    assert access_of(load())["signed"] is not None
+    assert admission_of(load()).signed is not None
 
 
 @pytest.mark.parametrize(

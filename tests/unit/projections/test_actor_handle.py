@@ -9,8 +9,9 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from projections.errors import ActorUnavailable, UnknownTarget
-from projections.supervision import actor_handle, current_actor
+from projections.supervision import actor_handle
 from projections.supervision.actor_handle import ActorHandle, answering
+from rayfold.runtime import current_actor
 
 
 class _Actor:

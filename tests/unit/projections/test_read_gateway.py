@@ -13,8 +13,9 @@ from ray.exceptions import ActorDiedError
 from projections.errors import ActorUnavailable
 from projections.read_gateway import ReadGateway
 from projections.settings import ReadSettings
-from projections.supervision import actor_handle, current_actor, spawning
+from projections.supervision import actor_handle, spawning
 from rayfold import Registry
+from rayfold.runtime import current_actor
 from tests.integration.projections import small
 
 

@@ -16,7 +16,9 @@ from actors.processes.runner import ProcessRunner
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
 from api.app import create_app
+from api.http.admission import Admission
 from api.http.auth import Role, Token
+from api.ports import Ports
 from eventstore.memory import MemoryLog
 from projections.errors import Behind
 from projections.memory.replica import Replica
@@ -76,13 +78,15 @@ class Stack:
         self.queries = queries
         app = create_app(
             registry,
-            self.writes.bus,
-            queries,
-            History(registry, self.log),
-            FakeOperations(),
-            schedules=Schedules(self.log),
-            outcomes=self,
-            tokens=TOKENS,
+            Ports(
+                commands=self.writes.bus,
+                queries=queries,
+                histories=History(registry, self.log),
+                operations=FakeOperations(),
+                schedules=Schedules(self.log),
+                outcomes=self,
+            ),
+            Admission(tokens=TOKENS),
         )
         self.access = app.access
         self.http = httpx.AsyncClient(

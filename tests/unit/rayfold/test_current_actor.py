@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
-from projections.errors import ActorUnavailable
-from projections.supervision import current_actor
-from projections.supervision.current_actor import CurrentActor
+from rayfold import RayfoldError
+from rayfold.runtime import current_actor
+from rayfold.runtime.current_actor import CurrentActor
 
 
 class _Actor:
@@ -29,8 +29,15 @@ class _Actor:
         return self._outcome
 
 
+class ActorUnavailable(RayfoldError):
+    """A side's own error."""
+
+
 def current(spawn: Callable[[], Any]) -> CurrentActor:
-    return CurrentActor("postgres:v", spawn, lambda: None, owned=True)
+    def unavailable(name: str, error: BaseException) -> ActorUnavailable:
+        return ActorUnavailable(f"{name}: {error}")
+
+    return CurrentActor("postgres:v", spawn, lambda: None, unavailable, owned=True)
 
 
 async def test_an_actor_that_ray_has_given_up_is_started_again(

@@ -18,7 +18,7 @@ from eventstore.records import RawRecord
 from rayfold.foreign_json import UNREADABLE
 
 
-class Kept(NamedTuple):
+class ScheduleState(NamedTuple):
     """`command` is None where nobody can read it: another has written it, or another release.
 
     `revision` is the stream's last, which may be a record that is none of ours. `due_at` is the
@@ -32,7 +32,7 @@ class Kept(NamedTuple):
     end: RawRecord | None
 
 
-async def read_kept(store: Log, command_id: str) -> Kept | None:
+async def read_schedule(log: Log, command_id: str) -> ScheduleState | None:
     """Return a scheduled command; None where there is none, or somebody has deleted its stream.
 
     Raises:
@@ -40,7 +40,7 @@ async def read_kept(store: Log, command_id: str) -> Kept | None:
     """
     records: list[RawRecord] = []
     try:
-        async for raw in store.read_stream(f"{PREFIX}{command_id}"):
+        async for raw in log.read_stream(f"{PREFIX}{command_id}"):
             records.append(raw)
     except StreamTombstoned:
         return None
@@ -54,4 +54,4 @@ async def read_kept(store: Log, command_id: str) -> Kept | None:
             error = f"it cannot be read: {unreadable}"
     due = (raw.position for raw in records if raw.event_type == DUE)
     ends = (raw for raw in records if raw.event_type in ENDS)
-    return Kept(command, error, records[-1].revision, next(due, None), next(ends, None))
+    return ScheduleState(command, error, records[-1].revision, next(due, None), next(ends, None))

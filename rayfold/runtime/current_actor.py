@@ -15,7 +15,6 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
-from projections.errors import ActorUnavailable, named
 from rayfold import RayfoldError
 from rayfold.runtime.lost_actor import NODE_LOSS, LostActor, RuntimeLost
 
@@ -26,12 +25,26 @@ STOP = 5.0
 
 Spawn = Callable[[], Any]
 
+Unavailable = Callable[[str, BaseException], RayfoldError]
+"""Makes a side's own error of an actor's name, and of why it gives no answer: what Ray raised, what
+the actor raised that is no `RayfoldError`, `RuntimeLost`, or `ActorNotThere`."""
+
+
+class ActorNotThere(LookupError):
+    """Whoever owns it has not made it, or has ended it."""
+
 
 class CurrentActor:
     """Ray restarts it when its process dies; when Ray has given it up, whoever owns it does."""
 
     def __init__(
-        self, name: str, spawn: Spawn, changed: Callable[[], None], *, owned: bool
+        self,
+        name: str,
+        spawn: Spawn,
+        changed: Callable[[], None],
+        unavailable: Unavailable,
+        *,
+        owned: bool,
     ) -> None:
         """`spawn` starts the actor, or finds it if it is not `owned`, and gives Ray's handle of it.
 
@@ -43,6 +56,7 @@ class CurrentActor:
         self._name = name
         self._spawn = spawn
         self._changed = changed
+        self._unavailable = unavailable
         self._finding: asyncio.Task[Any] | None = None
         self._calls: set[asyncio.Future[Any]] = set()
         self._respawning: asyncio.Task[None] | None = None
@@ -59,28 +73,28 @@ class CurrentActor:
         """Call the actor; one that Ray will not bring back is started again, or looked up again.
 
         Raises:
-            ActorUnavailable: it does not answer, or what it did broke.
+            RayfoldError: of `unavailable`: it does not answer, or what it did broke.
             RayfoldError: as the actor raised it.
         """
         actor = self.ray_actor if self.ray_actor is not None else await self._found()
         try:
             return await self._answer(getattr(actor, method).remote(*arguments))
         except RuntimeLost as error:
-            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+            raise self._unavailable(self._name, error) from error
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, RayfoldError):
                 raise type(cause)(*cause.args) from error
-            raise ActorUnavailable(f"{self._name}: {named(cause)}") from error
+            raise self._unavailable(self._name, cause) from error
         except ActorDiedError as error:
             if not self.owned:
                 if self.ray_actor is actor:
                     self._became(None)
             elif respawn and (self._respawning is None or self._respawning.done()):
                 self._respawning = asyncio.create_task(self._respawn_later(actor))
-            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+            raise self._unavailable(self._name, error) from error
         except RayError as error:
-            raise ActorUnavailable(f"{self._name}: {named(error)}") from error
+            raise self._unavailable(self._name, error) from error
 
     async def replace(self) -> None:
         """End the actor, and start another one in its place.
@@ -93,19 +107,23 @@ class CurrentActor:
             await asyncio.to_thread(ray.kill, replaced)
         await self._respawn_instead(replaced)
 
-    async def end(self) -> None:
-        """End it for good, also one that is being made meanwhile; it may stop in order before."""
+    async def end(self, within: float | None = None) -> None:
+        """End it for good, also one that is being made meanwhile; it may stop in order before.
+
+        `within`: the seconds that it has for that, if not `STOP`.
+        """
+        within = STOP if within is None else within
         self._ended = True
         self.leave()
         try:
-            async with asyncio.timeout(STOP):
+            async with asyncio.timeout(within):
                 await self.call("stop", respawn=False)
-        except (TimeoutError, ActorUnavailable) as error:
+        except (TimeoutError, RayfoldError) as error:
             log.info("an actor did not stop by itself", extra={"actor": self._name, "error": error})
         finally:  # also where we are cancelled while it stops
             self._kill(self.ray_actor)
             if self._making is not None:  # which ends what it makes; without Ray's head it cannot
-                await asyncio.wait([self._making], timeout=STOP)
+                await asyncio.wait([self._making], timeout=within)
 
     def leave(self) -> None:
         """Start it again no more."""
@@ -162,7 +180,7 @@ class CurrentActor:
         """Return the actor that others have made. One look-up at a time: Ray's head may be away.
 
         Raises:
-            ActorUnavailable: there is none of its name.
+            RayfoldError: of `unavailable`: there is none of its name.
         """
         if self._finding is None or self._finding.done():
             self._finding = asyncio.create_task(asyncio.to_thread(self._spawn))
@@ -170,7 +188,7 @@ class CurrentActor:
         try:
             actor = await asyncio.shield(finding)
         except (RayError, ValueError) as error:
-            raise ActorUnavailable(f"{self._name} is not there") from error
+            raise self._unavailable(self._name, ActorNotThere("it is not there")) from error
         if self.ray_actor is None:
             self._became(actor)
         return self.ray_actor

@@ -1,0 +1,84 @@
+"""What a process of a stack stands on: the event store, Postgres, Redis, and Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.stack import ray_runtime
+from deploy.stack.display import Display
+from deploy.stack.local_ray import LocalRay
+from deploy.stack.nodes import cluster_nodes
+from deploy.stack.operations import Server
+from deploy.stack.reaching import check_cluster
+from deploy.stack.redis_server import start_redis
+from deploy.stack.servers import start_eventstore, start_postgres
+from deploy.stack.settings import Settings
+from rayfold import Registry
+from rayfold.runtime.threads import in_thread
+from rayfold.runtime.together import together
+
+
+class Foundation(NamedTuple):
+    """Where each of them is, for the domain that runs on it."""
+
+    registry: Registry
+    eventstore: str
+    postgres: str
+    redis: str
+    servers: list[Server]
+    """All of them, for `rayfold status`."""
+    ray: LocalRay
+
+
+async def lay(
+    settings: Settings,
+    registry: Registry,
+    parts: AsyncExitStack,
+    display: Display,
+    stop: asyncio.Event,
+    retake_signals: Callable[[], None],
+    *,
+    data: Path | None = None,
+) -> Foundation:
+    """Start what is not given, in the folder `data`, and connect to the rest; until `parts` end.
+
+    Without `data` all is given: see `deploy.stack.roles.check`. `retake_signals` takes signals back
+    that Ray has taken.
+
+    Raises:
+        StartError: one of them does not come up, or does not answer.
+    """
+    start_ray = partial(
+        ray_runtime.start,
+        settings.ray_address,
+        settings.stack,
+        lambda: not stop.is_set(),
+        data,
+        domain=settings.domain,
+        runtime_env=settings.runtime_env,
+    )
+
+    async def ray() -> None:
+        with display.part("ray"):
+            parts.push_async_callback(asyncio.to_thread, ray_runtime.stop)
+            await in_thread(start_ray)
+            retake_signals()
+            if settings.ray_address:
+                here, nodes = await in_thread(cluster_nodes)
+                check_cluster(nodes, here, settings.eventstore, settings.postgres, settings.redis)
+
+    folder = settings.data if data is None else data
+    (eventstore, store), (postgres, database), redis, _ = await together(
+        start_eventstore(settings, registry.prefixes, folder, parts, display),
+        start_postgres(settings, folder, parts, display),
+        start_redis(settings, registry, folder, parts, display),
+        ray(),
+    )
+    local = LocalRay(data, start_ray)
+    servers: list[Server] = [store, database, *redis.probes, local]
+    return Foundation(registry, eventstore, postgres, redis.url, servers, local)
