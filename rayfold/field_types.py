@@ -70,6 +70,11 @@ def mistakes_of_fields(model: type[BaseModel], *, utc_only: bool = False) -> lis
         found.append(f"{name} is not frozen: what others hold too could be changed")
     if model.model_config.get("extra") == "allow":
         found.append(f"{name} allows fields that it does not declare: they would be lost")
+    if by_alias := _field_by_alias(model):
+        found.append(
+            f"{name}.{by_alias} is read by its alias alone, and stored by its name: leave"
+            " validate_by_name=False out of its model_config"
+        )
     for field, info in model.model_fields.items():
         if info.exclude:
             found.append(f"{name}.{field} {_EXCLUDED}")

@@ -192,6 +192,15 @@ def test_a_model_that_is_read_by_alias_alone_is_refused_on_the_log() -> None:
     assert "validate_by_name=True" in mistake
 
 
+def test_a_message_that_is_read_by_alias_alone_is_refused() -> None:
+    class Sold(Event, name="Sold"):
+        model_config = ConfigDict(**ANSWERED, validate_by_name=False, validate_by_alias=True)
+        unit_price: int
+
+    [mistake] = Sold.__rayfold__.mistakes()
+    assert "validate_by_name=False" in mistake
+
+
 def test_others_are_told_under_the_names_that_they_know() -> None:
     class Told(IntegrationEvent, name="told"):
         model_config = ANSWERED
