@@ -31,7 +31,8 @@ class Envelope(NamedTuple):
     kept on the log, and so of nothing personal: that could be guessed, and proven by it.
     `correlation_id` is the command id when empty. After `deadline`, by this process's monotonic
     clock, nobody waits for the outcome any more. `tenant` is that of the stream, where a stack
-    serves tenants.
+    serves tenants. `only_refuse`: whoever gets it is not the aggregate's writer; it may refuse the
+    command, and appends nothing.
     """
 
     command: str
@@ -46,21 +47,27 @@ class Envelope(NamedTuple):
     traceparent: str = ""
     deadline: float = math.inf
     tenant: str = ""
+    only_refuse: bool = False
 
     def to_wire(self, now: float) -> tuple[Any, ...]:
         """Return it for another process, whose clock is another: with the seconds that are left.
 
-        Without a tenant it is what a release before tenants reads.
+        Without what has its default at the end, it is what a release before that reads.
         """
-        sent = (*self[:-2], self.deadline - now)
+        sent = (*self[:_DEADLINE], self.deadline - now)
+        if self.only_refuse:
+            return (*sent, self.tenant, True)
         return (*sent, self.tenant) if self.tenant else sent
 
     @classmethod
     def from_wire(cls, sent: tuple[Any, ...], now: float) -> Envelope:
         """Return what `to_wire` gave, with a deadline by this process's clock."""
-        if len(sent) == len(cls._fields):
-            return cls._make((*sent[:-2], sent[-2] + now, sent[-1]))
-        return cls._make((*sent[:-1], sent[-1] + now, ""))
+        at, later = _DEADLINE, ("", False)
+        missing = later[len(sent) - at - 1 :]
+        return cls._make((*sent[:at], sent[at] + now, *sent[at + 1 :], *missing))
+
+
+_DEADLINE = Envelope._fields.index("deadline")
 
 
 class Done(NamedTuple):

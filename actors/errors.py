@@ -100,6 +100,22 @@ class StaleTable(WriteSideError):
         self.term = term
 
 
+class NoRoom(Overloaded):
+    """All actors of one aggregate each are in use, so that there is none for another; see the
+    setting `dedicated_actors`. Nothing was done.
+    """
+
+    def __str__(self) -> str:
+        return "all actors of one aggregate each are in use; nothing was done"
+
+
+class NeedsOwnActor(WriteSideError):
+    """The command is not refused, so the aggregate's own actor must decide; nothing was done.
+
+    The outcome of `Envelope.only_refuse`. Never seen by clients: it is sent to that actor.
+    """
+
+
 class StreamUnreadable(WriteSideError):
     """The aggregate's past cannot be folded; the detail names event type, stream, revision."""
 

@@ -13,7 +13,13 @@ import ray
 from actors.append_watch import AppendWatch
 from actors.command_bus import CommandBus
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import EventStoreUnavailable, StaleTable
+from actors.errors import (
+    EventStoreUnavailable,
+    NeedsOwnActor,
+    NoRoom,
+    Overloaded,
+    StaleTable,
+)
 from actors.host.assignment import Term
 from actors.host.shard import shard_of
 from actors.placement.dedicated_clients import DedicatedClients
@@ -163,6 +169,21 @@ class WriteGateway:
 
     async def _route(self, owner: AggregateType, envelope: Envelope) -> Outcome:
         dedicated = owner.placement is Placement.DEDICATED
+        if dedicated and self._may_be_made_up(envelope.stream):
+            outcome = await self._send(envelope._replace(only_refuse=True), dedicated=False)
+            if not isinstance(outcome, NeedsOwnActor):
+                return outcome
+        return await self._send(envelope, dedicated=dedicated)
+
+    def _may_be_made_up(self, stream: str) -> bool:
+        """Tell whether nobody here has used a stream's own actor lately.
+
+        Such a command is shown to a host first, as to refuse it costs no actor. Hosts of another
+        release may not know how.
+        """
+        return self._dedicated.known(stream) is None and self._release == self.settings.release
+
+    async def _send(self, envelope: Envelope, *, dedicated: bool) -> Outcome:
         while True:  # whoever sent it keeps its deadline
             if dedicated:
                 client = self._dedicated.client_of(envelope.stream)
@@ -214,7 +235,10 @@ class WriteGateway:
         except RpcDisconnected:
             if self._lost:
                 raise
-            await self._make_dedicated(stream)
+            try:
+                await self._make_dedicated(stream)
+            except Overloaded as error:
+                raise NoRoom(error.retry_after) from error
             return await self._find(self.settings.dedicated_name(stream, self._release))
 
     async def _find(self, name: str) -> Any:

@@ -31,6 +31,7 @@ from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
 from rayfold.runtime.lasting import lasting
 from rayfold.runtime.together import all_done
+from rayfold.tenants import NoTenant, tenant_of_stream
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class WriteOwner:
             self._drain_idle,
             capacity=settings.dedicated,
             idle_timeout=settings.dedicated_idle,
+            tenant_of=_tenant_of if registry.tenants else lambda _: "",
         )
         self._deletions = DeletionWatch(
             EventLog(settings.eventstore), registry.prefixes, self._forget
@@ -422,3 +424,10 @@ class WriteOwner:
                     log.warning("a write host goes to another node")
                     self._leave(client, replace=True)
                 return
+
+
+def _tenant_of(stream: str) -> str:
+    try:
+        return tenant_of_stream(stream)
+    except NoTenant:  # an operator's, who deletes a stream that no tenant could have written
+        return ""

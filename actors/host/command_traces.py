@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from actors.envelope import Done, Envelope, Outcome
+from actors.errors import NeedsOwnActor
 from actors.host.plan import PendingCommand
 from rayfold import Refused
 from rayfold.runtime.tracing import Span, Tracing, is_sampled
@@ -53,13 +54,15 @@ class CommandTraces:
 
 
 def end(span: Span, outcome: Outcome) -> None:
-    """End a command's span with its outcome; a rule that says no is no error."""
+    """End a command's span with its outcome; a rule that says no is no error, nor is the way on."""
     if isinstance(outcome, Done):
         span.set("rayfold.revision", outcome.revision)
         span.set("rayfold.position", outcome.position)
         span.end()
     elif isinstance(outcome, Refused):
         span.set("rayfold.rejected", outcome.rule)
+        span.end()
+    elif isinstance(outcome, NeedsOwnActor):
         span.end()
     else:
         span.end(outcome)

@@ -22,6 +22,7 @@ from actors.errors import (
     DecisionFailed,
     EventStoreUnavailable,
     InvalidCommand,
+    NeedsOwnActor,
     Overloaded,
     Unavailable,
     WriteSideError,
@@ -290,6 +291,8 @@ class Host:
                 streams.put_back(stream, planned.commands)
                 self._drop(planned)
                 streams.release_all(planned.entities)
+            elif planned.records and _is_anothers(planned):
+                self._pass_on(planned)
             elif planned.records:
                 plans.append(planned)
                 events += len(planned.records)
@@ -297,9 +300,26 @@ class Host:
             elif self._may_be_stale(planned):
                 self._spawn(self._prove(planned))
             else:
-                self._answers.give_all(planned, planned.entity.position)
-                streams.release_all(planned.entities)
+                self._settle(planned)
         return plans
+
+    def _pass_on(self, planned: Plan | JointPlan) -> None:
+        """Write nothing of what was to be refused at most: that is for the stream's own actor."""
+        mine = [each for each in planned.commands if not each.envelope.only_refuse]
+        self._streams.put_back(planned.entity.stream, mine)
+        for pending in planned.commands:
+            if pending.envelope.only_refuse:
+                self._answers.give(pending, NeedsOwnActor())
+        self._cache.drop(planned.entity.stream)
+        self._streams.release_all(planned.entities)
+
+    def _settle(self, planned: Plan | JointPlan) -> None:
+        """Answer a plan that writes nothing."""
+        self._answers.give_all(planned, planned.entity.position)
+        if _is_anothers(planned):
+            # Nobody tells us when it is deleted: a snapshot of ours could be written behind that.
+            self._cache.drop(planned.entity.stream)
+        self._streams.release_all(planned.entities)
 
     async def _commit(self, plans: list[Plan | JointPlan]) -> None:
         answers: Sequence[AppendResult] = ()
@@ -412,12 +432,11 @@ class Host:
         """Tell whether others may have written to what a refusal rests on.
 
         An append is checked by the store; a refusal is checked by nobody. And decisions over
-        several aggregates are written by the host of the one that leads.
+        several aggregates are written by the host of the one that leads, and an aggregate with an
+        actor of its own by that actor.
         """
-        return (
-            bool(self._decided_together)
-            and planned.entity.aggregate in self._decided_together
-            and planned.is_unproven
+        return planned.is_unproven and (
+            planned.entity.aggregate in self._decided_together or _is_anothers(planned)
         )
 
     async def _prove(self, planned: Plan | JointPlan) -> None:
@@ -433,7 +452,12 @@ class Host:
             if moved:
                 reason = "it was written to meanwhile"
                 self._retry_after_conflict(planned, Conflict(reason, moved))
+                self._streams.release_all(planned.entities)
             else:
-                self._answers.give_all(planned, planned.entity.position)
-            self._streams.release_all(planned.entities)
+                self._settle(planned)
         self._start_commits()
+
+
+def _is_anothers(planned: Plan | JointPlan) -> bool:
+    """Tell whether another is the writer of the aggregate that leads: see `only_refuse`."""
+    return any(each.envelope.only_refuse for each in planned.commands)

@@ -20,6 +20,7 @@ from actors.host.limits import HostLimits
 from actors.host.recent_outcomes import RecentOutcomes
 from actors.host.shard import shard_of
 from actors.host.state.postgres import PostgresStates
+from actors.host.usage import Usage
 from actors.host.writers import Writers
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import store_id
@@ -76,7 +77,7 @@ class HostActor:
         identity.check_domain(self._registry)
         self._identity = identity
         self._assignment = Assignment(sharded=sharded)
-        self._used_at = time.monotonic()
+        self._usage = Usage(time.monotonic())
         self._checked = False
         self._limits = limits
         self._postgres = postgres
@@ -115,7 +116,7 @@ class HostActor:
         envelopes = [Envelope.from_wire(each, now) for each in wired]
         if not envelopes:
             return []
-        self._used_at = now
+        self._usage.used(now)
         if term < assignment.term:
             return await self._for_a_stale_caller(term, envelopes)
         return [portable(outcome) for outcome in await self._handled(envelopes, part)]
@@ -139,12 +140,16 @@ class HostActor:
         return [stale if no else portable(next(outcomes)) for no in refused]
 
     async def status(self) -> dict[str, Any]:
-        """Return counts and the process, for operators; `idle` is in seconds."""
+        """Return counts and the process, for operators.
+
+        `idle` and `steadily` are in seconds: see `Usage`.
+        """
         await self._check_store()
         return {
             "incarnation": self._incarnation,
             **process_status(),
-            "idle": 0.0 if self._running().busy else time.monotonic() - self._used_at,
+            "idle": 0.0 if self._running().busy else self._usage.idle(time.monotonic()),
+            "steadily": self._usage.steadily,
             **self._running().status(),
         }
 
@@ -180,7 +185,7 @@ class HostActor:
 
     async def retire(self, idle: float) -> bool:
         """Drain and return True, unless it is busy or was within so many seconds."""
-        if self._running().busy or time.monotonic() - self._used_at < idle:
+        if self._running().busy or self._usage.idle(time.monotonic()) < idle:
             return False
         await self.drain()
         return True

@@ -11,10 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import InvalidCommand, KeyReused, Overloaded
+from actors.errors import InvalidCommand, KeyReused, NeedsOwnActor, Overloaded
 
 CAPACITY = 20_000
 """Commands that a host remembers until it ends: some 5 MB."""
+
+
+_NO_OUTCOME = (KeyReused, InvalidCommand, Overloaded, NeedsOwnActor)
 
 
 class _Batch:
@@ -85,7 +88,7 @@ class RecentOutcomes:
         """Return the command's stream, and what became of it if that is known; None if nothing is.
 
         Of a command that was sent again, what stands in the log counts, then what came last. What
-        was refused unread, as under another's id, is no outcome.
+        was refused unread, as under another's id, or was passed on, is no outcome.
         """
         last: tuple[str, Outcome | None] | None = None
         for batch in reversed(self._with.get(command_id, ())):
@@ -95,6 +98,6 @@ class RecentOutcomes:
                 outcome = batch.outcome(at)
                 if isinstance(outcome, Done):
                     return batch.streams[at], outcome
-                if not isinstance(outcome, KeyReused | InvalidCommand | Overloaded):
+                if not isinstance(outcome, _NO_OUTCOME):
                     last = last or (batch.streams[at], outcome)
         return last

@@ -11,8 +11,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from weakref import WeakValueDictionary
 
 from actors.errors import Overloaded
+from actors.placement.giving_way import Place, giving_way
 from actors.placement.host_client import HostClient
 from rayfold.runtime.together import all_done
 
@@ -20,11 +22,18 @@ log = logging.getLogger(__name__)
 
 
 SILENCE = 10.0
-"""Seconds in which actors may say that they are idle when another needs the room: those that have
-crashed come up again meanwhile, which a machine that is busy leaves little time for."""
+"""Seconds that a new one waits for its turn and for room, at most: those that have crashed come up
+again meanwhile, which a machine that is busy leaves little time for."""
 
 BUSY = 3.0
 """Seconds in which one of them may come to its end of work: most commands take milliseconds."""
+
+FEW = 4
+"""Newcomers of a tenant at a time, until they answer: each is a process. So a tenant's next one
+waits for few of another's, however many that one asks for."""
+
+RETRY_AFTER = 2
+"""Seconds after which there may be room."""
 
 PAUSE = 0.2
 """Seconds between two questions to actors that are not there, or busy."""
@@ -40,14 +49,18 @@ class DedicatedActors:
         *,
         capacity: int,
         idle_timeout: float,
+        tenant_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         """`client` gives the client of a stream's actor. `retire` ends one unless it is busy, or
-        was within so many seconds. Times in seconds.
+        was within so many seconds. Times in seconds. `tenant_of` tells whose a stream is.
         """
         self._client = client
         self._retire = retire
         self._capacity = capacity
         self._idle_timeout = idle_timeout
+        self._tenant_of = tenant_of
+        self._newcomers = WeakValueDictionary[str, asyncio.Semaphore]()
+        """By tenant: who of it may look for room."""
         self._clients: dict[str, HostClient] = {}
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._making = asyncio.Lock()
@@ -85,23 +98,52 @@ class DedicatedActors:
         """Return the client of the stream's own actor, which is made if need be.
 
         Raises:
-            Overloaded: there are too many, and none is idle, as far as they say in time.
+            Overloaded: there are too many, and none gives way, as far as they say in time.
+        """
+        client = self._there(stream) or await self._newcomer(stream)
+        await client.actor()
+        return client
+
+    async def _newcomer(self, stream: str) -> HostClient:
+        few = self._newcomers.setdefault(self._tenant_of(stream), asyncio.Semaphore(FEW))
+        try:
+            async with asyncio.timeout(SILENCE) as waiting, few:
+                client = await self._placed(stream)
+                waiting.reschedule(None)
+                await self._up(stream, client)
+                return client
+        except TimeoutError:
+            if self._replacing:  # all are on their way to another release
+                return await self._newcomer(stream)
+            log.warning(
+                "no aggregate's own actor makes room for another",
+                extra={"stream": stream, "actors": dict(Counter(self._kept))},
+            )
+            raise Overloaded(RETRY_AFTER) from None
+
+    async def _placed(self, stream: str) -> HostClient:
+        """Return the stream's client once there is room for it.
+
+        Raises:
+            TimeoutError: all are in use.
         """
         began = time.monotonic()
         while True:
             try:
-                client, patience = await self._found_or_made(stream), SILENCE
+                if (client := await self._found_or_made(stream)) is not None:
+                    return client
             except Overloaded:
-                client, patience = None, BUSY
-            if client is not None:
-                await client.actor()
-                return client
-            if time.monotonic() > began + patience:
-                log.warning(
-                    "no aggregate's own actor makes room for another",
-                    extra={"stream": stream, "actors": dict(Counter(self._kept))},
-                )
-                raise Overloaded
+                if time.monotonic() > began + BUSY:
+                    raise TimeoutError from None
+            await asyncio.sleep(PAUSE)
+
+    async def _up(self, stream: str, client: HostClient) -> None:
+        """Wait until it answers, if that takes no longer than `SILENCE`."""
+        await client.actor()
+        began = time.monotonic()
+        while not (await client.status())["ready"] and self._clients.get(stream) is client:
+            if time.monotonic() > began + SILENCE:
+                return
             await asyncio.sleep(PAUSE)
 
     async def forget(self, stream: str) -> None:
@@ -149,16 +191,14 @@ class DedicatedActors:
         """Return the stream's client; None if there may be room for it as soon as others answer.
 
         Raises:
-            Overloaded: all have answered, and none is idle.
+            Overloaded: all have answered, and none gives way.
         """
-        if (there := self._there(stream)) is not None:
-            return there  # however long others take to make room for another
         async with self._making:
             while (leaving := self._leaving.get(stream)) is not None:
                 await asyncio.wait([leaving])
             if (client := self._clients.get(stream)) is not None:
                 return client
-            if len(self._clients) >= self._capacity and not await self._evict_one():
+            if len(self._clients) >= self._capacity and not await self._evict_one(stream):
                 return None
             client = self._clients[stream] = self._client(stream)
             return client
@@ -169,8 +209,8 @@ class DedicatedActors:
             return None
         return self._clients.get(stream)
 
-    async def _evict_one(self) -> bool:
-        """End the one that was idle for longest; return False if none is that has answered.
+    async def _evict_one(self, newcomer: str) -> bool:
+        """End one that gives way; return False if none does, and not all have answered.
 
         Raises:
             Overloaded: all have answered.
@@ -178,15 +218,14 @@ class DedicatedActors:
         clients = dict(self._clients)
         said = await asyncio.gather(*(client.status() for client in clients.values()))
         self._kept = ["busy" if status["ready"] else status["error"] for status in said]
-        idle = {
-            stream: status.get("idle", 0.0)
+        places = [
+            Place.of(stream, self._tenant_of(stream), status)
             for stream, status in zip(clients, said, strict=True)
-            if status["ready"]
-        }
-        for stream in sorted(idle, key=lambda each: -idle[each]):
-            if await self._evict(stream, 0.0):
+        ]
+        for place in giving_way(places, self._tenant_of(newcomer)):
+            if await self._evict(place.stream, 0.0, always=place.busy):
                 return True
-        if len(idle) == len(clients):
+        if all(place.answered for place in places):
             raise Overloaded
         return False
 

@@ -38,7 +38,7 @@ class DedicatedClients:
         return client
 
     def known(self, stream: str) -> HostClient | None:
-        """Return the client of the stream's own actor if there is one; None is made."""
+        """Return the client of the stream's own actor if it was used lately; None is made."""
         return self._clients.get(stream)
 
     def lose(self) -> None:

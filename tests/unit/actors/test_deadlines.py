@@ -55,5 +55,8 @@ def test_a_deadline_is_one_of_the_receiving_process() -> None:
     sent = Envelope("create-order", "order-1", b"{}", "id", "print", deadline=107.0)
     received = Envelope.from_wire(sent.to_wire(now=100.0), now=5000.0)
     assert received == sent._replace(deadline=5007.0)
+    only = sent._replace(only_refuse=True, tenant="acme")
+    for each in (only, only._replace(tenant="")):
+        assert Envelope.from_wire(each.to_wire(now=107.0), now=107.0) == each
     endless = Envelope("create-order", "order-1", b"{}", "id", "print")
     assert Envelope.from_wire(endless.to_wire(now=100.0), now=5000.0) == endless

@@ -22,8 +22,9 @@ from rayfold import Registry
 class Actor:
     """Says how long it was idle; a negative number stands for one that is busy."""
 
-    def __init__(self, idle: float) -> None:
+    def __init__(self, idle: float, steadily: float = 0.0) -> None:
         self.idle = idle
+        self.steadily = steadily
 
 
 class Client(HostClient):
@@ -47,7 +48,7 @@ class Client(HostClient):
         if self.silent:
             self.silent -= 1
             return {"ready": False, "error": "ActorUnavailableError"}
-        return {"ready": True, "idle": max(self.it.idle, 0.0)}
+        return {"ready": True, "idle": max(self.it.idle, 0.0), "steadily": self.it.steadily}
 
     async def _never(self) -> Any:
         raise AssertionError
@@ -121,7 +122,7 @@ async def test_those_that_are_there_are_found_while_one_makes_room() -> None:
 async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(dedicated_actors, "SILENCE", 0.3)
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 1.0)
     actors = dedicated({"a": 5.0, "b": -1.0, "c": 0.0}, capacity=2)
     made = [await actors.client_of(stream) for stream in "ab"]
     made[0].silent = 1000  # type: ignore[attr-defined]
@@ -130,6 +131,123 @@ async def test_a_new_one_is_refused_where_they_never_answer_and_the_log_says_so(
     assert actors.clients == made
     [record] = caplog.records
     assert record.__dict__["actors"] == {"ActorUnavailableError": 1, "busy": 1}
+
+
+async def test_one_that_is_used_again_and_again_keeps_its_actor_whatever_ids_are_made_up() -> None:
+    actors = dedicated({"tea": 0.5, **{f"made-up-{n}": 0.01 for n in range(20)}}, capacity=3)
+    tea = await actors.client_of("tea")
+    tea.it.steadily = 60.0  # type: ignore[attr-defined]
+    for number in range(20):
+        await actors.client_of(f"made-up-{number}")
+    assert tea in actors.clients
+    assert len(actors.clients) == 3
+
+
+def of_tenants(*, capacity: int, **kept: Actor) -> DedicatedActors:
+    """Return actors by stream, of which `acme_tea` is one of acme's; newcomers are idle at once."""
+
+    async def retire(client: HostClient, seconds: float) -> bool:
+        assert isinstance(client, Client)
+        return client.it.idle >= seconds
+
+    return DedicatedActors(
+        lambda stream: Client(kept.get(stream) or Actor(0.01)),
+        retire,
+        capacity=capacity,
+        idle_timeout=60,
+        tenant_of=lambda stream: stream.partition("_")[0],
+    )
+
+
+async def test_a_tenants_made_up_ids_take_the_places_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 600.0)
+    actors = of_tenants(capacity=4, acme_tea=Actor(9.0), acme_milk=Actor(55.0))
+    for stream in ("acme_tea", "acme_milk"):
+        await actors.client_of(stream)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(actors.client_of(f"evil_{number}") for number in range(30)))
+    assert {"acme_tea", "acme_milk"} < set(actors.streams)
+    assert len(actors.streams) == 4
+
+
+async def test_a_tenant_with_nothing_gets_a_place_of_one_that_keeps_all_of_them_busy() -> None:
+    kept = {f"evil_{number}": Actor(-1.0, steadily=100.0 - number) for number in range(3)}
+    actors = of_tenants(capacity=3, **kept)
+    for stream in kept:
+        await actors.client_of(stream)
+    async with asyncio.timeout(60):
+        await actors.client_of("acme_tea")
+    assert set(actors.streams) == {"evil_0", "evil_1", "acme_tea"}
+
+
+async def test_a_tenant_does_not_wait_behind_all_that_another_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedicated_actors, "BUSY", 600.0)
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 600.0)
+    actors = of_tenants(capacity=2, evil_0=Actor(-1.0), evil_1=Actor(-1.0))
+    for number in range(2):
+        await actors.client_of(f"evil_{number}")
+    flood = [asyncio.create_task(actors.client_of(f"evil_{number}")) for number in range(2, 32)]
+    await asyncio.sleep(0)  # all of them wait by now
+    async with asyncio.timeout(60):
+        await actors.client_of("acme_tea")
+    assert "acme_tea" in actors.streams
+    assert not any(each.done() for each in flood)
+    for each in flood:
+        each.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_newcomers_of_a_tenant_come_up_a_few_at_a_time() -> None:
+    some, comes_up = asyncio.Event(), asyncio.Event()
+    made: list[str] = []
+
+    class Rising(Client):
+        async def status(self) -> dict[str, Any]:
+            some.set()
+            await comes_up.wait()
+            return await super().status()
+
+    def client(stream: str) -> HostClient:
+        made.append(stream)
+        return Rising(Actor(0.01))
+
+    async def never(*_: Any) -> bool:
+        raise AssertionError
+
+    actors = DedicatedActors(client, never, capacity=9, idle_timeout=60)
+    asked = [asyncio.create_task(actors.client_of(f"item-{number}")) for number in range(9)]
+    async with asyncio.timeout(60):
+        await some.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(made) == dedicated_actors.FEW
+    comes_up.set()
+    await asyncio.gather(*asked)
+    assert len(made) == 9
+
+
+async def test_who_waits_for_others_newcomers_is_refused_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def retire(*_: Any) -> bool:
+        await go_on.wait()  # as one does that hangs
+        return False
+
+    actors = DedicatedActors(lambda _: Client(Actor(5.0)), retire, capacity=1, idle_timeout=60)
+    await actors.client_of("item-0")
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 0.1)
+    async with asyncio.timeout(60):
+        refused = await asyncio.gather(
+            *(actors.client_of(f"item-{number}") for number in range(1, 9)), return_exceptions=True
+        )
+    assert {type(each) for each in refused} == {Overloaded}
+    go_on.set()
 
 
 async def test_restarts_of_those_that_have_ended_count_on() -> None:
@@ -198,6 +316,9 @@ async def test_an_actor_that_was_replaced_while_it_was_asked_to_end_lives_on(
     class Crashed(HostClient):
         async def actor(self) -> Any:
             return self
+
+        async def status(self) -> dict[str, Any]:
+            return {"ready": True}
 
         async def replace(self) -> None:
             self.error = ""  # the next one answers

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from actors.envelope import Done, Envelope, Outcome
-from actors.errors import InvalidCommand, KeyReused, Overloaded, Unavailable
+from actors.errors import InvalidCommand, KeyReused, NeedsOwnActor, Overloaded, Unavailable
 from actors.host.recent_outcomes import RecentOutcomes
 from rayfold import Rejected
 
@@ -48,7 +48,9 @@ async def test_what_is_known_of_a_batch_does_not_wait_for_the_rest() -> None:
     assert recent.of("b") == ("counter-b", NO)
 
 
-@pytest.mark.parametrize("later", [NO, LOST, KeyReused("a"), InvalidCommand("what")])
+@pytest.mark.parametrize(
+    "later", [NO, LOST, KeyReused("a"), InvalidCommand("what"), NeedsOwnActor()]
+)
 def test_what_stands_in_the_log_counts_whatever_came_of_a_repeat(later: Exception) -> None:
     recent = RecentOutcomes()
     note(recent, a=Done(0, 7))

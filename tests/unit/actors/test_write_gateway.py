@@ -11,15 +11,16 @@ from uuid import uuid4
 import pytest
 
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import StaleTable, Unavailable
+from actors.errors import NeedsOwnActor, NoRoom, Overloaded, StaleTable, Unavailable
 from actors.host.assignment import Assignment, Term
 from actors.host.shard import shard_of
 from actors.placement.host_client import HostClient
 from actors.placement.shards import ShardTable
 from actors.write_gateway import WriteGateway
 from actors.write_settings import WriteSettings
+from domain.inventory.stock import ReceiveStock
 from domain.orders.commands import CreateOrder
-from rayfold import Registry
+from rayfold import NotFound, Registry
 from rayfold.runtime.rpc import Address, RpcDisconnected, RpcServer
 
 PATIENCE = 60.0
@@ -32,6 +33,9 @@ class FakeHost:
         self.name = name
         self.assignment = Assignment(sharded=True)
         self.taken: list[str] = []
+        self.asked: list[str] = []
+        """Streams of commands that it may refuse at most."""
+        self.refuses = False
         self._actor_id = name.encode()
         self._rpc = RpcServer(self._commands)
         self.address = self
@@ -55,6 +59,9 @@ class FakeHost:
     def _answer(self, term: Term, envelope: Envelope) -> Any:
         if self.assignment.refuses(term, envelope.stream):
             return StaleTable(self.assignment.term)
+        if envelope.only_refuse:
+            self.asked.append(envelope.stream)
+            return NotFound("no", "it is not there") if self.refuses else NeedsOwnActor()
         self.taken.append(envelope.stream)
         return tuple(Done(0, len(self.taken)))[:2]
 
@@ -67,7 +74,10 @@ class Cluster:
         self.table = ShardTable(2)
         self.looked = 0
         settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
-        self.gateway = WriteGateway(registry, settings, make_dedicated=self._never, look=self._look)
+        self.made: list[str] = []
+        """Streams whose own actors were asked for."""
+        self.full = False
+        self.gateway = WriteGateway(registry, settings, make_dedicated=self._make, look=self._look)
         self.published: list[tuple[int, dict[str, Any]]] = []
 
     def publish(self, epoch: int, names: Iterable[str] = ("a", "b")) -> None:
@@ -95,8 +105,12 @@ class Cluster:
             raise RpcDisconnected(f"no actor is named {name}")
         return self.hosts[name]
 
-    async def _never(self, stream: str) -> None:
-        raise AssertionError(stream)
+    async def _make(self, stream: str) -> None:
+        self.made.append(stream)
+        if self.full:
+            raise Overloaded(7)
+        name = self.gateway.settings.dedicated_name(stream)
+        self.hosts[name] = FakeHost(name)
 
 
 @pytest.fixture
@@ -200,3 +214,57 @@ async def test_a_host_that_leaves_while_the_status_is_asked_for_is_told_of_once_
     cluster.follow()
     parts = [part["part"] for part in await asking]
     assert parts[:2] == ["write#0", "write#1"]
+
+
+async def test_what_a_host_refuses_costs_no_actor(cluster: Cluster, registry: Registry) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    for host in cluster.hosts.values():
+        host.refuses = True
+    for number in range(5):
+        with pytest.raises(NotFound):
+            await cluster.gateway.bus.send(received(registry, f"made-up-{number}"))
+    assert cluster.made == []
+    assert sum(len(host.asked) for host in cluster.hosts.values()) == 5
+
+
+async def test_what_no_host_refuses_is_for_the_aggregates_own_actor_and_what_follows_at_once(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    for _ in range(3):
+        await cluster.gateway.bus.send(received(registry, "tea"))
+    own = cluster.hosts[cluster.gateway.settings.dedicated_name("stock-tea")]
+    assert cluster.made == ["stock-tea"]
+    assert own.taken == ["stock-tea"] * 3
+    shared = [cluster.hosts[name] for name in ("a", "b")]
+    assert [stream for host in shared for stream in host.asked] == ["stock-tea"]
+    assert [stream for host in shared for stream in host.taken] == []
+
+
+async def test_hosts_of_another_release_are_not_asked_what_they_may_not_know(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    cluster.gateway._release = "@before"
+    cluster.hosts["rayfold::aggregate:stock-tea@before"] = own = FakeHost("own")
+    await cluster.gateway.bus.send(received(registry, "tea"))
+    assert own.taken == ["stock-tea"]
+    assert [cluster.hosts[name].asked for name in ("a", "b")] == [[], []]
+
+
+async def test_a_client_is_told_where_there_is_no_room_for_an_actor(
+    cluster: Cluster, registry: Registry
+) -> None:
+    cluster.publish(1)
+    cluster.follow()
+    cluster.full = True
+    with pytest.raises(NoRoom, match="all actors of one aggregate each are in use") as refused:
+        await cluster.gateway.bus.send(received(registry, "tea"))
+    assert refused.value.retry_after == 7
+
+
+def received(registry: Registry, sku: str) -> Envelope:
+    return enclose(registry, ReceiveStock(sku=sku, quantity=1), timeout=PATIENCE)
