@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from deploy.errors import StartError
+from deploy.errors import StartError, tell
 from deploy.stack import identity as identities
 from deploy.stack import ray_runtime, routing
 from deploy.stack.governing import note_down
@@ -30,7 +31,7 @@ from rayfold.runtime.together import ended
 log = logging.getLogger(__name__)
 
 ENDING = 120.0
-"""Seconds in which an owner ends all parts."""
+"""Seconds in which all parts are ended, by their owner or by us."""
 
 SUCCESSION = 3 * LENGTH
 """Seconds in which a dead owner has a successor that answers, if another one stands by."""
@@ -141,10 +142,23 @@ async def _end(settings: Settings, stack: str) -> list[str]:
     address = settings.ray_address
     if address is None:
         raise StartError("no controller runs: give --ray-address, to end what it has left")
-    with _waiting_for(f"Ray at {address}, which has what an owner left"):
-        await in_thread(lambda: check_ray(address))
-        try:  # once: who asked may ask again, and is told sooner
-            await in_thread(lambda: ray_runtime.start(address, settings.stack, lambda: False))
-            return await in_thread(lambda: end_parts(settings.stack, stack))
-        finally:
-            await in_thread(ray_runtime.stop)
+    late = asyncio.get_running_loop().call_later(ENDING, _give_up, address)
+    try:
+        with _waiting_for(f"Ray at {address}, which has what an owner left"):
+            await in_thread(lambda: check_ray(address))
+            try:
+                await in_thread(lambda: ray_runtime.start(address, settings.stack))
+                return await in_thread(lambda: end_parts(settings.stack, stack))
+            finally:
+                await in_thread(ray_runtime.stop)
+    finally:
+        late.cancel()
+
+
+def _give_up(address: str) -> None:
+    """End this process: a thread that waits for Ray can neither be cancelled nor left behind.
+
+    Nothing else is begun; the lease runs out.
+    """
+    tell(StartError(f"Ray at {address} does not answer within {ENDING:.0f} s: ask again"))
+    os._exit(2)

@@ -36,13 +36,13 @@ class Http2Call:
         stream: int,
         headers: dict[bytes, bytes],
         limit: int,
-        window: int,
     ) -> None:
         self.stream = stream
         self.task: asyncio.Task[None] | None = None
         self.half_closed = False
         self.closed = False
-        self.send_window = window
+        self.send_window = 0
+        """Beside what the peer gives each of its calls to begin with, and may change for all."""
         self.out = bytearray()
         self.drained: asyncio.Future[None] | None = None
         self._connection = connection

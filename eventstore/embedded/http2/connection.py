@@ -41,7 +41,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.peer = ""
         self.calls: dict[int, Http2Call] = {}
-        self.initial_window = frames.DEFAULT_WINDOW
+        self._initial_window = frames.DEFAULT_WINDOW
+        self._widened = False
         self._in = bytearray()
         self._out: list[bytes] = []
         self._pushed = 0
@@ -190,6 +191,10 @@ class Connection(asyncio.Protocol):
                 return
         if at:
             del buffer[:at]
+        if self._widened:  # once, however many said so: there may be thousands of calls
+            self._widened = False
+            for call in list(self.calls.values()):
+                self.push(call)
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == frames.DATA:
@@ -283,18 +288,14 @@ class Connection(asyncio.Protocol):
             if key == frames.SETTING_INITIAL_WINDOW:
                 if value > frames.MAX_WINDOW:
                     raise ProtocolError(frames.FLOW_CONTROL_ERROR, "window too large")
-                change = value - self.initial_window
-                self.initial_window = value
-                for call in self.calls.values():
-                    call.send_window += change
+                self._initial_window = value
             elif key == frames.SETTING_MAX_FRAME:
                 if not frames.DEFAULT_FRAME <= value < 1 << 24:
                     raise ProtocolError(frames.PROTOCOL_ERROR, "bad frame size")
                 self._frame_size = min(value, 1 << 18)
         # Acknowledged before the new window is used: the peer widens its own only then.
         self.send(frames.frame(frames.SETTINGS, frames.ACK, 0))
-        for call in list(self.calls.values()):
-            self.push(call)
+        self._widened = True
 
     def _take_window(self, stream: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -349,9 +350,10 @@ class Connection(asyncio.Protocol):
         at = 0
         size = len(out)
         while at < size:
-            length = min(size - at, self._frame_size, call.send_window, self._send_window)
+            window = self._initial_window + call.send_window
+            length = min(size - at, self._frame_size, window, self._send_window)
             if length <= 0:
-                if call.send_window > 0:
+                if window > 0:
                     self._blocked[call.stream] = call
                 break
             self.send(frames.head(length, frames.DATA, 0, call.stream))

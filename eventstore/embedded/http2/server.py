@@ -118,7 +118,7 @@ class GrpcServer:
         path = headers.get(b":path", b"").decode(errors="replace")
         v1 = path.startswith("/event_store.")
         limit = MAX_V1_MESSAGE if v1 else MAX_APPEND_SIZE * 3 // 2
-        call = Http2Call(connection, stream, headers, limit, connection.initial_window)
+        call = Http2Call(connection, stream, headers, limit)
         connection.calls[stream] = call
         if ended:
             call.end()

@@ -216,11 +216,18 @@ class FullSocket(asyncio.Transport):
         super().__init__()
         self.taken = 0
         self.full = asyncio.Event()
+        self.is_read = True
         self._connection = connection
         self._high = 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = high or 0
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     def write(self, data: bytes) -> None:
         self.taken += len(data)
@@ -236,7 +243,7 @@ async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
     calls: list[Http2Call] = []
 
     def dispatch(connection: Connection, stream: int, headers: object, ended: bool) -> None:
-        call = Http2Call(connection, stream, {}, 1 << 20, connection.initial_window)
+        call = Http2Call(connection, stream, {}, 1 << 20)
         connection.calls[stream] = call
         calls.append(call)
 
@@ -259,9 +266,42 @@ async def test_endless_windows_do_not_empty_a_read_into_memory() -> None:
         await full.full.wait()
         assert full.taken < 4_000_000
         assert not reading.done()
+        assert not full.is_read
         while not reading.done():
             connection.resume_writing()
             await asyncio.sleep(0)
+        assert full.is_read
     await reading
     connection.connection_lost(None)
     assert full.taken > 64_000_000
+
+
+async def test_thousands_of_settings_at_once_are_one_look_at_the_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There may be thousands of calls as well, and nobody else was served meanwhile."""
+    pushed: list[int] = []
+    push = Connection.push
+
+    def counted(connection: Connection, call: Http2Call) -> None:
+        pushed.append(call.stream)
+        push(connection, call)
+
+    def dispatch(connection: Connection, stream: int, headers: object, ended: bool) -> None:
+        connection.calls[stream] = Http2Call(connection, stream, {}, 1 << 20)
+
+    monkeypatch.setattr(Connection, "push", counted)
+    connection = Connection(dispatch, set(), lambda _: True)
+    connection.connection_made(FullSocket(connection))
+    block = hpack.encode([(b":path", b"/")])
+    calls = [frames.frame(frames.HEADERS, frames.END_HEADERS, at, block) for at in (1, 3, 5)]
+    windows = [frames.settings({frames.SETTING_INITIAL_WINDOW: at % 2}) for at in range(1000)]
+    connection.data_received(frames.PREFACE + b"".join([*calls, *windows]))
+    assert pushed == [1, 3, 5]
+    writing = asyncio.create_task(connection.calls[3].write(b"what"))
+    await asyncio.sleep(0)
+    assert len(connection.calls[3].out) == 8  # the window of each call is one byte by now
+    connection.data_received(frames.settings({frames.SETTING_INITIAL_WINDOW: 9}))
+    assert not connection.calls[3].out
+    connection.connection_lost(None)
+    await asyncio.gather(writing, return_exceptions=True)
