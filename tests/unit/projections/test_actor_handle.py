@@ -63,8 +63,8 @@ class _Silent:
 
 @pytest.fixture
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[_Silent]:
-    """What was started, the last one last; what is ended answers no more. Silence is short."""
-    monkeypatch.setattr(actor_handle, "SILENCE", 0.1)
+    """What was started, the last one last; what is ended answers no more. Patience is short."""
+    monkeypatch.setattr(actor_handle, "SILENCE", 60.0)  # one that answers may take its time
     monkeypatch.setattr(actor_handle, "PATIENCE", 0.1)
     monkeypatch.setattr(current_actor.ray, "kill", lambda actor: setattr(actor, "stopped", True))
     return []
@@ -78,6 +78,13 @@ def silent(spawned: list[_Silent]) -> ActorHandle:
     return ActorHandle("memory:v#0", "memory", ["v"], spawn)
 
 
+async def unanswered(handle: ActorHandle) -> None:
+    """Look at one that is silent, and wait but little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(actor_handle, "SILENCE", 0.01)
+        await handle.look()
+
+
 async def test_an_actor_that_falls_silent_is_not_ready_and_then_replaced(
     spawned: list[_Silent],
 ) -> None:
@@ -85,12 +92,13 @@ async def test_an_actor_that_falls_silent_is_not_ready_and_then_replaced(
     await handle.look()
     assert handle.ready
     spawned[0].stopped = True
-    await handle.look()
+    await unanswered(handle)
     assert (handle.ready, handle.seen, len(spawned)) == (False, {"error": "TimeoutError"}, 1)
     async with asyncio.timeout(30):
-        while not handle.ready:
-            await handle.look()
-    assert len(spawned) == 2
+        while len(spawned) < 2:
+            await unanswered(handle)
+    await handle.look()
+    assert (handle.ready, len(spawned)) == (True, 2)
     assert (handle.restarts, handle.progress.position) == (1, 7)
 
 
@@ -98,7 +106,9 @@ async def test_an_actor_that_is_silent_for_a_moment_is_let_be(spawned: list[_Sil
     handle = silent(spawned)
     for _ in range(20):
         await handle.look()
-        spawned[0].stopped = not spawned[0].stopped
+        spawned[0].stopped = True
+        await unanswered(handle)
+        spawned[0].stopped = False
     assert len(spawned) == 1
 
 
@@ -109,7 +119,7 @@ async def test_an_actor_that_is_still_starting_is_waited_for(
     handle = silent(spawned)
     spawned[0].stopped = True
     for _ in range(5):
-        await handle.look()
+        await unanswered(handle)
     assert len(spawned) == 1
 
 
