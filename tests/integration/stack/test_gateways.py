@@ -75,7 +75,10 @@ def test_gateways_serve_on_whoever_dies_and_down_ends_all(
         two = gateway("two")
         one.ready()
         two.ready()
-        with httpx.Client(base_url=one.url) as here, httpx.Client(base_url=two.url) as there:
+        with (
+            httpx.Client(base_url=one.url, timeout=30) as here,
+            httpx.Client(base_url=two.url, timeout=30) as there,
+        ):
             order = create(here)
             command = str(uuid4())
             answer = here.post(
