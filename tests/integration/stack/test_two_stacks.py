@@ -36,7 +36,10 @@ def test_nothing_crosses_and_a_wrong_match_is_refused(
     try:
         two.start()
         try:
-            with httpx.Client(base_url=one.url) as first, httpx.Client(base_url=two.url) as second:
+            with (
+                httpx.Client(base_url=one.url, timeout=30) as first,
+                httpx.Client(base_url=two.url, timeout=30) as second,
+            ):
                 orders = {}
                 for http in (first, second):
                     order = create(http)
@@ -58,7 +61,7 @@ def test_nothing_crosses_and_a_wrong_match_is_refused(
             assert (parts(one, "memory"), parts(two, "memory")) == (1, 2)
         finally:
             two.kill()
-        with httpx.Client(base_url=one.url) as first:
+        with httpx.Client(base_url=one.url, timeout=30) as first:
             add(first, create(first)).raise_for_status()
         two.start()
         assert parts(two, "memory") == 2
