@@ -63,7 +63,7 @@ class Host:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         incarnation: str,
         limits: HostLimits | None = None,
         storage: Storage | None = None,
@@ -73,12 +73,12 @@ class Host:
         `storage` has the aggregates: by default the log alone.
         """
         self._registry = registry
-        self._store = store
-        self._storage = storage or EventStorage(registry, store)
+        self._log = log
+        self._storage = storage or EventStorage(registry, log)
         self._incarnation = incarnation
         self._limits = limits or HostLimits()
         self._cache = AggregateCache(
-            store if self._storage.takes_snapshots else None,
+            log if self._storage.takes_snapshots else None,
             self._limits.idle_timeout,
             self._limits.cached_aggregates,
         )
@@ -90,7 +90,7 @@ class Host:
         self._tasks: set[asyncio.Task[None]] = set()
         traced = tracing()
         self._traces = CommandTraces(traced) if traced is not None else None
-        self._answers = Answers(store, registry.prefixes, self._spawn)
+        self._answers = Answers(log, registry.prefixes, self._spawn)
         self._streams = Streams(
             registry,
             self._storage,
@@ -158,8 +158,8 @@ class Host:
         aggregate = self._registry.aggregates[stream.partition("-")[0]]
         async with self.alone_with(stream):
             await self._cache.saved()  # none may be written behind the deletion
-            await self._store.delete_stream(snapshot_stream(stream), tombstone=tombstone)
-            found = await self._store.delete_stream(stream, tombstone=tombstone)
+            await self._log.delete_stream(snapshot_stream(stream), tombstone=tombstone)
+            found = await self._log.delete_stream(stream, tombstone=tombstone)
             await self._storage.deleted(aggregate, stream)
             return found
 
@@ -442,7 +442,7 @@ class Host:
     async def _prove(self, planned: Plan | JointPlan) -> None:
         """Answer a plan that writes nothing, if its streams are where they were read."""
         try:
-            moved = await moved_streams(self._store, planned.entities)
+            moved = await moved_streams(self._log, planned.entities)
         except StoreUnavailable as error:
             self._give_up(planned, EventStoreUnavailable.because(error))
         except Exception as error:

@@ -73,7 +73,7 @@ class HostActor:
         self._name = name
         self._incarnation = f"{name}:{uuid4().hex[:12]}"
         self._registry = load_domain(domain, identity.tenants)
-        self._store = open_log(eventstore, self._registry, postgres)
+        self._log = open_log(eventstore, self._registry, postgres)
         identity.check_domain(self._registry)
         self._identity = identity
         self._assignment = Assignment(sharded=sharded)
@@ -196,14 +196,14 @@ class HostActor:
             self._sweeper.cancel()
         await self._running().drain()
         await self._rpc.close()
-        await self._store.close()
+        await self._log.close()
         await end_part()
 
     async def _check_store(self) -> None:
         """Refuse to work on another log than the stack's."""
         if not self._checked and self._identity.store:
             try:
-                self._identity.check_store(await store_id(self._store))
+                self._identity.check_store(await store_id(self._log))
             except StoreUnavailable:  # the next call finds out
                 return
         self._checked = True
@@ -212,9 +212,7 @@ class HostActor:
         # Not in `__init__`: Ray runs that outside of the loop that the client must live on.
         if self._host is None:
             states = PostgresStates(self._postgres, self._registry.state_stored)
-            self._host = Writers(
-                self._registry, self._store, self._incarnation, self._limits, states
-            )
+            self._host = Writers(self._registry, self._log, self._incarnation, self._limits, states)
             sweep = partial(self._sweep, self._host)
             self._sweeper = asyncio.create_task(lasting(sweep, "passivation"))
         return self._host

@@ -67,9 +67,9 @@ class Refusal(NamedTuple):
 class Delivery:
     """Sends commands until each has an answer that will not change."""
 
-    def __init__(self, registry: Registry, store: Log, bus: Bus) -> None:
+    def __init__(self, registry: Registry, log: Log, bus: Bus) -> None:
         self._registry = registry
-        self._store = store
+        self._log = log
         self._bus = bus
         self._middleware = DomainMiddleware(registry)
         self._around = CommandMiddleware.of(registry, bus, self._middleware)
@@ -225,7 +225,7 @@ class Delivery:
     async def _found_anywhere(self, envelope: Envelope, decided_at: int) -> Done | None:
         after = decided_at if decided_at >= 0 else None
         turn = Turn()
-        async with aclosing(self._store.read_all(self._registry.prefixes, after=after)) as records:
+        async with aclosing(self._log.read_all(self._registry.prefixes, after=after)) as records:
             async for raw in records:
                 await turn.pass_on()
                 if found := _done_by(raw, envelope):
@@ -234,7 +234,7 @@ class Delivery:
 
     async def _found_in(self, stream: str, envelope: Envelope, decided_at: int) -> Done | None:
         try:
-            async with aclosing(self._store.read_stream(stream, backwards=True)) as records:
+            async with aclosing(self._log.read_stream(stream, backwards=True)) as records:
                 async for raw in records:
                     if raw.position <= decided_at:
                         return None

@@ -66,15 +66,15 @@ class Consumer:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         groups: PersistentSubscriptions,
         dsn: str,
         view: ViewDefinition,
     ) -> None:
-        self._store = store
+        self._log = log
         self._groups = groups
         self._view = view
-        self._deduplication = Deduplication(registry, store, view)
+        self._deduplication = Deduplication(registry, log, view)
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._moved = asyncio.Event()
         self._furthest = 0
@@ -182,7 +182,7 @@ class Consumer:
         behind: list[RawRecord] = []
         after = applied if applied >= 0 else None
         with suppress(StreamTombstoned):
-            async with aclosing(self._store.read_stream(gap.raw.stream, after=after)) as records:
+            async with aclosing(self._log.read_stream(gap.raw.stream, after=after)) as records:
                 async for raw in records:
                     if raw.revision > gap.raw.revision:
                         break

@@ -32,11 +32,11 @@ class ConsumerActor:
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
-        store = open_log(eventstore, registry, dsn)
-        groups = PersistentSubscriptions(eventstore, opener_of(store))
-        membership = Membership(identity, store, dsn)
-        self._consumer = Consumer(registry, store, groups, dsn, registry.views[view])
-        self._work = ActorWork(membership, self._consumer.run, groups, store)
+        log = open_log(eventstore, registry, dsn)
+        groups = PersistentSubscriptions(eventstore, opener_of(log))
+        membership = Membership(identity, log, dsn)
+        self._consumer = Consumer(registry, log, groups, dsn, registry.views[view])
+        self._work = ActorWork(membership, self._consumer.run, groups, log)
 
     async def reached(self, position: int, timeout: float) -> int:
         """Return where the table is, once it is at `position` or `timeout` seconds have passed."""

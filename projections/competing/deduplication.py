@@ -57,10 +57,10 @@ class Deduplication:
     """One view in one table. All state is in Postgres: many consumers may work at once."""
 
     def __init__(
-        self, registry: Registry, store: Log, view: ViewDefinition, table: str | None = None
+        self, registry: Registry, log: Log, view: ViewDefinition, table: str | None = None
     ) -> None:
         self._registry = registry
-        self._store = store
+        self._log = log
         self._view = view
         self._rows = Rows(view, table)
         self._definition = fingerprint_of(view) if table is None else None
@@ -70,7 +70,7 @@ class Deduplication:
 
     async def load_discards(self) -> None:
         """Learn what operators have discarded. Events that were not parked are not among it."""
-        self._discarded = await discards.load(self._store, [self._view.name])
+        self._discarded = await discards.load(self._log, [self._view.name])
 
     async def is_replaced(self, connection: Any) -> bool:
         """Return whether code of another release has built the live table: it is not ours to fill.
@@ -286,7 +286,7 @@ class Deduplication:
             batch = _Batch(self._view, {}, [])
             batch.rows |= await self._rows.load(connection, [key])
             turn = Turn()
-            async for raw in parked_places.events(self._store, [parked, *held]):
+            async for raw in parked_places.events(self._log, [parked, *held]):
                 await turn.pass_on()
                 step = self._step(raw)
                 for change in step.changes:

@@ -57,9 +57,9 @@ RETRY = 0.25
 class Replica:
     """Some views of a domain; plain asyncio, on any `Log`."""
 
-    def __init__(self, registry: Registry, views: Sequence[str], store: Log) -> None:
+    def __init__(self, registry: Registry, views: Sequence[str], log: Log) -> None:
         self._registry = registry
-        self._store = store
+        self._log = log
         self._prefixes = with_deletions(registry.prefixes)
         types = [registry.views[name] for name in views]
         self._folding = Folding(registry, types)
@@ -102,9 +102,9 @@ class Replica:
         Raises:
             StoreUnavailable: the log's end is not known; nothing was taken.
         """
-        end = await self._store.end_position(self._prefixes)
+        end = await self._log.end_position(self._prefixes)
         furthest = {table.view.name: covered.most for table, covered, _, _ in filled}
-        lost = await FoldedLog(self._store, self._prefixes).lacks(furthest)
+        lost = await FoldedLog(self._log, self._prefixes).lacks(furthest)
         begun = dict.fromkeys(self.tables, 0)
         for table, covered, parked, last in filled:
             view = table.view.name
@@ -170,7 +170,7 @@ class Replica:
         """
         if self.last is None:
             return
-        found = await look_for(self.last, self._store, self._prefixes)
+        found = await look_for(self.last, self._log, self._prefixes)
         if found is Found.BEYOND:
             now = time.monotonic()
             if self._beyond_since is None:
@@ -185,8 +185,8 @@ class Replica:
     async def _follow(self) -> None:
         await self._check_log()
         after = self.progress.position or None
-        self._folding.discarded = await discards.load(self._store, self.tables)
-        async with aclosing(self._store.subscribe(self._prefixes, after)) as batches:
+        self._folding.discarded = await discards.load(self._log, self.tables)
+        async with aclosing(self._log.subscribe(self._prefixes, after)) as batches:
             async for batch in batches:
                 await self._may_fold.wait()
                 if batch.records:
@@ -229,7 +229,7 @@ class Replica:
         if self._registry.is_personal:
             await self._caught_up_with_log()
         folding, table = Folding(self._registry, [view_type]), Table(view_type)
-        folding.discarded = await discards.load(self._store, [view])
+        folding.discarded = await discards.load(self._log, [view])
         covered = 0
         rounds = count()
         try:
@@ -270,7 +270,7 @@ class Replica:
         Raises:
             StoreUnavailable: it does not come so far.
         """
-        end = await self._store.end_position(self._prefixes)
+        end = await self._log.end_position(self._prefixes)
         if not await self.progress.reached(end, CATCH_UP):
             raise StoreUnavailable("the replica is behind the log, and does not come further")
 
@@ -281,7 +281,7 @@ class Replica:
         turn = Turn()
         # Of streams that concern the view: it may be a small one of a large log.
         prefixes = with_deletions(self._registry.prefixes_of([table.view]))
-        async with aclosing(self._store.read_all(prefixes, after=after or None)) as records:
+        async with aclosing(self._log.read_all(prefixes, after=after or None)) as records:
             async for raw in records:
                 if raw.position > self.progress.position:
                     return self.progress.position

@@ -26,7 +26,7 @@ class Rebuilds:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         stores_of: Callable[[ViewDefinition], Sequence[str]],
         rebuilders: Callable[[str, str], Rebuilder],
     ) -> None:
@@ -36,7 +36,7 @@ class Rebuilds:
         """
         self._stores_of = stores_of
         self._registry = registry
-        self._log = store
+        self._log = log
         self._rebuilders = rebuilders
         self._rebuilds: dict[str, Rebuild] = {}
         self._tasks: set[asyncio.Task[None]] = set()

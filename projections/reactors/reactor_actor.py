@@ -35,13 +35,13 @@ class ReactorActor:
         collect_rarely()
         registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
-        store = open_log(eventstore, registry, dsn)
-        groups = PersistentSubscriptions(eventstore, opener_of(store))
-        membership = Membership(identity, store, dsn)
+        log = open_log(eventstore, registry, dsn)
+        groups = PersistentSubscriptions(eventstore, opener_of(log))
+        membership = Membership(identity, log, dsn)
         self._runner = ReactorRunner(
-            registry, registry.reactors[name], store, groups, group, began, dsn
+            registry, registry.reactors[name], log, groups, group, began, dsn
         )
-        self._work = ActorWork(membership, self._runner.run, groups, store)
+        self._work = ActorWork(membership, self._runner.run, groups, log)
 
     async def status(self, *_: Any) -> dict[str, Any]:
         """Return what operators are told of it."""

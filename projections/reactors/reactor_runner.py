@@ -67,7 +67,7 @@ class ReactorRunner:
         self,
         registry: Registry,
         definition: ReactorDefinition,
-        store: Log,
+        log: Log,
         groups: PersistentSubscriptions,
         group: str,
         began: int,
@@ -77,7 +77,7 @@ class ReactorRunner:
         self._began = began
         self._registry = registry
         self._definition = definition
-        self._store = store
+        self._log = log
         self._groups = groups
         self._group = group
         self._attempts = Attempts(definition.name)
@@ -286,7 +286,7 @@ class ReactorRunner:
         return found
 
     async def _record(self, parked: Parked) -> RawRecord:
-        raw = await record_at(self._store, parked.stream, parked.revision)
+        raw = await record_at(self._log, parked.stream, parked.revision)
         if raw is not None:
             return raw
         gone = key_of(parked.stream, parked.revision)

@@ -50,14 +50,14 @@ class SqlProjector:
     def __init__(
         self,
         registry: Registry,
-        store: Log,
+        log: Log,
         dsn: str,
         projection: type[SqlProjection],
         schema: str | None = None,
     ) -> None:
         self._registry = registry
-        self._store = store
-        self._folded = FoldedLog(store, with_deletions(registry.prefixes))
+        self._log = log
+        self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._projection = projection
         own = live(projection)
         self._name = own.name
@@ -109,7 +109,7 @@ class SqlProjector:
 
     async def _resume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._mended.clear()
-        self._discarded = await discards.load(self._store, [self._projection.name])
+        self._discarded = await discards.load(self._log, [self._projection.name])
         async with pool.acquire() as connection:
             await self._checkpoints.load(connection)
             views = {self._schema: self._projection.name}
@@ -215,12 +215,12 @@ class SqlProjector:
             return await self._go_on(parked)
         async with self._writing:
             parked = self._find(key)  # another replay may have been faster
-            self._discarded = await discards.load(self._store, [self._projection.name])
+            self._discarded = await discards.load(self._log, [self._projection.name])
             skipped: list[Parked] = []
             async with self._connection() as connection, connection.transaction():
                 if not await parking.forget(connection, self._schema, parked):
                     raise self._unknown(key)
-                events = [raw async for raw in parked_places.events(self._store, [parked])]
+                events = [raw async for raw in parked_places.events(self._log, [parked])]
                 work, stop = await self._work(events, skipped)
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]

@@ -70,9 +70,9 @@ class ProjectorActor:
         registry = load_domain(domain, identity.tenants)
         identity.check_domain(registry)
         begin_part(named(registry, arguments))
-        store = open_log(eventstore, registry, keys)
-        self._projector = make(registry, store, dsn, *arguments)
-        self._work = ActorWork(Membership(identity, store, dsn), self._projector.run, store)
+        log = open_log(eventstore, registry, keys)
+        self._projector = make(registry, log, dsn, *arguments)
+        self._work = ActorWork(Membership(identity, log, dsn), self._projector.run, log)
 
     async def reached(self, position: int, timeout: float) -> int:
         """Return how far it is, once it is at `position` or `timeout` seconds have passed."""

@@ -127,7 +127,7 @@ def test_in_a_copy_of_a_peer(
         # The peer moves on while it is copied.
         for table in peer.tables.values():
             table.freeze(list(table.rows)[::2])
-        peer._store = BadLog(history, [], 0)
+        peer._log = BadLog(history, [], 0)
         end = history[-1].position if history else 0
         await until(peer.progress, end, [asyncio.create_task(peer.run())])
         new = Replica(registry, names, BadLog(history, [], overlap))

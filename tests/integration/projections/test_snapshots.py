@@ -104,7 +104,7 @@ def test_it_comes_to_what_the_plain_fold_gives(
         middle = half[-1].position if half else 0
         await until(replica.progress, middle, [asyncio.create_task(replica.run())])
         later = history[: stop + moved]
-        replica._store = BadLog(later, [], 0)
+        replica._log = BadLog(later, [], 0)
         there = later[-1].position if later else 0
         await asyncio.gather(
             kept.save(replica),

@@ -61,7 +61,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_restored_log_that_grew_again_is_not_folded_onto_lost_rows() -> None:
     replica = await replica_of(await log_of(("a", 1), ("a", 100), ("a", 100)))
-    replica._store = await log_of(("a", 1), ("b", 1), ("b", 1), ("b", 1), ("a", 5))
+    replica._log = await log_of(("a", 1), ("b", 1), ("b", 1), ("b", 1), ("a", 5))
     with pytest.raises(LogChanged, match="2@counter-a"):
         await follow(replica)
     assert totals(replica) == {"a": 201}
@@ -69,7 +69,7 @@ async def test_a_restored_log_that_grew_again_is_not_folded_onto_lost_rows() -> 
 
 async def test_a_restored_log_in_which_the_same_place_has_another_event_is_found_out() -> None:
     replica = await replica_of(await log_of(("a", 1), ("a", 100)))
-    replica._store = await log_of(("a", 1), ("a", 5))
+    replica._log = await log_of(("a", 1), ("a", 5))
     with pytest.raises(LogChanged):
         await follow(replica)
 
@@ -78,7 +78,7 @@ async def test_a_restored_log_that_does_not_grow_is_found_out_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replica = await replica_of(await log_of(("a", 1), ("a", 100)))
-    replica._store = await log_of(("a", 1))
+    replica._log = await log_of(("a", 1))
     monkeypatch.setattr(module, "LAG", 0)
     with pytest.raises(LogChanged):
         await follow(replica)
@@ -97,11 +97,11 @@ async def test_a_node_that_lags_costs_no_rows() -> None:
                 often.set()
             return 1
 
-    replica._store = Lagging()
+    replica._log = Lagging()
     await follow(replica, often)
     assert totals(replica) == {"a": 101}
     await add(log, "a", 10)
-    replica._store = log
+    replica._log = log
     await follow(replica)
     assert totals(replica) == {"a": 111}
 
@@ -130,7 +130,7 @@ async def test_what_a_peer_had_folded_is_looked_for_too() -> None:
     new.take_over(
         position, {"totals": peer.tables["totals"].end_copy()}, parked, stopped, peer.last
     )
-    new._store = await log_of(("a", 1), ("b", 1), ("b", 1))
+    new._log = await log_of(("a", 1), ("b", 1), ("b", 1))
     with pytest.raises(LogChanged):
         await follow(new)
 
