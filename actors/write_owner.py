@@ -112,11 +112,11 @@ class WriteOwner:
         self._deletions.start()
 
     async def _check_log(self) -> None:
-        store = EventLog(self.settings.eventstore)
+        event_log = EventLog(self.settings.eventstore)
         try:
-            await check_joint_appends(self._registry, store)
+            await check_joint_appends(self._registry, event_log)
         finally:
-            await store.close()
+            await event_log.close()
 
     def routes(self) -> dict[str, Any]:
         """Return which host has which shards, as plain JSON."""

@@ -291,7 +291,7 @@ class Host:
                 streams.put_back(stream, planned.commands)
                 self._drop(planned)
                 streams.release_all(planned.entities)
-            elif planned.records and _is_anothers(planned):
+            elif _is_anothers(planned) and (planned.records or planned.entity.revision >= 0):
                 self._pass_on(planned)
             elif planned.records:
                 plans.append(planned)
@@ -304,7 +304,10 @@ class Host:
         return plans
 
     def _pass_on(self, planned: Plan | JointPlan) -> None:
-        """Write nothing of what was to be refused at most: that is for the stream's own actor."""
+        """Leave to the stream's own actor what would be written, and whatever is there already.
+
+        That one may remember more commands than a fold does, and the log may move at each look.
+        """
         mine = [each for each in planned.commands if not each.envelope.only_refuse]
         self._streams.put_back(planned.entity.stream, mine)
         for pending in planned.commands:
@@ -316,7 +319,7 @@ class Host:
     def _settle(self, planned: Plan | JointPlan) -> None:
         """Answer a plan that writes nothing."""
         self._answers.give_all(planned, planned.entity.position)
-        if _is_anothers(planned):
+        if not planned.commands or _is_anothers(planned):  # none: all of them came too late
             # Nobody tells us when it is deleted: a snapshot of ours could be written behind that.
             self._cache.drop(planned.entity.stream)
         self._streams.release_all(planned.entities)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from actors.errors import Overloaded
@@ -113,7 +114,8 @@ class DedicatedActors:
                 await self._up(stream, client)
                 return client
         except TimeoutError:
-            if self._replacing:  # all are on their way to another release
+            # All are on their way to another release; or there is room, but many came at once.
+            if self._replacing or len(self._clients) < self._capacity:
                 return await self._newcomer(stream)
             log.warning(
                 "no aggregate's own actor makes room for another",
@@ -139,12 +141,14 @@ class DedicatedActors:
 
     async def _up(self, stream: str, client: HostClient) -> None:
         """Wait until it answers, if that takes no longer than `SILENCE`."""
-        await client.actor()
-        began = time.monotonic()
-        while not (await client.status())["ready"] and self._clients.get(stream) is client:
-            if time.monotonic() > began + SILENCE:
-                return
-            await asyncio.sleep(PAUSE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                await client.actor()
+                while True:
+                    ready = (await client.status())["ready"]
+                    if ready or self._clients.get(stream) is not client:
+                        return
+                    await asyncio.sleep(PAUSE)
 
     async def forget(self, stream: str) -> None:
         """Let a stream's actor fold it again, if there is one."""

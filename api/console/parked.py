@@ -65,7 +65,7 @@ class ParkedEvents:
         asked = {"view": view} if view else {}
         later = len(found) > PAGE
         parts = await if_known(self._operations.parts())
-        named = {each["view"] for part in parts for each in part.get("poison", ())}
+        named = {view for part in parts if part.get("poison") for view in part.get("views", ())}
         here = {each["view"] for each in page}
         return console.page(
             call,

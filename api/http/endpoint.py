@@ -407,10 +407,10 @@ class Endpoint:
 
     async def _stream(self, call: Call, stream: Stream, send: Send) -> None:
         self._streams += 1
-        exchange: Exchange | None = call.scope.get(EXCHANGE)
-        if exchange is not None:
-            exchange.hold_nothing_back()
         try:
+            exchange: Exchange | None = call.scope.get(EXCHANGE)
+            if exchange is not None:
+                exchange.hold_nothing_back()
             await send({"type": "http.response.start", "status": 200, "headers": stream.headers})
             if call.scope["method"] != "HEAD":
                 await self._until_an_end(call, stream, send)

@@ -41,7 +41,9 @@ class Exchange:
         A stream gives the newest state then. It would give the older ones as well, up to the 64 KiB
         that a transport holds: much, where thousands follow a row.
         """
-        self._cycle.transport.set_write_buffer_limits(high=0)
+        transport = self._cycle.transport
+        if not transport.is_closing():  # uvloop's raises then
+            transport.set_write_buffer_limits(high=0)
 
     def answer(self, status: int, headers: Fields, body: bytes) -> bool:
         """Send an answer that names its content's length; False: it has to go by ASGI."""

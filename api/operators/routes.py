@@ -336,7 +336,8 @@ def decode_place(cursor: str) -> list[Any]:
     """
     try:
         place = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
-        if [type(each) for each in place] == [int, str, str, str, str]:
+        position, *_ = place
+        if [type(each) for each in place] == [int, str, str, str, str] and -1 <= position < 1 << 63:
             return list(place)
     except (ValueError, TypeError):
         pass

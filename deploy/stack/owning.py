@@ -144,14 +144,14 @@ async def _check_keys(connection: Connection, uri: str) -> None:
     from eventstore.personal.postgres import destroy, prepare_keys
     from eventstore.personal.witness import witness
 
-    store = EventLog(uri)
+    event_log = EventLog(uri)
     try:
         here = await prepare_keys(connection)
-        found = await witness(store, here.id)
+        found = await witness(event_log, here.id)
     except StoreError as error:
         raise StartError(f"the event store does not answer: {error}") from error
     finally:
-        await store.close()
+        await event_log.close()
     if found.keys != here.id and not here.lost:
         raise StartError(
             "the keys of the log's personal data are not in this database, and all of it would"

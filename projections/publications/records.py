@@ -21,7 +21,7 @@ PARKED = "PublicationParked"
 RELEASED = "PublicationReleased"
 
 _KEPT = 2
-"""Checkpoints that the store is asked to keep: the last one matters."""
+"""Checkpoints that the event store is asked to keep: the last one matters."""
 
 
 class Parked(msgspec.Struct, frozen=True):

@@ -145,7 +145,8 @@ class Attempts:
             lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 
             def cut(_: object) -> None:
-                held.reschedule(0)  # in the past: it is over now
+                with suppress(RuntimeError):  # all is done, and this was on its way already
+                    held.reschedule(0)  # in the past: it is over now
 
             try:
                 async with asyncio.timeout(None) as held:

@@ -89,17 +89,18 @@ async def build(
         if is_lost:
             why = {"view": rebuild.view, "position": furthest}
             log.warning("rows are replaced of which the log has less", extra=why)
-        await builder.look()
-        asked = builder.seen.get("parked")
         if worse is None and not is_lost:
             worse = await _worse(building, rebuild)  # on what has come meanwhile
 
         async def enough_that_serves(position: int) -> int | None:
             nonlocal worse
             there = await enough(builder, folded if is_lost else None, position)
+            if there is None:
+                return None
             await builder.look()
-            # Writers wait meanwhile: all that is parked is not compared for nothing.
-            if worse is None and not is_lost and builder.seen.get("parked") != asked:
+            # Writers wait meanwhile, so nothing is compared where nothing is parked. What is may be
+            # what the live one folded since it was asked last. Not every builder counts it.
+            if worse is None and not is_lost and builder.seen.get("parked") != 0:
                 worse = await _worse(building, rebuild)
             return there
 

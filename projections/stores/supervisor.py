@@ -46,7 +46,7 @@ class StoreSupervisor:
         placements: Placements,
         log: Log,
     ) -> None:
-        self.log = store
+        self.store = store
         self._folded = FoldedLog(log, with_deletions(registry.prefixes))
         self._settings = settings
         self._placements = placements
@@ -78,25 +78,25 @@ class StoreSupervisor:
             WouldPark: see `ReadSettings.accept_parked`.
             ProjectionError: an actor does not come up.
         """
-        if self.log.required:
+        if self.store.required:
             for view, why in (await self._prepare()).items():
                 await self._rebuild_stale(view, why, self._settings.accept_parked)
         else:
             self._preparing = asyncio.create_task(self._prepare_later())
         adopted = self._settings.detached
         projectors = await self._start_projectors(list(self._views), adopted)
-        self._placements.keep(self.log.name, projectors)
+        self._placements.keep(self.store.name, projectors)
 
     async def stop(self) -> None:
         """Begin no more builds, and close connections."""
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
-        await self.log.close()
+        await self.store.close()
 
     async def _prepare(self) -> dict[str, str]:
         """Prepare the store; return the views whose rows are no use, and why."""
-        generations, views = self.log.generations, list(self._views.values())
+        generations, views = self.store.generations, list(self._views.values())
         changed = await generations.prepare(views, self.wanted)
         stale = dict.fromkeys((view.name for view in changed), CHANGED)
         others = [view for view in views if view.name not in stale]
@@ -112,11 +112,11 @@ class StoreSupervisor:
                 break
             except ReadStoreUnavailable as error:
                 if not said:
-                    about = {"store": self.log.name, "error": str(error)}
+                    about = {"store": self.store.name, "error": str(error)}
                     log.warning("a store is away: its views wait for it", extra=about)
                 said = True
             except Exception:
-                log.exception("a store could not be prepared", extra={"store": self.log.name})
+                log.exception("a store could not be prepared", extra={"store": self.store.name})
             await asyncio.sleep(RETRY)
         for view, why in stale.items():
             # What goes wrong is told, and what serves goes on to serve.
@@ -125,14 +125,14 @@ class StoreSupervisor:
             except RayfoldError:
                 pass
             except Exception:
-                log.exception("a rebuild broke", extra={"view": view, "store": self.log.name})
+                log.exception("a rebuild broke", extra={"view": view, "store": self.store.name})
 
     async def _rebuild_stale(self, view: str, why: str, accept_parked: bool = True) -> None:
-        about = {"view": view, "store": self.log.name}
+        about = {"view": view, "store": self.store.name}
         log.warning("%s: a view is rebuilt", why, extra=about)
         try:
             accept_parked = accept_parked or why == RESTORED
-            await self.rebuild(Rebuild(view, [self.log.name], accept_parked=accept_parked))
+            await self.rebuild(Rebuild(view, [self.store.name], accept_parked=accept_parked))
         except RayfoldError as error:
             log.warning("a rebuild failed", extra={**about, "error": error})
             raise
@@ -148,7 +148,7 @@ class StoreSupervisor:
             ReadStoreUnavailable: the store does not answer. What it has cut already waits until
                 this is asked for again.
         """
-        placed, name = self._placements, self.log.name
+        placed, name = self._placements, self.store.name
         async with self._changing:
             before = self.wanted
             after = before | dict.fromkeys(views, number)
@@ -165,7 +165,7 @@ class StoreSupervisor:
             new: dict[str, list[ActorHandle]] = {}
             try:
                 new = await self._start_projectors(concerned)
-                await self.log.generations.partition([self._views[v] for v in views], number)
+                await self.store.generations.partition([self._views[v] for v in views], number)
             except BaseException:  # asked for again, all of it is done
                 self.wanted = before
                 made = {each for handles in new.values() for each in handles}
@@ -184,17 +184,17 @@ class StoreSupervisor:
             ProjectionError: not done; the live one is as it was.
         """
         view = self._views[rebuild.view]
-        generation = await self.log.generations.begin(view)
+        generation = await self.store.generations.begin(view)
         builder = self._actor(
             f"build:{generation}", [view.name], 0, 1, {view.name: generation}, detached=False
         )
         await build(
-            ViewBuilding(self.log.generations, view, generation),
+            ViewBuilding(self.store.generations, view, generation),
             builder,
             rebuild,
             self._changing,
             self._folded,
-            self._placements.of_store(self.log.name).get(view.name, ()),
+            self._placements.of_store(self.store.name).get(view.name, ()),
         )
 
     async def _start_projectors(
@@ -212,13 +212,13 @@ class StoreSupervisor:
 
     def _projector(self, views: list[str], partition: int, partitions: int) -> ActorHandle:
         of = "all" if len(views) == len(self._views) else "+".join(views)
-        name = f"{self.log.name}:{of}#{partition}of{partitions}"
+        name = f"{self.store.name}:{of}#{partition}of{partitions}"
         return self._actor(name, views, partition, partitions, {})
 
     def _actor(
         self, name: str, views: Sequence[str], *where: Any, detached: bool = True
     ) -> ActorHandle:
-        store = self.log.name
+        store = self.store.name
         place = self._settings.place_of(store)
         arguments = _projector, store, place, views, *where
         return projector_actor(

@@ -59,6 +59,8 @@ class Connection(asyncio.Protocol):
         self._blocked: dict[int, Http2Call] = {}
         self._paused: asyncio.Future[None] | None = None
         self._heard = True
+        self._unread = 0
+        """Bytes that the peer had left unread when it was last looked at."""
         self._keepalive: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -154,6 +156,9 @@ class Connection(asyncio.Protocol):
     def _check_alive(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        unread, self._unread = self._unread, self._transport.get_write_buffer_size()
+        if self._paused is not None and self._unread < unread:
+            self._heard = True  # it is not listened to meanwhile, but it reads
         if not self._heard:
             self._transport.abort()
             return

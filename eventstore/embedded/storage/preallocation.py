@@ -18,23 +18,23 @@ _PIECE = bytes(1024 * 1024)
 def preallocate(wal: Path, size: int) -> None:
     """Fill the file up with zeros to `size` bytes, on disk; what it holds already stays.
 
-    Nobody may write to it meanwhile. A disk that has no room for it gets back what was taken, and
-    commits go on as they would without. There is no such file where the data is not in WAL mode.
+    Nobody may write to it meanwhile. A disk that has no room for it gets back what was taken.
+    Whatever fails is logged alone: commits go on as they would without.
     """
     try:
         descriptor = os.open(wal, os.O_WRONLY)
-    except FileNotFoundError:
-        return
-    try:
-        found = os.fstat(descriptor).st_size
         try:
-            _write_zeros(descriptor, found, size)
-            os.fsync(descriptor)
-        except OSError as error:
-            log.info("no room for the write-ahead log ahead", extra={"error": str(error)})
-            os.ftruncate(descriptor, found)
-    finally:
-        os.close(descriptor)
+            found = os.fstat(descriptor).st_size
+            try:
+                _write_zeros(descriptor, found, size)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, found)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        log.info("no room for the write-ahead log ahead", extra={"error": str(error)})
 
 
 def _write_zeros(descriptor: int, start: int, end: int) -> None:

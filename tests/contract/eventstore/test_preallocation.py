@@ -59,6 +59,13 @@ def test_no_file_is_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_what_cannot_be_opened_is_left_to_commits(tmp_path: Path) -> None:
+    wal = tmp_path / "wal"
+    wal.mkdir()
+    preallocate(wal, SIZE)
+    assert wal.is_dir()
+
+
 async def append(store: Store, stream: str) -> None:
     event = Proposed(uuid.uuid4().bytes, "Noted", True, b'"%b"' % (b"1" * 500), b"")
     async with asyncio.timeout(30):

@@ -230,6 +230,39 @@ async def test_newcomers_of_a_tenant_come_up_a_few_at_a_time() -> None:
     assert len(made) == 9
 
 
+async def test_nobody_is_refused_for_those_before_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dedicated_actors, "SILENCE", 0.05)
+
+    class Hanging(Client):
+        async def status(self) -> dict[str, Any]:
+            return {"ready": False, "error": "ActorUnavailableError"}
+
+        async def actor(self) -> Any:
+            if self.it.idle < 0:
+                await asyncio.Event().wait()
+            return self.it
+
+    async def never(*_: Any) -> bool:
+        raise AssertionError
+
+    idle = iter([-1.0, 0.0] * 9)
+    actors = DedicatedActors(
+        lambda _: Hanging(Actor(next(idle))), never, capacity=9, idle_timeout=60
+    )
+    asked = [asyncio.create_task(actors.client_of(f"item-{number}")) for number in range(9)]
+    try:
+        async with asyncio.timeout(60):
+            while len(actors.clients) < 9:
+                assert not [each for each in asked if each.done() and each.exception()]
+                await asyncio.sleep(0.01)
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
 async def test_who_waits_for_others_newcomers_is_refused_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

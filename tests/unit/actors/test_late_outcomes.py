@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors.envelope import Done, Envelope, enclose
-from actors.errors import Overloaded, Unavailable
+from actors.errors import NoRoom, Overloaded, Unavailable
 from actors.host.host_actor import _told_as_they_come
 from actors.placement import host_client
 from actors.placement.host_client import HostClient
@@ -211,3 +211,21 @@ async def test_what_comes_at_once_is_told_once() -> None:
     parts: list[Any] = []
     await _told_as_they_come(coming, parts.append)
     assert parts == []
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_what_may_be_done_is_not_told_as_undone_where_there_is_no_room_then(
+    client: HostClient, rpc: Rpc, stock: Callable[..., Envelope], was_sent: bool
+) -> None:
+    died = [RpcDisconnected("it died")] if was_sent else []
+    ends = iter([*died, NoRoom(2)])
+
+    async def call(*_: Any) -> list[Any]:
+        raise next(ends)
+
+    rpc.call = call  # type: ignore[method-assign]
+    async with asyncio.timeout(DEADLINE):
+        outcome = await client.send(stock("sku-tea"))
+        await client.close()
+    assert type(outcome) is (Unavailable if was_sent else NoRoom)
+    assert outcome.retry_after == 2  # type: ignore[union-attr]

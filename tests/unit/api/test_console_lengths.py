@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.operators.routes import encode_place
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 
@@ -82,6 +83,14 @@ async def test_a_page_says_that_it_does_not_show_all(gateway: Gateway) -> None:
     page = await gateway.http.get("/console/parked")
     assert "Of the rows that are parked 100 are here" in words(page)
     assert (await gateway.http.get("/console/parked?cursor=x")).status_code == 422
+
+
+@pytest.mark.usefixtures("parked")
+async def test_a_page_of_what_was_replayed_leads_back_to_what_is_parked(gateway: Gateway) -> None:
+    last = {"position": MANY, "store": "postgres", "view": "", "key": "", "stream": ""}
+    page = await gateway.http.get(f"/console/parked?cursor={encode_place(last)}")
+    assert "Nothing more is parked" in words(page)
+    assert link(page, "From the beginning") == "/console/parked"
 
 
 class FullPublications:

@@ -142,7 +142,16 @@ async def test_what_is_parked_is_listed_in_pages(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    ["limit=0", "limit=1000", "cursor=x", "cursor=W10", "cursor=MQ", "cursor=%C3%B0", "of=a"],
+    [
+        "limit=0",
+        "limit=1000",
+        "cursor=x",
+        "cursor=W10",
+        "cursor=MQ",
+        "cursor=%C3%B0",
+        "of=a",
+        "cursor=WzEwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAsICIiLCAiIiwgIiIsICIiXQ",
+    ],
 )
 async def test_pages_of_what_is_parked_take_nothing_else(gateway: Gateway, asked: str) -> None:
     problem(await gateway.http.get(f"/operators/parked?{asked}"), 422, "invalid-fields")

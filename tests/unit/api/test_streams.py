@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from api.http.limits import Limits
 from api.http.protocol import GatewayProtocol
-from rayfold import Query, Registry
+from rayfold import Answer, Query, Registry
 from tests.ports import free_port
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID, ROW, FakeQueries
@@ -64,6 +65,39 @@ async def test_of_a_stream_that_nobody_reads_one_state_is_kept(
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.write(f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert await soon(kept) < 2 * len(LARGE_ROW)
+        writer.close()
+
+
+async def test_who_hangs_up_before_the_stream_begins_takes_no_place(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, gone, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    lost = GatewayProtocol.connection_lost
+
+    class SlowQueries(FollowedQueries):
+        async def ask(self, *arguments: Any, **options: Any) -> Answer:
+            asked.set()
+            await go_on.wait()
+            return await super().ask(*arguments, **options)
+
+    def connection_lost(protocol: GatewayProtocol, error: Exception | None) -> None:
+        lost(protocol, error)
+        gone.set()
+
+    monkeypatch.setattr(GatewayProtocol, "connection_lost", connection_lost)
+    request = f"GET /orders/{ORDER_ID}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    port, limits = free_port(), Limits(streams=1)
+    gateway = Gateway(registry, queries=SlowQueries(), options={"limits": limits})
+    async with serving(gateway, port, limits):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        await soon(asked.wait())
+        writer.transport.abort()
+        await soon(gone.wait())
+        go_on.set()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        assert (await soon(reader.readline())).split()[1] == b"200"
         writer.close()
 
 

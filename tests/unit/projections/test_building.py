@@ -25,8 +25,9 @@ class Full:
         self.status = self
 
     async def remote(self) -> dict[str, Any]:
-        parked = len(self._generation.parked)
-        return {"pid": 1, "ready": True, "position": 7, "parked": parked}
+        told = {"pid": 1, "ready": True, "position": 7}
+        counts = self._generation.counts_parked
+        return told | {"parked": len(self._generation.parked)} if counts else told
 
 
 class Builder(ActorHandle):
@@ -41,6 +42,9 @@ class Generation:
     live = False
     stays = False
     """Whether its store has gone away by the time that it is to be removed."""
+    counts_parked = True
+    is_ahead = False
+    """Whether the live one has not come as far as what is parked before it stands still."""
 
     def __init__(self, parked: int = 0) -> None:
         self.parks_then: list[Parked] = []
@@ -54,6 +58,8 @@ class Generation:
 
     async def newly_parked(self) -> NewlyParked | None:
         self.asked += 1
+        if self.is_ahead:
+            return None
         return NewlyParked(len(self.parked), self.parked[0]) if self.parked else None
 
     async def finish(self) -> int:
@@ -62,6 +68,7 @@ class Generation:
 
     async def switch(self, reached: Reached) -> None:
         self.parked += self.parks_at_last
+        self.is_ahead = False
         self.live = await reached(7) == 7
 
     async def discard(self) -> None:
@@ -105,6 +112,23 @@ async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_coun
     assert generation.live
     [told] = [each.error for each in caplog.records]  # type: ignore[attr-defined]
     assert "the first r9" in told
+
+
+async def test_what_the_live_one_comes_to_before_it_stands_still_counts_too() -> None:
+    generation = Generation(parked=1)
+    generation.is_ahead = True
+    with pytest.raises(WouldPark, match="the first r0"):
+        await built(generation)
+    assert not generation.live
+
+
+async def test_a_build_that_does_not_count_what_it_parks_is_asked_in_the_switch_too() -> None:
+    generation = Generation()
+    generation.counts_parked = False
+    generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
+    with pytest.raises(WouldPark, match="the first r9"):
+        await built(generation)
+    assert not generation.live
 
 
 async def test_nothing_is_compared_while_the_live_one_stands_still_unless_it_has_parked() -> None:

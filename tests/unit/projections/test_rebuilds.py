@@ -130,6 +130,7 @@ async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then
     await asyncio.sleep(0)
     building.may_go_on.set()
     await asyncio.gather(*both)
+    assert len(building.begun) > 3
     assert not any(each is before for each, _ in building.begun[3:])
     assert not building.begun[-1][0].running
 
