@@ -153,7 +153,7 @@ class Writer:
             self._db.execute("COMMIT")
         except _FAILURES as error:
             self._note_failure(error)
-            self._fail(jobs, unavailable(f"The write failed: {error}"))
+            self._fail(jobs, unavailable(f"The write failed: {_reason(error)}"))
             self._recover(error)
             return []
         if self._failing is not None:
@@ -169,12 +169,10 @@ class Writer:
 
     def _note_failure(self, error: BaseException) -> None:
         """Log the first of a row of failures alone: a full disk may last for hours."""
-        if str(error) != self._failing:
+        if (reason := _reason(error)) != self._failing:
             known = isinstance(error, sqlite3.OperationalError | OSError)
-            log.error(
-                "commits fail", extra={"error": str(error)}, exc_info=None if known else error
-            )
-            self._failing = str(error)
+            log.error("commits fail", extra={"error": reason}, exc_info=None if known else error)
+            self._failing = reason
 
     def _stop_writing(self, error: BaseException) -> None:
         self._broken = f"Writing has stopped: {error}"
@@ -193,6 +191,8 @@ class Writer:
             self._transaction.reset()
         except sqlite3.Error as second:
             self._stop_writing(second)
+        if _is_full(error):
+            return
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             self._stop_writing(error)
@@ -252,3 +252,13 @@ class Writer:
         finally:
             self._checkpointed = True
             self._checkpointing = False
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether the disk is full: an I/O error too, where the log has room and its index not."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+def _reason(error: BaseException) -> str:
+    return "database or disk is full" if _is_full(error) else str(error)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kurrentdbclient import KurrentDBClient, StreamState
 from kurrentdbclient.exceptions import KurrentDBClientError
 
+from eventstore.embedded.storage import writer
 from tests.contract.eventstore.making import event, until
 from tests.contract.eventstore.process import ServerProcess
 
@@ -21,11 +22,12 @@ MEGABYTE = 1024 * 1024
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 24 MB of its own."""
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own."""
     disk = folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=True)
+    size = f"size={megabytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], check=True)
     try:
         yield disk
     finally:
@@ -64,14 +66,31 @@ def test_a_full_disk_refuses_writes_serves_reads_and_goes_on_when_there_is_room(
             tmp_path / "own",
         )
         return
-    with small_disk(tmp_path) as disk:
-        fill_and_make_room(disk)
+    with small_disk(tmp_path, 24) as disk:
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * 8 * MEGABYTE)
+        fill_and_make_room(disk, ServerProcess(disk / "store"), ballast)
 
 
-def fill_and_make_room(disk: Path) -> None:
-    ballast = disk / "ballast"
-    ballast.write_bytes(b"x" * 8 * MEGABYTE)
-    server = ServerProcess(disk / "store")
+def test_a_disk_that_is_full_behind_a_log_that_has_its_room_is_the_same(tmp_path: Path) -> None:
+    """The log's index grows with what is in it, and has no room of its own."""
+    if os.geteuid() != 0:
+        run_as_own_root(
+            "test_a_disk_that_is_full_behind_a_log_that_has_its_room_is_the_same", tmp_path / "own"
+        )
+        return
+    with small_disk(tmp_path, 48) as disk:
+        server = ServerProcess(disk / "store")
+        wal = disk / "store" / "events.sqlite-wal"
+        until(lambda: wal.exists() and wal.stat().st_size == writer._WAL_BYTES)
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        fill_and_make_room(disk, server, ballast)
+
+
+def fill_and_make_room(disk: Path, server: ServerProcess, ballast: Path) -> None:
     with KurrentDBClient(server.uri) as client:
         acknowledged, said = fill(client, "order-1")
         assert "full" in said
