@@ -51,6 +51,7 @@ async def test_it_begins_once_and_ends_before_what_it_reaches_is_closed() -> Non
 async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> None:
     """Also where its first call comes later; or in the same turn, with its task not begun."""
     log, working = MemoryLog(), Working()
+    before = asyncio.all_tasks()
     member = Membership(Identity(store=await store_id(log)), log, None)
     work = ActorWork(member, working.run, working)
     if begun:
@@ -58,8 +59,7 @@ async def test_told_to_stop_before_it_has_begun_it_never_does(begun: bool) -> No
     async with asyncio.timeout(60):
         await work.stop()
     await work.process_status()
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not left
+    assert not asyncio.all_tasks() - before
     assert working.happened == ["is closed"]
 
 
