@@ -290,17 +290,23 @@ async def test_one_that_fails_is_tried_again_and_then_parked_while_others_go_on(
             await runner.replay(found.key)
 
 
+async def tried_again(bells: Bells, runner: ReactorRunner) -> tuple[Any, asyncio.Task[bool]]:
+    """Ring what broke, and breaks no more: the attempt that was asked for hangs."""
+    await bells.ring("slow one")
+    [found] = await parked(runner, 1)
+    Listening.broken.clear()
+    replaying = asyncio.create_task(runner.replay(found.key))
+    await until(lambda: len(Listening.attempts) == 4)
+    return found, replaying
+
+
 async def test_a_parked_event_stays_parked_where_the_process_dies_that_tries_it_again(
     bells: Bells,
 ) -> None:
     """The server has its acknowledgement, so nobody else would ever hear of it."""
     Listening.broken.add("slow one")
     async with bells.consuming() as runner:
-        await bells.ring("slow one")
-        [found] = await parked(runner, 1)
-        Listening.broken.clear()
-        replaying = asyncio.create_task(runner.replay(found.key))
-        await until(lambda: len(Listening.attempts) == 4)
+        found, replaying = await tried_again(bells, runner)
         assert await runner.parked() == [found]
         replaying.cancel()
         await asyncio.wait([replaying])
@@ -317,11 +323,7 @@ async def test_what_one_process_tries_again_no_other_tries_or_discards(bells: Be
     bells.definition = replace(bells.definition, timeout=DEADLINE)
     Listening.broken.add("slow one")
     async with bells.consuming() as runner, bells.consuming() as other:
-        await bells.ring("slow one")
-        [found] = await parked(runner, 1)
-        Listening.broken.clear()
-        replaying = asyncio.create_task(runner.replay(found.key))
-        await until(lambda: len(Listening.attempts) == 4)
+        found, replaying = await tried_again(bells, runner)
         for each in (runner, other):
             for decide in (each.replay, each.discard):
                 with pytest.raises(UnknownTarget, match="is being tried again"):
@@ -339,11 +341,7 @@ async def test_who_loses_what_keeps_others_away_stops_and_another_takes_over(bel
     bells.definition = replace(bells.definition, timeout=DEADLINE)
     Listening.broken.add("slow one")
     async with bells.consuming() as runner, bells.consuming() as other:
-        await bells.ring("slow one")
-        [found] = await parked(runner, 1)
-        Listening.broken.clear()
-        replaying = asyncio.create_task(runner.replay(found.key))
-        await until(lambda: len(Listening.attempts) == 4)
+        found, replaying = await tried_again(bells, runner)
         connection = await asyncpg.connect(bells.dsn)
         [ended] = await connection.fetch(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
