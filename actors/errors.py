@@ -110,7 +110,7 @@ class NoRoom(Overloaded):
 
 
 class NeedsOwnActor(WriteSideError):
-    """The command is not refused, so the aggregate's own actor must decide; nothing was done.
+    """Not refused, or the aggregate is there: its own actor must decide; nothing was done.
 
     The outcome of `Envelope.only_refuse`. Never seen by clients: it is sent to that actor.
     """
