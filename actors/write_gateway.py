@@ -24,6 +24,7 @@ from actors.host.assignment import Term
 from actors.host.shard import shard_of
 from actors.placement.dedicated_clients import DedicatedClients
 from actors.placement.host_client import HostClient, Moved, outcome_of
+from actors.placement.sent_batch import unsure
 from actors.write_settings import WriteSettings
 from eventstore.kurrentdb.log import EventLog
 from rayfold import Placement, Registry
@@ -184,6 +185,7 @@ class WriteGateway:
         return self._dedicated.known(stream) is None and self._release == self.settings.release
 
     async def _send(self, envelope: Envelope, *, dedicated: bool) -> Outcome:
+        sent_before = False
         while True:  # whoever sent it keeps its deadline
             if dedicated:
                 client = self._dedicated.client_of(envelope.stream)
@@ -194,6 +196,9 @@ class WriteGateway:
                 await self._newer_than(outcome.term)
             elif not isinstance(outcome, Moved):
                 break
+            sent_before = True
+        if sent_before and isinstance(outcome, Overloaded):
+            return unsure(outcome)
         if isinstance(outcome, EventStoreUnavailable):
             self._appends.failed(outcome.detail)
         elif isinstance(outcome, Done) and outcome.revisions is not None:

@@ -274,7 +274,14 @@ class Host:
         ):
             stream = next(iter(streams.ready))
             del streams.ready[stream]
+            anothers = streams.mailboxes[stream][0].envelope.only_refuse
             commands = streams.take(stream, max(self._limits.commit_events - events, 1))
+            if not commands:  # all of them came too late
+                streams.hold(stream)
+                if anothers:
+                    self._cache.drop(stream)
+                streams.release(stream)
+                continue
             planned: Plan | JointPlan
             if self._decided_together and any(each.joint for each in commands):
                 commands, entities = streams.at_hand(stream, commands)
@@ -319,7 +326,7 @@ class Host:
     def _settle(self, planned: Plan | JointPlan) -> None:
         """Answer a plan that writes nothing."""
         self._answers.give_all(planned, planned.entity.position)
-        if not planned.commands or _is_anothers(planned):  # none: all of them came too late
+        if _is_anothers(planned):
             # Nobody tells us when it is deleted: a snapshot of ours could be written behind that.
             self._cache.drop(planned.entity.stream)
         self._streams.release_all(planned.entities)

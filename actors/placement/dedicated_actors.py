@@ -107,21 +107,20 @@ class DedicatedActors:
 
     async def _newcomer(self, stream: str) -> HostClient:
         few = self._newcomers.setdefault(self._tenant_of(stream), asyncio.Semaphore(FEW))
-        try:
-            async with asyncio.timeout(SILENCE) as waiting, few:
-                client = await self._placed(stream)
-                waiting.reschedule(None)
-                await self._up(stream, client)
-                return client
-        except TimeoutError:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE) as waiting, few:
+                    client = await self._placed(stream)
+                    waiting.reschedule(None)
+                    await self._up(stream, client)
+                    return client
             # All are on their way to another release; or there is room, but many came at once.
-            if self._replacing or len(self._clients) < self._capacity:
-                return await self._newcomer(stream)
-            log.warning(
-                "no aggregate's own actor makes room for another",
-                extra={"stream": stream, "actors": dict(Counter(self._kept))},
-            )
-            raise Overloaded(RETRY_AFTER) from None
+            if not self._replacing and len(self._clients) >= self._capacity:
+                log.warning(
+                    "no aggregate's own actor makes room for another",
+                    extra={"stream": stream, "actors": dict(Counter(self._kept))},
+                )
+                raise Overloaded(RETRY_AFTER)
 
     async def _placed(self, stream: str) -> HostClient:
         """Return the stream's client once there is room for it.

@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
 
-_UNSURE = "the write host went away, and there is no room for another"
-
 STATUS_TIMEOUT = 1.0
 """Seconds in which an actor says how it is."""
 
@@ -414,25 +412,21 @@ class HostClient:
         passed.
         """
         deadline = max(each.deadline for each in sent.left.values())
-        may_be_done = False
         while not self._handed_over and (left := sent.left):
             began = time.monotonic()
             try:
                 await self._ask(sent, left, began, min(ATTEMPT_TIMEOUT, deadline - began))
             except TimeoutError:
-                may_be_done = True
+                sent.unanswered()
                 if self.heard_at < began:
                     # It may be gone without a word: the next attempt asks where it is now.
                     self._rpc.close()
                 if time.monotonic() + 0.5 > deadline:
                     sent.settle_left(Unavailable("the write host does not answer"))
-            except WriteSideError as error:
-                # No other actor is made for what the one before may have done.
-                if may_be_done and isinstance(error, Overloaded):
-                    error = Unavailable(_UNSURE, error.retry_after)
+            except WriteSideError as error:  # no actor is made
                 sent.settle_left(error)
             except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:
-                may_be_done = True
+                sent.unanswered()
                 log.info("a write host went away", extra={"error": type(error).__name__})
                 self._has_come_up = False
                 if self._handed_over or self._leaving:
@@ -470,7 +464,12 @@ class HostClient:
             self._heard()
             sent.go_on()
 
-        attempt: asyncio.Task[list[Any]] = asyncio.create_task(self._exchange(commands, part))
+        async def exchanged() -> list[Any]:
+            await self._rpc.connect()
+            sent.goes_out()
+            return await self._exchange(commands, part)
+
+        attempt = asyncio.create_task(exchanged())
         self._attempts.add(attempt)
         try:
             await asyncio.wait([attempt], timeout=timeout)

@@ -205,10 +205,20 @@ class RpcClient:
             RpcServerFailed: the server's function raised.
             Whatever `find` raises.
         """
+        connection = await self.connect()
+        return await connection.call(pickle.dumps(request), on_part)
+
+    async def connect(self) -> _Calling:
+        """Return the connection, which a call goes out on at once; connect if need be.
+
+        Raises:
+            RpcDisconnected: there is none; nothing was asked.
+            Whatever `find` raises.
+        """
         connection = self._connection
         if connection is None or connection.lost:
             connection = await self._connected()
-        return await connection.call(pickle.dumps(request), on_part)
+        return connection
 
     @property
     def connected(self) -> bool:

@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._paused: asyncio.Future[None] | None = None
         self._heard = True
         self._unread = 0
-        """Bytes that the peer had left unread when it was last looked at."""
+        """Bytes that the peer had left unread as the pause began, or when it was last looked at."""
         self._keepalive: asyncio.TimerHandle | None = None
         self._closing = False
 
@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         if self._paused is None:
             self._paused = self._loop.create_future()
             if self._transport is not None and not self._transport.is_closing():
+                self._unread = self._transport.get_write_buffer_size()
                 self._transport.pause_reading()
 
     def resume_writing(self) -> None:

@@ -171,7 +171,8 @@ class Writer:
         """Log the first of a row of failures alone: a full disk may last for hours."""
         if (reason := _reason(error)) != self._failing:
             known = isinstance(error, sqlite3.OperationalError | OSError)
-            log.error("commits fail", extra={"error": reason}, exc_info=None if known else error)
+            said = {"error": reason, **({"sqlite": str(error)} if str(error) != reason else {})}
+            log.error("commits fail", extra=said, exc_info=None if known else error)
             self._failing = reason
 
     def _stop_writing(self, error: BaseException) -> None:

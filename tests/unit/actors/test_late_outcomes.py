@@ -32,6 +32,9 @@ class Rpc:
         self.connected = True
         self.closed = 0
 
+    async def connect(self) -> None:
+        pass
+
     async def call(self, request: Any, on_part: Callable[[Any], None]) -> list[Any]:
         *_, commands, _ = request
         streams = [each[1] for each in commands]
@@ -213,17 +216,35 @@ async def test_what_comes_at_once_is_told_once() -> None:
     assert parts == []
 
 
+@pytest.mark.parametrize("is_told", [True, False], ids=["by the host", "as there is no host"])
 @pytest.mark.parametrize("was_sent", [True, False])
 async def test_what_may_be_done_is_not_told_as_undone_where_there_is_no_room_then(
-    client: HostClient, rpc: Rpc, stock: Callable[..., Envelope], was_sent: bool
+    client: HostClient,
+    rpc: Rpc,
+    stock: Callable[..., Envelope],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_told: bool,
+    was_sent: bool,
 ) -> None:
-    died = [RpcDisconnected("it died")] if was_sent else []
-    ends = iter([*died, NoRoom(2)])
+    """A first attempt that fails on its way out is none; in a second there is no room."""
+    attempts = 0
+
+    async def connect() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1 and not was_sent:
+            raise RpcDisconnected("no actor is named so")
+        if attempts == 2 and not is_told:
+            raise NoRoom(2)
 
     async def call(*_: Any) -> list[Any]:
-        raise next(ends)
+        if attempts == 1:
+            raise RpcDisconnected("it died")
+        return [NoRoom(2)]
 
-    rpc.call = call  # type: ignore[method-assign]
+    monkeypatch.setattr(rpc, "connect", connect)
+    monkeypatch.setattr(rpc, "call", call)
     async with asyncio.timeout(DEADLINE):
         outcome = await client.send(stock("sku-tea"))
         await client.close()

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.envelope import Done, Envelope, Outcome, enclose
-from actors.errors import NeedsOwnActor, RevisionMismatch
+from actors.errors import NeedsOwnActor, RevisionMismatch, Unavailable
 from actors.host import loading
 from actors.host.host import Host
 from domain.inventory.stock import ReceiveStock, ReserveStock
@@ -99,6 +99,23 @@ async def test_nothing_is_kept_of_what_another_writes(stock: Two) -> None:
     await stock.ask(ReceiveStock(sku="tea", quantity=1), command_id=key)
     await stock.ask(ReceiveStock(sku="milk", quantity=1))
     assert stock.other.status()["aggregates"] == 0
+
+
+async def test_nothing_is_kept_for_those_that_came_too_late(stock: Two) -> None:
+    await stock.write(ReceiveStock(sku="tea", quantity=1))
+    late = await stock.ask(reserve(5), timeout=-1.0)
+    assert isinstance(late, Unavailable)
+    assert stock.other.status()["aggregates"] == 0
+
+
+async def test_a_writer_keeps_what_it_has_folded_whatever_comes_too_late(
+    stock: Two,
+) -> None:
+    """Or a hot aggregate would be folded again and again, just when it is slow."""
+    await stock.write(ReceiveStock(sku="tea", quantity=1))
+    [late] = await stock.writer.handle([enclose(stock.registry, reserve(1), timeout=-1.0)])
+    assert isinstance(late, Unavailable)
+    assert stock.writer.status()["aggregates"] == 1
 
 
 async def test_another_revision_than_was_asked_for_is_a_refusal(stock: Two) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -36,6 +36,9 @@ class FakeHost:
         self.asked: list[str] = []
         """Streams of commands that it may refuse at most."""
         self.refuses = False
+        self.is_full = False
+        self.ends: Callable[[], None] | None = None
+        """Called when it gets commands, which it does not answer."""
         self._actor_id = name.encode()
         self._rpc = RpcServer(self._commands)
         self.address = self
@@ -54,6 +57,9 @@ class FakeHost:
             self.assignment.learn(term, shards)
         elif self.assignment.unknown(term):
             return None
+        if self.ends is not None:
+            self.ends()
+            self._rpc.cut()
         return [self._answer(term, Envelope.from_wire(each, time.monotonic())) for each in wired]
 
     def _answer(self, term: Term, envelope: Envelope) -> Any:
@@ -62,6 +68,8 @@ class FakeHost:
         if envelope.only_refuse:
             self.asked.append(envelope.stream)
             return NotFound("no", "it is not there") if self.refuses else NeedsOwnActor()
+        if self.is_full:
+            return Overloaded(7)
         self.taken.append(envelope.stream)
         return tuple(Done(0, len(self.taken)))[:2]
 
@@ -264,6 +272,27 @@ async def test_a_client_is_told_where_there_is_no_room_for_an_actor(
     with pytest.raises(NoRoom, match="all actors of one aggregate each are in use") as refused:
         await cluster.gateway.bus.send(received(registry, "tea"))
     assert refused.value.retry_after == 7
+
+
+async def test_what_was_sent_before_is_not_told_as_undone_by_a_full_host(
+    cluster: Cluster, registry: Registry
+) -> None:
+    """The one that has ended without an answer may have done it."""
+    cluster.publish(1)
+    cluster.follow()
+    envelope = order_in(cluster.table, 1, registry)
+    cluster.hosts["a"].is_full = True
+
+    def leave() -> None:
+        cluster.table.spread(1)
+        cluster.publish(1, ("a",))
+        cluster.follow()
+
+    cluster.hosts["b"].ends = leave
+    with pytest.raises(Unavailable, match="sent before"):
+        await cluster.gateway.bus.send(envelope)
+    with pytest.raises(Overloaded, match="nothing was done"):
+        await cluster.gateway.bus.send(order_in(cluster.table, 0, registry))
 
 
 def received(registry: Registry, sku: str) -> Envelope:

@@ -23,6 +23,9 @@ class Rpc:
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
+    async def connect(self) -> None:
+        pass
+
     async def call(self, request: Any, on_part: Any) -> list[Any]:
         self.requests.append(request)
         return [(0, 0) for _ in request[2]]

@@ -16,7 +16,7 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unread = 2 << 20
+        self.unread = 0
         self.aborted = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
@@ -44,7 +44,9 @@ async def test_one_that_reads_slowly_is_kept_and_one_that_reads_nothing_is_not(
     transport = Transport()
     connection = Connection(lambda *_: None, Connections(), lambda _: True)
     connection.connection_made(transport)
-    connection.pause_writing()
+    connection._check_alive()
+    transport.unread = 2 << 20
+    connection.pause_writing()  # it was asked for a sign just before
     for _ in range(4):
         transport.unread -= 1000 * reads
         connection._check_alive()
