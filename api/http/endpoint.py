@@ -303,7 +303,7 @@ class Endpoint:
                 elif of_domain:
                     tenants.check_none(headers)
                 if counted:
-                    self._rates.count(call.caller, _address(scope))
+                    self._rates.count(call.caller, _address(scope), call.tenant)
                 reply = await handle(call)
                 if isinstance(reply, Stream):
                     reply = self._admitted(reply)

@@ -1,4 +1,4 @@
-"""How many requests a caller may send: a 429 with `Retry-After` beyond that.
+"""How many requests a caller, and a tenant, may send: a 429 with `Retry-After` beyond that.
 
 Each gateway counts for itself: a shared counter would cost a call for every request.
 """
@@ -20,41 +20,55 @@ DEFAULT = "default"
 
 
 class Rates:
-    """By the name of a principal, as `100/second` or `5000/hour`; `default` is for all others."""
+    """By the name of a principal, as `100/second` or `5000/hour`; `default` is for all others.
 
-    def __init__(self, rates: Mapping[str, str] | None = None) -> None:
+    And by that of a tenant, for all who ask for it together.
+    """
+
+    def __init__(
+        self, rates: Mapping[str, str] | None = None, of_tenants: Mapping[str, str] | None = None
+    ) -> None:
         """Read the rates.
 
         Raises:
             ValueError: one of them cannot be read.
         """
-        self._rates: dict[str, RateLimitItem] = {}
-        for name, text in (rates or {}).items():
-            self._rates[name] = parse(text)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self.unbounded = not self._rates
+        self._principals = _Counter(rates or {})
+        self._tenants = _Counter(of_tenants or {})
+        self.unbounded = not rates and not of_tenants
 
-    def count(self, caller: Caller, address: str) -> None:
-        """Count a request. Whoever shows no token is known by an address.
+    def count(self, caller: Caller, address: str, tenant: str = "") -> None:
+        """Count a request, for a tenant if one is named. Who shows no token is known by an address.
 
         Those of two tenants may have one name: each counts by itself.
 
         Raises:
             Problem: 429 if it is one too many.
         """
-        principal = caller.name
-        rate = self._rates.get(principal) or self._rates.get(DEFAULT)
-        if rate is None:
-            return
         # The tenant first: it has no slash, which stands between them, as a name may.
-        who = (caller.tenant, principal, address if principal == ANONYMOUS else "")
-        if self._limiter.hit(rate, *who):
+        who = (caller.tenant, caller.name, address if caller.name == ANONYMOUS else "")
+        self._principals.count(caller.name, who)
+        if tenant:
+            self._tenants.count(tenant, (tenant,))
+
+
+class _Counter:
+    """Of requests, by a name that has a rate."""
+
+    def __init__(self, rates: Mapping[str, str]) -> None:
+        self._rates: dict[str, RateLimitItem] = {name: parse(text) for name, text in rates.items()}
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def count(self, name: str, who: tuple[str, ...]) -> None:
+        """Count one of `who`, by the rate of a name."""
+        rate = self._rates.get(name) or self._rates.get(DEFAULT)
+        if rate is None or self._limiter.hit(rate, *who):
             return
         reset_at = self._limiter.get_window_stats(rate, *who).reset_time
         seconds = max(1, math.ceil(reset_at - time.time()))
         raise Problem(
             429,
             "rate-limited",
-            f"{principal} may send {rate}",
+            f"{name} may send {rate}",
             headers={"Retry-After": str(seconds)},
         )

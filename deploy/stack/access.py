@@ -32,7 +32,7 @@ def admission_of(settings: Settings) -> Admission:
             for name, each in settings.tokens.items()
         ],
         signed=_signed(settings.jwt) if settings.jwt else None,
-        rates=Rates(settings.rates),
+        rates=Rates(settings.rates, settings.tenant_rates),
         hosts=settings.hosts,
     )
 

@@ -212,6 +212,9 @@ class Settings(BaseSettings):
     rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
     """How many requests a principal may send to one gateway, like `{"web": "200/second"}`;
     `default` is for all others, by address where nobody needs a token."""
+    tenant_rates: dict[str, Annotated[str, AfterValidator(_rate)]] = {}
+    """How many requests may be sent to one gateway for a tenant, by all together, like
+    `{"acme": "500/second"}`; `default` is for every other one, each by itself."""
     tenants: bool = Field(default=False, validate_default=True)
     """Whether the stack serves tenants: each aggregate, row and process is one tenant's, and each
     command and query is for one. It is said when a stack begins, and stays so."""

@@ -24,6 +24,8 @@ def unused(settings: Settings, registry: Registry) -> Iterator[str]:
         for name in settings.rates:
             if name not in {*settings.tokens, *_OF_NO_TOKEN}:
                 yield f"setting rates.{name}: no token is of that name"
+    if settings.tenant_rates and not settings.tenants:
+        yield "setting tenant_rates: this stack serves no tenants"
     if registry.middleware:  # which may ask for any, in its code
         return
     asked = {each.needs for each in registry.commands.values()}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from api.http.auth import EVERYBODY, Access, Caller, Role, Token
+from api.http.problems import Problem
 from api.http.rates import Rates
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
@@ -109,6 +110,41 @@ def test_namesakes_of_two_tenants_count_by_themselves() -> None:
         rates.count(Caller(name, Role.WRITER, frozenset(), tenant), "")
     with pytest.raises(Exception, match="rate-limited"):
         rates.count(Caller("ada", Role.WRITER, frozenset(), "globex"), "")
+
+
+def test_a_tenant_has_a_rate_of_its_own_whoever_asks_for_it() -> None:
+    rates = Rates({"busy": "1/hour"}, {"acme": "2/hour", "default": "1/hour"})
+    backend, busy = (Caller(name, Role.WRITER, frozenset(), "*") for name in ("backend", "busy"))
+    rates.count(busy, "", "acme")
+    with pytest.raises(Exception, match="rate-limited"):
+        rates.count(busy, "", "acme")  # which does not count for the tenant
+    rates.count(backend, "", "acme")
+    for tenant in ("globex", "initech"):
+        rates.count(backend, "", tenant)
+    for tenant in ("acme", "globex"):
+        with pytest.raises(Problem) as refused:
+            rates.count(backend, "", tenant)
+        assert refused.value.detail.startswith(f"{tenant} may send ")
+    rates.count(Caller("ops", Role.OPERATOR), "")
+
+
+async def test_requests_of_the_domain_count_for_their_tenant() -> None:
+    tokens = [
+        Token("backend", "backend", Role.WRITER, tenant="*"),
+        Token("ops", "ops", Role.OPERATOR),
+    ]
+    options = {"tokens": tokens, "rates": Rates(of_tenants={"default": "1/hour"})}
+    made = Gateway(Registry.load("domain", tenants=True), options=options)
+    async with made.http as http:
+        for tenant, statuses in (("acme", [202, 429]), ("globex", [202, 429])):
+            headers = {"authorization": "Bearer backend", "rayfold-tenant": tenant}
+            path = f"/orders/{ORDER_ID}/place"
+            assert [
+                (await http.post(path, headers=headers)).status_code for _ in statuses
+            ] == statuses
+        operator = {"authorization": "Bearer ops"}
+        replies = [await http.get("/operators/status", headers=operator) for _ in range(3)]
+        assert [reply.status_code for reply in replies] == [200] * 3
 
 
 def test_what_a_route_asks_is_told(refunds: Registry) -> None:

@@ -28,6 +28,8 @@ TOKEN = {"token": "a" * 16, "role": "writer"}
         ({"stores": {"postgres": "postgresql://db/shop"}}, []),
         ({"rates": {"wbe": "5/second"}}, ["setting rates.wbe: no token is of that name"]),
         ({"rates": {DEFAULT: "5/second", ANONYMOUS: "1/second"}}, []),
+        ({"tenant_rates": {"acme": "5/second"}}, ["setting tenant_rates: this stack serves no"]),
+        ({"tenant_rates": {"acme": "5/second"}, "tenants": True}, []),
         ({"rates": {"web": "9/second"}, "tokens": {"web": TOKEN}}, []),
         (
             {
