@@ -10,37 +10,23 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import Overloaded, Unavailable, WriteSideError
 from actors.host.assignment import Term
+from actors.placement.host_link import STATUS_TIMEOUT, HostLink
 from actors.placement.sent_batch import SentBatch
 from eventstore.errors import StoreUnavailable
 from rayfold.runtime.batching import Batcher, BatchFull
 from rayfold.runtime.controller_rpc import ControllerUnavailable
-from rayfold.runtime.lost_actor import NODE_LOSS
 from rayfold.runtime.placing import Anywhere, Placed
-from rayfold.runtime.rpc import (
-    Address,
-    Part,
-    RpcClient,
-    RpcDisconnected,
-    RpcServerFailed,
-    RpcSilent,
-)
+from rayfold.runtime.rpc import Part, RpcDisconnected, RpcServerFailed
 
 log = logging.getLogger(__name__)
 
 ATTEMPT_TIMEOUT = 15.0
 """Seconds that a batch of commands waits for an actor's answer at most."""
-
-STATUS_TIMEOUT = 1.0
-"""Seconds in which an actor says how it is."""
-
-MAKING = 5.0
-"""Seconds to wait for an actor that is being made, to end it: without Ray's head it never is."""
 
 LONG_AGO = 5.0
 """Seconds without a command after which a host's silence does not count."""
@@ -66,8 +52,8 @@ class Moved(WriteSideError):
     """The stream's shard is at another host meanwhile; it is safe to send the command there."""
 
 
-class HostClient:
-    """The way to one host actor, which may die and come back meanwhile."""
+class HostClient(HostLink):
+    """Sends commands to one host, and again to what comes in its place when it died."""
 
     def __init__(
         self,
@@ -80,8 +66,8 @@ class HostClient:
         `on_silence` is called when the actor gives no sign of life any more. `place` is where it
         is made.
         """
+        super().__init__(find, partial(on_silence, self) if on_silence else lambda: None)
         self.place = place or Placed(Anywhere(), "", "", "")
-        self._on_silence = on_silence
         self._handed_over = False
         self._leaving = False
         self._term: Term = (0, 0)
@@ -89,25 +75,10 @@ class HostClient:
         self._shown = False
         self._written: dict[str, int] = {}
         """Streams to which decisions of other hosts have written, and up to which revision."""
-        self._find = find
-        self.actor_id = ""
-        """Which actor it was when it was last found; a restarted one is the same."""
-        self._process_key = b""
-        self._restarts = -1
-        self._actor: Any = None
-        self._lost = False
-        self._died_at: float | None = None
-        self._finding: asyncio.Task[Any] | None = None
-        self.used_at = self.heard_at = time.monotonic()
-        self.hangs = False
-        """Whether it has come up, but did not answer when it was last asked."""
-        self._has_come_up = self._was_connected = False
-        self.error = ""
-        """Why it did not answer when it was last asked."""
+        self.used_at = self.heard_at
         self.outstanding = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._rpc = self._new_rpc()
         self._attempts: set[asyncio.Task[Any]] = set()
         self._asking: set[asyncio.Task[None]] = set()
         self._batcher: Batcher[Envelope, Outcome] = Batcher(
@@ -191,93 +162,11 @@ class HostClient:
         stream, outcome = found
         return stream, Done(*outcome) if isinstance(outcome, tuple) else outcome
 
-    async def status(self) -> dict[str, Any]:
-        """Return what the host says of itself, `ready`, and `error` where it does not answer."""
-        try:
-            async with asyncio.timeout(STATUS_TIMEOUT):
-                actor = await self.actor()
-                said: dict[str, Any] = await actor.status.remote()
-        except (TimeoutError, RayError, RpcDisconnected) as error:
-            self.error = type(error).__name__
-            if isinstance(error, ActorDiedError):
-                self._died()
-            elif not isinstance(error, TimeoutError):
-                self._has_come_up = False
-            return {"ready": False, "error": self.error}
-        self._heard()
-        return {"ready": True, **said}
-
-    async def ping(self) -> None:
-        """Ask the host for a word, the way that commands go; see `heard_at`, `hangs`, `error`."""
-        if self.has_been_cut_off and not self.hangs:
-            self._has_come_up = False  # it died, and Ray restarts it: it has to come up again
-        try:
-            async with asyncio.timeout(STATUS_TIMEOUT):
-                await self._exchange([], lambda _: None)
-        except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
-            self.error = type(error).__name__
-            # One that was never connected may hang as well: its port still listens.
-            self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
-            self.hangs = self._has_come_up
-            if isinstance(error, ActorDiedError):
-                self._died()
-        else:
-            self._heard()
-
-    async def actor(self) -> Any:
-        """Return the actor's handle, and make the actor if need be.
-
-        Raises:
-            RpcDisconnected: Ray is gone; see `lose`.
-            RayError: it cannot be made.
-        """
-        if self._lost:
-            raise RpcDisconnected("Ray is started again")
-        if self._actor is None:
-            if self._died_at is not None and time.monotonic() - self._died_at < NODE_LOSS:
-                raise RpcDisconnected("the write host died with its node")
-            if self._finding is None or self._finding.done():
-                self._finding = asyncio.create_task(self._found())
-                self._finding.add_done_callback(_noted)
-            finding = self._finding
-            # It goes on where we are cancelled: nobody would know of the actor, and end it. A
-            # shield would be part of a cycle, and hold the handle until that is collected.
-            await asyncio.wait([finding])
-            return finding.result()
-        return self._actor
-
-    def lose(self) -> None:
-        """Call the actor no more, as Ray is gone; what has no answer yet waits for `renew`."""
-        self.renew()
-        self._finding = None
-        self._lost = True
-
     def renew(self) -> None:
         """Find or make the actor again, and send it what has no answer yet."""
-        self._lost = False
-        self._died_at = None
-        self._actor = None
-        self.hangs = self._has_come_up = self._was_connected = False
-        self.heard_at = time.monotonic()
-        self._rpc.close()
-        self._rpc = self._new_rpc()
+        super().renew()
         for attempt in self._attempts:
             attempt.cancel()
-
-    @property
-    def has_been_cut_off(self) -> bool:
-        """Whether commands went to the host, and their connection has ended since."""
-        return self._was_connected and not self._rpc.connected
-
-    @property
-    def restarts(self) -> int:
-        """How often another process was in the host's place when it was connected with again."""
-        return max(self._restarts, 0)
-
-    @property
-    def connected(self) -> bool:
-        """Whether commands go to the host at once: its heartbeat is that of its connection."""
-        return self._rpc.connected
 
     def hand_over(self) -> None:
         """Send the host no command any more: others have its shards."""
@@ -301,22 +190,6 @@ class HostClient:
     def leave(self) -> None:
         """Send again elsewhere what the host does not answer: it is about to end."""
         self._leaving = True
-
-    async def replace(self) -> None:
-        """End the actor, whatever it is at, and make another.
-
-        One that is stopped or hangs may go on later: its appends fail by their expected revision.
-        """
-        await self.end()
-        self.renew()
-
-    async def end(self) -> None:
-        """End the actor, whatever it is at; one that is still being made too."""
-        if self._finding is not None:
-            await asyncio.wait([self._finding], timeout=MAKING)
-        if self._actor is not None:
-            with suppress(RayError, ValueError):  # it is gone
-                await asyncio.to_thread(ray.kill, self._actor)
 
     async def idle(self) -> None:
         """Wait until every command that was sent has its answer."""
@@ -345,45 +218,6 @@ class HostClient:
             self.outstanding -= 1
             if not self.outstanding:
                 self._idle.set()
-
-    def _new_rpc(self) -> RpcClient:
-        rpc = RpcClient(self._address, lambda: self._fell_silent(rpc))
-        return rpc
-
-    def _fell_silent(self, rpc: RpcClient) -> None:
-        if rpc is not self._rpc:  # the actor before was meant
-            return
-        self.hangs = True
-        self.error = RpcSilent.__name__
-        if self._on_silence is not None:
-            self._on_silence(self)
-
-    def _died(self) -> None:
-        if not self._lost:
-            self.renew()
-            self._died_at = time.monotonic()
-
-    def _heard(self) -> None:
-        self.heard_at = time.monotonic()
-        self._has_come_up = True
-        self.hangs = False
-        self.error = ""
-
-    async def _found(self) -> Any:
-        actor = await self._find()
-        if self._finding is asyncio.current_task():  # else it was of a Ray that is gone
-            self._actor = actor
-            self.actor_id = str(actor._actor_id.hex())
-            self.heard_at = time.monotonic()
-        return actor
-
-    async def _address(self) -> Address:
-        actor = await self.actor()
-        address: Address = await actor.address.remote()
-        if address.key != self._process_key:  # each process makes one for itself
-            self._process_key = address.key
-            self._restarts += 1
-        return address
 
     async def _send(self, batch: list[Envelope]) -> list[Outcome | asyncio.Future[Outcome]]:
         """Return the actor's answers; futures for those that take longer than others."""
@@ -428,17 +262,12 @@ class HostClient:
             except (RayActorError, RpcDisconnected, ControllerUnavailable) as error:
                 sent.unanswered()
                 log.info("a write host went away", extra={"error": type(error).__name__})
-                self._has_come_up = False
+                self._went_away(for_good=isinstance(error, ActorDiedError))
                 if self._handed_over or self._leaving:
                     break
                 if time.monotonic() + 0.5 > deadline:
                     sent.settle_left(Unavailable("the write host does not come back"))
                     return
-                if isinstance(error, ActorDiedError) and not self._lost:
-                    # For good: no restart will bring this handle back to life. The name may
-                    # still lead to the dead one for a while (ray#44083), then to a new one.
-                    self._actor = None
-                    self._died_at = time.monotonic()
                 await asyncio.sleep(0.2)
             except (RayError, RpcServerFailed) as error:
                 log.warning("a batch of commands failed", extra={"error": repr(error)})
@@ -484,6 +313,9 @@ class HostClient:
             self._attempts.discard(attempt)
             attempt.cancel()
 
+    async def _greet(self) -> None:
+        await self._exchange([], lambda _: None)
+
     async def _exchange(self, batch: list[tuple[Any, ...]], part: Part) -> list[Any]:
         """Return the answers; show the host the table where it has not seen it."""
         while True:
@@ -520,9 +352,3 @@ async def outcome_of(
     # A shard that moved: another host may have refused it, or have it on its way still.
     known.sort(key=lambda each: (isinstance(each[1], Done), each[1] is not None))
     return known[-1] if known else None
-
-
-def _noted(finding: asyncio.Task[Any]) -> None:
-    """Take note of an error of which nobody may be left to hear."""
-    if not finding.cancelled() and (error := finding.exception()) is not None:
-        log.info("an actor was not found", extra={"error": repr(error)})

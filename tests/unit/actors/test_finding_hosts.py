@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from actors.placement import host_client
+from actors.placement import host_link
 from actors.placement.host_client import HostClient
 from rayfold.runtime.rpc import RpcDisconnected
 
@@ -132,7 +132,7 @@ async def test_an_actor_that_is_being_made_is_ended_if_it_is_there_in_time(
 ) -> None:
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
-    monkeypatch.setattr(host_client, "MAKING", 0.01 if late else 60.0)
+    monkeypatch.setattr(host_link, "MAKING", 0.01 if late else 60.0)
     actor = Actor()
     finding = Finding(actor)
     client = HostClient(finding)

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.errors import WriteSideError
-from actors.placement import host_actors, host_client
+from actors.placement import host_actors, host_link
 from actors.placement.host_actors import HostActors
 from actors.placement.shards import ShardTable
 from actors.write_owner import WriteOwner
@@ -88,7 +88,7 @@ async def test_an_actor_that_is_still_being_made_is_ended_with_the_others(
         return actor
 
     monkeypatch.setattr(HostActors, "_actor", make)
-    monkeypatch.setattr(host_client, "MAKING", 60.0)
+    monkeypatch.setattr(host_link, "MAKING", 60.0)
     monkeypatch.setattr(host_actors, "START_TIMEOUT", 60.0 if how == "cancelled" else 0.01)
     monkeypatch.setattr(ray, "kill", killed.append)
     settings = WriteSettings("domain", "kdb://127.0.0.1:1?Tls=false")
