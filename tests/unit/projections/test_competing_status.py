@@ -1,15 +1,18 @@
-"""What a competing consumer tells of itself costs little, however much is parked."""
+"""What fills Postgres tells of itself at little cost, however much is parked."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from eventstore.memory import MemoryLog
 from projections.competing.consumer import Consumer
-from projections.poison import Parked
+from projections.poison import NAMED, Parked
+from projections.sql.projector import SqlProjector
 from rayfold import Registry
 from tests.integration.projections import small
+from tests.integration.projections.test_sql_projection import Lenient
 
 SMALL = Registry([small])
 
@@ -38,3 +41,24 @@ async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None
     for _ in range(10):
         assert (await consumer.status())["parked"] > 100_000
     assert 1 <= counted <= 5
+
+
+class _Many(dict[str, Parked]):
+    """Lets nobody come further than what comes first."""
+
+    def values(self) -> Any:
+        def first() -> Iterator[Parked]:
+            for at, each in enumerate(super(_Many, self).values()):
+                assert at < NAMED, "all of it is gone through"
+                yield each
+
+        return first()
+
+
+async def test_a_sql_projection_tells_of_what_it_skipped_without_going_through_it() -> None:
+    projector = SqlProjector(SMALL, MemoryLog(), "postgresql://nowhere/none", Lenient)
+    skipped = [Parked("lenient-sum", f"{at}@a", "a", at, at, "no") for at in range(10)]
+    projector._skipped = _Many({each.key: each for each in skipped})
+    told = projector.status()
+    assert told["parked"] == 10
+    assert [each["key"] for each in told["poison"]] == ["0@a", "1@a", "2@a"]
