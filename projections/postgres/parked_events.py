@@ -61,6 +61,8 @@ as good as the one that a batch finds its rows by.
 
 async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[Parked]:
     """Return what is parked in a table, `in_order`, as far as `Asked.of` needs it."""
+    if asked.among:
+        return in_order(await among(connection, table, view, asked.among, asked.among))
     if not asked.limit or asked.key:
         return in_order(await load(connection, {table: view}))
     records = await connection.fetch(_PAGE, table, asked.after[0], asked.limit + 1)

@@ -285,6 +285,9 @@ async def test_pages_of_what_is_parked_have_everything_once_also_of_one_event(
         # What stands before a page, and far behind it, is not loaded.
         first = Asked("", "", BEFORE_ALL, 1)
         assert {each.position for each in await applier.parked(pool, first)} == {1}
+        names = Asked(among=frozenset({kept[0].key, "counter-2"}))
+        some = [each for each in kept if each.key == kept[0].key or each == kept[-1]]
+        assert await applier.parked(pool, names) == in_order(some)
 
 
 @pytest.mark.parametrize("poison", [13, 14, 2**70])
