@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from eventstore.memory import MemoryLog
+from projections.competing import consumer as consumer_module
 from projections.competing.consumer import Consumer
 from projections.poison import NAMED, Parked
 from projections.sql.projector import SqlProjector
@@ -41,6 +44,29 @@ async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None
     for _ in range(10):
         assert (await consumer.status())["parked"] > 100_000
     assert 1 <= counted <= 5
+
+
+async def test_a_consumer_whose_postgres_is_silent_is_not_silent_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever looks at it would take it for one that hangs, and replace it."""
+
+    class Silent:
+        asked = 0
+
+        async def fetchval(self, statement: str, *parameters: Any) -> None:
+            self.asked += 1
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(consumer_module, "MOMENT", 0.01)
+    groups: Any = None
+    database: Any = Silent()
+    consumer = Consumer(SMALL, MemoryLog(), groups, "", SMALL.views["totals"])
+    consumer._pool = database
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            assert not (await consumer.status())["ready"]
+    assert database.asked == 1
 
 
 class _Many(dict[str, Parked]):
