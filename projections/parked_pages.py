@@ -22,7 +22,7 @@ BEFORE_ALL: Place = (-1, "", "", "", "")
 class Asked(NamedTuple):
     """What stands behind a place; of a view, if that is named, and under a key or in a stream.
 
-    Without a `limit` it is all of that.
+    Without a `limit` it is all of that; with names in `among`, what is under one of them.
     """
 
     view: str = ""
@@ -30,6 +30,8 @@ class Asked(NamedTuple):
     """Of a row, perhaps as people are shown it; or the name of a stream."""
     after: Place = BEFORE_ALL
     limit: int = 0
+    among: frozenset[str] = frozenset()
+    """Keys of rows, and names of streams."""
 
     def of(self, parked: Sequence[Parked]) -> list[Parked]:
         """Return what a part of one store gives for it: nothing is left out of the page then.
@@ -51,6 +53,8 @@ class Asked(NamedTuple):
 
     def _wants(self, parked: Parked) -> bool:
         if self.view not in ("", parked.view):
+            return False
+        if self.among and parked.key not in self.among and parked.stream not in self.among:
             return False
         return self.key in ("", parked.key, printable(parked.key), parked.stream)
 

@@ -47,6 +47,10 @@ ACK_SEEN = 0.02
 LOOK = 0.25
 """Seconds at most between two looks at how far the group is, while it is not there."""
 
+MOMENT = 1.0
+"""Seconds that a status waits for Postgres at most: whoever asks takes silence for a process that
+hangs, and replaces it."""
+
 COUNTING = 20
 """Times as long as it takes to count what is parked, until it is counted again: there may be much,
 and a status is asked for twice a second."""
@@ -84,6 +88,7 @@ class Consumer:
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._count_again = 0.0
+        self._looking: asyncio.Task[None] | None = None
         # Acknowledged is never delivered again, so a commit has to be on disk: unlike a
         # projector, which finds rows and checkpoint lost together.
         settings = {"application_name": "rayfold", **BY_INDEX}
@@ -94,7 +99,11 @@ class Consumer:
 
     async def run(self) -> None:
         """Consume for ever; what breaks is tried again."""
-        await self.runner.run(self._join_and_consume)
+        try:
+            await self.runner.run(self._join_and_consume)
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
 
     async def _join_and_consume(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self._pool = pool
@@ -252,7 +261,18 @@ class Consumer:
         return self._pool
 
     async def status(self) -> dict[str, Any]:
-        """Return counts, for operators, after a look at the table."""
+        """Return counts, for operators, after a look at the table, if Postgres answers."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_and_count())
+        await asyncio.wait([self._looking], timeout=MOMENT)
+        return self.runner.status(
+            [self._view.name],
+            sent_back=self.sent_back,
+            parked=self._parked,
+            **in_status(self._first_parked),
+        )
+
+    async def _look_and_count(self) -> None:
         await self.look()
         began = time.monotonic()
         if self._pool is not None and began >= self._count_again:
@@ -261,9 +281,3 @@ class Consumer:
                 self._parked, self._first_parked = counted
                 now = time.monotonic()
                 self._count_again = now + min(COUNTING * (now - began), COUNTED)
-        return self.runner.status(
-            [self._view.name],
-            sent_back=self.sent_back,
-            parked=self._parked,
-            **in_status(self._first_parked),
-        )

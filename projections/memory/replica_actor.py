@@ -106,6 +106,8 @@ class ReplicaActor:
         self._following: asyncio.Task[None] | None = None
         self._copies: dict[str, _Copy] = {}
         self._started = False
+        self._has_rows = asyncio.Event()
+        """It has what it copies, or finds in Postgres, and folds on from there."""
         self._error = ""
         """Why it began again; told until it is at the log's end."""
         self._asked: dict[str, tuple[float, dict[str, int]]] = {}
@@ -135,6 +137,7 @@ class ReplicaActor:
         except* Exception as error:  # a mistake of ours: what was folded is not current any more
             self._error = named(error.exceptions[0])
             log.exception("a replica begins again")
+        self._has_rows.clear()
         self._replica = Replica(self._registry, self._views, self._log)
         self._copies.clear()
         self._started = False
@@ -167,6 +170,7 @@ class ReplicaActor:
                     self._snapshots.forget_all()
         else:
             await self._fill(forgotten.mark)
+        self._has_rows.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replica.run())
             tasks.create_task(self._replica.freeze_cold())
@@ -273,7 +277,11 @@ class ReplicaActor:
             log.warning("the log is folded instead of rows that were kept", extra=why)
 
     async def rebuild(self, view: str, accept_parked: bool = False) -> None:
-        """See `Replica.rebuild`; a snapshot from before it goes."""
+        """See `Replica.rebuild`; a snapshot from before it goes.
+
+        Rows that are still on their way would come into the new table, and those before them not.
+        """
+        await self._has_rows.wait()
         async with self._snapshotting:
             if self._snapshots is not None:
                 self._snapshots.forget(view)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from itertools import count
 
 from projections.errors import ActorUnavailable
@@ -14,7 +15,7 @@ from projections.memory.replica_handle import ReplicaHandle
 from projections.memory.restarted import start_restarted
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
-from projections.supervision.actor_handle import answering
+from projections.supervision.actor_handle import LOOK, READY, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
@@ -81,11 +82,15 @@ class MemorySupervisor:
     async def rebuild(self, rebuild: Rebuild) -> None:
         """Fold the view again in one replica after the other; each serves meanwhile.
 
+        Those that begin meanwhile are among them: they may have copied one whose turn was to come.
+
         Raises:
             WouldPark: it would serve less than what serves now, which is as it was.
             ActorUnavailable: not done, in one of them.
         """
-        for replica in self._placements.replicas_of(rebuild.view):
+        rebuilt = set[str]()
+        while (replica := await self._not_in(rebuilt, rebuild.view)) is not None:
+            rebuilt.add(replica.seen["incarnation"])
             folding = asyncio.ensure_future(
                 replica.rebuild(rebuild.view, accept_parked=rebuild.accept_parked)
             )
@@ -102,6 +107,26 @@ class MemorySupervisor:
             finally:
                 folding.cancel()
                 await ended([folding])
+
+    async def _not_in(self, rebuilt: Collection[str], view: str) -> ReplicaHandle | None:
+        """Return a ready replica of the view whose process is not among these; None if all are.
+
+        One that is not ready is waited for: it may be copying, or come up again.
+
+        Raises:
+            ActorUnavailable: it does not get ready.
+        """
+        until = time.monotonic() + READY
+        while True:
+            replicas = self._placements.replicas_of(view)
+            await asyncio.gather(*(each.look() for each in replicas))
+            left = [each for each in replicas if each.seen.get("incarnation") not in rebuilt]
+            ready = [each for each in left if each.ready]
+            if ready or not left:
+                return ready[0] if ready else None
+            if time.monotonic() > until:
+                raise ActorUnavailable(f"{left[0].name} does not come to the log's end")
+            await asyncio.sleep(LOOK)
 
     def _replica(self, views: Sequence[str], others: Sequence[ReplicaHandle]) -> ReplicaHandle:
         """Make one, or adopt it: of the first name that none of the others has."""

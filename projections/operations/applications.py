@@ -13,6 +13,7 @@ from eventstore.port import Log
 from eventstore.records import RawRecord, recorded
 from projections import discarded_events as discards
 from projections.errors import ActorUnavailable
+from projections.parked_pages import Asked
 from projections.poison import Discarded, Parked
 from projections.supervision.actor_handle import ActorHandle
 from projections.supervision.placements import Placements
@@ -22,8 +23,18 @@ Place = tuple[str, int]
 """A stream, and a revision in it."""
 
 
+class _Row(NamedTuple):
+    """A row of a view in a store that an event concerns; `broken` says why its key is not known."""
+
+    view: str
+    store: str
+    key: str
+    handle: ActorHandle
+    broken: str = ""
+
+
 class _Known(NamedTuple):
-    """What is parked, by actor (None: it does not say), and what was discarded."""
+    """What of it is parked, by actor (None: it does not say), and what was discarded."""
 
     parked: Mapping[str, Sequence[Parked] | None]
     discarded: frozenset[Discarded]
@@ -48,25 +59,28 @@ class Applications:
             StoreUnavailable: the log cannot be read.
         """
         views = [*self._registry.views, *self._registry.projections]
-        known = _Known(await self._parked(), await discards.load(self._log, views))
-        return {(raw.stream, raw.revision): self._of(raw, known) for raw in records}
+        told: dict[Place, list[dict[str, Any]]] = {}
+        concerned: list[tuple[RawRecord, list[_Row]]] = []
+        for raw in records:
+            rows = self._concerned(raw)
+            if isinstance(rows, str):
+                broken = {"view": None, "store": None, "status": "broken", "error": rows}
+                told[raw.stream, raw.revision] = [broken]
+            else:
+                concerned.append((raw, rows))
+        known = _Known(await _parked(concerned), await discards.load(self._log, views))
+        for raw, rows in concerned:
+            told[raw.stream, raw.revision] = [_at(raw, row, known) for row in rows]
+        return told
 
-    async def _parked(self) -> dict[str, Sequence[Parked] | None]:
-        found: dict[str, Sequence[Parked] | None] = {}
-        for handle in self._placements.all:
-            try:
-                found[handle.name] = await handle.parked()
-            except ActorUnavailable:
-                found[handle.name] = None
-        return found
-
-    def _of(self, raw: RawRecord, known: _Known) -> list[dict[str, Any]]:
+    def _concerned(self, raw: RawRecord) -> list[_Row] | str:
+        """Return the rows that an event concerns, or why nobody can tell."""
         try:
             events = recorded(self._registry, raw)
         except (Exception, SystemExit) as error:  # the author's code, or a type that nobody knows
-            return [{"view": None, "store": None, "status": "broken", "error": str(error)}]
+            return str(error)
         types = {type(each.event) for each in events}
-        told: list[dict[str, Any]] = []
+        rows: list[_Row] = []
         for view in self._registry.views.values():
             if types.isdisjoint(view.folds):
                 continue
@@ -83,26 +97,38 @@ class Applications:
                     else:
                         # Consumers that share a view all tell the same: how far its table is.
                         handles = self._placements.filling(view.name, key, store)[:1]
-                    told += [
-                        _at(raw, view.name, store, key, each, known, broken) for each in handles
-                    ]
+                    rows += [_Row(view.name, store, key, each, broken) for each in handles]
         for projection in self._registry.projections.values():
             sql = self._placements.sql_projectors.get(projection.name)
             if sql is not None and not types.isdisjoint(projection.handlers):
                 key = f"{raw.revision}@{raw.stream}"
-                told.append(_at(raw, projection.name, "postgres", key, sql, known, ""))
-        return told
+                rows.append(_Row(projection.name, "postgres", key, sql))
+        return rows
 
 
-def _at(
-    raw: RawRecord,
-    view: str,
-    store: str,
-    key: str,
-    handle: ActorHandle,
-    known: _Known,
-    broken: str,
-) -> dict[str, Any]:
+async def _parked(
+    concerned: Sequence[tuple[RawRecord, Sequence[_Row]]],
+) -> dict[str, Sequence[Parked] | None]:
+    """Return what is parked of these rows, and of the events' streams, by actor.
+
+    And of no others: all that is parked may be as much as there are rows.
+    """
+    handles = {row.handle.name: row.handle for _, rows in concerned for row in rows}
+    names = {raw.stream for raw, _ in concerned} | {
+        row.key for _, rows in concerned for row in rows
+    }
+    asked = Asked(among=frozenset(names - {""}))
+    found: dict[str, Sequence[Parked] | None] = {}
+    for name, handle in handles.items():
+        try:
+            found[name] = await handle.parked(asked)
+        except ActorUnavailable:
+            found[name] = None
+    return found
+
+
+def _at(raw: RawRecord, row: _Row, known: _Known) -> dict[str, Any]:
+    view, store, key, handle, broken = row
     status, error = _status(raw, view, key, handle, known)
     passed = handle.progress.passed(raw.position) if status == "applied" else None
     within = None
@@ -127,7 +153,7 @@ def _status(
         Discarded(view, each, raw.stream, raw.revision) for each in {key, "", handle.name}
     }:
         return "discarded", ""
-    parked = known.parked.get(handle.name)  # a part may have come since they were asked
+    parked = known.parked[handle.name]
     for each in parked or ():
         if each.view != view or each.position > raw.position:
             continue

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = 10.0
 """Seconds for a statement, or a connection."""
 
+SILENCE = 2.0
+"""Seconds without an answer after which a server that is looked at counts as not ready."""
 
 CONNECTIONS = 8
 """At most, from one process to one server."""
@@ -43,13 +45,27 @@ class Database:
         self.dsn = dsn
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._connecting = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self.positions: dict[str, int] = {}
         self.ready = False
         self.open = 0
         self.error: str | None = None
 
     async def look(self) -> None:
-        """See how far it is; connect where that was not possible before."""
+        """See how far it is; connect where that was not possible before.
+
+        One that is silent keeps nobody waiting for long: all that is looked at waits for each.
+        """
+        if self._looking is not None and not self._looking.done():
+            return
+        self._looking = asyncio.create_task(self._look())
+        await asyncio.wait([self._looking], timeout=SILENCE)
+        if self._looking.done():
+            self._looking.result()
+        else:
+            self.ready, self.error = False, "Postgres does not answer"
+
+    async def _look(self) -> None:
         try:
             records = await self.fetch(
                 'SELECT "table", min(position) AS position FROM rayfold_checkpoint GROUP BY 1'
@@ -119,6 +135,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections at once."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._pool is not None:
             self._pool.terminate()
 

@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS rayfold_parked (
     by_store boolean NOT NULL DEFAULT false);
 CREATE UNIQUE INDEX IF NOT EXISTS rayfold_parked_place
     ON rayfold_parked ("table", md5(key), md5(stream));
+CREATE INDEX IF NOT EXISTS rayfold_parked_order ON rayfold_parked (position, "table");
 CREATE TABLE IF NOT EXISTS rayfold_held (
     "table" text NOT NULL, key text NOT NULL, stream text NOT NULL,
     revision bigint NOT NULL, position bigint NOT NULL);
@@ -184,7 +185,9 @@ async def _take_place(
     """See `switch`; in a transaction.
 
     A rename waits for whoever reads the table, as a backup does for hours, and everybody else who
-    reads or writes it for the rename: so it gives up soon.
+    reads or writes it for the rename: so it gives up soon. From then on readers wait for the end
+    of the transaction, so what may take long comes before: there may be as much parked as there are
+    rows. It is not begun where the rename would have to wait.
     """
     position = await hold() if hold else 0
     locked = await connection.fetch(
@@ -200,7 +203,15 @@ async def _take_place(
     if at is None or at < enough:
         raise ProjectionError(f"the new generation of {live.name!r} is gone")
     await connection.execute(f"SET LOCAL lock_timeout = '{BLOCKED}s'")
-    if await _is_there(connection, live):
+    is_there = await _is_there(connection, live)
+    if is_there and live.kind == "TABLE":
+        await _could_lock(connection, live.relation)
+    for table in _BY_TABLE:
+        await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
+        await connection.execute(
+            f'UPDATE {table} SET "table" = $1 WHERE "table" = $2', live.relation, built
+        )
+    if is_there:
         await connection.execute(f'ALTER {live.kind} "{live.relation}" RENAME TO "{old}"')
     await connection.execute(f'ALTER {live.kind} "{built}" RENAME TO "{live.relation}"')
     await connection.execute('DELETE FROM rayfold_checkpoint WHERE "table" = $1', built)
@@ -210,12 +221,21 @@ async def _take_place(
         live.relation,
         at,
     )
-    for table in _BY_TABLE:
-        await connection.execute(f'DELETE FROM {table} WHERE "table" = $1', live.relation)
-        await connection.execute(
-            f'UPDATE {table} SET "table" = $1 WHERE "table" = $2', live.relation, built
-        )
     await become(connection, live)
+
+
+async def _could_lock(connection: Connection, table: str) -> None:
+    """Find out whether a table can be had alone, and let it go again.
+
+    Raises:
+        asyncpg.LockNotAvailableError: somebody uses it for long.
+    """
+    attempt = connection.transaction()  # within another one: a savepoint
+    await attempt.start()
+    try:
+        await connection.execute(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE')
+    finally:
+        await attempt.rollback()
 
 
 async def position_of(connection: Connection, table: str) -> int:

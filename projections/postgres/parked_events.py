@@ -54,13 +54,15 @@ _PAGE = (
 )
 """All that one event has parked, or nothing of it: Postgres may order keys in another way.
 
-Postgres goes through the table for it. An index by position would be taken for as good as the one
-that a batch finds its rows by.
+It goes by an index that begins with the position. One that began with the table would be taken for
+as good as the one that a batch finds its rows by.
 """
 
 
 async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[Parked]:
     """Return what is parked in a table, `in_order`, as far as `Asked.of` needs it."""
+    if asked.among:
+        return in_order(await among(connection, table, view, asked.among, asked.among))
     if not asked.limit or asked.key:
         return in_order(await load(connection, {table: view}))
     records = await connection.fetch(_PAGE, table, asked.after[0], asked.limit + 1)
@@ -91,8 +93,8 @@ async def among(
 async def first(connection: Any, table: str, view: str) -> tuple[int, list[Parked]]:
     """Return how much is parked in the table, and what of it comes first in the log."""
     records = await connection.fetch(
-        'SELECT *, count(*) OVER () AS total FROM rayfold_parked WHERE "table" = $1'
-        " ORDER BY position, key LIMIT $2",
+        'SELECT *, (SELECT count(*) FROM rayfold_parked WHERE "table" = $1) AS total'
+        ' FROM rayfold_parked WHERE "table" = $1 ORDER BY position, key LIMIT $2',
         table,
         NAMED,
     )
@@ -119,8 +121,8 @@ async def newly_parked(connection: Any, view: str, live: str, built: str) -> New
 
     As `newly_parked.Comparison` does, but of one moment, and without a look at what is in both.
     """
-    record = await connection.fetchrow(_NEWLY, live, built)
-    return None if record is None else NewlyParked(record["total"], _parked({built: view}, record))
+    found = await connection.fetch(_NEWLY, live, built)  # `fetchrow` would have no parallel plan
+    return NewlyParked(found[0]["total"], _parked({built: view}, found[0])) if found else None
 
 
 async def release(connection: Any, table: str, parked: Parked) -> list[Held]:

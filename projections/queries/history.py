@@ -11,7 +11,10 @@ import msgspec
 
 from eventstore.errors import StreamTombstoned
 from eventstore.port import Log
-from eventstore.records import RawRecord, metadata_of, recorded
+from eventstore.records import RawRecord, metadata_of
+from projections import discarded_events as discards
+from projections.folding import Folding
+from projections.memory.table import no_json
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
 from rayfold.personal import plain
 from rayfold.runtime.turns import Turn
@@ -44,10 +47,12 @@ class History:
             async for raw in self._readable(aggregate.stream(aggregate_id))
         ]
 
-    async def _readable(self, stream: str) -> AsyncGenerator[RawRecord, None]:
+    async def _readable(
+        self, stream: str, limit: int | None = None
+    ) -> AsyncGenerator[RawRecord, None]:
         """Yield a stream's events; none of one that was deleted, for now or for good."""
         with suppress(StreamTombstoned):
-            async with aclosing(self._log.read_stream(stream)) as records:
+            async with aclosing(self._log.read_stream(stream, limit=limit)) as records:
                 async for raw in records:
                     yield raw
 
@@ -56,26 +61,35 @@ class History:
     ) -> tuple[bytes, int] | None:
         """Return the view's row at that revision or time, and the position of its last event then.
 
-        From the one stream; None if it had not begun.
+        From the one stream, as stores fold it: what breaks the row leaves it as it was before, and
+        what was discarded is left out. None if it had not begun.
 
         Raises:
             StoreUnavailable: the log cannot be read.
-            UnknownEventType, UnreadableEvent: nor can an event.
+            QueryFailed: the row is no JSON.
         """
+        folding = Folding(self._registry, [view])
+        folding.discarded = await discards.load(self._log, [view.name])
         row: VersionedRow | None = None
         turn = Turn()
-        async with aclosing(self._readable(stream)) as records:
+        most = at + 1 if isinstance(at, int) else None
+        async with aclosing(self._readable(stream, most)) as records:
             async for raw in records:
                 if isinstance(at, int):
-                    if raw.revision > at:
+                    if raw.revision > at:  # the stream was cut
                         break
                 elif raw.recorded_at is not None and raw.recorded_at > at:
                     break
                 await turn.pass_on()
-                for change in view.changes_of(recorded(self._registry, raw)):
-                    if change.key == key:
-                        row = view.fold(row, change.event, change.value, change.also)
-        return (document(row), row.position) if row is not None else None
+                for step in folding.steps(raw):
+                    if step.key == key:
+                        row = folding.fold(step, row)
+        if row is None:
+            return None
+        try:
+            return document(row), row.position
+        except ValueError as error:  # a fold gave what was not validated
+            raise no_json(view.name, error) from error
 
 
 def _iso(at: datetime | None) -> str | None:

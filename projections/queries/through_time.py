@@ -95,9 +95,10 @@ class ThroughTime:
         after, state = known.before(until) or (None, aggregate.begun())
         before = state
         shown, error, turn = oldest, "", Turn()
-        async with aclosing(self._log.read_stream(stream, after=after)) as records:
+        most = until - (first - 1 if after is None else after)
+        async with aclosing(self._log.read_stream(stream, after=after, limit=most)) as records:
             async for raw in records:
-                if raw.revision > until:
+                if raw.revision > until:  # the stream was cut meanwhile
                     break
                 before, shown = state, raw
                 try:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -22,7 +23,7 @@ from projections import discarded_events as discards
 from projections import parked_places
 from projections.errors import UnknownTarget
 from projections.parked_pages import in_order
-from projections.poison import Discarded, Parked, in_status, is_poison, park
+from projections.poison import NAMED, Discarded, Parked, in_status, is_poison, park
 from projections.postgres import parked_events as parking
 from projections.postgres.checkpoints import Checkpoints
 from projections.postgres.runner import SETTINGS, pooled
@@ -66,6 +67,7 @@ class SqlProjector:
         self._checkpoints = Checkpoints([self._schema], 0, 1, definitions)
         self._discarded: frozenset[Discarded] = frozenset()
         self._skipped: dict[str, Parked] = {}
+        """By key, in the log's order."""
         self._mended = asyncio.Event()
         self._writing = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -113,7 +115,8 @@ class SqlProjector:
         async with pool.acquire() as connection:
             await self._checkpoints.load(connection)
             views = {self._schema: self._projection.name}
-            self._skipped = {each.key: each for each in await parking.load(connection, views)}
+            loaded = in_order(await parking.load(connection, views))
+            self._skipped = {each.key: each for each in loaded}
         self.progress.begin_at(self._checkpoints.slowest)
 
     async def _project(self, pool: asyncpg.Pool[asyncpg.Record], batch: Batch) -> None:
@@ -136,7 +139,7 @@ class SqlProjector:
             if span is not None:  # of one that broke nothing is told: it is tried again
                 span.end()
             self._checkpoints.positions[self._schema] = to
-            self._skipped |= {each.key: each for each in skipped}
+            self._skipped |= {each.key: each for each in in_order(skipped)}
             self.runner.events += len(batch.records)
             self.progress.advance(to)
             if stop is not None:
@@ -225,8 +228,10 @@ class SqlProjector:
                 stop = await self._execute(connection, work, skipped) or stop
                 still = [*skipped, *([stop] if stop else [])]
                 await parking.save(connection, self._tables, still)
-            self._skipped.pop(key, None)
-            self._skipped |= {each.key: each for each in still}
+            if still:
+                self._skipped |= {each.key: each for each in still}  # in its place
+            else:
+                self._skipped.pop(key, None)
             return not still
 
     def _find(self, key: str) -> Parked:
@@ -258,13 +263,14 @@ class SqlProjector:
 
     def parked(self) -> list[Parked]:
         """Return the events that were skipped, or stopped the projection, `in_order`."""
-        return in_order([*self._skipped.values(), *([self.stopped] if self.stopped else [])])
+        return [*self._skipped.values(), *([self.stopped] if self.stopped else [])]
 
     def status(self) -> dict[str, Any]:
-        """Return counts, for operators."""
-        name = self._projection.name
-        parked = self.parked()
-        counts = self.runner.status([name], parked=len(parked), **in_status(parked))
+        """Return counts, for operators; without going through all that was skipped."""
+        name, stopped = self._projection.name, [self.stopped] if self.stopped else []
+        first = [*islice(self._skipped.values(), NAMED), *stopped]
+        number = len(self._skipped) + len(stopped)
+        counts = self.runner.status([name], parked=number, **in_status(first))
         if self.stopped is None:
             return counts
         # One that stopped answers queries, and is no reason to take the gateway out of

@@ -93,15 +93,16 @@ async def build(
             worse = await _worse(building, rebuild)  # on what has come meanwhile
 
         async def enough_that_serves(position: int) -> int | None:
-            nonlocal worse
             there = await enough(builder, folded if is_lost else None, position)
             if there is None:
                 return None
             await builder.look()
-            # Writers wait meanwhile, so nothing is compared where nothing is parked. What is may be
-            # what the live one folded since it was asked last. Not every builder counts it.
-            if worse is None and not is_lost and builder.seen.get("parked") != 0:
-                worse = await _worse(building, rebuild)
+            # Writers wait meanwhile, so nothing is compared where nothing is parked, or where it
+            # would change nothing. What is may be what the live one folded since it was asked last.
+            # Not every builder counts it.
+            is_asked = not rebuild.accept_parked and not is_lost
+            if is_asked and builder.seen.get("parked") != 0:
+                await _worse(building, rebuild)
             return there
 
         rebuild.state = "switching"

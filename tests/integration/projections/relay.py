@@ -48,6 +48,10 @@ class Relay:
         """Pass nothing on any more, as a server that is stopped: connections stay, and are made."""
         self._flowing.clear()
 
+    def thaw(self) -> None:
+        """Pass on what was withheld, and all that comes."""
+        self._flowing.set()
+
     async def stop(self) -> None:
         """End all."""
         assert self._listener is not None

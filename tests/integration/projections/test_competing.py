@@ -185,6 +185,26 @@ SUMS = Sums.__rayfold__
 SMALL.views["sums"] = SUMS
 
 
+async def test_a_page_of_what_is_parked_and_a_batch_go_by_an_index_of_their_own(
+    postgres: str,
+) -> None:
+    many = [Parked("sums", f"c{at}", f"counter-c{at}", 0, at, "no") for at in range(2_000)]
+    async with database(postgres, SUMS) as pool, pool.acquire() as connection:
+        await parked_events.save(connection, {"sums": "sums"}, many)
+        await connection.execute("ANALYZE rayfold_parked")
+        keys = f"'{{{','.join(each.key for each in many[:100])}}}'"
+        for statement, index, values in (
+            (parked_events._PAGE, "rayfold_parked_order", "'sums', 1000, 11"),
+            (parked_events._AMONG, "rayfold_parked_place", f"'sums', {keys}, {keys}"),
+        ):
+            await connection.execute(f"PREPARE asked AS {statement}")
+            plan = [each[0] for each in await connection.fetch(f"EXPLAIN EXECUTE asked({values})")]
+            await connection.execute("DEALLOCATE asked")
+            read = [each for each in plan if "Scan" in each and "Function" not in each]
+            assert len(read) >= 2
+            assert all(index in each or "Bitmap Heap" in each for each in read), plan
+
+
 async def test_however_many_rows_events_concern_they_are_locked(postgres: str) -> None:
     # Postgres has room for some ten thousand locks of all sessions.
     many = [("row", str(number)) for number in range(50_000)]
@@ -265,6 +285,9 @@ async def test_pages_of_what_is_parked_have_everything_once_also_of_one_event(
         # What stands before a page, and far behind it, is not loaded.
         first = Asked("", "", BEFORE_ALL, 1)
         assert {each.position for each in await applier.parked(pool, first)} == {1}
+        names = Asked(among=frozenset({kept[0].key, "counter-2"}))
+        some = [each for each in kept if each.key == kept[0].key or each == kept[-1]]
+        assert await applier.parked(pool, names) == in_order(some)
 
 
 @pytest.mark.parametrize("poison", [13, 14, 2**70])

@@ -17,6 +17,7 @@ import pytest
 from domain.orders.views import OrderDetails
 from eventstore.memory import MemoryLog
 from projections.errors import Fenced
+from projections.poison import Parked
 from projections.postgres import generations, parked_events, schema
 from projections.postgres.projector import Projector
 from projections.postgres.queries import PAGE
@@ -178,6 +179,30 @@ async def test_a_switch_that_waits_for_somebody_lets_readers_and_projectors_go_o
         await switching
         assert await totals(dsn) == {"a": 3}
         await asyncio.gather(dump.close(), looking.close())
+
+
+async def test_readers_do_not_wait_while_a_switch_moves_what_is_parked(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "BLOCKED", int(DEADLINE))
+    log = MemoryLog()
+    async with running(log, dsn, TOTALS) as [projector]:
+        await add(log, "a", 1)
+        await there(log, [projector])
+        moving, reading = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+        await parked_events.save(
+            moving, {"totals": "totals"}, [Parked("totals", "b", "counter-b", 0, 1, "no")]
+        )
+        async with moving.transaction():  # takes as long as if there were very many of them
+            await moving.execute("SELECT FROM rayfold_parked FOR UPDATE")
+            switching = asyncio.create_task(switch(dsn, log))
+            while not await reading.fetchval(WAITING):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await reading.execute("SET lock_timeout = '20ms'")
+            assert await reading.fetchval("SELECT total FROM totals") == 1
+            assert not switching.done()
+        await switching
+        await asyncio.gather(moving.close(), reading.close())
 
 
 async def test_a_start_waits_for_nobody_who_reads(dsn: str) -> None:

@@ -20,7 +20,7 @@ import uvloop
 from eventstore.memory import MemoryLog
 from projections.errors import PostgresUnavailable
 from projections.poison import is_poison, is_refused
-from projections.postgres import budget
+from projections.postgres import budget, database
 from projections.postgres.database import CONNECTIONS, READERS, Database
 from projections.postgres.projector import Projector
 from projections.postgres.rebuild import connected
@@ -179,6 +179,30 @@ async def test_who_is_cancelled_waits_for_no_server_that_is_silent(
         asking.cancel()
         await asyncio.wait([asking])
     assert asking.cancelled(), "who is told to end would go on, and try again"
+
+
+async def test_a_replica_of_postgres_that_is_silent_keeps_nobody_who_looks_waiting(
+    relay: Relay, admin: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All actors are looked at with it."""
+    monkeypatch.setattr(database, "SILENCE", 0.1)
+    monkeypatch.setattr(database, "TIMEOUT", 10 * PATIENCE)
+    replica = Database(relay.dsn, "postgres-read#0")
+
+    async def looked_at_until_ready() -> None:
+        while not replica.ready:
+            await replica.look()
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(PATIENCE):
+        await looked_at_until_ready()
+        relay.freeze()
+        for _ in range(2):
+            await replica.look()
+            assert not replica.ready
+        relay.thaw()
+        await looked_at_until_ready()
+    replica.close()
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,12 @@ async def test_it_can_skip_such_an_event_and_replay_or_discard_it_later(postgres
         assert await numbers(postgres, "lenient_sum") == [1, 3, 5]
         assert [each.key for each in projector.parked()] == ["1@counter-a", "3@counter-a"]
         assert not await projector.replay(Lenient.name, "1@counter-a")
+        assert [each.key for each in projector.parked()] == ["1@counter-a", "3@counter-a"]
+        told = projector.status()
+        assert (told["parked"], [each["event"] for each in told["poison"]]) == (
+            2,
+            ["1@counter-a", "3@counter-a"],
+        )
         connection = await asyncpg.connect(postgres)
         await connection.execute("ALTER TABLE lenient_sum.seen DROP CONSTRAINT seen_number_check")
         await connection.close()

@@ -168,6 +168,8 @@ def test_an_event_that_nobody_can_read_is_discarded_view_by_view(
     assert "Unheard" in run_rayfold(shop, "parked", "show", "bestsellers", f"1@basket-{basket}")
     # Consumers park a stream and go on; the projection has stopped, and says so.
     assert http.get(f"/baskets/{later}").status_code == 200
+    row = http.get(f"/baskets/{basket}").json()
+    assert http.get(f"/baskets/{basket}?as_of=9").json() == row
     _wait_until_ready(http)
     assert "Unheard" in _until(lambda: _stopped(http))["bestsellers"]
     token = buy(http, later).headers["consistency-token"]

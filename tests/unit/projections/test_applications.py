@@ -15,6 +15,7 @@ from eventstore.records import NewRecord, RawRecord
 from projections import discarded_events as discards
 from projections.errors import ActorUnavailable
 from projections.operations.applications import Applications
+from projections.parked_pages import Asked, in_order
 from projections.poison import Parked
 from projections.supervision.placements import Placements
 from projections.supervision.progress import ObservedProgress
@@ -34,11 +35,15 @@ class Handle:
         self.ready = True
         self.seen: dict[str, Any] = {}
         self.is_parked: list[Parked] | None = []
+        self.given = 0
+        """How much it has said is parked."""
 
-    async def parked(self) -> list[Parked]:
+    async def parked(self, asked: Asked) -> list[Parked]:
         if self.is_parked is None:
             raise ActorUnavailable(self.name)
-        return self.is_parked
+        given = asked.of(in_order(self.is_parked))
+        self.given += len(given)
+        return given
 
 
 class Side:
@@ -74,24 +79,21 @@ def _now() -> Any:
     return datetime.now(UTC)
 
 
-async def test_a_part_that_came_while_the_others_were_asked_says_nothing_of_what_is_parked(
+async def test_a_part_that_leaves_while_others_are_asked_is_told_of_as_it_was(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A view is scaled, or rebuilt, meanwhile."""
     raw = await side.write()
     for each in (side.memory, side.postgres):
         each.progress.advance(raw.position)
-    late = Handle("memory:all#1", "memory", ["order-details"])
-    late.progress.advance(raw.position)
 
-    async def parked() -> list[Parked]:
-        side.placements.replicas = [late]  # type: ignore[list-item]
+    async def parked(asked: Asked) -> list[Parked]:
+        side.placements.replicas = []
         return []
 
     monkeypatch.setattr(side.memory, "parked", parked)
     told = await side.told(raw)
-    assert told["memory"]["status"] == "applied"
-    assert "not known" in told["memory"]["error"]
+    assert (told["memory"]["status"], told["memory"]["part"]) == ("applied", side.memory.name)
 
 
 @pytest.fixture
@@ -136,6 +138,19 @@ async def test_a_parked_event_says_why_and_a_later_one_what_it_waits_behind(side
     side.postgres.is_parked = [parked._replace(position=raw.position - 1, revision=4)]
     told = await side.told(raw)
     assert told["postgres"]["error"] == f"waits behind 4@{STREAM}: division by zero"
+
+
+@pytest.mark.parametrize("key", [str(ORDER), ""])
+async def test_no_more_is_asked_of_what_is_parked_than_concerns_the_event(
+    side: Side, key: str
+) -> None:
+    raw = await side.write()
+    side.postgres.progress.advance(raw.position)
+    others = [Parked("order-details", f"o{at}", f"order-o{at}", 0, 1, "no") for at in range(100)]
+    parked = Parked("order-details", key, STREAM, 0, raw.position, "division by zero")
+    side.postgres.is_parked = [*others, parked]
+    assert (await side.told(raw))["postgres"]["error"] == "division by zero"
+    assert side.postgres.given == 1
 
 
 async def test_a_discarded_event_is_applied_nowhere(side: Side) -> None:

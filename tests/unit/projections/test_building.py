@@ -98,20 +98,12 @@ async def test_what_it_parks_while_it_is_finished_counts_too() -> None:
     assert not generation.live
 
 
-async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_counts_too(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_what_it_parks_while_the_live_one_stands_still_for_the_switch_counts_too() -> None:
     generation = Generation()
     generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
     with pytest.raises(WouldPark, match="the first r9"):
         await built(generation)
     assert not generation.live
-    generation.parked.clear()
-    with caplog.at_level(logging.WARNING):
-        await built(generation, accept_parked=True)
-    assert generation.live
-    [told] = [each.error for each in caplog.records]  # type: ignore[attr-defined]
-    assert "the first r9" in told
 
 
 async def test_what_the_live_one_comes_to_before_it_stands_still_counts_too() -> None:
@@ -131,9 +123,14 @@ async def test_a_build_that_does_not_count_what_it_parks_is_asked_in_the_switch_
     assert not generation.live
 
 
-async def test_nothing_is_compared_while_the_live_one_stands_still_unless_it_has_parked() -> None:
+@pytest.mark.parametrize("accept_parked", [False, True])
+async def test_nothing_is_compared_while_the_live_one_stands_still_unless_that_may_refuse_it(
+    accept_parked: bool,
+) -> None:
     generation = Generation()
-    await built(generation)
+    if accept_parked:
+        generation.parks_at_last = [Parked("rooms", "r9", "room-9", 0, 9, "ValueError: no")]
+    await built(generation, accept_parked=accept_parked)
     assert generation.live
     assert generation.asked == 2  # at the log's end, and when it was finished
 

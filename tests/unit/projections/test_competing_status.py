@@ -1,15 +1,21 @@
-"""What a competing consumer tells of itself costs little, however much is parked."""
+"""What fills Postgres tells of itself at little cost, however much is parked."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from eventstore.memory import MemoryLog
+from projections.competing import consumer as consumer_module
 from projections.competing.consumer import Consumer
-from projections.poison import Parked
+from projections.poison import NAMED, Parked
+from projections.sql.projector import SqlProjector
 from rayfold import Registry
 from tests.integration.projections import small
+from tests.integration.projections.test_sql_projection import Lenient
 
 SMALL = Registry([small])
 
@@ -38,3 +44,47 @@ async def test_what_takes_long_to_count_is_not_counted_for_each_status() -> None
     for _ in range(10):
         assert (await consumer.status())["parked"] > 100_000
     assert 1 <= counted <= 5
+
+
+async def test_a_consumer_whose_postgres_is_silent_is_not_silent_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever looks at it would take it for one that hangs, and replace it."""
+
+    class Silent:
+        asked = 0
+
+        async def fetchval(self, statement: str, *parameters: Any) -> None:
+            self.asked += 1
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(consumer_module, "MOMENT", 0.01)
+    groups: Any = None
+    database: Any = Silent()
+    consumer = Consumer(SMALL, MemoryLog(), groups, "", SMALL.views["totals"])
+    consumer._pool = database
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            assert not (await consumer.status())["ready"]
+    assert database.asked == 1
+
+
+class _Many(dict[str, Parked]):
+    """Lets nobody come further than what comes first."""
+
+    def values(self) -> Any:
+        def first() -> Iterator[Parked]:
+            for at, each in enumerate(super(_Many, self).values()):
+                assert at < NAMED, "all of it is gone through"
+                yield each
+
+        return first()
+
+
+async def test_a_sql_projection_tells_of_what_it_skipped_without_going_through_it() -> None:
+    projector = SqlProjector(SMALL, MemoryLog(), "postgresql://nowhere/none", Lenient)
+    skipped = [Parked("lenient-sum", f"{at}@a", "a", at, at, "no") for at in range(10)]
+    projector._skipped = _Many({each.key: each for each in skipped})
+    told = projector.status()
+    assert told["parked"] == 10
+    assert [each["key"] for each in told["poison"]] == ["0@a", "1@a", "2@a"]

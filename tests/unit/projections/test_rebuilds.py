@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from eventstore.memory import MemoryLog
 from projections.errors import ProjectionError, WouldPark
+from projections.memory.supervisor import MemorySupervisor
 from projections.operations.rebuild import Rebuild
 from projections.operations.rebuilds import Rebuilder, Rebuilds
+from projections.supervision.placements import Placements
 from rayfold import Registry
 
 VIEW = "order-details"
@@ -144,3 +147,42 @@ async def test_who_joins_one_afresh_is_answered_by_it(building: Building) -> Non
     building.may_go_on.set()
     await asyncio.gather(afresh, joined)
     assert {id(each) for each, _ in building.begun} == {id(rebuild)}
+
+
+class Held:
+    """A replica of the view, as its handle says it is."""
+
+    views = (VIEW,)
+    name = "memory:all"
+    ready = True
+
+    def __init__(self, incarnation: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.seen = {"incarnation": incarnation}
+        self.rebuilt: list[str] = []
+        self._meanwhile = meanwhile
+
+    async def look(self) -> None: ...
+
+    async def rebuild(self, view: str, *, accept_parked: bool) -> None:
+        self.rebuilt.append(self.seen["incarnation"])
+        self._meanwhile()
+
+
+async def test_replicas_that_begin_while_a_view_is_rebuilt_in_memory_are_rebuilt_too() -> None:
+    """They may have copied one whose turn was to come."""
+
+    def meanwhile() -> None:
+        first.seen = {"incarnation": "first again"}
+        placements.replicas = [*replicas, new]
+
+    placements = Placements()
+    new: Any = Held("new")
+    first, second = Held("first"), Held("second", meanwhile)
+    replicas: Any = [first, second]
+    placements.replicas = [*replicas]
+    settings: Any = SimpleNamespace(number=lambda *_: 2)
+    supervisor = MemorySupervisor(Registry.load("domain"), settings, placements)
+    await supervisor.rebuild(Rebuild(VIEW, ["memory"]))
+    assert first.rebuilt == ["first", "first again"]
+    assert second.rebuilt == ["second"]
+    assert new.rebuilt == ["new"]

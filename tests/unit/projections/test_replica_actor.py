@@ -19,6 +19,7 @@ from projections.memory.replica_actor import ReplicaActor
 from projections.row_query import RowResult
 from rayfold.runtime.identity import Identity
 from tests.integration.projections.small import Totals, add
+from tests.unit.stops import a_while
 
 DOMAIN = "tests.integration.projections.small"
 VIEWS = ["totals", "balances", "strict"]
@@ -237,3 +238,30 @@ async def test_a_log_that_was_restored_under_a_running_replica_is_folded_afresh(
         answer = await total_of(actor, "a")
         assert answer.body == b'{"counter":"a","total":6,"revision":1}'
     assert len(files(tmp_path)) == len(VIEWS)  # of the log as it is
+
+
+async def test_a_rebuild_waits_until_a_replica_that_copies_a_peer_has_all_rows(
+    log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_actor, "COPIED", 1)
+    for counter in "abcd":
+        await add(log, counter, 1)
+    async with running(tmp_path / "there") as peer:
+        await status_until(peer, ready=True)
+        copies, may_go_on = peer.copy, asyncio.Event()
+
+        async def copy(name: str, view: str, start: int) -> Any:
+            if start > 1:
+                await may_go_on.wait()
+            return await copies(name, view, start)
+
+        monkeypatch.setattr(peer, "copy", copy)
+        async with running(tmp_path / "here", peer) as actor:
+            await until(lambda: len(actor._replica.tables["totals"].rows) == 2)
+            rebuilding = asyncio.create_task(actor.rebuild("totals"))
+            await a_while()
+            may_go_on.set()
+            await rebuilding
+            await status_until(actor, ready=True)
+            answers = [await total_of(actor, counter) for counter in "abcd"]
+            assert all(answer.body is not None for answer in answers)

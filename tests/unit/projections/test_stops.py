@@ -81,7 +81,13 @@ async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() 
 
     settings: Any = SimpleNamespace(number=lambda *_: 1)
     placements = Placements()
-    replica: Any = SimpleNamespace(views=["sales"], rebuild=rebuild, seen={})
+    replica: Any = SimpleNamespace(
+        views=["sales"],
+        rebuild=rebuild,
+        ready=True,
+        seen={"incarnation": "one"},
+        look=lambda: asyncio.sleep(0),
+    )
     placements.replicas = [replica]
     registry: Any = SimpleNamespace(views={})
     supervisor = MemorySupervisor(registry, settings, placements)

@@ -59,6 +59,8 @@ async def test_a_slider_reads_no_more_than_what_lies_between_two_known_states(
     log = CountingLog()
     await received(log, 1000)
     looked = ThroughTime(registry, log)
+    assert await at(looked, 9) == (9, 9, 10)
+    assert log.read == 2 + 10
     assert await at(looked) == (999, 999, 1000)
     for revision in (0, 1, 9, 10, 11, 12, 499, 500, 998, 999):
         log.read = 0

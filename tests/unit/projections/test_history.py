@@ -1,0 +1,82 @@
+"""Rows as they were: folded from the log, as every store folds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from eventstore.memory import MemoryLog
+from eventstore.port import ANY, StreamAppend
+from eventstore.records import NewRecord, RawRecord
+from projections import discarded_events as discards
+from projections.poison import Parked
+from projections.queries.history import History
+from rayfold import Registry
+from tests.integration.projections import small
+from tests.integration.projections.small import STRICT, TOTALS, Totals, add
+
+REGISTRY = Registry([small])
+
+
+class CountingLog(MemoryLog):
+    """Counts what is read of streams."""
+
+    read = 0
+
+    async def read_stream(self, stream: str, **how: Any) -> AsyncGenerator[RawRecord, None]:
+        async for raw in super().read_stream(stream, **how):
+            self.read += 1
+            yield raw
+
+
+@pytest.fixture
+def broken() -> Iterator[set[int]]:
+    """Numbers on which folds break."""
+    yield Totals.broken
+    Totals.broken.clear()
+
+
+async def total(log: MemoryLog, at: int, view: Any = TOTALS) -> tuple[int, int]:
+    """Return the row's revision and total as of a revision of its stream."""
+    found = await History(REGISTRY, log).as_of(view, "a", "counter-a", at)
+    assert found is not None
+    row = json.loads(found[0])
+    return row["revision"], row["total"]
+
+
+@pytest.mark.parametrize("view", [TOTALS, STRICT])
+async def test_a_row_whose_event_breaks_its_fold_was_as_its_view_shows_it(
+    broken: set[int], view: Any
+) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2, 3)
+    broken.add(2)
+    for at in (0, 1, 2):
+        assert await total(log, at, view) == (0, 1)
+
+
+async def test_what_comes_behind_an_event_that_nobody_can_read_waits_for_it() -> None:
+    log = MemoryLog()
+    await add(log, "a", 1)
+    await log.append([StreamAppend("counter-a", ANY, [NewRecord("Added", b"7", {}, str(uuid4()))])])
+    await add(log, "a", 3)
+    assert [await total(log, at) for at in (0, 1, 2)] == [(0, 1)] * 3
+
+
+async def test_an_event_that_was_discarded_was_never_there(broken: set[int]) -> None:
+    log = MemoryLog()
+    await add(log, "a", 1, 2, 3)
+    broken.add(2)
+    await discards.record(log, Parked("totals", "a", "counter-a", 1, 2, "cannot add 2"))
+    assert [await total(log, at) for at in (0, 1, 2)] == [(0, 1), (0, 1), (2, 4)]
+
+
+async def test_no_more_of_a_stream_is_read_than_up_to_the_revision() -> None:
+    log = CountingLog()
+    await add(log, "a", *range(100))
+    assert await total(log, 9) == (9, 45)
+    assert log.read == 10
