@@ -324,7 +324,10 @@ def _behind(name: str, part: Part, now: datetime) -> Finding | None:
     if part.get("failing"):
         return None  # a publication's receiver takes nothing: that is told already
     since = _ago(seconds, now)
-    if told := _waits(name, part, _lasting(seconds)):
+    if part.get("held_seconds", seconds) < BEHIND:  # old events, as it began or was away
+        what = f"{part['part']} is {_lasting(seconds)} behind the log, and comes further"
+        return Finding("catching-up", part["part"], since, what, "wait")
+    if told := _waits(name, part, _lasting(part.get("held_seconds", seconds))):
         return Finding("slow", part["part"], since, *told)
     what = f"{part['part']} is {_lasting(seconds)} behind the log: {_doing(part)}"
     if part.get("working") or not _comes_closer(part):

@@ -205,7 +205,7 @@ def late(name: str, kind: str, **more: Any) -> Explanation:
             "`connections`",
         ),
         (
-            late("reactor:filing#0", "reactor"),
+            late("reactor:filing#0", "reactor", held_seconds=30.0),
             "reactor:filing#0 gets has not been done with for 30 s",
             "`rayfold scale reactor:filing N`",
         ),
@@ -225,6 +225,12 @@ def test_what_folds_no_rows_is_told_by_what_it_waits_for(
     assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
     for word in ("fold", "come further"):
         assert word not in found.sentence.replace("rayfold", "")
+
+
+def test_a_reactor_that_has_just_been_given_old_events_catches_up() -> None:
+    found = late("reactor:filing#0", "reactor", lag_seconds=600.0, held_seconds=0.1)
+    assert causes(found) == ["catching-up"]
+    assert "reactor:filing#0 is 10 min behind the log, and comes further" in found.sentence
 
 
 def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:
