@@ -178,7 +178,8 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
     since, name = part.get("since"), part["part"]
     error = str(part.get("error") or "")
     silence = ("TimeoutError", "it does not answer")
-    if error in ("ActorUnavailable", *silence) or "position" not in part:
+    away = error in ("ActorUnavailable", *silence) or "position" not in part
+    if away and not part.get("broken"):  # by what it does while it is made: that is its error
         silent = "its process does not answer" if error in silence else "its process is gone"
         times = part.get("restarts") or 0
         often = "once" if times == 1 else f"{times} times"

@@ -190,6 +190,14 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     assert causes(explain("order-news", SERVERS, [], [], NOW)) == ["nowhere"]
 
 
+def test_what_breaks_a_part_while_it_is_made_is_told() -> None:
+    down = {"part": "memory:v#0", "kind": "memory", "views": ["v"], "ready": False, "restarts": 1}
+    error = "node vm has another domain (two, not one): install the same there"
+    found = explain("v", [*SERVERS, {**down, "error": error, "broken": True}], [], [], NOW)
+    assert causes(found) == ["failing"]
+    assert error in found.sentence
+
+
 def late(name: str, kind: str, **more: Any) -> Explanation:
     behind = {"lag": 9, "lag_seconds": 30.0, "views": [], **more}
     called = name.partition(":")[2].partition("#")[0]
