@@ -242,7 +242,8 @@ class Registry:
 
         Raises:
             UnknownEventType: nobody declares that type.
-            UnreadableEvent: the data does not fit it, also after upcasting.
+            UnreadableEvent: the data does not fit it, also after upcasting; or a later release has
+                written it, whose version of the event may mean something else by the same fields.
         """
         known = self.events.get(event_type)
         try:
@@ -250,13 +251,16 @@ class Registry:
                 data = plain(data)
             if known is not None and version == known.version:
                 return [known.model.__pydantic_validator__.validate_json(data, extra="ignore")]
+            if known is not None and version > known.version:
+                reason = f"a later release wrote it, as version {version}: here is {known.version}"
+                raise UnreadableEvent(event_type, stream, revision, reason)
             return [
                 self._read(name, fields, stream, revision)
                 for name, fields, _ in upcast(
                     self._upcasters, event_type, json.loads(data), version
                 )
             ]
-        except UnknownEventType:
+        except (UnknownEventType, UnreadableEvent):
             raise
         except (Exception, SystemExit) as error:  # an upcaster is a user's code
             reason = str(error) if isinstance(error, ValidationError) else repr(error)

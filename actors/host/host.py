@@ -208,8 +208,9 @@ class Host:
             return answer
         try:
             command = definition.decode(envelope.payload)
-        except ValidationError as error:
-            answer.set_result(InvalidCommand(str(error)))
+        except ValidationError:
+            # So it is where it has another shape: whoever has sent it could read it.
+            answer.set_result(Unavailable(f"this writer does not read this {envelope.command!r}"))
             return answer
         except (Exception, SystemExit) as error:
             # An author's validator broke, which the release that sent it did not have.

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from rayfold.runtime.lost_actor import NODE_LOSS
+from rayfold.runtime.node_domain import why_broken
 from rayfold.runtime.rpc import (
     Address,
     RpcClient,
@@ -53,7 +54,7 @@ class HostLink(ABC):
         self.hangs = False
         """Whether it has come up, but did not answer when it was last asked."""
         self._has_come_up = self._was_connected = False
-        self.error = ""
+        self.error = self._broken = ""
         """Why it did not answer when it was last asked."""
         self._rpc = self._new_rpc()
 
@@ -117,7 +118,7 @@ class HostLink(ABC):
                 actor = await self.actor()
                 said: dict[str, Any] = await actor.status.remote()
         except (TimeoutError, RayError, RpcDisconnected) as error:
-            self.error = type(error).__name__
+            self._noted_error(error)
             if isinstance(error, ActorDiedError):
                 self._died()
             elif not isinstance(error, TimeoutError):
@@ -134,7 +135,7 @@ class HostLink(ABC):
             async with asyncio.timeout(STATUS_TIMEOUT):
                 await self._greet()
         except (TimeoutError, RpcDisconnected, RpcServerFailed, RayError) as error:
-            self.error = type(error).__name__
+            self._noted_error(error)
             # One that was never connected may hang as well: its port still listens.
             self._has_come_up = self._has_come_up and isinstance(error, TimeoutError)
             self.hangs = self._has_come_up
@@ -186,7 +187,15 @@ class HostLink(ABC):
         self.heard_at = time.monotonic()
         self._has_come_up = True
         self.hangs = False
-        self.error = ""
+        self.error = self._broken = ""
+
+    def _noted_error(self, error: BaseException) -> None:
+        broken = why_broken(error)
+        if broken and broken != self._broken:
+            self._broken = broken
+            log.error("a write host does not come up", extra={"error": broken})
+        # One that breaks while it is made has no connection either, between two attempts.
+        self.error = self._broken or type(error).__name__
 
     async def _found(self) -> Any:
         actor = await self._find()

@@ -146,6 +146,7 @@ class Delivery:
                 async with self._sending:
                     attempt = envelope._replace(deadline=time.monotonic() + TIMEOUT)
                     if self._around is None:
+                        self._check(attempt)
                         receipt = await self._bus.send(attempt)
                     else:
                         receipt = await self._around.send(attempt, sender)
@@ -182,6 +183,15 @@ class Delivery:
                     )
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _check(self, envelope: Envelope) -> None:
+        """Refuse what nobody will ever read: a writer that cannot may be of another release."""
+        definition = self._registry.commands.get(envelope.command)
+        try:
+            if definition is not None:
+                definition.decode(envelope.payload)
+        except ValueError as error:  # it was kept by another release, say
+            raise InvalidCommand(f"{envelope.command} does not fit: {error}") from error
 
     def _envelope(
         self, sending: Sending, principal: str, correlation_id: str, trace: str, tenant: str

@@ -178,7 +178,8 @@ def _not_ready(part: Part, now: datetime) -> Finding | None:
     since, name = part.get("since"), part["part"]
     error = str(part.get("error") or "")
     silence = ("TimeoutError", "it does not answer")
-    if error in ("ActorUnavailable", *silence) or "position" not in part:
+    away = error in ("ActorUnavailable", *silence) or "position" not in part
+    if away and not part.get("broken"):  # by what it does while it is made: that is its error
         silent = "its process does not answer" if error in silence else "its process is gone"
         times = part.get("restarts") or 0
         often = "once" if times == 1 else f"{times} times"
@@ -324,7 +325,10 @@ def _behind(name: str, part: Part, now: datetime) -> Finding | None:
     if part.get("failing"):
         return None  # a publication's receiver takes nothing: that is told already
     since = _ago(seconds, now)
-    if told := _waits(name, part, _lasting(seconds)):
+    if part.get("held_seconds", seconds) < BEHIND:  # old events, as it began or was away
+        what = f"{part['part']} is {_lasting(seconds)} behind the log, and comes further"
+        return Finding("catching-up", part["part"], since, what, "wait")
+    if told := _waits(name, part, _lasting(part.get("held_seconds", seconds))):
         return Finding("slow", part["part"], since, *told)
     what = f"{part['part']} is {_lasting(seconds)} behind the log: {_doing(part)}"
     if part.get("working") or not _comes_closer(part):

@@ -128,6 +128,12 @@ def _lost(registry: Registry, name: str, version: int, before: dict[str, Any]) -
             f"the new domain has no event {name!r}, which may be on the log:"
             " keep it, or write an upcaster"
         )
+    if version > now.version:
+        return (
+            f"events {name!r} of version {version} may be on the log, and the new domain has"
+            f" version {now.version}: keep {version}, or raise it to {version + 1} and write an"
+            f" upcaster from {version}"
+        )
     for field, (kind, required) in _fields(now.model).items():
         if field not in before:
             if required:

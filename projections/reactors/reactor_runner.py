@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstore.errors import StoreUnavailable
 from eventstore.kurrentdb.persistent_subscriptions import (
@@ -60,6 +60,14 @@ def message_timeout(definition: ReactorDefinition) -> float:
     return definition.timeout + LONGEST_PAUSE + 10.0
 
 
+class _InHand(NamedTuple):
+    raw: RawRecord
+    since: float
+    """When it was given to us, by the monotonic clock."""
+    again: bool = False
+    """Whether an attempt has failed before."""
+
+
 class ReactorRunner:
     """One of those that share a reactor's events."""
 
@@ -85,7 +93,7 @@ class ReactorRunner:
         self._dsn = dsn
         self._pool: Pool | None = None
         self._prefixes = tuple(registry.prefixes)
-        self._in_hand: dict[tuple[str, int], RawRecord] = {}
+        self._in_hand: dict[tuple[str, int], _InHand] = {}
         self._parked = 0
         self._first_parked: list[Parked] = []
         self._open_error = ""
@@ -140,10 +148,11 @@ class ReactorRunner:
             await deliveries.ack([delivery])
             return
         place = raw.stream, raw.revision
-        self._in_hand[place] = raw
+        self._in_hand[place] = given = _InHand(raw, time.monotonic())
         try:
             begun = await self._attempts.begin(pool, raw)
             if begun is not None:
+                self._in_hand[place] = given._replace(again=begun.number > 1)
                 if begun.interrupted and begun.number > self._definition.attempts:
                     state, reason = PARKED, "its process died at every attempt"
                     await self._end(pool, raw, begun, state, reason)
@@ -310,16 +319,22 @@ class ReactorRunner:
         return status
 
     def _behind(self) -> dict[str, Any]:
-        """Return how far behind it is: by what it was given and has not done with.
+        """Return how far behind it is: by what it was given and has not done with, and since when.
 
         The server gives more while there is room, so nothing waits elsewhere before the oldest of
         these; what it tells of a group counts events of other types too.
         """
-        oldest = min(self._in_hand.values(), key=lambda raw: raw.position, default=None)
-        if oldest is None:
-            return {"behind": 0, "behind_seconds": 0.0}
-        age = time.time() - oldest.created / 1e7 if oldest.created else 0.0
-        return {"behind": len(self._in_hand), "behind_seconds": round(max(age, 0.0), 3)}
+        now, monotonic = time.time(), time.monotonic()
+        ages, held = [0.0], [0.0]
+        for each in self._in_hand.values():
+            age = now - each.raw.created / 1e7 if each.raw.created else 0.0
+            ages.append(age)
+            held.append(age if each.again else monotonic - each.since)
+        return {
+            "behind": len(self._in_hand),
+            "behind_seconds": round(max(ages), 3),
+            "held_seconds": round(max(held), 3),
+        }
 
     def _about(self) -> dict[str, str]:
         return {"reactor": self._definition.name}

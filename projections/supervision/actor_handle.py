@@ -21,7 +21,7 @@ from projections.supervision.condition import Condition
 from projections.supervision.progress import ObservedProgress
 from rayfold.runtime.current_actor import ActorNotThere, CurrentActor, Spawn
 from rayfold.runtime.lost_actor import RuntimeLost
-from rayfold.runtime.node_domain import broke_while_made, why_not_made
+from rayfold.runtime.node_domain import broke_while_made, why_broken, why_not_made
 from rayfold.runtime.placing import Anywhere, Placed
 from rayfold.runtime.together import ended, together
 
@@ -89,7 +89,12 @@ class ActorHandle:
                 self.seen = await self._call("status", *self._told())
         except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
-            self.seen = {"error": type(error).__name__}
+            broken, known = why_broken(error), self.seen.get("error")
+            self.seen = (
+                {"error": broken, "broken": True} if broken else {"error": type(error).__name__}
+            )
+            if broken and broken != known:
+                log.error("an actor does not come up", extra={"actor": self.name, "error": broken})
             self._condition.saw(ready=False)
             await self._missed(hangs=isinstance(error, TimeoutError))
             return

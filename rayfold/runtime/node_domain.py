@@ -68,3 +68,13 @@ def why_not_made(error: BaseException) -> str:
         node = _ADDRESS.search(text)
         cause = f"node {node[1] if node else 'unknown'} does not run it: {cause}: {ADVICE}"
     return cause
+
+
+def why_broken(error: BaseException) -> str:
+    """Return why an actor breaks while it is made, empty where it is away for anything else.
+
+    It is for whoever looks at a status: Ray would start it again for ever, and says so in the
+    log of the actor's own process alone.
+    """
+    died = error.__cause__ or error
+    return why_not_made(died) if broke_while_made(died) else ""

@@ -141,8 +141,9 @@ def _of_event(
             name, version, _told(found), remedy, skeleton(name, version, found, schema, wanted)
         )
     if version > present.version:
-        told = f"the code is back at version {present.version}, and no upcaster reads a later one"
-        return Broken(name, version, [told], f"make it version {version} again")
+        told = f"the code is back at version {present.version}, which reads no later one"
+        again = f"keep version {version}, or raise it to {version + 1} and write an upcaster"
+        return Broken(name, version, [told], again)
     told = f"the code has version {present.version}, and no upcaster reads this one"
     code = skeleton(name, version, found, schema, wanted)
     return Broken(name, version, [told, *_told(found)], "write the upcaster", code)

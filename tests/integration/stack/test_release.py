@@ -256,6 +256,16 @@ async def test_a_domain_that_old_events_would_not_survive_is_refused(
         await check_event_types(postgres, domain(field, **more))
 
 
+async def test_a_release_before_a_version_that_was_raised_is_refused(
+    postgres: Connection, domain: Domain
+) -> None:
+    await note_event_types(postgres, domain("cents: int", version=2, more=UPCASTER))
+    with pytest.raises(StartError, match=r"'Deposited' of version 2 may .* or raise it to 3 and"):
+        await check_event_types(postgres, domain("cents: int"))
+    both = UPCASTER + UPCASTER.replace("from_version=1", "from_version=2")
+    await check_event_types(postgres, domain("cents: int", version=3, more=both))
+
+
 async def test_the_log_itself_is_read_with_a_new_domain(domain: Domain) -> None:
     log = MemoryLog()
     data = b'{"account_id": "a", "cents": 1}'

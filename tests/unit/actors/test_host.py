@@ -455,6 +455,7 @@ async def test_a_command_of_the_next_release_is_not_lost_on_others_that_came_wit
     host = DomainHost(registry, log)
     known = enclose(registry, CreateOrder(order_id=uuid4(), customer_id="ada"))
     unknown = known._replace(command="of-another-release", command_id=str(uuid4()))
-    outcome, refusal = await host.inner.handle([known, unknown])
+    changed = known._replace(payload=b'{"of": "another release"}', command_id=str(uuid4()))
+    outcome, *refusals = await host.inner.handle([known, unknown, changed])
     assert isinstance(outcome, Done)
-    assert isinstance(refusal, Unavailable)
+    assert [type(each) for each in refusals] == [Unavailable, Unavailable]

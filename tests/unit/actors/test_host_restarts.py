@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError
 
 from actors.placement.host_client import HostClient
 from actors.write_owner import WriteOwner
@@ -62,6 +63,27 @@ async def test_each_process_after_the_first_is_a_restart(host: Host) -> None:
         await client.ping()
         assert (client.error, client.restarts) == ("RpcDisconnected", restarts)
         host.start()
+    await client.close()
+
+
+async def test_what_breaks_a_host_while_it_is_made_is_told_and_logged_once(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = "node vm has another domain (two, not one): install the same there"
+    client, found = HostClient(host.find), host.remote
+
+    async def broken() -> Address:
+        raise RayActorError(error_msg=f"in its creation task\nDomainError: {other}")
+
+    host.remote = broken  # type: ignore[method-assign]
+    await client.ping()
+    host.remote = found  # type: ignore[method-assign]
+    await host.die()
+    await client.ping()  # no connection either, between two attempts
+    assert (client.error, len(caplog.records)) == (other, 1)
+    host.start()
+    await client.ping()
+    assert client.error == ""
     await client.close()
 
 

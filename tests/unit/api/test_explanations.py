@@ -190,6 +190,14 @@ def test_a_publication_and_a_process_are_explained_by_their_parts() -> None:
     assert causes(explain("order-news", SERVERS, [], [], NOW)) == ["nowhere"]
 
 
+def test_what_breaks_a_part_while_it_is_made_is_told() -> None:
+    down = {"part": "memory:v#0", "kind": "memory", "views": ["v"], "ready": False, "restarts": 1}
+    error = "node vm has another domain (two, not one): install the same there"
+    found = explain("v", [*SERVERS, {**down, "error": error, "broken": True}], [], [], NOW)
+    assert causes(found) == ["failing"]
+    assert error in found.sentence
+
+
 def late(name: str, kind: str, **more: Any) -> Explanation:
     behind = {"lag": 9, "lag_seconds": 30.0, "views": [], **more}
     called = name.partition(":")[2].partition("#")[0]
@@ -205,7 +213,7 @@ def late(name: str, kind: str, **more: Any) -> Explanation:
             "`connections`",
         ),
         (
-            late("reactor:filing#0", "reactor"),
+            late("reactor:filing#0", "reactor", held_seconds=30.0),
             "reactor:filing#0 gets has not been done with for 30 s",
             "`rayfold scale reactor:filing N`",
         ),
@@ -225,6 +233,12 @@ def test_what_folds_no_rows_is_told_by_what_it_waits_for(
     assert found.findings[0].since == "2026-01-01T12:00:10+00:00"
     for word in ("fold", "come further"):
         assert word not in found.sentence.replace("rayfold", "")
+
+
+def test_a_reactor_that_has_just_been_given_old_events_catches_up() -> None:
+    found = late("reactor:filing#0", "reactor", lag_seconds=600.0, held_seconds=0.1)
+    assert causes(found) == ["catching-up"]
+    assert "reactor:filing#0 is 10 min behind the log, and comes further" in found.sentence
 
 
 def test_what_shares_the_work_is_told_of_what_can_be_scaled_alone() -> None:

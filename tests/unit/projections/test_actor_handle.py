@@ -123,6 +123,29 @@ async def test_an_actor_that_is_still_starting_is_waited_for(
     assert len(spawned) == 1
 
 
+class _Broken:
+    """Breaks while it is made, as Ray tells it whenever it is called."""
+
+    def __init__(self) -> None:
+        self.status = self
+
+    async def remote(self) -> None:
+        raise RayActorError(error_msg=f"in its creation task\nDomainError: {OTHER}")
+
+
+OTHER = "node vm has another domain (two, not one): install the same there"
+
+
+async def test_what_breaks_an_actor_while_it_is_made_is_told_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handle = ActorHandle("memory:v#0", "memory", ["v"], _Broken)
+    for _ in range(3):
+        await handle.look()
+    assert handle.status(1, 0.0)["error"] == OTHER
+    assert [each.message for each in caplog.records] == ["an actor does not come up"]
+
+
 def test_one_that_is_silent_is_known_by_the_views_that_it_keeps() -> None:
     handle = ActorHandle("postgres:all#0", "postgres", ["v", "w"], lambda: None)
     handle.seen = {"error": "TimeoutError"}

@@ -149,10 +149,16 @@ def test_an_event_that_nobody_wants_is_none() -> None:
     assert decoded("Smelled", 1, whatever=True) == []
 
 
-def test_an_event_of_tomorrow_is_read_as_far_as_it_is_known() -> None:
-    assert decoded("Painted", 9, wall="a", colour="red", gloss=1) == [
+def test_a_field_of_tomorrow_is_passed_over() -> None:
+    version = Painted.__rayfold__.version
+    assert decoded("Painted", version, wall="a", colour="red", gloss=1) == [
         Painted(wall="a", colour=Colour.RED)
     ]
+
+
+def test_a_version_of_tomorrow_may_mean_something_else_and_is_not_guessed() -> None:
+    with pytest.raises(UnreadableEvent, match="a later release wrote it, as version 9: here is 3"):
+        decoded("Painted", 9, wall="a", colour="red")
 
 
 @pytest.mark.parametrize(
