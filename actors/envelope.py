@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from actors.errors import DecisionFailed, InvalidCommand
 from rayfold import Command, DecisionDefinition, Registry
-from rayfold.decision import Instance
+from rayfold.decision import Instance, read_twice
 from rayfold.personal import of_tenant
 from rayfold.registry import AggregateType
 
@@ -173,16 +173,12 @@ def instances_of(
     except (Exception, SystemExit) as error:
         name = type(command).__rayfold__.name
         raise DecisionFailed(f"{name} failed: {type(error).__name__}: {error}") from error
-    named: dict[str, Instance] = {}
     for each in found:
         by = decision.reads[each.name].by
         field = by if isinstance(by, str) else ""
         _check_id(each.stream[len(each.aggregate.stream("", tenant)) :], field or each.name, field)
-        other = named.setdefault(each.stream.lower(), each)
-        if other is not each:
-            # The store tells streams apart without their case where it checks several together.
-            how = "the same" if other.stream == each.stream else "the same but for their case"
-            raise InvalidCommand(f"{other.name} and {each.name} are {how}: {each.stream!r}")
+    if told := read_twice(found):
+        raise InvalidCommand(told)
     return found
 
 

@@ -114,8 +114,7 @@ class Aggregate(ABC, Generic[S, C, E]):
         cls.keep_commands = keep_commands
         cls.state_type, cls.commands, cls.events = _type_arguments(cls)
 
-    @staticmethod
-    @abstractmethod
+    @staticmethod  # not abstract: what takes no commands has none, and is a class like any other
     def decide(state: S, command: C) -> Iterable[E]:
         """Return the events that the command leads to in this state.
 
@@ -126,6 +125,7 @@ class Aggregate(ABC, Generic[S, C, E]):
             Rejected: a rule says no.
             NotFound: the aggregate was never begun.
         """
+        raise NotImplementedError
 
     @staticmethod
     @abstractmethod

@@ -57,7 +57,10 @@ def numeric(value: Decimal) -> Decimal:
 
     Raises:
         ValueError: none keeps it.
+        TypeError: it is no decimal: `model_construct` takes what it is given.
     """
+    if not isinstance(value, Decimal):
+        raise TypeError(f"a {type(value).__name__} is no Decimal")
     if value.is_finite() and not _fits(value):
         raise ValueError(f"Postgres keeps {_WHOLE} digits before the point and {_BEHIND} behind it")
     return value

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from rayfold.declarations import is_async
 from rayfold.messages import Message
-from rayfold.query import Query, QueryDefinition
+from rayfold.query import Query, QueryDefinition, mistakes_of_answer
 
 Result = TypeVar("Result", bound=Message)
 
@@ -51,8 +51,7 @@ class ComposedQueryDefinition(QueryDefinition):
     def mistakes(self) -> list[str]:
         """Return what is wrong with the declaration, a sentence each."""
         found = super().mistakes()
-        if self.result_type is None:
-            found.append(f"{self.model.__qualname__} needs result=…, the model of its answer")
+        found += mistakes_of_answer(self.model, "result", "its answer", self.result_type)
         if self.model.handle is ComposedQuery.handle:
             found.append(f"{self.model.__qualname__} needs a method `handle`")
         elif is_async(self.model.handle):

@@ -66,6 +66,18 @@ class Instance(NamedTuple):
     stream: str
 
 
+def read_twice(instances: Iterable[Instance]) -> str | None:
+    """Return a sentence where two of the instances are of one stream: nothing is decided then."""
+    named: dict[str, Instance] = {}
+    for each in instances:
+        other = named.setdefault(each.stream.lower(), each)
+        if other is not each:
+            # The store tells streams apart without their case where it checks several together.
+            how = "the same" if other.stream == each.stream else "the same but for their case"
+            return f"{other.name} and {each.name} are {how}: {each.stream!r}"
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class DecisionDefinition:
     """What a decision declares; see `Decision` for the keywords."""

@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from pydantic import BaseModel, PydanticUserError, SecretStr
+from pydantic import BaseModel, PydanticUserError, SecretStr, ValidationError
+from pydantic_core import (
+    PydanticSerializationError,
+    SchemaSerializer,
+    SchemaValidator,
+    Some,
+    core_schema,
+)
 
 from rayfold.ordered_sets import SetsInOrder, ordered, writes_in_any_order
 from rayfold.values import to_utc
@@ -43,7 +50,19 @@ _ARRAYS = ("list", "tuple", "set", "frozenset")
 
 _SCALARS = (str, bytes, int, float, Decimal, UUID)
 
-_NO_KEYS = ("nullable", "none", *_ARRAYS, "model", "dataclass")
+_NO_KEYS = ("nullable", "none", *_ARRAYS, "named-tuple", "model", "dataclass")
+
+_KNOWN = ("enum", "literal")
+"""Schemas that name all their values, so that each can be tried."""
+
+_CONFIGURED = {
+    "model": "its model_config",
+    "dataclass": "the config of its decorator",
+    "typed-dict": "its __pydantic_config__",
+}
+"""Schemas that have fields and a configuration, each with where its author says it."""
+
+_FIELDS = ("model-fields", "dataclass-args", "typed-dict")
 
 _EXCLUDED = "is excluded from JSON, so it would be lost"
 
@@ -53,11 +72,17 @@ _OPAQUE = "lax-or-strict"
 _TOLD_APART = ({"str"}, {"uuid", "date", "datetime"})
 """Texts that are told apart by their form, or are equal where they are not."""
 
+_KEYS_TOLD_APART = ({"number", "uuid"}, {"uuid", "date", "datetime"})
+"""The same of keys, which are text all of them."""
 
-def mistakes_of_fields(model: type[BaseModel], *, utc_only: bool = False) -> list[str]:
+
+def mistakes_of_fields(
+    model: type[BaseModel], *, utc_only: bool = False, is_sent: bool = False
+) -> list[str]:
     """Return a sentence for each field whose values would be lost or changed on the way.
 
-    `utc_only`: instants must be in UTC, not just have an offset.
+    `utc_only`: instants must be in UTC, not just have an offset. `is_sent` is of defaults: see
+    `mistaken_defaults`.
     """
     name = model.__qualname__
     try:
@@ -81,7 +106,13 @@ def mistakes_of_fields(model: type[BaseModel], *, utc_only: bool = False) -> lis
     for field, node in _fields_of(schema):
         reasons = dict.fromkeys(_reasons(node, _definitions_of(schema), utc_only))
         found += [f"{name}.{field} {reason}" for reason in reasons]
-    return found
+    return found or mistaken_defaults(model, is_sent=is_sent)
+
+
+def became(value: Any, back: Any) -> str:
+    """Return how a value differs from what it was written as, where their classes tell."""
+    kinds = [type(each).__name__ for each in (value, back)]
+    return "" if kinds[0] == kinds[1] else f": a {kinds[0]} became a {kinds[1]}"
 
 
 def holds(model: type[BaseModel], *kinds: str) -> bool:
@@ -98,6 +129,8 @@ def holds(model: type[BaseModel], *kinds: str) -> bool:
 def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator[str]:
     for each in _nodes(node, definitions, set()):
         kind = each.get("type")
+        if kind in _CONFIGURED:
+            yield from _reasons_within(each, definitions)
         if kind == "datetime" and (each.get("tz_constraint") != "aware" or utc_only):
             yield "is a datetime that is not one instant everywhere: use rayfold.UtcDatetime"
         elif kind in _UNWRITABLE and "serialization" not in each:
@@ -106,20 +139,80 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield f"holds a field that {_EXCLUDED}"
         elif _is_masked(each) and "serialization" not in node.get("schema", ()):
             yield "is a secret, of which JSON has asterisks: use str, and show it in no view"
-        elif kind == "model" and (field := _field_by_alias(each["cls"])):
-            yield (
-                f"holds {each['cls'].__qualname__}, whose {field!r} is read by an alias and"
-                " written by its name: say validate_by_name=True in its model_config"
-            )
-        elif kind in ("model", "dataclass") and writes_in_any_order(each):
-            yield (
-                f"holds {each['cls'].__qualname__}, whose sets would be written in any order, as it"
-                " is no rayfold.Message: derive it from that"
-            )
+        elif kind == "enum" and not _is_rewritten(node, definitions):
+            lost = [member for member in each["members"] if not _comes_back(each, member)]
+            if lost:
+                yield f"may be {lost[0]}, which JSON makes another of: let it be a text or a number"
         elif kind == "dict" and not _are_keys(each.get("keys_schema"), definitions):
-            yield "has keys that are not text: JSON would make text of them for good"
-        elif kind == "union" and _look_alike(each["choices"], definitions):
+            yield (
+                "has keys that are not text: JSON would make text of them for good. Let them be"
+                " text, or all of them a number, an id, a date, or a member of an enumeration"
+            )
+        elif kind == "union" and _look_alike(_choices(each), definitions):
             yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
+
+
+def _reasons_within(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with how a model, a dataclass or a TypedDict is configured."""
+    held, config = f"holds {node['cls'].__qualname__}", node.get("config", {})
+    fields = [] if node.get("root_model") else _fields_within(node, definitions)
+    by_alias = [name for name, each in fields if "validation_alias" in each]
+    if by_alias and not config.get("validate_by_name"):
+        yield (
+            f"{held}, whose {by_alias[0]!r} is read by an alias and written by its name: say"
+            f" validate_by_name=True in {_CONFIGURED[node['type']]}"
+        )
+    if config.get("extra_fields_behavior") == "allow":
+        yield f"{held}, which allows fields that it does not declare: they would be lost"
+    if node["type"] != "typed-dict" and writes_in_any_order(node):
+        yield (
+            f"{held}, whose sets would be written in any order, as it is no rayfold.Message:"
+            " derive it from that"
+        )
+
+
+def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[str]:
+    """Return a sentence for each default that is of another type than its field, at any depth.
+
+    `is_sent`: as a command's, which is written for its writer as it is. So it has to come back from
+    JSON too; others may be there to be replaced, or for old events alone.
+    """
+    found = []
+    for each in _models_in(model):
+        schema = each.__pydantic_core_schema__
+        for field, node in _fields_of(schema):
+            info = each.model_fields[field]
+            if info.is_required() or info.default_factory_takes_validated_data:
+                continue
+            if why := _mistaken_default(schema, node, is_sent and each is model):
+                found.append(f"{each.__qualname__}.{field} has a default that {why}")
+    return found
+
+
+def _mistaken_default(schema: Any, node: Any, is_sent: bool) -> str | None:
+    definitions = _definitions_of(schema)
+    if any(map(_needs_its_model, _nodes(node, definitions, set()))):
+        return None  # it is told more than the value
+    alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
+    config = _config_of(schema)
+    reader = SchemaValidator(alone, config)
+    try:
+        value = cast("Some[Any]", reader.get_default_value()).value
+        data = SchemaSerializer(alone, config).to_json(value, warnings="error")
+        is_read = is_sent or value is None  # which any serializer lets pass
+        back = reader.validate_json(data, extra="ignore") if is_read else value
+    except PydanticSerializationError:
+        return f"it does not take: a {type(value).__name__}"
+    except ValidationError as error:
+        return f"it does not take: {error.errors(include_url=False)[0]['msg']}"
+    return None if back == value else f"does not come back from JSON as it is{became(value, back)}"
+
+
+def _needs_its_model(node: dict[str, Any]) -> bool:
+    """Whether an author's function reads or writes the value, and is told of the fields beside."""
+    write, read = node.get("serialization", {}), node.get("function")
+    told = isinstance(read, dict) and read["type"] == "with-info"
+    return told or bool(write.get("is_field_serializer"))
 
 
 def mistakes_of_state(owner: str, model: type) -> list[str]:
@@ -134,11 +227,10 @@ def mistakes_of_state(owner: str, model: type) -> list[str]:
 def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
     """Return a sentence for all that is another wherever the log is folded: defaults, and more."""
     schema = model.__pydantic_core_schema__
-    models = dict.fromkeys([model, *(each["cls"] for each in _all_nodes(model, "model"))])
     return [
         f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
         f" {model.__qualname__} is written: make it a field, or a cached_property of its fields"
-        for each in models
+        for each in _models_in(model)
         for attribute in each.__private_attributes__
     ] + [
         f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
@@ -146,6 +238,11 @@ def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
         for field, node in _fields_of(schema)
         if any(_is_random(each) for each in _nodes(node, _definitions_of(schema), set()))
     ]
+
+
+def _models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the model, and those that it holds."""
+    return list(dict.fromkeys([model, *(each["cls"] for each in _all_nodes(model, "model"))]))
 
 
 def _is_random(node: dict[str, Any]) -> bool:
@@ -198,10 +295,37 @@ def _field_by_alias(model: type[BaseModel]) -> str | None:
 
 def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
     """Whether the texts that JSON makes of such keys are read as what they were."""
-    if isinstance(node, dict) and node.get("type") == "definition-ref":
-        node = definitions.get(node["schema_ref"])
-    kind = node.get("type") if isinstance(node, dict) else None
-    return kind not in _NO_KEYS and _form_of(node, definitions) != "mixed"
+    while isinstance(node, dict):
+        match node["type"]:
+            case "definition-ref":
+                node = definitions.get(node["schema_ref"])
+            case "enum" | "literal":  # whose values are known: try them
+                schema = core_schema.dict_schema(node)
+                known = node["members"] if "members" in node else node["expected"]
+                return all(_comes_back(schema, {each: None}) for each in known)
+            case "union":
+                forms = {_form_of(each, definitions) for each in _choices(node)}
+                return len(forms) == 1 or any(forms <= apart for apart in _KEYS_TOLD_APART)
+            case kind if kind in _NO_KEYS:
+                return False
+            case _:
+                node = node.get("schema", node.get("json_schema"))
+    return True
+
+
+def _comes_back(schema: Any, value: Any) -> bool:
+    """Whether a value of which all is known is read as what was written."""
+    try:
+        data = SchemaSerializer(schema).to_json(value)
+        return bool(SchemaValidator(schema).validate_json(data) == value)
+    except (ValidationError, PydanticSerializationError):
+        return False
+
+
+def _is_rewritten(node: Any, definitions: dict[str, Any]) -> bool:
+    """Whether an author's own function writes something of the field."""
+    found = _nodes(node, definitions, set())
+    return any(_is_called(each.get("serialization", {})) for each in found)
 
 
 def _is_masked(node: dict[str, Any]) -> bool:
@@ -213,9 +337,7 @@ def _is_masked(node: dict[str, Any]) -> bool:
 
 def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
     """Whether JSON of one member could be read as another's: a date that is a text, say."""
-    forms = [
-        _form_of(each[0] if isinstance(each, tuple) else each, definitions) for each in choices
-    ]
+    forms = [_form_of(each, definitions) for each in choices]
     texts = {form for form in forms if form in _TEXTS}
     if "mixed" in forms and any(form in (*_TEXTS, "number", "int-enum") for form in forms):
         return True
@@ -226,6 +348,11 @@ def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:
     return len([form for form in forms if form in _TEXTS]) > 1 and not any(
         texts <= apart for apart in _TOLD_APART
     )
+
+
+def _choices(union: dict[str, Any]) -> list[Any]:
+    """Return the schemas of a union's members, some of which come with a label."""
+    return [each[0] if isinstance(each, tuple) else each for each in union["choices"]]
 
 
 def _form_of(node: Any, definitions: dict[str, Any]) -> str:
@@ -281,15 +408,30 @@ def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[d
 
 
 def _fields_of(schema: Any) -> list[tuple[str, Any]]:
-    definitions = _definitions_of(schema)
-    while schema.get("type") != "model-fields":
-        if schema.get("type") == "definition-ref":  # a model that holds some of its own
-            schema = definitions[schema["schema_ref"]]
-        elif "schema" in schema:
-            schema = schema["schema"]
+    return _fields_within(schema, _definitions_of(schema))
+
+
+def _fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the fields of a model, a dataclass or a TypedDict, each with its schema."""
+    while node.get("type") not in _FIELDS:
+        if node.get("type") == "definition-ref":  # a model that holds some of its own
+            node = definitions[node["schema_ref"]]
+        elif "schema" in node:
+            node = node["schema"]
         else:
             return []
-    return list(schema["fields"].items())
+    fields = node["fields"]
+    return list(
+        fields.items() if isinstance(fields, dict) else ((each["name"], each) for each in fields)
+    )
+
+
+def _config_of(node: Any) -> Any:
+    """Return how the model of a schema is configured."""
+    definitions = _definitions_of(node)
+    while node.get("type") != "model":
+        node = definitions[node["schema_ref"]] if "schema_ref" in node else node["schema"]
+    return node.get("config", {})
 
 
 def _definitions_of(schema: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 from rayfold.declarations import keywords_of, misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
 from rayfold.field_types import (
+    became,
     has_functions,
     has_serializers,
     mistakes_of_fields,
@@ -149,14 +150,24 @@ class CommandDefinition:
             ValueError: it would not: a validator changes again what it has changed, say.
         """
         data: bytes = command.__pydantic_serializer__.to_json(command, by_alias=False)
-        if not self._is_plain and self.decode(data) != command:
-            raise ValueError(
-                "it does not come back from JSON as it was read: its validators may run twice"
-            )
+        if not self._is_plain and (back := self.decode(data)) != command:
+            raise ValueError(_told_apart(command, back))
         if self.personal:
             return mark(data, self.personal, command)
         if is_marked(data):
             refuse_marks(data)
+        return data
+
+    def encode_exactly(self, command: Command) -> bytes:
+        """Return the command of a process as JSON: its fields were given by code, and not by JSON.
+
+        Raises:
+            ValueError: another command would come back.
+        """
+        data = self.encode(command)
+        back = self.decode(data)
+        if back != command:
+            raise ValueError(_told_apart(command, back))
         return data
 
     def decode(self, data: bytes) -> Command:
@@ -175,7 +186,7 @@ class CommandDefinition:
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'add-line'")
         found += mistaken_permission(self.model, self.needs)
         found += mistakes_of_personal(self.model, self.subject)
-        return found + mistakes_of_fields(self.model)
+        return found + mistakes_of_fields(self.model, is_sent=True)
 
 
 class Command(Message):
@@ -251,7 +262,7 @@ class EventDefinition:
             _refuse_constants(data)
             serialize(event, warnings="error")
             if event != back:
-                raise ValueError(f"{self.name} does not come back from JSON as it was written")
+                raise ValueError(_told_apart(event, back))
         if self.personal:
             return mark(data, self.personal, event)
         if is_marked(data):
@@ -291,6 +302,17 @@ class Event(Message):
     ) -> None:
         super().__init_subclass__(**kwargs)
         cls.__rayfold__ = EventDefinition(cls, name, version, subject)
+
+
+def _told_apart(message: Message, back: Message) -> str:
+    """Return a sentence that names the first field which JSON makes another of."""
+    name = type(message).__qualname__
+    for field, value in message.__dict__.items():
+        other = back.__dict__.get(field)
+        if other != value:
+            change = became(value, other) or ": a validator or serializer makes another of it"
+            return f"{name}.{field} does not come back from JSON as it was written{change}"
+    return f"{name} does not come back from JSON as it was written"
 
 
 def _refuse_constants(data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from rayfold.declarations import misnamed, mistaken_permission
-from rayfold.field_types import mistakes_of_fields
+from rayfold.field_types import mistaken_defaults, mistakes_of_fields
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import KEBAB, Message
 from rayfold.view import View, ViewDefinition
@@ -30,6 +30,14 @@ class QueryDefinition:
         found = misnamed(self.model, self.name, KEBAB, "kebab-case, like 'get-order'")
         found += mistaken_permission(self.model, self.needs)
         return found + mistakes_of_fields(self.model)
+
+
+def mistakes_of_answer(query: type[Query], keyword: str, what: str, given: Any) -> list[str]:
+    """Return what is wrong with the model that a query has for its answer, a sentence each."""
+    if isinstance(given, type) and issubclass(given, Message):
+        return mistaken_defaults(given)
+    got = "" if given is None else f"; got {given!r}"
+    return [f"{query.__qualname__} needs {keyword}=…, the model of {what}{got}"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from rayfold.messages import Message
-from rayfold.query import MAX_PAGE, Query, QueryDefinition
+from rayfold.query import MAX_PAGE, Query, QueryDefinition, mistakes_of_answer
 from rayfold.sql_projection import SqlProjection, Statement
 
 
@@ -38,8 +38,7 @@ class SqlQueryDefinition(QueryDefinition):
         found, name = super().mistakes(), self.model.__qualname__
         if self.projection_type is None:
             found.append(f"{name} needs projection=…, whose tables it asks")
-        if self.row_type is None:
-            found.append(f"{name} needs row=…, the model of a row of its answer")
+        found += mistakes_of_answer(self.model, "row", "a row of its answer", self.row_type)
         if self.model.statement is SqlQuery.statement:
             found.append(f"{name} needs a method `statement`")
         return found

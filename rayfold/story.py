@@ -17,14 +17,14 @@ from typing import Any
 from uuid import UUID
 
 from rayfold.aggregate import Aggregate
-from rayfold.decision import Decision, DecisionDefinition
+from rayfold.decision import Decision, DecisionDefinition, read_twice
 from rayfold.errors import DomainError, Refused
 from rayfold.event_checks import decided, listed, written
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
 from rayfold.messages import Command, Event
 from rayfold.process import ProcessDefinition, ProcessManager
-from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, stamped
+from rayfold.process_instance import ProcessInstance, ProcessStep, Sending, Timer, stamped
 from rayfold.steps import Publish
 from rayfold.unchanged import Unchanged
 
@@ -137,6 +137,9 @@ class Story:
                 self._take(instance, step)
 
     def _take(self, instance: ProcessInstance, step: ProcessStep) -> None:
+        for each in step.decided:
+            if isinstance(each, Sending):
+                type(each.command).__rayfold__.encode_exactly(each.command)
         instance.apply(step)
         self._steps.setdefault(instance.definition.stream(instance.key), []).append(step)
         self.published += [
@@ -173,6 +176,8 @@ class Story:
 
     def _decide_together(self, decision: DecisionDefinition, command: Command) -> list[Event]:
         instances = decision.instances(command)
+        if told := read_twice(instances):
+            raise ValueError(told)
         states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
         with Unchanged(decision.model, *states.values()):
             events = listed(decision.model.decide(states, command))

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from rayfold import given_rows
 from rayfold.aggregate import Aggregate
-from rayfold.decision import Decision
+from rayfold.decision import Decision, read_twice
 from rayfold.errors import DomainError, NotFound, Refused, Rejected
 from rayfold.event_checks import decided, listed, written
 from rayfold.given_rows import GivenView
@@ -83,7 +83,10 @@ class Given:
     def __init__(self, aggregate: type[Aggregate[Any, Any, Any]], events: tuple[Event, ...]):
         if mistakes := aggregate.mistakes():
             raise DomainError(*mistakes)
-        self._aggregate = aggregate
+        for event in events:
+            if type(event) not in aggregate.events:
+                raise LookupError(f"{aggregate.__qualname__} has no {type(event).__qualname__}")
+        self._aggregate, self._past = aggregate, events
         self._state = aggregate.begun()
         with Unchanged(aggregate, self._state):
             self._state = aggregate.fold(events, self._state)
@@ -92,12 +95,17 @@ class Given:
         """Decide on the command; fold what it led to.
 
         Raises:
-            LookupError: it is for another aggregate.
+            LookupError: it is for another aggregate than what has happened.
             InvalidEvent, ValueError: what it led to would not be written: see `event_checks`.
         """
+        name, field = type(command).__qualname__, self._aggregate.id_field
         if type(command) not in self._aggregate.commands:
-            name = type(command).__qualname__
             raise LookupError(f"{self._aggregate.__qualname__} takes no {name}")
+        stream = self._aggregate.stream(getattr(command, field))
+        for event in self._past:
+            if self._aggregate.stream(getattr(event, field)) != stream:
+                told = f"{name} is for {stream!r}, where no {type(event).__qualname__} of the past"
+                raise LookupError(f"{told} has happened: it has another {field}")
         try:
             with Unchanged(self._aggregate, self._state):
                 events = decided(
@@ -133,13 +141,15 @@ class GivenDecision:
         Raises:
             LookupError: it is another decision's.
             InvalidEvent: it gives no events, or too many.
-            ValueError: it yields an event of an aggregate that it did not read, or one that would
-                not be written.
+            ValueError: two of what it reads are the same aggregate; it yields an event of one that
+                it did not read, or one that would not be written.
         """
         if type(command) not in self._definition.commands:
             name = type(command).__qualname__
             raise LookupError(f"{self._definition.model.__qualname__} takes no {name}")
         instances = self._definition.instances(command)
+        if told := read_twice(instances):
+            raise ValueError(told)
         states = {
             each.name: self._states[each.stream]
             if each.stream in self._states
@@ -189,23 +199,32 @@ class GivenProcess:
         self._definition = definition
         self._state: Any = fresh(definition.initial)
         self._begun = self._ended = False
+        self._key = ""
         for happened in past:
             self._tell(happened)
 
     def when(self, happened: Happened) -> Reaction:
-        """Tell the process, and see what it does; nothing if it has not begun, or has ended."""
-        state, begun, ended = self._state, self._begun, self._ended
+        """Tell the process, and see what it does; nothing if it has not begun, or has ended.
+
+        Raises:
+            LookupError: the event is told to the process of another key.
+            ValueError: what it does would not be written.
+        """
+        before = self._state, self._begun, self._ended, self._key
         try:
             steps = self._tell(happened)
             return Reaction(steps, self._state)
         finally:
-            self._state, self._begun, self._ended = state, begun, ended
+            self._state, self._begun, self._ended, self._key = before
 
     def _tell(self, happened: Happened) -> list[Step]:
         begins = isinstance(happened, Event) and self._definition.begins_with(happened)
+        if isinstance(happened, Event):
+            key = self._definition.key_of(happened)
+            if key is None:
+                return []
+            self._refuse_key(happened, key)
         if self._ended or not (self._begun or begins):
-            return []
-        if isinstance(happened, Event) and self._definition.key_of(happened) is None:
             return []
         self._begun = True
         with Unchanged(self._definition.model, self._state):
@@ -213,7 +232,18 @@ class GivenProcess:
                 self._state = self._definition.evolve(self._state, happened)
             steps = self._definition.react(self._state, happened)
         self._ended = any(isinstance(step, Complete) for step in steps)
+        for step in steps:
+            if isinstance(step, Send):
+                type(step.command).__rayfold__.encode_exactly(step.command)
         return steps
+
+    def _refuse_key(self, event: Event, key: str) -> None:
+        self._key = self._key or key
+        if key != self._key:
+            name = type(event).__qualname__
+            raise LookupError(
+                f"{name} is told to the process {key!r}, and what was before it to {self._key!r}"
+            )
 
 
 def _timeless(step: Step) -> Step:

@@ -245,9 +245,7 @@ def _written(decided: Decided) -> _Decided:
     match decided:
         case Sending(command_id, command, depth, cause):
             definition = type(command).__rayfold__
-            payload = definition.encode(command)
-            if definition.decode(payload) != command:
-                raise ValueError(f"{definition.name} does not come back from JSON as it was sent")
+            payload = definition.encode_exactly(command)
             return _Send(command_id, definition.name, msgspec.Raw(payload), depth, cause)
         case Timer(name, due, number, depth, cause):
             return _Schedule(name, due, number, depth, cause)

@@ -45,7 +45,7 @@ def ref(name: str) -> Reference:
     return Reference(ref=_PLACE + name)
 
 
-class _ByName(GenerateJsonSchema):
+class ByName(GenerateJsonSchema):
     """Fields by their own names, by which all of them are taken and, unless they say so, answered.
 
     An alias is another name that is taken. A path's parameters have no other name than the field.
@@ -60,6 +60,16 @@ class _ByName(GenerateJsonSchema):
             return super().model_schema(schema)
         finally:
             self.by_alias = outside
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Return a field's that may be left out: without a default that is a model.
+
+        `openapi-python-client` makes nothing of a command that has one, nor of its paths.
+        """
+        described = super().default_schema(schema)
+        if isinstance(described.get("default"), dict):
+            del described["default"]
+        return described
 
 
 class Schemas:
@@ -78,7 +88,7 @@ class Schemas:
             models,
             by_alias=False,
             ref_template=_PLACE + "{model}",
-            schema_generator=_ByName,
+            schema_generator=ByName,
         )
         names, definitions = _renamed(described, own)
         self._names = {key: each["$ref"].removeprefix(_PLACE) for key, each in names.items()}

@@ -45,6 +45,11 @@ class OldStyle(str, Enum):  # noqa: UP042  # what `str` makes of it is not its v
     TWO = "two"
 
 
+class Tone(Enum):
+    HIGH = "high"
+    LOW = "low"
+
+
 class Mixed(Enum):
     TEXT = "text"
     NUMBER = 7
@@ -137,6 +142,7 @@ ORDERED = [
     FieldType(Shade, st.sampled_from(Shade)),
     FieldType(Size, st.sampled_from(Size)),
     FieldType(OldStyle, st.sampled_from(OldStyle)),
+    FieldType(Tone, st.sampled_from(Tone)),
 ]
 """Types that can be keys and indexes too."""
 

@@ -1,6 +1,7 @@
 """What a stack's actors say, on the terminal of `rayfold dev`: Ray has it in files.
 
-Folds, decisions and handlers run in actors: an author whose code breaks is to see where.
+Folds, decisions and handlers run in actors: an author is to see what they print, and where they
+break.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class ActorLogs:
             sys.stderr.flush()
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.resolve().glob("worker-*.err"))
+        logs = self._folder.resolve()
+        return sorted(each for kind in ("err", "out") for each in logs.glob(f"worker-*.{kind}"))
 
     def news(self) -> list[str]:
         """Return the lines that have come since this was asked last."""

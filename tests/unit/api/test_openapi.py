@@ -9,8 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic.json_schema import models_json_schema
 
 from api.openapi.document import openapi
+from api.openapi.schemas import ByName
 from rayfold import Aggregate, Command, Event, Message, Query, Registry, Route, View, on
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.fakes import ORDER_ID
@@ -140,6 +142,25 @@ def test_answers_of_sql_and_composed_queries_are_described() -> None:
     schemas = document["components"]["schemas"]
     assert set(schemas["SellerRows"]["properties"]) == {"items", "more"}
     assert {"Seller", "BasketAndDemand"} <= _references(document) <= set(schemas)
+
+
+class Place(Message):
+    hall: int = 1
+
+
+class Put(Command, name="put", creates=True):
+    thing_id: str
+    place: Place = Place()
+    seat: Place | None = Place()
+    row: int = 1
+
+
+def test_a_default_that_is_a_model_is_left_out() -> None:
+    """Else `openapi-python-client` leaves out the command, and each path that takes it."""
+    _, described = models_json_schema([(Put, "validation")], schema_generator=ByName)
+    fields = described["$defs"]["Put"]["properties"]
+    assert "default" in fields["row"]
+    assert not {"default"} & (fields["place"].keys() | fields["seat"].keys())
 
 
 def test_a_domain_may_use_names_that_the_gateway_uses() -> None:

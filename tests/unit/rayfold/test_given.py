@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from domain.inventory.stock import ReceiveStock, StockItem, StockReceived, StockReserved
 from domain.inventory.views import StockLevels
@@ -13,13 +15,20 @@ from examples.coupons.redeeming import Redeem
 from rayfold import (
     Aggregate,
     Command,
+    Complete,
+    Decision,
     DomainError,
     Event,
     Forbidden,
     Message,
     NotFound,
+    ProcessManager,
+    Read,
     Rejected,
+    Send,
+    Step,
     View,
+    starts,
     upcaster,
 )
 from rayfold.event_checks import InvalidEvent
@@ -65,6 +74,7 @@ def row(received: int, reserved: int) -> StockLevels:
 class Poured(Event, name="Poured"):
     cup: str
     litres: float = 1.0
+    by: Sequence[str] = Field(default_factory=list)
 
 
 class Pour(Command, name="pour"):
@@ -86,6 +96,8 @@ class Cups(Aggregate[Cup, Pour, Poured], category="cup", id_field="cup", initial
                 return [TWO]
             case "no number":
                 return [Poured(cup=command.cup).replace(litres=1.0), _unvalidated(command)]
+            case "no array":
+                return [Poured(cup=command.cup, by=("ada",))]
             case "nothing":
                 return [None]
             case "no list":
@@ -97,6 +109,40 @@ class Cups(Aggregate[Cup, Pour, Poured], category="cup", id_field="cup", initial
     @staticmethod
     def evolve(state: Cup, event: Poured) -> Cup:
         return state.replace(poured=state.poured + 1)
+
+
+class Swap(Command, name="swap-cups"):
+    mine: str
+    theirs: str
+
+
+class Swapping(
+    Decision[Swap], reads={"mine": Read(Cups, by="mine"), "theirs": Read(Cups, by="theirs")}
+):
+    @staticmethod
+    def decide(states: Any, command: Swap) -> list[Event]:
+        return []
+
+
+class Spill(Command, name="spill"):
+    cup: str
+    by: Sequence[str]
+
+
+class Mopped(Event, name="Mopped"):
+    cup: str
+
+
+class Mopping(ProcessManager[Cup, Poured | Mopped], name="mopping", key="cup", initial=Cup()):
+    @staticmethod
+    def evolve(state: Cup, happened: Any) -> Cup:
+        return state
+
+    @staticmethod
+    @starts(Poured)
+    def poured(state: Cup, event: Poured) -> Iterator[Step]:
+        yield Send(Spill(cup=event.cup, by=("ada",)))
+        yield Complete()
 
 
 def _unvalidated(command: Pour) -> Poured:
@@ -112,6 +158,7 @@ class TestRules:
             ("into another", r"Poured\.cup is 'other', another aggregate's id"),
             ("what is not its own", "yields a StockReceived, which is not among the events"),
             ("no number", "NaN is no JSON"),
+            ("no array", r"Poured\.by does not come back .* a tuple became a list"),
             ("nothing", "yields a NoneType"),
             ("no list", "gives a Poured by itself: put it in a list"),
             ("no end", "gives None: where nothing happens, give an empty list"),
@@ -133,6 +180,19 @@ class TestRules:
         with pytest.raises(LookupError, match="Redeem takes no Pour"):
             given(Redeem).when(Pour(cup="mine", how="well"))
 
+    def test_what_has_happened_to_another_aggregate_counts_for_nothing(self) -> None:
+        """There the product begins anew: the test would pass for nothing."""
+        with pytest.raises(LookupError, match="Pour is for 'cup-mine', where no Poured"):
+            given(Cups, Poured(cup="other")).when(Pour(cup="mine", how="well"))
+        with pytest.raises(LookupError, match="Cups has no StockReceived"):
+            given(Cups, TWO)
+
+    def test_one_aggregate_is_not_read_by_two_names(self) -> None:
+        swap = Swap(mine="a", theirs="A")
+        for play in (given(Swapping).when, Story(Cups, Swapping).send):
+            with pytest.raises(ValueError, match="mine and theirs are the same but for their case"):
+                play(swap)
+
     @pytest.mark.parametrize("kind", [Rejected, NotFound, Forbidden])
     @pytest.mark.parametrize("wrong", [(7, "no"), ("no", None), (b"no", "no")])
     def test_a_refusal_is_text(self, kind: Any, wrong: tuple[Any, Any]) -> None:
@@ -144,6 +204,21 @@ class TestRules:
         refused = Rejected("no", "half \ud800 of a pair, and a whole \U0001f600")
         assert str(refused) == "half ? of a pair, and a whole \U0001f600"
         assert str(pickle.loads(pickle.dumps(refused))) == str(refused)
+
+
+class TestProcesses:
+    """What would park a process, a test finds."""
+
+    def test_a_command_that_would_be_read_as_another_is_told(self) -> None:
+        told = r"Spill\.by does not come back .* a tuple became a list"
+        with pytest.raises(ValueError, match=told):
+            given(Mopping).when(Poured(cup="a"))
+        with pytest.raises(ValueError, match=told):
+            Story(Cups, Mopping).send(Pour(cup="a", how="well"))
+
+    def test_each_key_has_a_process_of_its_own(self) -> None:
+        with pytest.raises(LookupError, match=r"Mopped is told to the process 'b', and .* to 'a'"):
+            given(Mopping, Mopped(cup="a")).when(Mopped(cup="b"))
 
 
 class TestViews:

@@ -45,8 +45,26 @@ Lossy.bag holds Bag, whose sets would be written in any order, as it is no rayfo
 it from that
 Lossy.aliased holds Aliased, whose 'number' is read by an alias and written by its name: say \
 validate_by_name=True in its model_config
-Lossy.by_pair has keys that are not text: JSON would make text of them for good
-Lossy.by_none has keys that are not text: JSON would make text of them for good
+Lossy.by_pair has keys that are not text: JSON would make text of them for good. Let them be \
+text, or all of them a number, an id, a date, or a member of an enumeration
+Lossy.by_none has keys that are not text: JSON would make text of them for good. Let them be \
+text, or all of them a number, an id, a date, or a member of an enumeration
+Lossy.by_names has keys that are not text: JSON would make text of them for good. Let them be \
+text, or all of them a number, an id, a date, or a member of an enumeration
+Lossy.by_either has keys that are not text: JSON would make text of them for good. Let them be \
+text, or all of them a number, an id, a date, or a member of an enumeration
+Lossy.by_number has keys that are not text: JSON would make text of them for good. Let them be \
+text, or all of them a number, an id, a date, or a member of an enumeration
+Lossy.place may be Place.CENTRE, which JSON makes another of: let it be a text or a number
+Lossy.aliased_data holds AliasedData, whose 'number' is read by an alias and written by its name: \
+say validate_by_name=True in the config of its decorator
+Lossy.aliased_dict holds AliasedDict, whose 'number' is read by an alias and written by its name: \
+say validate_by_name=True in its __pydantic_config__
+Lossy.open holds Open, which allows fields that it does not declare: they would be lost
+Untaken.price has a default that it does not take: a int
+Untaken.tags has a default that does not come back from JSON as it is: a tuple became a list
+Untaken.least has a default that it does not take: Input should be greater than or equal to 1
+Within.note has a default that it does not take: Input should be a valid string
 Random._seen is private, so it is lost wherever the Random is written: make it a field, or a \
 cached_property of its fields
 Random.key has a default that is another each time: take it from what happened, as it is folded \
@@ -88,6 +106,7 @@ OwnLimit.limit needs another name: it is a page's own
 NotAsked.handle is async: let it `yield` what it asks, and take `async` away
 NoHandle needs result=…, the model of its answer
 NoHandle needs a method `handle`
+Nameless.name has a default that it does not take: Input should be a valid string
 NoStatement needs projection=…, whose tables it asks
 NoStatement needs row=…, the model of a row of its answer
 NoStatement needs a method `statement`

@@ -50,6 +50,12 @@ def test_what_postgres_does_not_keep_is_not_sent(given: str) -> None:
         numeric(Decimal(given))
 
 
+def test_what_is_no_decimal_is_not_sent() -> None:
+    """As an error that its row is parked for: it got around validation."""
+    with pytest.raises(TypeError, match="a int is no Decimal"):
+        numeric(0)  # type: ignore[arg-type]
+
+
 class Priced(Event, name="ItemPriced"):
     item: str
     price: Decimal

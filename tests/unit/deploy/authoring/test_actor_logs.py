@@ -32,6 +32,8 @@ def test_each_line_is_told_once_and_whole(tmp_path: Path) -> None:
     with first.open("ab") as file:
         file.write(b" \xff\n")
     assert logs.news() == ["Traceback \ufffd"]
+    first.with_suffix(".out").write_text(":actor_name:HostActor\nprinted by a fold\n")
+    assert logs.news() == ["printed by a fold"]
     assert logs.news() == []
 
 

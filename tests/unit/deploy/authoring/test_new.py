@@ -47,8 +47,38 @@ def test_what_it_writes_is_formatted_however_long_the_name(folder: Path, name: s
     run("-m", "ruff", "format", "--no-cache", "--check", ".", folder=folder)
 
 
+WITHOUT_COMMANDS = """
+from typing import Never
+
+from rayfold import Aggregate, Event, Message, Read
+from rayfold.testing import Story
+
+
+class Taken(Event, name="Taken"):
+    title: str
+
+
+class TitleState(Message):
+    taken: bool = False
+
+
+class Title(
+    Aggregate[TitleState, Never, Taken], category="title", id_field="title", initial=TitleState()
+):
+    @staticmethod
+    def evolve(state: TitleState, event: Taken) -> TitleState:
+        return TitleState(taken=True)
+
+
+READS = {"title": Read(Title, by="title")}
+assert not Story(Title).state_of(Title, "Emma").taken
+"""
+
+
 def test_what_it_writes_passes_mypy_and_its_own_tests(folder: Path) -> None:
+    """And so does what a decision alone changes, which has no `decide`."""
     write("shop", folder)
+    (folder / "tests" / "titles.py").write_text(WITHOUT_COMMANDS)
     settings = f"--config-file={ROOT / 'pyproject.toml'}"
     cache = f"--cache-dir={ROOT / '.mypy_cache'}"
     run("-m", "mypy", "--strict", settings, cache, "shop", "tests", folder=folder)

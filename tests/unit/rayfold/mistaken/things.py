@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, Field, Json, PrivateAttr, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, Json, PrivateAttr, SecretStr
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from rayfold import (
     Aggregate,
@@ -90,6 +94,29 @@ class Bag(BaseModel):
     tags: frozenset[str] = frozenset()
 
 
+class Place(Enum):
+    CENTRE = (0, 0)
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+@dataclass(config=ConfigDict(frozen=True))
+class AliasedData:
+    number: Annotated[int, Field(alias="n")] = 1
+
+
+class AliasedDict(TypedDict):
+    __pydantic_config__ = ConfigDict(serialize_by_alias=True)  # type: ignore[misc]
+    number: Annotated[int, Field(alias="n")]
+
+
+class Open(BaseModel, extra="allow"):
+    number: int = 1
+
+
 class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     thing_id: str
     password: SecretStr = SecretStr("")
@@ -99,6 +126,31 @@ class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     aliased: Aliased = Aliased()
     by_pair: dict[tuple[int, int], int]
     by_none: dict[int | None, int]
+    by_names: dict[Pair, int]
+    by_either: dict[int | str, int]
+    by_number: dict[Literal[1, 2], int]
+    place: Place
+    aliased_data: AliasedData
+    aliased_dict: AliasedDict
+    open: Open
+
+
+class Within(Message):
+    note: str = None  # type: ignore[assignment]
+
+
+class Untaken(Command, name="untaken"):
+    thing_id: str
+    price: Decimal = 0  # type: ignore[assignment]
+    tags: Sequence[str] = ()
+    least: Annotated[int, Field(ge=1)] = 0
+    inner: Within | None = None
+
+
+class Replaced(Event, name="Replaced"):
+    thing_id: str
+    least: Annotated[int, Field(ge=1)] = 0  # it may be there for old events alone
+    tags: Sequence[str] = ()
 
 
 class Random(View, name="random", key="thing_id"):
@@ -133,7 +185,7 @@ class State(Message):
 class Thing(
     Aggregate[
         State,
-        NotKebab | LacksId | ListId | PerhapsId | Twice | TwiceAgain,
+        NotKebab | LacksId | ListId | PerhapsId | Twice | TwiceAgain | Untaken,
         lower
         | NoZone
         | OfItsOwn
@@ -141,6 +193,7 @@ class Thing(
         | LookAlike
         | LeftOut
         | Lossy
+        | Replaced
         | Random
         | Versioned
         | VersionZero

@@ -7,7 +7,9 @@ from typing import Any
 
 from rayfold import (
     ComposedQuery,
+    Composing,
     Event,
+    Message,
     PageQuery,
     Query,
     SqlProjection,
@@ -196,6 +198,16 @@ class NotAsked(ComposedQuery, name="not-asked", result=TwoForOne):
 
 class NoHandle(ComposedQuery, name="no-handle"):
     pass
+
+
+class Nameless(Message):
+    name: str = None  # type: ignore[assignment]
+
+
+class NoName(ComposedQuery, name="no-name", result=Nameless):
+    def handle(self) -> Composing[Nameless]:
+        yield from ()
+        return Nameless()
 
 
 class NoStatement(SqlQuery, name="no-statement"):
