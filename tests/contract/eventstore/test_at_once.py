@@ -235,6 +235,9 @@ class FullSocket(asyncio.Transport):
             self.full.set()
             self._connection.pause_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return self.taken
+
     def is_closing(self) -> bool:
         return False
 
