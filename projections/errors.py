@@ -79,7 +79,7 @@ class Fenced(ProjectionError):
 
 
 class BadQuery(ProjectionError):
-    """A query in SQL was given values that its statement does not take."""
+    """A query was given values that no store has, or that its statement in SQL does not take."""
 
 
 class QueryFailed(ProjectionError):

@@ -54,7 +54,9 @@ class RecordedEvent(Struct):
     revision: int
     position: int
     recorded_at: datetime | None
-    data: dict[str, Any]
+    data: Annotated[
+        dict[str, Any] | str, Meta(description="As it was written; text where it is no JSON")
+    ]
     metadata: dict[str, Any]
 
 

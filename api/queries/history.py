@@ -121,7 +121,11 @@ class HistoryOf:
             raise invalid(error, f"{self._query.name}: see errors") from error
 
     def _key(self, call: Call, query: Query) -> str:
-        return within(call.tenant, key_text(getattr(query, self._query.view.key)))
+        field = self._query.view.key
+        try:
+            return within(call.tenant, key_text(getattr(query, field)))
+        except ValueError as error:  # its type takes more than any store does
+            raise invalid_field(field, str(error)) from error
 
 
 class HistoryRoutes:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
-from projections.errors import NoSuchStore
+from projections.errors import BadQuery, NoSuchStore
 from projections.memory.reader import MemoryReader
 from projections.queries.composed import compose
 from projections.queries.live import LiveQueries
@@ -78,7 +78,8 @@ class QueryBus:
             ReplicaUnavailable, ReadStoreUnavailable: no answer.
             BadCursor: see `PageQuery`.
             NoSuchStore: the view is not kept there.
-            BadQuery, QueryFailed: see `SqlReader` and `compose`.
+            BadQuery: a value is none that a store could have; see `SqlReader` too.
+            QueryFailed: see `SqlReader` and `compose`.
         """
         if self._registry.tenants and not tenant:
             raise NoTenant(f"{type(query).__rayfold__.name!r} is asked for no tenant")
@@ -91,12 +92,12 @@ class QueryBus:
         if chosen not in stores:
             raise NoSuchStore(f"view {view.name!r} is not kept in {chosen!r}")
         if isinstance(query, PageQuery):
-            filters = {field: key_text(value) for field, value in asked.filters(query).items()}
+            filters = {field: _text(query, field) for field in asked.filters(query)}
             if tenant:
                 filters[TENANT] = tenant
             wanted = RowQuery(view.name, None, at_least or 0, filters, query.limit, query.cursor)
         else:
-            key = within(tenant, key_text(getattr(query, view.key)))
+            key = within(tenant, _text(query, view.key))
             wanted = RowQuery(view.name, key, at_least or 0, {}, 0, None)
         deadline = time.monotonic() + timeout
         result = await self._readers[chosen].ask(wanted, deadline)
@@ -137,7 +138,7 @@ class QueryBus:
         last position that the caller has seen: it gets no state older than that.
 
         Raises:
-            NoTenant: as `ask`.
+            NoTenant, BadQuery: as `ask`.
             NoSuchStore: the view is not kept in memory.
             ReplicaUnavailable: no replica answers.
         """
@@ -146,7 +147,7 @@ class QueryBus:
             raise NoSuchStore(f"view {view.name!r} is not kept in memory: no live queries")
         if self._registry.tenants and not tenant:
             raise NoTenant(f"{type(query).__rayfold__.name!r} is followed for no tenant")
-        key = within(tenant, key_text(getattr(query, view.key)))
+        key = within(tenant, _text(query, view.key))
         async with aclosing(self._live.follow(view.name, key, after or 0)) as states:
             async for state in states:
                 yield state
@@ -204,3 +205,16 @@ class QueryBus:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+def _text(query: Query, field: str) -> str:
+    """Return a value of a query as stores compare it.
+
+    Raises:
+        BadQuery: it has none: its type takes more than any store does.
+    """
+    try:
+        return key_text(getattr(query, field))
+    except ValueError as error:
+        name = type(query).__rayfold__.name
+        raise BadQuery(f"{name!r} cannot be asked so: {field}: {error}") from error

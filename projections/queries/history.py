@@ -16,6 +16,7 @@ from projections import discarded_events as discards
 from projections.folding import Folding
 from projections.memory.table import no_json
 from rayfold import Aggregate, Registry, VersionedRow, ViewDefinition, document
+from rayfold.foreign_json import UNREADABLE
 from rayfold.personal import plain
 from rayfold.runtime.turns import Turn
 
@@ -41,7 +42,7 @@ class History:
                 "revision": raw.revision,
                 "position": raw.position,
                 "recorded_at": _iso(raw.recorded_at),
-                "data": msgspec.Raw(plain(raw.data)),
+                "data": _as_written(raw.data),
                 "metadata": metadata_of(raw),
             }
             async for raw in self._readable(aggregate.stream(aggregate_id))
@@ -90,6 +91,19 @@ class History:
             return document(row), row.position
         except ValueError as error:  # a fold gave what was not validated
             raise no_json(view.name, error) from error
+
+
+def _as_written(data: bytes) -> msgspec.Raw | str:
+    """Return an event's data to the digit, as a decoder would round numbers; text if it is no JSON.
+
+    Others may have written it, and all events of the stream are one document.
+    """
+    try:
+        data.decode()
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except UNREADABLE:
+        return data.decode(errors="replace")
+    return msgspec.Raw(plain(data))
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from eventstore.memory import MemoryLog
@@ -17,7 +18,7 @@ from projections.poison import Parked
 from projections.queries.history import History
 from rayfold import Registry
 from tests.integration.projections import small
-from tests.integration.projections.small import STRICT, TOTALS, Totals, add
+from tests.integration.projections.small import STRICT, TOTALS, Counter, Totals, add
 
 REGISTRY = Registry([small])
 
@@ -80,3 +81,17 @@ async def test_no_more_of_a_stream_is_read_than_up_to_the_revision() -> None:
     await add(log, "a", *range(100))
     assert await total(log, 9) == (9, 45)
     assert log.read == 10
+
+
+async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
+    log = MemoryLog()
+    others = [b'{"broken', b"\xff", b"", b'{"a":NaN}', b'"\xff"', b'1},{"type":"Added"']
+    exact = b'{"counter":"a","number":1.000000000000000000001}'
+    records = [NewRecord("Added", data, {}, str(uuid4())) for data in (*others, exact)]
+    await log.append([StreamAppend("counter-a", ANY, records)])
+    body = msgspec.json.encode(await History(REGISTRY, log).events(Counter, "a"))
+    found = json.loads(body, parse_float=str)
+    assert [each["data"] for each in found[:-1]] == [
+        each.decode(errors="replace") for each in others
+    ]
+    assert found[-1]["data"] == {"counter": "a", "number": "1.000000000000000000001"}
