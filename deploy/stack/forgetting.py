@@ -75,6 +75,7 @@ class Forgetting:
         self._asked = asyncio.Event()
         self._error = ""
         self._mark: UUID | None = None
+        self._is_behind = False
         # Destroyed keys with which nothing was decrypted there any more, so that none of it is done
         # again and again for as long as something else holds the rest up.
         self._of_processes: set[UUID] = set()
@@ -128,12 +129,38 @@ class Forgetting:
                 left = await unsettled(connection)
         return {"left": [_told(each) for each in left], "error": self._error}
 
+    async def begin(self) -> None:
+        """Build views afresh that a release before has left, if somebody was forgotten since.
+
+        Before anybody reads them; what fails is tried again by `run`.
+        """
+        try:
+            await self._build_taken_up()
+        except RayfoldError as error:
+            self._is_behind = True
+            log.warning("somebody who is forgotten may be shown", extra={"error": str(error)})
+
+    async def _build_taken_up(self) -> None:
+        from deploy.stack.taken_up import note_built, taken_up
+
+        async with self._connection() as connection:
+            left = await taken_up(connection, self._registry)
+        for view in left:
+            about = {"view": view}
+            log.warning("somebody was forgotten since it was left: it is rebuilt", extra=about)
+            await self._rebuilds.afresh(view)
+            async with self._connection() as connection:
+                await note_built(connection, view)
+
     async def run(self) -> None:
         """Take away what is left of those who are forgotten, for ever; also by one before us."""
         while True:
             self._asked.clear()
             try:
                 await self._destroy_again()
+                if self._is_behind:
+                    await self._build_taken_up()
+                    self._is_behind = False
                 await self._take_away()
                 self._error = ""
             except Exception as error:

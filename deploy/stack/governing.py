@@ -103,7 +103,7 @@ class Government:
             self._start_reads(parts, display),
         )
         self.outbound = await self._start_outbound(parts)
-        self.operations = self._operate(parts)
+        self.operations = await self._operate(parts)
         self._methods |= methods_of(self.writes, self.operations, self.processes, self.outbound)
         self._methods["controller.down"] = self.down
         await self._publish(publisher, parts)
@@ -245,7 +245,7 @@ class Government:
         """Return what has actors."""
         return [self.writes, self.reads, self.processes, self.outbound]
 
-    def _operate(self, parts: AsyncExitStack) -> StackOperations:
+    async def _operate(self, parts: AsyncExitStack) -> StackOperations:
         """Return what operators may ask for; until `parts` end, whom they had forgotten is."""
         # Imported here for the same reason as the sides.
         from deploy.stack.causality import Causality
@@ -260,6 +260,7 @@ class Government:
             self.reads.log,
             lambda: not self._handing_over.previous,
         )
+        await forgetting.begin()
         if self._registry.is_personal:
             keep_going(forgetting.run, "forgetting", parts)
         causality = Causality(

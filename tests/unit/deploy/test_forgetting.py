@@ -14,6 +14,7 @@ import pytest
 
 from actors.errors import Unavailable
 from deploy.stack import forgetting as forgetting_module
+from deploy.stack import taken_up as taken_up_module
 from deploy.stack.forgetting import Forgetting
 from eventstore.memory import MemoryLog
 from eventstore.personal import postgres as keys
@@ -123,6 +124,31 @@ async def test_states_go_before_views_and_processes_before_those_to_whom_they_se
         *("processes", "writers", "account-ada", "account-bob", "contacts", "letters")
     ]
     assert not stack.left
+
+
+async def test_a_view_that_a_release_takes_up_again_is_built_before_anybody_reads_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = ["contacts"]
+
+    async def taken_up(*_: Any) -> list[str]:
+        return [*left]
+
+    async def note_built(_: Any, view: str) -> None:
+        left.remove(view)
+
+    monkeypatch.setattr(taken_up_module, "taken_up", taken_up)
+    monkeypatch.setattr(taken_up_module, "note_built", note_built)
+    stack.refuse.add("contacts")
+    await stack.forgetting.begin()  # told, and tried again
+    assert left
+    stack.refuse.clear()
+    running = asyncio.create_task(stack.forgetting.run())
+    async with asyncio.timeout(60):
+        while left:  # noqa: ASYNC110 (it is another task's)
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert "contacts" in stack.done
 
 
 async def test_values_that_postgres_has_counted_go_too(stack: Stack) -> None:
