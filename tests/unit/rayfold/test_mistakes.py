@@ -145,6 +145,10 @@ Told is an integration event: Thing yields facts
 Yelled needs name="…" in kebab-case, with dots at most, like 'shop.order-shipped'; got 'Yelled'
 Yelled: a schema version starts at 1, not 0
 Yelled.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+Hushed.shade is written as 'shadeOf', and not read by that name: say alias='shadeOf', or give \
+validation_alias= that one too
+Inside.size is written as 'inCm', and not read by that name: say alias='inCm', or give \
+validation_alias= that one too
 Untold needs name="…" in kebab-case, like 'order-news'; it has none
 Untold must derive from Publication[IntegrationEvents]
 Untold needs key="…", the field of what it carries that orders it
