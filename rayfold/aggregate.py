@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
-from rayfold.declarations import keywords_of, miscalled
+from rayfold.declarations import arguments_of, keywords_of, miscalled
 from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import returns_nothing, yielding
@@ -195,7 +195,8 @@ class Aggregate(ABC, Generic[S, C, E]):
         """Return what is wrong with the declaration, a sentence each."""
         name, found = cls.__qualname__, []
         if not isinstance(cls.category, str) or not _CATEGORY.match(cls.category):
-            found.append(f"{name}: a category is lower case without a dash; got {cls.category!r}")
+            told = f"{name}: a category is a to z, digits and _, without a dash"
+            found.append(f"{told}; got {cls.category!r}")
         elif cls.category in OUR_CATEGORIES:
             found.append(f"{name}: Rayfold keeps streams of its own in {cls.category!r}")
         if not cls.events:
@@ -244,13 +245,11 @@ class Aggregate(ABC, Generic[S, C, E]):
 def _type_arguments(
     cls: type,
 ) -> tuple[type[Message], tuple[type[Command], ...], tuple[type[Event], ...]]:
-    for base in getattr(cls, "__orig_bases__", ()):
-        origin = get_origin(base)
-        if isinstance(origin, type) and issubclass(origin, Aggregate):
-            state, commands, events = get_args(base)
-            found = state, _commands(commands), union_members(events)
-            if all(isinstance(each, type) for each in (state, *found[1], *found[2])):
-                return found
+    if arguments := arguments_of(cls, Aggregate):
+        state, commands, events = arguments
+        found = state, _commands(commands), union_members(events)
+        if all(isinstance(each, type) for each in (state, *found[1], *found[2])):
+            return found
     return Message, (), ()
 
 

@@ -23,10 +23,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rayfold.aggregate import Aggregate, union_members
-from rayfold.declarations import keywords_of, miscalled
+from rayfold.declarations import arguments_of, keywords_of, miscalled
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import Command, Event
 
@@ -253,11 +253,10 @@ class Decision(ABC, Generic[C]):
 
 
 def _commands_of(cls: type) -> tuple[type[Command], ...]:
-    for base in getattr(cls, "__orig_bases__", ()):
-        if get_origin(base) is Decision:
-            found = union_members(get_args(base)[0])
-            if all(isinstance(each, type) and issubclass(each, Command) for each in found):
-                return found
+    for commands in arguments_of(cls, Decision):
+        found = union_members(commands)
+        if all(isinstance(each, type) and issubclass(each, Command) for each in found):
+            return found
     return ()
 
 

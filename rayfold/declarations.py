@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
 
 @contextmanager
@@ -36,6 +36,27 @@ def _keywords_of(cls: type) -> Iterator[str]:
         if isinstance(method := vars(base).get("__init_subclass__"), classmethod):
             parameters = inspect.signature(method.__func__).parameters.values()
             yield from (each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+
+
+def arguments_of(cls: type, root: type) -> tuple[Any, ...]:
+    """Return what `root` is given for its type parameters, by the class or by what is between."""
+    for base in getattr(cls, "__orig_bases__", ()):
+        origin = get_origin(base)
+        if origin is root:
+            return get_args(base)
+        if isinstance(origin, type) and issubclass(origin, root):
+            given = dict(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
+            return tuple(_substituted(each, given) for each in arguments_of(origin, root))
+    return ()
+
+
+def _substituted(argument: Any, given: Mapping[Any, Any]) -> Any:
+    if isinstance(argument, type):
+        return argument
+    parameters = getattr(argument, "__parameters__", ())
+    if not parameters:
+        return given.get(argument, argument) if isinstance(argument, TypeVar) else argument
+    return argument[tuple(given.get(each, each) for each in parameters)]
 
 
 def misnamed(cls: type, name: object, form: re.Pattern[str], words: str) -> list[str]:

@@ -178,7 +178,7 @@ def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[
     JSON too; others may be there to be replaced, or for old events alone.
     """
     found = []
-    for each in _models_in(model):
+    for each in models_in(model):
         schema = each.__pydantic_core_schema__
         for field, node in _fields_of(schema):
             info = each.model_fields[field]
@@ -230,7 +230,7 @@ def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
     return [
         f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
         f" {model.__qualname__} is written: make it a field, or a cached_property of its fields"
-        for each in _models_in(model)
+        for each in models_in(model)
         for attribute in each.__private_attributes__
     ] + [
         f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
@@ -240,7 +240,7 @@ def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
     ]
 
 
-def _models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
+def models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
     """Return the model, and those that it holds."""
     return list(dict.fromkeys([model, *(each["cls"] for each in _all_nodes(model, "model"))]))
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pydantic import AliasChoices
+
 from rayfold.declarations import misnamed
+from rayfold.field_types import models_in
 from rayfold.messages import Event, EventDefinition
 
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -33,7 +37,22 @@ class IntegrationEventDefinition(EventDefinition):
                 f"{self.model.__qualname__} has personal data, which is known by the fields' own"
                 " names: leave serialize_by_alias out"
             )
+        found += _read_by_other_names(self.model)
         return found + self.mistakes_of_schema()
+
+
+def _read_by_other_names(model: type[Event]) -> Iterator[str]:
+    for each in models_in(model) if "__pydantic_core_schema__" in vars(model) else ():
+        if not each.model_config.get("serialize_by_alias"):
+            continue
+        for field, info in each.model_fields.items():
+            written, read = info.serialization_alias, info.validation_alias
+            also = read.choices if isinstance(read, AliasChoices) else [read]
+            if written not in (None, field, *also):
+                yield (
+                    f"{each.__qualname__}.{field} is written as {written!r}, and not read by that"
+                    f" name: say alias={written!r}, or give validation_alias= that one too"
+                )
 
 
 class IntegrationEvent(Event):

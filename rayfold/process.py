@@ -33,11 +33,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID, uuid5
 
 from rayfold.aggregate import union_members
-from rayfold.declarations import keywords_of, miscalled, misnamed, too_long
+from rayfold.declarations import arguments_of, keywords_of, miscalled, misnamed, too_long
 from rayfold.field_types import mistakes_of_state
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import (
@@ -403,12 +403,11 @@ def _said(what: Any) -> str:
 
 
 def _type_arguments(cls: type) -> tuple[type[Message], tuple[type[Event], ...]]:
-    for base in getattr(cls, "__orig_bases__", ()):
-        if get_origin(base) is ProcessManager:
-            state, events = get_args(base)
-            found = state, union_members(events)
-            if isinstance(state, type) and all(_is_event(each) for each in found[1]):
-                return found
+    if arguments := arguments_of(cls, ProcessManager):
+        state, events = arguments
+        found = state, union_members(events)
+        if isinstance(state, type) and all(_is_event(each) for each in found[1]):
+            return found
     return Message, ()
 
 

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rayfold.aggregate import union_members
-from rayfold.declarations import keywords_of, misnamed, too_long
+from rayfold.declarations import arguments_of, keywords_of, misnamed, too_long
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import folds_of, mistakes_of_folds
 from rayfold.integration_event import IntegrationEvent
@@ -132,12 +132,8 @@ class Publication(Generic[I]):
 
 
 def _type_argument(cls: type) -> tuple[type[IntegrationEvent], ...]:
-    for base in getattr(cls, "__orig_bases__", ()):
-        if get_origin(base) is Publication:
-            [argument] = get_args(base)
-            members = union_members(argument)
-            if all(
-                isinstance(each, type) and issubclass(each, IntegrationEvent) for each in members
-            ):
-                return members
+    for carried in arguments_of(cls, Publication):
+        members = union_members(carried)
+        if all(isinstance(each, type) and issubclass(each, IntegrationEvent) for each in members):
+            return members
     return ()

@@ -76,7 +76,7 @@ class Route:
         name, fields = message.__qualname__, message.model_fields
         found = []
         if not _PATH.match(self.path):
-            found.append(f"{where} is no path of segments and {{parameters}}")
+            found.append(f"{where} is no path of segments and {{parameters}}, all in ASCII")
         elif self.path.split("/")[1] in OUR_PATHS:
             found.append(f"{where} is the gateway's own: choose another first segment")
         if issubclass(message, Query) != (self.method == "GET"):

@@ -307,8 +307,16 @@ def _refuse_classes(past: tuple[Any, ...]) -> None:
 
 
 def published(publication: type[Publication[Any]], *events: Event) -> list[IntegrationEvent]:
-    """Return what others are told by the publication if these events happen."""
+    """Return what others are told by the publication if these events happen.
+
+    Raises:
+        ValueError: one of them would not be told: it has no key, or would come back as another.
+    """
     definition = publication.__rayfold__
     if mistakes := definition.mistakes():
         raise DomainError(*mistakes)
-    return [each for event in events for each in definition.derive(event)]
+    told = [each for event in events for each in definition.derive(event)]
+    for each in told:
+        definition.key_of(each)
+        type(each).__rayfold__.encode(each)
+    return told

@@ -18,6 +18,9 @@ Schema = dict[str, Any]
 ALIASES = "x-aliases"
 """Of a field: other names that it is read under."""
 
+NAME = "x-name"
+"""Of a field that is written under an alias: its own name, by which it is read too."""
+
 PERSONAL = "x-personal"
 """Of a field: it is encrypted on the log. Old events read either way, and are as they were."""
 
@@ -366,6 +369,7 @@ _KNOWN = {each for words in LIMITS for each in words} | {
     "$defs",
     "default",
     ALIASES,
+    NAME,
     PERSONAL,
 }
 
@@ -441,7 +445,11 @@ def _names(name: str, field: Schema) -> list[str]:
 def _readers(fields: dict[str, Schema]) -> dict[str, str]:
     """Return by name in an event the field that reads it."""
     aliases = {alias: name for name, field in fields.items() for alias in field.get(ALIASES, ())}
-    return aliases | {name: name for name in fields}
+    return aliases | {each: name for name, field in fields.items() for each in _own(name, field)}
+
+
+def _own(name: str, field: Schema) -> set[str]:
+    return {name, field.get(NAME, name)}
 
 
 def _fits(old: Any, new: Any) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from deploy.authoring.catalogue.compatibility import ALIASES, Schema, bare, faults
+from deploy.authoring.catalogue.compatibility import ALIASES, NAME, Schema, bare, faults
 from deploy.authoring.catalogue.shape import SHAPE
 from deploy.errors import StartError
-from rayfold import Event, EventDefinition, Registry
+from rayfold import Event, EventDefinition, IntegrationEvent, Registry
 from rayfold.ordered_sets import ordered
 
 FORMAT = 1
@@ -124,6 +124,25 @@ class _AsRead(GenerateJsonSchema):
         return {}
 
 
+class _AsPublished(_AsRead):
+    """The same of an integration event, which has aliases on the log where it says so."""
+
+    def model_schema(self, schema: Any) -> Schema:
+        """See pydantic; a field has the name that is written."""
+        found, model = super().model_schema(schema), schema["cls"]
+        if not model.model_config.get("serialize_by_alias"):
+            return found
+        for own, info in model.model_fields.items():
+            written = info.serialization_alias or own
+            if written != own:
+                described = found["properties"].pop(own) | {NAME: own}
+                aliases = [each for each in described.pop(ALIASES, ()) if each != written]
+                found["properties"][written] = described | ({ALIASES: aliases} if aliases else {})
+                if own in (required := found.get("required", [])):
+                    required[required.index(own)] = written
+        return found
+
+
 def catalogue_of(registry: Registry) -> Catalogue:
     """Return the catalogue of the code: of each event the present version alone."""
     return Catalogue(
@@ -138,7 +157,8 @@ def _locked(definition: EventDefinition) -> Locked:
 
 def schema_of(model: type[Event]) -> Schema:
     """Return what the reader of the log takes for that event."""
-    schema: Schema = bare(model.model_json_schema(by_alias=False, schema_generator=_AsRead))
+    generator = _AsPublished if issubclass(model, IntegrationEvent) else _AsRead
+    schema: Schema = bare(model.model_json_schema(by_alias=False, schema_generator=generator))
     return schema
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.authoring.catalogue.compatibility import ALIASES, LIMITS, PERSONAL, Schema
+from deploy.authoring.catalogue.compatibility import ALIASES, LIMITS, NAME, PERSONAL, Schema
 from rayfold import FORGOTTEN
 
 _TEXTS = {
@@ -147,7 +147,7 @@ def _number(schema: Schema) -> int:
 
 def _is_limited(schema: Schema) -> bool:
     """Whether by words of our own, which are for comparison."""
-    return any(word.startswith("x-") for word in schema.keys() - {ALIASES, PERSONAL})
+    return any(word.startswith("x-") for word in schema.keys() - {ALIASES, NAME, PERSONAL})
 
 
 def _is_within(value: float, schema: Schema) -> bool:

@@ -24,6 +24,7 @@ Shape = TypedDict(
         "properties": dict[str, "Shape"],
         "required": list[str],
         "x-aliases": list[str],
+        "x-name": str,
         "x-personal": bool,
         "additionalProperties": "Shape | bool",
         "patternProperties": dict[str, "Shape"],

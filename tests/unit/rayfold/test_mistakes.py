@@ -22,7 +22,7 @@ cannot import tests.unit.rayfold.mistaken.ending: SystemExit: nothing is configu
 (ending.py, line 5)
 cannot import tests.unit.rayfold.mistaken.unmade: Counted.number: Field required \
 (unmade.py, line 10)
-Thing: a category is lower case without a dash; got 'two-words'
+Thing: a category is a to z, digits and _, without a dash; got 'two-words'
 NotKebab needs name="…" in kebab-case, like 'add-line'; got 'NotKebab'
 LacksId has no field 'thing_id', the id
 ListId.thing_id cannot be an id: no scalar
@@ -121,7 +121,7 @@ the route POST /things/{what}/again lacks {thing_id}, the id of what TwiceAgain 
 only one with creates=True may bring it in its body
 the route POST /commands/{thing_id} is the gateway's own: choose another first segment
 the route GET /things/{thing_id}: GET is for queries, POST and DELETE are for commands
-the route POST things is no path of segments and {parameters}
+the route POST things is no path of segments and {parameters}, all in ASCII
 the route POST things lacks {thing_id}, the id of what Twice is for; \
 only one with creates=True may bring it in its body
 Dashed needs name="…" in lower case without a dash, like 'fulfilment'; got 'two-words'
@@ -145,6 +145,10 @@ Told is an integration event: Thing yields facts
 Yelled needs name="…" in kebab-case, with dots at most, like 'shop.order-shipped'; got 'Yelled'
 Yelled: a schema version starts at 1, not 0
 Yelled.at is a datetime that is not one instant everywhere: use rayfold.UtcDatetime
+Hushed.shade is written as 'shadeOf', and not read by that name: say alias='shadeOf', or give \
+validation_alias= that one too
+Inside.size is written as 'inCm', and not read by that name: say alias='inCm', or give \
+validation_alias= that one too
 Untold needs name="…" in kebab-case, like 'order-news'; it has none
 Untold must derive from Publication[IntegrationEvents]
 Untold needs key="…", the field of what it carries that orders it
@@ -372,7 +376,7 @@ def test_what_is_meant_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 BASES = """
-from typing import Any
+from typing import Any, Generic, TypeVar
 from rayfold import *
 
 class Put(Command, name="put"):
@@ -384,14 +388,29 @@ class WasPut(Event, name="WasPut"):
 class State(Message):
     pass
 
-class Thing(Aggregate[State, Put, WasPut], category="thing", id_field="id", initial=State()):
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+
+class Things(Aggregate[State, C, E | WasPut], Generic[E, C]):
+    @staticmethod
+    def evolve(state, event):
+        return state
+
+class Thing(Things[WasPut, Put], category="thing", id_field="id", initial=State()):
     @staticmethod
     def decide(state, command):
         return [WasPut(id=command.id)]
 
+class Processes(ProcessManager[State, E], Generic[E]):
     @staticmethod
-    def evolve(state, event):
+    def evolve(state, happened):
         return state
+
+class Process(Processes[WasPut], name="process", key="id", initial=State()):
+    @staticmethod
+    @starts(WasPut)
+    def was_put(state, event):
+        yield Complete()
 
 class Counted:
     @staticmethod
@@ -411,11 +430,14 @@ class InPostgres(Counted, Counts, name="in-postgres", key="id", stores=("postgre
 """
 
 
-def test_a_base_of_views_needs_no_name_and_a_mixin_has_folds(
+def test_a_base_needs_no_name_and_may_be_generic_and_a_mixin_has_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "with_bases.py").write_text(BASES)
     monkeypatch.syspath_prepend(str(tmp_path))
     registry = Registry.load("with_bases")
     assert [*registry.views] == ["in-memory", "in-postgres"]
+    [was_put] = [each.model for each in registry.events.values()]
     assert all(len(view.folds) == 1 for view in registry.views.values())
+    assert [each.events for each in registry.aggregates.values()] == [(was_put,)]
+    assert [each.events for each in registry.processes.values()] == [(was_put,)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from rayfold import (
     Aggregate,
@@ -60,6 +61,7 @@ class Signature(IntegrationEvent, name="papers.signature", version=2):
     key: str
     name: str
     version: int = 2
+    by: Sequence[str] = Field(default_factory=list)
 
 
 class Other(IntegrationEvent, name="other"):
@@ -76,6 +78,8 @@ class News(Publication[Signature], name="news", key="key"):
     @staticmethod
     @on(Torn)
     def torn(event: Torn) -> Any:
+        if event.paper == "by two":
+            return Signature(key=event.paper, name="x", by=("ada", "bob"))
         return Other(key=event.paper) if event.paper == "other" else None
 
 
@@ -116,6 +120,16 @@ def test_one_event_leads_to_a_bounded_number() -> None:
 def test_an_empty_key_is_none() -> None:
     with pytest.raises(ValueError, match="empty"):
         News.__rayfold__.key_of(Signature(key="", name=""))
+    with pytest.raises(ValueError, match="empty"):
+        published(News, Signed(paper="", name="x"))
+
+
+def test_what_would_come_back_as_another_is_told_to_nobody() -> None:
+    """Of a publication it would park the stream: a test is to find it."""
+    with pytest.raises(
+        ValueError, match=r"Signature\.by does not come back .* a tuple became a list"
+    ):
+        published(News, Torn(paper="by two"))
 
 
 def test_an_attempts_id_is_that_of_its_event_and_reactor() -> None:

@@ -529,3 +529,42 @@ def test_integration_events_of_processes_are_on_the_log(
     assert with_processes.processes
     assert len(told(check(with_processes, lock, present))) == by_processes
     assert len(told(check(without, lock, present))) == by_handlers
+
+
+class ByAlias(IntegrationEvent, name="by-alias", serialize_by_alias=True):
+    """The base of integration events that others get under their fields' aliases."""
+
+
+def by_alias(**fields: Any) -> Catalogue:
+    """Return a catalogue with an integration event of these fields."""
+    named: Any = {"name": "told"}
+    kept: Any = {name: (kind, ...) for name, kind in fields.items()}
+    model = create_model("Told", __base__=ByAlias, __cls_kwargs__=named, **kept)
+    return Catalogue({}, {"told": Locked(1, {1: schema_of(model)})})
+
+
+Sum = Annotated[int, Field(alias="sumInCents")]
+
+
+@pytest.mark.parametrize(
+    ("present", "faults"),
+    [
+        (by_alias(sum_in_cents=Sum), 0),
+        (by_alias(cents=Sum), 0),  # others are told the same
+        (by_alias(sum_in_cents=Annotated[int, Field(alias="sum")]), 2),
+        (by_alias(sum_in_cents=int), 2),
+    ],
+)
+def test_an_integration_event_is_known_by_the_names_under_which_it_is_told(
+    present: Catalogue, faults: int
+) -> None:
+    lock = by_alias(sum_in_cents=Sum)
+    assert len(told(check(Registry.load("domain"), lock, present))) == faults
+
+
+def test_a_lock_that_has_them_by_their_own_names_is_behind() -> None:
+    lock, code = of_others(1, sum_in_cents=Sum), by_alias(sum_in_cents=Sum)
+    del lock.integration_events["told"].versions[1]["properties"]["id"]
+    lock.integration_events["told"].versions[1]["required"].remove("id")
+    report = check(Registry.load("domain"), lock, code)
+    assert (report.broken, report.behind) == ([], ["told 1 reads more"])

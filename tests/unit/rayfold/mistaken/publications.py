@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from rayfold import IntegrationEvent, Publication, Reactor, on, starts
+from pydantic import Field
+
+from rayfold import IntegrationEvent, Message, Publication, Reactor, on, starts
 from tests.unit.rayfold.mistaken.things import Told, Versioned
 from tests.unit.rayfold.mistaken.views import NobodyYields
 
@@ -20,6 +22,16 @@ class Yelled(IntegrationEvent, name="Yelled", version=0):
     at: datetime
 
 
+class Inside(Message, serialize_by_alias=True):
+    size: int = Field(serialization_alias="inCm")
+
+
+class Hushed(IntegrationEvent, name="hushed", serialize_by_alias=True):
+    colour: str = Field(alias="tone")
+    shade: str = Field(serialization_alias="shadeOf", validation_alias="of")
+    inside: Inside
+
+
 class Untold(Publication):  # type: ignore[type-arg]
     @staticmethod
     @on(Versioned)
@@ -27,7 +39,7 @@ class Untold(Publication):  # type: ignore[type-arg]
         """Say nothing."""
 
 
-class Twofold(Publication[Told | Yelled], name="news", key="colour"):
+class Twofold(Publication[Told | Yelled | Hushed], name="news", key="colour"):
     @staticmethod
     @starts(Versioned)
     def versioned(event: Versioned) -> Iterator[Told]:
