@@ -109,7 +109,8 @@ class ParkedEventOperations:
 
         `key` may be that of a row, or the name of a stream that is parked as a whole. The
         decision is on the log, so that every store and every rebuild keep to it. What waited
-        behind the event is folded in, in order, once; another that breaks is parked in turn.
+        behind the event is folded in, in order, once; another that breaks is parked in turn. Where
+        another store has taken the event, the view is rebuilt: nothing else takes it out again.
 
         Raises:
             UnknownTarget: nothing is parked there.
@@ -118,10 +119,20 @@ class ParkedEventOperations:
         found = await self._find(view, key, or_stream=True)
         for each in found:
             await discards.record(self._log, each.parked)
-        return await self._again(Asked(view, key), found)
+        return await self._again(Asked(view, key), found, whole=not self._is_everywhere(found))
 
-    async def _again(self, asked: Asked, found: list[_Found]) -> list[dict[str, Any]]:
-        if all(self._can_fold_on(each) for each in found):
+    def _is_everywhere(self, found: list[_Found]) -> bool:
+        """Whether all stores of their view have parked the same events, and taken none of them."""
+        view = found[0].parked.view
+        stores = {_store_of(each) for each in self._placements.all if view in each.views}
+        events = {each.parked[1:5] for each in found}
+        return len({(each.store, *each.parked[1:5]) for each in found}) == len(stores) * len(events)
+
+    async def _again(
+        self, asked: Asked, found: list[_Found], *, whole: bool = False
+    ) -> list[dict[str, Any]]:
+        """Fold on where each is parked; or the `whole` view anew."""
+        if not whole and all(self._can_fold_on(each) for each in found):
             for each in found:
                 await self._fold_on(each)
         else:
@@ -161,6 +172,10 @@ class ParkedEventOperations:
         for handle in self._placements.all:
             if asked.view and asked.view not in handle.views:
                 continue
-            store = "postgres" if handle.kind in IN_POSTGRES else handle.kind
+            store = _store_of(handle)
             found |= {_Found(store, parked): None for parked in await handle.parked(asked)}
         return sorted(found, key=lambda each: (each.parked.position, each.store))
+
+
+def _store_of(handle: ActorHandle) -> str:
+    return "postgres" if handle.kind in IN_POSTGRES else handle.kind

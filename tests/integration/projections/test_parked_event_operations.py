@@ -94,6 +94,19 @@ async def test_what_cannot_be_folded_on_is_rebuilt(parked: Any, key: str) -> Non
     }
 
 
+@pytest.mark.parametrize("others", [{"memory": []}, {"redis": [ROW._replace(revision=4)]}])
+async def test_what_is_discarded_goes_from_the_stores_too_that_have_taken_it(others: Any) -> None:
+    placed = Placed(postgres=[ROW], **others)
+    await operations(MemoryLog(), placed).discard("totals", "a")
+    assert placed.did == [("rebuilt", "totals")]
+
+
+async def test_what_no_store_has_taken_is_discarded_where_it_stands() -> None:
+    placed = Placed(postgres=[ROW], redis=[ROW])
+    await operations(MemoryLog(), placed).discard("totals", "a")
+    assert placed.did[0] == ("fold on", "totals", "a")
+
+
 async def test_an_event_of_a_projection_is_executed_again() -> None:
     placed = Placed(sql=[SKIPPED])
     await operations(MemoryLog(), placed).discard("lenient-sum", "1@counter-a")

@@ -138,6 +138,13 @@ def test_a_poisoned_view_holds_nobody_up_and_is_mended_by_replay(
         for key in ("a\\u0000b", LONG):
             assert replay(meters, "labels", key)[0] == 1
             run_rayfold(meters, "parked", "discard", "labels", key)
+        # What one store has not taken, and the other has, is discarded in both.
+        read_meter(http, "last", 1)
+        read_meter(http, "last", 2**70)
+        until_parked(http, Poison("last", {}, {("postgres", "latest", "last")}, ""))
+        run_rayfold(meters, "parked", "discard", "latest", "last")
+        for store in ("memory", "postgres"):
+            assert ask(http, "/latest/last", store)["units"] == 1
         assert http.get("/operators/verify").json() == {"differences": []}
         assert parked(http) == set()
         deadline = time.monotonic() + DEADLINE
