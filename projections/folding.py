@@ -304,7 +304,11 @@ class Folding:
             self._noted.released.append(parked)
 
     def adopt(self, view: str, fresh: Folding) -> None:
-        """Forget what was parked of the view, and take what `fresh` has parked of it."""
+        """Forget what was parked of the view, and take what `fresh` has parked of it.
+
+        And what was discarded by then: the event may be one that did not come here yet.
+        """
+        self.discarded |= fresh.discarded
         self._listed.clear()
         self._rows = {at: parked for at, parked in self._rows.items() if at[0] != view}
         self._streams = {at: parked for at, parked in self._streams.items() if at[0] != view}

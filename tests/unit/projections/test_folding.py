@@ -9,7 +9,7 @@ from eventstore.records import RawRecord
 from projections.folding import Folding
 from projections.parked_pages import in_order
 from projections.partitions import AlreadyProjected
-from projections.poison import Parked
+from projections.poison import Discarded, Parked
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on, upcaster
 from rayfold.folds import starts
 
@@ -178,6 +178,19 @@ def test_with_an_upcaster_any_stream_may_have_any_event() -> None:
     registry = Registry([module])
     registry.aggregates = {"thing": Thing, "stone": Stone}
     assert registry.prefixes_of([Growth.__rayfold__]) == ["stone-", "thing-"]
+
+
+def test_what_was_discarded_before_it_came_here_is_left_out_after_a_rebuild() -> None:
+    registry = Registry(())
+    registry.aggregates = {"thing": Thing}
+    registry.events.update({"ThingBegan": Began.__rayfold__})
+    whole = Whole.__rayfold__
+    folding, fresh = Folding(registry, [whole]), Folding(registry, [whole])
+    began = raw("ThingBegan", b'{"thing":"a"}', 0)
+    fresh.discarded = frozenset({Discarded("whole", "a", began.stream, 0)})
+    assert len(folding.steps(began)) == 1
+    folding.adopt("whole", fresh)
+    assert folding.steps(began) == []
 
 
 def test_a_status_tells_of_what_is_parked_first_without_going_through_the_rest() -> None:
