@@ -63,7 +63,7 @@ class ReadSide:
         self._stores: dict[str, StoreSupervisor] = {"postgres": self._postgres, **others}
         self.rebuilds = Rebuilds(registry, access.log, settings.stores_of, self._rebuilder)
         self.parked_events = ParkedEventOperations(
-            registry, access.log, placements, self.rebuilds.done
+            registry, access.log, placements, self.rebuilds.afresh
         )
         self.verification = Verification(
             registry, access.log, placements, access.stores, self.monitor

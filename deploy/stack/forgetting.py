@@ -263,7 +263,8 @@ class Forgetting:
             if ids <= self._rebuilt.get(view, set()):
                 continue
             try:
-                await self._rebuilds.afresh(view)
+                # What serves has to go, whatever is parked instead: there is somebody in it.
+                await self._rebuilds.afresh(view, accept_parked=True)
             except ProjectionError as error:
                 failed.append(f"{view}: {error}")
             else:

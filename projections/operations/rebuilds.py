@@ -69,25 +69,18 @@ class Rebuilds:
         running.accept_parked = running.accept_parked or accept_parked
         return running
 
-    async def done(self, view: str) -> None:
-        """Rebuild a view, and wait until that is done.
+    async def afresh(self, view: str, *, accept_parked: bool = False) -> None:
+        """Rebuild a view from the log as it is now, and wait until that is done.
+
+        One that is going on does not count: it may have passed what has been decided since, that an
+        event is discarded, or that somebody is forgotten.
 
         Raises:
             ProjectionError: it failed; what serves is as it was.
         """
-        await _over(self._begun(view))
-
-    async def afresh(self, view: str) -> None:
-        """As `done`, from the log as it is now: one that is going on does not count.
-
-        What serves has to go, whatever is parked instead: there is somebody in it who is forgotten.
-
-        Raises:
-            ProjectionError: it failed; what serves is as it was.
-        """
-        while (running := self._rebuilds.get(view)) is not None and running.running:
+        if (running := self._rebuilds.get(view)) is not None:
             await running.finished.wait()
-        await _over(self._begun(view, accept_parked=True))
+        await _over(self._begun(view, accept_parked))
 
     def status(self) -> list[dict[str, Any]]:
         """Return the last rebuild of each view."""

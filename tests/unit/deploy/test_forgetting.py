@@ -95,8 +95,9 @@ class Stack:
             raise Unavailable(f"{stream} cannot be read")
         self.done.append(stream)
 
-    async def afresh(self, view: str) -> None:
+    async def afresh(self, view: str, *, accept_parked: bool) -> None:
         """Of rebuilds."""
+        assert accept_parked
         if view in self.refuse:
             raise ProjectionError("it stopped")
         self.done.append(view)

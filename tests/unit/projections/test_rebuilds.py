@@ -72,11 +72,11 @@ async def test_one_that_is_refused_by_a_durable_store_has_replaced_nothing_in_me
 ) -> None:
     building.refused_by = "postgres"
     with pytest.raises(ProjectionError, match="postgres would serve less"):
-        await building.rebuilds.done(VIEW)
+        await building.rebuilds.afresh(VIEW)
     assert building.stores == ["postgres"]
     assert (status(building)["state"], status(building)["would_park"]) == ("failed", True)
     building.refused_by = ""
-    await building.rebuilds.done(VIEW)
+    await building.rebuilds.afresh(VIEW)
     assert building.stores[1:] == ["postgres", "redis", "memory"]
 
 
@@ -85,7 +85,7 @@ async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
 ) -> None:
     building.refused_by = "redis"
     building.may_go_on.clear()
-    first = asyncio.create_task(building.rebuilds.done(VIEW))
+    first = asyncio.create_task(building.rebuilds.afresh(VIEW))
     rebuild = await building.first()
     assert building.rebuilds.begin(VIEW, accept_parked=True)["state"] == "building"
     building.rebuilds.begin(VIEW)  # does not take it back
@@ -104,7 +104,7 @@ async def test_one_afresh_begins_after_the_one_that_goes_on_whatever_becomes_of_
     building.may_go_on.clear()
     building.rebuilds.begin(VIEW)
     before = await building.first()
-    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
+    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW, accept_parked=True))
     await asyncio.sleep(0)
     building.rebuilds.begin(VIEW)  # joins the one that goes on: the other has not begun
     assert building.stores == ["postgres"]
@@ -129,23 +129,24 @@ async def test_two_afresh_beside_each_other_are_both_from_the_log_as_it_was_then
     building.may_go_on.clear()
     building.rebuilds.begin(VIEW)
     before = await building.first()
-    both = [asyncio.create_task(building.rebuilds.afresh(VIEW)) for _ in range(2)]
+    both = [
+        asyncio.create_task(building.rebuilds.afresh(VIEW, accept_parked=True)) for _ in range(2)
+    ]
     await asyncio.sleep(0)
     building.may_go_on.set()
     await asyncio.gather(*both)
-    assert len(building.begun) > 3
+    assert len({id(each) for each, _ in building.begun}) == 2  # one for both
     assert not any(each is before for each, _ in building.begun[3:])
     assert not building.begun[-1][0].running
 
 
-async def test_who_joins_one_afresh_is_answered_by_it(building: Building) -> None:
+async def test_who_begins_one_beside_one_afresh_joins_it(building: Building) -> None:
     building.may_go_on.clear()
-    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW))
+    afresh = asyncio.create_task(building.rebuilds.afresh(VIEW, accept_parked=True))
     rebuild = await building.first()
-    joined = asyncio.create_task(building.rebuilds.done(VIEW))
-    await asyncio.sleep(0)
+    building.rebuilds.begin(VIEW)
     building.may_go_on.set()
-    await asyncio.gather(afresh, joined)
+    await afresh
     assert {id(each) for each, _ in building.begun} == {id(rebuild)}
 
 

@@ -56,18 +56,17 @@ async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
         raise ProjectionError("no room")
 
     rebuilds = Rebuilds(registry, MemoryLog(), lambda _: (), lambda *_: breaks)
-    first = asyncio.create_task(rebuilds.done("sales"))
+    first = asyncio.create_task(rebuilds.afresh("sales"))
     await asyncio.sleep(0)
-    afresh = asyncio.create_task(rebuilds.afresh("sales"))
-    second = asyncio.create_task(rebuilds.done("sales"))
+    others = [asyncio.create_task(rebuilds.afresh("sales")) for _ in range(2)]
     await a_while()
     ends[0].set()
-    for each in (first, second):
+    with pytest.raises(ProjectionError, match="no room"):
+        await first
+    ends[1].set()
+    for each in others:
         with pytest.raises(ProjectionError, match="no room"):
             await each
-    ends[1].set()
-    with pytest.raises(ProjectionError, match="no room"):
-        await afresh
 
 
 async def test_who_rebuilds_in_memory_and_is_broken_off_leaves_nobody_waiting() -> None:
