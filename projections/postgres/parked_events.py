@@ -59,11 +59,18 @@ as good as the one that a batch finds its rows by.
 """
 
 
+_UNDER = 'SELECT * FROM rayfold_parked WHERE "table" = $1 AND (key = ANY($2) OR stream = $3)'
+
+
 async def listed(connection: Any, table: str, view: str, asked: Asked) -> list[Parked]:
     """Return what is parked in a table, `in_order`, as far as `Asked.of` needs it."""
     if asked.among:
         return in_order(await among(connection, table, view, asked.among, asked.among))
-    if not asked.limit or asked.key:
+    if asked.key:
+        stream = storable(asked.key)  # or a row's key as people are shown it: kept as such
+        found = await connection.fetch(_UNDER, table, [_text(asked.key), stream], stream)
+        return in_order(_parked({table: view}, each) for each in found)
+    if not asked.limit:
         return in_order(await load(connection, {table: view}))
     records = await connection.fetch(_PAGE, table, asked.after[0], asked.limit + 1)
     return in_order(_parked({table: view}, record) for record in records)

@@ -41,6 +41,7 @@ from projections.postgres.rows import Rows
 from projections.stores import runner
 from projections.stores.rebuild import enough
 from rayfold import Event, Registry, VersionedRow, View, ViewDefinition, document, key_text, on
+from rayfold.keys import printable
 from tests.conftest import ROOT
 from tests.contract.stores.subjects import Here
 from tests.integration.projections import small
@@ -285,6 +286,12 @@ async def test_pages_of_what_is_parked_have_everything_once_also_of_one_event(
         # What stands before a page, and far behind it, is not loaded.
         first = Asked("", "", BEFORE_ALL, 1)
         assert {each.position for each in await applier.parked(pool, first)} == {1}
+        # Nor is what is under another key, or in another stream.
+        for each in kept:
+            for name in {each.key, printable(each.key), each.stream} - {""}:
+                asked = Asked(key=name)
+                mine = await applier.parked(pool, asked)
+                assert asked.of(mine) == mine == asked.of(in_order(kept))
         names = Asked(among=frozenset({kept[0].key, "counter-2"}))
         some = [each for each in kept if each.key == kept[0].key or each == kept[-1]]
         assert await applier.parked(pool, names) == in_order(some)
