@@ -145,7 +145,8 @@ class ParkedEventOperations:
         if view in self._registry.projections:
             await self._placements.sql_projectors[view].replay(view, key)
         else:
-            await self._placements.filling(view, key, found.store)[0].replay(view, key)
+            filling = self._placements.filling(view, key, found.store)
+            await min(filling, key=lambda each: not each.ready).replay(view, key)
 
     def _can_fold_on(self, found: _Found) -> bool:
         if found.parked.view in self._registry.projections:
@@ -167,9 +168,18 @@ class ParkedEventOperations:
             raise UnknownTarget(f"nothing is parked in {view!r}" + (f" under {key!r}" * bool(key)))
         return found
 
+    def _asked(self) -> Sequence[ActorHandle]:
+        """Return all actors, but of the consumers that share a view, and its table, one alone."""
+        asked: dict[str, ActorHandle] = {}
+        for each in self._placements.all:
+            what = each.views[0] if each.kind == "competing" else each.name
+            if what not in asked or (each.ready and not asked[what].ready):
+                asked[what] = each
+        return list(asked.values())
+
     async def _all(self, asked: Asked) -> list[_Found]:
         found: dict[_Found, None] = {}
-        for handle in self._placements.all:
+        for handle in self._asked():
             if asked.view and asked.view not in handle.views:
                 continue
             store = _store_of(handle)

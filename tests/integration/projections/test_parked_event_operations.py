@@ -8,7 +8,7 @@ import pytest
 
 from eventstore.memory import MemoryLog
 from projections import discarded_events as discards
-from projections.errors import UnknownTarget
+from projections.errors import ActorUnavailable, UnknownTarget
 from projections.operations.parked_events import ParkedEventOperations
 from projections.parked_pages import Asked
 from projections.poison import Discarded, Parked
@@ -50,6 +50,7 @@ class Placed:
 class _Handle:
     def __init__(self, placed: Placed, kind: str) -> None:
         self._placed, self.kind = placed, kind
+        self.name, self.ready = kind, True
         self.views = [*REGISTRY.views, *REGISTRY.projections]
 
     async def parked(self, asked: Asked) -> list[Parked]:
@@ -105,6 +106,24 @@ async def test_what_no_store_has_taken_is_discarded_where_it_stands() -> None:
     placed = Placed(postgres=[ROW], redis=[ROW])
     await operations(MemoryLog(), placed).discard("totals", "a")
     assert placed.did[0] == ("fold on", "totals", "a")
+
+
+async def test_of_consumers_that_share_a_table_one_that_is_there_is_asked() -> None:
+    placed = Placed(competing=[ROW])
+    [there] = placed.all
+    away = _Handle(placed, "competing")
+    away.name, away.ready = "away", False
+
+    async def unavailable(*_: Any) -> Any:
+        raise ActorUnavailable("away")
+
+    away.parked = away.replay = unavailable  # type: ignore[method-assign]
+    placed.all = [away, there]
+    placed.filling = lambda *_: placed.all  # type: ignore[method-assign]
+    parked_events = operations(MemoryLog(), placed)
+    assert [each["key"] for each in await parked_events.parked()] == ["a"]
+    await parked_events.replay("totals", "a")
+    assert placed.did == [("fold on", "totals", "a")]
 
 
 async def test_an_event_of_a_projection_is_executed_again() -> None:
