@@ -26,20 +26,7 @@ class PostgresReader(StoreReader):
         super().__init__(store, placements)
         self._rows = store.rows
         self.primary = store.rows.primary
-        self.replicas = store.rows.replicas
-
-    async def connect(self) -> None:
-        """Connect. Replicas may be away for now; they are looked for again and again.
-
-        Raises:
-            PostgresUnavailable: the primary does not answer.
-        """
-        await self.store.connect()
 
     def choose(self, table: str, at_least: int) -> Database:
         """See `PostgresRows.choose`."""
         return self._rows.choose(table, at_least)
-
-    def close(self) -> None:
-        """Close all connections at once."""
-        self._rows.close()

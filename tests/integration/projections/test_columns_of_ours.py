@@ -71,4 +71,4 @@ async def test_a_field_may_have_any_name(dsn: str) -> None:
                 [row] = answer["items"] if key is None else [answer]
                 assert row == {"counter": "a", **{name: name for name in NAMES}, "revision": 0}
     finally:
-        reader.close()
+        await reader.store.close()

@@ -95,7 +95,7 @@ class Stores:
                 ("postgres", await reader.snapshot(view.name, queries)),
             ):
                 found += compare_store(store, table, queries, snapshot, end)
-        reader.close()
+        await reader.store.close()
         return found
 
     def parked(self) -> list[Parked]:

@@ -63,7 +63,7 @@ async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
     await add(log, "a", 1)
     async with running(log, dsn, TOTALS) as [projector]:
         reads = PostgresReader(REGISTRY, Placements(), dsn)
-        await reads.connect()
+        await reads.store.connect()
         stop = asyncio.Event()
         seen = 0
 
@@ -92,7 +92,7 @@ async def test_no_reader_sees_half_a_view_nor_an_older_one(dsn: str) -> None:
         events = await log.end_position(["counter-"])
         assert await totals(dsn) == {"a": events}
         assert seen > 100
-        reads.close()
+        await reads.store.close()
         connection = await asyncpg.connect(dsn)
         names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname='public'")
         assert not [name for (name,) in names if "__" in name]

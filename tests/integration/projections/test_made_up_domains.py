@@ -131,7 +131,7 @@ class Stores:
         """Nothing differs from a fold of the log; queries of both stores give the same."""
         afresh = await fold_afresh(self.registry, self.log, end)
         reader = PostgresReader(self.registry, Placements(), self.dsn)
-        await reader.connect()
+        await reader.store.connect()
         try:
             for view in self.views:
                 table = afresh[view.name]
@@ -151,7 +151,7 @@ class Stores:
                     assert isinstance(remembered, RowResult)
                     assert same(view, remembered.body, stored.body), ask
         finally:
-            reader.close()
+            await reader.store.close()
 
     def _is_refused(self, difference: Difference) -> bool:
         return difference.store == "postgres" and self._lacks(difference.view, difference.key)

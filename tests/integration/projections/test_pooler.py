@@ -102,7 +102,7 @@ async def test_views_are_made_filled_read_and_rebuilt(dsn: str, pooler: Pooler) 
     assert (await totals(dsn))["c2"] == 7
     assert {each.key for each in projector.parked()} == {"c1", "c13"}
     reader = PostgresReader(REGISTRY, Placements(), pooler.dsn)
-    await reader.connect()
+    await reader.store.connect()
     found = await reader.ask(RowQuery("totals", "c2", 0, {}, 0, None), time.monotonic() + DEADLINE)
     assert b'"total":7' in found.body
     async with connected(pooler.dsn) as connection:
@@ -119,7 +119,7 @@ async def test_views_are_made_filled_read_and_rebuilt(dsn: str, pooler: Pooler) 
         with suppress(asyncio.CancelledError):
             await task
     assert (await totals(dsn, "balances"))["c1"] == 14
-    reader.close()
+    await reader.store.close()
 
 
 async def test_custom_sql_is_executed_and_asked(dsn: str, pooler: Pooler) -> None:

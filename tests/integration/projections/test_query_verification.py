@@ -70,7 +70,7 @@ async def in_postgres(log: MemoryLog, dsn: str) -> list[Difference]:
         asked = sample(table)
         found = await reader.snapshot("things", asked)
     finally:
-        reader.close()
+        await reader.store.close()
     return compare_store("postgres", table, asked, found, end)
 
 

@@ -206,7 +206,7 @@ async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
     async with projecting(log, dsn):
         pass
     reader = PostgresReader(REGISTRY, Placements(), dsn)
-    await reader.connect()
+    await reader.store.connect()
 
     async def ask(key: str | None = None, after: Place | None = None, **filters: str) -> Any:
         cursor = encode_cursor(after).decode() if after else None
@@ -223,7 +223,7 @@ async def test_what_no_row_can_have_is_no_error_to_ask_for(dsn: str) -> None:
     assert await ask(after=Place(first, "\0")) == ["a", "a!", "b"]
     with pytest.raises(BadCursor):
         await ask(after=Place(2**63, "a"))
-    reader.close()
+    await reader.store.close()
 
 
 async def test_memory_does_not_begin_with_a_table_that_lacks_a_row(dsn: str) -> None:

@@ -341,7 +341,7 @@ async def reads(dsn: str, projector: SqlProjector) -> AsyncIterator[SqlReader]:
     here: Any = _Here(projector)
     placements.sql_projectors = {"lenient-sum": here}
     yield SqlReader(SMALL, placements, postgres)
-    postgres.close()
+    await postgres.store.close()
 
 
 def until() -> float:

@@ -38,7 +38,7 @@ async def reads(dsn: str) -> AsyncIterator[PostgresReader]:
     await connection.close()
     found = PostgresReader(REGISTRY, Placements(), dsn)
     yield found
-    found.close()
+    await found.store.close()
 
 
 def ask(at_least: int, key: str | None = None) -> RowQuery:
