@@ -28,9 +28,10 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
         registry = Registry.load(settings.domain, tenants=settings.tenants)
     except DomainError as error:
         raise StartError(*error.mistakes) from error
-    log = EventLog(uri)
+    log, found = EventLog(uri), False
     try:
         async for raw in _records(log, registry.prefixes, stream, follow):
+            found = True
             sys.stdout.write(json.dumps(_plain(raw)) + "\n")
             sys.stdout.flush()
     except (StoreError, ValueError) as error:
@@ -41,6 +42,17 @@ async def print_events(settings: Settings, stream: str | None, *, follow: bool) 
         return
     finally:
         await log.close()
+    if not found:
+        sys.stderr.write(f"rayfold: {_nothing(settings, stream)}\n")
+
+
+def _nothing(settings: Settings, stream: str | None) -> str:
+    if stream is not None:
+        return f"the log has no event of the stream {stream!r}"
+    return (
+        f"the log has no event of an aggregate of the domain {settings.domain!r}: if another one"
+        " runs, name it by RAYFOLD_DOMAIN or in rayfold.toml"
+    )
 
 
 def store_of(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from actors.errors import StreamUnreadable, Unavailable, WriteSideError
 from actors.host.state import migration, migration_plan
 from actors.host.state.filling import cut_streams, fill
 from actors.host.state.postgres import PostgresStates
-from actors.host.state.tables import SCHEMA, layout_found, moved
+from actors.host.state.tables import SCHEMA, Found, layout_found, moved
 from deploy.errors import StartError
 from deploy.stack import folder
 from deploy.stack.display import Display
@@ -26,6 +26,8 @@ from eventstore.tenancy import MixedTenancy, check_tenancy
 from rayfold import DomainError, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+
+_FORGET_COMMANDS = f"DELETE FROM {SCHEMA}._command WHERE split_part(stream, '-', 1) = $1"
 
 PROGRESS = 10_000
 """Streams between two lines."""
@@ -74,11 +76,8 @@ class _Work:
     async def plan(self) -> int:
         """Print what `run` would do."""
         refused = 0
-        known = await self._connection.fetchval(f"SELECT to_regclass('{SCHEMA}._layout')")
         for aggregate in self._registry.state_stored:
-            found = None
-            if known is not None:
-                found = await layout_found(self._connection, aggregate.category)
+            found = await self._found(aggregate)
             wanted = migration_plan.compare(aggregate, found)
             lines = list(wanted.said)
             if found is None or not found.filled or found.storage != "state":
@@ -108,6 +107,7 @@ class _Work:
         """Do what the plan says; nothing of an aggregate for which something is refused."""
         refused = 0
         for aggregate in self._registry.state_stored:
+            await self._empty_left(aggregate)
             done = await migration.expand(self._connection, aggregate)
             _say(aggregate.category, done.said if not done.refused else [], done.refused)
             refused += len(done.refused)
@@ -125,6 +125,23 @@ class _Work:
         if drop:
             await self._drop_left()
         return 1 if refused else 0
+
+    async def _found(self, aggregate: AggregateType) -> Found | None:
+        known = await self._connection.fetchval(f"SELECT to_regclass('{SCHEMA}._layout')")
+        return None if known is None else await layout_found(self._connection, aggregate.category)
+
+    async def _empty_left(self, aggregate: AggregateType) -> None:
+        """Remove rows that were left when it became event-sourced: they are made again.
+
+        Nobody has kept them meanwhile: another `evolve`, a deletion, a person who was forgotten
+        have not reached them, and one that is at its last event would be taken as it is.
+        """
+        found = await self._found(aggregate)
+        if found is not None and found.storage != "state":
+            tables = [f'{SCHEMA}."{table}"' for table in {*found.tables, *found.left}]
+            async with self._connection.transaction():
+                await self._connection.execute(f"TRUNCATE {', '.join(tables)}")
+                await self._connection.execute(_FORGET_COMMANDS, aggregate.category)
 
     async def _gone(self) -> list[str]:
         """Return the categories that are event-sourced now, and were not."""

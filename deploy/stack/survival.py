@@ -90,13 +90,15 @@ async def check_event_types(connection: Connection, registry: Registry) -> None:
     if await connection.fetchval("SELECT to_regclass('rayfold_event_type')") is None:
         return
     rows = await connection.fetch("SELECT * FROM rayfold_event_type ORDER BY name, version")
-    lost = [
-        reason
-        for row in rows
-        if (reason := _lost(registry, row["name"], row["version"], json.loads(row["fields"])))
-    ]
+    lost: dict[tuple[str, int], str] = {}
+    for row in rows:
+        name, version = row["name"], row["version"]
+        if reason := _lost(registry, name, version, json.loads(row["fields"])):
+            now = registry.events.get(name)
+            # Of versions that it has not come to yet, the last one says what to do.
+            lost[name, version if now is None else min(version, now.version + 1)] = reason
     if lost:
-        raise StartError(*lost)
+        raise StartError(*lost.values())
 
 
 async def check_log(log: Log, registry: Registry, seconds: float = READ) -> int:

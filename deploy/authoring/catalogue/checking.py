@@ -110,10 +110,13 @@ def _undecrypted(registry: Registry, name: str, locked: Locked) -> list[Broken]:
 def _of_versions(
     registry: Registry, name: str, locked: Locked, present: Locked | None
 ) -> list[Broken]:
+    last = max(locked.versions)
     found = [
         broken
         for version, schema in sorted(locked.versions.items())
-        if (broken := _of_event(registry, name, version, schema, present))
+        # Of those that the code has not come to yet, the last one says what to do.
+        if not (present and present.version < version < last)
+        and (broken := _of_event(registry, name, version, schema, present))
     ]
     if present and any(each.version == present.version for each in found):
         # It is to get another version, of which the upcasters that there are know nothing.

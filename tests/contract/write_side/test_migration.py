@@ -510,6 +510,34 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
     await log.close()
 
 
+async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
+    own_eventstore: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was event-sourced: by another `evolve`, and somebody may be forgotten, or deleted."""
+    log = EventLog(own_eventstore)
+    settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
+
+    async def migrated(registry: Registry) -> None:
+        monkeypatch.setattr(Registry, "load", lambda *_, **__: registry)
+        assert await migrate(settings, plan=False, drop=False, refold=[]) == 0
+
+    await migrated(OLD)
+    stored, idle, gone = Version(OLD, log, database), uuid4(), uuid4()
+    for till in (idle, gone):
+        await stored.pay(till)
+    await migrated(BY_EVENTS)
+    await log.delete_stream(f"till-{gone}", tombstone=False)
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE rayfold_state.till SET total = 99")
+    await migrated(OLD)
+    rows = await connection.fetch("SELECT _id, total FROM rayfold_state.till")
+    assert [(row["_id"], row["total"]) for row in rows] == [(str(idle), 1)]
+    assert await verify_states(OLD, log, stored.states) == []
+    await connection.close()
+    await stored.close()
+    await log.close()
+
+
 async def test_the_command_plans_does_and_leaves(
     own_eventstore: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,11 @@ def test_operators_commands_reach_the_gateway(stack: Stack, tmp_path: Path) -> N
     assert '"part": "write#0"' in status.stdout
     assert run("verify", *data, cwd=tmp_path).stdout == "0 differences\n"
     assert run("events", *data, cwd=tmp_path).returncode == 0
+    other = run("events", *data, cwd=tmp_path, RAYFOLD_DOMAIN="tests.releases.one")
+    assert (other.returncode, other.stdout) == (0, "")
+    assert "no event of an aggregate of the domain 'tests.releases.one'" in other.stderr
+    nothing = run("events", *data, "--stream", "order-nobody", cwd=tmp_path)
+    assert nothing.stderr == "rayfold: the log has no event of the stream 'order-nobody'\n"
     wrong = run("scale", "nothing", "2", *data, cwd=tmp_path)
     assert_one_line(wrong, "nothing to scale is named 'nothing'")
 

@@ -263,7 +263,13 @@ async def test_a_release_before_a_version_that_was_raised_is_refused(
     with pytest.raises(StartError, match=r"'Deposited' of version 2 may .* or raise it to 3 and"):
         await check_event_types(postgres, domain("cents: int"))
     both = UPCASTER + UPCASTER.replace("from_version=1", "from_version=2")
-    await check_event_types(postgres, domain("cents: int", version=3, more=both))
+    third = domain("cents: int", version=3, more=both)
+    await check_event_types(postgres, third)
+    await note_event_types(postgres, third)
+    with pytest.raises(StartError) as refused:  # once, and of the last
+        await check_event_types(postgres, domain("cents: int"))
+    assert len(refused.value.reasons) == 1
+    assert "keep 3, or raise it to 4" in str(refused.value)
 
 
 async def test_the_log_itself_is_read_with_a_new_domain(domain: Domain) -> None:

@@ -344,6 +344,10 @@ def test_an_upcaster_to_paste_is_code_whatever_the_event_is_called(
 def test_a_version_that_goes_back_is_refused() -> None:
     before, after = domain(happened(2, amount=int)), domain(happened(1, amount=int))
     assert "the code is back at version 1" in told(compared(before, after))[0]
+    third = catalogue_of(domain(happened(3, amount=int)))
+    third.events["Happened"].versions.update(catalogue_of(before).events["Happened"].versions)
+    [line] = told(check(after, third, catalogue_of(after)))  # of the last alone
+    assert "keep version 3, or raise it to 4" in line
 
 
 def test_a_version_that_is_to_be_raised_is_all_that_is_told() -> None:
