@@ -49,6 +49,8 @@ def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F],
 def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
     """Mark a static `(row, event) -> row` that folds an event; `None` deletes the row.
 
+    It is told events of these very classes: one that derives from them is another event.
+
     `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
     """
     return _marked(event_types, key, starts=False)
