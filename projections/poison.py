@@ -16,6 +16,7 @@ import asyncpg
 from projections.errors import named
 from rayfold import OnPoison, UnknownEventType, UnreadableEvent
 from rayfold.keys import printable
+from rayfold.place_of_error import place_of
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,11 @@ def park(
     by_store: bool = False,
 ) -> Parked:
     """Return what is to be kept of an event that broke, and tell operators."""
-    ours = isinstance(error, UnknownEventType | UnreadableEvent)
-    reason = str(error) if ours else named(error)
+    reason = named(error)
+    if isinstance(error, UnknownEventType | UnreadableEvent):
+        reason = str(error)
+    elif not (by_store or isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)):
+        reason += place_of(error)
     parked = Parked(view, key, at.stream, at.revision, at.position, reason, by_store)
     log.error("poison", extra={"policy": str(policy), **parked._asdict()})
     return parked

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import traceback
-from pathlib import Path
 from types import ModuleType
 
 from pydantic import ValidationError
+
+from rayfold.place_of_error import place_of
 
 
 def import_all(package: str) -> tuple[list[ModuleType], list[str]]:
@@ -39,9 +39,4 @@ def _told(error: BaseException, package: str) -> str:
         told = f"{told}: {lines[0]}"
     if isinstance(error, SyntaxError):  # it says so itself
         return told
-    places = [
-        f" ({Path(frame.f_code.co_filename).name}, line {line})"
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").partition(".")[0] == package.partition(".")[0]
-    ]
-    return told + "".join(places[-1:])
+    return told + place_of(error, package)

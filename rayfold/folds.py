@@ -6,12 +6,12 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from rayfold.declarations import miscalled
-from rayfold.messages import Event
+from rayfold.messages import Command, Event, Message
 from rayfold.purity import drawing
 
 KeyOf = Callable[[Any], Any]
@@ -48,6 +48,8 @@ def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F],
 
 def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
     """Mark a static `(row, event) -> row` that folds an event; `None` deletes the row.
+
+    It is told events of these very classes: one that derives from them is another event.
 
     `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
     """
@@ -140,9 +142,38 @@ def mistakes_of_folds(
             found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
             found += drawing(where, fold.apply)
         found += drawing(f"the key of {where}", fold.key_of)
+        found += taking_another(where, fold.apply, event)
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found
+
+
+def taking_another(where: str, function: Callable[..., Any], message: type[Message]) -> list[str]:
+    """Return a sentence if a function says that it takes messages, and not the one it is for.
+
+    No type checker compares the two. Where an annotation cannot be read, nothing is said.
+    """
+    kind = Event if issubclass(message, Event) else Command
+    try:
+        hints = get_type_hints(function)
+    except Exception:  # a name of TYPE_CHECKING, of a function's own, of whatever else
+        return []
+    hints.pop("return", None)
+    taken = [
+        each for hint in hints.values() for each in _classes_in(hint) if issubclass(each, kind)
+    ]
+    if not taken or any(issubclass(message, each) for each in taken):
+        return []
+    told = " or a ".join(dict.fromkeys(each.__qualname__ for each in taken))
+    return [f"{where} is for {message.__qualname__}, and takes a {told}"]
+
+
+def _classes_in(hint: Any) -> Iterator[type]:
+    arguments = get_args(hint)
+    if not arguments and isinstance(hint, type):
+        yield hint
+    for each in arguments:
+        yield from _classes_in(each)
 
 
 def returns_nothing(function: Callable[..., Any]) -> bool:

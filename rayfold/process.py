@@ -47,6 +47,7 @@ from rayfold.folds import (
     members_of,
     returns_nothing,
     said_twice,
+    taking_another,
     yielding,
 )
 from rayfold.keys import key_text, scalar_of
@@ -304,6 +305,8 @@ class ProcessDefinition:
             first.setdefault(what, member)
             found += miscalled(where, handler, "state", "happened")
             found += drawing(where, handler)
+            if isinstance(what, type) and issubclass(what, Event | Command):
+                found += taking_another(where, handler, what)
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):

@@ -316,6 +316,18 @@ class ProcessInstance:
         return tuple(names)
 
 
+def refuse_unwritable(decided: object) -> None:
+    """Refuse what a test has decided, and no process could record.
+
+    Raises:
+        ValueError: another command, or integration event, would come back.
+    """
+    if isinstance(decided, Send | Sending):
+        type(decided.command).__rayfold__.encode_exactly(decided.command)
+    elif isinstance(decided, Publish):
+        type(decided.integration_event).__rayfold__.encode(decided.integration_event)
+
+
 def stamped(command: Command, now: datetime) -> Command:
     """Return the command with the fields that the runtime fills: handlers have no clock."""
     supplied = type(command).__rayfold__.server_supplied

@@ -24,7 +24,7 @@ from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
 from rayfold.messages import Command, Event
 from rayfold.process import ProcessDefinition, ProcessManager
-from rayfold.process_instance import ProcessInstance, ProcessStep, Sending, Timer, stamped
+from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, refuse_unwritable, stamped
 from rayfold.steps import Publish
 from rayfold.unchanged import Unchanged
 
@@ -138,8 +138,7 @@ class Story:
 
     def _take(self, instance: ProcessInstance, step: ProcessStep) -> None:
         for each in step.decided:
-            if isinstance(each, Sending):
-                type(each.command).__rayfold__.encode_exactly(each.command)
+            refuse_unwritable(each)
         instance.apply(step)
         self._steps.setdefault(instance.definition.stream(instance.key), []).append(step)
         self.published += [

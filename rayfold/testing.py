@@ -22,7 +22,7 @@ from rayfold.given_upcasters import GivenUpcasters
 from rayfold.integration_event import IntegrationEvent
 from rayfold.messages import Command, Event
 from rayfold.process import Aborted, Happened, ProcessDefinition, ProcessManager
-from rayfold.process_instance import stamped
+from rayfold.process_instance import refuse_unwritable, stamped
 from rayfold.publication import Publication
 from rayfold.steps import Complete, Send, Step
 from rayfold.story import Story
@@ -233,8 +233,7 @@ class GivenProcess:
             steps = self._definition.react(self._state, happened)
         self._ended = any(isinstance(step, Complete) for step in steps)
         for step in steps:
-            if isinstance(step, Send):
-                type(step.command).__rayfold__.encode_exactly(step.command)
+            refuse_unwritable(step)
         return steps
 
     def _refuse_key(self, event: Event, key: str) -> None:

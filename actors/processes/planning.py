@@ -23,6 +23,7 @@ from actors.processes.records import (
 )
 from eventstore.port import Appended
 from eventstore.records import NewRecord
+from rayfold.place_of_error import place_of
 from rayfold.runtime.tracing import Span
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def _decide(planned: Plan, told: Told, *, again: bool = False) -> bool:
         step = state.decide(told, planned.now)
         record = None if step is None else state.write(told, step, writer)
     except (Exception, SystemExit) as error:  # the author's code, or what came of it
-        _park(planned, told, f"{type(error).__name__}: {error}")
+        _park(planned, told, f"{type(error).__name__}: {error}{place_of(error)}")
         return True
     if step is not None and record is not None:
         planned.records.append(record)

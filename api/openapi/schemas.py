@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -93,6 +94,7 @@ class Schemas:
         names, definitions = _renamed(described, own)
         self._names = {key: each["$ref"].removeprefix(_PLACE) for key, each in names.items()}
         self._schemas: dict[str, _Json] = definitions["$defs"] | own
+        _entitle(self._schemas)
         # A query travels in the URL: its fields are parameters, it is no body of its own.
         self._fields: dict[str, _Json] = {}
         for query in queries:
@@ -194,6 +196,17 @@ def _renamed(described: tuple[Any, _Json], taken: Iterable[str]) -> tuple[Any, _
 
     schemas = {others.get(name, name): renamed(each) for name, each in schemas.items()}
     return renamed(names), {"$defs": schemas}
+
+
+def _entitle(schemas: dict[str, _Json]) -> None:
+    """Give schemas of one title their names instead: generators of clients make classes of titles.
+
+    A model is two schemas where it is written otherwise than it is read, and two may have one name.
+    """
+    titles = Counter(each.get("title") for each in schemas.values())
+    for name, each in schemas.items():
+        if titles[each.get("title")] > 1:
+            each["title"] = name
 
 
 def _answer_of(query: type[Query]) -> Any:

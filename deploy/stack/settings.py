@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -291,8 +293,12 @@ def load(**flags: Any) -> Settings:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise StartError(f"there is no setting {name}") from error
+            near = get_close_matches(name, Settings.model_fields, n=1)
+            meant = f": is it {near[0]}?" if near else ""
+            raise StartError(f"there is no setting {name}{meant}") from error
         told = first["msg"].removeprefix("Value error, ")
         raise StartError(f"setting {name}: {told}") from error
-    except (OSError, *UNREADABLE) as error:  # also what no TOML is, and no JSON in a variable
+    except tomllib.TOMLDecodeError as error:
+        raise StartError(f"rayfold.toml cannot be read: {error}") from error
+    except (OSError, *UNREADABLE) as error:  # also what no text is, and no JSON in a variable
         raise StartError(f"the settings cannot be read: {error}") from error

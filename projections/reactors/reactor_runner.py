@@ -30,6 +30,7 @@ from projections.poison import Parked, in_status
 from projections.postgres.runner import pooled
 from projections.reactors.attempts import DONE, FAILED, PARKED, Attempts, Begun, key_of
 from rayfold import Attempt, Reactor, ReactorDefinition, Registry
+from rayfold.place_of_error import place_of
 from rayfold.runtime.postgres import BY_INDEX
 from rayfold.runtime.tracing import tracing
 
@@ -176,7 +177,7 @@ class ReactorRunner:
         except TimeoutError as error:
             state, reason = FAILED, f"no end in {definition.timeout:g} s: {named(error)}"
         except (Exception, SystemExit) as error:  # the author's code, or its data
-            state, reason = FAILED, named(error)
+            state, reason = FAILED, named(error) + place_of(error)
         else:
             state, reason = DONE, ""
         if state == FAILED and begun.number >= definition.attempts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from decimal import Decimal
 from importlib.resources import files
 from types import ModuleType
 from typing import Any
@@ -144,6 +145,12 @@ def test_answers_of_sql_and_composed_queries_are_described() -> None:
     assert {"Seller", "BasketAndDemand"} <= _references(document) <= set(schemas)
 
 
+class Price(Message):
+    """Read as text or a number, written as text."""
+
+    amount: Decimal
+
+
 class Place(Message):
     hall: int = 1
 
@@ -171,6 +178,7 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
 
     class Open(Command, name="scale", creates=True):
         part_id: str
+        price: Price | None = None
 
     class Nothing(Message):
         pass
@@ -188,6 +196,7 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
 
     class Part(View, name="parts", key="part_id"):
         part_id: str
+        price: Price | None = None
 
         @staticmethod
         @on(Opened)
@@ -204,12 +213,16 @@ def test_a_domain_may_use_names_that_the_gateway_uses() -> None:
     module.ROUTES = routes  # type: ignore[attr-defined]
     document = openapi(Registry([module]))
     schemas = document["components"]["schemas"]
-    assert set(schemas["DomainPart"]["properties"]) == {"part_id", "revision"}
+    assert set(schemas["DomainPart"]["properties"]) == {"part_id", "price", "revision"}
     assert "ready" in schemas["Part"]["properties"]
     answer = document["paths"]["/parts/{part_id}"]["get"]["responses"]["200"]
     assert _references(answer) == {"DomainPart"}
     names = [each["operationId"] for each in _operations(document)]
     assert {"scale", "scale2"} <= set(names)
+    # Of two schemas with one title `openapi-python-client` leaves out the second, and its answers.
+    titles = [each["title"] for each in schemas.values() if "title" in each]
+    assert len(titles) == len(set(titles))
+    assert {"Price-Input", "Price-Output"} <= set(titles)
 
 
 def test_the_page_s_script_is_the_one_that_its_note_names() -> None:

@@ -93,9 +93,10 @@ def test_a_token_that_does_not_fit_is_named_and_not_shown(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"port = ", "cannot be read"),
+        (b"port = ", r"rayfold\.toml cannot be read: Invalid value"),
         (b"# \xff", "cannot be read"),
-        (b"tenant = true", "there is no setting tenant"),
+        (b"tenant = true", r"there is no setting tenant: is it tenants\?"),
+        (b"colour = 1", "there is no setting colour$"),
         (b"port = 0", "setting port: Input should be"),
     ],
 )

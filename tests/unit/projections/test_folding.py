@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+import re
 import sys
 from types import ModuleType
 
@@ -138,10 +140,14 @@ def test_a_fold_that_would_exit_parks_its_row_and_ends_no_process() -> None:
     assert folding.steps(raw("ThingBegan", b'{"thing":"b"}', 0)) == []
     [step] = folding.steps(raw("ThingGrew", b'{"thing":"a"}', 1)._replace(stream="thing-b"))
     assert folding.fold(step, None) is None
-    assert [(parked.key, "SystemExit" in parked.error) for parked in folding.parked] == [
-        ("", True),
-        ("a", True),
-    ]
+    [stream, row] = folding.parked
+    assert (stream.key, row.key) == ("", "a")
+    for parked in (stream, row):
+        told = re.fullmatch(
+            r"SystemExit: of a script \(test_folding\.py, line (\d+)\)", parked.error
+        )
+        assert told, parked.error
+        assert linecache.getline(__file__, int(told[1])).strip() == 'sys.exit("of a script")'
 
 
 class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing", initial=Nothing()):

@@ -20,9 +20,11 @@ from rayfold import (
     DomainError,
     Event,
     Forbidden,
+    IntegrationEvent,
     Message,
     NotFound,
     ProcessManager,
+    Publish,
     Read,
     Rejected,
     Send,
@@ -129,11 +131,28 @@ class Spill(Command, name="spill"):
     by: Sequence[str]
 
 
-class Mopped(Event, name="Mopped"):
+class Mopped(IntegrationEvent, name="mopped"):
+    cup: str
+    by: Sequence[str]
+
+
+class Telling(ProcessManager[Cup, Poured], name="telling", key="cup", initial=Cup()):
+    @staticmethod
+    def evolve(state: Cup, happened: Any) -> Cup:
+        return state
+
+    @staticmethod
+    @starts(Poured)
+    def poured(state: Cup, event: Poured) -> Iterator[Step]:
+        yield Publish(Mopped(cup=event.cup, by=("ada",)))
+        yield Complete()
+
+
+class Spilt(Event, name="Spilt"):
     cup: str
 
 
-class Mopping(ProcessManager[Cup, Poured | Mopped], name="mopping", key="cup", initial=Cup()):
+class Mopping(ProcessManager[Cup, Poured | Spilt], name="mopping", key="cup", initial=Cup()):
     @staticmethod
     def evolve(state: Cup, happened: Any) -> Cup:
         return state
@@ -216,9 +235,16 @@ class TestProcesses:
         with pytest.raises(ValueError, match=told):
             Story(Cups, Mopping).send(Pour(cup="a", how="well"))
 
+    def test_so_is_an_integration_event(self) -> None:
+        told = r"Mopped\.by does not come back .* a tuple became a list"
+        with pytest.raises(ValueError, match=told):
+            given(Telling).when(Poured(cup="a"))
+        with pytest.raises(ValueError, match=told):
+            Story(Cups, Telling).send(Pour(cup="a", how="well"))
+
     def test_each_key_has_a_process_of_its_own(self) -> None:
-        with pytest.raises(LookupError, match=r"Mopped is told to the process 'b', and .* to 'a'"):
-            given(Mopping, Mopped(cup="a")).when(Mopped(cup="b"))
+        with pytest.raises(LookupError, match=r"Spilt is told to the process 'b', and .* to 'a'"):
+            given(Mopping, Spilt(cup="a")).when(Spilt(cup="b"))
 
 
 class TestViews:

@@ -113,6 +113,7 @@ NoStatement needs a method `statement`
 two declarations of the command 'twice': tests.unit.rayfold.mistaken.things.Twice and \
 tests.unit.rayfold.mistaken.things.TwiceAgain
 Twice is a command of both Thing and Snapshots
+OfAnother.counted is for NoZone, and takes a Versioned
 OfNobody is for NobodyYields, which no aggregate yields
 the route POST /things/relabel lacks {thing_id}, the id of what Twice is for; \
 only one with creates=True may bring it in its body
@@ -137,6 +138,7 @@ Various.nothing yields nothing: take it out, or let it yield steps
 Various.later and late are both for the timeout 'late': one has to go
 Various.unseen is for NotKebab, which Various does not see: add it to \
 ProcessManager[State, Events]
+Various.refused is for TwiceAgain, and takes a NotKebab
 Various.refused is marked for Progress, which is no command
 Various.late is marked for the timeout '': name it
 NobodyYields has no field 'colour', the key of Various: give its handler key=…

@@ -4,6 +4,11 @@ import type { components, paths } from "./schema";
 
 const client = createClient<paths>({ baseUrl: "http://localhost:8000" });
 
+export async function create(order_id: string): Promise<boolean> {
+  const { response } = await client.POST("/orders", { body: { order_id, customer_id: "ada" } });
+  return response.ok; // its currency has a default
+}
+
 export async function fill(order_id: string): Promise<components["schemas"]["Receipt"]> {
   const { data, error } = await client.POST("/orders/{order_id}/lines", {
     params: { path: { order_id }, header: { "Idempotency-Key": "line 1", "Rayfold-Timeout": "5" } },
@@ -26,5 +31,6 @@ export async function misuse(order_id: string): Promise<void> {
   // @ts-expect-error: a line has a price
   await client.POST("/orders/{order_id}/lines", { params: { path: { order_id } }, body: { sku: "tea", quantity: 2 } });
   // @ts-expect-error: nobody can ask for the time of a command
-  await client.POST("/orders/{order_id}/place", { params: { path: { order_id } }, body: { at: "now" } });
+  const timed: components["schemas"]["PlaceOrderBody"] = { at: "now" };
+  await client.POST("/orders/{order_id}/place", { params: { path: { order_id } }, body: timed });
 }

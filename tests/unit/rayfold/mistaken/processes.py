@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from rayfold import (
+    CommandRejected,
     Complete,
     Message,
     ProcessManager,
@@ -75,5 +76,5 @@ class Various(
 
     @staticmethod
     @on_rejected(Progress, TwiceAgain)  # type: ignore[arg-type]
-    def refused(state: NoTime, rejected: Any) -> Iterator[Step]:
+    def refused(state: NoTime, rejected: CommandRejected[NotKebab]) -> Iterator[Step]:
         yield Complete()

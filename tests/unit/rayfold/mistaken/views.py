@@ -58,6 +58,16 @@ class ReturnsNothing(View, name="returns-nothing", key="thing_id"):
         row.replace(total=row.total + 1)
 
 
+class OfAnother(View, name="of-another", key="thing_id"):
+    thing_id: str
+    total: int = 0
+
+    @staticmethod
+    @on(Versioned, NoZone)
+    def counted(row: OfAnother, event: Versioned) -> OfAnother:
+        return row.replace(total=row.total + 1)
+
+
 class OfNobody(View, name="of-nobody", key="thing_id"):
     thing_id: str
 
