@@ -194,9 +194,10 @@ class WriteGateway:
             outcome = await client.send(envelope)
             if isinstance(outcome, StaleTable):
                 await self._newer_than(outcome.term)
-            elif not isinstance(outcome, Moved):
+            elif isinstance(outcome, Moved):
+                sent_before = True
+            else:
                 break
-            sent_before = True
         if sent_before and isinstance(outcome, Overloaded):
             return unsure(outcome)
         if isinstance(outcome, EventStoreUnavailable):

@@ -279,7 +279,7 @@ class Host:
             commands = streams.take(stream, max(self._limits.commit_events - events, 1))
             if not commands:  # all of them came too late
                 streams.hold(stream)
-                if anothers:
+                if anothers or self._cache.use(stream).optimistic:  # nobody has read it
                     self._cache.drop(stream)
                 streams.release(stream)
                 continue
@@ -295,7 +295,7 @@ class Host:
                 planned = plan(self._cache.use(stream), commands, writer, turn)
                 streams.hold(stream)
             streams.put_back(stream, commands[len(planned.commands) :])
-            if planned.refuses_unread:
+            if planned.is_unread:
                 streams.put_back(stream, planned.commands)
                 self._drop(planned)
                 streams.release_all(planned.entities)

@@ -77,10 +77,10 @@ class JointPlan:
         return [each.entity for each in self.plans.values()]
 
     @property
-    def refuses_unread(self) -> bool:
-        """Tell whether somebody is told no while nobody has looked at one of the streams."""
-        return any(each.entity.optimistic for each in self.plans.values()) and any(
-            isinstance(verdict, Exception) for verdict in self.verdicts
+    def is_unread(self) -> bool:
+        """See `Plan.is_unread`: of any of the streams."""
+        return any(each.entity.optimistic for each in self.plans.values()) and (
+            not self.records or any(isinstance(verdict, Exception) for verdict in self.verdicts)
         )
 
     @property

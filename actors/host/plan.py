@@ -79,10 +79,13 @@ class Plan:
     accepted: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
-    def refuses_unread(self) -> bool:
-        """Tell whether somebody is told no while nobody has looked at the stream."""
-        return self.entity.optimistic and any(
-            isinstance(verdict, Exception) for verdict in self.verdicts
+    def is_unread(self) -> bool:
+        """Tell whether a verdict rests on a stream at which nobody has looked, nor will an append.
+
+        A refusal does, and that there is nothing to do.
+        """
+        return self.entity.optimistic and (
+            not self.records or any(isinstance(verdict, Exception) for verdict in self.verdicts)
         )
 
     @property
