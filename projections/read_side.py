@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from projections.competing.supervisor import CompetingSupervisor
@@ -63,7 +64,10 @@ class ReadSide:
         self._stores: dict[str, StoreSupervisor] = {"postgres": self._postgres, **others}
         self.rebuilds = Rebuilds(registry, access.log, settings.stores_of, self._rebuilder)
         self.parked_events = ParkedEventOperations(
-            registry, access.log, placements, self.rebuilds.afresh
+            registry,
+            access.log,
+            placements,
+            partial(self.rebuilds.afresh, accept_parked=False),
         )
         self.verification = Verification(
             registry, access.log, placements, access.stores, self.monitor

@@ -148,7 +148,7 @@ class Forgetting:
         for view in left:
             about = {"view": view}
             log.warning("somebody was forgotten since it was left: it is rebuilt", extra=about)
-            await self._rebuilds.afresh(view)
+            await self._rebuilds.afresh(view, accept_parked=True)
             async with self._connection() as connection:
                 await note_built(connection, view)
 

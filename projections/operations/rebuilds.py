@@ -69,7 +69,7 @@ class Rebuilds:
         running.accept_parked = running.accept_parked or accept_parked
         return running
 
-    async def afresh(self, view: str, *, accept_parked: bool = False) -> None:
+    async def afresh(self, view: str, *, accept_parked: bool) -> None:
         """Rebuild a view from the log as it is now, and wait until that is done.
 
         One that is going on does not count: it may have passed what has been decided since, that an

@@ -72,11 +72,11 @@ async def test_one_that_is_refused_by_a_durable_store_has_replaced_nothing_in_me
 ) -> None:
     building.refused_by = "postgres"
     with pytest.raises(ProjectionError, match="postgres would serve less"):
-        await building.rebuilds.afresh(VIEW)
+        await building.rebuilds.afresh(VIEW, accept_parked=False)
     assert building.stores == ["postgres"]
     assert (status(building)["state"], status(building)["would_park"]) == ("failed", True)
     building.refused_by = ""
-    await building.rebuilds.afresh(VIEW)
+    await building.rebuilds.afresh(VIEW, accept_parked=False)
     assert building.stores[1:] == ["postgres", "redis", "memory"]
 
 
@@ -85,7 +85,7 @@ async def test_who_asks_while_one_goes_on_joins_it_and_may_accept_what_it_parks(
 ) -> None:
     building.refused_by = "redis"
     building.may_go_on.clear()
-    first = asyncio.create_task(building.rebuilds.afresh(VIEW))
+    first = asyncio.create_task(building.rebuilds.afresh(VIEW, accept_parked=False))
     rebuild = await building.first()
     assert building.rebuilds.begin(VIEW, accept_parked=True)["state"] == "building"
     building.rebuilds.begin(VIEW)  # does not take it back

@@ -56,9 +56,9 @@ async def test_who_waits_for_a_rebuild_is_told_how_that_one_ended() -> None:
         raise ProjectionError("no room")
 
     rebuilds = Rebuilds(registry, MemoryLog(), lambda _: (), lambda *_: breaks)
-    first = asyncio.create_task(rebuilds.afresh("sales"))
+    first = asyncio.create_task(rebuilds.afresh("sales", accept_parked=False))
     await asyncio.sleep(0)
-    others = [asyncio.create_task(rebuilds.afresh("sales")) for _ in range(2)]
+    others = [asyncio.create_task(rebuilds.afresh("sales", accept_parked=False)) for _ in range(2)]
     await a_while()
     ends[0].set()
     with pytest.raises(ProjectionError, match="no room"):
