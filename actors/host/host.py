@@ -225,11 +225,16 @@ class Host:
             except WriteSideError as error:
                 answer.set_result(error)
                 return answer
+        owner = self._registry.owner[definition.model]
+        leads = envelope.stream if joint is None else joint.instances[0].stream
+        if leads != envelope.stream or leads.partition("-")[0] != owner.category:
+            # Where another release lets another aggregate decide.
+            answer.set_result(Unavailable(f"this writer decides {envelope.command!r} elsewhere"))
+            return answer
         pending = PendingCommand(envelope, command, answer, joint=joint)
         if self._traces is not None and envelope.traceparent:
             pending.envelope, pending.span = self._traces.begin(envelope)
         self._answers.owed += 1
-        owner = self._registry.owner[definition.model]
         self._streams.put(pending, owner, optimistic=definition.creates and joint is None)
         return answer
 

@@ -118,6 +118,22 @@ async def test_events_of_both_are_appended_together_and_the_receipt_names_both(
     assert await coupons.types("customer-ada") == ["RedemptionNoted"]
 
 
+async def test_where_another_release_lets_another_aggregate_lead_nobody_else_is_harmed(
+    coupons: Coupons,
+) -> None:
+    issue, ask = (
+        enclose(coupons.registry, each) for each in (IssueCoupon(coupon_id="c"), redeem())
+    )
+    other = [
+        ask._replace(stream="customer-ada"),
+        issue._replace(stream="customer-ada", command_id=str(uuid4())),
+    ]
+    outcomes = await coupons.host.handle([issue, *other])
+    assert [type(each) for each in outcomes] == [Done, Unavailable, Unavailable]
+    assert await coupons.types("customer-ada") == []
+    assert isinstance(await coupons.send(redeem()), Done)
+
+
 async def test_a_rule_over_both_holds_for_all_that_come_at_once(coupons: Coupons) -> None:
     await coupons.send(IssueCoupon(coupon_id="c", times=100, each=2))
     greedy = [redeem(f"customer-{n % 7}") for n in range(50)]
