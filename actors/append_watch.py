@@ -22,6 +22,9 @@ INTERVAL = 1.0
 PROBE_STREAM = "rayfold-probe"
 """Where it is tried. A store that always took what it was sent has no such stream."""
 
+_TYPE = "Probed"
+TYPES = (_TYPE,)
+
 
 class AppendWatch:
     """Idle until it is told of an append without an answer; then it tries until one has."""
@@ -66,7 +69,7 @@ class AppendWatch:
         log.warning("the event store takes appends again", extra={"seconds": seconds})
 
     async def _try(self, log: Log) -> None:
-        record = NewRecord("Probed", b"{}", {}, str(uuid4()))
+        record = NewRecord(_TYPE, b"{}", {}, str(uuid4()))
         try:
             [answer] = await log.append([StreamAppend(PROBE_STREAM, ANY, [record])])
         except StoreUnavailable as error:

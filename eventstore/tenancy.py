@@ -19,6 +19,7 @@ STREAM = "rayfold-tenants"
 """Beside the domain's streams: none of its categories may be `rayfold`."""
 
 _TYPE = "TenantsServed"
+TYPES = (_TYPE,)
 
 
 class MixedTenancy(Exception):

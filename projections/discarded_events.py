@@ -17,7 +17,10 @@ from eventstore.port import ANY, Log, StreamAppend
 from eventstore.records import NewRecord
 from projections.poison import Discarded, Parked
 
+PREFIX = "discarded-"
+
 _TYPE = "EventDiscarded"
+TYPES = (_TYPE,)
 _NAMESPACE = UUID("5a0a7d0e-6d5c-4c0c-9f53-0f2a6f6a8a41")
 
 
@@ -35,7 +38,7 @@ _decode = msgspec.json.Decoder(dict[str, str | int]).decode
 
 def stream_of(view: str) -> str:
     """Return the stream that the decisions for a view are on."""
-    return f"discarded-{view}"
+    return f"{PREFIX}{view}"
 
 
 async def record(log: Log, parked: Parked) -> None:

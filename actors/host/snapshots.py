@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 WORTH = 64
 """Events. Folding fewer costs less than looking for a snapshot."""
 
+PREFIX = "snapshot-"
+
 _TYPE = "Snapshot"
 
 
@@ -55,7 +57,7 @@ _encode = msgspec.json.Encoder().encode
 
 def snapshot_stream(stream: str) -> str:
     """Return the name of the stream where an aggregate's snapshots are."""
-    return f"snapshot-{stream}"
+    return f"{PREFIX}{stream}"
 
 
 async def save(event_log: Log, entity: Entity) -> None:

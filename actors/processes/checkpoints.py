@@ -17,12 +17,16 @@ import msgspec
 
 from eventstore.one_record import last_record
 from eventstore.port import ANY, Appended, Log, StreamAppend
+from eventstore.positions import At, move, moved
 from eventstore.records import NewRecord
 
 _LAYOUT = "ProcessLayout"
-_CHECKPOINT = "ProcessCheckpoint"
+CHECKPOINT = "ProcessCheckpoint"
+TYPES = (_LAYOUT, CHECKPOINT)
 
-_KEPT = 2
+PREFIX = "rayfold-process-"
+
+KEPT = 2
 """Records of each of these streams that the store is asked to keep: the last one matters."""
 
 
@@ -48,6 +52,15 @@ _decode = msgspec.json.Decoder(_Checkpoint).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def moved_record(data: bytes, at: At) -> bytes:
+    """Return a layout's or a checkpoint's data as a copy of the log has it.
+
+    Raises:
+        NotCopiedYet: see `Positions.at_known`.
+    """
+    return moved(data, lambda fields: move(fields, at))
+
+
 async def lay_out(log: Log, name: str, partitions: int, prefixes: Sequence[str]) -> Layout:
     """Return the layout with so many partitions: the one that there is, or a new one.
 
@@ -69,7 +82,7 @@ async def lay_out(log: Log, name: str, partitions: int, prefixes: Sequence[str])
         record = NewRecord(_LAYOUT, _encode(_Layout(partitions, after)), {}, str(uuid4()))
         [result] = await log.append([StreamAppend(stream, expected, [record])])
         if isinstance(result, Appended):
-            await log.keep_latest(stream, _KEPT)
+            await log.keep_latest(stream, KEPT)
 
 
 async def _last_layout(log: Log, stream: str) -> Layout | None:
@@ -86,7 +99,7 @@ async def _furthest_behind(log: Log, name: str, layout: Layout) -> int:
 
 
 def _stream_of(name: str) -> str:
-    return f"rayfold-process-{name}"
+    return f"{PREFIX}{name}"
 
 
 class Checkpoints:
@@ -134,9 +147,9 @@ class Checkpoints:
         """
         if position == self._saved:
             return
-        record = NewRecord(_CHECKPOINT, _encode(_Checkpoint(position)), {}, str(uuid4()))
+        record = NewRecord(CHECKPOINT, _encode(_Checkpoint(position)), {}, str(uuid4()))
         await self._log.append([StreamAppend(self._stream, ANY, [record])])
         self._saved, self._at = position, time.monotonic()
         if not self._bounded:
-            await self._log.keep_latest(self._stream, _KEPT)
+            await self._log.keep_latest(self._stream, KEPT)
             self._bounded = True

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import msgspec
 from pydantic import ValidationError
 
+from eventstore.positions import At, Fields, move, move_each, move_within, moved
 from eventstore.records import NewRecord
 from rayfold import Command, Complete, Publish, Registry, TimedOut, Unschedule
 from rayfold.process import Aborted, CommandRejected, Happened, ProcessDefinition
@@ -34,6 +35,8 @@ ABORTED = "ProcessAborted"
 """An operator has aborted it: its compensation is decided, or it ends as it is."""
 
 STEPS = (SAW_EVENT, TIMED_OUT, COMMAND_REJECTED)
+
+TYPES = (*STEPS, COMMAND_ACCEPTED, PARKED, WAITS, DROPPED, ABORTED)
 
 _NOTHING = msgspec.Raw(b"{}")
 
@@ -161,6 +164,23 @@ def new_record(
     if correlation_id:
         metadata["$correlationId"] = correlation_id
     return NewRecord(event_type, _encode(body), metadata, str(uuid4()))
+
+
+def moved_record(event_type: str, data: bytes, at: At) -> bytes:
+    """Return a record's data as a copy of the log has it: events have other positions there.
+
+    Raises:
+        NotCopiedYet: see `Positions.at_known`.
+    """
+
+    def within(fields: Fields) -> None:
+        if event_type == ABORTED:
+            move(fields, at)
+            move_each(fields, "missed", at)
+        elif event_type in (*STEPS, PARKED, WAITS, DROPPED):
+            move_within(fields, "told", at)
+
+    return moved(data, within)
 
 
 def step_record(told: Told, step: ProcessStep) -> StepRecord:

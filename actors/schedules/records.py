@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import msgspec
 
+from eventstore.positions import At, move, moved
 from eventstore.records import NewRecord, RawRecord
 from rayfold.foreign_json import UNREADABLE
 
@@ -92,6 +93,17 @@ def new_record(event_type: str, body: msgspec.Struct, correlation_id: str = "") 
     """Return a record for such a stream."""
     metadata = {"$correlationId": correlation_id} if correlation_id else {}
     return NewRecord(event_type, msgspec.json.encode(body), metadata, str(uuid4()))
+
+
+def moved_record(event_type: str, data: bytes, at: At) -> bytes:
+    """Return a record's data as a copy of the log has it.
+
+    Raises:
+        NotCopiedYet: see `Positions.at_known`.
+    """
+    if event_type != ACCEPTED:  # a command may have any field: it is the client's
+        return data
+    return moved(data, lambda fields: move(fields, at))
 
 
 _NEVER = datetime.max.replace(tzinfo=UTC)

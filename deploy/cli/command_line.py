@@ -18,6 +18,7 @@ import typer
 from deploy.cli import (
     authoring,
     checking,
+    copying,
     counterfactual,
     operating,
     parked,
@@ -40,6 +41,7 @@ app.add_typer(running.app)
 app.add_typer(operating.app)
 app.add_typer(upgrading.app)
 app.add_typer(counterfactual.app)
+app.add_typer(copying.app)
 app.add_typer(checking.app)
 app.add_typer(parked.app, name="parked", no_args_is_help=True)
 app.add_typer(processes.app, name="processes", no_args_is_help=True)

@@ -197,10 +197,16 @@ class EventLog:
             )
             for record in append.records
         ]
+        return await self._append_events(append.stream, append.expected, events)
+
+    async def _append_events(
+        self, stream: str, expected: int | None, events: Sequence[NewEvent]
+    ) -> AppendResult:
+        """Append to one stream by the call that every server has."""
         try:
             last_revision, position = await self._led(
                 lambda client: client.append_batch(
-                    append.stream, _expected(append.expected), events, APPEND_TIMEOUT
+                    stream, _expected(expected), events, APPEND_TIMEOUT
                 )
             )
         except (WrongCurrentVersionError, NotFoundError, StreamIsDeletedError) as error:

@@ -20,6 +20,7 @@ STREAM = "rayfold-personal-keys"
 
 _NAMED = "KeysNamed"
 _DESTROYED = "KeysDestroyed"
+TYPES = (_NAMED, _DESTROYED)
 
 
 class _Named(msgspec.Struct):

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 STREAM = "rayfold-operators"
 
+_ASKED = "OperatorAsked"
+_FAILED = "OperatorFailed"
+TYPES = (_ASKED, _FAILED)
+
 TIMEOUT = 2.0
 """Seconds that an operator waits for the log."""
 
@@ -45,13 +49,13 @@ class Audit:
             "action": action,
             "arguments": readable(arguments[:MOST_ARGUMENTS]) if arguments else {},
         }
-        await self._note("OperatorAsked", said, note)
+        await self._note(_ASKED, said, note)
         return note
 
     async def failed(self, note: str, status: int, reason: str) -> None:
         """Note that it was refused, or broke."""
         said = {"asked": note, "status": status, "reason": reason}
-        await self._note("OperatorFailed", said, str(uuid4()))
+        await self._note(_FAILED, said, str(uuid4()))
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
         """Return the last notes, the newest first.

@@ -14,13 +14,18 @@ import msgspec
 
 from eventstore.one_record import last_record
 from eventstore.port import ANY, Log, StreamAppend
+from eventstore.positions import At, move, moved
 from eventstore.records import NewRecord
 
 CHECKPOINT = "PublicationCheckpoint"
 PARKED = "PublicationParked"
 RELEASED = "PublicationReleased"
+TYPES = (CHECKPOINT, PARKED, RELEASED)
 
-_KEPT = 2
+CHECKPOINTS = "rayfold-publication-"
+PARKS = "rayfold-unpublished-"
+
+KEPT = 2
 """Checkpoints that the event store is asked to keep: the last one matters."""
 
 
@@ -60,6 +65,15 @@ def lane_of(key: str, stream: str) -> str:
     return f"key {key}" if key else f"stream {stream}"
 
 
+def moved_record(data: bytes, at: At) -> bytes:
+    """Return a checkpoint's data, or what is parked, as a copy of the log has it.
+
+    Raises:
+        NotCopiedYet: see `Positions.at_known`.
+    """
+    return moved(data, lambda fields: move(fields, at))
+
+
 def now_text() -> str:
     """Return the time as it is written."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -70,8 +84,8 @@ class PublicationRecords:
 
     def __init__(self, log: Log, name: str) -> None:
         self._log = log
-        self._checkpoints = f"rayfold-publication-{name}"
-        self._parks = f"rayfold-unpublished-{name}"
+        self._checkpoints = f"{CHECKPOINTS}{name}"
+        self._parks = f"{PARKS}{name}"
         self._bounded = False
         self._saved = -1
         self._saved_at = 0.0
@@ -117,7 +131,7 @@ class PublicationRecords:
         await self._append(self._checkpoints, CHECKPOINT, _Checkpoint(position))
         self._saved = position
         if not self._bounded:
-            await self._log.keep_latest(self._checkpoints, _KEPT)
+            await self._log.keep_latest(self._checkpoints, KEPT)
             self._bounded = True
 
     async def park(self, parked: Parked) -> None:

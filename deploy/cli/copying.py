@@ -1,0 +1,89 @@
+"""The command that copies a log from one event store to another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from deploy.copying.copy import Copied
+
+app = typer.Typer()
+
+Source = Annotated[str, typer.Option("--from", help="URI of the store that has the log.")]
+Target = Annotated[str, typer.Option("--to", help="URI of an empty store, or of a copy begun.")]
+
+
+@app.command()
+def copy(source: Source, target: Target) -> None:
+    """Copy a log to another event store; exits 1 if the log was written to meanwhile."""
+    copied, personal = asyncio.run(_run(source, target))
+    for line in _lines(copied, personal=personal):
+        typer.echo(line)
+    if copied.went_on:
+        raise typer.Exit(1)
+
+
+async def _run(source: str, target: str) -> tuple[Copied, bool]:
+    """Return what was copied, and whether there is personal data.
+
+    Raises:
+        StartError: it is not copied, or not all of it.
+    """
+    from deploy.copying.copy import Copy, CopyRefused
+    from deploy.copying.own_records import UnknownRecord
+    from deploy.errors import StartError
+    from eventstore.errors import StoreError
+    from eventstore.kurrentdb.connection import without_password
+    from eventstore.kurrentdb.whole_log import WholeLog
+    from eventstore.one_record import first_record
+    from eventstore.personal.witness import STREAM as PERSONAL
+
+    if source == target:
+        raise StartError("--from and --to are the same store")
+    ends = {"source": WholeLog(source), "target": WholeLog(target)}
+    try:
+        for (name, log), uri in zip(ends.items(), (source, target), strict=True):
+            try:
+                await log.connect()
+            except StoreError as error:
+                raise StartError(
+                    f"the {name}, {without_password(uri)}, does not answer: {error}"
+                ) from error
+        copied = await Copy(ends["source"], ends["target"], _tell).run()
+        return copied, await first_record(ends["target"], PERSONAL) is not None
+    except (CopyRefused, UnknownRecord) as error:
+        raise StartError(str(error)) from error
+    except StoreError as error:
+        raise StartError(f"{error}; the same command goes on where it ended") from error
+    finally:
+        for log in ends.values():
+            await log.close()
+
+
+def _tell(copied: Copied) -> None:
+    typer.echo(f"{copied.records} records, up to position {copied.position}", err=True)
+
+
+def _lines(copied: Copied, *, personal: bool) -> Iterator[str]:
+    yield (
+        f"the copy has {copied.records} records of {copied.streams} streams, {copied.found} of them"
+        f" from before, up to position {copied.position} of the source; {copied.seconds:.1f} s"
+    )
+    for category, count in sorted(copied.by_category.items()):
+        yield f"  {category}: {count}"
+    yield f"checkpoints of process managers and publications: {copied.checkpoints}"
+    if copied.removed:
+        yield f"written in place of records that were deleted in the source: {copied.removed}"
+    if copied.tombstoned:
+        yield f"streams deleted for good, also in the copy: {copied.tombstoned}"
+    yield f"both logs have the same, SHA-256 {copied.digest}"
+    if copied.went_on:
+        yield "the source was written to meanwhile: stop its stack, and do the same again"
+        return
+    yield "next: start a stack on the copy with an empty Postgres"
+    if personal:
+        yield "before that restore the keys of personal data to it: rayfold_personal_*"

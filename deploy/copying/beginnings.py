@@ -1,0 +1,96 @@
+"""From which revision on the streams of a log can be read: some were deleted, or cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID, uuid5
+
+from actors.host import snapshots
+from deploy.copying.own_records import CHECKPOINTS, NOT_COPIED
+from eventstore.errors import StreamTombstoned
+from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
+from eventstore.one_record import first_record
+
+REMOVED = "$removed"
+"""The type of what stands in a copy for a record that cannot be read any more: what comes after it
+is to have the revision that receipts, processes and views know. As the server's own, it is no event
+to any reader; and as the stream is cut there, only readers of `$all` see it at all."""
+
+_SETTINGS = "$metadata"
+_TOMBSTONE = "$streamDeleted"
+_OF = "$$"
+
+_NAMESPACE = UUID("3f0c8a34-3c0f-4e2c-8f1a-6f6d1c1f0d57")
+_AT_ONCE = 64
+
+
+@dataclass
+class Beginnings:
+    """`first` are first revisions that are not 0. What is `gone` has no record left, and counts on
+    where it ended; what is `tombstoned` never has one again."""
+
+    first: dict[str, int] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    tombstoned: set[str] = field(default_factory=set)
+
+    def has(self, record: WholeRecord) -> bool:
+        """Tell whether a record can still be read in its stream."""
+        stream = record.stream
+        if stream in self.gone or stream in self.tombstoned or record.event_type == REMOVED:
+            return False
+        return record.event_type != _TOMBSTONE and record.revision >= self.first.get(stream, 0)
+
+    def is_cut(self, stream: str) -> bool:
+        """Tell whether the stream does not begin with revision 0, or not at all."""
+        return stream in self.first or stream in self.gone
+
+
+async def beginnings_of(log: WholeLog) -> Beginnings:
+    """Look at all streams that have settings, as those have that were deleted or cut.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    found = Beginnings()
+    with_settings: set[str] = set()
+    async for record in log.read_whole(event_types=(_SETTINGS, _TOMBSTONE)):
+        if record.event_type == _TOMBSTONE and _is_copied(record.stream):
+            found.tombstoned.add(record.stream)
+        elif record.event_type == _SETTINGS and record.stream.startswith(_OF):
+            stream = record.stream.removeprefix(_OF)
+            if _is_copied(stream):
+                with_settings.add(stream)
+    streams = sorted(with_settings)
+    for start in range(0, len(streams), _AT_ONCE):
+        some = streams[start : start + _AT_ONCE]
+        await asyncio.gather(*(_look(log, stream, found) for stream in some))
+    return found
+
+
+def _is_copied(stream: str) -> bool:
+    of_others = not stream.startswith(("$", snapshots.PREFIX))
+    return bool(stream) and of_others and stream not in NOT_COPIED
+
+
+async def _look(log: WholeLog, stream: str, found: Beginnings) -> None:
+    try:
+        first = await first_record(log, stream)
+    except StreamTombstoned:
+        found.tombstoned.add(stream)
+        return
+    if first is None:
+        found.gone.add(stream)
+    elif first.revision > 0 and first.event_type not in CHECKPOINTS:
+        found.first[stream] = first.revision
+
+
+def removed(stream: str, revisions: Iterable[int]) -> list[WholeRecord]:
+    """Return what stands for records that are not there: the same ones whenever it is asked for."""
+    return [
+        WholeRecord(
+            stream, each, REMOVED, b"{}", b"", str(uuid5(_NAMESPACE, f"{each}@{stream}")), True, 0
+        )
+        for each in revisions
+    ]

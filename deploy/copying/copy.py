@@ -1,0 +1,300 @@
+"""A log copied to another event store: in its order, at its revisions, and compared as it goes.
+
+What the target has already is compared with what the source begins with; then the source's records
+are appended, and read again from the target: where they stand there is known by that alone, and
+what was appended is what was to be. Memory holds 16 bytes for a record, and the names of streams
+that were deleted or cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from deploy.copying.beginnings import Beginnings, beginnings_of, removed
+from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
+from eventstore.errors import StoreUnavailable
+from eventstore.identity import STREAM as IDENTITY
+from eventstore.identity import begin_copy, end_copy, is_unfinished_copy
+from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
+from eventstore.one_record import first_record, last_record
+from eventstore.port import ANY, Appended, InvalidAppend, StreamAppend
+from eventstore.positions import NotCopiedYet, Positions
+from eventstore.records import NewRecord
+
+MOST_RECORDS = 500
+MOST_BYTES = 256_000
+"""Of one append: servers take a megabyte, if nobody has told them otherwise."""
+
+UNREAD = 4_000
+"""Records that were appended and not read again, at most."""
+
+SHOWS = 10.0
+"""Seconds in which what was appended is there to be read."""
+
+TELL = 5.0
+"""Seconds between two words on how far it is."""
+
+
+class CopyRefused(Exception):
+    """It is not copied, or not further; the message says why and what to do."""
+
+
+@dataclass
+class Copied:
+    """What the target has of the source. `position` is the source's, up to which all is there.
+
+    `went_on`: the source was written to meanwhile. `by_category` counts records, `digest` is over
+    all of them, as both logs have them.
+    """
+
+    records: int = 0
+    found: int = 0
+    """Records that were there already."""
+    streams: int = 0
+    position: int = 0
+    went_on: bool = False
+    checkpoints: int = 0
+    removed: int = 0
+    tombstoned: int = 0
+    by_category: Counter[str] = field(default_factory=Counter)
+    digest: str = ""
+    seconds: float = 0.0
+
+
+class Copy:
+    """Copies one log; once."""
+
+    def __init__(self, source: WholeLog, target: WholeLog, tell: Callable[[Copied], None]) -> None:
+        """`tell` is told how far it is, from time to time."""
+        self._source = source
+        self._target = target
+        self._tell = tell
+        self._told_at = time.monotonic()
+        self._copied = Copied()
+        self._digest = hashlib.sha256()
+        self._beginnings = Beginnings()
+        self._positions = Positions()
+        self._checkpoints: dict[str, WholeRecord] = {}
+        self._ends: dict[str, int] = {}
+        """Last revisions of cut streams, in the source."""
+        self._reached: dict[str, int] = {}
+        """The same in the target."""
+        self._read_until: int | None = None
+        """In the target."""
+        self._batch: list[tuple[WholeRecord, WholeRecord]] = []
+        self._bytes = 0
+        self._unread: deque[tuple[WholeRecord, WholeRecord]] = deque()
+
+    async def run(self) -> Copied:
+        """Copy what there is; return what was.
+
+        Raises:
+            CopyRefused: see there; what is copied by then is gone on with the next time.
+            UnknownRecord: the source is of another Rayfold.
+            StoreUnavailable: one of them does not answer.
+        """
+        began = time.monotonic()
+        await self._check()
+        end = await self._source.last_position()
+        self._beginnings = await beginnings_of(self._source)
+        async with aclosing(self._ours()) as ours:
+            await self._compare(ours)
+            await begin_copy(self._target)
+            async for record in ours:
+                await self._take(record)
+        await self._flush()
+        await self._read_back()
+        await self._cut()
+        await self._save_checkpoints()
+        await end_copy(self._target)
+        self._copied.went_on = await self._source.last_position() != end
+        self._copied.seconds = time.monotonic() - began
+        self._copied.digest = self._digest.hexdigest()
+        return self._copied
+
+    async def _check(self) -> None:
+        if await is_unfinished_copy(self._source):
+            raise CopyRefused("the source is a copy that is not finished: go on with that one")
+        if await first_record(self._target, IDENTITY) is not None:
+            raise CopyRefused(
+                "a stack was started on the target: it is a log of its own, to which nothing is"
+                " copied; give an empty store"
+            )
+
+    # What is read.
+
+    async def _ours(self) -> AsyncGenerator[WholeRecord, None]:
+        """Yield what of the source is to be in the target, in order."""
+        async with aclosing(self._source.read_whole()) as records:
+            async for record in records:
+                self._copied.position = record.position
+                if is_checkpoint(record):
+                    self._checkpoints[record.stream] = record
+                elif is_copied(record):
+                    if self._beginnings.is_cut(record.stream):
+                        self._ends[record.stream] = record.revision
+                    if self._beginnings.has(record):
+                        yield record
+
+    async def _theirs(self) -> AsyncGenerator[WholeRecord, None]:
+        """Yield what the target has of that, after what was read of it."""
+        async with aclosing(self._target.read_whole(after=self._read_until)) as records:
+            async for record in records:
+                self._read_until = record.position
+                if self._beginnings.is_cut(record.stream):
+                    self._reached[record.stream] = record.revision
+                if is_copied(record) and not is_checkpoint(record) and self._beginnings.has(record):
+                    yield record
+
+    async def _compare(self, ours: AsyncGenerator[WholeRecord, None]) -> None:
+        """Go through what the target has, as long as it is what the source has."""
+        async with aclosing(self._theirs()) as theirs:
+            async for there in theirs:
+                record = await anext(ours, None)
+                if record is None:
+                    raise CopyRefused(
+                        f"the target has what the source has not, from revision {there.revision}"
+                        f" of {there.stream} on: give an empty store"
+                    )
+                self._note(record, moved(record, self._positions.at), there)
+                self._copied.found += 1
+
+    def _note(self, record: WholeRecord, expected: WholeRecord, there: WholeRecord) -> None:
+        """Take note of a record that the target has.
+
+        Raises:
+            CopyRefused: it is another one.
+        """
+        content = there.content
+        if content != expected.content:
+            raise CopyRefused(
+                f"the target has something else at its position {there.position}, revision"
+                f" {there.revision} of {there.stream}, than the source at its {record.position},"
+                f" revision {record.revision} of {record.stream}: give an empty store, and let"
+                " nobody else write to it"
+            )
+        self._positions.add(record.position, there.position)
+        self._digest.update(content)
+        copied = self._copied
+        copied.records += 1
+        copied.by_category[record.stream.partition("-")[0]] += 1
+        if record.revision == self._beginnings.first.get(record.stream, 0):
+            copied.streams += 1
+        if time.monotonic() - self._told_at > TELL:
+            self._told_at = time.monotonic()
+            self._tell(copied)
+
+    # What is written.
+
+    async def _take(self, record: WholeRecord) -> None:
+        try:
+            new = moved(record, self._positions.at_known)
+        except NotCopiedYet:  # most often what a process was told of a moment before
+            await self._flush()
+            await self._read_back()
+            new = moved(record, self._positions.at)
+        if record.revision == self._beginnings.first.get(record.stream):
+            await self._fill(record.stream, self._reached.get(record.stream, -1), record.revision)
+        self._batch.append((record, new))
+        self._bytes += new.size
+        if len(self._batch) >= MOST_RECORDS or self._bytes >= MOST_BYTES:
+            await self._flush()
+            if len(self._unread) >= UNREAD:
+                await self._read_back()
+
+    async def _flush(self) -> None:
+        if not self._batch:
+            return
+        new = [each for _, each in self._batch]
+        while (failed := await self._target.append_whole(new)) is not None:
+            if isinstance(failed, InvalidAppend):
+                raise CopyRefused(
+                    f"the target does not take what follows position"
+                    f" {self._batch[0][0].position} of the source: {failed.reason}"
+                )
+            if not await self._close_gaps(new, failed.streams):
+                raise CopyRefused(
+                    f"the target does not take {', '.join(failed.streams) or 'a stream'} as the"
+                    " source has it: give an empty store, and let nobody else write to it"
+                )
+        self._unread.extend(self._batch)
+        self._batch, self._bytes = [], 0
+
+    async def _close_gaps(self, records: Sequence[WholeRecord], streams: Sequence[str]) -> bool:
+        """Fill what lacks before streams of which the server itself has removed the beginning.
+
+        Return whether there was any.
+        """
+        firsts: dict[str, int] = {}
+        for each in records:
+            firsts.setdefault(each.stream, each.revision)
+        closed = False
+        for stream in streams or firsts:
+            last = await last_record(self._target, stream)
+            reached = -1 if last is None else last.revision
+            if reached < firsts[stream] - 1:
+                await self._fill(stream, reached, firsts[stream])
+                if last is None:
+                    self._beginnings.first[stream] = firsts[stream]
+                closed = True
+        return closed
+
+    async def _fill(self, stream: str, reached: int, until: int) -> None:
+        """Have a stream, which ends with revision `reached`, go on with `until`."""
+        for start in range(reached + 1, until, MOST_RECORDS):
+            some = removed(stream, range(start, min(start + MOST_RECORDS, until)))
+            if (failed := await self._target.append_whole(some)) is not None:
+                raise CopyRefused(
+                    f"the target does not take {stream} as the source has it: {failed.reason}"
+                )
+            self._copied.removed += len(some)
+
+    async def _read_back(self) -> None:
+        """Read what was appended.
+
+        Raises:
+            StoreUnavailable: it does not show.
+        """
+        deadline = time.monotonic() + SHOWS
+        while self._unread:
+            async with aclosing(self._theirs()) as theirs:
+                async for there in theirs:
+                    self._note(*self._unread.popleft(), there)
+                    if not self._unread:
+                        return
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"what was appended does not show within {SHOWS:.0f} s")
+            await asyncio.sleep(0.05)  # a node that follows
+
+    async def _cut(self) -> None:
+        """Delete, and cut, what is deleted and cut in the source."""
+        for stream in self._beginnings.gone & self._ends.keys():
+            await self._fill(stream, self._reached.get(stream, -1), self._ends[stream] + 1)
+            await self._target.delete_stream(stream)
+        for stream, first in self._beginnings.first.items():
+            there = await first_record(self._target, stream)
+            if there is not None and there.revision < first:
+                await self._target.truncate(stream, first)
+        for stream in self._beginnings.tombstoned:
+            await self._target.delete_stream(stream, tombstone=True)
+        self._copied.tombstoned = len(self._beginnings.tombstoned)
+
+    async def _save_checkpoints(self) -> None:
+        """Write the last checkpoint of each: what is before it means nothing any more."""
+        for stream, record in self._checkpoints.items():
+            new = moved(record, self._positions.at)
+            last = await last_record(self._target, stream)
+            if last is None or last.data != new.data:
+                given = NewRecord(new.event_type, new.data, {}, str(uuid4()))
+                [answer] = await self._target.append([StreamAppend(stream, ANY, [given])])
+                if not isinstance(answer, Appended):
+                    raise CopyRefused(f"the target does not take {stream}: {answer}")
+                await self._target.keep_latest(stream, CHECKPOINTS[record.event_type])
+            self._copied.checkpoints += 1

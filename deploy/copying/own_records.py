@@ -1,0 +1,96 @@
+"""Rayfold's own records in a copy of the log: which are copied, and how they say where they are.
+
+A record of a process, a checkpoint, or what is parked names positions of the log that it is on.
+Copied as it stands, it would have a process told of events twice or never. So a record that is not
+known here is refused: a later Rayfold, or a new part of this one, may have put a position into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from actors import append_watch, origins
+from actors.host import snapshots
+from actors.processes import checkpoints, records
+from actors.schedules import records as schedules
+from eventstore import identity, tenancy
+from eventstore.kurrentdb.whole_log import WholeRecord
+from eventstore.personal import witness
+from eventstore.positions import At
+from projections import discarded_events
+from projections.operations import audit
+from projections.publications import records as publications
+from rayfold.aggregate import OUR_CATEGORIES
+
+CHECKPOINTS = {
+    checkpoints.CHECKPOINT: checkpoints.KEPT,
+    publications.CHECKPOINT: publications.KEPT,
+}
+"""Records of which the last of a stream counts alone, and how many the store is asked to keep."""
+
+NOT_COPIED = (identity.STREAM, identity.COPY)
+"""Streams that say which log it is: a copy is another."""
+
+_Mover = Callable[[str, bytes, At], bytes]
+
+
+def _as_it_is(event_type: str, data: bytes, at: At) -> bytes:
+    return data
+
+
+def _of_checkpoints(event_type: str, data: bytes, at: At) -> bytes:
+    return checkpoints.moved_record(data, at)
+
+
+def _of_publications(event_type: str, data: bytes, at: At) -> bytes:
+    return publications.moved_record(data, at)
+
+
+_MOVERS: dict[str, tuple[_Mover, tuple[str, ...]]] = {
+    origins.PROCESSES: (records.moved_record, records.TYPES),
+    checkpoints.PREFIX: (_of_checkpoints, checkpoints.TYPES),
+    publications.CHECKPOINTS: (_of_publications, publications.TYPES),
+    publications.PARKS: (_of_publications, publications.TYPES),
+    discarded_events.PREFIX: (_as_it_is, discarded_events.TYPES),
+    audit.STREAM: (_as_it_is, audit.TYPES),
+    witness.STREAM: (_as_it_is, witness.TYPES),
+    tenancy.STREAM: (_as_it_is, tenancy.TYPES),
+    append_watch.PROBE_STREAM: (_as_it_is, append_watch.TYPES),
+}
+"""By what names of streams begin with: how a record is changed, and the types that are known."""
+
+_OURS = tuple(f"{category}-" for category in OUR_CATEGORIES)
+
+
+class UnknownRecord(Exception):
+    """A record of Rayfold's own that this release does not know; the message names it."""
+
+
+def is_copied(record: WholeRecord) -> bool:
+    """Tell whether a copy has the record: not what is a cache, or says which log it is."""
+    return record.stream not in NOT_COPIED and not record.stream.startswith(snapshots.PREFIX)
+
+
+def is_checkpoint(record: WholeRecord) -> bool:
+    """Tell whether of the record's stream the last one counts alone, whatever its revision."""
+    return record.event_type in CHECKPOINTS and record.stream.startswith(_OURS)
+
+
+def moved(record: WholeRecord, at: At) -> WholeRecord:
+    """Return a record as the copy has it.
+
+    Raises:
+        NotCopiedYet: it names a position of which that is not known yet.
+        UnknownRecord: nobody knows whether it names any.
+    """
+    if record.stream.startswith(schedules.PREFIX):  # an author's category may have that name
+        return record._replace(data=schedules.moved_record(record.event_type, record.data, at))
+    if not record.stream.startswith(_OURS):
+        return record
+    for prefix, (mover, known) in _MOVERS.items():
+        if record.stream.startswith(prefix) and record.event_type in known:
+            return record._replace(data=mover(record.event_type, record.data, at))
+    raise UnknownRecord(
+        f"this Rayfold does not know what {record.event_type} is, revision {record.revision} of"
+        f" {record.stream}: copy the log with the Rayfold that has written it"
+    )
