@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,12 +20,15 @@ from actors.local import LocalRuntime
 from actors.processes.checkpoints import lay_out
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
+from deploy.cli.copying import _run as command
 from deploy.copying.copy import Copied, Copy, CopyRefused
 from deploy.copying.own_records import UnknownRecord
+from deploy.errors import StartError
+from deploy.stack.owning import own_store_id
 from domain.inventory.stock import ReserveStock
 from domain.orders.commands import CreateOrder, PayOrder
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.identity import UnfinishedCopy, store_id
+from eventstore.identity import store_id
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.personal.witness import note_destroyed, witness
@@ -39,6 +43,8 @@ from projections.publications.records import Parked, PublicationRecords
 from rayfold import Registry
 from tests.conftest import serve_store
 from tests.contract.processes.stages import Clock, Stage, ended, is_so, named, until, waits_for
+from tests.ports import free_port
+from tests.stack import rayfold
 
 
 @pytest.fixture
@@ -397,7 +403,11 @@ async def test_what_is_deleted_after_a_first_copy_goes_with_the_second(
 
 @also_older
 async def test_an_interrupted_copy_is_gone_on_with(
-    source: WholeLog, target: WholeLog, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    source: WholeLog,
+    target: WholeLog,
+    target_uri: str,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     definition = named("broken_off")
     async with Stage(source, registry, definition) as stage:
@@ -423,8 +433,8 @@ async def test_an_interrupted_copy_is_gone_on_with(
             told = await copied(source, target)
         except StoreUnavailable:
             broken += 1
-            with pytest.raises(UnfinishedCopy):
-                await store_id(target)
+            with pytest.raises(StartError, match="a copy that is not finished"):
+                await own_store_id(target_uri)
         else:
             break
     assert broken > 1
@@ -493,3 +503,42 @@ async def test_many_records_are_copied_in_order(source: WholeLog, target: WholeL
     assert raw is not None
     assert raw.recorded_at is not None
     assert raw.recorded_at >= started
+
+
+def test_the_command_copies_and_says_what_comes_next(source_uri: str, target_uri: str) -> None:
+    with KurrentDBClient(source_uri) as client:
+        events = [NewEvent("KeysNamed", json.dumps({"id": str(uuid4())}).encode())]
+        for stream in ("rayfold-personal-keys", "order-1"):
+            client.append_to_stream(stream, current_version=StreamState.ANY, events=events)
+    done = ran("--from", source_uri, "--to", target_uri)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the copy has 2 records of 2 streams, 0 of them from before" in done.stdout
+    assert "  order: 1\n" in done.stdout
+    assert "next: start a stack on the copy with an empty Postgres" in done.stdout
+    assert "keys of personal data" in done.stdout
+
+
+async def test_the_command_says_why_it_does_not_copy(source_uri: str, target_uri: str) -> None:
+    nobody = f"kdb://admin:secret@127.0.0.1:{free_port()}?Tls=false"
+    with KurrentDBClient(target_uri) as client:
+        events = [NewEvent("Noted", b"{}")]
+        client.append_to_stream("order-1", current_version=StreamState.ANY, events=events)
+    for source, target, why in (
+        (nobody, target_uri, "the source, kdb://admin:…@"),
+        (source_uri, nobody, "the target, kdb://admin:…@"),
+        (source_uri, source_uri, "the same store"),
+        ("nonsense", target_uri, "the source, nonsense, does not answer"),
+    ):
+        with pytest.raises(StartError) as refused:
+            await command(source, target)
+        assert why in str(refused.value)
+        assert "secret" not in str(refused.value)
+    done = ran("--from", source_uri, "--to", target_uri)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "the target has what the source has not" in done.stderr
+
+
+def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    command = [*rayfold(), "copy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -7,24 +7,58 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from tests.conftest import serve_store
+from tests.integration.publications.receiver import ReceiverProcess
 from tests.stack import Stack, rayfold
 
 PAYMENT_TIMEOUT = 20.0
 """Seconds: more than the tests take from an order's reservation to its payment."""
 
 
+SECRET = "whsec_" + "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0IQ=="
+
+
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack in which orders have to be paid soon."""
-    data = tmp_path_factory.mktemp("fulfilment") / "data"
-    made = Stack(data, FULFILMENT_PAYMENT_TIMEOUT=str(PAYMENT_TIMEOUT))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of everything."""
+    return tmp_path_factory.mktemp("fulfilment")
+
+
+@pytest.fixture(scope="module")
+def receiver(folder: Path) -> Iterator[ReceiverProcess]:
+    """Who is told of orders."""
+    made = ReceiverProcess(folder / "taken", SECRET, 0.0)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def environment(receiver: ReceiverProcess) -> dict[str, str]:
+    """Return the settings: orders have to be paid soon."""
+    hook = {"url": receiver.url, "secret": SECRET, "private_addresses": True}
+    news = {**hook, "park_after": 0.5, "retry_parked": 1}
+    return {
+        "FULFILMENT_PAYMENT_TIMEOUT": str(PAYMENT_TIMEOUT),
+        "RAYFOLD_PUBLICATIONS": json.dumps({"order-news": news}),
+    }
+
+
+@pytest.fixture(scope="module")
+def stack(folder: Path, environment: dict[str, str]) -> Iterator[Stack]:
+    """A stack with them."""
+    made = Stack(folder / "data", **environment)
     made.start()
     yield made
     assert made.stop() == 0
@@ -167,6 +201,70 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     assert stage(http, order) == "cancelled"
     refused = ran(stack, "processes", "retry", "fulfilment", order)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_it_goes_on_upon_a_copy_of_its_log(
+    stack: Stack, folder: Path, receiver: ReceiverProcess, environment: dict[str, str]
+) -> None:
+    """The last one: it stops the stack."""
+
+    def told(order: str) -> Counter[str]:
+        return Counter(each["type"] for each in receiver.taken() if each["subject"] == order)
+
+    with httpx.Client(base_url=stack.url, timeout=60) as http:
+        tea, cup = stocked(http), stocked(http)
+        shipped, unpaid, untold = (placed(http, tea) for _ in range(3))
+        for order in (shipped, unpaid, untold):
+            wait_for(lambda order=order: stage(http, order) == "awaiting-payment")
+        ada = {"customer_id": str(uuid4()), "name": "Ada", "email": "ada@example.org"}
+        assert http.post("/customers", json=ada).status_code == 202
+        http.post(f"/orders/{shipped}/pay")
+        wait_for(lambda: told(shipped) == {"order-shipped": 1})
+        receiver.kill()
+        http.post(f"/orders/{untold}/pay")
+        wait_for(lambda: untold in told_by(stack, "publications", "list"))  # it is parked
+        wait_for(lambda: process(http, untold)["status"] == "ended")
+        soon = datetime.now(UTC) + timedelta(seconds=5)
+        later = {"Rayfold-Not-Before": soon.isoformat()}
+        sent = http.post(f"/stock/{cup}/reserve", json={"quantity": 2}, headers=later).json()
+        steps = process(http, untold)["steps"]
+        customer = http.get(f"/customers/{ada['customer_id']}").json()
+    before = Counter(each["id"] for each in receiver.taken())
+    assert stack.stop() == 0
+
+    moved = Stack(folder / "moved", **environment)
+    with store(stack.data) as source, store(moved.data) as target:
+        copying = [*rayfold(), "copy", "--from", source, "--to", target]
+        done = subprocess.run(copying, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "next: start a stack on the copy" in done.stdout
+    receiver.start()
+    moved.start()
+    with httpx.Client(base_url=moved.url, timeout=60) as http:
+        wait_for(lambda: told(untold) == {"order-shipped": 1})
+        wait_for(lambda: stage(http, unpaid) == "cancelled")
+        wait_for(lambda: told(unpaid) == {"order-cancelled": 1})
+        about = f"/commands/{sent['command_id']}"
+        wait_for(lambda: http.get(about).json()["status"] == "projected")
+        wait_for(lambda: [available(http, sku) for sku in (tea, cup)] == [3, 3])
+        there = process(http, untold)["steps"]
+        assert [each["data"].get("decided") for each in there] == [
+            each["data"].get("decided") for each in steps
+        ]
+        assert http.get(f"/customers/{ada['customer_id']}").json() == customer
+        assert http.get("/operators/verify").json() == {"differences": []}
+        [part] = actors(http)
+        assert (part["ready"], part["parked"]) == (True, 0)
+    taken = Counter(each["id"] for each in receiver.taken())
+    assert taken.keys() > before.keys()
+    assert set(taken.values()) == {1}  # nobody was told anything twice
+    assert moved.stop() == 0
+
+
+@contextmanager
+def store(data: Path) -> Iterator[str]:
+    """The log of a stack that is stopped, or that is to be."""
+    yield from serve_store(data / "eventstore")
 
 
 def actors(http: httpx.Client) -> list[dict[str, Any]]:
