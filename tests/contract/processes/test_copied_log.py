@@ -31,18 +31,21 @@ from eventstore.errors import StoreUnavailable, StreamTombstoned
 from eventstore.identity import store_id
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
+from eventstore.personal.keys import MemoryKeys
+from eventstore.personal.log import PersonalLog
 from eventstore.personal.witness import note_destroyed, witness
 from eventstore.port import ANY, Appended, StreamAppend
-from eventstore.records import NewRecord, RawRecord
+from eventstore.records import NewRecord, RawRecord, recorded
 from eventstore.tenancy import is_of_tenants, mark_as_tenants
 from projections import discarded_events
 from projections.operations.audit import Audit
 from projections.poison import Discarded
 from projections.poison import Parked as ParkedRow
 from projections.publications.records import Parked, PublicationRecords
-from rayfold import Registry
+from rayfold import FORGOTTEN, Registry
 from tests.conftest import serve_store
 from tests.contract.processes.stages import Clock, Stage, ended, is_so, named, until, waits_for
+from tests.personal.people import Register, Registered
 from tests.ports import free_port
 from tests.stack import rayfold
 
@@ -313,6 +316,25 @@ async def test_what_else_rayfold_has_written_is_there_but_not_which_log_it_is(
     assert await store_id(target) != await store_id(source)
 
 
+async def test_personal_data_is_copied_encrypted_and_read_with_its_keys(
+    source: WholeLog, target: WholeLog
+) -> None:
+    people, keys = Registry.load("tests.personal"), MemoryKeys()
+    writes = LocalRuntime(people, PersonalLog(source, keys))
+    await writes.send(Register(customer_id="ada", email="secret@example.org"))
+    await writes.send(Register(customer_id="bob", email="secret-bob@example.org"))
+    keys.forget("bob")
+    await copied(source, target)
+    assert not any(b"secret" in each.data + each.metadata for each in await everything(target))
+    read = {
+        each.event.customer_id: each.event.email
+        async for raw in PersonalLog(target, keys).read_all(people.prefixes)
+        for each in recorded(people, raw)
+        if isinstance(each.event, Registered)
+    }
+    assert read == {"ada": "secret@example.org", "bob": FORGOTTEN}
+
+
 @also_older
 async def test_records_of_other_clients_are_copied_as_they_are(
     source: WholeLog, target: WholeLog, source_uri: str
@@ -399,6 +421,9 @@ async def test_what_is_deleted_after_a_first_copy_goes_with_the_second(
         with pytest.raises(StreamTombstoned):
             await stream_of(target, "order-never")
     assert told.found == 3
+    await written(source, "order-gone", new())  # begins again
+    assert (await copied(source, target)).records == 4
+    assert [raw.revision for raw in await stream_of(target, "order-gone")] == [3]
 
 
 @also_older

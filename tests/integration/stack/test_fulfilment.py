@@ -217,7 +217,11 @@ def test_it_goes_on_upon_a_copy_of_its_log(
         for order in (shipped, unpaid, untold):
             wait_for(lambda order=order: stage(http, order) == "awaiting-payment")
         ada = {"customer_id": str(uuid4()), "name": "Ada", "email": "ada@example.org"}
-        assert http.post("/customers", json=ada).status_code == 202
+        bob = {**ada, "customer_id": str(uuid4())}
+        gone = placed(http, cup, fulfil=False)
+        assert {http.post("/customers", json=each).status_code for each in (ada, bob)} == {202}
+        for stream in (f"order-{gone}", f"customer-{bob['customer_id']}"):
+            told_by(stack, "delete", stream, "--yes")
         http.post(f"/orders/{shipped}/pay")
         wait_for(lambda: told(shipped) == {"order-shipped": 1})
         receiver.kill()
@@ -252,6 +256,13 @@ def test_it_goes_on_upon_a_copy_of_its_log(
             each["data"].get("decided") for each in steps
         ]
         assert http.get(f"/customers/{ada['customer_id']}").json() == customer
+        assert http.get("/operators/verify").json() == {"differences": []}
+        for path in (f"/orders/{gone}", f"/customers/{bob['customer_id']}"):
+            assert http.get(path).status_code == 404
+        # They count on where they ended.
+        anew = {"order_id": gone, "customer_id": "b"}
+        assert http.post("/orders", json=anew).json()["revision"] == 3
+        assert http.post("/customers", json=bob).json()["revision"] == 1
         assert http.get("/operators/verify").json() == {"differences": []}
         [part] = actors(http)
         assert (part["ready"], part["parked"]) == (True, 0)
