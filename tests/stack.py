@@ -70,6 +70,11 @@ class Stack:
         assert f"ready {self.url}" in said.decode()
 
     @property
+    def started(self) -> bool:
+        """Whether it ever was."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The gateway's process, which leads the group."""
         assert self._process is not None

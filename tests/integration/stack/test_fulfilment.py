@@ -203,8 +203,17 @@ def test_the_command_line_lists_and_shows_processes(http: httpx.Client, stack: S
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
+@pytest.fixture
+def moved(folder: Path, environment: dict[str, str]) -> Iterator[Stack]:
+    """Another stack, once a test has started it."""
+    made = Stack(folder / "moved", **environment)
+    yield made
+    if made.started:
+        assert made.stop() == 0
+
+
 def test_it_goes_on_upon_a_copy_of_its_log(
-    stack: Stack, folder: Path, receiver: ReceiverProcess, environment: dict[str, str]
+    stack: Stack, moved: Stack, receiver: ReceiverProcess
 ) -> None:
     """The last one: it stops the stack."""
 
@@ -236,7 +245,6 @@ def test_it_goes_on_upon_a_copy_of_its_log(
     before = Counter(each["id"] for each in receiver.taken())
     assert stack.stop() == 0
 
-    moved = Stack(folder / "moved", **environment)
     with store(stack.data) as source, store(moved.data) as target:
         copying = [*rayfold(), "copy", "--from", source, "--to", target]
         done = subprocess.run(copying, capture_output=True, text=True, timeout=60)
@@ -269,7 +277,6 @@ def test_it_goes_on_upon_a_copy_of_its_log(
     taken = Counter(each["id"] for each in receiver.taken())
     assert taken.keys() > before.keys()
     assert set(taken.values()) == {1}  # nobody was told anything twice
-    assert moved.stop() == 0
 
 
 @contextmanager
