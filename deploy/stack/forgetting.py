@@ -158,10 +158,10 @@ class Forgetting:
             self._asked.clear()
             try:
                 await self._destroy_again()
-                if self._is_behind:
+                await self._take_away()
+                if self._is_behind:  # last: it holds up nobody else
                     await self._build_taken_up()
                     self._is_behind = False
-                await self._take_away()
                 self._error = ""
             except Exception as error:
                 self._error = str(error) or type(error).__name__

@@ -27,6 +27,9 @@ PERSONAL = "x-personal"
 NO_DEFAULT = "and the code no default"
 UNREAD = "which nobody reads any more"
 
+IN_CLEAR, ENCRYPTED = "it in clear", "it encrypted"
+"""What old events have of a field that is, or was, personal data: an upcaster sees its value."""
+
 _MARKS = frozenset(("title", "description", "examples", "deprecated", "readOnly", "writeOnly"))
 """They mean nothing to the reader."""
 
@@ -98,9 +101,9 @@ def _kept_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator
     with another version.
     """
     if new.get(PERSONAL) and not old.get(PERSONAL):
-        yield Fault(path, "it in clear", "and stay so: `rayfold forget` does not reach them")
+        yield Fault(path, IN_CLEAR, "and stay so: `rayfold forget` does not reach them")
     elif old.get(PERSONAL) and not new.get(PERSONAL):
-        yield Fault(path, "it encrypted", "and new ones would have it in clear")
+        yield Fault(path, ENCRYPTED, "and new ones would have it in clear")
 
 
 def _told_otherwise(old: Schema, new: Schema, path: tuple[str, ...]) -> Iterator[Fault]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 import re
 
-from deploy.authoring.catalogue.compatibility import UNREAD, Fault, Schema, told
+from deploy.authoring.catalogue.compatibility import (
+    ENCRYPTED,
+    IN_CLEAR,
+    UNREAD,
+    Fault,
+    Schema,
+    told,
+)
 
 
 def skeleton(
@@ -29,7 +36,8 @@ def skeleton(
     gone = [each.field for each in faults if each.new == UNREAD and len(each.path) == 1]
     lines = []
     for field in dict.fromkeys(each.field for each in faults):
-        if field not in wanted:
+        as_it_is = all(each.old in (IN_CLEAR, ENCRYPTED) for each in faults if each.field == field)
+        if field not in wanted or as_it_is:
             continue
         today = told(wanted[field], new.get("$defs", {}))
         said = [(each.path, each.been) for each in faults if each.field == field]

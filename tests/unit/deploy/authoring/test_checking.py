@@ -341,6 +341,13 @@ def test_an_upcaster_to_paste_is_code_whatever_the_event_is_called(
     assert code[function].name == name
 
 
+def test_a_field_that_becomes_personal_data_stays_as_it_is_in_the_upcaster_to_paste() -> None:
+    clear, personal = domain(happened(who=str)), domain(happened(who=Personal[str]))
+    for before, after in ((clear, personal), (personal, clear)):
+        code = compared(before, after).broken[0].code
+        assert code.endswith("-> dict[str, Any]:\n    return data")
+
+
 def test_a_version_that_goes_back_is_refused() -> None:
     before, after = domain(happened(2, amount=int)), domain(happened(1, amount=int))
     assert "the code is back at version 1" in told(compared(before, after))[0]
