@@ -178,14 +178,15 @@ class Story:
         if told := read_twice(instances):
             raise ValueError(told)
         states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
-        with Unchanged(decision.model, *states.values()):
+        with Unchanged(decision.model, *states.values(), command):
             events = listed(decision.model.decide(states, command))
             after: dict[str, Any] = {}
             for event in events:
                 at = decision.instance_of(event, instances)
                 written([event])
                 state = after.get(at.stream, states[at.name])
-                after[at.stream] = at.aggregate.fold([event], state)
+                with Unchanged(at.aggregate, event):
+                    after[at.stream] = at.aggregate.fold([event], state)
         self._states |= after
         return events
 
@@ -195,10 +196,12 @@ class Story:
             raise LookupError(f"no aggregate of the story takes {type(command).__qualname__}")
         stream = aggregate.stream(getattr(command, aggregate.id_field))
         state = self._state(aggregate, stream)
-        with Unchanged(aggregate, state):
-            sent = stamped(command, self.now)
+        sent = stamped(command, self.now)
+        with Unchanged(aggregate, state, sent):
             events = decided(aggregate.decide(state, sent), aggregate, sent)
-            self._states[stream] = aggregate.fold(events, state)
+            with Unchanged(aggregate, *events):
+                after = aggregate.fold(events, state)
+        self._states[stream] = after
         return events
 
     def _state(self, aggregate: type[Aggregate[Any, Any, Any]], stream: str) -> Any:
