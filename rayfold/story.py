@@ -13,7 +13,7 @@ the processes, until nothing more happens. Time passes only where the test says 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from rayfold.aggregate import Aggregate
@@ -22,11 +22,13 @@ from rayfold.errors import DomainError, Refused
 from rayfold.event_checks import decided, listed, written
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
-from rayfold.messages import Command, Event
+from rayfold.messages import Command, Event, Message
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, refuse_unwritable, stamped
 from rayfold.steps import Publish
 from rayfold.unchanged import Unchanged
+
+S = TypeVar("S", bound=Message)
 
 Part = type[Aggregate[Any, Any, Any]] | type[Decision[Any]] | type[ProcessManager[Any, Any]]
 
@@ -96,9 +98,10 @@ class Story:
         self._take(instance, instance.on_abort((), keep=None, now=self.now))
         self._go_on()
 
-    def state_of(self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: object) -> Any:
+    def state_of(self, aggregate: type[Aggregate[S, Any, Any]], aggregate_id: object) -> S:
         """Return an aggregate's state; the initial one if nothing has happened to it."""
-        return self._state(aggregate, aggregate.stream(aggregate_id))
+        state: S = self._state(aggregate, aggregate.stream(aggregate_id))
+        return state
 
     def process(self, process: type[ProcessManager[Any, Any]], key: object) -> ProcessInstance:
         """Return a process as it is now: `state`, `ended`, `timers`, whether it has `begun`."""

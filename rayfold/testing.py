@@ -10,7 +10,7 @@ given(with_currency).when({"sku": "tea"}).then(LineAdded(sku="tea", currency="EU
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from rayfold import given_rows
 from rayfold.aggregate import Aggregate
@@ -29,6 +29,8 @@ from rayfold.story import Story
 from rayfold.unchanged import Unchanged, fresh
 from rayfold.upcasting import Upcaster
 from rayfold.view import View
+
+V = TypeVar("V", bound=View)
 
 __all__ = [
     "Decided",
@@ -293,7 +295,7 @@ def given(
     )
 
 
-def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
+def rows_of(view: type[V], *events: Event) -> dict[Any, V]:
     """Return the view's rows by key after these events, as if they were the whole log."""
     _refuse_classes(events)
     return given_rows.rows_of(view, events)
