@@ -332,7 +332,9 @@ def _is_masked(node: dict[str, Any]) -> bool:
     """Whether it is one of pydantic's secrets, without a serializer of the author's."""
     inner = node.get("lax_schema", node)
     write = inner.get("serialization", {}).get("function")
-    return getattr(write, "__module__", "") == SecretStr.__module__
+    # Base64Bytes and the like are written by functions of that module too.
+    is_pydantics = getattr(write, "__module__", "") == SecretStr.__module__
+    return is_pydantics and "secret" in getattr(write, "__name__", "")
 
 
 def _look_alike(choices: list[Any], definitions: dict[str, Any]) -> bool:

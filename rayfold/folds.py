@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from rayfold.declarations import miscalled
@@ -43,6 +44,7 @@ def starts(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F],
     may give several keys, in a list: then the event begins a row under each, and the
     function is `(event, key) -> row`.
     """
+    refuse_bare("starts", event_types, "Event")
     return _marked(event_types, key, starts=True)
 
 
@@ -53,7 +55,18 @@ def on(*event_types: type[Event], key: KeyOf | None = None) -> Callable[[F], F]:
 
     `key` as in `starts`: where it gives several keys, each of those rows takes the event in.
     """
+    refuse_bare("on", event_types, "Event")
     return _marked(event_types, key, starts=False)
+
+
+def refuse_bare(decorator: str, given: Sequence[Any], wanted: str) -> None:
+    """Refuse a decorator that is not told what it is for: it would mark nothing.
+
+    Raises:
+        TypeError: nothing was given, or the function itself, as `@on` alone does.
+    """
+    if not given or any(isinstance(each, FunctionType | staticmethod) for each in given):
+        raise TypeError(f"@{decorator} is for nothing: say @{decorator}({wanted})")
 
 
 def _marked(
@@ -141,11 +154,19 @@ def mistakes_of_folds(
             starting = ("event", "key") if fold.wants_key else ("event",)
             found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
             found += drawing(where, fold.apply)
-        found += drawing(f"the key of {where}", fold.key_of)
+        found += mistaken_key(where, fold)
         found += taking_another(where, fold.apply, event)
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found
+
+
+def mistaken_key(where: str, fold: Fold) -> list[str]:
+    """Return what is wrong with the function that gives a fold's key, if one does."""
+    if fold.key_of is None or callable(fold.key_of):
+        return drawing(f"the key of {where}", fold.key_of)
+    told = f"key={fold.key_of!r} of {where} is no function of the event"
+    return [f"{told}: say key=lambda event: …, or leave it out where a field has the key's name"]
 
 
 def taking_another(where: str, function: Callable[..., Any], message: type[Message]) -> list[str]:

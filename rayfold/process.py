@@ -45,6 +45,8 @@ from rayfold.folds import (
     folds_of,
     mark_in,
     members_of,
+    mistaken_key,
+    refuse_bare,
     returns_nothing,
     said_twice,
     taking_another,
@@ -107,6 +109,7 @@ it is folded, and no handler is called."""
 
 def on_timeout(*names: str) -> Callable[[F], F]:
     """Mark a static `(state, timed_out) -> steps` for timeouts of these names."""
+    refuse_bare("on_timeout", names, '"name"')
     return _marked(_TIMEOUTS, names)
 
 
@@ -115,6 +118,7 @@ def on_rejected(*commands: type[Command]) -> Callable[[F], F]:
 
     Here a saga compensates: it says what is to be undone, in the order in which it yields.
     """
+    refuse_bare("on_rejected", commands, "Command")
     return _marked(_REJECTIONS, commands)
 
 
@@ -310,7 +314,7 @@ class ProcessDefinition:
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):
-            found += drawing(f"the key of {name}.{member}", fold.key_of)
+            found += mistaken_key(f"{name}.{member}", fold)
             if fold.event_type not in self.events:
                 found.append(
                     f"{name}.{member} is for {_said(fold.event_type)}, which {name} does not see: "

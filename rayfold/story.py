@@ -13,7 +13,7 @@ the processes, until nothing more happens. Time passes only where the test says 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from rayfold.aggregate import Aggregate
@@ -22,11 +22,13 @@ from rayfold.errors import DomainError, Refused
 from rayfold.event_checks import decided, listed, written
 from rayfold.integration_event import IntegrationEvent
 from rayfold.keys import key_text
-from rayfold.messages import Command, Event
+from rayfold.messages import Command, Event, Message
 from rayfold.process import ProcessDefinition, ProcessManager
 from rayfold.process_instance import ProcessInstance, ProcessStep, Timer, refuse_unwritable, stamped
 from rayfold.steps import Publish
 from rayfold.unchanged import Unchanged
+
+S = TypeVar("S", bound=Message)
 
 Part = type[Aggregate[Any, Any, Any]] | type[Decision[Any]] | type[ProcessManager[Any, Any]]
 
@@ -96,9 +98,10 @@ class Story:
         self._take(instance, instance.on_abort((), keep=None, now=self.now))
         self._go_on()
 
-    def state_of(self, aggregate: type[Aggregate[Any, Any, Any]], aggregate_id: object) -> Any:
+    def state_of(self, aggregate: type[Aggregate[S, Any, Any]], aggregate_id: object) -> S:
         """Return an aggregate's state; the initial one if nothing has happened to it."""
-        return self._state(aggregate, aggregate.stream(aggregate_id))
+        state: S = self._state(aggregate, aggregate.stream(aggregate_id))
+        return state
 
     def process(self, process: type[ProcessManager[Any, Any]], key: object) -> ProcessInstance:
         """Return a process as it is now: `state`, `ended`, `timers`, whether it has `begun`."""
@@ -178,14 +181,15 @@ class Story:
         if told := read_twice(instances):
             raise ValueError(told)
         states = {each.name: self._state(each.aggregate, each.stream) for each in instances}
-        with Unchanged(decision.model, *states.values()):
+        with Unchanged(decision.model, *states.values(), command):
             events = listed(decision.model.decide(states, command))
             after: dict[str, Any] = {}
             for event in events:
                 at = decision.instance_of(event, instances)
                 written([event])
                 state = after.get(at.stream, states[at.name])
-                after[at.stream] = at.aggregate.fold([event], state)
+                with Unchanged(at.aggregate, event):
+                    after[at.stream] = at.aggregate.fold([event], state)
         self._states |= after
         return events
 
@@ -195,10 +199,12 @@ class Story:
             raise LookupError(f"no aggregate of the story takes {type(command).__qualname__}")
         stream = aggregate.stream(getattr(command, aggregate.id_field))
         state = self._state(aggregate, stream)
-        with Unchanged(aggregate, state):
-            sent = stamped(command, self.now)
+        sent = stamped(command, self.now)
+        with Unchanged(aggregate, state, sent):
             events = decided(aggregate.decide(state, sent), aggregate, sent)
-            self._states[stream] = aggregate.fold(events, state)
+            with Unchanged(aggregate, *events):
+                after = aggregate.fold(events, state)
+        self._states[stream] = after
         return events
 
     def _state(self, aggregate: type[Aggregate[Any, Any, Any]], stream: str) -> Any:

@@ -10,7 +10,7 @@ given(with_currency).when({"sku": "tea"}).then(LineAdded(sku="tea", currency="EU
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from rayfold import given_rows
 from rayfold.aggregate import Aggregate
@@ -29,6 +29,8 @@ from rayfold.story import Story
 from rayfold.unchanged import Unchanged, fresh
 from rayfold.upcasting import Upcaster
 from rayfold.view import View
+
+V = TypeVar("V", bound=View)
 
 __all__ = [
     "Decided",
@@ -88,7 +90,7 @@ class Given:
                 raise LookupError(f"{aggregate.__qualname__} has no {type(event).__qualname__}")
         self._aggregate, self._past = aggregate, events
         self._state = aggregate.begun()
-        with Unchanged(aggregate, self._state):
+        with Unchanged(aggregate, self._state, *events):
             self._state = aggregate.fold(events, self._state)
 
     def when(self, command: Command) -> Decided:
@@ -107,11 +109,12 @@ class Given:
                 told = f"{name} is for {stream!r}, where no {type(event).__qualname__} of the past"
                 raise LookupError(f"{told} has happened: it has another {field}")
         try:
-            with Unchanged(self._aggregate, self._state):
+            with Unchanged(self._aggregate, self._state, command):
                 events = decided(
                     self._aggregate.decide(self._state, command), self._aggregate, command
                 )
-                after = self._aggregate.fold(events, self._state)
+                with Unchanged(self._aggregate, *events):
+                    after = self._aggregate.fold(events, self._state)
         except Refused as refusal:
             return Decided([], refusal, self._state)
         return Decided(events, None, after)
@@ -132,7 +135,7 @@ class GivenDecision:
                 raise LookupError(f"no aggregate that {decision.__qualname__} reads has {name}")
             stream = aggregate.stream(getattr(event, aggregate.id_field))
             state = self._states[stream] if stream in self._states else aggregate.begun()
-            with Unchanged(aggregate, state):
+            with Unchanged(aggregate, state, event):
                 self._states[stream] = aggregate.fold([event], state)
 
     def when(self, command: Command) -> Decided:
@@ -158,12 +161,13 @@ class GivenDecision:
         }
         after = dict(states)
         try:
-            with Unchanged(self._definition.model, *states.values()):
+            with Unchanged(self._definition.model, *states.values(), command):
                 events = listed(self._definition.model.decide(states, command))
                 for event in events:
                     at = self._definition.instance_of(event, instances)
                     written([event])
-                    after[at.name] = at.aggregate.fold([event], after[at.name])
+                    with Unchanged(at.aggregate, event):
+                        after[at.name] = at.aggregate.fold([event], after[at.name])
         except Refused as refusal:
             return Decided([], refusal, states)
         return Decided(events, None, after)
@@ -291,7 +295,7 @@ def given(
     )
 
 
-def rows_of(view: type[View], *events: Event) -> dict[Any, Any]:
+def rows_of(view: type[V], *events: Event) -> dict[Any, V]:
     """Return the view's rows by key after these events, as if they were the whole log."""
     _refuse_classes(events)
     return given_rows.rows_of(view, events)

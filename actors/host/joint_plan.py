@@ -174,19 +174,20 @@ def _decide_jointly(
         return RevisionMismatch(wanted, None if lead.revision < 0 else lead.revision)
     states = {each.name: plans[each.stream].state for each in joint.instances}
     try:
-        with Unchanged(joint.definition.model, *states.values()):
+        with Unchanged(joint.definition.model, *states.values(), pending.command):
             events = listed(joint.definition.model.decide(states, pending.command))
             told = [
                 (joint.definition.instance_of(each, joint.instances, envelope.tenant), each)
                 for each in events
             ]
-            after, revisions = _fold(plans, told)
-        streams = encode(revisions).decode()
-        keeps = lead.entity.aggregate.keep_commands
-        records = [
-            record(event, envelope, writer, index, streams, keeps=keeps)
-            for index, (_, event) in enumerate(told)
-        ]
+            revisions = _revisions(plans, told)
+            streams = encode(revisions).decode()
+            keeps = lead.entity.aggregate.keep_commands
+            records = [  # before the fold, which may change a list in an event
+                record(event, envelope, writer, index, streams, keeps=keeps)
+                for index, (_, event) in enumerate(told)
+            ]
+            after = _fold(plans, told)
     except Refused as refusal:
         return refusal
     except (Exception, SystemExit) as error:
@@ -228,13 +229,17 @@ def _before(
     return None
 
 
-def _fold(
-    plans: dict[str, Plan], told: list[tuple[Instance, Event]]
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return states and revisions after the events, of every stream that was read."""
-    states = {stream: each.state for stream, each in plans.items()}
+def _revisions(plans: dict[str, Plan], told: list[tuple[Instance, Event]]) -> dict[str, int]:
+    """Return the revisions after the events, of every stream that was read."""
     revisions = {stream: each.revision for stream, each in plans.items()}
+    for at, _ in told:
+        revisions[at.stream] += 1
+    return revisions
+
+
+def _fold(plans: dict[str, Plan], told: list[tuple[Instance, Event]]) -> dict[str, Any]:
+    """Return the states after the events, of every stream that was read."""
+    states = {stream: each.state for stream, each in plans.items()}
     for at, event in told:
         states[at.stream] = at.aggregate.fold([event], states[at.stream])
-        revisions[at.stream] += 1
-    return states, revisions
+    return states

@@ -162,15 +162,15 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
         return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
     aggregate = planned.entity.aggregate
     try:
-        with Unchanged(aggregate, planned.state):
+        with Unchanged(aggregate, planned.state, pending.command):  # which may be decided again
             events = listed(aggregate.decide(planned.state, pending.command))
             check_events(events, aggregate, pending.command)
+            keeps = aggregate.keep_commands
+            records = [  # before the fold, which may change a list in an event
+                record(event, envelope, writer, index, keeps=keeps)
+                for index, event in enumerate(events)
+            ]
             state = aggregate.fold(events, planned.state)
-        keeps = aggregate.keep_commands
-        records = [
-            record(event, envelope, writer, index, keeps=keeps)
-            for index, event in enumerate(events)
-        ]
     except Refused as refusal:
         return refusal
     except (Exception, SystemExit) as error:

@@ -304,6 +304,16 @@ ODD = {
         ("@on(WasPut)", '@on("WasPut")'),
         "Things.was_put is marked for 'WasPut', which is no event",
     ),
+    "an event that is not named": (
+        ("@on(WasPut)", "@on"),
+        "cannot import the domain 'alone': TypeError: @on is for nothing: say @on(Event) (alone.py,"
+        " line 31)",
+    ),
+    "a key by its name": (
+        ("@on(WasPut)", '@on(WasPut, key="id")'),
+        "key='id' of Things.was_put is no function of the event: say key=lambda event: …, or leave"
+        " it out where a field has the key's name",
+    ),
     "a view by its name": (
         ("ROUTES", 'class Get(Query, name="get", view="things"):\n    id: str\n\nROUTES'),
         "Get needs view=…, the view that it asks; got 'things'",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from datetime import date
 from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import create_model
+from pydantic import Base64Bytes, Base64UrlStr, Secret, SecretBytes, create_model
 
 from actors.host.entity import Entity
 from actors.host.snapshots import restore, save
@@ -22,6 +23,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord, recorded
 from rayfold import Aggregate, Command, Event, Message, Registry, Upcaster
+from rayfold.field_types import mistakes_of_fields
 from tests.generated.field_types import HASHABLE, SIMPLE, FieldType, field_types
 
 warnings.filterwarnings("ignore", message=".*shadows an attribute.*")
@@ -119,3 +121,15 @@ def test_a_state_comes_back_from_its_snapshot(data: st.DataObject) -> None:
 @pytest.mark.parametrize("kind", [*SIMPLE, *HASHABLE], ids=lambda kind: str(kind.annotation)[:40])
 def test_no_kind_of_field_is_refused_that_comes_back(kind: FieldType) -> None:
     assert domain_of(kind.annotation)
+
+
+class Blobs(Message):
+    one: Base64Bytes | None = None
+    many: tuple[Base64UrlStr, ...] = ()
+    secret: SecretBytes | None = None
+    secrets: tuple[Secret[date], ...] = ()
+
+
+def test_what_is_written_in_base64_is_no_secret() -> None:
+    told = mistakes_of_fields(Blobs)
+    assert [each.split()[0] for each in told] == ["Blobs.secret", "Blobs.secrets"]

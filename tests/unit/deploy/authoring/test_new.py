@@ -51,7 +51,8 @@ WITHOUT_COMMANDS = """
 from typing import Never
 
 from rayfold import Aggregate, Event, Message, Read
-from rayfold.testing import Story
+from rayfold.testing import Story, rows_of
+from shop.views import Balances
 
 
 class Taken(Event, name="Taken"):
@@ -72,11 +73,13 @@ class Title(
 
 READS = {"title": Read(Title, by="title")}
 assert not Story(Title).state_of(Title, "Emma").taken
+Story(Title).state_of(Title, "Emma").takn  # type: ignore[attr-defined]
+rows_of(Balances)["a"].ballance_cents  # type: ignore[attr-defined]
 """
 
 
 def test_what_it_writes_passes_mypy_and_its_own_tests(folder: Path) -> None:
-    """And so does what a decision alone changes, which has no `decide`."""
+    """And so does what a decision alone changes, which has no `decide`; slips of tests do not."""
     write("shop", folder)
     (folder / "tests" / "titles.py").write_text(WITHOUT_COMMANDS)
     settings = f"--config-file={ROOT / 'pyproject.toml'}"
