@@ -117,6 +117,10 @@ class Metadata(Mapping[str, str]):
         return self._found
 
 
+ADDED_BY_SERVERS = ("$schema.name", "$schema.format")
+"""Names in metadata that servers which take `append_records` add of themselves."""
+
+
 def metadata_of(raw: RawRecord) -> dict[str, str]:
     """Return the metadata as a plain dict, for JSON."""
     return dict(Metadata(raw.metadata))

@@ -21,7 +21,7 @@ from eventstore.kurrentdb.connection import refused
 from eventstore.kurrentdb.log import APPEND_TIMEOUT, EventLog
 from eventstore.kurrentdb.threaded_reader import WINDOW
 from eventstore.port import Conflict, InvalidAppend, JointAppend
-from eventstore.records import NewRecord
+from eventstore.records import ADDED_BY_SERVERS, NewRecord
 from rayfold.foreign_json import UNREADABLE
 
 OF_USERS = "^[^$]"
@@ -29,9 +29,6 @@ OF_USERS = "^[^$]"
 
 WITH_SETTINGS = r"^(\$\$)?[^$]"
 """The same, and the streams that have those streams' settings."""
-
-_OF_THE_SERVER = ("$schema.name", "$schema.format")
-"""In metadata: what servers add of themselves."""
 
 _METADATA = msgspec.json.Decoder(dict[str, Any])
 _TEXTS = msgspec.json.Decoder(dict[str, str])
@@ -58,7 +55,7 @@ class WholeRecord(NamedTuple):
         except UNREADABLE:
             metadata = self.metadata
         else:
-            told = {name: value for name, value in found.items() if name not in _OF_THE_SERVER}
+            told = {name: value for name, value in found.items() if name not in ADDED_BY_SERVERS}
             metadata = _in_order(told)
         place = (self.stream, self.revision, self.event_type, self.id, self.is_json)
         return _in_order([*place, len(metadata)]) + metadata + self.data
@@ -76,7 +73,7 @@ class WholeRecord(NamedTuple):
             metadata = _TEXTS.decode(self.metadata) if self.metadata else {}
         except UNREADABLE:
             return None
-        told = {name: value for name, value in metadata.items() if name not in _OF_THE_SERVER}
+        told = {name: value for name, value in metadata.items() if name not in ADDED_BY_SERVERS}
         return NewRecord(self.event_type, self.data, told, self.id)
 
 

@@ -7,7 +7,7 @@ from msgspec.json import decode, encode
 from eventstore.errors import StreamTombstoned
 from eventstore.one_record import first_record, last_record
 from eventstore.port import Appended, Log, StreamAppend
-from eventstore.records import NewRecord, RawRecord
+from eventstore.records import ADDED_BY_SERVERS, NewRecord, RawRecord, metadata_of
 from rayfold.foreign_json import UNREADABLE
 
 Outbox = list[tuple[int, NewRecord]]
@@ -92,9 +92,11 @@ def _is(raw: RawRecord, record: NewRecord) -> bool:
     if raw.metadata == encode(record.metadata) and raw.data == record.data:
         return True
     try:
-        return bool(
-            decode(raw.metadata) == dict(record.metadata)
-            and decode(raw.data) == decode(record.data)
-        )
+        return bool(_told(raw) == dict(record.metadata) and decode(raw.data) == decode(record.data))
     except UNREADABLE:
         return False
+
+
+def _told(raw: RawRecord) -> dict[str, str]:
+    """Return what was appended as metadata, without what the server has added."""
+    return {name: value for name, value in metadata_of(raw).items() if name not in ADDED_BY_SERVERS}
