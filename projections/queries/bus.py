@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Protocol
 
 from projections.errors import BadQuery, NoSuchStore
@@ -129,17 +128,17 @@ class QueryBus:
         body, position = await compose(query, ask)
         return Answer(body, None, max(position, at_least or 0))
 
-    async def live(
+    def live(
         self, query: Query, *, after: int | None = None, tenant: str = ""
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Yield the row that a query asks for, now and after each change, with positions.
+        """Return the row that a query asks for, now and after each change, with positions.
 
         Several changes in quick succession may come as their last state. `after` is the
         last position that the caller has seen: it gets no state older than that.
 
         Raises:
-            NoTenant, BadQuery: as `ask`.
-            NoSuchStore: the view is not kept in memory.
+            NoTenant, BadQuery: as `ask`, before anything is asked for.
+            NoSuchStore: the view is not kept in memory; likewise.
             ReplicaUnavailable: no replica answers.
         """
         view = view_query_of(query).view
@@ -148,9 +147,7 @@ class QueryBus:
         if self._registry.tenants and not tenant:
             raise NoTenant(f"{type(query).__rayfold__.name!r} is followed for no tenant")
         key = within(tenant, _text(query, view.key))
-        async with aclosing(self._live.follow(view.name, key, after or 0)) as states:
-            async for state in states:
-                yield state
+        return self._live.follow(view.name, key, after or 0)
 
     async def reached(self, views: Sequence[str], position: int, timeout: float) -> list[str]:
         """Return the views that a store does not show at `position` after `timeout` seconds.
