@@ -85,6 +85,8 @@ class History:
                 for step in folding.steps(raw):
                     if step.key == key:
                         row = folding.fold(step, row)
+                if folding.has_noted:  # parked, or stopped: what comes later waits behind it
+                    break
         if row is None:
             return None
         try:

@@ -83,6 +83,26 @@ async def test_no_more_of_a_stream_is_read_than_up_to_the_revision() -> None:
     assert log.read == 10
 
 
+async def test_no_more_is_read_than_up_to_what_breaks_the_row(broken: set[int]) -> None:
+    log = CountingLog()
+    await add(log, "a", *range(100))
+    broken.add(2)
+    for view in (TOTALS, STRICT):
+        log.read = 0
+        assert await total(log, 99, view) == (1, 1)
+        assert log.read == 3
+
+
+async def test_no_more_is_read_than_up_to_what_nobody_can_read() -> None:
+    log = CountingLog()
+    await add(log, "a", 1)
+    await log.append([StreamAppend("counter-a", ANY, [NewRecord("Added", b"7", {}, str(uuid4()))])])
+    await add(log, "a", *range(100))
+    log.read = 0  # who appends reads, too
+    assert await total(log, 101) == (0, 1)
+    assert log.read == 2
+
+
 async def test_an_event_that_is_no_json_is_text_among_the_others() -> None:
     log = MemoryLog()
     others = [b'{"broken', b"\xff", b"", b'{"a":NaN}', b'"\xff"', b'1},{"type":"Added"']
