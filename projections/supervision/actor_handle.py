@@ -73,6 +73,8 @@ class ActorHandle:
         self._pid = 0
         self._heard = False
         """Whether this actor has ever answered: before that it may still be starting."""
+        self._broken = ""
+        """Why it breaks while it is made, until it has answered."""
         self._silent_since: float | None = None
         self._wanted: list[int] = []
         self._watching: asyncio.Task[None] | None = None
@@ -89,16 +91,11 @@ class ActorHandle:
                 self.seen = await self._call("status", *self._told())
         except (TimeoutError, ActorUnavailable) as error:
             self.ready = False
-            broken, known = why_broken(error), self.seen.get("error")
-            self.seen = (
-                {"error": broken, "broken": True} if broken else {"error": type(error).__name__}
-            )
-            if broken and broken != known:
-                log.error("an actor does not come up", extra={"actor": self.name, "error": broken})
+            self._noted_error(error)
             self._condition.saw(ready=False)
             await self._missed(hangs=isinstance(error, TimeoutError))
             return
-        self._heard, self._silent_since = True, None
+        self._heard, self._silent_since, self._broken = True, None, ""
         self._place.found(str(self.seen.get("node", "")))
         if self.seen["pid"] != self._pid:
             self.restarts += 1
@@ -186,6 +183,7 @@ class ActorHandle:
         """Call the actor no more: its runtime is gone. Who waits for it is told so."""
         self._actor.lose()
         self.ready = False
+        self._broken = ""
         self._condition.saw(ready=False)
         self.seen = {"error": str(RuntimeLost())}
 
@@ -209,6 +207,18 @@ class ActorHandle:
             except ActorUnavailable:
                 self.ready = False
                 await asyncio.sleep(0.1)
+
+    def _noted_error(self, error: BaseException) -> None:
+        broken = why_broken(error)
+        if broken and broken != self._broken:
+            self._broken = broken
+            log.error("an actor does not come up", extra={"actor": self.name, "error": broken})
+        # One that breaks while it is made is silent as well, between two attempts.
+        self.seen = (
+            {"error": self._broken, "broken": True}
+            if self._broken
+            else {"error": type(error).__name__}
+        )
 
     async def _missed(self, *, hangs: bool) -> None:
         """Count an answer that did not come. Ray restarts what dies, but not what hangs."""

@@ -146,6 +146,36 @@ async def test_what_breaks_an_actor_while_it_is_made_is_told_and_logged_once(
     assert [each.message for each in caplog.records] == ["an actor does not come up"]
 
 
+async def test_what_breaks_an_actor_is_told_while_the_next_one_is_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That may take longer than it may be silent."""
+
+    class Made:
+        """Breaks at every second call: what is made again is silent meanwhile."""
+
+        def __init__(self) -> None:
+            self.status = self
+            self.calls = 0
+
+        async def remote(self) -> dict[str, Any]:
+            self.calls += 1
+            if self.calls == 5:
+                return {"pid": 1, "ready": False, "position": 0}
+            if self.calls % 2:
+                await _Broken().remote()
+            raise TimeoutError
+
+    handle = ActorHandle("memory:v#0", "memory", ["v"], Made)
+    for _ in range(4):
+        await handle.look()
+        assert (handle.seen["error"], handle.seen["broken"]) == (OTHER, True)
+    assert [each.message for each in caplog.records] == ["an actor does not come up"]
+    await handle.look()
+    await handle.look()
+    assert handle.seen == {"error": "TimeoutError"}  # it has come up since
+
+
 def test_one_that_is_silent_is_known_by_the_views_that_it_keeps() -> None:
     handle = ActorHandle("postgres:all#0", "postgres", ["v", "w"], lambda: None)
     handle.seen = {"error": "TimeoutError"}
