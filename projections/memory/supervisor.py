@@ -15,7 +15,7 @@ from projections.memory.replica_handle import ReplicaHandle
 from projections.memory.restarted import start_restarted
 from projections.operations.rebuild import Rebuild
 from projections.settings import ReadSettings
-from projections.supervision.actor_handle import LOOK, READY, answering
+from projections.supervision.actor_handle import LOOK, READY, START, answering
 from projections.supervision.placements import Placements
 from projections.supervision.spawning import Spawner
 from rayfold import Registry
@@ -114,9 +114,9 @@ class MemorySupervisor:
         One that is not ready is waited for: it may be copying, or come up again.
 
         Raises:
-            ActorUnavailable: it does not get ready.
+            ActorUnavailable: it does not get ready, or breaks while it is made.
         """
-        until = time.monotonic() + READY
+        began = answered = time.monotonic()
         while True:
             replicas = self._placements.replicas_of(view)
             await asyncio.gather(*(each.look() for each in replicas))
@@ -124,7 +124,14 @@ class MemorySupervisor:
             ready = [each for each in left if each.ready]
             if ready or not left:
                 return ready[0] if ready else None
-            if time.monotonic() > until:
+            if broken := [each for each in left if each.seen.get("broken")]:
+                raise ActorUnavailable(f"{broken[0].name}: {broken[0].seen['error']}")
+            now = time.monotonic()
+            silent = [each for each in left if "incarnation" not in each.seen]
+            answered = answered if silent else now
+            if now - answered > START:
+                raise ActorUnavailable(f"{silent[0].name} does not answer")
+            if now - began > READY:
                 raise ActorUnavailable(f"{left[0].name} does not come to the log's end")
             await asyncio.sleep(LOOK)
 

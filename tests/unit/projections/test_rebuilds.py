@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from eventstore.memory import MemoryLog
-from projections.errors import ProjectionError, WouldPark
+from projections.errors import ActorUnavailable, ProjectionError, WouldPark
+from projections.memory import supervisor as memory_supervisor
 from projections.memory.supervisor import MemorySupervisor
 from projections.operations.rebuild import Rebuild
 from projections.operations.rebuilds import Rebuilder, Rebuilds
@@ -158,7 +159,7 @@ class Held:
     ready = True
 
     def __init__(self, incarnation: str, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.seen = {"incarnation": incarnation}
+        self.seen: dict[str, Any] = {"incarnation": incarnation}
         self.rebuilt: list[str] = []
         self._meanwhile = meanwhile
 
@@ -187,3 +188,48 @@ async def test_replicas_that_begin_while_a_view_is_rebuilt_in_memory_are_rebuilt
     assert first.rebuilt == ["first", "first again"]
     assert second.rebuilt == ["second"]
     assert new.rebuilt == ["new"]
+
+
+def supervising(*replicas: Any) -> MemorySupervisor:
+    """Return what keeps these."""
+    settings: Any = SimpleNamespace(number=lambda *_: len(replicas))
+    placements = Placements()
+    placements.replicas = [*replicas]
+    return MemorySupervisor(Registry.load("domain"), settings, placements)
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ({"error": "no such module", "broken": True}, "no such module"),
+        ({"error": "TimeoutError"}, "does not answer"),
+    ],
+)
+async def test_a_replica_that_does_not_come_up_is_not_waited_for_as_one_that_copies(
+    monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any], why: str
+) -> None:
+    whole, away = Held("whole"), Held("away")
+    away.ready, away.seen = False, seen
+    if "broken" not in seen:
+        monkeypatch.setattr(memory_supervisor, "START", 0.0)
+        monkeypatch.setattr(memory_supervisor, "LOOK", 0.0)
+    async with asyncio.timeout(60):
+        with pytest.raises(ActorUnavailable, match=why):
+            await supervising(away, whole).rebuild(Rebuild(VIEW, ["memory"]))
+    assert whole.rebuilt == ["whole"]
+
+
+async def test_a_replica_that_answers_is_waited_for_until_it_has_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_supervisor, "START", 0.0)
+    monkeypatch.setattr(memory_supervisor, "LOOK", 0.0)
+    looks = iter([False, False, False])
+
+    class Copying(Held):
+        async def look(self) -> None:
+            self.ready = next(looks, True)
+
+    copying = Copying("copying")
+    await supervising(copying).rebuild(Rebuild(VIEW, ["memory"]))
+    assert copying.rebuilt == ["copying"]
