@@ -47,6 +47,9 @@ VACUUM = 3600.0
 LOOK = 10.0
 """Seconds between two looks whether the database is as we left it."""
 
+BEGIN = 600.0
+"""Seconds of a start for views that were left; the stack is published then, and they come later."""
+
 RETRY = 5.0
 """Seconds until what did not answer is asked again."""
 
@@ -132,25 +135,42 @@ class Forgetting:
     async def begin(self) -> None:
         """Build views afresh that a release before has left, if somebody was forgotten since.
 
-        Before anybody reads them; what fails is tried again by `run`.
+        Before anybody reads them; what fails, or takes too long, is tried again by `run`. Under a
+        release without personal data nobody is forgotten, and nothing is noted.
         """
+        if not self._registry.is_personal:
+            return
         try:
-            await self._build_taken_up()
-        except RayfoldError as error:
+            async with asyncio.timeout(BEGIN):
+                await self._build_taken_up()
+        except (RayfoldError, TimeoutError) as error:
             self._is_behind = True
-            log.warning("somebody who is forgotten may be shown", extra={"error": str(error)})
+            why = str(error) or f"not built in {BEGIN:.0f} seconds"
+            log.warning("somebody who is forgotten may be shown", extra={"error": why})
 
     async def _build_taken_up(self) -> None:
+        """Build what was left, each view by itself.
+
+        Raises:
+            PostgresUnavailable: it does not say what was.
+            ProjectionError: some of it failed.
+        """
         from deploy.stack.taken_up import note_built, taken_up
 
         async with self._connection() as connection:
-            left = await taken_up(connection, self._registry)
-        for view in left:
+            left = await taken_up(connection, self._registry, self._rebuilds.stores_of)
+        failed = []
+        for view, stores in left.items():
             about = {"view": view}
             log.warning("somebody was forgotten since it was left: it is rebuilt", extra=about)
-            await self._rebuilds.afresh(view, accept_parked=True)
-            async with self._connection() as connection:
-                await note_built(connection, view)
+            try:
+                await self._rebuilds.afresh(view, accept_parked=True)
+                async with self._connection() as connection:
+                    await note_built(connection, view, stores)
+            except ProjectionError as error:
+                failed.append(f"{view}: {error}")
+        if failed:
+            raise ProjectionError("; ".join(failed))
 
     async def run(self) -> None:
         """Take away what is left of those who are forgotten, for ever; also by one before us."""
@@ -158,10 +178,10 @@ class Forgetting:
             self._asked.clear()
             try:
                 await self._destroy_again()
+                behind = await self._catch_up()
                 await self._take_away()
-                if self._is_behind:  # last: it holds up nobody else
-                    await self._build_taken_up()
-                    self._is_behind = False
+                if behind is not None:
+                    raise behind
                 self._error = ""
             except Exception as error:
                 self._error = str(error) or type(error).__name__
@@ -178,6 +198,16 @@ class Forgetting:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._asked.wait()
+
+    async def _catch_up(self) -> RayfoldError | None:
+        """Build what `begin` could not; return why some of it is still not built."""
+        if self._is_behind:
+            try:
+                await self._build_taken_up()
+            except RayfoldError as error:
+                return error
+            self._is_behind = False
+        return None
 
     async def _destroy_again(self) -> None:
         """Destroy what is there again: the database was restored, or a replica of it took over."""

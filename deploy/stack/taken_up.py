@@ -6,7 +6,10 @@ the release before may still serve them; where that, or another one, comes back 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+from rayfold import ViewDefinition
 
 if TYPE_CHECKING:
     from rayfold import Registry
@@ -19,50 +22,53 @@ CREATE TABLE IF NOT EXISTS rayfold_personal_view (
 """
 """What keeps personal data, or kept it: without `left_at` the domain has it now."""
 
-_NEVER = "SELECT to_regclass('rayfold_personal_view') IS NULL"
 _KEEP = "INSERT INTO rayfold_personal_view (view, store) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _LEAVE = (
     "UPDATE rayfold_personal_view SET left_at = now() WHERE left_at IS NULL"
     " AND NOT (view, store) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
 )
 _BACK = (
-    "SELECT view, store FROM rayfold_personal_view WHERE left_at IS NOT NULL"
-    " AND (view, store) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+    "SELECT view, store, EXISTS (SELECT FROM rayfold_personal_key"
+    " WHERE key IS NULL AND (settled_at IS NULL OR settled_at >= left_at)) AS is_stale"
+    " FROM rayfold_personal_view WHERE left_at IS NOT NULL"
+    " AND (view, store) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY view, store"
 )
-_OF_SOMEBODY = (
-    "SELECT DISTINCT view FROM rayfold_personal_view"
-    " WHERE left_at IS NOT NULL AND view = ANY($1) AND EXISTS (SELECT FROM rayfold_personal_key"
-    " WHERE key IS NULL AND (settled_at IS NULL OR settled_at >= left_at)) ORDER BY view"
-)
-_UP = "UPDATE rayfold_personal_view SET left_at = NULL WHERE view = $1"
+_UP = "UPDATE rayfold_personal_view SET left_at = NULL WHERE view = $1 AND store = ANY($2)"
+
+StoresOf = Callable[[ViewDefinition], Sequence[str]]
 
 
-async def taken_up(connection: Connection, registry: Registry) -> list[str]:
-    """Note what the domain keeps; return the views to build afresh before anybody reads them."""
-    if not registry.is_personal and await connection.fetchval(_NEVER):
-        return []
+async def taken_up(
+    connection: Connection, registry: Registry, stores_of: StoresOf
+) -> dict[str, list[str]]:
+    """Note what is kept; return the views to build afresh before anybody reads them.
+
+    `stores_of` gives the stores that keep a view here; those that have it again come with the view.
+    """
     await connection.execute(_TABLE)
-    views, stores = _kept(registry)
+    views, stores = _kept(registry, stores_of)
     await connection.executemany(_KEEP, [*zip(views, stores, strict=True)])
     await connection.execute(_LEAVE, views, stores)
-    back = {row["view"] for row in await connection.fetch(_BACK, views, stores)}
-    stale = [row["view"] for row in await connection.fetch(_OF_SOMEBODY, [*back])] if back else []
-    for view in back.difference(stale):
-        await note_built(connection, view)
+    stale: dict[str, list[str]] = {}
+    for view, store, is_stale in await connection.fetch(_BACK, views, stores):
+        if is_stale:
+            stale.setdefault(view, []).append(store)
+        else:
+            await note_built(connection, view, [store])
     return stale
 
 
-async def note_built(connection: Connection, view: str) -> None:
-    """Note that nobody who was forgotten is in a view's rows."""
-    await connection.execute(_UP, view)
+async def note_built(connection: Connection, view: str, stores: Sequence[str]) -> None:
+    """Note that nobody who was forgotten is in a view's rows there."""
+    await connection.execute(_UP, view, stores)
 
 
-def _kept(registry: Registry) -> tuple[list[str], list[str]]:
+def _kept(registry: Registry, stores_of: StoresOf) -> tuple[list[str], list[str]]:
     # Snapshots of what memory alone has say themselves who was forgotten.
     pairs = [
         (name, store)
         for name in registry.views_of_personal_data
-        for store in (registry.views[name].stores if name in registry.views else ("postgres",))
+        for store in (stores_of(registry.views[name]) if name in registry.views else ("postgres",))
         if store != "memory"
     ]
     return [view for view, _ in pairs], [store for _, store in pairs]

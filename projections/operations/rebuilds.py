@@ -34,7 +34,7 @@ class Rebuilds:
 
         `rebuilders` gives what rebuilds a view, or a SQL projection, in a store.
         """
-        self._stores_of = stores_of
+        self.stores_of = stores_of
         self._registry = registry
         self._log = log
         self._rebuilders = rebuilders
@@ -58,7 +58,7 @@ class Rebuilds:
             raise UnknownTarget(f"no view is named {view!r}")
         running = self._rebuilds.get(view)
         if running is None or not running.running:
-            stores = self._stores_of(known) if known is not None else ("postgres",)
+            stores = self.stores_of(known) if known is not None else ("postgres",)
             # What memory would park others would too, and they refuse rows besides: so nothing in
             # memory is replaced where one of them refuses.
             stores = sorted(stores, key=lambda store: store == "memory")

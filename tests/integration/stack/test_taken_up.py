@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncpg
 import pytest
 
-from deploy.stack.taken_up import note_built, taken_up
+from deploy.stack.taken_up import note_built
+from deploy.stack.taken_up import taken_up as taken_up_where
 from eventstore.personal.keys import new_key
 from eventstore.personal.postgres import destroy, prepare_keys, settle
 from rayfold import Registry
@@ -32,6 +32,17 @@ def without_contacts() -> Registry:
     return registry
 
 
+async def taken_up(
+    connection: Connection, registry: Registry, *stores: str
+) -> dict[str, list[str]]:
+    """Start a release of a stack that has these stores, or those that its views name."""
+    return await taken_up_where(
+        connection,
+        registry,
+        lambda view: stores if stores and view.name == "contacts" else view.stores,
+    )
+
+
 async def forget(connection: Connection, subject: str) -> None:
     """Destroy a key, and say that nothing is left."""
     key = new_key(subject)
@@ -47,14 +58,14 @@ async def test_one_that_comes_back_is_built_afresh_if_somebody_was_forgotten_mea
     connection: Connection, whole: Registry, without_contacts: Registry
 ) -> None:
     await forget(connection, "ada")  # nobody has left anything
-    assert await taken_up(connection, whole) == []
-    assert await taken_up(connection, without_contacts) == []
+    assert await taken_up(connection, whole) == {}
+    assert await taken_up(connection, without_contacts) == {}
     await forget(connection, "bob")
-    assert await taken_up(connection, without_contacts) == []
-    assert await taken_up(connection, whole) == ["contacts"]
-    assert await taken_up(connection, whole) == ["contacts"]  # it was not built
-    await note_built(connection, "contacts")
-    assert await taken_up(connection, whole) == []
+    assert await taken_up(connection, without_contacts) == {}
+    assert await taken_up(connection, whole) == {"contacts": ["postgres"]}
+    assert await taken_up(connection, whole) == {"contacts": ["postgres"]}  # it was not built
+    await note_built(connection, "contacts", ["postgres"])
+    assert await taken_up(connection, whole) == {}
 
 
 async def test_one_that_comes_back_after_nobody_was_forgotten_is_as_it_was(
@@ -62,12 +73,20 @@ async def test_one_that_comes_back_after_nobody_was_forgotten_is_as_it_was(
 ) -> None:
     await forget(connection, "ada")
     for registry in (whole, without_contacts, whole):
-        assert await taken_up(connection, registry) == []
+        assert await taken_up(connection, registry) == {}
     await forget(connection, "bob")  # of which the views that there are know
-    assert await taken_up(connection, whole) == []
+    assert await taken_up(connection, whole) == {}
 
 
-async def test_a_domain_without_personal_data_has_nothing_noted(connection: Connection) -> None:
-    assert await taken_up(connection, Registry.load("examples.shop")) == []
-    with pytest.raises(asyncpg.UndefinedTableError):
-        await connection.fetch("SELECT FROM rayfold_personal_view")
+@pytest.mark.parametrize("had", ["without_contacts", "whole"])
+async def test_a_store_that_comes_back_later_than_another_is_built_then(
+    connection: Connection, whole: Registry, had: str, request: pytest.FixtureRequest
+) -> None:
+    """Also where the domain names it all the time, and the stack was without it."""
+    assert await taken_up(connection, whole, "postgres", "redis") == {}
+    await taken_up(connection, request.getfixturevalue(had), "postgres")
+    await forget(connection, "bob")
+    for view, stores in (await taken_up(connection, whole, "postgres")).items():
+        await note_built(connection, view, stores)
+    assert await taken_up(connection, whole, "postgres") == {}
+    assert await taken_up(connection, whole, "postgres", "redis") == {"contacts": ["redis"]}

@@ -102,6 +102,10 @@ class Stack:
             raise ProjectionError("it stopped")
         self.done.append(view)
 
+    def stores_of(self, view: Any) -> tuple[str, ...]:
+        """Of rebuilds."""
+        return ("postgres",)
+
     async def take_away(self) -> str:
         """Let go of what may be let go; return what could not."""
         self.done.clear()
@@ -127,19 +131,25 @@ async def test_states_go_before_views_and_processes_before_those_to_whom_they_se
     assert not stack.left
 
 
-async def test_a_view_that_a_release_takes_up_again_is_built_before_anybody_reads_it(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = ["contacts"]
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Views that were left, and their stores."""
+    left = {"contacts": ["postgres"]}
 
-    async def taken_up(*_: Any) -> list[str]:
-        return [*left]
+    async def taken_up(*_: Any) -> dict[str, list[str]]:
+        return {**left}
 
-    async def note_built(_: Any, view: str) -> None:
-        left.remove(view)
+    async def note_built(_: Any, view: str, stores: list[str]) -> None:
+        assert left.pop(view) == stores
 
     monkeypatch.setattr(taken_up_module, "taken_up", taken_up)
     monkeypatch.setattr(taken_up_module, "note_built", note_built)
+    return left
+
+
+async def test_a_view_that_a_release_takes_up_again_is_built_before_anybody_reads_it(
+    stack: Stack, left: dict[str, list[str]]
+) -> None:
     stack.refuse.add("contacts")
     await stack.forgetting.begin()  # told, and tried again
     assert left
@@ -150,6 +160,45 @@ async def test_a_view_that_a_release_takes_up_again_is_built_before_anybody_read
             await asyncio.sleep(0.01)
     running.cancel()
     assert "contacts" in stack.done
+
+
+async def test_a_view_that_was_left_and_fails_holds_up_no_other_and_no_forgetting(
+    stack: Stack, left: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left["letters"] = ["postgres"]
+    stack.refuse.add("contacts")
+    await stack.forgetting.begin()
+    assert {*left} == {"contacts"}
+    monkeypatch.setattr(forgetting_module, "RETRY", 3600.0)
+    running = asyncio.create_task(stack.forgetting.run())
+    async with asyncio.timeout(60):
+        while not (await stack.forgetting.status())["error"]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    running.cancel()
+    assert "processes" in stack.done
+    assert stack.cleared == {*stack.left.values()}
+
+
+async def test_a_view_that_is_not_built_in_time_does_not_hold_up_the_start(
+    stack: Stack, left: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def afresh(view: str, *, accept_parked: bool) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stack, "afresh", afresh)
+    monkeypatch.setattr(forgetting_module, "BEGIN", 0.01)
+    async with asyncio.timeout(60):
+        await stack.forgetting.begin()
+    assert left
+
+
+async def test_a_start_without_personal_data_asks_nothing_of_who_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop = Registry.load("examples.shop")
+    nowhere = "postgresql://127.0.0.1:1/none"
+    await Forgetting(shop, nowhere, nothing, nothing, nothing, nothing).begin()
+    assert not caplog.records
 
 
 async def test_values_that_postgres_has_counted_go_too(stack: Stack) -> None:
