@@ -51,7 +51,10 @@ BEGIN = 600.0
 """Seconds of a start for views that were left; the stack is published then, and they come later."""
 
 RETRY = 5.0
-"""Seconds until what did not answer is asked again."""
+"""Seconds until what did not answer is asked again; twice as many each time, as each of them may
+rebuild a view in the stores where that goes."""
+
+LONGEST_RETRY = 60.0
 
 
 class Forgetting:
@@ -174,6 +177,7 @@ class Forgetting:
 
     async def run(self) -> None:
         """Take away what is left of those who are forgotten, for ever; also by one before us."""
+        pause = RETRY
         while True:
             self._asked.clear()
             try:
@@ -182,7 +186,7 @@ class Forgetting:
                 await self._take_away()
                 if behind is not None:
                     raise behind
-                self._error = ""
+                self._error, pause = "", RETRY
             except Exception as error:
                 self._error = str(error) or type(error).__name__
                 expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
@@ -193,7 +197,8 @@ class Forgetting:
                     extra={"error": self._error},
                     exc_info=None if expected else error,
                 )
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_RETRY)
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
