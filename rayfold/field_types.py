@@ -77,36 +77,47 @@ _KEYS_TOLD_APART = ({"number", "uuid"}, {"uuid", "date", "datetime"})
 
 
 def mistakes_of_fields(
-    model: type[BaseModel], *, utc_only: bool = False, is_sent: bool = False
+    model: type[BaseModel],
+    *,
+    utc_only: bool = False,
+    is_sent: bool = False,
+    by_alias: bool | None = False,
 ) -> list[str]:
     """Return a sentence for each field whose values would be lost or changed on the way.
 
     `utc_only`: instants must be in UTC, not just have an offset. `is_sent` is of defaults: see
-    `mistaken_defaults`.
+    `mistaken_defaults`. `by_alias`: as pydantic is told when such models are written.
     """
     name = model.__qualname__
-    try:
-        model.model_rebuild()
-        schema = model.__pydantic_core_schema__
-    except (PydanticUserError, NameError) as error:
-        return [f"{name}: {str(error).splitlines()[0]}"]
-    found = []
+    if found := mistakes_of_forward_references(model):
+        return found
+    schema = model.__pydantic_core_schema__
     if not model.model_config.get("frozen"):
         found.append(f"{name} is not frozen: what others hold too could be changed")
     if model.model_config.get("extra") == "allow":
         found.append(f"{name} allows fields that it does not declare: they would be lost")
-    if by_alias := _field_by_alias(model):
+    if aliased := _field_by_alias(model):
         found.append(
-            f"{name}.{by_alias} is read by its alias alone, and stored by its name: leave"
+            f"{name}.{aliased} is read by its alias alone, and stored by its name: leave"
             " validate_by_name=False out of its model_config"
         )
     for field, info in model.model_fields.items():
         if info.exclude:
             found.append(f"{name}.{field} {_EXCLUDED}")
+    is_made = any(map(_is_authors, _around_fields(schema)))
     for field, node in _fields_of(schema):
-        reasons = dict.fromkeys(_reasons(node, _definitions_of(schema), utc_only))
-        found += [f"{name}.{field} {reason}" for reason in reasons]
+        given = _reasons(node, _definitions_of(schema), utc_only, is_made, by_alias)
+        found += [f"{name}.{field} {reason}" for reason in dict.fromkeys(given)]
     return found or mistaken_defaults(model, is_sent=is_sent)
+
+
+def mistakes_of_forward_references(model: type[BaseModel]) -> list[str]:
+    """Return a sentence if a model's annotations name what is nowhere; complete it otherwise."""
+    try:
+        model.model_rebuild()
+    except (PydanticUserError, NameError) as error:
+        return [f"{model.__qualname__}: {str(error).splitlines()[0]}"]
+    return []
 
 
 def became(value: Any, back: Any) -> str:
@@ -126,11 +137,15 @@ def holds(model: type[BaseModel], *kinds: str) -> bool:
     )
 
 
-def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator[str]:
-    for each in _nodes(node, definitions, set()):
+def _reasons(
+    node: Any, definitions: dict[str, Any], utc_only: bool, is_made: bool, by_alias: bool | None
+) -> Iterator[str]:
+    nodes = list(_nodes(node, definitions, set()))
+    is_made = is_made or any(map(_is_authors, nodes))  # of whatever JSON has, by an author
+    for each in nodes:
         kind = each.get("type")
         if kind in _CONFIGURED:
-            yield from _reasons_within(each, definitions)
+            yield from _reasons_within(each, definitions, by_alias)
         if kind == "datetime" and (each.get("tz_constraint") != "aware" or utc_only):
             yield "is a datetime that is not one instant everywhere: use rayfold.UtcDatetime"
         elif kind in _UNWRITABLE and "serialization" not in each:
@@ -139,7 +154,7 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield f"holds a field that {_EXCLUDED}"
         elif _is_masked(each) and "serialization" not in node.get("schema", ()):
             yield "is a secret, of which JSON has asterisks: use str, and show it in no view"
-        elif kind == "enum" and not _is_rewritten(node, definitions):
+        elif kind == "enum" and not is_made:
             lost = [member for member in each["members"] if not _comes_back(each, member)]
             if lost:
                 yield f"may be {lost[0]}, which JSON makes another of: let it be a text or a number"
@@ -152,60 +167,99 @@ def _reasons(node: Any, definitions: dict[str, Any], utc_only: bool) -> Iterator
             yield "is a union whose members look alike in JSON: keep one, or wrap them in models"
 
 
-def _reasons_within(node: dict[str, Any], definitions: dict[str, Any]) -> Iterator[str]:
+def _reasons_within(
+    node: dict[str, Any], definitions: dict[str, Any], by_alias: bool | None
+) -> Iterator[str]:
     """Yield what is wrong with how a model, a dataclass or a TypedDict is configured."""
-    held, config = f"holds {node['cls'].__qualname__}", node.get("config", {})
-    fields = [] if node.get("root_model") else _fields_within(node, definitions)
-    by_alias = [name for name, each in fields if "validation_alias" in each]
-    if by_alias and not config.get("validate_by_name"):
+    kind, config = node["type"], node.get("config", {})
+    held = f"holds {node['cls'].__qualname__}"
+    fields = [] if node.get("root_model") else fields_within(node, definitions)
+    # To a TypedDict pydantic does not do what its config says of that.
+    as_it_says = by_alias is None and kind != "typed-dict" and config.get("serialize_by_alias")
+    lost = [
+        name
+        for name, each in fields
+        if "validation_alias" in each and not (as_it_says and _is_read_as_written(each))
+    ]
+    if lost and not config.get("validate_by_name"):
         yield (
-            f"{held}, whose {by_alias[0]!r} is read by an alias and written by its name: say"
-            f" validate_by_name=True in {_CONFIGURED[node['type']]}"
+            f"{held}, whose {lost[0]!r} is read by an alias and written by its name: say"
+            f" validate_by_name=True in {_CONFIGURED[kind]}"
         )
     if config.get("extra_fields_behavior") == "allow":
         yield f"{held}, which allows fields that it does not declare: they would be lost"
-    if node["type"] != "typed-dict" and writes_in_any_order(node):
+    if kind != "typed-dict" and writes_in_any_order(node):
         yield (
             f"{held}, whose sets would be written in any order, as it is no rayfold.Message:"
             " derive it from that"
         )
 
 
+def _is_read_as_written(field: dict[str, Any]) -> bool:
+    """Whether a field is read by the alias under which it is written."""
+    written, read = field.get("serialization_alias"), field["validation_alias"]
+    return written == read or (isinstance(read, list) and [written] in read)
+
+
 def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[str]:
     """Return a sentence for each default that is of another type than its field, at any depth.
 
-    `is_sent`: as a command's, which is written for its writer as it is. So it has to come back from
-    JSON too; others may be there to be replaced, or for old events alone.
+    `is_sent`: as a command's, which is written for its writer as it is. So it has to be read there,
+    and to be the same where `CommandDefinition.encode` compares; others may be there to be
+    replaced, or for old events alone.
     """
     found = []
+    is_compared = has_functions(model) or has_serializers(model)
     for each in models_in(model):
-        schema = each.__pydantic_core_schema__
+        if each.__pydantic_root_model__ or each.model_rebuild(raise_errors=False) is False:
+            continue
+        schema, is_read = each.__pydantic_core_schema__, is_sent and each is model
         for field, node in _fields_of(schema):
-            info = each.model_fields[field]
-            if info.is_required() or info.default_factory_takes_validated_data:
+            info = each.model_fields.get(field)
+            if info is None or info.is_required() or info.default_factory_takes_validated_data:
                 continue
-            if why := _mistaken_default(schema, node, is_sent and each is model):
+            if why := _mistaken_default(schema, node, is_read, is_read and is_compared):
                 found.append(f"{each.__qualname__}.{field} has a default that {why}")
     return found
 
 
-def _mistaken_default(schema: Any, node: Any, is_sent: bool) -> str | None:
+def _mistaken_default(schema: Any, node: Any, is_read: bool, is_compared: bool) -> str | None:
     definitions = _definitions_of(schema)
-    if any(map(_needs_its_model, _nodes(node, definitions, set()))):
+    nodes = list(_nodes(node, definitions, set()))
+    if any(map(_needs_its_model, nodes)):
         return None  # it is told more than the value
     alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
     config = _config_of(schema)
-    reader = SchemaValidator(alone, config)
+    reader, writer = SchemaValidator(alone, config), SchemaSerializer(alone, config)
     try:
         value = cast("Some[Any]", reader.get_default_value()).value
-        data = SchemaSerializer(alone, config).to_json(value, warnings="error")
-        is_read = is_sent or value is None  # which any serializer lets pass
-        back = reader.validate_json(data, extra="ignore") if is_read else value
+        data = writer.to_json(value, warnings=False)
+        # Of a plain validator pydantic warns by itself: it writes as if there were none.
+        is_plain = any(each["type"] == "function-plain" for each in nodes)
+        is_odd = not is_plain and _warns(writer, value)
+        is_none = value is None  # which any serializer lets pass
+        if not (is_read or is_none or is_odd):
+            return None
+        back = reader.validate_json(data, extra="ignore")
+        if is_odd and not (back == value and writer.to_json(back, warnings=False) == data):
+            return f"it does not take: a {type(value).__name__}"
+        if (is_compared or is_none) and back != value:
+            return f"does not come back from JSON as it is{became(value, back)}"
     except PydanticSerializationError:
         return f"it does not take: a {type(value).__name__}"
     except ValidationError as error:
         return f"it does not take: {error.errors(include_url=False)[0]['msg']}"
-    return None if back == value else f"does not come back from JSON as it is{became(value, back)}"
+    except Exception:  # of an author's function, which may do so here alone
+        return None
+    return None
+
+
+def _warns(writer: SchemaSerializer, value: Any) -> bool:
+    try:
+        writer.to_json(value, warnings="error")
+    except PydanticSerializationError:
+        return True
+    return False
 
 
 def _needs_its_model(node: dict[str, Any]) -> bool:
@@ -249,22 +303,31 @@ def _is_random(node: dict[str, Any]) -> bool:
     make = node.get("default_factory")
     if make is None or node.get("default_factory_takes_data"):
         return False
-    value = make()
-    # A clock may say the same twice.
-    return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
+    try:
+        value = make()
+        # A clock may say the same twice.
+        return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
+    except Exception:  # as something is not there yet, say
+        return False
 
 
 def has_functions(model: type[BaseModel]) -> bool:
     """Return whether functions of an author's make values of what is read: validators, say."""
-    return any(
-        "post_init" in each or (each["type"].startswith("function") and _is_called(each))
-        for each in _all_nodes(model)
-    )
+    return any("post_init" in each or _is_validator(each) for each in _all_nodes(model))
 
 
 def has_serializers(model: type[BaseModel]) -> bool:
     """Return whether functions of an author's write values."""
     return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
+
+
+def has_untried_defaults(model: type[BaseModel]) -> bool:
+    """Return whether there are defaults that `mistaken_defaults` does not read, of a command."""
+    tried = [id(node["schema"]) for _, node in _fields_of(model.__pydantic_core_schema__)]
+    return any(
+        id(each) not in tried or not isinstance(each.get("default_factory", object), type)
+        for each in _all_nodes(model, "default")
+    )
 
 
 def kinds_of(model: type[BaseModel]) -> frozenset[str]:
@@ -276,6 +339,15 @@ def _all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any
     schema = model.__pydantic_core_schema__
     found = _nodes(schema, _definitions_of(schema), set())
     return (each for each in found if kind in ("", each["type"]))
+
+
+def _is_authors(node: dict[str, Any]) -> bool:
+    """Whether a function of an author's reads or writes there."""
+    return _is_validator(node) or _is_called(node.get("serialization", {}))
+
+
+def _is_validator(node: dict[str, Any]) -> bool:
+    return node["type"].startswith("function") and _is_called(node)
 
 
 def _is_called(node: dict[str, Any]) -> bool:
@@ -295,22 +367,41 @@ def _field_by_alias(model: type[BaseModel]) -> str | None:
 
 def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
     """Whether the texts that JSON makes of such keys are read as what they were."""
+    if any(map(_is_authors, _nodes(node, definitions, set()))):
+        return True  # nobody knows
     while isinstance(node, dict):
         match node["type"]:
             case "definition-ref":
                 node = definitions.get(node["schema_ref"])
             case "enum" | "literal":  # whose values are known: try them
-                schema = core_schema.dict_schema(node)
-                known = node["members"] if "members" in node else node["expected"]
-                return all(_comes_back(schema, {each: None}) for each in known)
+                return _keys_come_back(node, node, definitions)
             case "union":
-                forms = {_form_of(each, definitions) for each in _choices(node)}
-                return len(forms) == 1 or any(forms <= apart for apart in _KEYS_TOLD_APART)
+                choices = [_resolved(each, definitions) for each in _choices(node)]
+                known = [each for each in choices if each["type"] in _KNOWN]
+                others = [each for each in choices if each not in known]
+                forms = {_form_of(each, definitions) for each in others}
+                return all(_keys_come_back(each, node, definitions) for each in known) and (
+                    len(forms) < 2 or any(forms <= apart for apart in _KEYS_TOLD_APART)
+                )
             case kind if kind in _NO_KEYS:
                 return False
             case _:
                 node = node.get("schema", node.get("json_schema"))
     return True
+
+
+def _keys_come_back(known: Any, node: Any, definitions: dict[str, Any]) -> bool:
+    """Whether the values of an enumeration or a literal come back as keys of a schema."""
+    keyed = core_schema.dict_schema(node)
+    schema = core_schema.definitions_schema(keyed, list(definitions.values()))
+    values = known["members"] if known["type"] == "enum" else known["expected"]
+    return all(_comes_back(schema, {each: None}) for each in values)
+
+
+def _resolved(node: Any, definitions: dict[str, Any]) -> Any:
+    while node["type"] == "definition-ref":
+        node = definitions[node["schema_ref"]]
+    return node
 
 
 def _comes_back(schema: Any, value: Any) -> bool:
@@ -320,12 +411,6 @@ def _comes_back(schema: Any, value: Any) -> bool:
         return bool(SchemaValidator(schema).validate_json(data) == value)
     except (ValidationError, PydanticSerializationError):
         return False
-
-
-def _is_rewritten(node: Any, definitions: dict[str, Any]) -> bool:
-    """Whether an author's own function writes something of the field."""
-    found = _nodes(node, definitions, set())
-    return any(_is_called(each.get("serialization", {})) for each in found)
 
 
 def _is_masked(node: dict[str, Any]) -> bool:
@@ -410,10 +495,10 @@ def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[d
 
 
 def _fields_of(schema: Any) -> list[tuple[str, Any]]:
-    return _fields_within(schema, _definitions_of(schema))
+    return fields_within(schema, _definitions_of(schema))
 
 
-def _fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, Any]]:
+def fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return the fields of a model, a dataclass or a TypedDict, each with its schema."""
     while node.get("type") not in _FIELDS:
         if node.get("type") == "definition-ref":  # a model that holds some of its own
@@ -426,6 +511,15 @@ def _fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, An
     return list(
         fields.items() if isinstance(fields, dict) else ((each["name"], each) for each in fields)
     )
+
+
+def _around_fields(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield the schemas between a model's own and those of its fields."""
+    definitions = _definitions_of(schema)
+    while schema.get("type") not in _FIELDS:
+        yield schema
+        ref = schema.get("schema_ref")
+        schema = definitions[ref] if ref else schema.get("schema", {"type": "model-fields"})
 
 
 def _config_of(node: Any) -> Any:

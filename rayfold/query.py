@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from rayfold.declarations import misnamed, mistaken_permission
-from rayfold.field_types import mistaken_defaults, mistakes_of_fields
+from rayfold.field_types import (
+    mistaken_defaults,
+    mistakes_of_fields,
+    mistakes_of_forward_references,
+)
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import KEBAB, Message
 from rayfold.view import View, ViewDefinition
@@ -34,8 +38,8 @@ class QueryDefinition:
 
 def mistakes_of_answer(query: type[Query], keyword: str, what: str, given: Any) -> list[str]:
     """Return what is wrong with the model that a query has for its answer, a sentence each."""
-    if isinstance(given, type) and issubclass(given, Message):
-        return mistaken_defaults(given)
+    if isinstance(given, type) and issubclass(given, BaseModel):
+        return mistakes_of_forward_references(given) or mistaken_defaults(given)
     got = "" if given is None else f"; got {given!r}"
     return [f"{query.__qualname__} needs {keyword}=…, the model of {what}{got}"]
 

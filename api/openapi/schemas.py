@@ -65,10 +65,11 @@ class ByName(GenerateJsonSchema):
     def default_schema(self, schema: Any) -> JsonSchemaValue:
         """Return a field's that may be left out: without a default that is a model.
 
-        `openapi-python-client` makes nothing of a command that has one, nor of its paths.
+        `openapi-python-client` makes nothing of a command that has one, nor of its paths. With one
+        of a `dict` it does, unless that may be something else too.
         """
         described = super().default_schema(schema)
-        if isinstance(described.get("default"), dict):
+        if described.get("type") != "object" and isinstance(described.get("default"), dict):
             del described["default"]
         return described
 

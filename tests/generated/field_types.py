@@ -13,8 +13,19 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypeV
 from uuid import UUID
 
 from hypothesis import strategies as st
-from pydantic import AnyUrl, AwareDatetime, Field, HttpUrl, JsonValue, computed_field
+from pydantic import (
+    AnyUrl,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    JsonValue,
+    PlainSerializer,
+    RootModel,
+    computed_field,
+)
 from pydantic import dataclasses as pydantic_dataclasses
+from pydantic_core import core_schema
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from rayfold import Cents, Message, UtcDatetime
@@ -53,6 +64,13 @@ class Tone(Enum):
 class Mixed(Enum):
     TEXT = "text"
     NUMBER = 7
+
+
+class Rate(Enum):
+    """Members that are neither a text nor a number in JSON: it takes a validator to read them."""
+
+    LOW = Decimal("0.07")
+    FULL = Decimal("0.19")
 
 
 class Address(Message):
@@ -114,6 +132,29 @@ class Pair(NamedTuple):
     right: UUID
 
 
+class Rooted(RootModel[Address], frozen=True):
+    pass
+
+
+class Wrapped(str):
+    """A text that is a type of its own, as pydantic's documentation has such."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        given = [core_schema.is_instance_schema(cls), core_schema.str_schema()]
+        return core_schema.no_info_after_validator_function(
+            lambda value: cls(value), core_schema.union_schema(given)
+        )
+
+
+ParsedRate = Annotated[
+    Rate, BeforeValidator(lambda value: Rate(Decimal(getattr(value, "value", value))))
+]
+Joined = Annotated[
+    tuple[int, int],
+    PlainSerializer(lambda pair: f"{pair[0]}:{pair[1]}"),
+    BeforeValidator(lambda value: value.split(":") if isinstance(value, str) else value),
+]
 Payment = Annotated[ByCard | ByTransfer, Field(discriminator="kind")]
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
@@ -159,7 +200,13 @@ HASHABLE = [
     FieldType(PurePosixPath, st.just(PurePosixPath("/a/b c"))),
 ]
 
-KEYS = [each for each in HASHABLE if each.annotation not in (Mixed, Literal["a", 1, None])]
+KEYS = [
+    *(each for each in HASHABLE if each.annotation not in (Mixed, Literal["a", 1, None])),
+    FieldType(int | Literal["all"], st.integers() | st.just("all")),
+    FieldType(Size | Literal["all"], st.sampled_from([*Size, "all"])),
+    FieldType(Joined, st.tuples(st.integers(), st.integers())),
+    FieldType(Wrapped, texts.map(Wrapped)),
+]
 """Types that keys of a dictionary may have: JSON makes text of them, and text is read as them."""
 
 SIMPLE = [
@@ -186,6 +233,8 @@ SIMPLE = [
     FieldType(Checked, st.builds(Checked, amount=decimals)),
     FieldType(Typed, st.fixed_dictionaries({"what": texts, "at": in_utc})),
     FieldType(Pair, st.builds(Pair, left=st.integers(), right=st.uuids())),
+    FieldType(Rooted, addresses.map(Rooted)),
+    FieldType(ParsedRate, st.sampled_from(Rate)),
 ]
 
 
@@ -229,6 +278,9 @@ def _set(inner: FieldType) -> FieldType:
 
 def _frozen(inner: FieldType) -> FieldType:
     return FieldType(frozenset[inner.annotation], st.frozensets(inner.values, max_size=3))  # type: ignore[name-defined]
+
+
+KEYED = [_dict(key, FieldType(int, st.integers())) for key in KEYS]
 
 
 def _nested(simple: list[FieldType]) -> st.SearchStrategy[FieldType]:

@@ -18,6 +18,7 @@ from deploy.authoring.catalogue.compatibility import ALIASES, NAME, Schema, bare
 from deploy.authoring.catalogue.shape import SHAPE
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, IntegrationEvent, Registry
+from rayfold.field_types import fields_within
 from rayfold.ordered_sets import ordered
 
 FORMAT = 1
@@ -129,18 +130,25 @@ class _AsPublished(_AsRead):
 
     def model_schema(self, schema: Any) -> Schema:
         """See pydantic; a field has the name that is written."""
-        found, model = super().model_schema(schema), schema["cls"]
-        if not model.model_config.get("serialize_by_alias"):
-            return found
-        for own, info in model.model_fields.items():
-            written = info.serialization_alias or own
-            if written != own:
-                described = found["properties"].pop(own) | {NAME: own}
-                aliases = [each for each in described.pop(ALIASES, ()) if each != written]
-                found["properties"][written] = described | ({ALIASES: aliases} if aliases else {})
-                if own in (required := found.get("required", [])):
-                    required[required.index(own)] = written
+        return _as_written(schema, super().model_schema(schema))
+
+    def dataclass_schema(self, schema: Any) -> Schema:
+        """See `model_schema`."""
+        return _as_written(schema, super().dataclass_schema(schema))
+
+
+def _as_written(schema: Any, found: Schema) -> Schema:
+    if schema.get("root_model") or not schema.get("config", {}).get("serialize_by_alias"):
         return found
+    for own, field_schema in fields_within(schema, {}):
+        written = field_schema.get("serialization_alias", own)
+        if written != own:
+            described = found["properties"].pop(own) | {NAME: own}
+            aliases = [each for each in described.pop(ALIASES, ()) if each != written]
+            found["properties"][written] = described | ({ALIASES: aliases} if aliases else {})
+            if own in (required := found.get("required", [])):
+                required[required.index(own)] = written
+    return found
 
 
 def catalogue_of(registry: Registry) -> Catalogue:

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
 from api.openapi.document import openapi
@@ -160,6 +161,7 @@ class Put(Command, name="put", creates=True):
     place: Place = Place()
     seat: Place | None = Place()
     row: int = 1
+    labels: dict[str, str] = Field({})
 
 
 def test_a_default_that_is_a_model_is_left_out() -> None:
@@ -167,6 +169,7 @@ def test_a_default_that_is_a_model_is_left_out() -> None:
     _, described = models_json_schema([(Put, "validation")], schema_generator=ByName)
     fields = described["$defs"]["Put"]["properties"]
     assert "default" in fields["row"]
+    assert fields["labels"]["default"] == {}
     assert not {"default"} & (fields["place"].keys() | fields["seat"].keys())
 
 

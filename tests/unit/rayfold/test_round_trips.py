@@ -7,24 +7,49 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Sequence
 from datetime import date
-from types import ModuleType
-from typing import Any
+from decimal import Decimal
+from types import MappingProxyType, ModuleType
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Base64Bytes, Base64UrlStr, Secret, SecretBytes, create_model
+from pydantic import (
+    Base64Bytes,
+    Base64UrlStr,
+    BaseModel,
+    Field,
+    PlainValidator,
+    PositiveInt,
+    Secret,
+    SecretBytes,
+    StringConstraints,
+    create_model,
+    field_validator,
+)
 
+from actors.envelope import payload_of
+from actors.errors import DecisionFailed
 from actors.host.entity import Entity
 from actors.host.snapshots import restore, save
 from actors.local import LocalRuntime
 from eventstore.memory import MemoryLog
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord, recorded
-from rayfold import Aggregate, Command, Event, Message, Registry, Upcaster
+from rayfold import (
+    Aggregate,
+    Command,
+    ComposedQuery,
+    Composing,
+    Event,
+    Message,
+    Registry,
+    Upcaster,
+)
 from rayfold.field_types import mistakes_of_fields
-from tests.generated.field_types import HASHABLE, SIMPLE, FieldType, field_types
+from tests.generated.field_types import HASHABLE, KEYED, SIMPLE, FieldType, Rate, field_types
 
 warnings.filterwarnings("ignore", message=".*shadows an attribute.*")
 
@@ -118,7 +143,9 @@ def test_a_state_comes_back_from_its_snapshot(data: st.DataObject) -> None:
     assert restored.content == event.content
 
 
-@pytest.mark.parametrize("kind", [*SIMPLE, *HASHABLE], ids=lambda kind: str(kind.annotation)[:40])
+@pytest.mark.parametrize(
+    "kind", [*SIMPLE, *HASHABLE, *KEYED], ids=lambda kind: str(kind.annotation)[:40]
+)
 def test_no_kind_of_field_is_refused_that_comes_back(kind: FieldType) -> None:
     assert domain_of(kind.annotation)
 
@@ -133,3 +160,86 @@ class Blobs(Message):
 def test_what_is_written_in_base64_is_no_secret() -> None:
     told = mistakes_of_fields(Blobs)
     assert [each.split()[0] for each in told] == ["Blobs.secret", "Blobs.secrets"]
+
+
+class Bought(Message):
+    rate: Rate = Rate.LOW
+
+    @field_validator("rate", mode="before")
+    @classmethod
+    def parsed(cls, value: Any) -> Any:
+        return Rate(Decimal(getattr(value, "value", value)))
+
+
+class Tried(Command, name="tried"):
+    """Defaults that come back, though pydantic warns of two."""
+
+    price: Annotated[Decimal, PlainValidator(Decimal)] = Decimal(1)
+    rate: Annotated[Rate, PlainValidator(lambda value: Rate(Decimal(value)))] = Field(Rate.LOW)
+    bought: Bought = Bought()
+
+
+class Uncompared(Command, name="uncompared"):
+    """Defaults that come back as something else, which nobody minds."""
+
+    extra: Any = ()
+    currency: Annotated[str, StringConstraints(to_lower=True)] = "EUR"
+
+
+class Elsewhere(Command, name="elsewhere"):
+    """Defaults that cannot be tried here."""
+
+    number: int = Field(default_factory=lambda: 1 // 0)
+    names: Any = Field(default=MappingProxyType({}))
+    tags: Sequence[str] = Field(default_factory=lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("command", [Tried, Uncompared, Elsewhere], ids=lambda each: each.__name__)
+def test_no_default_is_refused_that_may_be_right(command: type[Command]) -> None:
+    assert command.__rayfold__.mistakes() == []
+    if command is not Elsewhere:
+        assert command.__rayfold__.encode(command())
+
+
+class Split(Command, name="split"):
+    number: int
+    rest: PositiveInt = Field(default_factory=lambda given: given["number"] - 1)
+
+
+class Lot(Message):
+    number: PositiveInt = 0
+
+
+class Bid(Command, name="bid"):
+    lot: Lot
+
+
+@pytest.mark.parametrize("command", [Split(number=1), Bid(lot=Lot())], ids=repr)
+def test_a_command_with_a_default_that_does_not_fit_is_refused_where_it_is_sent(
+    command: Command,
+) -> None:
+    """Its writer would say that it has another release, and it would be sent again for ever."""
+    assert type(command).__rayfold__.mistakes() == []
+    with pytest.raises(DecisionFailed):
+        payload_of(command)
+
+
+class Plain(BaseModel):
+    """An answer, which is only written."""
+
+    number: int = 1
+
+
+class Unresolved(Message):
+    other: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistakes"), [(Plain, 0), (Unresolved, 1)], ids=lambda each: str(each)[-20:]
+)
+def test_an_answer_is_any_model_that_is_complete(answer: Any, mistakes: int) -> None:
+    class Ask(ComposedQuery, name="ask", result=answer):
+        def handle(self) -> Composing[Any]:
+            yield from ()
+
+    assert len(Ask.__rayfold__.mistakes()) == mistakes

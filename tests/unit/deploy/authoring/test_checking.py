@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import AliasChoices, Field, create_model
+from pydantic import AliasChoices, ConfigDict, Field, create_model
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from deploy.authoring.catalogue.checking import Report, check, taken_up
 from deploy.authoring.catalogue.lock import (
@@ -555,6 +556,25 @@ def by_alias(**fields: Any) -> Catalogue:
 
 
 Sum = Annotated[int, Field(alias="sumInCents")]
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(serialize_by_alias=True))
+class Price:
+    """A part of an integration event that says by itself how it is told."""
+
+    in_cents: Sum
+
+
+class Priced(IntegrationEvent, name="priced"):
+    price: Price
+
+
+def test_a_dataclass_is_known_by_the_names_under_which_it_is_told() -> None:
+    definition = Priced.__rayfold__
+    assert definition.mistakes() == []
+    assert definition.encode(Priced(price=Price(sumInCents=1))) == b'{"price":{"sumInCents":1}}'
+    told_as = schema_of(Priced)["$defs"]["Price"]
+    assert (list(told_as["properties"]), told_as["required"]) == (["sumInCents"], ["sumInCents"])
 
 
 @pytest.mark.parametrize(
