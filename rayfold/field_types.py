@@ -237,13 +237,12 @@ def _mistaken_default(schema: Any, node: Any, is_read: bool, is_compared: bool) 
         # Of a plain validator pydantic warns by itself: it writes as if there were none.
         is_plain = any(each["type"] == "function-plain" for each in nodes)
         is_odd = not is_plain and _warns(writer, value)
-        is_none = value is None  # which any serializer lets pass
-        if not (is_read or is_none or is_odd):
+        if not (is_read or is_odd or value is None):  # which any serializer lets pass
             return None
         back = reader.validate_json(data, extra="ignore")
         if is_odd and not (back == value and writer.to_json(back, warnings=False) == data):
             return f"it does not take: a {type(value).__name__}"
-        if (is_compared or is_none) and back != value:
+        if is_compared and back != value:
             return f"does not come back from JSON as it is{became(value, back)}"
     except PydanticSerializationError:
         return f"it does not take: a {type(value).__name__}"
@@ -380,6 +379,8 @@ def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
                 known = [each for each in choices if each["type"] in _KNOWN]
                 others = [each for each in choices if each not in known]
                 forms = {_form_of(each, definitions) for each in others}
+                if any(each["type"] in _NO_KEYS for each in others):
+                    return False
                 return all(_keys_come_back(each, node, definitions) for each in known) and (
                     len(forms) < 2 or any(forms <= apart for apart in _KEYS_TOLD_APART)
                 )

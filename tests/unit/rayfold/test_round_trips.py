@@ -20,6 +20,7 @@ from pydantic import (
     Base64Bytes,
     Base64UrlStr,
     BaseModel,
+    BeforeValidator,
     Field,
     PlainValidator,
     PositiveInt,
@@ -194,6 +195,7 @@ class Elsewhere(Command, name="elsewhere"):
     tags: Sequence[str] = Field(default_factory=lambda: 1 // 0)
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("command", [Tried, Uncompared, Elsewhere], ids=lambda each: each.__name__)
 def test_no_default_is_refused_that_may_be_right(command: type[Command]) -> None:
     assert command.__rayfold__.mistakes() == []
@@ -228,6 +230,7 @@ class Plain(BaseModel):
     """An answer, which is only written."""
 
     number: int = 1
+    note: Annotated[str, BeforeValidator(lambda value: value or "")] = None  # type: ignore[assignment]
 
 
 class Unresolved(Message):

@@ -124,7 +124,7 @@ class Lossy(Event, name="Lossy", extra="allow", frozen=False):
     inner: Inner = Inner()
     bag: Bag = Bag()
     aliased: Aliased = Aliased()
-    by_pair: dict[tuple[int, int], int]
+    by_pair: dict[tuple[int, int] | Literal["all"], int]
     by_none: dict[int | None, int]
     by_names: dict[Pair, int]
     by_either: dict[int | str, int]
