@@ -1,29 +1,30 @@
-"""Types of fields that would not come back as they were written, found before anybody does.
-
-They are looked for in what pydantic makes of the annotations, so that it does not matter
-how deep in a union, a list or another model they are.
-"""
+"""Types of fields that would not come back as they were written, found before anybody does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, time
-from decimal import Decimal
 from enum import Enum
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, SecretStr, ValidationError
 from pydantic_core import (
     PydanticSerializationError,
     SchemaSerializer,
     SchemaValidator,
-    Some,
     core_schema,
 )
 
-from rayfold.ordered_sets import SetsInOrder, ordered, writes_in_any_order
-from rayfold.values import to_utc
+from rayfold.core_schemas import (
+    OPAQUE,
+    around_fields,
+    definitions_of,
+    fields_of,
+    fields_within,
+    is_authors,
+    nodes_within,
+)
+from rayfold.field_defaults import mistaken_defaults, mistakes_of_defaults
+from rayfold.ordered_sets import SetsInOrder, writes_in_any_order
 
 _UNWRITABLE = {
     "callable": "a callable",
@@ -48,8 +49,6 @@ _TEXTS = (
 
 _ARRAYS = ("list", "tuple", "set", "frozenset")
 
-_SCALARS = (str, bytes, int, float, Decimal, UUID)
-
 _NO_KEYS = ("nullable", "none", *_ARRAYS, "named-tuple", "model", "dataclass")
 
 _KNOWN = ("enum", "literal")
@@ -62,12 +61,7 @@ _CONFIGURED = {
 }
 """Schemas that have fields and a configuration, each with where its author says it."""
 
-_FIELDS = ("model-fields", "dataclass-args", "typed-dict")
-
 _EXCLUDED = "is excluded from JSON, so it would be lost"
-
-_OPAQUE = "lax-or-strict"
-"""The schema that pydantic makes for addresses and paths, with a text for each value."""
 
 _TOLD_APART = ({"str"}, {"uuid", "date", "datetime"})
 """Texts that are told apart by their form, or are equal where they are not."""
@@ -104,9 +98,9 @@ def mistakes_of_fields(
     for field, info in model.model_fields.items():
         if info.exclude:
             found.append(f"{name}.{field} {_EXCLUDED}")
-    is_made = any(map(_is_authors, _around_fields(schema)))
-    for field, node in _fields_of(schema):
-        given = _reasons(node, _definitions_of(schema), utc_only, is_made, by_alias)
+    is_made = any(map(is_authors, around_fields(schema)))
+    for field, node in fields_of(schema):
+        given = _reasons(node, definitions_of(schema), utc_only, is_made, by_alias)
         found += [f"{name}.{field} {reason}" for reason in dict.fromkeys(given)]
     return found or mistaken_defaults(model, is_sent=is_sent)
 
@@ -120,28 +114,11 @@ def mistakes_of_forward_references(model: type[BaseModel]) -> list[str]:
     return []
 
 
-def became(value: Any, back: Any) -> str:
-    """Return how a value differs from what it was written as, where their classes tell."""
-    kinds = [type(each).__name__ for each in (value, back)]
-    return "" if kinds[0] == kinds[1] else f": a {kinds[0]} became a {kinds[1]}"
-
-
-def holds(model: type[BaseModel], *kinds: str) -> bool:
-    """Return whether a value of one of these kinds of pydantic's schema may be in the model."""
-    schema = model.__pydantic_core_schema__
-    definitions = _definitions_of(schema)
-    return any(
-        node.get("type") in kinds
-        for _, field in _fields_of(schema)
-        for node in _nodes(field, definitions, set())
-    )
-
-
 def _reasons(
     node: Any, definitions: dict[str, Any], utc_only: bool, is_made: bool, by_alias: bool | None
 ) -> Iterator[str]:
-    nodes = list(_nodes(node, definitions, set()))
-    is_made = is_made or any(map(_is_authors, nodes))  # of whatever JSON has, by an author
+    nodes = list(nodes_within(node, definitions))
+    is_made = is_made or any(map(is_authors, nodes))  # of whatever JSON has, by an author
     for each in nodes:
         kind = each.get("type")
         if kind in _CONFIGURED:
@@ -201,73 +178,6 @@ def _is_read_as_written(field: dict[str, Any]) -> bool:
     return written == read or (isinstance(read, list) and [written] in read)
 
 
-def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[str]:
-    """Return a sentence for each default that is of another type than its field, at any depth.
-
-    `is_sent`: as a command's, which is written for its writer as it is. So it has to be read there,
-    and to be the same where `CommandDefinition.encode` compares; others may be there to be
-    replaced, or for old events alone.
-    """
-    found = []
-    is_compared = has_functions(model) or has_serializers(model)
-    for each in models_in(model):
-        if each.__pydantic_root_model__ or each.model_rebuild(raise_errors=False) is False:
-            continue
-        schema, is_read = each.__pydantic_core_schema__, is_sent and each is model
-        for field, node in _fields_of(schema):
-            info = each.model_fields.get(field)
-            if info is None or info.is_required() or info.default_factory_takes_validated_data:
-                continue
-            if why := _mistaken_default(schema, node, is_read, is_read and is_compared):
-                found.append(f"{each.__qualname__}.{field} has a default that {why}")
-    return found
-
-
-def _mistaken_default(schema: Any, node: Any, is_read: bool, is_compared: bool) -> str | None:
-    definitions = _definitions_of(schema)
-    nodes = list(_nodes(node, definitions, set()))
-    if any(map(_needs_its_model, nodes)):
-        return None  # it is told more than the value
-    alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
-    config = _config_of(schema)
-    reader, writer = SchemaValidator(alone, config), SchemaSerializer(alone, config)
-    try:
-        value = cast("Some[Any]", reader.get_default_value()).value
-        data = writer.to_json(value, warnings=False)
-        # Of a plain validator pydantic warns by itself: it writes as if there were none.
-        is_plain = any(each["type"] == "function-plain" for each in nodes)
-        is_odd = not is_plain and _warns(writer, value)
-        if not (is_read or is_odd or value is None):  # which any serializer lets pass
-            return None
-        back = reader.validate_json(data, extra="ignore")
-        if is_odd and not (back == value and writer.to_json(back, warnings=False) == data):
-            return f"it does not take: a {type(value).__name__}"
-        if is_compared and back != value:
-            return f"does not come back from JSON as it is{became(value, back)}"
-    except PydanticSerializationError:
-        return f"it does not take: a {type(value).__name__}"
-    except ValidationError as error:
-        return f"it does not take: {error.errors(include_url=False)[0]['msg']}"
-    except Exception:  # of an author's function, which may do so here alone
-        return None
-    return None
-
-
-def _warns(writer: SchemaSerializer, value: Any) -> bool:
-    try:
-        writer.to_json(value, warnings="error")
-    except PydanticSerializationError:
-        return True
-    return False
-
-
-def _needs_its_model(node: dict[str, Any]) -> bool:
-    """Whether an author's function reads or writes the value, and is told of the fields beside."""
-    write, read = node.get("serialization", {}), node.get("function")
-    told = isinstance(read, dict) and read["type"] == "with-info"
-    return told or bool(write.get("is_field_serializer"))
-
-
 def mistakes_of_state(owner: str, model: type) -> list[str]:
     """Return a sentence for each thing that is wrong with a state; `owner` is whose it is."""
     # Messages, and nothing else, are both.
@@ -275,86 +185,6 @@ def mistakes_of_state(owner: str, model: type) -> list[str]:
         told = f"{owner} has a {model.__qualname__} as its state, which is no rayfold.Message"
         return [f"{told}: derive it from that"]
     return mistakes_of_fields(model) or mistakes_of_defaults(model)
-
-
-def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
-    """Return a sentence for all that is another wherever the log is folded: defaults, and more."""
-    schema = model.__pydantic_core_schema__
-    return [
-        f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
-        f" {model.__qualname__} is written: make it a field, or a cached_property of its fields"
-        for each in models_in(model)
-        for attribute in each.__private_attributes__
-    ] + [
-        f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
-        " happened, as it is folded in many places"
-        for field, node in _fields_of(schema)
-        if any(_is_random(each) for each in _nodes(node, _definitions_of(schema), set()))
-    ]
-
-
-def models_in(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """Return the model, and those that it holds."""
-    return list(dict.fromkeys([model, *(each["cls"] for each in _all_nodes(model, "model"))]))
-
-
-def _is_random(node: dict[str, Any]) -> bool:
-    make = node.get("default_factory")
-    if make is None or node.get("default_factory_takes_data"):
-        return False
-    try:
-        value = make()
-        # A clock may say the same twice.
-        return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
-    except Exception:  # as something is not there yet, say
-        return False
-
-
-def has_functions(model: type[BaseModel]) -> bool:
-    """Return whether functions of an author's make values of what is read: validators, say."""
-    return any("post_init" in each or _is_validator(each) for each in _all_nodes(model))
-
-
-def has_serializers(model: type[BaseModel]) -> bool:
-    """Return whether functions of an author's write values."""
-    return any(_is_called(each.get("serialization", {})) for each in _all_nodes(model))
-
-
-def has_untried_defaults(model: type[BaseModel]) -> bool:
-    """Return whether there are defaults that `mistaken_defaults` does not read, of a command."""
-    tried = [id(node["schema"]) for _, node in _fields_of(model.__pydantic_core_schema__)]
-    return any(
-        id(each) not in tried or not isinstance(each.get("default_factory", object), type)
-        for each in _all_nodes(model, "default")
-    )
-
-
-def kinds_of(model: type[BaseModel]) -> frozenset[str]:
-    """Return what pydantic calls the types of all that stands anywhere in the model."""
-    return frozenset(each["type"] for each in _all_nodes(model))
-
-
-def _all_nodes(model: type[BaseModel], kind: str = "") -> Iterator[dict[str, Any]]:
-    schema = model.__pydantic_core_schema__
-    found = _nodes(schema, _definitions_of(schema), set())
-    return (each for each in found if kind in ("", each["type"]))
-
-
-def _is_authors(node: dict[str, Any]) -> bool:
-    """Whether a function of an author's reads or writes there."""
-    return _is_validator(node) or _is_called(node.get("serialization", {}))
-
-
-def _is_validator(node: dict[str, Any]) -> bool:
-    return node["type"].startswith("function") and _is_called(node)
-
-
-def _is_called(node: dict[str, Any]) -> bool:
-    """Whether a function is called, and not a class that values are made of."""
-    function = node.get("function")
-    if isinstance(function, dict):
-        function = function.get("function")
-    return function not in (None, ordered) and not isinstance(function, type)
 
 
 def _field_by_alias(model: type[BaseModel]) -> str | None:
@@ -366,7 +196,7 @@ def _field_by_alias(model: type[BaseModel]) -> str | None:
 
 def _are_keys(node: Any, definitions: dict[str, Any]) -> bool:
     """Whether the texts that JSON makes of such keys are read as what they were."""
-    if any(map(_is_authors, _nodes(node, definitions, set()))):
+    if any(map(is_authors, nodes_within(node, definitions))):
         return True  # nobody knows
     while isinstance(node, dict):
         match node["type"]:
@@ -457,7 +287,7 @@ def _form_of(node: Any, definitions: dict[str, Any]) -> str:
             return "number"
         elif kind in _TEXTS or kind in _ARRAYS:
             return kind
-        elif kind == _OPAQUE:
+        elif kind == OPAQUE:
             return "opaque"
         else:
             node = node.get("schema", node.get("json_schema"))
@@ -469,67 +299,3 @@ def _form_of_values(values: list[Any]) -> str:
     if kinds <= {str} and not any(isinstance(each, Enum) for each in values):
         return "str"
     return "number" if kinds <= {int} else "mixed"
-
-
-def _nodes(node: Any, definitions: dict[str, Any], seen: set[str]) -> Iterator[dict[str, Any]]:
-    if isinstance(node, list | tuple):
-        for each in node:
-            yield from _nodes(each, definitions, seen)
-    if not isinstance(node, dict):
-        return
-    kind = node.get("type")
-    if kind == _OPAQUE:
-        yield node
-        return
-    if kind == "definition-ref":
-        ref = node["schema_ref"]
-        if ref not in seen and ref in definitions:
-            yield from _nodes(definitions[ref], definitions, seen | {ref})
-        return
-    if kind == "function-after" and node["function"].get("function") is to_utc:
-        return
-    if isinstance(kind, str):
-        yield node
-    for name, each in node.items():
-        if name not in ("metadata", "serialization", "default", "ref"):
-            yield from _nodes(each, definitions, seen)
-
-
-def _fields_of(schema: Any) -> list[tuple[str, Any]]:
-    return fields_within(schema, _definitions_of(schema))
-
-
-def fields_within(node: Any, definitions: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return the fields of a model, a dataclass or a TypedDict, each with its schema."""
-    while node.get("type") not in _FIELDS:
-        if node.get("type") == "definition-ref":  # a model that holds some of its own
-            node = definitions[node["schema_ref"]]
-        elif "schema" in node:
-            node = node["schema"]
-        else:
-            return []
-    fields = node["fields"]
-    return list(
-        fields.items() if isinstance(fields, dict) else ((each["name"], each) for each in fields)
-    )
-
-
-def _around_fields(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield the schemas between a model's own and those of its fields."""
-    definitions = _definitions_of(schema)
-    while schema.get("type") not in _FIELDS:
-        yield schema
-        ref = schema.get("schema_ref")
-        schema = definitions[ref] if ref else schema.get("schema", {"type": "model-fields"})
-
-
-def _config_of(node: Any) -> Any:
-    """Return how the model of a schema is configured."""
-    definitions = _definitions_of(node)
-    while node.get("type") != "model":
-        node = definitions[node["schema_ref"]] if "schema_ref" in node else node["schema"]
-    return node.get("config", {})
-
-
-def _definitions_of(schema: Any) -> dict[str, Any]:
-    return {each["ref"]: each for each in schema.get("definitions", ())}

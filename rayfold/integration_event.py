@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from pydantic import AliasChoices
 
+from rayfold.core_schemas import models_in
 from rayfold.declarations import misnamed
-from rayfold.field_types import models_in
 from rayfold.messages import Event, EventDefinition
 
 _WORD = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"

@@ -18,15 +18,11 @@ from typing import Any, ClassVar, NoReturn, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
+from rayfold.core_schemas import has_functions, has_serializers
 from rayfold.declarations import keywords_of, misnamed, mistaken_permission
 from rayfold.field_checks import checks_of, known
-from rayfold.field_types import (
-    became,
-    has_functions,
-    has_serializers,
-    has_untried_defaults,
-    mistakes_of_fields,
-)
+from rayfold.field_defaults import became, has_untried_defaults
+from rayfold.field_types import mistakes_of_fields
 from rayfold.ordered_sets import SetsInOrder
 from rayfold.personal import (
     PersonalFields,

@@ -9,11 +9,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from rayfold.declarations import misnamed, mistaken_permission
-from rayfold.field_types import (
-    mistaken_defaults,
-    mistakes_of_fields,
-    mistakes_of_forward_references,
-)
+from rayfold.field_defaults import mistaken_defaults
+from rayfold.field_types import mistakes_of_fields, mistakes_of_forward_references
 from rayfold.keys import may_be_none, scalar_of
 from rayfold.messages import KEBAB, Message
 from rayfold.view import View, ViewDefinition

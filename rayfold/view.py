@@ -23,15 +23,11 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias, get_args
 
 from rayfold.columns import SYSTEM_COLUMNS, plain
+from rayfold.core_schemas import has_functions, has_serializers, holds
 from rayfold.declarations import misnamed, too_long
 from rayfold.failure import OnPoison
-from rayfold.field_types import (
-    has_functions,
-    has_serializers,
-    holds,
-    mistakes_of_defaults,
-    mistakes_of_fields,
-)
+from rayfold.field_defaults import mistakes_of_defaults
+from rayfold.field_types import mistakes_of_fields
 from rayfold.fingerprint import fingerprint_of, fingerprint_of_model
 from rayfold.folds import Fold, folds_of, mistakes_of_folds, yielding
 from rayfold.keys import key_text, scalar_of

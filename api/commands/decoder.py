@@ -26,7 +26,7 @@ from api.http.dates import has_dates, refuse_numbers
 from api.http.headers import Headers
 from api.http.problems import invalid, invalid_field, malformed
 from rayfold import CommandDefinition, Registry
-from rayfold.field_types import kinds_of
+from rayfold.core_schemas import kinds_of
 
 _WHOLE_FLOAT = re.compile(rb"[0-9](\.0|[eE])")
 _EXACT = 2**53

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.http.problems import invalid_field
-from rayfold.field_types import kinds_of
+from rayfold.core_schemas import kinds_of
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*\Z")
 

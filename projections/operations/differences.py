@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from projections.memory.table import Row, Table
 from rayfold import ViewDefinition
-from rayfold.field_types import holds
+from rayfold.core_schemas import holds
 
 
 class StoredRow(NamedTuple):

@@ -18,7 +18,7 @@ from deploy.authoring.catalogue.compatibility import ALIASES, NAME, Schema, bare
 from deploy.authoring.catalogue.shape import SHAPE
 from deploy.errors import StartError
 from rayfold import Event, EventDefinition, IntegrationEvent, Registry
-from rayfold.field_types import fields_within
+from rayfold.core_schemas import fields_within
 from rayfold.ordered_sets import ordered
 
 FORMAT = 1

@@ -12,7 +12,7 @@ import pytest
 from pydantic import Field, PlainSerializer, TypeAdapter
 
 from rayfold import Command, Message
-from rayfold.field_types import has_serializers
+from rayfold.core_schemas import has_serializers
 from rayfold.ordered_sets import ordered
 
 TEXTS = ("a", "b", "c", "d", "e", "f", "g")

@@ -1,0 +1,140 @@
+"""Defaults that are not what their fields take, or are another each time."""
+
+from __future__ import annotations
+
+from datetime import date, time
+from decimal import Decimal
+from typing import Any, cast
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import (
+    PydanticSerializationError,
+    SchemaSerializer,
+    SchemaValidator,
+    Some,
+    core_schema,
+)
+
+from rayfold.core_schemas import (
+    all_nodes,
+    config_of,
+    definitions_of,
+    fields_of,
+    has_functions,
+    has_serializers,
+    models_in,
+    nodes_within,
+)
+
+_SCALARS = (str, bytes, int, float, Decimal, UUID)
+
+
+def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[str]:
+    """Return a sentence for each default that is of another type than its field, at any depth.
+
+    `is_sent`: as a command's, which is written for its writer as it is. So it has to be read there,
+    and to be the same where `CommandDefinition.encode` compares; others may be there to be
+    replaced, or for old events alone.
+    """
+    found = []
+    is_compared = has_functions(model) or has_serializers(model)
+    for each in models_in(model):
+        if each.__pydantic_root_model__ or each.model_rebuild(raise_errors=False) is False:
+            continue
+        schema, is_read = each.__pydantic_core_schema__, is_sent and each is model
+        for field, node in fields_of(schema):
+            info = each.model_fields.get(field)
+            if info is None or info.is_required() or info.default_factory_takes_validated_data:
+                continue
+            if why := _mistaken_default(schema, node, is_read, is_read and is_compared):
+                found.append(f"{each.__qualname__}.{field} has a default that {why}")
+    return found
+
+
+def _mistaken_default(schema: Any, node: Any, is_read: bool, is_compared: bool) -> str | None:
+    definitions = definitions_of(schema)
+    nodes = list(nodes_within(node, definitions))
+    if any(map(_needs_its_model, nodes)):
+        return None  # it is told more than the value
+    alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
+    config = config_of(schema)
+    reader, writer = SchemaValidator(alone, config), SchemaSerializer(alone, config)
+    try:
+        value = cast("Some[Any]", reader.get_default_value()).value
+        data = writer.to_json(value, warnings=False)
+        # Of a plain validator pydantic warns by itself: it writes as if there were none.
+        is_plain = any(each["type"] == "function-plain" for each in nodes)
+        is_odd = not is_plain and _warns(writer, value)
+        if not (is_read or is_odd or value is None):  # which any serializer lets pass
+            return None
+        back = reader.validate_json(data, extra="ignore")
+        if is_odd and not (back == value and writer.to_json(back, warnings=False) == data):
+            return f"it does not take: a {type(value).__name__}"
+        if is_compared and back != value:
+            return f"does not come back from JSON as it is{became(value, back)}"
+    except PydanticSerializationError:
+        return f"it does not take: a {type(value).__name__}"
+    except ValidationError as error:
+        return f"it does not take: {error.errors(include_url=False)[0]['msg']}"
+    except Exception:  # of an author's function, which may do so here alone
+        return None
+    return None
+
+
+def _warns(writer: SchemaSerializer, value: Any) -> bool:
+    try:
+        writer.to_json(value, warnings="error")
+    except PydanticSerializationError:
+        return True
+    return False
+
+
+def _needs_its_model(node: dict[str, Any]) -> bool:
+    """Whether an author's function reads or writes the value, and is told of the fields beside."""
+    write, read = node.get("serialization", {}), node.get("function")
+    told = isinstance(read, dict) and read["type"] == "with-info"
+    return told or bool(write.get("is_field_serializer"))
+
+
+def mistakes_of_defaults(model: type[BaseModel]) -> list[str]:
+    """Return a sentence for all that is another wherever the log is folded: defaults, and more."""
+    schema = model.__pydantic_core_schema__
+    return [
+        f"{each.__qualname__}.{attribute} is private, so it is lost wherever the"
+        f" {model.__qualname__} is written: make it a field, or a cached_property of its fields"
+        for each in models_in(model)
+        for attribute in each.__private_attributes__
+    ] + [
+        f"{model.__qualname__}.{field} has a default that is another each time: take it from what"
+        " happened, as it is folded in many places"
+        for field, node in fields_of(schema)
+        if any(_is_random(each) for each in nodes_within(node, definitions_of(schema)))
+    ]
+
+
+def _is_random(node: dict[str, Any]) -> bool:
+    make = node.get("default_factory")
+    if make is None or node.get("default_factory_takes_data"):
+        return False
+    try:
+        value = make()
+        # A clock may say the same twice.
+        return isinstance(value, date | time) or (isinstance(value, _SCALARS) and make() != value)
+    except Exception:  # as something is not there yet, say
+        return False
+
+
+def has_untried_defaults(model: type[BaseModel]) -> bool:
+    """Return whether there are defaults that `mistaken_defaults` does not read, of a command."""
+    tried = [id(node["schema"]) for _, node in fields_of(model.__pydantic_core_schema__)]
+    return any(
+        id(each) not in tried or not isinstance(each.get("default_factory", object), type)
+        for each in all_nodes(model, "default")
+    )
+
+
+def became(value: Any, back: Any) -> str:
+    """Return how a value differs from what it was written as, where their classes tell."""
+    kinds = [type(each).__name__ for each in (value, back)]
+    return "" if kinds[0] == kinds[1] else f": a {kinds[0]} became a {kinds[1]}"
