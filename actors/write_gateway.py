@@ -194,10 +194,9 @@ class WriteGateway:
             outcome = await client.send(envelope)
             if isinstance(outcome, StaleTable):
                 await self._newer_than(outcome.term)
-            elif isinstance(outcome, Moved):
-                sent_before = True
-            else:
+            elif not isinstance(outcome, Moved):
                 break
+            sent_before = True  # also where its table was old: the host before may have done it
         if sent_before and isinstance(outcome, Overloaded):
             return unsure(outcome)
         if isinstance(outcome, EventStoreUnavailable):

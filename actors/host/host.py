@@ -284,7 +284,7 @@ class Host:
             commands = streams.take(stream, max(self._limits.commit_events - events, 1))
             if not commands:  # all of them came too late
                 streams.hold(stream)
-                if anothers or self._cache.use(stream).optimistic:  # nobody has read it
+                if anothers:
                     self._cache.drop(stream)
                 streams.release(stream)
                 continue

@@ -80,7 +80,7 @@ class JointPlan:
     def is_unread(self) -> bool:
         """See `Plan.is_unread`: of any of the streams."""
         return any(each.entity.optimistic for each in self.plans.values()) and (
-            not self.records or any(isinstance(verdict, Exception) for verdict in self.verdicts)
+            self.is_unproven or any(isinstance(verdict, Exception) for verdict in self.verdicts)
         )
 
     @property
@@ -174,8 +174,8 @@ def _decide_jointly(
         return RevisionMismatch(wanted, None if lead.revision < 0 else lead.revision)
     states = {each.name: plans[each.stream].state for each in joint.instances}
     try:
-        with Unchanged(joint.definition.model, *states.values(), pending.command):
-            events = listed(joint.definition.model.decide(states, pending.command))
+        with Unchanged(joint.definition.model, *states.values()):
+            events = listed(joint.definition.model.decide(states, pending.as_sent()))
             told = [
                 (joint.definition.instance_of(each, joint.instances, envelope.tenant), each)
                 for each in events

@@ -53,6 +53,15 @@ class PendingCommand:
     """What it reads beside its stream, where it is a decision over several aggregates."""
     span: Span | None = None
     """Where it is traced: from its arrival to its outcome."""
+    is_used: bool = False
+    """Whether an author's code had it already, which may have changed a list in it."""
+
+    def as_sent(self) -> Command:
+        """Return the command as it was sent: it may be decided on again and again."""
+        if self.is_used:
+            self.command = type(self.command).__rayfold__.decode(self.envelope.payload)
+        self.is_used = True
+        return self.command
 
 
 @dataclass(slots=True)
@@ -85,7 +94,7 @@ class Plan:
         A refusal does, and that there is nothing to do.
         """
         return self.entity.optimistic and (
-            not self.records or any(isinstance(verdict, Exception) for verdict in self.verdicts)
+            self.is_unproven or any(isinstance(verdict, Exception) for verdict in self.verdicts)
         )
 
     @property
@@ -162,9 +171,10 @@ def decide(planned: Plan, pending: PendingCommand, writer: str) -> Written | See
         return RevisionMismatch(wanted, None if planned.revision < 0 else planned.revision)
     aggregate = planned.entity.aggregate
     try:
-        with Unchanged(aggregate, planned.state, pending.command):  # which may be decided again
-            events = listed(aggregate.decide(planned.state, pending.command))
-            check_events(events, aggregate, pending.command)
+        with Unchanged(aggregate, planned.state):
+            command = pending.as_sent()
+            events = listed(aggregate.decide(planned.state, command))
+            check_events(events, aggregate, command)
             keeps = aggregate.keep_commands
             records = [  # before the fold, which may change a list in an event
                 record(event, envelope, writer, index, keeps=keeps)

@@ -94,3 +94,16 @@ async def test_a_create_that_comes_too_late_leaves_nothing_behind(
     assert isinstance(refused, Unavailable)
     assert isinstance(outcome, Done)
     assert outcome.revision == 1
+
+
+async def test_a_repeat_after_a_create_is_answered_from_memory(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    host = Host(registry, log, "now")
+    create = enclose(registry, Open(tab="new"))
+    [first] = await host.handle([create])
+    monkeypatch.setattr(log, "read_stream", None)
+    monkeypatch.setattr(log, "read_all", None)
+    assert await host.handle([create]) == [first]
+    assert isinstance(first, Done)
