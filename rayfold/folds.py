@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rayfold.declarations import miscalled
 from rayfold.messages import Command, Event, Message
@@ -150,12 +150,14 @@ def mistakes_of_folds(
         other = first.setdefault(event, member)
         if other != member:
             found.append(f"{where} and {other} are both for {event.__qualname__}: one has to go")
+        given = takes or ("self", "event", "attempt")
         if takes is not None:
-            starting = ("event", "key") if fold.wants_key else ("event",)
-            found += miscalled(where, fold.apply, *(starting if fold.starts else takes))
+            if fold.starts:
+                given = ("event", "key") if fold.wants_key else ("event",)
+            found += miscalled(where, fold.apply, *given)
             found += drawing(where, fold.apply)
         found += mistaken_key(where, fold)
-        found += taking_another(where, fold.apply, event)
+        found += taking_another(where, fold.apply, event, given.index("event"))
         if nothing is not None and returns_nothing(fold.apply):
             found.append(f"{where} returns nothing: {nothing}")
     return found
@@ -169,20 +171,23 @@ def mistaken_key(where: str, fold: Fold) -> list[str]:
     return [f"{told}: say key=lambda event: …, or leave it out where a field has the key's name"]
 
 
-def taking_another(where: str, function: Callable[..., Any], message: type[Message]) -> list[str]:
-    """Return a sentence if a function says that it takes messages, and not the one it is for.
+def taking_another(
+    where: str, function: Callable[..., Any], message: type[Message], at: int
+) -> list[str]:
+    """Return a sentence if the parameter `at` which a function is given a message is of others.
 
-    No type checker compares the two. Where an annotation cannot be read, nothing is said.
+    No type checker compares the two. Nothing is said where an annotation cannot be read, or is not
+    the function's own: what wraps another may give that one something else.
     """
     kind = Event if issubclass(message, Event) else Command
+    if hasattr(function, "__wrapped__"):
+        return []
     try:
-        hints = get_type_hints(function)
+        name = list(inspect.signature(function).parameters)[at]
+        hint = get_type_hints(function).get(name)
     except Exception:  # a name of TYPE_CHECKING, of a function's own, of whatever else
         return []
-    hints.pop("return", None)
-    taken = [
-        each for hint in hints.values() for each in _classes_in(hint) if issubclass(each, kind)
-    ]
+    taken = [each for each in _classes_in(hint) if issubclass(each, kind)]
     if not taken or any(issubclass(message, each) for each in taken):
         return []
     told = " or a ".join(dict.fromkeys(each.__qualname__ for each in taken))
@@ -190,7 +195,7 @@ def taking_another(where: str, function: Callable[..., Any], message: type[Messa
 
 
 def _classes_in(hint: Any) -> Iterator[type]:
-    arguments = get_args(hint)
+    arguments = () if get_origin(hint) is type else get_args(hint)
     if not arguments and isinstance(hint, type):
         yield hint
     for each in arguments:

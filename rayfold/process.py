@@ -310,7 +310,7 @@ class ProcessDefinition:
             found += miscalled(where, handler, "state", "happened")
             found += drawing(where, handler)
             if isinstance(what, type) and issubclass(what, Event | Command):
-                found += taking_another(where, handler, what)
+                found += taking_another(where, handler, what, 1)
             if returns_nothing(handler):
                 found.append(f"{where} yields nothing: take it out, or let it yield steps")
         for member, fold in folds_of(self.model):

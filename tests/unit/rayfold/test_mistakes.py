@@ -387,6 +387,45 @@ def test_what_is_meant_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (view.stores, view.indexes) == (("memory",), ("id",))
 
 
+TAKES = {
+    "a class of others as a default": "row, event, kinds: tuple[type[Other], ...] = (Other,)",
+    "another message beside its own": "row, event, before: Other | None = None",
+}
+
+
+@pytest.mark.parametrize("what", TAKES)
+def test_another_message_is_a_mistake_only_where_the_one_it_is_for_is_given(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = 'class Other(Event, name="Other"):\n    id: str\n\nclass Things(View'
+    source = ALONE.replace("class Things(View", other)
+    alone(source.replace("row, event", TAKES[what]), tmp_path, monkeypatch)
+    with pytest.raises(DomainError, match="is for WasPut, and takes a Other"):
+        alone(source.replace("row, event", "row, event: Other"), tmp_path, monkeypatch)
+
+
+def test_what_wraps_a_function_may_give_it_another_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wraps = """
+import functools
+
+class Other(Event, name="Other"):
+    id: str
+
+def of_other(function):
+    @functools.wraps(function)
+    def given(row, event):
+        return function(row, Other(id=event.id))
+    return given
+
+class Things(View"""
+    source = ALONE.replace("class Things(View", wraps)
+    source = source.replace("@on(WasPut)", "@on(WasPut)\n    @of_other")
+    source = source.replace("was_put(row, event)", "was_put(row, event: Other)")
+    alone(source, tmp_path, monkeypatch)
+
+
 BASES = """
 from typing import Any, Generic, TypeVar
 from rayfold import *
