@@ -27,8 +27,6 @@ from rayfold import DomainError, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 
-_FORGET_COMMANDS = f"DELETE FROM {SCHEMA}._command WHERE split_part(stream, '-', 1) = $1"
-
 PROGRESS = 10_000
 """Streams between two lines."""
 
@@ -107,7 +105,6 @@ class _Work:
         """Do what the plan says; nothing of an aggregate for which something is refused."""
         refused = 0
         for aggregate in self._registry.state_stored:
-            await self._empty_left(aggregate)
             done = await migration.expand(self._connection, aggregate)
             _say(aggregate.category, done.said if not done.refused else [], done.refused)
             refused += len(done.refused)
@@ -129,19 +126,6 @@ class _Work:
     async def _found(self, aggregate: AggregateType) -> Found | None:
         known = await self._connection.fetchval(f"SELECT to_regclass('{SCHEMA}._layout')")
         return None if known is None else await layout_found(self._connection, aggregate.category)
-
-    async def _empty_left(self, aggregate: AggregateType) -> None:
-        """Remove rows that were left when it became event-sourced: they are made again.
-
-        Nobody has kept them meanwhile: another `evolve`, a deletion, a person who was forgotten
-        have not reached them, and one that is at its last event would be taken as it is.
-        """
-        found = await self._found(aggregate)
-        if found is not None and found.storage != "state":
-            tables = [f'{SCHEMA}."{table}"' for table in {*found.tables, *found.left}]
-            async with self._connection.transaction():
-                await self._connection.execute(f"TRUNCATE {', '.join(tables)}")
-                await self._connection.execute(_FORGET_COMMANDS, aggregate.category)
 
     async def _gone(self) -> list[str]:
         """Return the categories that are event-sourced now, and were not."""

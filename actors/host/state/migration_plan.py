@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from actors.host.state.tables import Found, creation_of, name_of
+from actors.host.state.tables import SCHEMA, Found, creation_of, name_of
 from rayfold.registry import AggregateType
 from rayfold.state_layout import Place, Table
 
@@ -62,6 +62,8 @@ def compare(aggregate: AggregateType, found: Found | None) -> Migration:
             plan.said.append(f"make the table {table.name}")
         return plan
     plan.left = {name: list(columns) for name, columns in found.left.items()}
+    if found.storage != "state":
+        _empty(plan, found)
     wanted = {table.name for table in layout.tables}
     for table in layout.tables:
         old = found.tables.get(table.name)
@@ -82,6 +84,20 @@ def compare(aggregate: AggregateType, found: Found | None) -> Migration:
     if found.tables == layout.described():
         plan.number = found.number
     return plan
+
+
+def _empty(plan: Migration, found: Found) -> None:
+    """Remove rows that were left when it became event-sourced: they are made again.
+
+    Nobody has kept them meanwhile: another `evolve`, a deletion, a person who was forgotten
+    have not reached them, and one that is at its last event would be taken as it is.
+    """
+    tables = sorted({*found.tables, *found.left})
+    plan.said.append(f"empty {', '.join(tables)}: nobody has kept the rows meanwhile")
+    plan.statements += [
+        "TRUNCATE " + ", ".join(f'{SCHEMA}."{table}"' for table in tables),
+        f"DELETE FROM {SCHEMA}._command WHERE split_part(stream, '-', 1) = '{plan.category}'",
+    ]
 
 
 def _compare_new(plan: Migration, table: Table, found: Found, wanted: set[str]) -> None:

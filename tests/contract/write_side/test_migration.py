@@ -18,7 +18,7 @@ from actors.errors import StreamUnreadable, WriteSideError
 from actors.host.state import migration
 from actors.host.state.filling import cut_streams, fill
 from actors.host.state.postgres import PostgresStates, prepare_states
-from actors.host.state.tables import OWN, SCHEMA, layout_found
+from actors.host.state.tables import OWN, SCHEMA, layout_found, lock
 from actors.host.state.verification import verify_states
 from actors.local import LocalRuntime
 from deploy.errors import StartError
@@ -158,6 +158,7 @@ def evolve_renamed(state: Renamed, event: Paid) -> Renamed:
 
 OLD = till(Before, evolve_before)
 NEW = till(After, evolve_after)
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
 BY_EVENTS = till(Before, evolve_before, Storage.EVENTS)
 
 
@@ -511,28 +512,47 @@ async def test_the_command_moves_an_aggregate_each_way_while_clients_write(
 
 
 async def test_rows_that_nobody_has_kept_meanwhile_are_made_again(
-    own_eventstore: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_eventstore: str,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It was event-sourced: by another `evolve`, and somebody may be forgotten, or deleted."""
     log = EventLog(own_eventstore)
     settings = load(data=tmp_path, eventstore=own_eventstore, postgres=database, domain="domain")
 
-    async def migrated(registry: Registry) -> None:
+    async def migrated(registry: Registry, done: int = 0, *, plan: bool = False) -> str:
         monkeypatch.setattr(Registry, "load", lambda *_, **__: registry)
-        assert await migrate(settings, plan=False, drop=False, refold=[]) == 0
+        assert await migrate(settings, plan=plan, drop=False, refold=[]) == done
+        return capsys.readouterr().out
 
     await migrated(OLD)
     stored, idle, gone = Version(OLD, log, database), uuid4(), uuid4()
-    for till in (idle, gone):
-        await stored.pay(till)
+    for each in (idle, gone):
+        await stored.pay(each)
     await migrated(BY_EVENTS)
     await log.delete_stream(f"till-{gone}", tombstone=False)
     connection = await asyncpg.connect(database)
     await connection.execute("UPDATE rayfold_state.till SET total = 99")
+    assert "REFUSED" in await migrated(till(Undecided, lambda state, event: state), 1)
+    assert await connection.fetchval("SELECT sum(total) FROM rayfold_state.till") == 2 * 99
+    assert "till: empty till, till_payments: " in await migrated(OLD, plan=True)
     await migrated(OLD)
     rows = await connection.fetch("SELECT _id, total FROM rayfold_state.till")
     assert [(row["_id"], row["total"]) for row in rows] == [(str(idle), 1)]
     assert await verify_states(OLD, log, stored.states) == []
+    await connection.execute("UPDATE rayfold_state._layout SET storage = 'events'")
+    async with connection.transaction():  # another is before it, and has filled them
+        await lock(connection)
+        behind = asyncio.create_task(migrated(OLD))
+        async with asyncio.timeout(30):
+            while not await connection.fetchval(WAITS):
+                assert not behind.done()
+                await asyncio.sleep(0.02)
+        await connection.execute("UPDATE rayfold_state._layout SET storage = 'state'")
+    assert "nothing to do" in await behind
+    assert await connection.fetchval("SELECT count(*) FROM rayfold_state.till") == 1
     await connection.close()
     await stored.close()
     await log.close()
