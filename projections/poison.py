@@ -16,7 +16,7 @@ import asyncpg
 from projections.errors import named
 from rayfold import OnPoison, UnknownEventType, UnreadableEvent
 from rayfold.keys import printable
-from rayfold.place_of_error import place_of
+from rayfold.place_of_error import place_of, shortened
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def in_status(parked: Iterable[Parked]) -> dict[str, list[dict[str, str]]]:
             "view": each.view,
             "key": printable(each.key)[:_MOST_TEXT],
             "event": f"{each.revision}@{each.stream}",
-            "reason": " ".join(each.error.split())[:_MOST_TEXT],
+            "reason": shortened(" ".join(each.error.split()), _MOST_TEXT),
         }
         for each in first
     ]

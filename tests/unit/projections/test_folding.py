@@ -5,7 +5,12 @@ from __future__ import annotations
 import linecache
 import re
 import sys
+from functools import singledispatch
 from types import ModuleType
+from typing import cast
+
+import pytest
+from pydantic import ValidationError
 
 from eventstore.records import RawRecord
 from projections.folding import Folding
@@ -14,6 +19,7 @@ from projections.partitions import AlreadyProjected
 from projections.poison import Discarded, Parked
 from rayfold import Aggregate, Command, Event, Message, Registry, View, on, upcaster
 from rayfold.folds import starts
+from rayfold.place_of_error import place_of
 
 
 class Began(Event, name="ThingBegan"):
@@ -148,6 +154,38 @@ def test_a_fold_that_would_exit_parks_its_row_and_ends_no_process() -> None:
         )
         assert told, parked.error
         assert linecache.getline(__file__, int(told[1])).strip() == 'sys.exit("of a script")'
+
+
+class Behind(View, name="behind", key="thing"):
+    """Its fold is behind a decorator of Python's."""
+
+    thing: str
+    times: int = 0
+
+    @staticmethod
+    @starts(Grew)
+    @singledispatch
+    def grew(event: Grew) -> Behind:
+        return Behind(thing=event.thing, times=cast(int, "x" * 500))
+
+
+def test_the_line_that_broke_is_the_authors_however_it_is_called_and_kept_in_a_status() -> None:
+    registry = Registry(())
+    registry.aggregates = {"thing": Thing}
+    registry.events.update({"ThingBegan": Began.__rayfold__, "ThingGrew": Grew.__rayfold__})
+    folding = Folding(registry, [Behind.__rayfold__])
+    [step] = folding.steps(raw("ThingGrew", b'{"thing":"a"}', 1))
+    folding.fold(step, None)
+    [parked] = folding.parked
+    [told] = folding.told_of_parked()["poison"]
+    assert len(told["reason"]) <= 200
+    for said in (parked.error, told["reason"]):
+        place = re.search(r" \(test_folding\.py, line (\d+)\)$", said)
+        assert place, said
+        assert "cast(int" in linecache.getline(__file__, int(place[1]))
+    with pytest.raises(ValidationError) as caught:  # we make a value ourselves: no line of theirs
+        Grew.model_validate({})
+    assert place_of(caught.value) == ""
 
 
 class Stone(Aggregate[Nothing, Grow, Began], category="stone", id_field="thing", initial=Nothing()):
