@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
-from actors.host import snapshots
-from deploy.copying.own_records import CHECKPOINTS, NOT_COPIED
+from deploy.copying.own_records import CHECKPOINTS, is_copied
 from eventstore.errors import StreamTombstoned
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record
@@ -56,22 +55,17 @@ async def beginnings_of(log: WholeLog) -> Beginnings:
     found = Beginnings()
     with_settings: set[str] = set()
     async for record in log.read_whole(event_types=(_SETTINGS, _TOMBSTONE)):
-        if record.event_type == _TOMBSTONE and _is_copied(record.stream):
+        if record.event_type == _TOMBSTONE and is_copied(record.stream):
             found.tombstoned.add(record.stream)
         elif record.event_type == _SETTINGS and record.stream.startswith(_OF):
             stream = record.stream.removeprefix(_OF)
-            if _is_copied(stream):
+            if is_copied(stream):
                 with_settings.add(stream)
     streams = sorted(with_settings)
     for start in range(0, len(streams), _AT_ONCE):
         some = streams[start : start + _AT_ONCE]
         await asyncio.gather(*(_look(log, stream, found) for stream in some))
     return found
-
-
-def _is_copied(stream: str) -> bool:
-    of_others = not stream.startswith(("$", snapshots.PREFIX))
-    return bool(stream) and of_others and stream not in NOT_COPIED
 
 
 async def _look(log: WholeLog, stream: str, found: Beginnings) -> None:

@@ -137,7 +137,7 @@ class Copy:
                 self._copied.position = record.position
                 if is_checkpoint(record):
                     self._checkpoints[record.stream] = record
-                elif is_copied(record):
+                elif is_copied(record.stream):
                     if self._beginnings.is_cut(record.stream):
                         self._ends[record.stream] = record.revision
                     if self._beginnings.has(record):
@@ -150,7 +150,9 @@ class Copy:
                 self._read_until = record.position
                 if self._beginnings.is_cut(record.stream):
                     self._reached[record.stream] = record.revision
-                if is_copied(record) and not is_checkpoint(record) and self._beginnings.has(record):
+                if not is_copied(record.stream) or is_checkpoint(record):
+                    continue
+                if self._beginnings.has(record):
                     yield record
 
     async def _compare(self, ours: AsyncGenerator[WholeRecord, None]) -> None:

@@ -66,9 +66,10 @@ class UnknownRecord(Exception):
     """A record of Rayfold's own that this release does not know; the message names it."""
 
 
-def is_copied(record: WholeRecord) -> bool:
-    """Tell whether a copy has the record: not what is a cache, or says which log it is."""
-    return record.stream not in NOT_COPIED and not record.stream.startswith(snapshots.PREFIX)
+def is_copied(stream: str) -> bool:
+    """Tell whether a copy has a stream: not the server's, a cache, or what says which log it is."""
+    of_others = bool(stream) and not stream.startswith(("$", snapshots.PREFIX))
+    return of_others and stream not in NOT_COPIED
 
 
 def is_checkpoint(record: WholeRecord) -> bool:
