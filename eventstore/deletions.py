@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -14,6 +15,15 @@ DELETED = 2**63 - 1
 
 _METADATA = "$$"
 """In front of a stream's name: the stream that has its settings."""
+
+
+class _Record(Protocol):
+    @property
+    def event_type(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
 
 
 class _Settings(msgspec.Struct):
@@ -34,7 +44,7 @@ def is_of_the_server(raw: RawRecord) -> bool:
     return raw.event_type.startswith("$")
 
 
-def deleted_stream(raw: RawRecord) -> str | None:
+def deleted_stream(raw: _Record) -> str | None:
     """Return the stream that the event deletes, for now or for good; None: it deletes none."""
     if raw.event_type == "$streamDeleted":
         return raw.stream

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid5
 
 from deploy.copying.own_records import CHECKPOINTS, is_copied
+from eventstore.deletions import deleted_stream
 from eventstore.errors import StreamTombstoned
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record
@@ -28,11 +29,12 @@ _AT_ONCE = 64
 @dataclass
 class Beginnings:
     """`first` are first revisions that are not 0. What is `gone` has no record left, and counts on
-    where it ended; what is `tombstoned` never has one again."""
+    where it ended; what is `tombstoned` never has one again. `deleted` was at least once."""
 
     first: dict[str, int] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     tombstoned: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
 
     def has(self, record: WholeRecord) -> bool:
         """Tell whether a record can still be read in its stream."""
@@ -61,6 +63,8 @@ async def beginnings_of(log: WholeLog) -> Beginnings:
             stream = record.stream.removeprefix(_OF)
             if is_copied(stream):
                 with_settings.add(stream)
+            if deleted_stream(record) is not None:
+                found.deleted.add(stream)
     streams = sorted(with_settings)
     for start in range(0, len(streams), _AT_ONCE):
         some = streams[start : start + _AT_ONCE]

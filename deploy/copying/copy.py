@@ -17,12 +17,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from deploy.copying.beginnings import Beginnings, beginnings_of, removed
+from deploy.copying.beginnings import REMOVED, Beginnings, beginnings_of, removed
 from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
+from eventstore.deletions import deleted_stream
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import STREAM as IDENTITY
 from eventstore.identity import begin_copy, end_copy, is_unfinished_copy
-from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
+from eventstore.kurrentdb.whole_log import WITH_SETTINGS, WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.port import ANY, Appended, InvalidAppend, StreamAppend
 from eventstore.positions import NotCopiedYet, Positions
@@ -86,6 +87,8 @@ class Copy:
         """Last revisions of cut streams, in the source."""
         self._reached: dict[str, int] = {}
         """The same in the target."""
+        self._older: set[str] = set()
+        """Streams of which the target's `$all` still shows what the source has removed."""
         self._read_until: int | None = None
         """In the target."""
         self._batch: list[tuple[WholeRecord, WholeRecord]] = []
@@ -145,15 +148,35 @@ class Copy:
 
     async def _theirs(self) -> AsyncGenerator[WholeRecord, None]:
         """Yield what the target has of that, after what was read of it."""
-        async with aclosing(self._target.read_whole(after=self._read_until)) as records:
+        reading = self._target.read_whole(WITH_SETTINGS, after=self._read_until)
+        async with aclosing(reading) as records:
             async for record in records:
                 self._read_until = record.position
+                if (deleted := deleted_stream(record)) is not None:
+                    self._older.discard(deleted)
                 if self._beginnings.is_cut(record.stream):
-                    self._reached[record.stream] = record.revision
+                    self._note_cut(record)
                 if not is_copied(record.stream) or is_checkpoint(record):
                     continue
                 if self._beginnings.has(record):
                     yield record
+
+    def _note_cut(self, there: WholeRecord) -> None:
+        """Take note of a record of the target's, of a stream that is cut in the source.
+
+        Raises:
+            CopyRefused: it follows what the source has deleted, and the target has not.
+        """
+        stream = there.stream
+        self._reached[stream] = there.revision
+        if there.revision < self._beginnings.first.get(stream, 0):
+            if there.event_type != REMOVED:
+                self._older.add(stream)
+        elif stream in self._older and stream in self._beginnings.deleted:
+            raise CopyRefused(
+                f"{stream} was deleted in the source and began again while it was copied, so that"
+                " the target has what was deleted too: give an empty store"
+            )
 
     async def _compare(self, ours: AsyncGenerator[WholeRecord, None]) -> None:
         """Go through what the target has, as long as it is what the source has."""
@@ -203,6 +226,8 @@ class Copy:
             await self._read_back()
             new = moved(record, self._positions.at)
         if record.revision == self._beginnings.first.get(record.stream):
+            if record.stream in self._older:  # else readers of `$all` would count it as well
+                await self._target.delete_stream(record.stream)
             await self._fill(record.stream, self._reached.get(record.stream, -1), record.revision)
         self._batch.append((record, new))
         self._bytes += new.size
