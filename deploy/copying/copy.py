@@ -2,8 +2,8 @@
 
 What the target has already is compared with what the source begins with; then the source's records
 are appended, and read again from the target: where they stand there is known by that alone, and
-what was appended is what was to be. Memory holds 16 bytes for a record, and the names of streams
-that were deleted or cut.
+what was appended is what was to be. Memory holds 16 bytes for a record, the names of streams that
+were deleted or cut, and some megabytes of what was appended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ MOST_BYTES = 256_000
 """Of one append: servers take a megabyte, if nobody has told them otherwise."""
 
 UNREAD = 4_000
-"""Records that were appended and not read again, at most."""
+UNREAD_BYTES = 8_000_000
+"""What was appended and not read again, at most, but for one batch."""
 
 SHOWS = 10.0
 """Seconds in which what was appended is there to be read."""
@@ -94,6 +95,7 @@ class Copy:
         self._batch: list[tuple[WholeRecord, WholeRecord]] = []
         self._bytes = 0
         self._unread: deque[tuple[WholeRecord, WholeRecord]] = deque()
+        self._unread_bytes = 0
 
     async def run(self) -> Copied:
         """Copy what there is; return what was.
@@ -233,7 +235,7 @@ class Copy:
         self._bytes += new.size
         if len(self._batch) >= MOST_RECORDS or self._bytes >= MOST_BYTES:
             await self._flush()
-            if len(self._unread) >= UNREAD:
+            if len(self._unread) >= UNREAD or self._unread_bytes >= UNREAD_BYTES:
                 await self._read_back()
 
     async def _flush(self) -> None:
@@ -252,6 +254,7 @@ class Copy:
                     " source has it: give an empty store, and let nobody else write to it"
                 )
         self._unread.extend(self._batch)
+        self._unread_bytes += self._bytes
         self._batch, self._bytes = [], 0
 
     async def _close_gaps(self, records: Sequence[WholeRecord], streams: Sequence[str]) -> bool:
@@ -295,6 +298,7 @@ class Copy:
                 async for there in theirs:
                     self._note(*self._unread.popleft(), there)
                     if not self._unread:
+                        self._unread_bytes = 0
                         return
             if time.monotonic() > deadline:
                 raise StoreUnavailable(f"what was appended does not show within {SHOWS:.0f} s")

@@ -573,6 +573,31 @@ async def test_many_records_are_copied_in_order(source: WholeLog, target: WholeL
     assert raw.recorded_at >= started
 
 
+async def test_large_records_are_not_held_by_the_thousand(
+    source: WholeLog, target: WholeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(25):
+        await written(source, "order-1", new(text="x" * 900_000))
+    append, read = WholeLog.append_whole, WholeLog.read_whole
+    appended, most = 0, 0
+
+    async def counted(log: WholeLog, records: Any) -> Any:
+        nonlocal appended, most
+        appended += sum(each.size for each in records)
+        most = max(most, appended)
+        return await append(log, records)
+
+    def read_again(log: WholeLog, *args: Any, **kwargs: Any) -> Any:
+        nonlocal appended
+        appended = 0
+        return read(log, *args, **kwargs)
+
+    monkeypatch.setattr(WholeLog, "append_whole", counted)
+    monkeypatch.setattr(WholeLog, "read_whole", read_again)
+    assert (await copied(source, target)).records == 25
+    assert most < 10_000_000
+
+
 def test_the_command_copies_and_says_what_comes_next(source_uri: str, target_uri: str) -> None:
     with KurrentDBClient(source_uri) as client:
         events = [NewEvent("KeysNamed", json.dumps({"id": str(uuid4())}).encode())]
