@@ -16,18 +16,24 @@ app = typer.Typer()
 Source = Annotated[str, typer.Option("--from", help="URI of the store that has the log.")]
 Target = Annotated[str, typer.Option("--to", help="URI of an empty store, or of a copy begun.")]
 
+UpToNow = Annotated[
+    bool,
+    typer.Option("--up-to-now", help="Finish it though the log is written to meanwhile."),
+]
+
 
 @app.command()
-def copy(source: Source, target: Target) -> None:
-    """Copy a log to another event store; exits 1 if the log was written to meanwhile."""
-    copied, personal = asyncio.run(_run(source, target))
-    for line in _lines(copied, personal=personal):
+def copy(source: Source, target: Target, up_to_now: UpToNow = False) -> None:
+    """Copy a log to another event store; exits 1 if it was written to meanwhile."""
+    copied, personal = asyncio.run(_run(source, target, up_to_now=up_to_now))
+    finished = up_to_now or not copied.went_on
+    for line in _lines(copied, finished=finished, personal=personal):
         typer.echo(line)
-    if copied.went_on:
+    if not finished:
         raise typer.Exit(1)
 
 
-async def _run(source: str, target: str) -> tuple[Copied, bool]:
+async def _run(source: str, target: str, *, up_to_now: bool) -> tuple[Copied, bool]:
     """Return what was copied, and whether there is personal data.
 
     Raises:
@@ -53,7 +59,7 @@ async def _run(source: str, target: str) -> tuple[Copied, bool]:
                 raise StartError(
                     f"the {name}, {without_password(uri)}, does not answer: {error}"
                 ) from error
-        copied = await Copy(ends["source"], ends["target"], _tell).run()
+        copied = await Copy(ends["source"], ends["target"], _tell, up_to_now=up_to_now).run()
         return copied, await first_record(ends["target"], PERSONAL) is not None
     except (CopyRefused, UnknownRecord) as error:
         raise StartError(str(error)) from error
@@ -68,7 +74,7 @@ def _tell(copied: Copied) -> None:
     typer.echo(f"{copied.records} records, up to position {copied.position}", err=True)
 
 
-def _lines(copied: Copied, *, personal: bool) -> Iterator[str]:
+def _lines(copied: Copied, *, finished: bool, personal: bool) -> Iterator[str]:
     yield (
         f"the copy has {copied.records} records of {copied.streams} streams, {copied.found} of them"
         f" from before, up to position {copied.position} of the source; {copied.seconds:.1f} s"
@@ -81,8 +87,11 @@ def _lines(copied: Copied, *, personal: bool) -> Iterator[str]:
     if copied.tombstoned:
         yield f"streams deleted for good, also in the copy: {copied.tombstoned}"
     yield f"both logs have the same, SHA-256 {copied.digest}"
-    if copied.went_on:
-        yield "the source was written to meanwhile: stop its stack, and do the same again"
+    if not finished:
+        yield (
+            "the source was written to meanwhile, and no stack starts on the copy yet: stop the"
+            " source's, and do the same again"
+        )
         return
     yield "next: start a stack on the copy with an empty Postgres"
     if personal:

@@ -21,8 +21,8 @@ from deploy.copying.beginnings import REMOVED, Beginnings, beginnings_of, remove
 from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
 from eventstore.deletions import deleted_stream
 from eventstore.errors import StoreUnavailable
+from eventstore.identity import COPY, begin_copy, end_copy, is_unfinished_copy
 from eventstore.identity import STREAM as IDENTITY
-from eventstore.identity import begin_copy, end_copy, is_unfinished_copy
 from eventstore.kurrentdb.whole_log import WITH_SETTINGS, WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.port import ANY, Appended, InvalidAppend, StreamAppend
@@ -52,8 +52,9 @@ class CopyRefused(Exception):
 class Copied:
     """What the target has of the source. `position` is the source's, up to which all is there.
 
-    `went_on`: the source was written to meanwhile. `by_category` counts records, `digest` is over
-    all of them, as both logs have them.
+    `went_on`: the source was written to meanwhile, and no stack starts on the copy unless that was
+    to be `up_to_now`. `by_category` counts records, `digest` is over all of them, as both logs have
+    them.
     """
 
     records: int = 0
@@ -73,11 +74,22 @@ class Copied:
 class Copy:
     """Copies one log; once."""
 
-    def __init__(self, source: WholeLog, target: WholeLog, tell: Callable[[Copied], None]) -> None:
-        """`tell` is told how far it is, from time to time."""
+    def __init__(
+        self,
+        source: WholeLog,
+        target: WholeLog,
+        tell: Callable[[Copied], None],
+        *,
+        up_to_now: bool = False,
+    ) -> None:
+        """`tell` is told how far it is, from time to time.
+
+        `up_to_now`: the copy is finished also where the source was written to meanwhile.
+        """
         self._source = source
         self._target = target
         self._tell = tell
+        self._up_to_now = up_to_now
         self._told_at = time.monotonic()
         self._copied = Copied()
         self._digest = hashlib.sha256()
@@ -110,6 +122,8 @@ class Copy:
         end = await self._source.last_position()
         self._beginnings = await beginnings_of(self._source)
         async with aclosing(self._ours()) as ours:
+            if await last_record(self._target, COPY) is not None:
+                await begin_copy(self._target)  # it may be long until it is compared
             await self._compare(ours)
             await begin_copy(self._target)
             async for record in ours:
@@ -118,8 +132,9 @@ class Copy:
         await self._read_back()
         await self._cut()
         await self._save_checkpoints()
-        await end_copy(self._target)
         self._copied.went_on = await self._source.last_position() != end
+        if self._up_to_now or not self._copied.went_on:
+            await end_copy(self._target)
         self._copied.seconds = time.monotonic() - began
         self._copied.digest = self._digest.hexdigest()
         return self._copied

@@ -28,7 +28,7 @@ from deploy.stack.owning import own_store_id
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PayOrder
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.identity import store_id
+from eventstore.identity import is_unfinished_copy, store_id
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.personal.keys import MemoryKeys
@@ -89,9 +89,9 @@ also_older = pytest.mark.parametrize(
 )
 
 
-async def copied(source: WholeLog, target: WholeLog) -> Copied:
+async def copied(source: WholeLog, target: WholeLog, *, up_to_now: bool = False) -> Copied:
     """Copy it."""
-    return await Copy(source, target, lambda _: None).run()
+    return await Copy(source, target, lambda _: None, up_to_now=up_to_now).run()
 
 
 async def written(log: WholeLog, stream: str, *records: NewRecord, expected: int = ANY) -> Appended:
@@ -514,7 +514,7 @@ async def test_an_interrupted_copy_is_gone_on_with(
 
 
 async def test_a_log_that_is_written_to_is_copied_up_to_its_end_then_the_rest(
-    source: WholeLog, target: WholeLog, monkeypatch: pytest.MonkeyPatch
+    source: WholeLog, target: WholeLog, target_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await written(source, "order-1", new())
     append = WholeLog.append_whole
@@ -526,11 +526,34 @@ async def test_a_log_that_is_written_to_is_copied_up_to_its_end_then_the_rest(
 
     monkeypatch.setattr(WholeLog, "append_whole", meanwhile)
     assert (await copied(source, target)).went_on
+    with pytest.raises(StartError, match="a copy that is not finished"):
+        await own_store_id(target_uri)
     await written(source, "order-1", new())
     last = (await written(source, "order-3", new())).position
     told = await copied(source, target)
     assert (told.records, told.position, told.went_on) == (4, last, False)
     assert [raw.revision for raw in await stream_of(target, "order-1")] == [0, 1]
+
+    # It is unfinished again from the moment that a next run looks at what it has.
+    read = WholeLog.read_whole
+    looked: list[bool] = []
+
+    async def looked_into(log: WholeLog, *args: Any, **kwargs: Any) -> AsyncIterator[WholeRecord]:
+        if log is target:
+            looked.append(await is_unfinished_copy(target))
+        async for record in read(log, *args, **kwargs):
+            yield record
+
+    monkeypatch.setattr(WholeLog, "read_whole", looked_into)
+    await copied(source, target)
+    assert set(looked) == {True}
+
+    # Of a source that is never silent it may stay behind.
+    await written(source, "order-1", new())
+    monkeypatch.setattr(WholeLog, "append_whole", meanwhile)
+    assert (await copied(source, target, up_to_now=True)).went_on
+    assert await own_store_id(target_uri)
+    assert len(await stream_of(target, "order-1")) == 3
 
 
 async def test_what_is_not_a_copy_is_left_alone(source: WholeLog, target: WholeLog) -> None:
@@ -623,7 +646,7 @@ async def test_the_command_says_why_it_does_not_copy(source_uri: str, target_uri
         ("nonsense", target_uri, "the source, nonsense, does not answer"),
     ):
         with pytest.raises(StartError) as refused:
-            await command(source, target)
+            await command(source, target, up_to_now=False)
         assert why in str(refused.value)
         assert "secret" not in str(refused.value)
     done = ran("--from", source_uri, "--to", target_uri)
