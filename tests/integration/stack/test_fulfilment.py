@@ -222,33 +222,36 @@ def test_it_goes_on_upon_a_copy_of_its_log(
 
     with httpx.Client(base_url=stack.url, timeout=60) as http:
         tea, cup = stocked(http), stocked(http)
-        shipped, unpaid, untold = (placed(http, tea) for _ in range(3))
-        for order in (shipped, unpaid, untold):
-            wait_for(lambda order=order: stage(http, order) == "awaiting-payment")
         ada = {"customer_id": str(uuid4()), "name": "Ada", "email": "ada@example.org"}
         bob = {**ada, "customer_id": str(uuid4())}
         gone = placed(http, cup, fulfil=False)
         assert {http.post("/customers", json=each).status_code for each in (ada, bob)} == {202}
         for stream in (f"order-{gone}", f"customer-{bob['customer_id']}"):
             told_by(stack, "delete", stream, "--yes")
-        http.post(f"/orders/{shipped}/pay")
+        shipped, unpaid, untold = (placed(http, tea) for _ in range(3))
+        for order in (shipped, unpaid, untold):
+            wait_for(lambda order=order: stage(http, order) == "awaiting-payment")
+        assert http.post(f"/orders/{shipped}/pay").status_code == 202
         wait_for(lambda: told(shipped) == {"order-shipped": 1})
         receiver.kill()
-        http.post(f"/orders/{untold}/pay")
+        assert http.post(f"/orders/{untold}/pay").status_code == 202
         wait_for(lambda: untold in told_by(stack, "publications", "list"))  # it is parked
         wait_for(lambda: process(http, untold)["status"] == "ended")
-        soon = datetime.now(UTC) + timedelta(seconds=5)
+        soon = datetime.now(UTC) + timedelta(seconds=10)
         later = {"Rayfold-Not-Before": soon.isoformat()}
         sent = http.post(f"/stock/{cup}/reserve", json={"quantity": 2}, headers=later).json()
+        about = f"/commands/{sent['command_id']}"
         steps = process(http, untold)["steps"]
         customer = http.get(f"/customers/{ada['customer_id']}").json()
+        assert stage(http, unpaid) == "awaiting-payment"
+        assert http.get(about).json()["status"] == "scheduled"
     before = Counter(each["id"] for each in receiver.taken())
     assert stack.stop() == 0
 
     with store(stack.data) as source, store(moved.data) as target:
         copying = [*rayfold(), "copy", "--from", source, "--to", target]
         done = subprocess.run(copying, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert "next: start a stack on the copy" in done.stdout
     receiver.start()
     moved.start()
@@ -256,7 +259,6 @@ def test_it_goes_on_upon_a_copy_of_its_log(
         wait_for(lambda: told(untold) == {"order-shipped": 1})
         wait_for(lambda: stage(http, unpaid) == "cancelled")
         wait_for(lambda: told(unpaid) == {"order-cancelled": 1})
-        about = f"/commands/{sent['command_id']}"
         wait_for(lambda: http.get(about).json()["status"] == "projected")
         wait_for(lambda: [available(http, sku) for sku in (tea, cup)] == [3, 3])
         there = process(http, untold)["steps"]
