@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -51,10 +51,11 @@ BEGIN = 600.0
 """Seconds of a start for views that were left; the stack is published then, and they come later."""
 
 RETRY = 5.0
-"""Seconds until what did not answer is asked again; twice as many each time, as each of them may
-rebuild a view in the stores where that goes."""
+"""Seconds until what did not answer is asked again."""
 
-LONGEST_RETRY = 60.0
+LONGEST_RETRY = 600.0
+"""Seconds, where views are not rebuilt: twice as many each time, as each may have rebuilt one in
+the stores where that goes. Who is forgotten meanwhile does not wait for it."""
 
 
 class Forgetting:
@@ -79,7 +80,8 @@ class Forgetting:
         self._processes = processes
         self._rebuilds = rebuilds
         self._asked = asyncio.Event()
-        self._error = ""
+        self._errors: dict[str, str] = {}
+        """By what was tried."""
         self._mark: UUID | None = None
         self._is_behind = False
         # Destroyed keys with which nothing was decrypted there any more, so that none of it is done
@@ -133,7 +135,7 @@ class Forgetting:
 
             async with self._connection() as connection:
                 left = await unsettled(connection)
-        return {"left": [_told(each) for each in left], "error": self._error}
+        return {"left": [_told(each) for each in left], "error": "; ".join(self._errors.values())}
 
     async def begin(self) -> None:
         """Build views afresh that a release before has left, if somebody was forgotten since.
@@ -176,42 +178,57 @@ class Forgetting:
             raise ProjectionError("; ".join(failed))
 
     async def run(self) -> None:
-        """Take away what is left of those who are forgotten, for ever; also by one before us."""
+        """Take away what is left of those who are forgotten, for ever; also by one before us.
+
+        And build what `begin` could not: neither waits for the other.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._catch_up())
+            tasks.create_task(self._keep_forgetting())
+
+    async def _catch_up(self) -> None:
         pause = RETRY
-        while True:
-            self._asked.clear()
-            try:
-                await self._destroy_again()
-                behind = await self._catch_up()
-                await self._take_away()
-                if behind is not None:
-                    raise behind
-                self._error, pause = "", RETRY
-            except Exception as error:
-                self._error = str(error) or type(error).__name__
-                expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
-                log.log(
-                    # That is told by all who need it, and nobody may be left at all.
-                    logging.INFO if isinstance(error, PostgresUnavailable) else logging.WARNING,
-                    "forgetting is held up",
-                    extra={"error": self._error},
-                    exc_info=None if expected else error,
-                )
+        while self._is_behind:
+            if await self._failed("left", self._build_taken_up) is not None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_RETRY)
             else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK):
-                        await self._asked.wait()
+                self._is_behind = False
 
-    async def _catch_up(self) -> RayfoldError | None:
-        """Build what `begin` could not; return why some of it is still not built."""
-        if self._is_behind:
-            try:
-                await self._build_taken_up()
-            except RayfoldError as error:
-                return error
-            self._is_behind = False
+    async def _keep_forgetting(self) -> None:
+        pause = RETRY
+        while True:
+            self._asked.clear()
+            if (error := await self._failed("forgotten", self._forget_once)) is None:
+                wait, pause = LOOK, RETRY
+            elif isinstance(error, ProjectionError) and not isinstance(error, PostgresUnavailable):
+                wait, pause = pause, min(2 * pause, LONGEST_RETRY)
+            else:
+                wait = pause = RETRY
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._asked.wait()
+
+    async def _forget_once(self) -> None:
+        await self._destroy_again()
+        await self._take_away()
+
+    async def _failed(self, what: str, do: Callable[[], Awaitable[None]]) -> Exception | None:
+        """Do something, and return why it failed: `status` has that, and the log."""
+        try:
+            await do()
+        except Exception as error:
+            self._errors[what] = str(error) or type(error).__name__
+            expected = isinstance(error, (RayfoldError, StoreError, *FAILURES))
+            log.log(
+                # That is told by all who need it, and nobody may be left at all.
+                logging.INFO if isinstance(error, PostgresUnavailable) else logging.WARNING,
+                "forgetting is held up",
+                extra={"error": self._errors[what]},
+                exc_info=None if expected else error,
+            )
+            return error
+        self._errors.pop(what, None)
         return None
 
     async def _destroy_again(self) -> None:

@@ -172,11 +172,47 @@ async def test_a_view_that_was_left_and_fails_holds_up_no_other_and_no_forgettin
     monkeypatch.setattr(forgetting_module, "RETRY", 3600.0)
     running = asyncio.create_task(stack.forgetting.run())
     async with asyncio.timeout(60):
+        while stack.cleared != {*stack.left.values()}:  # noqa: ASYNC110 (it is another task's)
+            await asyncio.sleep(0.01)
         while not (await stack.forgetting.status())["error"]:  # noqa: ASYNC110
             await asyncio.sleep(0)
     running.cancel()
     assert "processes" in stack.done
-    assert stack.cleared == {*stack.left.values()}
+
+
+async def test_a_view_that_was_left_and_takes_long_holds_up_no_forgetting(
+    stack: Stack, left: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.refuse.add("contacts")
+    await stack.forgetting.begin()
+    stack.refuse.clear()
+
+    async def afresh(view: str, *, accept_parked: bool) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stack, "afresh", afresh)
+    running = asyncio.create_task(stack.forgetting.run())
+    async with asyncio.timeout(60):
+        while stack.cleared != {*stack.left.values()}:  # noqa: ASYNC110 (it is another task's)
+            await asyncio.sleep(0.01)
+    assert left
+    running.cancel()
+
+
+async def test_whoever_is_forgotten_does_not_wait_for_a_view_that_cannot_be_rebuilt(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.refuse.add("contacts")
+    monkeypatch.setattr(forgetting_module, "RETRY", 3600.0)
+    running = asyncio.create_task(stack.forgetting.run())
+    async with asyncio.timeout(60):
+        while not (await stack.forgetting.status())["error"]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        stack.refuse.clear()
+        stack.forgetting._asked.set()  # as `forget` does
+        while stack.left:  # noqa: ASYNC110 (it is another task's)
+            await asyncio.sleep(0.01)
+    running.cancel()
 
 
 async def test_a_view_that_is_not_built_in_time_does_not_hold_up_the_start(
