@@ -21,6 +21,7 @@ from rayfold.core_schemas import (
     config_of,
     definitions_of,
     fields_of,
+    fields_within,
     has_functions,
     has_serializers,
     models_in,
@@ -45,20 +46,23 @@ def mistaken_defaults(model: type[BaseModel], *, is_sent: bool = False) -> list[
         schema, is_read = each.__pydantic_core_schema__, is_sent and each is model
         for field, node in fields_of(schema):
             info = each.model_fields.get(field)
-            if info is None or info.is_required() or info.default_factory_takes_validated_data:
+            if info is None or info.exclude or info.is_required():
                 continue
-            if why := _mistaken_default(schema, node, is_read, is_read and is_compared):
+            if info.default_factory_takes_validated_data:
+                continue
+            given = definitions_of(schema), config_of(schema)
+            if why := _mistaken_default(node, *given, is_read, is_read and is_compared):
                 found.append(f"{each.__qualname__}.{field} has a default that {why}")
     return found
 
 
-def _mistaken_default(schema: Any, node: Any, is_read: bool, is_compared: bool) -> str | None:
-    definitions = definitions_of(schema)
+def _mistaken_default(
+    node: Any, definitions: dict[str, Any], config: Any, is_read: bool, is_compared: bool
+) -> str | None:
     nodes = list(nodes_within(node, definitions))
     if any(map(_needs_its_model, nodes)):
         return None  # it is told more than the value
     alone = core_schema.definitions_schema(node["schema"], list(definitions.values()))
-    config = config_of(schema)
     reader, writer = SchemaValidator(alone, config), SchemaSerializer(alone, config)
     try:
         value = cast("Some[Any]", reader.get_default_value()).value
@@ -126,12 +130,24 @@ def _is_random(node: dict[str, Any]) -> bool:
 
 
 def has_untried_defaults(model: type[BaseModel]) -> bool:
-    """Return whether there are defaults that `mistaken_defaults` does not read, of a command."""
-    tried = [id(node["schema"]) for _, node in fields_of(model.__pydantic_core_schema__)]
-    return any(
-        id(each) not in tried or not isinstance(each.get("default_factory", object), type)
-        for each in all_nodes(model, "default")
-    )
+    """Return whether a command may have a default that its writer does not read.
+
+    One that a function makes may be another each time; those of models within are to be replaced.
+    """
+    definitions = definitions_of(model.__pydantic_core_schema__)
+    read = {
+        id(node["schema"])
+        for each in all_nodes(model, "model")
+        for _, node in fields_within(each, definitions)
+        if _is_default(node["schema"])
+        and not _mistaken_default(node, definitions, each.get("config"), True, False)
+    }
+    return any(id(each) not in read for each in all_nodes(model, "default"))
+
+
+def _is_default(node: dict[str, Any]) -> bool:
+    """Whether there is a default that is the same, or as good as, each time."""
+    return node["type"] == "default" and isinstance(node.get("default_factory", object), type)
 
 
 def became(value: Any, back: Any) -> str:

@@ -183,9 +183,11 @@ def taking_another(
     if hasattr(function, "__wrapped__"):
         return []
     try:
-        name = list(inspect.signature(function).parameters)[at]
-        hint = get_type_hints(function).get(name)
+        given = list(inspect.signature(function).parameters.values())[at]
+        hint = get_type_hints(function).get(given.name)
     except Exception:  # a name of TYPE_CHECKING, of a function's own, of whatever else
+        return []
+    if given.kind not in (given.POSITIONAL_ONLY, given.POSITIONAL_OR_KEYWORD):
         return []
     taken = [each for each in _classes_in(hint) if issubclass(each, kind)]
     if not taken or any(issubclass(message, each) for each in taken):

@@ -23,7 +23,7 @@ from eventstore.deletions import deleted_stream
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import COPY, begin_copy, end_copy, is_unfinished_copy
 from eventstore.identity import STREAM as IDENTITY
-from eventstore.kurrentdb.whole_log import WITH_SETTINGS, WholeLog, WholeRecord
+from eventstore.kurrentdb.whole_log import OF_USERS, WITH_SETTINGS, WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.port import ANY, Appended, InvalidAppend, StreamAppend
 from eventstore.positions import NotCopiedYet, Positions
@@ -118,14 +118,16 @@ class Copy:
             StoreUnavailable: one of them does not answer.
         """
         began = time.monotonic()
-        await self._check()
+        was_finished = await self._claim()
         end = await self._source.last_position()
         self._beginnings = await beginnings_of(self._source)
         async with aclosing(self._ours()) as ours:
-            if await last_record(self._target, COPY) is not None:
-                await begin_copy(self._target)  # it may be long until it is compared
-            await self._compare(ours)
-            await begin_copy(self._target)
+            try:
+                await self._compare(ours)
+            except CopyRefused:
+                if was_finished:  # of another source, say: nothing was written to it
+                    await end_copy(self._target)
+                raise
             async for record in ours:
                 await self._take(record)
         await self._flush()
@@ -138,6 +140,23 @@ class Copy:
         self._copied.seconds = time.monotonic() - began
         self._copied.digest = self._digest.hexdigest()
         return self._copied
+
+    async def _claim(self) -> bool:
+        """Keep stacks from the target, before all that takes long; tell whether it was finished.
+
+        Raises:
+            CopyRefused: it is none to which something may be copied.
+        """
+        await self._check()
+        last = await last_record(self._target, COPY)
+        if last is None:
+            async with aclosing(self._target.read_whole(OF_USERS, limit=1)) as found:
+                async for there in found:
+                    raise _not_ours(there)
+        was_finished = last is not None and not await is_unfinished_copy(self._target)
+        await begin_copy(self._target)
+        await self._check()  # a stack may have come first
+        return was_finished
 
     async def _check(self) -> None:
         if await is_unfinished_copy(self._source):
@@ -201,10 +220,7 @@ class Copy:
             async for there in theirs:
                 record = await anext(ours, None)
                 if record is None:
-                    raise CopyRefused(
-                        f"the target has what the source has not, from revision {there.revision}"
-                        f" of {there.stream} on: give an empty store"
-                    )
+                    raise _not_ours(there)
                 self._note(record, moved(record, self._positions.at), there)
                 self._copied.found += 1
 
@@ -344,3 +360,10 @@ class Copy:
                     raise CopyRefused(f"the target does not take {stream}: {answer}")
                 await self._target.keep_latest(stream, CHECKPOINTS[record.event_type])
             self._copied.checkpoints += 1
+
+
+def _not_ours(there: WholeRecord) -> CopyRefused:
+    return CopyRefused(
+        f"the target has what the source has not, from revision {there.revision} of {there.stream}"
+        " on: give an empty store"
+    )

@@ -21,6 +21,7 @@ from actors.processes.checkpoints import lay_out
 from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
 from deploy.cli.copying import _run as command
+from deploy.copying import copy as copy_module
 from deploy.copying.copy import Copied, Copy, CopyRefused
 from deploy.copying.own_records import UnknownRecord
 from deploy.errors import StartError
@@ -28,7 +29,7 @@ from deploy.stack.owning import own_store_id
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PayOrder
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.identity import is_unfinished_copy, store_id
+from eventstore.identity import begin_copy, is_unfinished_copy, store_id
 from eventstore.kurrentdb.whole_log import WholeLog, WholeRecord
 from eventstore.one_record import first_record, last_record
 from eventstore.personal.keys import MemoryKeys
@@ -567,6 +568,31 @@ async def test_what_is_not_a_copy_is_left_alone(source: WholeLog, target: WholeL
     with pytest.raises(CopyRefused, match="a stack was started on the target"):
         await copied(source, target)
     assert len(await everything(target)) == 2
+
+
+async def test_a_refused_run_leaves_a_finished_copy_finished(
+    source: WholeLog, target: WholeLog, target_uri: str
+) -> None:
+    await written(source, "order-1", new())
+    await copied(source, target)
+    await written(target, "order-2", new())  # as if it were the copy of another source
+    with pytest.raises(CopyRefused, match="the target has what the source has not"):
+        await copied(source, target)
+    assert await own_store_id(target_uri)
+
+
+async def test_a_stack_that_begins_on_the_target_first_keeps_it(
+    source: WholeLog, target: WholeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def begun(log: WholeLog) -> None:
+        await store_id(log)  # in the moment before
+        await begin_copy(log)
+
+    await written(source, "order-1", new())
+    monkeypatch.setattr(copy_module, "begin_copy", begun)
+    with pytest.raises(CopyRefused, match="a stack was started on the target"):
+        await copied(source, target)
+    assert await stream_of(target, "order-1") == []
 
 
 async def test_a_record_that_this_release_does_not_know_is_refused(

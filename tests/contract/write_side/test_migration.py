@@ -158,7 +158,10 @@ def evolve_renamed(state: Renamed, event: Paid) -> Renamed:
 
 OLD = till(Before, evolve_before)
 NEW = till(After, evolve_after)
-WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database d ON d.oid = database"
+    " WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database())"
+)
 BY_EVENTS = till(Before, evolve_before, Storage.EVENTS)
 
 

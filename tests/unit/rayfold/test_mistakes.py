@@ -390,6 +390,7 @@ def test_what_is_meant_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 TAKES = {
     "a class of others as a default": "row, event, kinds: tuple[type[Other], ...] = (Other,)",
     "another message beside its own": "row, event, before: Other | None = None",
+    "whatever else there is": "row, *event: Other",
 }
 
 

@@ -49,6 +49,7 @@ from rayfold import (
     Registry,
     Upcaster,
 )
+from rayfold.field_defaults import has_untried_defaults
 from rayfold.field_types import mistakes_of_fields
 from tests.generated.field_types import HASHABLE, KEYED, SIMPLE, FieldType, Rate, field_types
 
@@ -226,10 +227,31 @@ def test_a_command_with_a_default_that_does_not_fit_is_refused_where_it_is_sent(
         payload_of(command)
 
 
+class Line(Message):
+    sku: str
+    quantity: int = 1
+    notes: list[str] = Field(default_factory=list)
+
+
+class Buy(Command, name="buy"):
+    lines: list[Line]
+
+
+@pytest.mark.parametrize(
+    ("command", "untried"), [(Buy, False), (Bid, True), (Split, True)], ids=lambda each: str(each)
+)
+def test_a_command_is_read_back_only_where_a_default_may_not_fit(
+    command: type[Command], untried: bool
+) -> None:
+    """That costs more than to write it."""
+    assert has_untried_defaults(command) is untried
+
+
 class Plain(BaseModel):
     """An answer, which is only written."""
 
     number: int = 1
+    hidden: int = Field(None, exclude=True)
     note: Annotated[str, BeforeValidator(lambda value: value or "")] = None  # type: ignore[assignment]
 
 
