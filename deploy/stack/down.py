@@ -15,7 +15,7 @@ from deploy.errors import StartError, tell
 from deploy.stack import identity as identities
 from deploy.stack import ray_runtime, routing
 from deploy.stack.governing import note_down
-from deploy.stack.lease import LENGTH, Lease
+from deploy.stack.lease import LENGTH, Lease, OwnedByAnother
 from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
 from deploy.stack.release import wanted_release
@@ -81,14 +81,18 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
             " there is nothing to end"
         )
     identities.check(row, settings.stack, row["store"])
-    with _waiting_for("the stack's owner, which is to end all parts"):
-        parts = await _by_its_owner(connection)
-    if parts is not None:
-        return parts
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
+    if (parts := await _by_its_owner(connection)) is not None:
+        return parts
     wanted = await wanted_release(connection)
     runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
-    await lease.take(runs)
+    try:
+        await lease.take(runs)
+    except OwnedByAnother:
+        # Nobody had it in the moment before: whoever stood by was quicker, and can be asked.
+        if (parts := await _by_its_owner(connection)) is None:
+            raise
+        return parts
     lost = asyncio.Event()
     holding = asyncio.create_task(lease.hold(lost.set))
     try:
@@ -112,6 +116,11 @@ async def _by_its_owner(connection: Connection) -> list[str] | None:
     Raises:
         StartError: an owner that lives does not end it.
     """
+    with _waiting_for("the stack's owner, which is to end all parts"):
+        return await _asked_of_its_owner(connection)
+
+
+async def _asked_of_its_owner(connection: Connection) -> list[str] | None:
     until = time.monotonic() + SUCCESSION
     while await identities.owned_now(connection):
         row, table = await identities.read(connection), await routing.read(connection)

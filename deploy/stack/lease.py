@@ -50,6 +50,10 @@ _RENEW = (
 )
 
 
+class OwnedByAnother(StartError):
+    """Another one owns the stack."""
+
+
 class Lease:
     """The right to start, move and end a stack's parts."""
 
@@ -85,7 +89,7 @@ class Lease:
         `alone`: as of `rayfold up`, whatever release is wanted; that is forgotten.
 
         Raises:
-            StartError: another one owns the stack, and is alive.
+            OwnedByAnother: it is alive.
             FAILURES: Postgres does not answer.
         """
         seen = None
@@ -97,7 +101,7 @@ class Lease:
             assert row is not None
             now = row["epoch"], row["until"]
             if seen not in (None, now):
-                raise StartError(
+                raise OwnedByAnother(
                     f"the stack {row['name']!r} is run by {row['place']}: stop that one,"
                     " or give --stack, --eventstore and --postgres of another"
                 )

@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from deploy.errors import StartError
-from deploy.stack import down, release, wanted
+from deploy.stack import down, release, routing, wanted
+from deploy.stack import identity as identities
 from deploy.stack import lease as leases
 from deploy.stack.identity import LAYOUT, identify
 from deploy.stack.lease import Lease
@@ -31,7 +32,7 @@ from rayfold.runtime.postgres import Connection, LastingConnection, connect
 async def postgres(server: str) -> str:
     """Return the DSN of a database without a stack."""
     connection = await asyncpg.connect(server)
-    await connection.execute("DROP TABLE IF EXISTS rayfold_stack, rayfold_wanted")
+    await connection.execute("DROP TABLE IF EXISTS rayfold_stack, rayfold_wanted, rayfold_routing")
     await connection.close()
     return server
 
@@ -227,6 +228,34 @@ async def test_who_ends_a_stack_after_one_that_was_killed_at_that_waits_for_its_
         await down.down(settings)
     holding.cancel()
     await alive.release()
+
+
+async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease had run out, and who stood by took it in the moment after that was seen."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    await identified(postgres)
+    successor, owned_now = Lease(postgres, "second", "there"), identities.owned_now
+    tasks: list[asyncio.Task[None]] = []
+
+    async def just_before(connection: Connection) -> bool:
+        if tasks:
+            return await owned_now(connection)
+        await successor.take("domain")
+        at = {"controller": {"host": "there", "port": 1, "key": "00"}}
+        await routing.publish(connection, successor.epoch, at)
+        tasks.append(asyncio.create_task(successor.hold(lambda: None)))
+        return False
+
+    async def ask(at: dict[str, Any]) -> list[str]:
+        return [f"write#0@{at['host']}"]
+
+    monkeypatch.setattr(identities, "owned_now", just_before)
+    monkeypatch.setattr(down, "_ask", ask)
+    assert await down.down(Settings(stack="shop", postgres=postgres)) == ["write#0@there"]
+    tasks[0].cancel()
+    await successor.release()
 
 
 async def test_what_operators_have_scaled_is_there_after_a_restart(postgres: str) -> None:
