@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,18 @@ def parent(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def ask(port: int, said: str = "") -> tuple[str, int]:
-    """Return which domain answers, and which process."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"{said}\n".encode())
-    domain, pid = (await reader.read()).decode().split()
-    writer.close()
-    return domain, int(pid)
+    """Return which domain answers, and which process.
+
+    Whoever connects in the moment in which `CHILD` listens no more may be reset: it does not take
+    in what has connected already, as a gateway does.
+    """
+    while True:
+        with suppress(ConnectionResetError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"{said}\n".encode())
+            domain, pid = (await reader.read()).decode().split()
+            writer.close()
+            return domain, int(pid)
 
 
 async def ask_first(port: int) -> tuple[str, int]:
