@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from deploy.copying.beginnings import REMOVED, Beginnings, beginnings_of, removed
-from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
+from deploy.copying.own_records import CHECKPOINTS, UnknownRecord, is_checkpoint, is_copied, moved
 from eventstore.deletions import deleted_stream
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import COPY, begin_copy, end_copy, is_unfinished_copy
@@ -119,12 +119,12 @@ class Copy:
         """
         began = time.monotonic()
         was_finished = await self._claim()
-        end = await self._source.last_position()
-        self._beginnings = await beginnings_of(self._source)
         async with aclosing(self._ours()) as ours:
             try:
+                end = await self._source.last_position()
+                self._beginnings = await beginnings_of(self._source)
                 await self._compare(ours)
-            except CopyRefused:
+            except (CopyRefused, UnknownRecord, StoreUnavailable):
                 if was_finished:  # of another source, say: nothing was written to it
                     await end_copy(self._target)
                 raise
@@ -155,7 +155,11 @@ class Copy:
                     raise _not_ours(there)
         was_finished = last is not None and not await is_unfinished_copy(self._target)
         await begin_copy(self._target)
-        await self._check()  # a stack may have come first
+        try:
+            await self._check()
+        except CopyRefused:  # a stack has come first, and the log is its own
+            await end_copy(self._target)
+            raise
         return was_finished
 
     async def _check(self) -> None:

@@ -53,7 +53,7 @@ BEGIN = 600.0
 RETRY = 5.0
 """Seconds until what did not answer is asked again."""
 
-LONGEST_RETRY = 600.0
+LONGEST_RETRY = 60.0
 """Seconds, where views are not rebuilt: twice as many each time, as each may have rebuilt one in
 the stores where that goes. Who is forgotten meanwhile does not wait for it."""
 
