@@ -97,7 +97,7 @@ class ScheduleRunner:
             elif each.due_at is None:
                 self._timers.replace(command_id, {"": (0, each.not_before)})
             else:  # whoever found it due may not have sent it
-                self._begin(self._fire(command_id))
+                self._begin(self._fire(command_id, self._clock()))
         for command_id in [*self._held]:  # the index does not know of deletions
             if await read_schedule(self._log, command_id) is None:
                 self._forget(command_id)
@@ -190,35 +190,39 @@ class ScheduleRunner:
         while True:
             now = self._clock()
             for timer in self._timers.pop_due(now):
-                self._begin(self._fire(timer.key))
+                self._begin(self._fire(timer.key, timer.due))
             await self._timers.sleep(now)
 
-    async def _fire(self, command_id: str) -> None:
+    async def _fire(self, command_id: str, due: datetime) -> None:
+        known = self._open.get(command_id)
         while True:
             try:
-                held = await self._send(command_id)
+                held = await self._send(command_id, due)
             except (StoreError, OSError) as error:
                 self.error = str(error)
             except (Exception, SystemExit) as error:  # an author's validator, for instance
                 self.error = f"{type(error).__name__}: {error}"
                 log.exception("a scheduled command was not sent", extra={"command_id": command_id})
             else:
-                if held:
-                    self._hold(command_id, held)
-                else:
-                    self._forget(command_id)
+                if self._open.get(command_id) is known:  # it was not scheduled again meanwhile
+                    if held:
+                        self._hold(command_id, held)
+                    else:
+                        self._forget(command_id)
                 return
             await asyncio.sleep(RETRY)
 
-    async def _send(self, command_id: str) -> str:
-        """Send it until it has an answer; return why it is not sent, if nobody can read it."""
+    async def _send(self, command_id: str, due: datetime) -> str:
+        """Send what is due then until it has an answer; return why nobody can read it, if so."""
         async with self._firing:
             state, due_at = await self._read(command_id), None
             while state is not None and state.end is None and state.due_at is None:
                 if state.command is None:
                     return state.error
-                due = new_record(DUE, Nothing(), state.command.correlation_id or command_id)
-                if noted := await self._appended(command_id, state.revision, due):
+                if state.command.not_before > due:
+                    return ""  # it was deleted, and scheduled again for later
+                record = new_record(DUE, Nothing(), state.command.correlation_id or command_id)
+                if noted := await self._appended(command_id, state.revision, record):
                     state, due_at = state._replace(revision=state.revision + 1), noted.position
                     break
                 state = await self._read(command_id)  # cancelled, or due already

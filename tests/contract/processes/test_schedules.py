@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,12 +24,13 @@ from actors.errors import (
 from actors.local import LocalRuntime
 from actors.schedules.records import DUE, Nothing, new_record
 from actors.schedules.schedule_runner import ScheduleRunner
+from actors.schedules.schedule_state import ScheduleState, read_schedule
 from actors.schedules.schedules import Schedules
 from domain.inventory.stock import ReceiveStock, ReserveStock
 from domain.orders.commands import CreateOrder, PlaceOrder
 from eventstore.memory import MemoryLog
 from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
-from eventstore.records import NewRecord
+from eventstore.records import Batch, NewRecord
 from examples.coupons.coupons import IssueCoupon
 from examples.coupons.redeeming import RedeemCoupon
 from rayfold import Command, Registry
@@ -236,21 +238,19 @@ async def test_one_that_is_cancelled_is_never_sent(later: Later) -> None:
         await later.schedules.cancel(str(uuid4()), "bob")
 
 
+async def known(later: Later, command_id: object) -> bool:
+    """Whether the runner knows of it."""
+    return str(command_id) in later.runner._open
+
+
 @pytest.mark.parametrize("tombstone", [False, True])
 async def test_one_whose_stream_was_deleted_is_given_up(later: Later, tombstone: bool) -> None:
     sku = f"tea-{uuid4()}"
     command_id = (await later.schedule(ReceiveStock(sku=sku, quantity=10)))["command_id"]
-
-    async def known() -> bool:
-        return command_id in later.runner._open
-
-    async def given_up() -> bool:
-        return not await known()
-
-    await until(known)
+    await until(lambda: is_so(known(later, command_id), True))
     await later.log.delete_stream(f"schedule-{command_id}", tombstone=tombstone)
     later.pass_time(2 * HOUR)
-    await until(given_up)
+    await until(lambda: is_so(known(later, command_id), False))
     assert "error" not in later.runner.status()
     assert await later.types(f"stock-{sku}") == []
     assert await later.schedules.about(command_id) is None
@@ -281,6 +281,44 @@ async def test_one_whose_stream_was_deleted_may_be_scheduled_again(
     await later.schedules.cancel(str(key), "ada")
     later.pass_time(3 * HOUR)
     assert await later.status(str(key)) == "cancelled"
+
+
+async def test_one_that_is_scheduled_again_keeps_its_time_where_the_runner_is_behind(
+    later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows the log some way behind, and its clock at once."""
+    sku, key, caught_up, asked = f"tea-{uuid4()}", uuid4(), asyncio.Event(), asyncio.Event()
+    stream, subscribe = f"schedule-{key}", later.log.subscribe
+
+    async def behind(*given: Any) -> AsyncIterator[Batch]:
+        async with aclosing(subscribe(*given)) as batches:
+            async for batch in batches:
+                if any(raw.stream == stream and raw.revision for raw in batch.records):
+                    await caught_up.wait()
+                yield batch
+
+    async def noticed(log: Log, command_id: str) -> ScheduleState | None:
+        state = await read_schedule(log, command_id)
+        asked.set()
+        return state
+
+    monkeypatch.setattr(later.log, "subscribe", behind)
+    await later.crash()
+    await later.schedule(ReceiveStock(sku=sku, quantity=1), HOUR, key)
+    await until(lambda: is_so(known(later, key), True))
+    await later.log.delete_stream(stream)
+    await later.schedule(ReceiveStock(sku=sku, quantity=2), 2 * HOUR, key)
+    monkeypatch.setattr("actors.schedules.schedule_runner.read_schedule", noticed)
+    later.pass_time(HOUR + timedelta(minutes=1))
+    async with asyncio.timeout(60):
+        await asked.wait()
+    await until(lambda: is_so(known(later, key), False))
+    assert await later.status(str(key)) == "scheduled"
+    caught_up.set()
+    await until(lambda: is_so(known(later, key), True))
+    later.pass_time(HOUR)
+    await later.until(str(key), "accepted")
+    assert await later.types(f"stock-{sku}") == ["StockReceived"]
 
 
 async def test_it_is_sent_late_after_a_crash_and_once_wherever_that_was(
