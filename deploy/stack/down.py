@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from deploy.errors import StartError, tell
@@ -20,6 +21,7 @@ from deploy.stack.parts_left import end_parts
 from deploy.stack.reaching import check_ray
 from deploy.stack.release import wanted_release
 from deploy.stack.roles import unless
+from deploy.stack.routing import Routing
 from deploy.stack.settings import Settings
 from deploy.stack.starting import ANSWER_TIMEOUT
 from rayfold.runtime.controller_rpc import ControllerClient, ControllerUnavailable
@@ -27,6 +29,9 @@ from rayfold.runtime.postgres import FAILURES, Connection, connect, why
 from rayfold.runtime.rpc import Address
 from rayfold.runtime.threads import in_thread
 from rayfold.runtime.together import ended
+
+if TYPE_CHECKING:
+    from asyncpg import Record
 
 log = logging.getLogger(__name__)
 
@@ -82,17 +87,25 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
         )
     identities.check(row, settings.stack, row["store"])
     lease = Lease(postgres, uuid4().hex, f"rayfold down on {socket.gethostname()}")
-    if (parts := await _by_its_owner(connection)) is not None:
-        return parts
-    wanted = await wanted_release(connection)
-    runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
+    until = time.monotonic() + SUCCESSION
     try:
-        await lease.take(runs)
-    except OwnedByAnother:
-        # Nobody had it in the moment before: whoever stood by was quicker, and can be asked.
-        if (parts := await _by_its_owner(connection)) is None:
-            raise
+        while (parts := await _by_its_owner(connection, until)) is None:
+            wanted = await wanted_release(connection)
+            runs = row["domain"] if wanted is None or wanted.refused else wanted.hash
+            try:
+                await lease.take(runs)
+            except OwnedByAnother:
+                # Whoever stood by was quicker; it can be asked, or has gone by now.
+                if time.monotonic() > until or await _cannot_be_asked(connection):
+                    raise
+            else:
+                return await _in_its_place(settings, postgres, row, lease)
         return parts
+    finally:
+        await lease.release()
+
+
+async def _in_its_place(settings: Settings, postgres: str, row: Record, lease: Lease) -> list[str]:
     lost = asyncio.Event()
     holding = asyncio.create_task(lease.hold(lost.set))
     try:
@@ -105,36 +118,56 @@ async def _down(settings: Settings, postgres: str, connection: Connection) -> li
     finally:
         holding.cancel()
         await ended([holding])
-        await lease.release()
 
 
-async def _by_its_owner(connection: Connection) -> list[str] | None:
+async def _by_its_owner(connection: Connection, until: float) -> list[str] | None:
     """Have the owner end it; None once there is none, or none that can be asked.
 
-    One that died a moment ago has the lease until that runs out or a successor takes it.
+    One that died a moment ago has the lease until that runs out or a successor takes it, which may
+    not have published yet where it can be asked: it has until then, by `time.monotonic`.
 
     Raises:
         StartError: an owner that lives does not end it.
     """
     with _waiting_for("the stack's owner, which is to end all parts"):
-        return await _asked_of_its_owner(connection)
+        return await _asked_of_its_owner(connection, until)
 
 
-async def _asked_of_its_owner(connection: Connection) -> list[str] | None:
-    until = time.monotonic() + SUCCESSION
+async def _asked_of_its_owner(connection: Connection, until: float) -> list[str] | None:
     while await identities.owned_now(connection):
         row, table = await identities.read(connection), await routing.read(connection)
         place = row["place"] if row is not None else "another one"
-        at = (table.document if table is not None else {}).get("controller")
-        if at is None:  # an `up`, or a `down`: who takes its lease sees whether it lives
-            return None
-        try:
-            return await _ask(at)
-        except ControllerUnavailable as error:
-            if time.monotonic() > until:
-                raise StartError(f"{place} owns the stack, and did not end it: {error}") from error
+        error: ControllerUnavailable | None = None
+        if (at := _controller(table)) is not None:
+            try:
+                return await _ask(at)
+            except ControllerUnavailable as failed:
+                error = failed
+        elif _is_published(row, table):
+            return None  # by an `up`: who takes its lease sees whether it lives
+        if time.monotonic() > until:
+            if error is None:
+                return None
+            raise StartError(f"{place} owns the stack, and did not end it: {error}") from error
         await asyncio.sleep(_LOOK)
     return None
+
+
+async def _cannot_be_asked(connection: Connection) -> bool:
+    if not await identities.owned_now(connection):
+        return False
+    row, table = await identities.read(connection), await routing.read(connection)
+    return _controller(table) is None and _is_published(row, table)
+
+
+def _controller(table: Routing | None) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = None if table is None else table.document.get("controller")
+    return found
+
+
+def _is_published(row: Record | None, table: Routing | None) -> bool:
+    """Return whether the owner of now has published a table, which says whether it can be asked."""
+    return row is not None and table is not None and table.epoch >= row["epoch"]
 
 
 async def _ask(at: dict[str, str | int]) -> list[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -129,12 +130,7 @@ class Forgetting:
         Raises:
             PostgresUnavailable: it does not answer.
         """
-        left: list[Destroyed] = []
-        if self._registry.is_personal:
-            from eventstore.personal.postgres import unsettled
-
-            async with self._connection() as connection:
-                left = await unsettled(connection)
+        left = await self._unsettled() if self._registry.is_personal else []
         return {"left": [_told(each) for each in left], "error": "; ".join(self._errors.values())}
 
     async def begin(self) -> None:
@@ -189,29 +185,30 @@ class Forgetting:
     async def _catch_up(self) -> None:
         pause = RETRY
         while self._is_behind:
-            if await self._failed("left", self._build_taken_up) is not None:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_RETRY)
-            else:
+            if (error := await self._failed("left", self._build_taken_up)) is None:
                 self._is_behind = False
+                return
+            await asyncio.sleep(pause)
+            pause = _longer(pause, error)
 
     async def _keep_forgetting(self) -> None:
-        pause = RETRY
+        pause, next_rebuild = RETRY, 0.0
         while True:
-            self._asked.clear()
-            if (error := await self._failed("forgotten", self._forget_once)) is None:
-                wait, pause = LOOK, RETRY
-            elif isinstance(error, ProjectionError) and not isinstance(error, PostgresUnavailable):
-                wait, pause = pause, min(2 * pause, LONGEST_RETRY)
-            else:
-                wait = pause = RETRY
+            if self._asked.is_set():
+                self._asked.clear()
+                next_rebuild = 0.0
+            if await self._failed("keys", self._destroy_again) is None:
+                await self._failed("states", self._forget_states)
+                if time.monotonic() >= next_rebuild:
+                    broken = await self._failed("views", self._forget_views)
+                    if broken is None:
+                        pause, next_rebuild = RETRY, 0.0
+                    else:
+                        next_rebuild = time.monotonic() + pause
+                        pause = _longer(pause, broken)
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(RETRY if self._errors else LOOK):
                     await self._asked.wait()
-
-    async def _forget_once(self) -> None:
-        await self._destroy_again()
-        await self._take_away()
 
     async def _failed(self, what: str, do: Callable[[], Awaitable[None]]) -> Exception | None:
         """Do something, and return why it failed: `status` has that, and the log."""
@@ -248,30 +245,37 @@ class Forgetting:
                 log.warning("keys of persons who are forgotten were there again: %d", again)
             self._mark = (await key_set(connection)).mark
 
-    async def _take_away(self) -> None:
-        from eventstore.personal.postgres import settle, unsettled
+    async def _unsettled(self) -> list[Destroyed]:
+        from eventstore.personal.postgres import unsettled
 
         async with self._connection() as connection:
-            left = await unsettled(connection)
-        if not left:
-            return
+            return await unsettled(connection)
+
+    async def _forget_states(self) -> None:
+        left = await self._unsettled()
         held = await self._fold_again([each for each in left if each.id not in self._of_states])
-        ids = {each.id for each in left if each.subject not in held}
-        if ids:
-            await self._rebuild(ids)
-            if not self._is_alone():
-                raise Unavailable("the release before still serves, and knows what it has read")
-            async with self._connection() as connection:
-                for table in ("rayfold_personal_key", *self._tables_of_states()):
-                    # Rows' old versions go, and the keys; values that were counted go as well.
-                    await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
-                await settle(connection, ids)
-            self._of_processes -= ids
-            self._of_states -= ids
-            self._rebuilt.clear()
-            log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
         if held:
             raise Unavailable("; ".join(held.values()))
+
+    async def _forget_views(self) -> None:
+        """Rebuild views without those of whom no state is left, and note that this is all."""
+        from eventstore.personal.postgres import settle
+
+        ids = {each.id for each in await self._unsettled()} & self._of_states
+        if not ids:
+            return
+        await self._rebuild(ids)
+        if not self._is_alone():
+            raise Unavailable("the release before still serves, and knows what it has read")
+        async with self._connection() as connection:
+            for table in ("rayfold_personal_key", *self._tables_of_states()):
+                # Rows' old versions go, and the keys; values that were counted go as well.
+                await connection.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM)
+            await settle(connection, ids)
+        self._of_processes -= ids
+        self._of_states -= ids
+        self._rebuilt.clear()
+        log.info("nothing is left of those who were forgotten", extra={"keys": len(ids)})
 
     async def _fold_again(self, left: Sequence[Destroyed]) -> dict[str, str]:
         """Let nobody decide on what was decrypted; return of whom that could not be, and why."""
@@ -348,6 +352,13 @@ class Forgetting:
                 connection.terminate()
         except FAILURES as error:
             raise PostgresUnavailable(f"the keys of personal data: {why(error)}") from error
+
+
+def _longer(pause: float, error: Exception) -> float:
+    """Return how long to wait before views are built again, if it was this long before."""
+    if isinstance(error, ProjectionError) and not isinstance(error, PostgresUnavailable):
+        return min(2 * pause, LONGEST_RETRY)
+    return RETRY
 
 
 def _told(destroyed: Destroyed) -> dict[str, Any]:

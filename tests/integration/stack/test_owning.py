@@ -218,42 +218,64 @@ async def test_who_ends_a_stack_after_one_that_was_killed_at_that_waits_for_its_
 
     monkeypatch.setattr(down, "_end", end)
     await identified(postgres)
+    connection = await connect(postgres)
     await Lease(postgres, "killed", "there", length=2.0).take("domain")
     settings = Settings(stack="shop", postgres=postgres)
     assert await down.down(settings) == ["write#0"]
     alive = Lease(postgres, "an up", "there")
     await alive.take("domain")
+    await routing.publish(connection, alive.epoch, {})
     holding = asyncio.create_task(alive.hold(lambda: None))
     with pytest.raises(StartError, match="the stack 'shop' is run by there: stop that one"):
         await down.down(settings)
     holding.cancel()
     await alive.release()
+    await connection.close()
 
 
+@pytest.mark.parametrize("after", ["it has published", "a look", "it has gone"])
 async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
+    postgres: str, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
     """The lease had run out, and who stood by took it in the moment after that was seen."""
     monkeypatch.setattr(leases, "RENEWAL", 0.1)
     await identified(postgres)
     successor, owned_now = Lease(postgres, "second", "there"), identities.owned_now
     tasks: list[asyncio.Task[None]] = []
+    looks = 0
 
-    async def just_before(connection: Connection) -> bool:
-        if tasks:
-            return await owned_now(connection)
-        await successor.take("domain")
+    async def publish(connection: Connection) -> None:
         at = {"controller": {"host": "there", "port": 1, "key": "00"}}
         await routing.publish(connection, successor.epoch, at)
-        tasks.append(asyncio.create_task(successor.hold(lambda: None)))
-        return False
+
+    async def just_before(connection: Connection) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await successor.take("domain")
+            tasks.append(asyncio.create_task(successor.hold(lambda: None)))
+            if after == "it has published":
+                await publish(connection)
+            return False
+        if looks == 4 and after == "a look":
+            await publish(connection)
+        if looks == 2 and after == "it has gone":
+            tasks[0].cancel()
+            await asyncio.wait(tasks)
+            await successor.release()
+        return await owned_now(connection)
 
     async def ask(at: dict[str, Any]) -> list[str]:
         return [f"write#0@{at['host']}"]
 
+    async def end(*_: Any) -> list[str]:
+        return ["write#0"]
+
     monkeypatch.setattr(identities, "owned_now", just_before)
     monkeypatch.setattr(down, "_ask", ask)
-    assert await down.down(Settings(stack="shop", postgres=postgres)) == ["write#0@there"]
+    monkeypatch.setattr(down, "_end", end)
+    ended = "write#0" if after == "it has gone" else "write#0@there"
+    assert await down.down(Settings(stack="shop", postgres=postgres)) == [ended]
     tasks[0].cancel()
     await successor.release()
 
