@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from deploy.copying.beginnings import REMOVED, Beginnings, beginnings_of, removed
-from deploy.copying.own_records import CHECKPOINTS, UnknownRecord, is_checkpoint, is_copied, moved
+from deploy.copying.own_records import CHECKPOINTS, is_checkpoint, is_copied, moved
 from eventstore.deletions import deleted_stream
 from eventstore.errors import StoreUnavailable
 from eventstore.identity import COPY, begin_copy, end_copy, is_unfinished_copy
@@ -120,14 +120,15 @@ class Copy:
         began = time.monotonic()
         was_finished = await self._claim()
         async with aclosing(self._ours()) as ours:
+            is_as_it_was = was_finished
             try:
                 end = await self._source.last_position()
                 self._beginnings = await beginnings_of(self._source)
                 await self._compare(ours)
-            except (CopyRefused, UnknownRecord, StoreUnavailable):
-                if was_finished:  # of another source, say: nothing was written to it
+                is_as_it_was = False
+            finally:
+                if is_as_it_was:  # a copy of another source, say, or somebody has had enough
                     await end_copy(self._target)
-                raise
             async for record in ours:
                 await self._take(record)
         await self._flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -578,6 +579,30 @@ async def test_a_refused_run_leaves_a_finished_copy_finished(
     await written(target, "order-2", new())  # as if it were the copy of another source
     with pytest.raises(CopyRefused, match="the target has what the source has not"):
         await copied(source, target)
+    assert await own_store_id(target_uri)
+
+
+async def test_a_run_that_is_broken_off_before_it_writes_leaves_a_finished_copy_finished(
+    source: WholeLog, target: WholeLog, target_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await written(source, "order-1", new())
+    await copied(source, target)
+    read, looked = WholeLog.read_whole, asyncio.Event()
+
+    async def silent(log: WholeLog, *args: Any, **kwargs: Any) -> AsyncIterator[WholeRecord]:
+        async for record in read(log, *args, **kwargs):
+            looked.set()
+            await asyncio.Event().wait()
+            yield record
+
+    monkeypatch.setattr(WholeLog, "read_whole", silent)
+    running = asyncio.create_task(copied(source, target))
+    async with asyncio.timeout(60):
+        await looked.wait()
+    assert await is_unfinished_copy(target)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
     assert await own_store_id(target_uri)
 
 
