@@ -212,8 +212,8 @@ async def test_commands_that_are_never_taken_hold_up_no_others_and_stop_when_abo
         await until(lambda: waits_for(stage, order) == 1)
         for each in stuck:
             await stage.runner.abort(str(each), as_it_is=True)
-        await asyncio.sleep(0)
-        assert not [task for task in stage.runner._commits._tasks if "_send" in repr(task)]
+        sending = stage.runner._commits._tasks
+        await until(lambda: not [task for task in sending if "_send" in repr(task)])
         for each in stuck:
             await until(lambda each=each: ended(stage, each))
             assert await last(stage, each) == "ProcessAborted"
