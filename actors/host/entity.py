@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from actors.host.recent_commands import RecentCommands, Seen, now
+from actors.host.recent_commands import RecentCommands, Seen
 from eventstore.records import TICKS, Metadata, RawRecord, recorded
 from rayfold import Aggregate, Registry, UnknownEventType, UnreadableEvent
 
@@ -78,6 +78,6 @@ class Entity:
         metadata = Metadata(raw.metadata)
         command_id = metadata.get("commandId")
         if command_id:
-            at = raw.created / TICKS if raw.created else now()
+            at = raw.created / TICKS if raw.created else self.recent.now()
             fingerprint = metadata.get("fingerprint", "")
             self.recent.add(command_id, Seen(fingerprint, revision, position, False, at))

@@ -11,7 +11,7 @@ from typing import Any
 from actors.envelope import Done, Envelope, Outcome
 from actors.errors import DecisionFailed, KeyReused, RevisionMismatch
 from actors.host.entity import Entity
-from actors.host.recent_commands import Seen, now
+from actors.host.recent_commands import Seen
 from eventstore.port import StreamAppend
 from eventstore.records import NewRecord
 from rayfold import Command, DecisionDefinition, Event, Refused
@@ -126,7 +126,7 @@ class Plan:
             entity.state = self.state
             entity.revision = self.revision
             entity.position = position
-            at = now()
+            at = entity.recent.now()
             for command_id, (fingerprint, revision) in self.accepted.items():
                 entity.recent.add(command_id, Seen(fingerprint, revision, position, True, at))
 

@@ -21,6 +21,8 @@ class Seen(NamedTuple):
 
     Where the log was read to learn of the command, `exact` is false: then `position` is
     the event's own, while the receipt gave that of the whole group commit it was written in.
+
+    `at`, in seconds, is of the event store's clock, or goes on from there: see `now`.
     """
 
     fingerprint: str
@@ -33,10 +35,12 @@ class Seen(NamedTuple):
 class RecentCommands:
     """Commands by id, the oldest first."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_ahead", "_seen")
 
     def __init__(self) -> None:
         self._seen: dict[str, Seen] = {}
+        self._ahead: float | None = None
+        """Of the monotonic clock."""
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -49,6 +53,7 @@ class RecentCommands:
         """Remember a command; forget the oldest that are beyond the window."""
         self._seen.pop(command_id, None)
         self._seen[command_id] = seen
+        self._ahead = seen.at - time.monotonic()
         while len(self._seen) > ALWAYS_REMEMBERED:
             oldest = next(iter(self._seen))
             recent = seen.at - self._seen[oldest].at < RETENTION
@@ -61,7 +66,10 @@ class RecentCommands:
         items = list(self._seen.items())
         return iter(items[-count:])
 
+    def now(self) -> float:
+        """Return `Seen.at` of a command that is seen now: after the latest, by the time since.
 
-def now() -> float:
-    """Return the clock of `Seen.at`, in seconds."""
-    return time.time()
+        Not by this host's wall clock, which may be set, or differ from the event store's: all but
+        the last few would count as old at once.
+        """
+        return time.time() if self._ahead is None else time.monotonic() + self._ahead

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
@@ -68,7 +69,7 @@ class ProcessRunner:
         self.error = ""
         self._read: RawRecord | None = None
         """The first event of the batch that is being told."""
-        self._read_until = 0
+        self._read_until, self._read_at = 0, 0.0
         self._resume: int | None = None
         """Where the batch begins with the first event that a process could not be told of."""
         self._registry = registry
@@ -195,8 +196,11 @@ class ProcessRunner:
 
     def _lag_seconds(self) -> float:
         """Return for how long the first event that is not told yet has been on the log."""
-        recorded_at = self._read.recorded_at if self._read else None
-        return max((self._clock() - recorded_at).total_seconds(), 0.0) if recorded_at else 0.0
+        if self._read is None:
+            return 0.0
+        told = time.monotonic() - self._read_at  # the event store's clock may be ahead of ours
+        recorded_at = self._read.recorded_at
+        return max((self._clock() - recorded_at).total_seconds(), told) if recorded_at else told
 
     def describe_open(self, *, parked: bool, limit: int) -> tuple[list[dict[str, Any]], int]:
         """Return some processes that have not ended, the parked ones first, and how many there are.
@@ -263,6 +267,7 @@ class ProcessRunner:
                 traces = self._traces(batch.records)
                 if told:
                     self._read, self._read_until = batch.records[0], batch.position
+                    self._read_at = time.monotonic()
                     try:
                         await asyncio.gather(
                             *(

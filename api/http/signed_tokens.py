@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -50,13 +50,21 @@ class JwtClaims:
     """Empty where no claim says the tenant."""
 
 
+class _Good(NamedTuple):
+    """A token ends by the wall clock; by the other one, what is known of the provider's keys."""
+
+    caller: Caller
+    ends: float
+    keys_end: float
+
+
 class JwtTokens:
     """Callers by the tokens that a provider has signed."""
 
     def __init__(self, claims: JwtClaims, keys: SigningKeys) -> None:
         self._claims = claims
         self._keys = keys
-        self._good: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._good: OrderedDict[bytes, _Good] = OrderedDict()
 
     async def caller(self, token: bytes) -> Caller | None:
         """Return who shows this token; None if it is not theirs, has ended, or names no role.
@@ -66,8 +74,8 @@ class JwtTokens:
         """
         known = self._good.get(token)
         if known is not None:
-            if known[1] > time.time():
-                return known[0]
+            if known.ends > time.time() and known.keys_end > time.monotonic():
+                return known.caller
             del self._good[token]
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
@@ -109,8 +117,8 @@ class JwtTokens:
             return None
         permissions = frozenset(_texts(claims, self._claims.permission))
         caller = Caller(name, max(said), permissions, tenant)
-        ends = min(float(claims["exp"]) + LEEWAY, time.time() + self._keys.seconds_left)
-        self._good[token] = caller, ends
+        keys_end = time.monotonic() + self._keys.seconds_left
+        self._good[token] = _Good(caller, float(claims["exp"]) + LEEWAY, keys_end)
         if len(self._good) > REMEMBERED:
             self._good.popitem(last=False)
         return caller

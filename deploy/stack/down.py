@@ -134,7 +134,7 @@ async def _by_its_owner(connection: Connection, until: float) -> list[str] | Non
 
 
 async def _asked_of_its_owner(connection: Connection, until: float) -> list[str] | None:
-    while await identities.owned_now(connection):
+    while await identities.owned_now(connection, LENGTH):
         row, table = await identities.read(connection), await routing.read(connection)
         place = row["place"] if row is not None else "another one"
         error: ControllerUnavailable | None = None
@@ -154,7 +154,7 @@ async def _asked_of_its_owner(connection: Connection, until: float) -> list[str]
 
 
 async def _cannot_be_asked(connection: Connection) -> bool:
-    if not await identities.owned_now(connection):
+    if not await identities.owned_now(connection, LENGTH):
         return False
     row, table = await identities.read(connection), await routing.read(connection)
     return _controller(table) is None and _is_published(row, table)

@@ -66,10 +66,16 @@ async def read(connection: Connection) -> asyncpg.Record | None:
     return await connection.fetchrow("SELECT * FROM rayfold_stack")
 
 
-async def owned_now(connection: Connection) -> bool:
-    """Return whether somebody has the lease."""
-    statement = "SELECT until > clock_timestamp() FROM rayfold_stack"
-    return bool(await connection.fetchval(statement))
+async def owned_now(connection: Connection, length: float) -> bool:
+    """Return whether somebody has the lease, which lasts so many seconds.
+
+    One that lasts longer is of before Postgres' clock was set back: whoever takes it sees more.
+    """
+    statement = (
+        "SELECT until BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => $1)"
+        " FROM rayfold_stack"
+    )
+    return bool(await connection.fetchval(statement, length))
 
 
 def check(row: asyncpg.Record, name: str, store: str) -> None:

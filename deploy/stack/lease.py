@@ -42,6 +42,12 @@ _TAKE = (
     " forgotten AS (DELETE FROM rayfold_release WHERE $6 AND EXISTS (SELECT FROM taken))"
     " SELECT epoch FROM taken"
 )
+_PLACE = (
+    # What ends later than that is of before the clock was set back: it ends unless it is renewed.
+    "WITH ahead AS (UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $1)"
+    " WHERE until > clock_timestamp() + make_interval(secs => $1))"
+    " SELECT place FROM rayfold_stack"
+)
 _RENEW = (
     "UPDATE rayfold_stack SET until = clock_timestamp() + make_interval(secs => $2),"
     " epoch = $1, owner = $3, place = $4"
@@ -150,7 +156,7 @@ class Lease:
         if epoch is not None:
             self.epoch = epoch
             return None
-        return str(await connection.fetchval("SELECT place FROM rayfold_stack"))
+        return str(await connection.fetchval(_PLACE, self._length))
 
     async def _renew(self, length: float) -> bool:
         connection = await self._postgres.get()

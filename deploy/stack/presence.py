@@ -37,6 +37,8 @@ _PRESENT = (
     "SELECT place, domain FROM rayfold_gateway"
     " WHERE seen > clock_timestamp() - make_interval(secs => $1) ORDER BY place"
 )
+_AHEAD = "UPDATE rayfold_gateway SET seen = clock_timestamp() WHERE seen > clock_timestamp()"
+"""Of before the clock was set back: from this look on they age."""
 _OLD = "DELETE FROM rayfold_gateway WHERE seen < clock_timestamp() - make_interval(secs => $1)"
 
 
@@ -51,6 +53,7 @@ async def gateways_of(connection: Connection) -> list[Gateway]:
     """Return those that are there."""
     if await connection.fetchval("SELECT to_regclass('rayfold_gateway')") is None:
         return []
+    await connection.execute(_AHEAD)
     return [Gateway(*row) for row in await connection.fetch(_PRESENT, LENGTH)]
 
 

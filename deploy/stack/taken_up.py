@@ -17,20 +17,26 @@ if TYPE_CHECKING:
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS rayfold_personal_view (
-    view text, store text, left_at timestamptz, PRIMARY KEY (view, store)
-)
+    view text, store text, left_at timestamptz, forgotten bigint, PRIMARY KEY (view, store)
+);
+ALTER TABLE rayfold_personal_view ADD COLUMN IF NOT EXISTS forgotten bigint;
 """
-"""What keeps personal data, or kept it: without `left_at` the domain has it now."""
+"""What keeps personal data, or kept it: without `left_at` the domain has it now.
+
+`forgotten` says how many were when it left: by that, and by no clock, somebody is known who was
+since."""
 
 _KEEP = "INSERT INTO rayfold_personal_view (view, store) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_FORGOTTEN = "SELECT count(settled_at) FROM rayfold_personal_key WHERE key IS NULL"
 _LEAVE = (
-    "UPDATE rayfold_personal_view SET left_at = now() WHERE left_at IS NULL"
+    f"UPDATE rayfold_personal_view SET left_at = now(), forgotten = ({_FORGOTTEN})"
+    " WHERE left_at IS NULL"
     " AND NOT (view, store) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
 )
 _BACK = (
-    "SELECT view, store, EXISTS (SELECT FROM rayfold_personal_key"
-    " WHERE key IS NULL AND (settled_at IS NULL OR settled_at >= left_at)) AS is_stale"
-    " FROM rayfold_personal_view WHERE left_at IS NOT NULL"
+    f"SELECT view, store, forgotten IS DISTINCT FROM ({_FORGOTTEN})"
+    " OR EXISTS (SELECT FROM rayfold_personal_key WHERE key IS NULL AND settled_at IS NULL)"
+    " AS is_stale FROM rayfold_personal_view WHERE left_at IS NOT NULL"
     " AND (view, store) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY view, store"
 )
 _UP = "UPDATE rayfold_personal_view SET left_at = NULL WHERE view = $1 AND store = ANY($2)"

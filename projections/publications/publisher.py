@@ -405,7 +405,8 @@ class Publisher:
         age = time.time() - oldest.created / 1e7 if oldest.created else 0.0
         return {
             "behind": max(self._read - self._window.done, 0),
-            "behind_seconds": round(max(age, 0.0), 3),
+            # The event store's clock may be ahead of ours.
+            "behind_seconds": round(max(age, time.monotonic() - oldest.since), 3),
         }
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

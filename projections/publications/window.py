@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 
 class Pending:
-    """A record of the log with events that are on their way; `created` is as the record has it."""
+    """A record of the log with events that are on their way; `created` is as the record has it.
 
-    __slots__ = ("created", "left", "position")
+    `since`, by `time.monotonic`, it is known here.
+    """
+
+    __slots__ = ("created", "left", "position", "since")
 
     def __init__(self, position: int, created: int) -> None:
         self.position = position
         self.created = created
+        self.since = time.monotonic()
         self.left = 0
 
 
@@ -35,6 +40,7 @@ class Window:
             # Of the one before nothing is on its way: while an event holds all others up, what
             # nobody is told of would be remembered one by one.
             last.position, last.created = max(position, last.position), created
+            last.since = time.monotonic()
             return last
         pending = Pending(position, created)
         self._pending.append(pending)

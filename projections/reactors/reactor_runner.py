@@ -328,9 +328,10 @@ class ReactorRunner:
         now, monotonic = time.time(), time.monotonic()
         ages, held = [0.0], [0.0]
         for each in self._in_hand.values():
+            given = monotonic - each.since
             age = now - each.raw.created / 1e7 if each.raw.created else 0.0
-            ages.append(age)
-            held.append(age if each.again else monotonic - each.since)
+            ages.append(max(age, given))  # the event store's clock may be ahead of ours
+            held.append(ages[-1] if each.again else given)
         return {
             "behind": len(self._in_hand),
             "behind_seconds": round(max(ages), 3),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from actors.host.entity import Entity
 from actors.host.plan import Plan
-from actors.host.recent_commands import ALWAYS_REMEMBERED, now
+from actors.host.recent_commands import ALWAYS_REMEMBERED
 from actors.host.state.port import Change, KeptCommand
 from eventstore.port import Appended
 
@@ -38,7 +38,7 @@ def change_of(planned: Plan) -> Change:
     The commands of an aggregate whose rows are behind, or were never written, come from its fold.
     """
     entity, stored = planned.entity, planned.entity.stored or NOTHING
-    at = now()
+    at = entity.recent.now()
     accepted = [
         (command_id, fingerprint, revision, at)
         for command_id, (fingerprint, revision) in planned.accepted.items()

@@ -55,7 +55,9 @@ _SETTLE = (
 
 _WAITING = (
     f"SELECT DISTINCT stream FROM {SCHEMA}._outbox"
-    " WHERE at < now() - make_interval(secs => $1) AND split_part(stream, '-', 1) = ANY($2)"
+    # Also what is to come: the clock was set back.
+    " WHERE NOT at BETWEEN now() - make_interval(secs => $1) AND now()"
+    " AND split_part(stream, '-', 1) = ANY($2)"
     " AND stream > $3 ORDER BY stream LIMIT $4"
 )
 

@@ -172,7 +172,10 @@ class LogReader:
         return first, last
 
     def _first_unexpired(self, sid: int, first: int, last: int, seconds: int) -> int:
-        """Return the first revision that has not expired. ``created`` never decreases."""
+        """Return the first revision that has not expired.
+
+        ``created`` decreases only where a clock was wrong: what follows may be there for longer.
+        """
         oldest = time.time_ns() // 100 - seconds * 10_000_000
         low, high = first, last + 1
         while low < high:

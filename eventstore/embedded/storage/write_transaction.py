@@ -21,6 +21,9 @@ _KNOWN_METASTREAMS = 100_000
 _PREFETCHED = 8_000
 """SQLite takes 32,766 parameters a statement; streams beyond are loaded one by one."""
 _COLUMNS = 8
+_SET_RIGHT = 24 * 3600 * 10_000_000
+"""Ticks by which the clock was set back, and was wrong before: a day. Else one that was years ahead
+for a moment would be the time of all events until then."""
 _ROW_CHUNKS = (64, 16, 4, 1)
 """Rows an INSERT, largest first. Every SQLite step lets go of the interpreter lock and has to win
 it back from the busy event loop, so 128 rows should be two steps, not 128."""
@@ -100,8 +103,13 @@ class WriteTransaction:
         return value or 0
 
     def begin(self) -> None:
-        """Start a group: one clock reading for all of it, never earlier than the last one."""
-        self._clock = max(self._clock, time.time_ns() // 100)
+        """Start a group: one clock reading for all of it, not earlier than the last one.
+
+        But where that was wrong by far: see `_SET_RIGHT`.
+        """
+        now = time.time_ns() // 100
+        if now > self._clock or now < self._clock - _SET_RIGHT:
+            self._clock = now
         self._created = event_encoding.created_entry(self._clock)
         self.staged = []
 

@@ -137,6 +137,24 @@ async def test_a_first_event_is_relayed_by_whoever_looks_at_the_outbox(
     assert await other.host.take_over() == 0
 
 
+async def test_an_outbox_is_relayed_soon_where_postgres_clock_was_set_back(
+    registry: Registry, postgres: str
+) -> None:
+    log, customer = FailingLog(), uuid4()
+    states = PostgresStates(postgres, registry.state_stored)
+    log.takes = False
+    with pytest.raises(Unavailable):
+        await LocalRuntime(registry, log, states=states).send(register(customer))
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(
+        "UPDATE rayfold_state._outbox SET at = at + interval '1 hour' WHERE stream = $1",
+        f"customer-{customer}",
+    )
+    await connection.close()
+    assert f"customer-{customer}" in await states.waiting(["customer"], 60.0, "", 10_000)
+    await states.close()
+
+
 async def test_an_outbox_that_is_stuck_for_good_hides_no_other(
     registry: Registry, states: list[States], monkeypatch: pytest.MonkeyPatch
 ) -> None:

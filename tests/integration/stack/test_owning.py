@@ -124,6 +124,28 @@ async def test_a_lease_that_is_taken_after_silence_ends_the_owner_before(
     await second.release()
 
 
+async def test_a_lease_runs_out_in_its_time_where_postgres_clock_was_set_back(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody owned the stack for an hour, and `down` was told that the dead one does."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.1)
+    await identified(postgres)
+    connection = await connect(postgres)
+    await Lease(postgres, "killed", "there").take("domain")
+    await connection.execute("UPDATE rayfold_stack SET until = until + interval '1 hour'")
+    assert not await identities.owned_now(connection, leases.LENGTH)
+    heir = Lease(postgres, "heir", "here", length=0.5)
+    async with asyncio.timeout(60):
+        await heir.stand_by("domain")
+    await connection.execute("UPDATE rayfold_stack SET until = until + interval '1 hour'")
+    holding = asyncio.create_task(heir.hold(lambda: None))
+    with pytest.raises(StartError, match="the stack 'shop' is run by here"):
+        await Lease(postgres, "other", "elsewhere", length=0.5).take("domain")
+    holding.cancel()
+    await heir.release()
+    await connection.close()
+
+
 async def test_who_crashed_and_has_the_same_data_folder_waits_for_nobody(postgres: str) -> None:
     await identified(postgres)
     crashed = Lease(postgres, "first", "there", length=3600)
@@ -248,7 +270,7 @@ async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
         at = {"controller": {"host": "there", "port": 1, "key": "00"}}
         await routing.publish(connection, successor.epoch, at)
 
-    async def just_before(connection: Connection) -> bool:
+    async def just_before(connection: Connection, length: float) -> bool:
         nonlocal looks
         looks += 1
         if looks == 1:
@@ -263,7 +285,7 @@ async def test_who_ends_a_stack_asks_a_successor_that_was_quicker(
             tasks[0].cancel()
             await asyncio.wait(tasks)
             await successor.release()
-        return await owned_now(connection)
+        return await owned_now(connection, length)
 
     async def ask(at: dict[str, Any]) -> list[str]:
         return [f"write#0@{at['host']}"]

@@ -54,12 +54,17 @@ async def forget(connection: Connection, subject: str) -> None:
     await settle(connection, {key.id})
 
 
+@pytest.mark.parametrize("set_back", [0, 3600])
 async def test_one_that_comes_back_is_built_afresh_if_somebody_was_forgotten_meanwhile(
-    connection: Connection, whole: Registry, without_contacts: Registry
+    connection: Connection, whole: Registry, without_contacts: Registry, set_back: int
 ) -> None:
+    """Whatever Postgres' clock said when it left."""
     await forget(connection, "ada")  # nobody has left anything
     assert await taken_up(connection, whole) == {}
     assert await taken_up(connection, without_contacts) == {}
+    await connection.execute(
+        "UPDATE rayfold_personal_view SET left_at = left_at + make_interval(secs => $1)", set_back
+    )
     await forget(connection, "bob")
     assert await taken_up(connection, without_contacts) == {}
     assert await taken_up(connection, whole) == {"contacts": ["postgres"]}

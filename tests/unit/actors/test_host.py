@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,9 +21,11 @@ from actors.errors import (
     StreamUnreadable,
     Unavailable,
 )
+from actors.host import recent_commands
 from actors.host.host import Host
 from actors.host.host_actor import portable
 from actors.host.limits import HostLimits
+from actors.host.recent_commands import ALWAYS_REMEMBERED
 from actors.host.snapshots import snapshot_stream
 from domain.orders.commands import AddLine, CreateOrder, PlaceOrder
 from domain.orders.order import Order
@@ -397,6 +401,26 @@ async def test_a_repeat_has_an_answer_whatever_keeps_its_receipt_from_being_read
         [outcome] = await host.inner.handle([first])
     assert isinstance(outcome, Unavailable if broken else AggregateDeleted)
     assert host.inner.status()["waiting"] == 0
+
+
+@pytest.mark.parametrize("known_from", ["the command", "the log"])
+async def test_a_repeat_is_known_for_ten_minutes_whatever_the_wall_clock_says(
+    registry: Registry, log: CountingLog, monkeypatch: pytest.MonkeyPatch, known_from: str
+) -> None:
+    """It was written twice after a clock was set ahead, or at a host whose clock is."""
+    host = DomainHost(registry, log)
+    order = await host.order()
+    first = enclose(registry, line(order))
+    [receipt] = await host.inner.handle([first])
+    await host.send(*(line(order) for _ in range(ALWAYS_REMEMBERED + 9)))
+    if known_from == "the log":
+        host = DomainHost(registry, log)
+    await host.send(line(order))
+    ahead = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() + 3600.0)
+    monkeypatch.setattr(recent_commands, "time", ahead)
+    await host.send(line(order))
+    [again] = await host.inner.handle([first])
+    assert again.revision == receipt.revision
 
 
 async def test_what_the_store_never_takes_fails_its_own_command(

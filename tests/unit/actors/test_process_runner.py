@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
 from uuid import uuid4
@@ -93,6 +94,39 @@ async def test_a_process_whose_command_has_no_answer_says_so() -> None:
         "reserve-stock has no answer, and is sent again:"
         " the domain's middleware 'breaking' broke: ZeroDivisionError, see the log"
     )
+
+
+async def test_it_is_behind_also_where_the_event_stores_clock_is_ahead_of_its_own() -> None:
+    """It was up to date for as long as the clocks differed, and no alert said otherwise."""
+
+    class Silent(MemoryLog):
+        """Gives no answer to what a process appends."""
+
+        async def append(self, appends: Any) -> Any:
+            if any(each.stream.startswith("process-") for each in appends):
+                await asyncio.Event().wait()
+            return await super().append(appends)
+
+    registry, log, order_id = Registry.load("domain"), Silent(), uuid4()
+    runtime, layout = LocalRuntime(registry, log), Layout(0, 1, 0)
+    runner = ProcessRunner(
+        registry,
+        registry.processes["fulfilment"],
+        log,
+        runtime.bus,
+        layout=layout,
+        clock=lambda: datetime.now(UTC) - timedelta(hours=1),
+    )
+    await runner.start()
+    try:
+        await runtime.send(CreateOrder(order_id=order_id, customer_id="ada"))
+        await runtime.send(AddLine(order_id=order_id, sku="tea", quantity=1, unit_price_cents=5))
+        await runtime.send(PlaceOrder(order_id=order_id, fulfil=True))
+        async with asyncio.timeout(60):
+            while not runner.status()["lag_seconds"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        await runner.stop()
 
 
 async def test_others_have_their_turn_while_events_are_read(

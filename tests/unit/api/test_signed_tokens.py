@@ -239,14 +239,15 @@ async def test_known_keys_are_kept_while_the_provider_is_away(
 async def test_a_key_that_is_taken_back_counts_no_longer_than_keys_are_kept(
     guarded: Gateway, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = 0.0
+    passed, ahead = 0.0, 3600.0  # and set right again
     clock = SimpleNamespace(
-        monotonic=lambda: time.monotonic() + passed, time=lambda: time.time() + passed
+        monotonic=lambda: time.monotonic() + passed, time=lambda: time.time() + passed + ahead
     )
     for module in (signing_keys, signed_tokens):
         monkeypatch.setattr(module, "time", clock)
     early, late = (bearer(signed(sub=name, exp=time.time() + 9000)) for name in ("ada", "bob"))
     assert (await guarded.http.post(PLACE, headers=early)).status_code == 202
+    ahead = 0.0
     provider.keys = [published("two")]
     passed = signing_keys.REFRESH - 60
     assert (await guarded.http.post(PLACE, headers=late)).status_code == 202

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +20,7 @@ from eventstore.memory import MemoryLog
 from eventstore.port import ANY, AppendResult, JointAppend, StreamAppend
 from eventstore.records import NewRecord
 from projections.errors import NoSuchPublication
+from projections.publications import publisher as publisher_module
 from projections.publications.lanes import MOST_IN_LANE
 from projections.publications.publisher import MOST_WAITING
 from projections.publications.settings import Patience
@@ -315,7 +318,13 @@ async def _not_saved(position: int) -> None:
     """Save no checkpoint in the end, as a killed process would."""
 
 
-async def test_it_is_behind_by_what_its_receiver_has_not_taken_and_by_nothing_else() -> None:
+@pytest.mark.parametrize("ahead", [0.0, 3600.0])
+async def test_it_is_behind_by_what_its_receiver_has_not_taken_and_by_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Also where the event store's clock is ahead of ours."""
+    clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: time.time() - ahead)
+    monkeypatch.setattr(publisher_module, "time", clock)
     log, receiver = MemoryLog(), Recording()
     receiver.refuse = lambda told: "not now"
     async with publishing(log, receiver, patience=Patience(0.001, 0.01, 60.0, 3600.0)) as publisher:
