@@ -264,7 +264,8 @@ class ScheduleRunner:
         answer = await self._delivery.answer(envelope, decided_at, sender, sent=sent)
         correlation_id = scheduled.correlation_id or command_id
         if isinstance(answer, Done):
-            end = new_record(ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id)
+            accepted = Acceptance(answer.revision, answer.position, answer.revisions or {})
+            end = new_record(ACCEPTED, accepted, correlation_id)
         else:
             end = new_record(REFUSED, Refusal(*answer), correlation_id)
         while not await self._appended(command_id, state.revision, end):
