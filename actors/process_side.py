@@ -115,10 +115,15 @@ class ProcessSide:
     async def forget_personal(self) -> None:
         """Let every process be read again, as somebody in its state may be forgotten by now.
 
+        And every scheduled command that is being sent.
+
         Raises:
             Unavailable: an actor may not have.
         """
-        await all_done(*(each.ask("forget_personal") for each in self._all))
+        await all_done(
+            self._commands.forget_personal(),
+            *(each.ask("forget_personal") for each in self._all),
+        )
 
     async def lose(self) -> None:
         """Call no actor any more: Ray is gone."""

@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
 from actors.command_middleware import Bus
 from actors.errors import ProcessStuck
 from actors.processes.delivery import Delivery
@@ -23,8 +25,10 @@ from actors.processes.process_state import ProcessState, load
 from actors.processes.records import Told
 from actors.processes.timers import Timers
 from eventstore.errors import StoreUnavailable, StreamTombstoned
-from eventstore.port import Appended, InvalidAppend, Log, StreamAppend
+from eventstore.one_record import record_at
+from eventstore.port import BEING_FORGOTTEN, Appended, InvalidAppend, Log, StreamAppend
 from rayfold import Registry
+from rayfold.personal import is_marked
 from rayfold.process import ProcessDefinition
 from rayfold.runtime.tracing import tracing
 from rayfold.runtime.turns import Turn
@@ -156,7 +160,7 @@ class ProcessCommits:
         for process in self._processes.values():
             is_sending = process.sender is not None
             process.stop_sending()
-            process.state = None
+            process.state, process.is_stale = None, bool(process.mailbox)
             if is_sending or process.mailbox:
                 self._wake(process)
         for done in self._reading_again:
@@ -235,6 +239,7 @@ class ProcessCommits:
                 await turn.pass_on()
                 plans.append(plan(each, self._writer, now))
         refused: dict[str, str] = {}
+        waiting: set[str] = set()
         writing = [each for each in plans if each.records]
         if writing:
             appends = [StreamAppend(p.stream, p.state.expected, p.records) for p in writing]
@@ -247,9 +252,14 @@ class ProcessCommits:
                     refused[planned.process.key] = result.reason
                 else:
                     planned.drop()
+                    if result == BEING_FORGOTTEN:
+                        planned.process.is_stale = True
+                        waiting.add(planned.process.key)
         self.error = ""
         for planned in plans:
-            if (reason := refused.get(planned.process.key)) is not None:
+            if planned.process.key in waiting:
+                self._begin(self._wake_later(planned.process))
+            elif (reason := refused.get(planned.process.key)) is not None:
                 self._refuse(planned.process, reason)
             else:
                 self._done(planned)
@@ -260,6 +270,8 @@ class ProcessCommits:
         if process.state is not None:
             return True
         try:
+            if process.is_stale:
+                await self._read_told_again(process)
             process.state = await load(self._log, self._registry, self._definition, process.key)
         except StoreUnavailable:
             raise
@@ -271,6 +283,20 @@ class ProcessCommits:
             self._leave(process, f"its stream cannot be read: {type(error).__name__}: {error}")
             return False
         return True
+
+    async def _read_told_again(self, process: ActiveProcess) -> None:
+        """Tell a process of events as they read by now: else it would write who is forgotten."""
+        for message in [*process.mailbox]:
+            told = message.what
+            if isinstance(told, Told) and told.event and is_marked(bytes(told.data)):
+                raw = await record_at(self._log, told.stream, told.revision)
+                if raw is not None:
+                    message.what = msgspec.structs.replace(told, data=msgspec.Raw(raw.data))
+        process.is_stale = False
+
+    async def _wake_later(self, process: ActiveProcess) -> None:
+        await asyncio.sleep(RETRY)
+        self._wake(process)
 
     def _gone(self, process: ActiveProcess) -> None:
         """Forget a process whose stream was deleted for good: it is told nothing, ever again."""

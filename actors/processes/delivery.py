@@ -150,7 +150,7 @@ class Delivery:
                         receipt = await self._bus.send(attempt)
                     else:
                         receipt = await self._around.send(attempt, sender)
-                return Done(receipt.revision, receipt.position)
+                return Done(receipt.revision, receipt.position, {**receipt.revisions} or None)
             except Refused as refused:
                 refusal = Refusal(refused.rule, refused.detail)
                 if self._around is None or envelope.command_id not in self.unanswered:

@@ -77,6 +77,8 @@ class ActiveProcess:
     """The trace that its last step belongs to, and what it sends because of that."""
     left: str = ""
     """Why nothing is done with it until it is retried: it cannot even be parked in its stream."""
+    is_stale: bool = False
+    """Whether what it is to be told was read before somebody in it may have been forgotten."""
 
     def stop_sending(self) -> None:
         """Do not wait for the answer to a command any more."""

@@ -50,11 +50,12 @@ class ScheduledCommand(msgspec.Struct, omit_defaults=True):
     permissions: list[str] = []
 
 
-class Acceptance(msgspec.Struct):
-    """Where the command's events are."""
+class Acceptance(msgspec.Struct, omit_defaults=True):
+    """Where the command's events are. `revisions` are of a decision over several aggregates."""
 
     revision: int
     position: int
+    revisions: dict[str, int] = {}
 
 
 class Refusal(msgspec.Struct):

@@ -81,6 +81,8 @@ class ScheduleRunner:
         """Why commands are not sent: nobody can read what is scheduled."""
         self._position = 0
         self._firing = asyncio.Semaphore(FIRING)
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        """What sends a command, by its id."""
         self._appending = Batcher(self._append, max_batch=BATCH, max_queue=WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -97,7 +99,7 @@ class ScheduleRunner:
             elif each.due_at is None:
                 self._timers.replace(command_id, {"": (0, each.not_before)})
             else:  # whoever found it due may not have sent it
-                self._begin(self._fire(command_id, self._clock()))
+                self._begin_to_send(command_id, self._clock())
         for command_id in [*self._held]:  # the index does not know of deletions
             if await read_schedule(self._log, command_id) is None:
                 self._forget(command_id)
@@ -148,10 +150,34 @@ class ScheduleRunner:
         """Look at the clock again."""
         self._timers.wake()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    async def forget_personal(self) -> None:
+        """Read again from the log what is being sent, as somebody in it may be forgotten by now.
+
+        A command without an answer is sent again for as long as it has none: until then it would
+        hold what was decrypted, and write that once it is taken.
+        """
+        sending = {**self._sending}
+        for task in sending.values():
+            task.cancel()
+        await ended([*sending.values()])
+        for command_id in sending:
+            if command_id in self._open:
+                self._begin_to_send(command_id, self._clock())
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _begin_to_send(self, command_id: str, due: datetime) -> None:
+        task = self._sending[command_id] = self._begin(self._fire(command_id, due))
+
+        def over(_: asyncio.Task[None]) -> None:
+            if self._sending.get(command_id) is task:
+                del self._sending[command_id]
+
+        task.add_done_callback(over)
 
     async def _follow_always(self) -> None:
         while True:
@@ -190,7 +216,7 @@ class ScheduleRunner:
         while True:
             now = self._clock()
             for timer in self._timers.pop_due(now):
-                self._begin(self._fire(timer.key, timer.due))
+                self._begin_to_send(timer.key, timer.due)
             await self._timers.sleep(now)
 
     async def _fire(self, command_id: str, due: datetime) -> None:
@@ -238,7 +264,8 @@ class ScheduleRunner:
         answer = await self._delivery.answer(envelope, decided_at, sender, sent=sent)
         correlation_id = scheduled.correlation_id or command_id
         if isinstance(answer, Done):
-            end = new_record(ACCEPTED, Acceptance(answer.revision, answer.position), correlation_id)
+            accepted = Acceptance(answer.revision, answer.position, answer.revisions or {})
+            end = new_record(ACCEPTED, accepted, correlation_id)
         else:
             end = new_record(REFUSED, Refusal(*answer), correlation_id)
         while not await self._appended(command_id, state.revision, end):

@@ -154,7 +154,8 @@ def _described(command_id: str, known: ScheduledCommand, state: ScheduleState) -
     if end.event_type == ACCEPTED:
         found = read_acceptance(end.data)
         told = _told(command_id, known, "accepted")
-        return {**told, "revision": found.revision, "position": found.position}
+        revisions = {"revisions": found.revisions} if found.revisions else {}
+        return {**told, "revision": found.revision, "position": found.position, **revisions}
     if end.event_type == CANCELLED:
         return _told(command_id, known, "cancelled")
     refusal = read_refusal(end.data)

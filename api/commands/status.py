@@ -86,7 +86,8 @@ class CommandStatus:
             return {"command_id": command_id, **await self._describe(known)}
         scheduled = await self._schedules.about(command_id, tenant)
         if scheduled is not None and scheduled["status"] == "accepted":
-            scheduled |= await self._reached([scheduled["stream"]], scheduled["position"])
+            streams = scheduled.get("revisions") or [scheduled["stream"]]
+            scheduled |= await self._reached(streams, scheduled["position"])
         return scheduled
 
     async def _of_others(self, command_id: str, tenant: str) -> CommandRecord | None:

@@ -23,10 +23,11 @@ def ask(
     body: dict[str, Any] | None = None,
     *,
     method: str | None = None,
+    tenant: str | None = None,
 ) -> Any:
     """Return the answer of the gateway at a URL, else of a data folder.
 
-    Without a `method` it is a GET, with a body a POST.
+    Without a `method` it is a GET, with a body a POST. `tenant` is whose it is, where it is one's.
 
     Raises:
         StartError: no gateway, two of them, or one that says no.
@@ -42,5 +43,5 @@ def ask(
     at = settings.url if url is not None or data is None else None
     gateway = at or gateway_of(settings.data)
     return gateway_client.ask(
-        gateway.rstrip("/"), path, body, method=method, token=settings.own_token
+        gateway.rstrip("/"), path, body, method=method, token=settings.own_token, tenant=tenant
     )

@@ -21,6 +21,7 @@ def ask(
     *,
     method: str | None = None,
     token: str | None = None,
+    tenant: str | None = None,
 ) -> Any:
     """Return the gateway's JSON answer.
 
@@ -31,6 +32,8 @@ def ask(
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
+    if tenant is not None:
+        headers["Rayfold-Tenant"] = tenant
     content = json.dumps(body).encode() if body is not None else None
     try:
         request = urllib.request.Request(url, content, headers, method=method)

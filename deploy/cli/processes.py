@@ -98,8 +98,15 @@ def schedules_list(
 
 
 @schedules.command("cancel")
-def schedules_cancel(command_id: str, data: Data = None, url: Url = None) -> None:
+def schedules_cancel(
+    command_id: str,
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose command it is, where the stack serves tenants.")
+    ] = None,
+    data: Data = None,
+    url: Url = None,
+) -> None:
     """Do not send a command that was to be sent later."""
     path = f"/commands/{quote(command_id, safe='')}"
-    told = ask(data, url, path, method="DELETE")
+    told = ask(data, url, path, method="DELETE", tenant=tenant)
     typer.echo(f"{told['command']} {told['stream']} {told['command_id']}: {told['status']}")

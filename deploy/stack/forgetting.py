@@ -29,6 +29,7 @@ from projections.errors import PostgresUnavailable, ProjectionError, UnknownTarg
 from rayfold import RayfoldError, Registry
 from rayfold.registry import AggregateType
 from rayfold.runtime.postgres import FAILURES, Connection, connect, why
+from rayfold.runtime.postgres_text import is_storable
 from rayfold.tenants import NoTenant, tenant_of
 
 if TYPE_CHECKING:  # they import Ray, which reads its environment then
@@ -301,12 +302,24 @@ class Forgetting:
         """Make the rows of their state-stored aggregates again; return whose could not, and why."""
         held = {}
         for aggregate in self._state_stored:
-            for each in subjects:
+            for each in await self._with_row(aggregate, subjects):
                 try:
                     await self._writes.refill(aggregate.stream(each))
                 except WriteSideError as error:
                     held[each] = f"of {each}: {error}"
         return held
+
+    async def _with_row(self, aggregate: AggregateType, subjects: Sequence[str]) -> list[str]:
+        """Return whose row there is: of the others nobody is asked.
+
+        An aggregate with an actor of its own would need one, for which another has to give way.
+        """
+        from actors.host.state.tables import name_of
+
+        statement = f"SELECT _id FROM {name_of(aggregate.layout().root)} WHERE _id = ANY($1)"
+        async with self._connection() as connection:
+            rows = await connection.fetch(statement, [*filter(is_storable, subjects)])
+        return [row["_id"] for row in rows]
 
     async def _rebuild(self, ids: set[UUID]) -> None:
         """Rebuild what was not since these keys were destroyed.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
+from collections.abc import Awaitable, Callable
 
 from projections.errors import named
 from projections.publications.errors import NotDelivered
@@ -18,29 +20,43 @@ log = logging.getLogger(__name__)
 REPLAY_TRIES = 3
 """Attempts at an event that is sent again, before its key is left where it is."""
 
+PROMPT = 1.0
+"""Seconds from the log to the receiver in which an event goes out as it was read."""
+
+AsOfNow = Callable[[Outgoing], Awaitable[Outgoing]]
+
 
 class Deliveries:
     """What goes out for one publication, over so many `connections`."""
 
     def __init__(
-        self, publication: str, receiver: Receiver, patience: Patience, connections: int
+        self,
+        publication: str,
+        receiver: Receiver,
+        patience: Patience,
+        connections: int,
+        as_of_now: AsOfNow | None = None,
     ) -> None:
+        """`as_of_now` gives what an event is that has waited: somebody may be forgotten since."""
         self.taken = 0
         """Events that the receiver has taken."""
         self._publication = publication
         self._receiver = receiver
         self._patience = patience
         self._delivering = asyncio.Semaphore(connections)
+        self._as_of_now = as_of_now
         self._tracing = tracing()
 
-    async def deliver(self, outgoing: Outgoing) -> None:
-        """Return when the receiver has taken it.
+    async def deliver(self, outgoing: Outgoing, *, late: bool = False) -> None:
+        """Return when the receiver has taken it; `late`: it waits already, see the constructor.
 
         Raises:
             NotDelivered: it has not.
         """
-        async with self._delivering:
+        async with self._delivering:  # perhaps for long, as others wait for their answers
             try:
+                if self._as_of_now and (late or time.monotonic() - outgoing.read > PROMPT):
+                    outgoing = await self._as_of_now(outgoing)
                 if self._tracing is not None and is_sampled(outgoing.traceparent):
                     await self._deliver_traced(self._tracing, outgoing)
                 else:
@@ -75,7 +91,7 @@ class Deliveries:
             pause = self._patience.first_pause
             for number in range(REPLAY_TRIES):
                 try:
-                    await self.deliver(outgoing)
+                    await self.deliver(outgoing, late=number > 0)
                     break
                 except NotDelivered as error:
                     if number == REPLAY_TRIES - 1:

@@ -6,6 +6,8 @@ Sent again, by whomever, an event has the same id and the same bytes.
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID, uuid5
@@ -33,7 +35,8 @@ class Outgoing(NamedTuple):
     """One CloudEvent on its way. `position` is that of the record which it comes of.
 
     `traceparent` is the trace that it belongs to, if any: beside the body, which is the same each
-    time.
+    time. `stream` and `revision` are the record's, `read` is when it was read, by the monotonic
+    clock.
     """
 
     id: str
@@ -43,6 +46,9 @@ class Outgoing(NamedTuple):
     content_type: str
     body: bytes
     traceparent: str = ""
+    stream: str = ""
+    revision: int = -1
+    read: float = math.inf
 
 
 class _Step(msgspec.Struct):
@@ -145,4 +151,7 @@ class Derivation:
             message.headers["content-type"],
             bytes(message.body),
             metadata.get("traceparent", ""),
+            raw.stream,
+            raw.revision,
+            time.monotonic(),
         )

@@ -69,9 +69,14 @@ class Publisher:
         self.error = ""
         self.parked: dict[str, Parked] = {}
         self._log = log
-        self._is_personal = registry.is_personal
         self._patience = patience or Patience()
-        self._deliveries = Deliveries(definition.name, receiver, self._patience, connections)
+        self._deliveries = Deliveries(
+            definition.name,
+            receiver,
+            self._patience,
+            connections,
+            self._as_of_now if registry.is_personal else None,
+        )
         self._derivation = Derivation(registry, definition, source)
         self._records = PublicationRecords(log, definition.name)
         self._window = Window(0, MOST_WAITING)
@@ -222,9 +227,7 @@ class Publisher:
         try:
             while True:
                 try:
-                    await self._deliveries.deliver(
-                        await self._as_of_now(waiting) if lane.late else waiting.outgoing
-                    )
+                    await self._deliveries.deliver(waiting.outgoing, late=lane.late)
                 except NotDelivered as error:
                     lane.late = True
                     self._failing[name] = error.reason
@@ -242,20 +245,18 @@ class Publisher:
         finally:
             self._failing.pop(name, None)
 
-    async def _as_of_now(self, waiting: Waiting) -> Outgoing:
+    async def _as_of_now(self, outgoing: Outgoing) -> Outgoing:
         """Return what goes out, of the log as it is: somebody may be forgotten since it was read.
 
         Raises:
             NotDelivered: nobody knows what that is.
         """
-        if not self._is_personal:
-            return waiting.outgoing
         try:
-            raw = await record_at(self._log, waiting.raw.stream, waiting.raw.revision)
+            raw = await record_at(self._log, outgoing.stream, outgoing.revision)
             told = self._derivation.outgoing(raw) if raw is not None else []
         except (StoreUnavailable, Unpublishable) as error:
             raise NotDelivered(str(error)) from error
-        return next((each for each in told if each.id == waiting.outgoing.id), waiting.outgoing)
+        return next((each for each in told if each.id == outgoing.id), outgoing)
 
     async def _note(self, parked: Parked, held: Iterable[Pending]) -> None:
         """Note on the log what is parked; before that no checkpoint may pass it."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pytest
 
-from actors.envelope import Done, enclose
+from actors.command_middleware import Bus
+from actors.envelope import Done, Envelope, enclose
 from actors.errors import EventStoreUnavailable, StreamUnreadable, Unavailable
 from actors.host.state.memory import MemoryStates
 from actors.local import LocalRuntime
+from actors.processes import commits
 from actors.processes.checkpoints import Layout
 from actors.processes.runner import ProcessRunner
+from actors.schedules.schedule_runner import ScheduleRunner
 from actors.schedules.schedules import Schedules
 from deploy.authoring.counterfactual.walk import Counterfactual
 from eventstore.errors import StoreUnavailable
@@ -31,8 +34,11 @@ from eventstore.port import ANY, Appended, Conflict, StreamAppend
 from eventstore.records import NewRecord, RawRecord, as_written, recorded
 from projections.memory.last_event import Found, LastEvent, look_for
 from projections.memory.replica import Replica
-from rayfold import FORGOTTEN, Command, Registry, UnreadableEvent
+from projections.queries import through_time
+from projections.queries.log_browser import LogBrowser
+from rayfold import FORGOTTEN, Command, Receipt, Registry, UnreadableEvent
 from rayfold.tenants import within
+from tests.contract.processes.stages import until
 from tests.personal.people import (
     Account,
     AccountState,
@@ -369,9 +375,42 @@ async def test_a_scheduled_command_is_encrypted(world: World) -> None:
     await world.assert_nothing_in_clear()
 
 
-@pytest.mark.parametrize("tenant", ["", "acme"])
-async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> None:
-    world, ada = World(tenants=bool(tenant)), within(tenant, "ada")
+class Away:
+    """A bus that does not answer until it is back."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus, self.asked, self.is_back = bus, asyncio.Event(), False
+
+    async def send(self, envelope: Envelope) -> Receipt:
+        self.asked.set()
+        if not self.is_back:
+            raise Unavailable("it is away")
+        return await self._bus.send(envelope)
+
+
+async def test_a_scheduled_command_that_waits_for_an_answer_knows_nobody_who_is_forgotten(
+    world: World,
+) -> None:
+    """It is sent again and again, and would write under the next key what was decrypted."""
+    bus = Away(world.runtime.bus)
+    await Schedules(world.log).schedule(enclose(world.registry, REGISTER), datetime.now(UTC))
+    runner = ScheduleRunner(world.registry, world.log, bus)
+    await runner.start()
+    try:
+        await asyncio.wait_for(bus.asked.wait(), 10)
+        world.keys.forget("ada")
+        await runner.forget_personal()
+        bus.is_back = True
+        await until(lambda: runner.fired == 1)
+    finally:
+        await runner.stop()
+    [registered] = await world.read("customer-ada")
+    assert registered == Registered(customer_id="ada", email=FORGOTTEN, born=None)
+
+
+@asynccontextmanager
+async def welcoming(world: World) -> AsyncIterator[ProcessRunner]:
+    """Run the process that writes letters to who has registered."""
     runner = ProcessRunner(
         world.registry,
         world.registry.processes["welcome"],
@@ -381,6 +420,72 @@ async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> No
     )
     await runner.start()
     try:
+        yield runner
+    finally:
+        await runner.stop()
+
+
+async def letter(world: World, letter_id: str) -> str:
+    """Return to whom a letter is, once it was written."""
+    written: list[Any] = []
+
+    async def is_there() -> bool:
+        written[:] = await world.read(f"letter-{letter_id}")
+        return bool(written)
+
+    await until(is_there)
+    return str(written[0].to)
+
+
+@pytest.mark.parametrize("told_to_forget", [True, False], ids=["it was told", "it finds out"])
+async def test_what_waits_to_be_told_to_a_process_is_told_as_the_log_reads_by_then(
+    world: World, monkeypatch: pytest.MonkeyPatch, told_to_forget: bool
+) -> None:
+    """Else a step would write again who is forgotten; and as long as it may not, hold up all."""
+    monkeypatch.setattr(commits, "RETRY", 0.01)
+    append, tried, is_down = world.beneath.append, asyncio.Event(), True
+
+    async def down(appends: Any) -> Any:
+        if is_down and any(each.stream.startswith("process-welcome") for each in appends):
+            tried.set()
+            raise StoreUnavailable("away")
+        return await append(appends)
+
+    async with welcoming(world) as runner:
+        monkeypatch.setattr(world.beneath, "append", down)
+        await world.send(REGISTER)
+        await asyncio.wait_for(tried.wait(), 10)
+        world.keys.forget("ada")
+        if told_to_forget:
+            await runner.forget_personal()
+        else:
+            world.keys.being_forgotten.add("ada")
+        await world.send(Register(customer_id="bob", email="bob@example.org"))
+        is_down = False
+        assert await letter(world, "bob-1") == "bob@example.org"
+        assert await letter(world, "ada-1") == FORGOTTEN
+    assert world.keys.subjects == {"bob"}
+
+
+async def test_an_aggregate_through_time_shows_nobody_who_is_forgotten_since(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(through_time, "EVERY", 1)
+    await world.send(REGISTER, *(ChangeEmail(customer_id="ada", email="secret") for _ in "123"))
+    browser = LogBrowser(world.registry, world.log)
+    shown = await browser.through_time("customer-ada")
+    assert shown is not None
+    assert shown["before"] == {"email": "secret"}
+    world.keys.forget("ada")
+    shown = await browser.through_time("customer-ada")
+    assert shown is not None
+    assert shown["before"] == {"email": FORGOTTEN}
+
+
+@pytest.mark.parametrize("tenant", ["", "acme"])
+async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> None:
+    world, ada = World(tenants=bool(tenant)), within(tenant, "ada")
+    async with welcoming(world) as runner:
         await world.send(REGISTER, tenant=tenant)
         async with asyncio.timeout(10), aclosing(world.log.subscribe(["letter-"], None)) as found:
             async for batch in found:
@@ -394,8 +499,6 @@ async def test_a_process_keeps_what_it_saw_and_sent_encrypted(tenant: str) -> No
         await runner.forget_personal()
         state = runner.in_memory(ada)
         assert state is None or state.instance.state.email == FORGOTTEN
-    finally:
-        await runner.stop()
 
 
 async def test_a_value_that_was_moved_is_refused_and_not_taken_for_forgotten(

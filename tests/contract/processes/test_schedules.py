@@ -161,6 +161,19 @@ async def test_a_decision_that_was_due_before_a_crash_and_that_no_release_reads_
     assert await later.types("coupon-spring") == redeemed
 
 
+async def test_a_decision_is_told_with_all_streams_that_it_has_read() -> None:
+    registry = Registry.load("examples.coupons")
+    later = Later(MemoryLog(), registry)
+    await later.writes.send(IssueCoupon(coupon_id="spring", times=3))
+    await later.start()
+    told = await later.schedule(RedeemCoupon(coupon_id="spring", customer_id="ada"), -HOUR)
+    await later.until(told["command_id"], "accepted")
+    await later.runner.stop()
+    about = await later.schedules.about(told["command_id"])
+    assert about is not None
+    assert about["revisions"] == {"coupon-spring": 1, "customer-ada": 0}
+
+
 async def test_one_that_nobody_can_read_holds_up_no_other_and_is_told_until_it_is_cancelled(
     later: Later,
 ) -> None:

@@ -102,6 +102,7 @@ def test_two_tenants_with_one_id_have_two_of_everything(
         assert globex.told("GET", f"/commands/{mine['command_id']}") is None
         assert _first_state(globex) == 1
         _forget(stack, acme, globex)
+        _cancel(stack, acme)
         _operate(stack)
         with monkeypatch.context() as without:
             without.delenv("RAYFOLD_TENANTS")
@@ -138,6 +139,18 @@ def _forget(stack: Stack, acme: Tenant, globex: Tenant) -> None:
     for each, email in ((acme, "[forgotten]"), (globex, "ada@example.org")):
         [joined] = each.told("GET", "/members/ada/history")
         assert joined["data"]["email"] == email
+
+
+def _cancel(stack: Stack, acme: Tenant) -> None:
+    """An operator says whose a command is: a key stands for another one in each tenant."""
+    later = {"Rayfold-Not-Before": "2999-01-01T00:00:00Z", "Idempotency-Key": "a day"}
+    told = acme.told("POST", "/accounts/a/deposits", json={"amount": 5}, headers=later)
+    assert told["command_id"] in run_rayfold(stack, "schedules", "list")
+    assert "Rayfold-Tenant" in run_rayfold(stack, "schedules", "cancel", "a day", code=2)
+    run_rayfold(stack, "schedules", "cancel", "a day", "--tenant", "globex", code=2)
+    for known_as in ("a day", told["command_id"]):
+        said = run_rayfold(stack, "schedules", "cancel", known_as, "--tenant", "acme")
+        assert said == f"deposit account-acme:a {told['command_id']}: cancelled\n"
 
 
 def _operate(stack: Stack) -> None:

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 
+from actors.schedules.records import ACCEPTED, Acceptance, new_record
 from actors.schedules.schedules import Schedules
 from eventstore.memory import MemoryLog
+from eventstore.port import StreamAppend
 from rayfold import Registry
 from tests.unit.api.conftest import Gateway
 from tests.unit.api.problems import problem
@@ -73,6 +75,23 @@ async def test_it_is_cancelled_by_its_id_or_by_its_key(later: Gateway) -> None:
     assert (await later.http.get("/commands/new year")).json()["status"] == "cancelled"
     assert (await schedule(later, NEW_YEAR, "new year")).json()["status"] == "cancelled"
     problem(await later.http.delete(f"/commands/{uuid4()}"), 404, "not-scheduled")
+
+
+async def test_of_a_decision_the_views_of_all_that_it_wrote_are_asked() -> None:
+    log, registry = MemoryLog(), Registry.load("examples.coupons")
+    gateway = Gateway(registry, options={"schedules": Schedules(log)})
+    async with gateway.http:
+        body = {"coupon_id": "spring", "customer_id": "ada"}
+        headers = {"Rayfold-Not-Before": NEW_YEAR}
+        answer = await gateway.http.post("/commands/redeem-coupon", json=body, headers=headers)
+        revisions = {"coupon-spring": 1, "customer-ada": 0}
+        record = new_record(ACCEPTED, Acceptance(1, 7, revisions))
+        stream = f"schedule-{answer.json()['command_id']}"
+        await log.append([StreamAppend(stream, 0, [record])])
+        gateway.queries.behind = ["customers"]
+        told = (await gateway.http.get(answer.headers["location"])).json()
+    assert (told["status"], told["behind"]) == ("processing", ["customers"])
+    assert told["revisions"] == revisions
 
 
 @pytest.mark.parametrize(
