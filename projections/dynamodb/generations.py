@@ -80,6 +80,7 @@ class DynamoGenerations(PointedGenerations[Checkpoints]):
         try:
             for _ in range(ATTEMPTS):
                 found = await self._settled(keys)
+                # A writer of ours takes it for a name; one of an older release for when it ends.
                 until = {"hold": int(time.time() * 1000) + HELD}
                 try:
                     return {

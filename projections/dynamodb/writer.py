@@ -21,6 +21,7 @@ from projections.dynamodb.rows import Item, RowCodec
 from projections.dynamodb.table import Check, Delete, NotSo, Put, Table, Update
 from projections.errors import Fenced, ProjectionError
 from projections.poison import Held, Parked
+from projections.stores.pointed_generations import HELD
 from projections.stores.pointed_writer import PointedWriter
 from rayfold import VersionedRow, ViewDefinition
 
@@ -101,11 +102,16 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
             name, entries = await write_journal(self.table, kept.keys, self._partition, changes)
             moved |= {"journal": name, "entries": entries, "next": position}
             changes = []
+        hold, since = None, 0.0
         while True:
+            free = Check("attribute_not_exists(#hold)", {})
+            if hold is not None and time.monotonic() - since > HELD / 1000:
+                # Nobody has finished that switch. By our own time: hosts' clocks differ.
+                free = Check("#hold = :hold", {":hold": hold})
+                moved["hold"] = None
             check = Check(
-                "#mark = :known AND attribute_not_exists(#journal)"
-                " AND (attribute_not_exists(#hold) OR #hold < :now)",
-                {":known": kept.mark, ":now": int(time.time() * 1000)},
+                f"#mark = :known AND attribute_not_exists(#journal) AND {free.text}",
+                {":known": kept.mark, **free.values},
             )
             try:
                 await self.table.transact([Update(at, moved, check), *changes])
@@ -114,6 +120,8 @@ class DynamoWriter(PointedWriter[DynamoGenerations, _Kept]):
                 [found] = await self.table.get([at])
                 if found is None or found["mark"] != kept.mark or "journal" in found:
                     raise Fenced(f"somebody else has written {view!r}") from None
+                if found.get("hold") != hold:
+                    hold, since = found.get("hold"), time.monotonic()
             await asyncio.sleep(WAIT)
         if "journal" in moved:
             await finish_journal(self.table, kept.keys, self._partition)

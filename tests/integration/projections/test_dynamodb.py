@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -236,6 +238,29 @@ async def test_what_was_live_goes_after_a_switch_and_leaves_nothing(
         for pk in before.partition_keys:
             assert [each async for each in store._table.all(pk)] == [], pk
         assert await all_words(words, end) == dict.fromkeys(MANY[:30], 1)
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_a_switch_that_nobody_finished_holds_writers_by_their_own_time(
+    words: Durable, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Whatever the clock of whoever began it said: for a while, and not for an hour, or not."""
+    monkeypatch.setattr("projections.dynamodb.writer.HELD", 300)
+    clock = SimpleNamespace(time=lambda: time.time() + ahead)
+    monkeypatch.setattr(generations_module, "time", clock)
+    async with running(words):
+        await words.reached(await listed(words, Listed(id="a", words=MANY[:1])))
+        store = words.store
+        assert isinstance(store, DynamoStore)
+        [view] = words.views
+        live = (await store.generations.pointer(view)).live
+        await store.generations.hold(store.generations.keys_of(view, live))
+        for least in (0.2, 0.0):  # it is over then
+            began = time.monotonic()
+            end = await listed(words, Listed(id="a", words=MANY[:1]))
+            await words.reached(end)
+            assert time.monotonic() - began >= least
+        assert (await all_words(words, end))[MANY[0]] == 3
 
 
 async def test_a_table_that_is_back_at_an_earlier_moment_is_told_and_nothing_else_is(
