@@ -103,16 +103,38 @@ def of_personal_data(registry: Registry) -> Iterator[str]:
                 f"{aggregate.__qualname__} is state-stored, and has personal data of others than"
                 ' its id says: nobody would know which rows to forget. Give it storage="events"'
             )
-    for command in registry.decisions:
-        for field, each in command.__rayfold__.personal.items():
+    for command, decision in registry.decisions.items():
+        personal = command.__rayfold__.personal
+        for field, each in personal.items():
             if not each.subject:
                 yield f"{command.__qualname__}.{field}: say whose it is, with subject="
+        for read in decision.reads.values():
+            if isinstance(read.by, str) and read.by in personal:
+                yield (
+                    f"{command.__qualname__}.{read.by} is the id of"
+                    f" {read.aggregate.__qualname__}, and no personal data"
+                )
     for view in registry.views.values():
         for event, fold in view.folds.items():
             if fold.key_of is None and view.key in event.__rayfold__.personal:
                 yield (
                     f"{view.model.__qualname__} has its rows by {view.key!r}, which is personal"
                     f" data in {event.__qualname__}: all who are forgotten would share one"
+                )
+    for process in registry.processes.values():
+        for event in process.events:
+            handler = process.handlers.get(event)
+            if process.key in event.__rayfold__.personal and not (handler and handler.key_of):
+                yield (
+                    f"{process.model.__qualname__} has its processes by {process.key!r}, which is"
+                    f" personal data in {event.__qualname__}: all who are forgotten would share one"
+                )
+    for publication in registry.publications.values():
+        for carried in publication.carries:
+            if publication.key in carried.__rayfold__.personal:
+                yield (
+                    f"{publication.model.__qualname__} has its order by {publication.key!r}, which"
+                    f" is personal data in {carried.__qualname__}: keys are in the clear"
                 )
 
 

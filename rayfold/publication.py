@@ -72,7 +72,7 @@ class PublicationDefinition:
             raise ValueError(f"a handler of {self.name!r} gives more than {MAX_DERIVED} events")
         for one in derived:
             if type(one) not in self.carries:
-                raise TypeError(f"{self.name!r} does not carry {one!r}")
+                raise TypeError(f"{self.name!r} does not carry a {type(one).__qualname__}")
         return derived
 
     def key_of(self, integration_event: IntegrationEvent) -> str:
@@ -84,7 +84,8 @@ class PublicationDefinition:
         value = getattr(integration_event, self.key)
         text = key_text(value) if value is not None else ""
         if not text:
-            raise ValueError(f"the key {self.key!r} of {integration_event!r} is empty")
+            kind = type(integration_event).__qualname__  # not its fields: this is on the log
+            raise ValueError(f"the key {self.key!r} of a {kind} is empty")
         return text
 
     def mistakes(self) -> list[str]:

@@ -67,7 +67,8 @@ def _queries(query: ComposedQuery, wanted: Any) -> list[Query]:
     asked = [wanted] if isinstance(wanted, Query) else wanted
     if not isinstance(asked, list | tuple) or not all(isinstance(each, Query) for each in asked):
         raise QueryFailed(
-            f"{_name(query)!r} yields {wanted!r}: a handler yields a query, or a list of them"
+            f"{_name(query)!r} yields a {type(wanted).__name__}: a handler yields a query, or a"
+            " list of them"
         )
     return list(asked)
 

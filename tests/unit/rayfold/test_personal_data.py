@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Never
 
 import pytest
 from pydantic import (
@@ -21,15 +21,20 @@ from rayfold import (
     FORGOTTEN,
     Aggregate,
     Command,
+    Complete,
+    Decision,
     DomainError,
     Event,
     IntegrationEvent,
     Message,
     Personal,
     PersonalData,
+    ProcessManager,
+    Publication,
     Registry,
     View,
     on,
+    starts,
 )
 from rayfold.personal import mistakes_of_personal, plain
 from rayfold.testing import given, rows_of
@@ -281,10 +286,61 @@ class SoundJoining(
         return state
 
 
+class NickTaken(Event, name="NickTaken"):
+    nick: str
+
+
+class Nick(Aggregate[State, Never, NickTaken], category="nick", id_field="nick", initial=State()):
+    @staticmethod
+    def evolve(state: State, event: NickTaken) -> State:
+        return state
+
+
+class TakeNick(Command, name="take-nick", subject="id"):
+    id: str
+    nick: Personal[str]
+
+
+class TakingNick(Decision[TakeNick], reads={"who": SoundJoining, "nick": Nick}):
+    @staticmethod
+    def decide(states: Any, command: TakeNick) -> list[NickTaken]:
+        return [NickTaken(nick=command.nick)]
+
+
+class NickProcess(ProcessManager[State, Joined], name="nicks", key="nick", initial=State()):
+    @staticmethod
+    def evolve(state: State, happened: Any) -> State:
+        return state
+
+    @staticmethod
+    @starts(Joined)
+    def joined(state: State, event: Joined) -> list[Complete]:
+        return [Complete()]
+
+
+class NickTold(IntegrationEvent, name="nick-told", subject="id"):
+    id: str
+    nick: Personal[str]
+
+
+class NickNews(Publication[NickTold], name="nick-news", key="nick"):
+    @staticmethod
+    @on(Joined)
+    def joined(event: Joined) -> NickTold:
+        return NickTold(id=event.id, nick=event.nick)
+
+
 def test_what_finds_a_subject_or_a_row_is_no_personal_data() -> None:
     told = mistakes_of(Joining, ByNick)
     assert "Join.id is an aggregate's id, and no personal data" in told
     assert "ByNick has its rows by 'nick', which is personal data in Joined" in told
+
+
+def test_nor_is_what_finds_a_process_or_is_told_as_a_key() -> None:
+    told = mistakes_of(SoundJoining, Nick, TakingNick, NickProcess, NickTold, NickNews)
+    assert "TakeNick.nick is the id of Nick, and no personal data" in told
+    assert "NickProcess has its processes by 'nick', which is personal data in Joined" in told
+    assert "NickNews has its order by 'nick', which is personal data in NickTold" in told
 
 
 class Told(IntegrationEvent, name="told"):
